@@ -1,0 +1,132 @@
+"""What travels between stages, and its header as bytes.
+
+A message is a small header and a tuple of tensors. The header is what every transport needs to rebuild the
+tensors on the other side, so it is encoded here once and not in each of them.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+__all__ = ["DTYPES", "Header", "Kind", "Message", "TensorSpec", "decode_header", "encode_header"]
+
+
+class Kind(IntEnum):
+    """Why a message was sent; decides what the receiving stage does with it."""
+
+    TRAIN = 0
+    """An activation and its labels, to be learned from."""
+    EVAL = 1
+    """An activation and its labels, forward only."""
+    FEEDBACK = 2
+    """What a block above returned for a micro-batch: an error, a gradient, a target."""
+    SETTLE = 3
+    """One round of an exchange between neighbours about one micro-batch."""
+
+
+@dataclass(slots=True)
+class Message:
+    """One micro-batch, or what is said about one.
+
+    ``TRAIN`` and ``EVAL`` carry ``(activation, labels)``; the tensors of the other kinds belong to the rule.
+    """
+
+    kind: Kind
+    epoch: int
+    step: int
+    """Optimizer step, counted from 0 over the whole run."""
+    microbatch: int
+    """Position inside the step, counted from 0."""
+    weight: float
+    """This micro-batch's share of the samples of its optimizer step: 1.0 where a step is one micro-batch."""
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Payload in bytes, header left out."""
+        return sum(t.numel() * t.element_size() for t in self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Shape and dtype of one tensor of a message."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the contiguous tensor."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A message without its payload."""
+
+    kind: Kind
+    epoch: int
+    step: int
+    microbatch: int
+    weight: float
+    specs: tuple[TensorSpec, ...]
+
+    def message(self, tensors: tuple[Tensor, ...]) -> Message:
+        """The message again, once the payload has arrived."""
+        return Message(self.kind, self.epoch, self.step, self.microbatch, self.weight, tensors)
+
+
+# The position in this tuple is the code on the wire: append, never reorder.
+DTYPES: tuple[torch.dtype, ...] = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+    torch.complex64, torch.complex128,
+)  # fmt: skip
+_CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
+_FIXED = struct.Struct("<BqqqdB")  # kind, epoch, step, microbatch, weight, number of tensors
+_TENSOR = struct.Struct("<BB")  # dtype code, number of dimensions
+
+
+def encode_header(message: Message) -> bytes:
+    """The header of ``message`` as bytes.
+
+    Raises:
+        TypeError: a tensor's dtype cannot be sent.
+    """
+    parts = [
+        _FIXED.pack(
+            message.kind, message.epoch, message.step, message.microbatch, message.weight,
+            len(message.tensors),
+        )
+    ]  # fmt: skip
+    for tensor in message.tensors:
+        code = _CODES.get(tensor.dtype)
+        if code is None:
+            known = ", ".join(str(dtype) for dtype in DTYPES)
+            raise TypeError(
+                f"cannot send a tensor of this dtype (given: {tensor.dtype}, expected: {known}). "
+                "Convert it before sending."
+            )
+        parts.append(_TENSOR.pack(code, tensor.dim()))
+        parts.append(struct.pack(f"<{tensor.dim()}q", *tensor.shape))
+    return b"".join(parts)
+
+
+def decode_header(data: bytes) -> Header:
+    """The header that :func:`encode_header` wrote."""
+    kind, epoch, step, microbatch, weight, num_tensors = _FIXED.unpack_from(data, 0)
+    offset = _FIXED.size
+    specs = []
+    for _ in range(num_tensors):
+        code, num_dims = _TENSOR.unpack_from(data, offset)
+        offset += _TENSOR.size
+        shape = struct.unpack_from(f"<{num_dims}q", data, offset)
+        offset += 8 * num_dims
+        specs.append(TensorSpec(shape, DTYPES[code]))
+    return Header(Kind(kind), epoch, step, microbatch, weight, tuple(specs))

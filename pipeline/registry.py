@@ -1,0 +1,179 @@
+"""Finds rules, models, data sets and transports by name, and checks the options given to them.
+
+A thing is a file in its folder whose name is the config name and which defines ``build(...)``; the keyword-only
+parameters of ``build`` are its options. A dotted name is the user's own: ``package.module`` (with a ``build``) or
+``package.module.attribute``.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Union
+
+from pipeline.errors import ConfigError
+
+__all__ = ["check_options", "check_value", "defaults", "known", "load", "nearest", "summary"]
+
+
+def known(package: str) -> list[str]:
+    """The names defined by the files of ``package`` (``"pipeline.rules"``), sorted."""
+    path = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
+def nearest(given: str, allowed: list[str]) -> str:
+    """A hint for an error message: ``did you mean 'pred'? `` or nothing."""
+    close = difflib.get_close_matches(given, allowed, n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""
+
+
+def load(package: str, name: str, noun: str) -> Any:
+    """The ``build`` function behind ``name``, or the user's own object behind a dotted name.
+
+    Raises:
+        ConfigError: nobody has that name, or the user's module cannot be imported or has no ``build``.
+    """
+    if "." in name:
+        return _load_dotted(name, noun)
+    names = known(package)
+    if name not in names:
+        raise ConfigError(
+            f"unknown {noun} (given: {name!r}, expected: {', '.join(names)}, or a dotted name of your own). "
+            f"{nearest(name, names)}See launch.py --list."
+        )
+    return importlib.import_module(f"{package}.{name}").build
+
+
+def _load_dotted(name: str, noun: str) -> Any:
+    """``package.module`` or ``package.module.attribute``."""
+    try:
+        found = importlib.import_module(name)
+    except ImportError as error:
+        parent, _, attribute = name.rpartition(".")
+        try:
+            module = importlib.import_module(parent)
+        except ImportError:
+            raise ConfigError(
+                f"cannot import the {noun} {name!r} ({error}). "
+                "Run from the folder that holds the module, or put it on PYTHONPATH."
+            ) from None
+        if not hasattr(module, attribute):
+            raise ConfigError(
+                f"cannot find the {noun} (given: {name!r}, expected: a module, or an attribute of {parent!r}). "
+                f"{nearest(attribute, dir(module))}"
+            ) from None
+        return getattr(module, attribute)
+    if not hasattr(found, "build"):
+        raise ConfigError(
+            f"the module of this {noun} defines no build() (given: {name!r}). "
+            "Define build(...), or name the attribute: package.module.attribute."
+        )
+    return found.build
+
+
+def summary(package: str, name: str) -> str:
+    """First line of the docstring of a named file, for ``--list``."""
+    doc = importlib.import_module(f"{package}.{name}").__doc__ or ""
+    return doc.strip().partition("\n")[0]
+
+
+def _parameters(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Keyword-only parameters of ``build``: its options."""
+    parameters = inspect.signature(build).parameters.values()
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def defaults(build: Callable[..., Any]) -> dict[str, Any]:
+    """The options of ``build`` that have a default, with it."""
+    return {n: p.default for n, p in _parameters(build).items() if p.default is not p.empty}
+
+
+def check_options(build: Callable[..., Any], options: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """``options`` completed with the defaults of ``build``.
+
+    Args:
+        build: its keyword-only parameters are the allowed options; their annotations the allowed types.
+        options: what the user wrote.
+        section: of the config, for the message: ``rule``.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type, or a required option left out.
+    """
+    parameters = _parameters(build)
+    hints = typing.get_type_hints(build)
+    for key in options:
+        if key not in parameters:
+            allowed = ", ".join(f"{section}.{n}" for n in parameters) or "no further options here"
+            raise ConfigError(
+                f"unknown key (given: {section}.{key}, expected: {allowed}). "
+                f"{nearest(key, list(parameters))}Correct or remove it."
+            )
+    checked = defaults(build)
+    for name in parameters:
+        if name in options:
+            checked[name] = check_value(options[name], hints.get(name, Any), f"{section}.{name}")
+        elif name not in checked:
+            raise ConfigError(f"a key is missing (expected: {section}.{name}). Add it to the config.")
+    return checked
+
+
+def check_value(value: Any, annotation: Any, key: str) -> Any:
+    """``value`` if it fits ``annotation``, an int where a float is due made a float.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    fits, converted = _convert(value, annotation)
+    if not fits:
+        given = f"{value!r}, {type(value).__name__}"
+        raise ConfigError(f"wrong value for {key} (given: {given}, expected: {_spell(annotation)}). Change it.")
+    return converted
+
+
+def _convert(value: Any, annotation: Any) -> tuple[bool, Any]:
+    """Whether ``value`` fits, and the value to use."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return True, value
+    if origin is Literal:
+        return value in args and type(value) in {type(a) for a in args}, value
+    if origin in (Union, types.UnionType):
+        for option in args:
+            fits, converted = _convert(value, option)
+            if fits:
+                return True, converted
+        return False, value
+    if origin in (list, tuple):
+        return _convert_list(value, origin, args)
+    if annotation is float and type(value) is int:
+        return True, float(value)
+    if annotation is type(None):
+        return value is None, value
+    # bool is an int to Python, and never what the user meant by a number.
+    return type(value) is annotation, value
+
+
+def _convert_list(value: Any, origin: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
+    """``list[int]`` and ``tuple[int, ...]`` from a TOML array."""
+    if not isinstance(value, (list, tuple)):
+        return False, value
+    converted = [_convert(v, args[0] if args else Any) for v in value]
+    return all(fits for fits, _ in converted), origin(v for _, v in converted)
+
+
+def _spell(annotation: Any) -> str:
+    """An annotation in the words of a config file."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return " or ".join(repr(a) for a in args)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_spell(a) for a in args)
+    if origin in (list, tuple):
+        return f"a list of {_spell(args[0])}" if args else "a list"
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(
+        annotation, getattr(annotation, "__name__", str(annotation))
+    )

@@ -1,0 +1,170 @@
+"""The contract between a learning rule and the runtime.
+
+A rule wraps one block. It runs the block forward, and later fills the gradients of that block's parameters and its
+own. It never sees another block. What it declares decides everything else: which wires are opened, what is held
+back, and when it may learn.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.block import Block
+from pipeline.task import Task
+
+__all__ = ["BlockSpec", "Learned", "LearningRule", "LocalRule", "Output", "Topology"]
+
+
+class Topology(Enum):
+    """What a block needs from outside to learn from a micro-batch it has seen."""
+
+    LOCAL = "local"
+    """Nothing: its own activations, and the labels that travel with the batch."""
+    BROADCAST = "broadcast"
+    """What the last block returned, the same for every block, straight from the last stage."""
+    NEIGHBOUR = "neighbour"
+    """What the block above returned for the same micro-batch."""
+    SETTLE = "settle"
+    """Several exchanges with both neighbours per micro-batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpec:
+    """What a rule may know about the place of its block. Shapes are without the batch dimension."""
+
+    index: int
+    num_blocks: int
+    in_shape: tuple[int, ...]
+    body_shape: tuple[int, ...]
+    """Shape of ``block.body(x)``, which local losses read."""
+    out_shape: tuple[int, ...]
+    """Shape of what is sent to the next block."""
+    task: Task
+
+    @property
+    def is_first(self) -> bool:
+        """Nobody below wants anything back."""
+        return self.index == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Its output is the network's, and it has the true error."""
+        return self.index == self.num_blocks - 1
+
+
+@dataclass(slots=True)
+class Learned:
+    """What learning from one micro-batch returned."""
+
+    loss: Tensor
+    """This block's own loss, a detached scalar, still on its device: reading it is a synchronisation."""
+    upstream: tuple[Tensor, ...] = ()
+    """For the block below (NEIGHBOUR), or from the last block for all others (BROADCAST)."""
+
+
+class LearningRule(nn.Module, ABC):
+    """Wraps one block; ``parameters()``, ``state_dict()`` and ``to()`` cover the block and the rule's own matrices.
+
+    In evaluation mode :meth:`forward` is called under ``no_grad`` and nothing is learned.
+    """
+
+    topology: ClassVar[Topology]
+
+    def __init__(self, block: Block, spec: BlockSpec) -> None:
+        super().__init__()
+        self.block = block
+        self.spec = spec
+
+    @property
+    def learns_at_once(self) -> bool:
+        """True where :meth:`learn` is called with no feedback right after the activation is on its way.
+
+        LOCAL rules and the last block always do. A rule with synthetic gradients does *and* is called a second
+        time, with the feedback, when that arrives.
+        """
+        return self.topology is Topology.LOCAL or self.spec.is_last
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """Runs the block.
+
+        Args:
+            x: the block's input, (batch, *in_shape), without a graph.
+            y: labels, (batch,), int64.
+
+        Returns:
+            The activation for the next block, (batch, *out_shape), detached; and a context that :meth:`learn` and
+            :meth:`decode` understand. The context is all that is held until feedback arrives.
+        """
+
+    @abstractmethod
+    def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
+        """Adds this micro-batch's gradient to ``.grad`` of every parameter it trains.
+
+        Args:
+            context: from :meth:`forward`.
+            feedback: what the topology promises; empty where nothing comes back.
+            weight: share of the optimizer step's samples in this micro-batch. The gradient is that of
+                ``weight * loss``; feedback carries the weight of its sender already.
+        """
+
+    @abstractmethod
+    def decode(self, context: Any) -> Tensor | None:
+        """Scores (batch, num_outputs) that this block alone would give, or None where it has no decoder."""
+
+    def num_correct(self, scores: Tensor, y: Tensor) -> Tensor:
+        """Number of right answers among :meth:`decode`'s scores, 0-d int64."""
+        return self.spec.task.num_correct(scores, y)
+
+    def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The loss of :meth:`decode`'s scores, a mean over the batch, as reported in evaluation."""
+        return self.spec.task.loss(scores, y)
+
+
+class LocalRule(LearningRule):
+    """A rule that minimises a loss on its own body's output and needs nothing from outside.
+
+    Subclasses give :meth:`loss`. A stage may sum the losses of several such blocks and call ``backward`` once: their
+    graphs are disjoint.
+    """
+
+    topology = Topology.LOCAL
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(h, y)``, h being the body's output with its graph."""
+        h = self.block.body(x)
+        out = self.block.outlet(h.detach())
+        return out, (h, y)
+
+    @abstractmethod
+    def loss(self, context: Any) -> Tensor:
+        """This block's loss, a scalar with a graph, a mean over the batch."""
+
+    def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
+        """See :class:`LearningRule`."""
+        loss = self.loss(context)
+        torch.autograd.backward(loss if weight == 1.0 else loss * weight)
+        return Learned(loss.detach())
+
+
+class Output(LocalRule):
+    """The last block of a network whose blocks need nothing from above: ordinary descent on the output loss."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(out, y)``."""
+        out = self.block(x)
+        return out.detach(), (out, y)
+
+    def loss(self, context: Any) -> Tensor:
+        """The task's loss."""
+        out, y = context
+        return self.spec.task.loss(out, y)
+
+    def decode(self, context: Any) -> Tensor:
+        """The network's output."""
+        out: Tensor = context[0]
+        return out.detach()
