@@ -1,0 +1,70 @@
+"""CIFAR-10 and CIFAR-100 in their original form: pickled batches, one row of 3072 bytes for an image."""
+
+import pickle
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.augment import Augment
+from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.datasets._torchvision import ensure, remedy
+from pipeline.task import Classification
+
+__all__ = ["Layout", "build_cifar"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What differs between the two."""
+
+    name: str
+    class_name: str
+    """In ``torchvision.datasets``."""
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    label_key: str
+    num_classes: int
+    num_train: int
+    """The pickles do not tell their length before they are loaded."""
+    num_test: int
+
+    def files(self, root: Path) -> list[Path]:
+        """What must be there."""
+        return [root / self.folder / name for name in self.train + self.test]
+
+
+def build_cifar(
+    layout: Layout, root: Path, normalisation: Normalisation, augment: Augment, download: bool
+) -> Dataset:
+    """The data set that ``layout`` describes; inputs (3, 32, 32).
+
+    Raises:
+        ConfigError: a file is missing and could not be downloaded.
+    """
+    name = layout.name
+    ensure(name, layout.files(root), root=root, class_name=layout.class_name, splits=[{}], download=download)
+    spec = DataSpec((3, 32, 32), Classification(layout.num_classes), layout.num_train, layout.num_test)
+    read = partial(_read, layout, root)
+    advice = remedy(root / layout.folder)
+    return ArrayDataset(name, spec, read, augment=augment, normalisation=normalisation, remedy=advice)
+
+
+def _read(layout: Layout, root: Path) -> tuple[Split, Split]:
+    folder = root / layout.folder
+    train = [folder / name for name in layout.train]
+    test = [folder / name for name in layout.test]
+    return _split(train, layout.label_key), _split(test, layout.label_key)
+
+
+def _split(paths: list[Path], label_key: str) -> Split:
+    entries = []
+    for path in paths:
+        # Written by Python 2; latin1 is how its strings become text again.
+        entries.append(pickle.loads(path.read_bytes(), encoding="latin1"))
+    pixels = np.concatenate([entry["data"] for entry in entries]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([entry[label_key] for entry in entries]).astype(np.int64)
+    return Split(torch.from_numpy(pixels), torch.from_numpy(labels))

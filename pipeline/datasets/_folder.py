@@ -1,0 +1,105 @@
+"""Data sets made of pictures in ``{train,test}/<class>/``; the decoded pixels are all held in memory."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pipeline.augment import Augment
+from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.datasets._pixels import load_pixels
+from pipeline.errors import ConfigError
+from pipeline.task import Classification
+
+__all__ = ["build_folder"]
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The pictures of a split, sorted, and their classes."""
+
+    files: list[Path]
+    labels: list[int]
+
+
+def build_folder(
+    name: str, folder: Path, image_size: int, channels: int, augment: Augment, normalisation: Normalisation | None
+) -> Dataset:
+    """A data set made of the pictures in ``folder``; the classes are its sub-folders' names in order.
+
+    Args:
+        name: of the data set in a config.
+        folder: holds ``train/<class>/*`` and ``test/<class>/*`` (or ``val``).
+        image_size: edge in pixels: the shorter side is resized to it, the longer one cut to it about the centre.
+        channels: 1 (grey) or 3 (colour).
+        augment: for the training images.
+        normalisation: None leaves pixels in [0, 1].
+
+    Raises:
+        ConfigError: a split is missing or has no pictures, or the two splits differ in their classes.
+    """
+    train = _split_folder(folder, ("train",))
+    test = _split_folder(folder, ("test", "val"))
+    classes = _classes(train)
+    if _classes(test) != classes:
+        odd = sorted(set(classes) ^ set(_classes(test)))
+        raise ConfigError(
+            f"the classes of {train} and {test} differ (given in one of them only: {', '.join(odd)}, "
+            "expected: the same sub-folders). Add or remove these."
+        )
+    num_train, num_test = (len(_list(split, classes).files) for split in (train, test))
+    spec = DataSpec((channels, image_size, image_size), Classification(len(classes)), num_train, num_test)
+    read = partial(_read, folder, train, test, classes, image_size, channels)
+    advice = f"Start again: {folder} was changed meanwhile."
+    return ArrayDataset(name, spec, read, augment=augment, normalisation=normalisation, remedy=advice)
+
+
+def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    raise ConfigError(
+        f"there are no pictures (expected: a folder {' or '.join(names)} in {folder}). Put one folder for each class "
+        "in it, or correct dataset.path, --data-root or ONWARD_DATA."
+    )
+
+
+def _classes(split: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(split) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _list(split: Path, classes: list[str]) -> _Listing:
+    """The pictures of a split.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        names = sorted(entry for entry in os.listdir(split / name) if _is_picture(entry))
+        files += [split / name / entry for entry in names]
+        labels += [label] * len(names)
+    if not files:
+        raise ConfigError(
+            f"there are no pictures in {split} (expected: <class>/* ending in {', '.join(sorted(_SUFFIXES))}). "
+            "Put one folder for each class there."
+        )
+    return _Listing(files, labels)
+
+
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
+
+
+def _read(
+    folder: Path, train: Path, test: Path, classes: list[str], image_size: int, channels: int
+) -> tuple[Split, Split]:
+    listings = [_list(split, classes) for split in (train, test)]
+    pixels = load_pixels(folder, [listing.files for listing in listings], image_size, channels)
+    first, second = (Split(x, torch.tensor(listing.labels)) for x, listing in zip(pixels, listings, strict=True))
+    return first, second

@@ -1,0 +1,80 @@
+"""MNIST and its kin, which share the IDX format: a short big-endian header, then bytes."""
+
+import struct
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.augment import Augment
+from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.datasets._torchvision import ensure, remedy
+from pipeline.errors import ConfigError
+from pipeline.task import Classification
+
+__all__ = ["build_idx"]
+
+_UINT8 = 0x08  # the only element type that these data sets use
+
+
+def build_idx(
+    name: str, root: Path, class_name: str, normalisation: Normalisation, augment: Augment, download: bool
+) -> Dataset:
+    """One of the data sets that torchvision lays out as ``<class_name>/raw/*-ubyte``; 10 classes.
+
+    Args:
+        name: of the data set in a config.
+        root: the folder of all data sets.
+        class_name: in ``torchvision.datasets``, and of its folder.
+        normalisation: of the one channel.
+        augment: for the training images.
+        download: fetch what is missing.
+
+    Raises:
+        ConfigError: a file is missing or does not begin as an IDX file does.
+    """
+    folder = root / class_name / "raw"
+    contents = ("images-idx3", "labels-idx1")
+    files = [folder / f"{split}-{content}-ubyte" for split in ("train", "t10k") for content in contents]
+    ensure(name, files, root=root, class_name=class_name, splits=[{}], download=download)
+    num_train, *size = _shape(files[0], 3)
+    num_test = _shape(files[2], 3)[0]
+    spec = DataSpec((1, *size), Classification(10), num_train, num_test)
+    read = partial(_read, files)
+    return ArrayDataset(name, spec, read, augment=augment, normalisation=normalisation, remedy=remedy(folder))
+
+
+def _read(files: Sequence[Path]) -> tuple[Split, Split]:
+    train_x, train_y, test_x, test_y = files
+    return _split(train_x, train_y), _split(test_x, test_y)
+
+
+def _split(images: Path, labels: Path) -> Split:
+    return Split(_values(images, 3).unsqueeze(1), _values(labels, 1).long())
+
+
+def _shape(path: Path, num_dims: int) -> tuple[int, ...]:
+    """The dimensions that the header of an IDX file declares.
+
+    Raises:
+        ConfigError: it has no such header.
+    """
+    with path.open("rb") as file:
+        header = file.read(4 + 4 * num_dims)
+    expected = bytes((0, 0, _UINT8, num_dims))
+    if header[:4] != expected or len(header) < 4 + 4 * num_dims:
+        raise ConfigError(
+            f"{path} is not an IDX file of {num_dims} dimensions (given: a header of {len(header)} bytes that begins "
+            f"with {header[:4].hex() or 'nothing'}, expected: {4 + 4 * num_dims} bytes, {expected.hex()}). "
+            f"{remedy(path.parent)}"
+        )
+    return struct.unpack(f">{num_dims}I", header[4:])
+
+
+def _values(path: Path, num_dims: int) -> Tensor:
+    """The contents of an IDX file, uint8. A file that was cut short fails to take its shape: a ValueError."""
+    flat = np.fromfile(path, dtype=np.uint8, offset=4 + 4 * num_dims)
+    return torch.from_numpy(flat.reshape(_shape(path, num_dims)))

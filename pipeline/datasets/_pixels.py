@@ -1,0 +1,102 @@
+"""Decodes picture files, and keeps what they decode to.
+
+Decoding the 60 000 pictures of a small data set takes many times as long as reading one file of their pixels, so the
+pixels are kept beside the folder of the pictures, where that can be written.
+"""
+
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+
+__all__ = ["load_pixels"]
+
+_log = logging.getLogger(__name__)
+_MODES = {1: "L", 3: "RGB"}
+
+
+def load_pixels(folder: Path, splits: Sequence[Sequence[Path]], image_size: int, channels: int) -> list[Tensor]:
+    """The pixels of some files, from the cache when none of them has changed.
+
+    The cache is ``<folder>.cache/<size>x<size>x<channels>.npz``; its key is every file's path, size and time.
+
+    Args:
+        folder: holds all files.
+        splits: the files of each split.
+        image_size: edge in pixels: the shorter side is resized to it, the longer one cut to it about the centre.
+        channels: 1 (grey) or 3 (colour).
+
+    Returns:
+        For each split, (files, channels, image_size, image_size) uint8.
+
+    Raises:
+        ConfigError: a file is no picture.
+    """
+    cache = folder.parent / f"{folder.name}.cache" / f"{image_size}x{image_size}x{channels}.npz"
+    key = _key(folder, splits)
+    arrays = _recall(cache, key)
+    if arrays is None:
+        _log.info("decoding the pictures in %s, once", folder)
+        arrays = [_decode(files, image_size, channels) for files in splits]
+        _keep(cache, key, arrays)
+    return [torch.from_numpy(array) for array in arrays]
+
+
+def _decode(files: Sequence[Path], image_size: int, channels: int) -> NDArray[np.uint8]:
+    pixels = np.empty((len(files), image_size, image_size, channels), dtype=np.uint8)
+    for target, file in zip(pixels, files, strict=True):
+        try:
+            with Image.open(file) as image:
+                colours = image.convert(_MODES[channels])
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ConfigError(f"cannot read the picture {file} ({error}). Replace or remove it.") from None
+        square = ImageOps.fit(colours, (image_size, image_size), Image.Resampling.BILINEAR)
+        target[...] = np.asarray(square).reshape(target.shape)
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def _key(folder: Path, splits: Sequence[Sequence[Path]]) -> str:
+    """Changes when a file is added, removed, renamed or written."""
+    digest = hashlib.blake2b(digest_size=16)
+    for files in splits:
+        digest.update(b"split")
+        for file in files:
+            facts = file.stat()
+            digest.update(f"{file.relative_to(folder)}|{facts.st_size}|{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _recall(cache: Path, key: str) -> list[NDArray[np.uint8]] | None:
+    """The pixels that were kept under ``key``; None when there are none, or the file is damaged."""
+    try:
+        with np.load(cache, allow_pickle=False) as kept:
+            if str(kept["key"]) != key:
+                return None
+            return [kept[f"arr_{i}"] for i in range(len(kept.files) - 1)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _keep(cache: Path, key: str, arrays: Sequence[NDArray[np.uint8]]) -> None:
+    """Writes the cache under another name first, so that nobody reads half of it. Without it a run is only slower."""
+    part = cache.with_name(f"{cache.name}.{os.getpid()}.part")
+    try:
+        cache.parent.mkdir(exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(file, *arrays, key=np.array(key))  # they are named arr_0, arr_1
+        part.replace(cache)
+    except OSError as error:
+        _log.info("no cache of the decoded pictures (%s)", error)
+        # Also when the disk is full: the half-written file is what fills it.
+        if part.exists():
+            part.unlink()

@@ -1,0 +1,42 @@
+"""CIFAR-100: colour photographs of 32x32 pixels in 100 classes, 50 000 for training and 10 000 for testing."""
+
+from pathlib import Path
+
+from pipeline.augment import Augment
+from pipeline.dataset import Dataset, Normalisation
+from pipeline.datasets._cifar import Layout, build_cifar
+
+__all__ = ["build"]
+
+# Source: the published runs of local losses (Nøkland and Eidnes 2019).
+_NORMALISATION = Normalisation(mean=(0.438, 0.418, 0.377), std=(0.300, 0.287, 0.294))
+
+_LAYOUT = Layout(
+    name="cifar100",
+    class_name="CIFAR100",
+    folder="cifar-100-python",
+    train=("train",),
+    test=("test",),
+    label_key="fine_labels",
+    num_classes=100,
+    num_train=50_000,
+    num_test=10_000,
+)
+
+
+def build(
+    root: Path, *, crop_padding: int = 0, flip: bool = False, cutout: int = 0, download: bool = True
+) -> Dataset:
+    """Inputs (3, 32, 32), 100 classes.
+
+    Args:
+        root: the folder that holds ``cifar-100-python``.
+        crop_padding: pixels; a crop is taken anywhere after padding by so much.
+        flip: mirror half of the training images.
+        cutout: edge of a square that is set to 0, in pixels.
+        download: fetch what is missing.
+
+    Raises:
+        ConfigError: a file is missing and could not be downloaded.
+    """
+    return build_cifar(_LAYOUT, root, _NORMALISATION, Augment(crop_padding, flip, cutout), download)

@@ -1,0 +1,45 @@
+"""Handwritten digits of 8x8 pixels that come with scikit-learn: 1 437 for training, 360 for testing.
+
+The split keeps the share of every class and is always the same, whatever the run's seed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.augment import Augment
+from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.task import Classification
+
+__all__ = ["build"]
+
+_NUM_TEST = 360
+
+
+def build(root: Path, *, crop_padding: int = 0, flip: bool = False, cutout: int = 0) -> Dataset:
+    """Inputs (1, 8, 8) in [0, 1], 10 classes.
+
+    Args:
+        root: not read.
+        crop_padding: pixels; a crop is taken anywhere after padding by so much.
+        flip: mirror half of the training images.
+        cutout: edge of a square that is set to 0, in pixels.
+    """
+    spec = DataSpec((1, 8, 8), Classification(10), 1437, _NUM_TEST)
+    remedy = "Install scikit-learn again."
+    augment = Augment(crop_padding, flip, cutout)
+    return ArrayDataset("digits", spec, _read, augment=augment, remedy=remedy)
+
+
+def _read() -> tuple[Split, Split]:
+    # Imported here: scikit-learn takes a second, and only the ends of the pipeline read the digits.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    x = (bunch.images / 16).astype(np.float32)[:, None]  # (samples, 1, 8, 8)
+    y = bunch.target.astype(np.int64)
+    parts = train_test_split(x, y, test_size=_NUM_TEST, stratify=y, random_state=0)
+    train_x, test_x, train_y, test_y = (torch.from_numpy(part) for part in parts)
+    return Split(train_x, train_y), Split(test_x, test_y)

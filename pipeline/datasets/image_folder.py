@@ -1,0 +1,53 @@
+"""The user's own pictures, a folder for each class: ``path/train/<class>/*`` and ``path/test/<class>/*`` (or val)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pipeline.augment import Augment
+from pipeline.dataset import Dataset, Normalisation
+from pipeline.datasets._folder import build_folder
+from pipeline.errors import ConfigError
+
+__all__ = ["build"]
+
+
+def build(
+    root: Path,
+    *,
+    path: str,
+    image_size: int,
+    channels: Literal[1, 3] = 3,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    crop_padding: int = 0,
+    flip: bool = False,
+    cutout: int = 0,
+) -> Dataset:
+    """Inputs (channels, image_size, image_size), as many classes as there are folders.
+
+    Args:
+        root: the folder of all data sets.
+        path: of the pictures, absolute or relative to ``root``.
+        image_size: edge in pixels: the shorter side is resized to it, the longer one cut to it about the centre.
+        channels: 1 (grey) or 3 (colour).
+        mean: of each channel, on pixels in [0, 1]; 0 if left out.
+        std: of each channel; 1 if left out.
+        crop_padding: pixels; a crop is taken anywhere after padding by so much.
+        flip: mirror half of the training images.
+        cutout: edge of a square that is set to 0, in pixels.
+
+    Raises:
+        ConfigError: a split is missing or empty, the splits differ in their classes, or an option is out of range.
+    """
+    if image_size < 1:
+        raise ConfigError(
+            f"pictures need a size (given: dataset.image_size={image_size}, expected: 1 or more). Raise it."
+        )
+    normalisation = Normalisation(mean or (0.0,) * channels, std or (1.0,) * channels)
+    if len(normalisation.mean) != channels or len(normalisation.std) != channels or min(normalisation.std) <= 0:
+        raise ConfigError(
+            f"the normalisation does not fit the pictures (given: dataset.mean={mean}, dataset.std={std}, "
+            f"expected: {channels} numbers in each, std above 0). Write one number for each channel."
+        )
+    augment = Augment(crop_padding, flip, cutout)
+    return build_folder("image_folder", root / path, image_size, channels, augment, normalisation)

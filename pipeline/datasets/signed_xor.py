@@ -1,0 +1,49 @@
+"""Signed exclusive or: points of a square, labelled by whether their two coordinates have the same sign.
+
+Made on the spot. Source: Mertens 2023, 1000 training and 1000 test points drawn from U(-1, 1)^2, without noise.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.errors import ConfigError
+from pipeline.seeds import derive
+from pipeline.task import Binary
+
+__all__ = ["build"]
+
+
+def build(
+    root: Path, *, num_train: int = 1000, num_test: int = 1000, noise: float = 0.0, sample_seed: int = 0
+) -> Dataset:
+    """Points and their labels; inputs (2,), one output.
+
+    Args:
+        root: not read.
+        num_train: training points.
+        num_test: test points.
+        noise: standard deviation of what is added to the coordinates of both splits once the labels are given.
+        sample_seed: of the points. Apart from the run's seed, so that runs of several seeds share their data.
+
+    Raises:
+        ConfigError: no points, or negative noise.
+    """
+    for name, value, least in (("num_train", num_train, 1), ("num_test", num_test, 1), ("noise", noise, 0)):
+        if value < least:
+            raise ConfigError(f"out of range (given: dataset.{name}={value}, expected: {least} or more). Raise it.")
+    spec = DataSpec((2,), Binary(), num_train, num_test)
+    return ArrayDataset("signed_xor", spec, partial(_make, num_train, num_test, noise, sample_seed))
+
+
+def _make(num_train: int, num_test: int, noise: float, sample_seed: int) -> tuple[Split, Split]:
+    return _points("train", num_train, noise, sample_seed), _points("test", num_test, noise, sample_seed)
+
+
+def _points(purpose: str, count: int, noise: float, sample_seed: int) -> Split:
+    generator = torch.Generator().manual_seed(derive(sample_seed, "signed_xor", purpose))
+    x = torch.rand(count, 2, generator=generator) * 2 - 1
+    labels = (x[:, 0] * x[:, 1] >= 0).long()
+    return Split(x + noise * torch.randn(count, 2, generator=generator), labels)

@@ -1,0 +1,90 @@
+"""SVHN: colour photographs of house numbers of 32x32 pixels, 73 257 for training and 26 032 for testing."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.augment import Augment
+from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.datasets._torchvision import ensure, remedy
+from pipeline.errors import ConfigError
+from pipeline.task import Classification
+
+__all__ = ["build"]
+
+# Source: the public code of the published runs of local losses (Nøkland and Eidnes 2019).
+_NORMALISATION = Normalisation(mean=(0.431, 0.430, 0.446), std=(0.197, 0.198, 0.199))
+
+
+def build(
+    root: Path,
+    *,
+    extra: bool = False,
+    crop_padding: int = 0,
+    flip: bool = False,
+    cutout: int = 0,
+    download: bool = True,
+) -> Dataset:
+    """Inputs (3, 32, 32), 10 classes.
+
+    Args:
+        root: the folder that holds ``train_32x32.mat``, ``test_32x32.mat`` and ``extra_32x32.mat``.
+        extra: train on the 531 131 easier images as well, as the published figures do; 1.3 GB to download.
+        crop_padding: pixels; a crop is taken anywhere after padding by so much.
+        flip: mirror half of the training images.
+        cutout: edge of a square that is set to 0, in pixels.
+        download: fetch what is missing.
+
+    Raises:
+        ConfigError: a file is missing and could not be downloaded, or holds no images.
+    """
+    names = ["train", "extra"] if extra else ["train"]
+    train, test = [_file(root, name) for name in names], _file(root, "test")
+    splits = [{"split": name} for name in [*names, "test"]]
+    ensure("svhn", [*train, test], root=root, class_name="SVHN", splits=splits, download=download)
+    spec = DataSpec((3, 32, 32), Classification(10), sum(map(_count, train)), _count(test))
+    advice = remedy(root / "*_32x32.mat")
+    augment = Augment(crop_padding, flip, cutout)
+    read = partial(_read, train, test)
+    return ArrayDataset("svhn", spec, read, augment=augment, normalisation=_NORMALISATION, remedy=advice)
+
+
+def _file(root: Path, name: str) -> Path:
+    return root / f"{name}_32x32.mat"
+
+
+def _count(path: Path) -> int:
+    """The number of images in a MATLAB file, from its directory of variables.
+
+    Raises:
+        ConfigError: it has no variable ``X`` of images.
+    """
+    from scipy.io import whosmat
+
+    try:
+        shapes = {name: shape for name, shape, _ in whosmat(path)}
+        height, width, channels, count = shapes["X"]
+    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        raise ConfigError(
+            f"{path} is not a file of SVHN ({type(error).__name__}: {error}; expected: a variable X of 32x32x3xN). "
+            f"{remedy(path)}"
+        ) from None
+    return int(count)
+
+
+def _read(train: list[Path], test: Path) -> tuple[Split, Split]:
+    parts = [_split(path) for path in train]
+    x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+    return Split(x, y), _split(test)
+
+
+def _split(path: Path) -> Split:
+    # Imported here: only the ends of the pipeline read images.
+    from scipy.io import loadmat
+
+    contents = loadmat(path)
+    pixels = np.ascontiguousarray(contents["X"].transpose(3, 2, 0, 1))  # (images, channels, height, width)
+    labels = contents["y"].reshape(-1).astype(np.int64) % 10  # the digit 0 is labelled 10
+    return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
