@@ -7,6 +7,7 @@ tensors on the other side, so it is encoded here once and not in each of them.
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -121,7 +122,13 @@ def encode_header(message: Message) -> bytes:
 def decode_header(data: bytes) -> Header:
     """The header that :func:`encode_header` wrote."""
     kind, epoch, step, microbatch, weight, num_tensors = _FIXED.unpack_from(data, 0)
-    offset = _FIXED.size
+    return Header(Kind(kind), epoch, step, microbatch, weight, _decode_specs(num_tensors, data[_FIXED.size :]))
+
+
+@lru_cache(maxsize=256)
+def _decode_specs(num_tensors: int, data: bytes) -> tuple[TensorSpec, ...]:
+    """The specs behind the fixed part; kept, since a stage meets the same few shapes all through a run."""
+    offset = 0
     specs = []
     for _ in range(num_tensors):
         code, num_dims = _TENSOR.unpack_from(data, offset)
@@ -129,4 +136,4 @@ def decode_header(data: bytes) -> Header:
         shape = struct.unpack_from(f"<{num_dims}q", data, offset)
         offset += 8 * num_dims
         specs.append(TensorSpec(shape, DTYPES[code]))
-    return Header(Kind(kind), epoch, step, microbatch, weight, tuple(specs))
+    return tuple(specs)

@@ -1,0 +1,124 @@
+"""A deque per edge, all stages in one process and one thread: for tests and debugging, and the oracle for the others.
+
+One thread drives the stages in turn, so waiting would be waiting for oneself: the runner asks ``can_send`` and
+``can_recv`` before it calls, and a call that cannot go on raises at once.
+"""
+
+from collections import deque
+
+import torch
+
+from pipeline.message import Message
+from workers.faults import gone, no_room, no_wire, not_taken, nothing_came
+from workers.packing import own_copy
+from workers.transport import Edge, Transport, WireSpec
+
+__all__ = ["Hub", "InlineTransport", "build"]
+
+
+class Hub:
+    """All edges of one pipeline; every stage's end is made here.
+
+    Args:
+        edges: of the whole pipeline.
+    """
+
+    def __init__(self, edges: tuple[Edge, ...]) -> None:
+        self.queues: dict[tuple[int, int], deque[Message]] = {(e.src, e.dst): deque() for e in edges}
+        self.present: set[int] = set()
+        self.left: set[int] = set()
+
+    def endpoint(self, wires: WireSpec) -> "InlineTransport":
+        """The end of one stage."""
+        self.present.add(wires.stage_index)
+        return InlineTransport(self, wires)
+
+
+# The stages of one pipeline have their folder in common, and nothing else.
+_hubs: dict[str, Hub] = {}
+
+
+class InlineTransport(Transport):
+    """One stage's end of a :class:`Hub`."""
+
+    def __init__(self, hub: Hub, wires: WireSpec) -> None:
+        self._hub = hub
+        self._wires = wires
+        self._device = torch.device(wires.device)
+        self._outgoing = {e.dst: e for e in wires.outgoing()}
+        self._incoming = {e.src: e for e in wires.incoming()}
+        self._peak_bytes = 0
+
+    def _edge(self, edges: dict[int, Edge], peer: int) -> Edge:
+        """The edge to or from ``peer``."""
+        if peer not in edges:
+            raise no_wire(self._wires.stage_index, peer, edges)
+        return edges[peer]
+
+    def _queue(self, edge: Edge) -> deque[Message]:
+        """What is under way on ``edge``."""
+        return self._hub.queues[edge.src, edge.dst]
+
+    def can_send(self, dst: int) -> bool:
+        """Whether there is room for one more message to ``dst``."""
+        edge = self._edge(self._outgoing, dst)
+        return len(self._queue(edge)) < edge.depth
+
+    def can_recv(self, src: int) -> bool:
+        """Whether a message from ``src`` waits."""
+        return bool(self._queue(self._edge(self._incoming, src)))
+
+    def send(self, message: Message, dst: int, timeout: float) -> float:
+        """See :meth:`Transport.send`; a full queue raises at once."""
+        edge = self._edge(self._outgoing, dst)
+        if dst in self._hub.left:
+            raise gone(edge, dst)
+        if not self.can_send(dst):
+            raise no_room(edge, 0.0)
+        tensors = tuple(own_copy(t, t.device) for t in message.tensors)
+        self._queue(edge).append(
+            Message(message.kind, message.epoch, message.step, message.microbatch, message.weight, tensors)
+        )
+        self._peak_bytes = max(self._peak_bytes, self._bytes_under_way())
+        return 0.0
+
+    def recv(self, src: int, timeout: float) -> tuple[Message, float]:
+        """See :meth:`Transport.recv`; an empty queue raises at once."""
+        edge = self._edge(self._incoming, src)
+        if not self._queue(edge):
+            raise gone(edge, src) if src in self._hub.left else nothing_came(edge, 0.0)
+        message = self._queue(edge).popleft()
+        message.tensors = tuple(t.to(self._device) for t in message.tensors)
+        return message, 0.0
+
+    def fill(self, src: int) -> int:
+        """See :meth:`Transport.fill`."""
+        return len(self._queue(self._edge(self._incoming, src)))
+
+    def _bytes_under_way(self) -> int:
+        """Payload sent by this stage and not yet received, in bytes."""
+        return sum(m.num_bytes for e in self._outgoing.values() for m in self._queue(e))
+
+    def queue_bytes(self) -> int:
+        """The most that what this stage sent has held at once, in bytes."""
+        return self._peak_bytes
+
+    def close(self, timeout: float) -> None:
+        """See :meth:`Transport.close`; what is still under way raises at once, since nobody else could take it."""
+        unread = [e for e in self._outgoing.values() if self._queue(e)]
+        counts = [len(self._queue(e)) for e in unread]
+        self.abort()
+        if unread:
+            raise not_taken(unread[0], 0.0, counts[0])
+
+    def abort(self) -> None:
+        """Leaves the hub; what was sent can still be received."""
+        self._hub.left.add(self._wires.stage_index)
+        self._outgoing, self._incoming = {}, {}
+        if self._hub.left >= self._hub.present and _hubs.get(self._wires.folder) is self._hub:
+            del _hubs[self._wires.folder]
+
+
+def build(wires: WireSpec) -> InlineTransport:
+    """This stage's end; the stages whose wires name the same folder meet."""
+    return _hubs.setdefault(wires.folder, Hub(wires.edges)).endpoint(wires)

@@ -1,0 +1,176 @@
+"""Shared slots and Unix sockets between the processes of one host: the fastest way on CPU.
+
+Opening the wires: every receiver listens on a socket in the common folder, every sender connects and passes the
+descriptor of the edge's memory. All listen before anybody waits, so no order of the stages can lock up; the names
+are removed as soon as they have served.
+"""
+
+import os
+import socket
+import time
+from contextlib import ExitStack
+
+import torch
+
+from pipeline.message import Message
+from workers.faults import no_wire, not_connected
+from workers.slot_receiver import SlotReceiver
+from workers.slot_sender import SlotSender
+from workers.slots import Slots, anonymous_file, slot_stride
+from workers.transport import Edge, Transport, TransportTimeout, WireSpec
+
+__all__ = ["SharedMemoryTransport", "build"]
+
+_PATH_BYTES = 103  # what macOS takes; Linux takes 107
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
+
+
+class SharedMemoryTransport(Transport):
+    """One stage's ends of all its wires.
+
+    Args:
+        stage_index: of this stage.
+        senders: by the stage they lead to.
+        receivers: by the stage they come from.
+    """
+
+    def __init__(self, stage_index: int, senders: dict[int, SlotSender], receivers: dict[int, SlotReceiver]) -> None:
+        self._stage_index = stage_index
+        self._senders, self._receivers = senders, receivers
+
+    def send(self, message: Message, dst: int, timeout: float) -> float:
+        """See :meth:`Transport.send`."""
+        try:
+            sender = self._senders[dst]
+        except KeyError:
+            raise no_wire(self._stage_index, dst, self._senders) from None
+        return sender.send(message, timeout)
+
+    def recv(self, src: int, timeout: float) -> tuple[Message, float]:
+        """See :meth:`Transport.recv`."""
+        return self._receiver(src).recv(timeout)
+
+    def _receiver(self, src: int) -> SlotReceiver:
+        """The wire from ``src``."""
+        try:
+            return self._receivers[src]
+        except KeyError:
+            raise no_wire(self._stage_index, src, self._receivers) from None
+
+    def fill(self, src: int) -> int:
+        """See :meth:`Transport.fill`."""
+        return self._receiver(src).fill()
+
+    def queue_bytes(self) -> int:
+        """The slots on which this stage sends, in bytes; the receiver maps the same memory and does not count it."""
+        return sum(sender.num_bytes for sender in self._senders.values())
+
+    def close(self, timeout: float) -> None:
+        """See :meth:`Transport.close`. The memory is gone afterwards, whether or not it raises."""
+        deadline = time.perf_counter() + timeout
+        try:
+            for receiver in self._receivers.values():
+                receiver.drain(deadline)
+            for sender in self._senders.values():
+                sender.drain(deadline)
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """See :meth:`Transport.abort`."""
+        ends = [*self._senders.values(), *self._receivers.values()]
+        self._senders, self._receivers = {}, {}
+        for end in ends:
+            end.close()
+
+
+def _socket_path(folder: str, edge: Edge) -> str:
+    """Where the receiver of ``edge`` listens."""
+    path = os.path.join(folder, f"{edge.src}-{edge.dst}")
+    num_bytes = len(os.fsencode(path))
+    if num_bytes > _PATH_BYTES:
+        raise ValueError(
+            f"the path of a Unix socket is too long (given: {path!r}, {num_bytes} bytes, expected: at most "
+            f"{_PATH_BYTES}). Use a folder with a shorter name, set TMPDIR to one for instance."
+        )
+    return path
+
+
+def _unlink(path: str) -> None:
+    """Removes ``path``, if it is still there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _listen(path: str, undo: ExitStack) -> socket.socket:
+    """A listening socket at ``path``; ``undo`` removes both."""
+    listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    _unlink(path)  # of a start that was killed
+    undo.callback(_unlink, path)
+    listener.bind(path)
+    listener.listen(1)
+    return listener
+
+
+def _connect(edge: Edge, path: str, wires: WireSpec, deadline: float) -> SlotSender:
+    """The sending end of ``edge``, as soon as the receiver listens."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    pause = _FIRST_PAUSE_S
+    while True:
+        try:
+            sock.connect(path)
+            break
+        except (FileNotFoundError, ConnectionRefusedError):
+            if time.perf_counter() + pause > deadline:
+                sock.close()
+                raise not_connected(edge, edge.dst, wires.timeout_s) from None
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+    stride = slot_stride(edge.slot_bytes)
+    fd = anonymous_file(edge.depth * stride, wires.folder)
+    try:
+        socket.send_fds(sock, [b"\0"], [fd])
+        return SlotSender(edge, sock, Slots(fd, edge.depth, stride))
+    finally:
+        os.close(fd)
+
+
+def _accept(edge: Edge, listener: socket.socket, wires: WireSpec, deadline: float) -> SlotReceiver:
+    """The receiving end of ``edge``, as soon as the sender has connected."""
+    listener.settimeout(max(deadline - time.perf_counter(), 0.001))
+    try:
+        sock, _ = listener.accept()
+        sock.settimeout(max(deadline - time.perf_counter(), 0.001))
+        _, fds, _, _ = socket.recv_fds(sock, 1, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    except TimeoutError:
+        raise not_connected(edge, edge.src, wires.timeout_s) from None
+    if not fds:
+        sock.close()
+        raise not_connected(edge, edge.src, wires.timeout_s)
+    os.set_inheritable(fds[0], False)
+    sock.settimeout(None)
+    try:
+        slots = Slots(fds[0], edge.depth, slot_stride(edge.slot_bytes))
+        return SlotReceiver(edge, sock, slots, torch.device(wires.device))
+    finally:
+        os.close(fds[0])
+
+
+def build(wires: WireSpec) -> SharedMemoryTransport:
+    """Opens this stage's ends and meets the other stages of this host."""
+    deadline = time.perf_counter() + wires.timeout_s
+    transport = SharedMemoryTransport(wires.stage_index, {}, {})
+    with ExitStack() as listening:
+        listeners = [(e, _listen(_socket_path(wires.folder, e), listening)) for e in wires.incoming()]
+        try:
+            for edge in wires.outgoing():
+                path = _socket_path(wires.folder, edge)
+                transport._senders[edge.dst] = _connect(edge, path, wires, deadline)
+            for edge, listener in listeners:
+                transport._receivers[edge.src] = _accept(edge, listener, wires, deadline)
+        except (TransportTimeout, OSError):
+            transport.abort()
+            raise
+    return transport
