@@ -1,0 +1,50 @@
+"""Backpropagation: every block gets the loss's derivative by its output from the block above (Rumelhart 1986)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.rules._descent import descend
+
+__all__ = ["Backprop", "build"]
+
+
+class Backprop(LearningRule):
+    """``gamma_(l-1) = d(gamma_l . out_l)/dx``: the chain rule, one block at a time.
+
+    Baseline and oracle in one: under a flush (gpipe, 1f1b) the gradients are those of the whole network. Hidden
+    blocks have no loss of their own and report 0.
+
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors" (1986).
+    """
+
+    topology = Topology.NEIGHBOUR
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(x, out, y)``, out with its graph."""
+        if self.training and not self.spec.is_first:
+            x = x.detach().requires_grad_()
+        out = self.block(x)
+        return out.detach(), (x, out, y)
+
+    def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
+        """See :class:`LearningRule`. ``feedback`` and ``upstream`` are one tensor of the activation's shape."""
+        x, out, y = context
+        loss = descend(self.spec, out, y, feedback, weight)
+        return Learned(loss, () if self.spec.is_first else (x.grad,))
+
+    def decode(self, context: Any) -> Tensor | None:
+        """The last block's output; None below it."""
+        return context[1].detach() if self.spec.is_last else None
+
+
+def build(block: Block, spec: BlockSpec) -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+    """
+    return Backprop(block, spec)

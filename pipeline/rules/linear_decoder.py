@@ -1,0 +1,103 @@
+"""Linear decoder: every block is trained through a linear read-out of the labels (Mertens 2023)."""
+
+from math import prod
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+
+__all__ = ["LinearDecoder", "build"]
+
+_FORGET = 0.1  # share of the newest batch in the running class means, as in BatchNorm
+
+
+class LinearDecoder(LocalRule):
+    """Hidden blocks minimise ``mse(flatten(h) D^T, targets)``, a mean over all elements; D has no bias.
+
+    A fixed decoder of one output cannot always reach its targets: on features of length 1 its output stays within
+    ||D||, about 0.58. Half way between the two targets is then no boundary, and accuracy is counted at the mid-point
+    of the two classes' mean outputs. These are running means over *training* batches, so that an answer depends
+    neither on test labels nor on how the test set is cut into batches.
+
+    Source: P. Mertens' notebook on local propagation by linear unprojections (2023). Deviations: the decoder is
+    trained by default (the notebook never trains its own), and the lower blocks' activations are those before their
+    update.
+    """
+
+    decoder: Tensor
+    class_means: Tensor
+
+    def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool) -> None:
+        super().__init__(block, spec)
+        size, num_outputs = prod(spec.body_shape), spec.task.num_outputs
+        bound = 1.0 / size**0.5
+        matrix = torch.empty(num_outputs, size).uniform_(-bound, bound)
+        if trained:
+            self.decoder = nn.Parameter(matrix)
+        else:
+            self.register_buffer("decoder", matrix)
+        self.mse = mse
+        self.moves_boundary = mse and not trained and num_outputs == 1
+        if self.moves_boundary:
+            self.register_buffer("class_means", torch.tensor([0.0, 1.0]))
+
+    def loss(self, context: Any) -> Tensor:
+        """The decoder's loss."""
+        h, y = context
+        decoded = self._decode(h)
+        if self.moves_boundary and self.training:
+            self._follow_classes(decoded.detach(), y)
+        return self.decoded_loss(decoded, y)
+
+    def decode(self, context: Any) -> Tensor:
+        """The decoder's raw output."""
+        with torch.no_grad():
+            return self._decode(context[0])
+
+    def num_correct(self, scores: Tensor, y: Tensor) -> Tensor:
+        """See :class:`LearningRule`; half way between the targets, except where the class says otherwise."""
+        if self.moves_boundary:
+            return self.spec.task.num_correct(scores - self.class_means.mean(), y)
+        if self.mse:
+            return self.spec.task.num_correct_decoded(scores, y)
+        return self.spec.task.num_correct(scores, y)
+
+    def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The loss that the block is trained by."""
+        if self.mse:
+            return F.mse_loss(scores, self.spec.task.targets(y).to(scores.dtype))
+        return self.spec.task.loss(scores, y)
+
+    def _decode(self, h: Tensor) -> Tensor:
+        return F.linear(h.flatten(1), self.decoder)
+
+    def _follow_classes(self, decoded: Tensor, y: Tensor) -> None:
+        """Moves the running mean output of each class that this batch has samples of."""
+        members = torch.stack((y <= 0, y > 0)).to(decoded.dtype)  # (2, batch)
+        counts = members.sum(1)
+        means = (members @ decoded).squeeze(1) / counts.clamp(min=1.0)
+        self.class_means.lerp_(means, _FORGET * (counts > 0).to(means.dtype))
+
+
+def build(
+    block: Block,
+    spec: BlockSpec,
+    *,
+    decoder: Literal["trained", "fixed"] = "trained",
+    loss: Literal["mse", "cross_entropy"] = "mse",
+) -> LearningRule:
+    """The rule of one block; the last block descends on the output loss.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+        decoder: ``fixed`` leaves D at its initial values, uniform in +-1/sqrt(features).
+        loss: of hidden blocks; ``cross_entropy`` is the task's own loss on the decoder's output.
+    """
+    if spec.is_last:
+        return Output(block, spec)
+    return LinearDecoder(block, spec, trained=decoder == "trained", mse=loss == "mse")

@@ -1,0 +1,50 @@
+"""Pred: every block is trained by the output loss of a linear classifier of its own (Nøkland and Eidnes 2019)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.rules._heads import PooledHead, clear_output
+
+__all__ = ["Pred", "build"]
+
+
+class Pred(LocalRule):
+    """Hidden blocks minimise ``task.loss(head(h), y)``; the head is linear, with bias, on average-pooled maps.
+
+    The head's weight starts at 0, so the first step trains the head and leaves the block alone.
+
+    Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), the prediction loss, with
+    the pool sizes of the authors' code.
+    """
+
+    def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int) -> None:
+        super().__init__(block, spec)
+        self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)
+
+    def loss(self, context: Any) -> Tensor:
+        """The task's loss on the head's output."""
+        h, y = context
+        return self.spec.task.loss(self.head(h), y)
+
+    def decode(self, context: Any) -> Tensor:
+        """The head's output."""
+        with torch.no_grad():
+            scores: Tensor = self.head(context[0])
+        return scores
+
+
+def build(block: Block, spec: BlockSpec, *, dimdec: int = 2048) -> LearningRule:
+    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+        dimdec: features that the head of a convolutional block reads at most; the map is pooled to that.
+    """
+    if spec.is_last:
+        return Output(clear_output(block), spec)
+    return Pred(block, spec, dimdec=dimdec)

@@ -1,0 +1,60 @@
+"""Predsim: a weighted sum of the losses of pred and of sim (Nøkland and Eidnes 2019)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.rules._heads import PooledHead, clear_output
+from pipeline.rules._similarity import SimilarityHead, similarity_loss
+
+__all__ = ["PredSim", "build"]
+
+
+class PredSim(LocalRule):
+    """Hidden blocks minimise ``(1 - beta) pred + beta sim``, both read off the same h.
+
+    Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019). Deviation: their code
+    multiplies the output layer's loss by 1 - beta too; here the output block has its plain loss. Adam cannot tell
+    the two apart, and plain descent would learn a hundred times slower.
+    """
+
+    def __init__(self, block: Block, spec: BlockSpec, *, beta: float, dimdec: int) -> None:
+        super().__init__(block, spec)
+        self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)
+        self.project = SimilarityHead(spec.body_shape)
+        self.beta = beta
+        self.num_classes = max(2, spec.task.num_outputs)
+
+    def loss(self, context: Any) -> Tensor:
+        """The weighted sum."""
+        h, y = context
+        pred = self.spec.task.loss(self.head(h), y)
+        return torch.lerp(pred, similarity_loss(self.project(h), y, self.num_classes), self.beta)
+
+    def decode(self, context: Any) -> Tensor:
+        """The output of pred's head."""
+        with torch.no_grad():
+            scores: Tensor = self.head(context[0])
+        return scores
+
+
+def build(block: Block, spec: BlockSpec, *, beta: float = 0.99, dimdec: int = 2048) -> LearningRule:
+    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+        beta: share of sim's loss, from 0 to 1.
+        dimdec: features that the head of a convolutional block reads at most; the map is pooled to that.
+
+    Raises:
+        ValueError: ``beta`` is not a share.
+    """
+    if not 0.0 <= beta <= 1.0:
+        raise ValueError(f"predsim cannot weigh its losses (given: beta={beta}, expected: 0 to 1). Change rule.beta.")
+    if spec.is_last:
+        return Output(clear_output(block), spec)
+    return PredSim(block, spec, beta=beta, dimdec=dimdec)

@@ -1,0 +1,48 @@
+"""Sim: every block makes its samples resemble each other as their labels do (Nøkland and Eidnes 2019)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.rules._heads import clear_output
+from pipeline.rules._similarity import SimilarityHead, similarity_loss
+
+__all__ = ["Sim", "build"]
+
+
+class Sim(LocalRule):
+    """Hidden blocks minimise ``mean((S(R(h)) - S(one-hot y))^2)`` over the batch x batch pairs.
+
+    R is learned with the block. There is no decoder: such a block has no accuracy of its own. A binary task counts
+    as two classes.
+
+    Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), the similarity matching
+    loss; the mean over pairs is that of the authors' code, their slides write a sum.
+    """
+
+    def __init__(self, block: Block, spec: BlockSpec) -> None:
+        super().__init__(block, spec)
+        self.project = SimilarityHead(spec.body_shape)
+        self.num_classes = max(2, spec.task.num_outputs)
+
+    def loss(self, context: Any) -> Tensor:
+        """The similarity loss."""
+        h, y = context
+        return similarity_loss(self.project(h), y, self.num_classes)
+
+    def decode(self, context: Any) -> None:
+        """None."""
+
+
+def build(block: Block, spec: BlockSpec) -> LearningRule:
+    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+    """
+    if spec.is_last:
+        return Output(clear_output(block), spec)
+    return Sim(block, spec)

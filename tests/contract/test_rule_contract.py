@@ -1,0 +1,245 @@
+"""What the runtime relies on, for every rule there is, at every position, for dense and convolutional blocks."""
+
+import copy
+from math import prod
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline import registry
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, Topology
+from pipeline.task import Binary, Classification
+
+RULES = registry.known("pipeline.rules")
+BATCH = 8
+POSITIONS = {"first": 0, "middle": 1, "last": 2}
+
+
+def _dense(num_in, num_out):
+    return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out), nn.Tanh()))
+
+
+def _conv(num_in, num_out):
+    body = nn.Sequential(nn.Conv2d(num_in, num_out, 3, padding=1), nn.BatchNorm2d(num_out), nn.LeakyReLU())
+    return Block(body, nn.MaxPool2d(2))
+
+
+def _top(in_shape, num_outputs):
+    return Block(nn.Sequential(nn.Flatten(), nn.Linear(prod(in_shape), num_outputs)))
+
+
+def _dense_blocks(num_outputs, num_in):
+    return [_dense(num_in, 9), _dense(9, 8), _top((8,), num_outputs)]
+
+
+# name: (task, input shape, blocks)
+NETWORKS = {
+    "dense": (Classification(4), (6,), lambda: _dense_blocks(4, 6)),
+    "conv": (Classification(4), (2, 8, 8), lambda: [_conv(2, 5), _conv(5, 6), _top((6, 2, 2), 4)]),
+    "binary": (Binary(), (2,), lambda: _dense_blocks(1, 2)),
+}
+SHAPES = {
+    "dense": [(6,), (9,), (8,), (4,)],
+    "conv": [(2, 8, 8), (5, 4, 4), (6, 2, 2), (4,)],
+    "binary": [(2,), (9,), (8,), (1,)],
+}
+BODIES = {"dense": SHAPES["dense"][1:], "conv": [(5, 8, 8), (6, 4, 4), (4,)], "binary": SHAPES["binary"][1:]}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(params=RULES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return request.param
+
+
+@pytest.fixture(params=POSITIONS.values(), ids=POSITIONS)
+def index(request):
+    return request.param
+
+
+def build(name, network, index, seed=0):
+    task, _, blocks = NETWORKS[network]
+    torch.manual_seed(seed)
+    shapes = SHAPES[network]
+    spec = BlockSpec(index, 3, shapes[index], BODIES[network][index], shapes[index + 1], task)
+    rule = registry.load("pipeline.rules", name, "rule")(blocks()[index], spec).double()
+    # Heads that start at 0 would hide a block's gradient.
+    for parameter in rule.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter)
+    return rule
+
+
+def batch(network, index, seed=1, size=BATCH):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(size, *SHAPES[network][index], generator=generator, dtype=torch.float64)
+    num_classes = max(2, NETWORKS[network][0].num_outputs)
+    return x, torch.arange(size) % num_classes
+
+
+def feedback(rule, out, seed=2):
+    """What the topology promises: nothing, the output error, or a tensor like the activation."""
+    if rule.learns_at_once:
+        return ()
+    shape = (len(out), rule.spec.task.num_outputs) if rule.topology is Topology.BROADCAST else out.shape
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),)
+
+
+def learn(rule, x, y, weight=1.0):
+    out, context = rule(x, y)
+    return rule.learn(context, feedback(rule, out), weight=weight)
+
+
+def gradients(rule):
+    return {key: p.grad.clone() for key, p in rule.named_parameters()}
+
+
+def test_p8_activation_is_detached_and_that_of_the_weights_before_the_update(name, network, index):
+    rule = build(name, network, index)
+    before = copy.deepcopy(rule)
+    x, y = batch(network, index)
+    out, context = rule(x, y)
+    sent = out.clone()
+    rule.learn(context, feedback(rule, out))
+    torch.optim.SGD(rule.parameters(), lr=0.5).step()
+    assert not out.requires_grad and out.shape == (BATCH, *SHAPES[network][index + 1])
+    assert torch.equal(out, sent), "learning changed the activation after it was sent"
+    with torch.no_grad():
+        assert torch.equal(out, before.block(x))
+        assert not torch.equal(out, rule.block(x))
+
+
+def test_learning_fills_the_gradients_of_all_parameters_and_touches_no_input(name, network, index):
+    rule = build(name, network, index)
+    x, y = batch(network, index)
+    weights = {key: value.clone() for key, value in rule.named_parameters()}
+    learn(rule, x, y)
+    assert [key for key, p in rule.named_parameters() if p.grad is None] == []
+    # A bias in front of BatchNorm has gradient 0, weights do not.
+    assert [key for key, p in rule.named_parameters() if key.endswith("weight") and not p.grad.any()] == []
+    assert x.grad is None and not x.requires_grad
+    assert all(torch.equal(weights[key], p) for key, p in rule.named_parameters())
+
+
+def test_loss_is_a_detached_finite_scalar(name, network, index):
+    rule = build(name, network, index)
+    loss = learn(rule, *batch(network, index)).loss
+    assert loss.shape == () and not loss.requires_grad and loss.isfinite()
+
+
+def test_weight_scales_the_gradient_where_the_loss_is_known(name, network, index):
+    rule = build(name, network, index)
+    x, y = batch(network, index)
+    whole = learn(rule, x, y)
+    expected = gradients(rule)
+    rule.zero_grad()
+    part = learn(rule, x, y, weight=0.25)
+    scale = 0.25 if rule.learns_at_once else 1.0  # feedback is weighted by its sender
+    for key, grad in gradients(rule).items():
+        assert torch.equal(grad, expected[key] * scale), key
+    assert torch.equal(part.loss, whole.loss)
+    for given, wanted in zip(part.upstream, whole.upstream, strict=True):
+        assert torch.equal(given, wanted * scale)
+
+
+def test_upstream_has_the_shape_the_topology_promises(name, network, index):
+    rule = build(name, network, index)
+    learned = learn(rule, *batch(network, index))
+    shapes = [tuple(t.shape) for t in learned.upstream]
+    if rule.topology is Topology.NEIGHBOUR:
+        assert shapes == ([] if index == 0 else [(BATCH, *SHAPES[network][index])])
+    elif rule.topology is Topology.BROADCAST and rule.spec.is_last:
+        assert shapes == [(BATCH, rule.spec.task.num_outputs)]
+    else:
+        assert rule.topology in (Topology.LOCAL, Topology.BROADCAST) and shapes == []
+    assert not any(t.requires_grad for t in learned.upstream)
+
+
+def test_contexts_are_learned_in_any_order_and_add_up(name, network, index):
+    first, second = batch(network, index, 1), batch(network, index, 5)
+    rule = build(name, network, index)
+    apart = []
+    for x, y in (first, second):
+        rule.zero_grad()
+        learn(rule, x, y, weight=0.5)
+        apart.append(gradients(rule))
+    rule.zero_grad()
+    out, context = rule(*first)
+    later_out, later = rule(*second)
+    rule.learn(later, feedback(rule, later_out), weight=0.5)
+    rule.learn(context, feedback(rule, out), weight=0.5)
+    for key, grad in gradients(rule).items():
+        torch.testing.assert_close(grad, apart[0][key] + apart[1][key], rtol=1e-10, atol=1e-12)
+
+
+def test_evaluation_is_repeatable_and_needs_no_graph(name, network, index):
+    rule = build(name, network, index)
+    learn(rule, *batch(network, index))
+    rule.eval()
+    state = copy.deepcopy(rule.state_dict())
+    x, y = batch(network, index, 7)
+    with torch.no_grad():
+        out, context = rule(x, y)
+        again, other = rule(x, y)
+        scores, repeated = rule.decode(context), rule.decode(other)
+    assert torch.equal(out, again) and not out.requires_grad
+    assert (scores is None) == (repeated is None)
+    if scores is not None:
+        assert torch.equal(scores, repeated) and scores.shape == (BATCH, rule.spec.task.num_outputs)
+        assert 0 <= rule.num_correct(scores, y) <= BATCH
+        assert rule.decoded_loss(scores, y).isfinite()
+    assert all(torch.equal(value, state[key]) for key, value in rule.state_dict().items())
+
+
+def test_last_block_decodes_the_networks_output(name, network):
+    rule = build(name, network, 2)
+    x, y = batch(network, 2)
+    out, context = rule(x, y)
+    assert torch.equal(rule.decode(context), out)
+    assert rule.num_correct(out, y) == rule.spec.task.num_correct(out, y)
+    assert rule.decoded_loss(out, y) == rule.spec.task.loss(out, y)
+
+
+def test_state_dict_carries_everything_that_learning_depends_on(name, network, index):
+    rule, other = build(name, network, index), build(name, network, index, seed=9)
+    x, y = batch(network, index)
+    learn(rule, x, y)
+    other.load_state_dict(rule.state_dict())
+    results = []
+    for each in (rule, other):
+        each.zero_grad()
+        results.append((learn(each, x, y), gradients(each)))
+    (given, grads), (copied, copied_grads) = results
+    assert torch.equal(given.loss, copied.loss)
+    assert all(torch.equal(a, b) for a, b in zip(given.upstream, copied.upstream, strict=True))
+    assert all(torch.equal(grads[key], copied_grads[key]) for key in grads)
+
+
+def test_initial_state_depends_on_the_seed_alone(name, network, index):
+    first, second = build(name, network, index).state_dict(), build(name, network, index).state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_takes_a_batch_of_another_size(name, network, index):
+    """The last batch of an epoch may be smaller, down to two samples."""
+    rule = build(name, network, index)
+    learn(rule, *batch(network, index))
+    x, y = batch(network, index, size=2)
+    out, context = rule(x, y)
+    assert len(out) == 2 and rule.learn(context, feedback(rule, out)).loss.isfinite()
+
+
+def test_summary_says_what_the_rule_is(name):
+    assert len(registry.summary("pipeline.rules", name)) > 20

@@ -1,0 +1,83 @@
+"""The pooled head and its sizes."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.block import Block
+from pipeline.rules._heads import PooledHead, clear_output, pool_sizes
+
+# rules.md 2.4: channels, edge of the map -> pooled (height, width), for each model, edge of the image and dimdec.
+TABLE = {
+    "VGG8B 32, 2048": (
+        2048,
+        [(128, 32), (256, 32), (256, 16), (512, 16), (512, 8), (512, 4)],
+        [(4, 4), (2, 4), (2, 4), (2, 2), (2, 2), (2, 2)],
+    ),
+    "VGG8B 28, 1024": (
+        1024,
+        [(128, 28), (256, 28), (256, 14), (512, 14), (512, 7), (512, 3)],
+        [(2, 4), (2, 2), (2, 2), (1, 2), (1, 2), (1, 2)],
+    ),
+    "VGG8B 32, 4096": (
+        4096,
+        [(128, 32), (256, 32), (256, 16), (512, 16), (512, 8), (512, 4)],
+        [(4, 8), (4, 4), (4, 4), (2, 4), (2, 4), (2, 4)],
+    ),
+    "VGG11B 32, 2048": (
+        2048,
+        [(128, 32), (128, 32), (128, 32), (256, 32), (256, 16), (512, 16), (512, 8), (512, 8), (512, 4)],
+        [(4, 4), (4, 4), (4, 4), (2, 4), (2, 4), (2, 2), (2, 2), (2, 2), (2, 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_o_s8_pooled_sizes_are_those_of_the_table(name):
+    dimdec, maps, expected = TABLE[name]
+    for (channels, edge), pooled in zip(maps, expected, strict=True):
+        kernel, found = pool_sizes((channels, edge, edge), dimdec)
+        assert found == pooled
+        head = PooledHead((channels, edge, edge), 10, dimdec)
+        assert head.linear.in_features == channels * pooled[0] * pooled[1]
+        assert head.kernel == kernel
+
+
+@pytest.mark.parametrize("edges", [(28, 28), (7, 7), (3, 3), (5, 9)])
+def test_head_takes_a_map_that_the_kernel_does_not_divide(edges):
+    head = PooledHead((4, *edges), 3, 16)
+    nn.init.ones_(head.linear.weight)
+    assert head(torch.ones(2, 4, *edges)).shape == (2, 3)
+
+
+def test_padding_zeros_count_in_the_mean():
+    head = PooledHead((1, 3, 3), 1, 4)
+    assert head.kernel == (2, 2) and head.padding == (1, 1)
+    nn.init.ones_(head.linear.weight)
+    nn.init.zeros_(head.linear.bias)
+    # Nine ones in four windows of four cells: the mean over cells, summed, is 9/4.
+    assert head(torch.ones(1, 1, 3, 3)).item() == 9 / 4
+
+
+def test_a_small_map_and_a_vector_are_not_pooled():
+    assert PooledHead((4, 2, 2), 3, 16).kernel == (1, 1)
+    assert PooledHead((100,), 3, 16).linear.in_features == 100
+
+
+def test_weight_starts_at_zero_and_bias_does_not():
+    torch.manual_seed(0)
+    head = PooledHead((8,), 3, 16)
+    assert not head.linear.weight.any() and head.linear.bias.all()
+
+
+def test_clear_output_clears_the_last_linear_weight_alone():
+    torch.manual_seed(0)
+    block = clear_output(Block(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))))
+    first, _, last = block.body
+    assert first.weight.all() and last.bias.all() and not last.weight.any()
+
+
+def test_clear_output_leaves_a_block_without_linear_layer_as_it_is():
+    torch.manual_seed(0)
+    block = Block(nn.Conv2d(2, 3, 1))
+    assert clear_output(block).body.weight.all()

@@ -1,0 +1,69 @@
+"""Predsim against pred and sim."""
+
+import copy
+
+import pytest
+import torch
+from rule_builders import assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out
+
+from pipeline.rules import pred, sim
+from pipeline.rules.predsim import build
+
+
+def three(block, in_shape, **options):
+    """Predsim, and pred and sim with the same weights in block and heads."""
+    both = make_rule(build, block, in_shape, **options)
+    torch.nn.init.normal_(both.head.linear.weight)
+    first = make_rule(pred.build, copy.deepcopy(block), in_shape)
+    first.head.load_state_dict(both.head.state_dict())
+    second = make_rule(sim.build, copy.deepcopy(block), in_shape)
+    second.project.load_state_dict(both.project.state_dict())
+    return both, first, second
+
+
+def learn(rule, x, y):
+    loss = rule.learn(rule(x, y)[1], ()).loss
+    return loss, gradients(rule.block)
+
+
+@pytest.mark.parametrize(("block", "shape"), [(dense(6, 8, norm=True), (6,)), (conv(2, 5), (2, 4, 4))])
+def test_o_s5_beta_zero_is_pred_and_beta_one_is_sim(block, shape):
+    x, y = batch(shape)
+    for beta, position in ((0.0, 1), (1.0, 2)):
+        rules = three(copy.deepcopy(block), shape, beta=beta)
+        loss, grads = learn(rules[0], x, y)
+        expected_loss, expected = learn(rules[position], x, y)
+        assert torch.equal(loss, expected_loss)
+        assert all(torch.equal(a, b) for a, b in zip(grads, expected, strict=True))
+
+
+def test_o_s5_default_is_the_weighted_sum():
+    both, first, second = three(dense(6, 8), (6,))
+    assert both.beta == 0.99
+    x, y = batch((6,))
+    loss, grads = learn(both, x, y)
+    loss_p, grads_p = learn(first, x, y)
+    loss_s, grads_s = learn(second, x, y)
+    torch.testing.assert_close(loss, 0.01 * loss_p + 0.99 * loss_s, rtol=1e-10, atol=0)
+    assert_same(grads, [0.01 * p + 0.99 * s for p, s in zip(grads_p, grads_s)])
+
+
+def test_decodes_by_the_head():
+    rule = three(dense(6, 8), (6,))[0]
+    x, y = batch((6,))
+    _, context = rule(x, y)
+    assert torch.equal(rule.decode(context), rule.head(rule.block.body(x)).detach())
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.5])
+def test_refuses_a_beta_that_is_no_share(beta):
+    with pytest.raises(ValueError, match=r"given: beta=.*expected: 0 to 1.*Change rule\.beta"):
+        make_rules(build, [dense(6, 8)], (6,), beta=beta)
+
+
+def test_output_block_has_its_plain_loss():
+    rule = make_rules(build, [dense(4, 6), read_out((6,))], (4,))[1]
+    x, y = batch((6,))
+    out, context = rule(x, y)
+    assert torch.equal(rule.learn(context, ()).loss, rule.spec.task.loss(out, y))
+    assert not rule.block.body[1].weight.any()
