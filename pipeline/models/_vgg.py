@@ -1,0 +1,108 @@
+"""VGG-like networks whose every convolution is one block.
+
+Source: Nøkland and Eidnes 2019, *Training Neural Networks with Local Error Signals*, arXiv 1901.06656; sizes as in
+``rules.md`` 2.4.
+"""
+
+from collections.abc import Sequence
+
+from pipeline.block import Blueprint
+from pipeline.errors import ConfigError
+from pipeline.models._layers import Activation, Init, check_dropout, conv, hidden, output
+
+__all__ = ["POOL", "vgg"]
+
+POOL = 0
+"""Stands in a list of channels for 2 x 2 max-pooling after the convolution before it."""
+
+_FEATURES = 1024
+_LARGE = 64
+"""Inputs with more pixels than this along an edge begin with a 7 x 7 convolution of stride 2."""
+
+
+def vgg(
+    name: str,
+    channels: Sequence[int],
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    *,
+    width: float,
+    dropout: float,
+    activation: Activation,
+    init: Init,
+) -> list[Blueprint]:
+    """Convolutional blocks for ``channels``, one hidden linear block of 1024 units, and the output block.
+
+    Args:
+        name: of the model, for error messages.
+        channels: of each convolution, ``POOL`` between them.
+        input_shape: (channels, height, width).
+        num_outputs: width of the output block.
+        width: multiplies ``channels``, and nothing else.
+        dropout: probability of dropping a channel, or a unit of the linear block.
+        activation: nonlinearity.
+        init: of the output block.
+
+    Raises:
+        ConfigError: the input is no image or too small to be pooled, or an option is out of its range.
+    """
+    check_dropout(dropout)
+    in_channels, height, breadth = _check_input(name, channels, input_shape)
+    widths = [_scaled(c, width) for c in channels]
+    large = max(height, breadth) > _LARGE
+    blocks: list[Blueprint] = []
+    for i, out_channels in enumerate(widths):
+        if out_channels == POOL:
+            continue
+        first = large and not blocks
+        pool = widths[i + 1 : i + 2] == [POOL]
+        blocks.append(
+            conv(
+                (in_channels, out_channels),
+                activation=activation,
+                dropout=dropout,
+                pool=pool,
+                kernel=7 if first else 3,
+                stride=2 if first else 1,
+            )
+        )
+        in_channels = out_channels
+    features = (in_channels, *_map_size(channels, height, breadth))
+    blocks.append(hidden(features, _FEATURES, activation=activation, dropout=dropout))
+    return [*blocks, output((_FEATURES,), num_outputs, init)]
+
+
+def _scaled(channels: int, width: float) -> int:
+    """``channels`` times the multiplier, rounded, ``POOL`` left as it is."""
+    scaled = round(channels * width)
+    if channels != POOL and scaled < 1:
+        raise ConfigError(
+            f"no channel would be left (given: model.width = {width}, expected: a multiplier above 0 that leaves at "
+            f"least one of {channels} channels). Raise model.width."
+        )
+    return scaled
+
+
+def _map_size(channels: Sequence[int], height: int, breadth: int) -> tuple[int, int]:
+    """Height and width of the last map: pooling drops an odd row or column, as torch's default does."""
+    if max(height, breadth) > _LARGE:
+        height, breadth = (height + 1) // 2, (breadth + 1) // 2
+    pools = list(channels).count(POOL)
+    return height >> pools, breadth >> pools
+
+
+def _check_input(name: str, channels: Sequence[int], input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """``input_shape`` as three numbers."""
+    if len(input_shape) != 3:
+        raise ConfigError(
+            f"{name} reads images (given: samples of shape {input_shape}, expected: channels, height, width). "
+            "Choose another model, or a data set of images."
+        )
+    in_channels, height, breadth = input_shape
+    if 0 in _map_size(channels, height, breadth):
+        smallest = 2 ** list(channels).count(POOL)
+        raise ConfigError(
+            f"{name} halves its map until nothing is left (given: images of {height} x {breadth}, expected: at least "
+            f"{smallest} x {smallest}). Choose another model, or larger images."
+        )
+    return in_channels, height, breadth

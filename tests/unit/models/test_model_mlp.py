@@ -1,0 +1,129 @@
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline import registry
+from pipeline.block import build_block
+from pipeline.errors import ConfigError
+from pipeline.models import mlp
+
+
+def built(*args, **options):
+    return [build_block(b, 0, i) for i, b in enumerate(mlp.build(*args, **options))]
+
+
+@pytest.mark.parametrize(
+    ("shape", "width", "millions"), [((1, 28, 28), 1024, 2.9), ((3, 32, 32), 3000, 27.3)]
+)
+def test_published_parameter_counts(shape, width, millions):
+    with torch.device("meta"):
+        count = sum(p.numel() for b in mlp.build(shape, 10, depth=3, width=width) for p in b.make().parameters())
+    assert round(count / 1e6, 1) == millions
+
+
+def test_layers_of_a_hidden_block_in_order():
+    first, second, third, last = built((1, 4, 4), 3, width=8, dropout=0.1)
+    assert [type(m) for m in first.body] == [nn.Flatten, nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    assert [type(m) for m in second.body] == [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    assert all(type(b.outlet) is nn.Dropout and b.outlet.p == 0.1 for b in (first, second, third))
+    assert [type(m) for m in last.body] == [nn.Linear]
+    assert type(last.outlet) is nn.Identity
+    assert first.body.linear.bias is not None
+
+
+def test_each_norm_stands_where_its_paper_puts_it():
+    assert [type(m) for m in built((5,), 3, norm="layer")[0].body] == [nn.Linear, nn.LayerNorm, nn.ReLU]
+    assert [type(m) for m in built((5,), 3, norm="none")[0].body] == [nn.Linear, nn.ReLU]
+    mertens = built((2,), 1, width=[100, 100, 10], norm="l2", activation="mish")
+    x = torch.randn(6, 2)
+    h = mertens[0].body(x)
+    z = nn.functional.mish(mertens[0].body.linear(x))
+    assert torch.equal(h, z / z.norm(dim=1, keepdim=True))
+    assert [b.body.linear.out_features for b in mertens] == [100, 100, 10, 1]
+
+
+def test_l2_leaves_a_row_of_zeros_finite():
+    normalise = mlp.build((2,), 1, norm="l2", activation="relu")[0].make().body.norm
+    z = torch.zeros(2, 3, requires_grad=True)
+    out = normalise(z)
+    out.sum().backward()
+    assert torch.equal(out, torch.zeros(2, 3)) and z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid", "mish", "gelu", "silu"])
+def test_every_activation_is_torchs_own_and_not_in_place(activation):
+    body = built((5,), 3, activation=activation, norm="none")[0].body
+    x = torch.randn(4, 5)
+    before = body.linear(x)
+    kept = before.clone()
+    assert torch.equal(body.activation(before), getattr(nn.functional, activation)(kept))
+    assert torch.equal(before, kept)
+
+
+def test_slope_of_leaky_relu():
+    assert built((5,), 3, activation="leaky_relu")[0].body.activation.negative_slope == 0.01
+
+
+def test_output_shape_of_each_block():
+    x = torch.randn(4, 1, 8, 8)
+    sizes = []
+    for block in built((1, 8, 8), 10, width=[7, 6]):
+        x = block(x)
+        sizes.append(tuple(x.shape))
+    assert sizes == [(4, 7), (4, 6), (4, 10)]
+
+
+def test_zero_init_clears_linear_maps_only():
+    for block in built((5,), 3, norm="batch", init="zero"):
+        assert not block.body.linear.weight.any() and not block.body.linear.bias.any()
+    assert built((5,), 3, norm="batch", init="zero")[0].body.norm.weight.all()
+
+
+def test_zero_output_clears_the_weight_of_the_last_block_only():
+    *hidden, last = built((5,), 3, init="zero_output")
+    assert not last.body.linear.weight.any() and last.body.linear.bias.any()
+    assert all(b.body.linear.weight.all() for b in hidden)
+
+
+def test_weights_depend_on_seed_and_index_only():
+    blueprints = pickle.loads(pickle.dumps(mlp.build((5,), 3, depth=2, width=4)))
+    in_order = [build_block(b, 1, i) for i, b in enumerate(blueprints)]
+    alone = build_block(mlp.build((5,), 3, depth=2, width=4)[1], 1, 1)
+    assert all(torch.equal(a, b) for a, b in zip(in_order[1].parameters(), alone.parameters(), strict=True))
+    other = build_block(blueprints[1], 2, 1)
+    assert not torch.equal(other.body.linear.weight, alone.body.linear.weight)
+    backwards = [build_block(blueprints[i], 1, i) for i in (2, 1, 0)][::-1]
+    for one, two in zip(in_order, backwards, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+
+
+def test_no_hidden_blocks_is_a_linear_model():
+    (only,) = built((1, 4, 4), 3, depth=0)
+    assert [type(m) for m in only.body] == [nn.Flatten, nn.Linear]
+
+
+def test_names():
+    assert [b.name for b in mlp.build((1, 28, 28), 10, depth=1, width=30)] == ["linear 784-30", "linear 30-10"]
+
+
+def test_options_are_checked_by_the_registry():
+    assert registry.check_options(mlp.build, {"width": [3, 4]}, "model")["width"] == [3, 4]
+    with pytest.raises(ConfigError, match=r"wrong value for model.norm .*'none' or 'batch'"):
+        registry.check_options(mlp.build, {"norm": "group"}, "model")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"depth": -1}, r"no network is that deep \(given: model.depth = -1, expected: at least 0\)"),
+        ({"depth": 2, "width": [3, 4, 5, 6]}, r"given: model.depth = 2, 4 in model.width\). Remove model.depth."),
+        ({"width": [3, 0, 5]}, r"no block is that narrow \(given: model.width = \[3, 0, 5\], expected: at least 1\)"),
+        ({"dropout": 1.0}, r"cannot drop that share of units \(given: model.dropout = 1.0"),
+        ({"init": "zero", "norm": "l2"}, r"cannot scale all-zero activations .* Set model.norm to none"),
+    ],
+)
+def test_options_that_make_no_network(options, text):
+    with pytest.raises(ConfigError, match=text):
+        mlp.build((5,), 3, **options)
