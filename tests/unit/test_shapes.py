@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import nn
+
+from pipeline.block import Block, Blueprint
+from pipeline.errors import ConfigError
+from pipeline.models import mlp
+from pipeline.sequential import blueprints_of
+from pipeline.shapes import BlockShapes, infer_shapes
+
+
+class Called(nn.Module):
+    """Runs a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def blueprint(function):
+    return Blueprint(lambda: Block(Called(function)), "called")
+
+
+def test_sizes_of_each_block():
+    conv = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)]
+    network = nn.Sequential(*conv, nn.Flatten(), nn.Linear(36, 7))
+    first, second = infer_shapes(blueprints_of(network), (1, 8, 8), num_outputs=7)
+    assert first == BlockShapes((1, 8, 8), (4, 6, 6), (36,), torch.float32, 4 * 9 + 4 + 8, True)
+    assert second == BlockShapes((36,), (7,), (7,), torch.float32, 36 * 7 + 7, False)
+
+
+def test_needs_no_memory():
+    shapes = infer_shapes(mlp.build((10**6,), 10, depth=1, width=10**6), (10**6,))
+    assert shapes[0].num_parameters == 10**12 + 3 * 10**6
+
+
+def test_blocks_that_read_their_numbers_run_on_the_cpu():
+    def grows(x):
+        return torch.cat([x, x[:, : int(x.sum().item()) + 1]], 1)
+
+    assert infer_shapes([blueprint(grows)], (3,))[0].out_shape == (4,)
+
+
+def test_samples_of_whole_numbers():
+    network = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2))
+    shapes = infer_shapes(blueprints_of(network), (2,), dtype=torch.int64)
+    assert [s.out_shape for s in shapes] == [(6,), (2,)] and shapes[0].dtype is torch.float32
+
+
+def test_leaves_the_random_generator_and_statistics_alone():
+    torch.manual_seed(2)
+    expected = torch.rand(2)
+    torch.manual_seed(2)
+    infer_shapes([*mlp.build((4,), 4), blueprint(lambda x: x * float(torch.rand(())))], (4,))
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (
+            lambda x: x @ torch.zeros(9, 9, device=x.device),
+            r"a block cannot run \(given: block 4, called, samples of shape \(3,\) and torch.float32; "
+            r"it says: RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+        ),
+        (lambda x: (x, x), r"a block does not map a batch to a batch \(given: block 4, called, returns tuple for 2"),
+        (lambda x: x.sum(), r"returns shape \(\) for 2 samples; expected: one tensor of 2 rows\)"),
+        (lambda x: x.flatten(), r"returns shape \(6,\) for 2 samples"),
+        (lambda x: x.relu_(), r"a block writes into its input, .*\(given: block 4, called, .*relu_ by relu"),
+    ],
+)
+def test_blocks_that_are_none(function, text):
+    with pytest.raises(ConfigError, match=text):
+        infer_shapes([*mlp.build((4,), 3), blueprint(function)], (4,))
+
+
+def test_output_of_another_width():
+    with pytest.raises(ConfigError, match=r"\(given: \(3,\) for each sample, expected: \(10,\)\). Change"):
+        infer_shapes(mlp.build((4,), 3), (4,), num_outputs=10)
