@@ -1,0 +1,45 @@
+"""The learning rate as a pure function of the epoch.
+
+It goes by the number of epochs that a block has trained, so that neither it nor a resumed run needs any state.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pipeline.errors import ConfigError
+
+__all__ = ["LrSchedule"]
+
+
+@dataclass(frozen=True)
+class LrSchedule:
+    """``base`` times ``gamma`` for every milestone passed.
+
+    Source: Nøkland and Eidnes 2019 multiply by 0.25 at 1/2, 3/4, 8/9 and 15/16 of the run (``rules.md`` 2.4).
+    """
+
+    base: float
+    """Learning rate of the first epoch."""
+    milestones: tuple[int, ...] = ()
+    """Epochs, counted from 0, from which on the rate is lower once more; rising."""
+    gamma: float = 0.25
+
+    def __post_init__(self) -> None:
+        if any(m < 1 for m in self.milestones) or any(a >= b for a, b in pairwise(self.milestones)):
+            raise ConfigError(
+                f"the learning rate cannot change at these epochs (given: optimizer.milestones = "
+                f"{list(self.milestones)}, expected: rising, from 1 on). Reorder or remove some."
+            )
+        if not 0.0 < self.gamma < float("inf"):
+            raise ConfigError(
+                f"cannot multiply a learning rate by that (given: optimizer.gamma = {self.gamma}, expected: above 0 "
+                "and finite). Change it."
+            )
+
+    def factor(self, epoch: int) -> float:
+        """What ``base`` is multiplied by in ``epoch``, counted from 0."""
+        return self.gamma ** sum(epoch >= m for m in self.milestones)
+
+    def at(self, epoch: int) -> float:
+        """The learning rate in ``epoch``, counted from 0."""
+        return self.base * self.factor(epoch)
