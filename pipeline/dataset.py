@@ -29,7 +29,7 @@ class DataSpec:
     num_train: int
     num_test: int
     is_augmented: bool = False
-    """Whether the training samples look different in every epoch."""
+    """Whether the training samples look different in every epoch: ``Dataset.augment`` is not the identity."""
 
 
 @dataclass

@@ -79,7 +79,8 @@ def _key(folder: Path, splits: Sequence[Sequence[Path]]) -> str:
 def _recall(cache: Path, key: str) -> list[NDArray[np.uint8]] | None:
     """The pixels that were kept under ``key``; None when there are none, or the file is damaged."""
     try:
-        with np.load(cache, allow_pickle=False) as kept:
+        # Opened here: np.load leaves a damaged archive open.
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             if str(kept["key"]) != key:
                 return None
             return [kept[f"arr_{i}"] for i in range(len(kept.files) - 1)]

@@ -1,0 +1,83 @@
+"""What a data set promises is held against what it reads."""
+
+import pickle
+
+import pytest
+import torch
+
+from pipeline.augment import Augment
+from pipeline.dataset import ArrayDataset, DataSpec, Split
+from pipeline.errors import ConfigError
+from pipeline.task import Binary, Classification
+
+SPEC = DataSpec((2,), Classification(3), 4, 2)
+
+
+def good():
+    return Split(torch.zeros(4, 2), torch.tensor([0, 1, 2, 0])), Split(torch.zeros(2, 2), torch.tensor([0, 2]))
+
+
+def dataset(read, spec=SPEC):
+    return ArrayDataset("toy", spec, read, remedy="Fetch it again.")
+
+
+def test_load_returns_what_was_read():
+    train, test = dataset(good).load()
+    assert train.y.tolist() == [0, 1, 2, 0] and test.y.tolist() == [0, 2]
+
+
+def test_the_spec_tells_whether_samples_are_augmented():
+    assert not dataset(good).spec.is_augmented
+    assert ArrayDataset("toy", SPEC, good, augment=Augment(flip=True)).spec.is_augmented
+
+
+def test_a_data_set_can_be_pickled():
+    again = pickle.loads(pickle.dumps(dataset(good)))
+    assert again.load()[0].y.tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), ValueError("short"), EOFError("end"), KeyError("data")])
+def test_unreadable_files_are_reported_with_the_next_move(error):
+    def read():
+        raise error
+
+    with pytest.raises(ConfigError, match=rf"cannot read the data set toy \({type(error).__name__}: .*Fetch it again"):
+        dataset(read).load()
+
+
+def test_an_error_of_the_reader_that_explains_itself_is_left_alone():
+    def read():
+        raise ConfigError("cannot read the picture a.jpg")
+
+    with pytest.raises(ConfigError, match="^cannot read the picture a.jpg$"):
+        dataset(read).load()
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        Split(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)),
+        Split(torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64)),
+        Split(torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64)),
+        Split(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int32)),
+    ],
+)
+def test_contents_of_another_shape_are_refused(split):
+    with pytest.raises(ConfigError, match=r"the training samples of toy .* expected: inputs \(4, 2\), labels \(4,\)"):
+        dataset(lambda: (split, good()[1])).load()
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range_are_refused(label):
+    split = Split(torch.zeros(2, 2), torch.tensor([1, label]))
+    with pytest.raises(ConfigError, match=r"a test label of toy is out of range .* expected: 0 to 2\)"):
+        dataset(lambda: (good()[0], split)).load()
+
+
+def test_one_output_stands_for_two_classes():
+    x = torch.zeros(2, 2)
+    spec = DataSpec((2,), Binary(), 2, 2)
+    train, _ = dataset(lambda: (Split(x, torch.tensor([0, 1])), Split(x, torch.tensor([1, 1]))), spec).load()
+    assert train.y.tolist() == [0, 1]
+    with pytest.raises(ConfigError, match="expected: 0 to 1"):
+        dataset(lambda: (Split(x, torch.tensor([0, 2])), Split(x, torch.tensor([1, 1]))), spec).load()
