@@ -1,0 +1,113 @@
+"""Starts a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import pipeline
+from pipeline import registry
+from pipeline.config import LoadedConfig, Mode, load_config
+from pipeline.errors import ConfigError, WorkerFailed
+
+HERE = Path(__file__).resolve().parent
+KINDS = {
+    "rules": "pipeline.rules", "models": "pipeline.models", "data sets": "pipeline.datasets",
+    "transports": "workers.transports",
+}  # fmt: skip
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="launch.py",
+        description="Train a network as a pipeline of processes in which no block waits for a backward pass.",
+        epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
+    parser.add_argument("--config", type=Path, default=HERE / "configs" / "digits.toml", metavar="FILE", help="TOML")
+    parser.add_argument("--mode", choices=get_args(Mode), help="default: the config's, else parallel")
+    parser.add_argument("--stages", metavar="N", help="stage processes, or 'blocks' for one per block")
+    parser.add_argument("--transport", metavar="NAME", help="auto, inline, shared_memory, process_group")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
+    parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
+    parser.add_argument("--list", action="store_true", help="the rules, models, data sets and transports there are")
+    return parser.parse_intermixed_args(arguments)
+
+
+def overrides_of(options: argparse.Namespace) -> list[str]:
+    """Flags as overrides, before those that were written out."""
+    flags = {
+        "schedule.mode": options.mode, "run.stages": options.stages, "transport.name": options.transport,
+        "run.device": options.device,
+    }  # fmt: skip
+    return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
+
+
+def show_list() -> None:
+    """``--list``: a line for everything that has a name."""
+    for noun, package in KINDS.items():
+        print(f"{noun}:")
+        for name in registry.known(package):
+            print(f"  {name:<16} {registry.summary(package, name)}")
+
+
+def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
+    """Runs under torchrun's ranks, or on this host."""
+    from workers.ranks import Ranks, run_rank
+    from workers.run import train
+    from workers.terminal import view_maker
+
+    out = options.out or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    data_root = options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward")
+    make_view = view_maker(quiet=options.quiet)
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    ranks = Ranks.from_environment()
+    if ranks is None:
+        train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+    else:
+        run_rank(ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+
+
+def check_identity() -> None:
+    """Another package named ``pipeline`` must not run in place of ours, here or in a stage's process."""
+    found = Path(pipeline.__file__ or "").resolve().parent.parent
+    if found != HERE:
+        raise ConfigError(
+            f"another package named 'pipeline' is imported (at {found}, expected: {HERE}). "
+            "Run from the repository root."
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = parse(arguments)
+    logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(message)s")
+    try:
+        check_identity()
+        if options.list:
+            show_list()
+            return 0
+        run(options, load_config(options.config, overrides_of(options)))
+    except ConfigError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 2
+    except WorkerFailed as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("launch.py: interrupted; every stage has been stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,259 @@
+"""A run as the user wrote it: TOML file, then ``section.key=value`` overrides, checked before a process starts.
+
+Sections that name a thing (model, dataset, rule, optimizer) hold the thing's options beside its name; their names
+and types are those of its ``build`` function and are checked in :mod:`pipeline.resolve`. The other sections are
+fixed dataclasses, here.
+"""
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pipeline.errors import ConfigError
+from pipeline.registry import check_value, nearest
+
+__all__ = [
+    "Config", "LoadedConfig", "Mode", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig", "TransportConfig",
+    "load_config",
+]  # fmt: skip
+
+_SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every choice of a section has
+
+Mode = Literal["parallel", "sequential", "backprop", "gpipe", "1f1b"]
+
+
+def _at_least(key: str, value: float, least: float) -> None:
+    """Refuses a number that is too small."""
+    if value < least:
+        raise ConfigError(f"wrong value for {key} (given: {value}, expected: at least {least}). Change it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedConfig:
+    """A thing chosen by name, and its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long and in which portions."""
+
+    epochs: int = 20
+    """Passes over the training set; in sequential mode, the most that one block may take."""
+    batch_size: int = 64
+    """Samples per optimizer step."""
+    microbatches: int = 0
+    """Parts into which a batch is cut. 0: 4 in the modes gpipe and 1f1b, else 1."""
+    in_flight: int = 1
+    """Batches that a block may have sent on and not yet learned from, where its rule waits for feedback.
+    With n, every update but the last block's is n - 1 steps late, on any number of stages."""
+    eval_every: int = 1
+    """Epochs between evaluations on the test set; the last epoch is always evaluated."""
+    eval_batch_size: int = 0
+    """Samples per evaluation batch. 0: as ``batch_size``."""
+
+    def __post_init__(self) -> None:
+        _at_least("train.epochs", self.epochs, 1)
+        _at_least("train.batch_size", self.batch_size, 1)
+        _at_least("train.microbatches", self.microbatches, 0)
+        _at_least("train.in_flight", self.in_flight, 1)
+        _at_least("train.eval_every", self.eval_every, 1)
+        _at_least("train.eval_batch_size", self.eval_batch_size, 0)
+        if self.microbatches > self.batch_size:
+            raise ConfigError(
+                f"cannot cut a batch of {self.batch_size} into {self.microbatches} micro-batches "
+                f"(train.microbatches: {self.microbatches}, expected: at most {self.batch_size}). Lower it."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """When each block trains."""
+
+    mode: Mode = "parallel"
+    """parallel, sequential, or one of the baselines backprop, gpipe, 1f1b."""
+    patience: int = 3
+    """Sequential: epochs over which the loss must have improved, or the block is frozen."""
+    tolerance: float = 0.01
+    """Sequential: the relative improvement over ``patience`` epochs that counts as one."""
+    cache: Literal["auto", "memory", "file", "off"] = "auto"
+    """Sequential: where the outputs of frozen blocks are kept; auto is memory up to ``cache_limit_bytes``, then a
+    memory-mapped file."""
+    cache_limit_bytes: int = 2 * 1024**3
+    """Sequential: the most that ``cache = "auto"`` keeps in memory."""
+
+    def __post_init__(self) -> None:
+        _at_least("schedule.patience", self.patience, 1)
+        _at_least("schedule.tolerance", self.tolerance, 0)
+        _at_least("schedule.cache_limit_bytes", self.cache_limit_bytes, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportConfig:
+    """How stages talk."""
+
+    name: str = "auto"
+    """auto, inline, shared_memory, process_group, or a dotted name."""
+    depth: int = 4
+    """Activations that may wait between two stages."""
+
+    def __post_init__(self) -> None:
+        _at_least("transport.depth", self.depth, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where it runs."""
+
+    stages: int | Literal["auto", "blocks"] = "auto"
+    """Stage processes; auto: ranks, else GPUs, else physical cores, at most the number of blocks."""
+    partition: Literal["measured", "parameters"] | list[int] = "measured"
+    """How blocks are laid on stages: by the measured time of each block, by parameters, or blocks per stage."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is cuda where there is one."""
+    threads: int = 0
+    """Compute threads per stage; 0: the host's cores divided by its stages. Part of the result on CPU."""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """``torch.set_float32_matmul_precision``. On CPU, medium hands float32 products to oneDNN, which is twice as
+    fast as the default library on AMD cores with AVX-512, still in float32 there; CPUs with bfloat16 matrix units
+    round the factors to bfloat16."""
+    timeout_s: float = 300.0
+    """Longest wait for another stage, in seconds."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stages, int):
+            _at_least("run.stages", self.stages, 1)
+        _at_least("run.threads", self.threads, 0)
+        if not self.timeout_s > 0:
+            raise ConfigError(f"wrong value for run.timeout_s (given: {self.timeout_s}, expected: > 0). Change it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run, complete."""
+
+    seed: int = 0
+    """From it and the block's index come all initial weights; from it and the step, everything random."""
+    model: NamedConfig = NamedConfig(name="mlp")
+    dataset: NamedConfig = NamedConfig(name="digits")
+    rule: NamedConfig = NamedConfig(name="predsim")
+    optimizer: NamedConfig = NamedConfig(name="adam")
+    train: TrainConfig = TrainConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    transport: TransportConfig = TransportConfig()
+    run: RunConfig = RunConfig()
+
+    def __post_init__(self) -> None:
+        _at_least("seed", self.seed, 0)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """A config from nested tables as TOML gives them.
+
+        Raises:
+            ConfigError: an unknown section or key, a value of the wrong type or out of range.
+        """
+        sections = {f.name: f for f in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for name, value in table.items():
+            if name not in sections:
+                raise ConfigError(
+                    f"unknown section (given: {name}, expected: {', '.join(sections)}). "
+                    f"{nearest(name, list(sections))}Correct or remove it."
+                )
+            values[name] = _section(name, value, hints[name], sections[name].default)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested tables, every default included; :meth:`from_dict` gives the same config again."""
+        table: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, NamedConfig):
+                table[item.name] = {"name": value.name, **value.options}
+            elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+                table[item.name] = dataclasses.asdict(value)
+            else:
+                table[item.name] = value
+        return table
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config and the name of the file that it came from, which names the run's folder."""
+
+    config: Config
+    name: str
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Reads a TOML file and applies ``section.key=value`` overrides.
+
+    Raises:
+        ConfigError: no such file, not TOML, or something in it is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config (given: {path}, {error.strerror}). Name a TOML file, e.g. configs/digits.toml."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct that line.") from None
+    for override in overrides:
+        _override(table, override)
+    return LoadedConfig(Config.from_dict(table), path.stem)
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    """Applies one ``section.key=value`` to ``table``; the value is TOML, or text where it is not."""
+    key, equals, text = override.partition("=")
+    path = key.split(".")
+    if not equals or not all(path) or len(path) > 2:
+        raise ConfigError(
+            f"cannot read the override (given: {override!r}, expected: section.key=value, e.g. train.epochs=5). "
+            "Correct it."
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target = table
+    if len(path) == 2:
+        target = table.setdefault(path[0], {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"cannot override (given: {override!r}): {path[0]} is a value, not a section.")
+    if path[1:] == ["name"] and target.get("name") != value:
+        # The options in the file belong to the thing that is being replaced; overrides that follow stay.
+        for option in [k for k in target if k not in _SHARED.get(path[0], ())]:
+            del target[option]
+    target[path[-1]] = value
+
+
+def _section(name: str, value: Any, hint: Any, default: Any) -> Any:
+    """One top-level entry as the object that :class:`Config` holds."""
+    if not dataclasses.is_dataclass(hint):
+        return check_value(value, hint, name)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"wrong value for {name} (given: {value!r}, expected: a section [{name}]). Change it.")
+    if hint is NamedConfig:
+        options = dict(value)
+        chosen = options.pop("name", default.name)
+        return NamedConfig(name=check_value(chosen, str, f"{name}.name"), options=options)
+    assert isinstance(hint, type)
+    hints = typing.get_type_hints(hint)
+    for key in value:
+        if key not in hints:
+            allowed = ", ".join(f"{name}.{k}" for k in hints)
+            raise ConfigError(
+                f"unknown key (given: {name}.{key}, expected: {allowed}). "
+                f"{nearest(key, list(hints))}Correct or remove it."
+            )
+    return hint(**{k: check_value(v, hints[k], f"{name}.{k}") for k, v in value.items()})

@@ -1,0 +1,62 @@
+"""What each block costs, measured on this machine: forward, learning and step, its own head included.
+
+Parameter counts mislead where weights are shared over positions (convolutions) and where a rule's head is larger
+than its block, so the default is to run each block once.
+"""
+
+import torch
+
+from pipeline.partition import median_seconds
+from pipeline.resolve import Resolved, build_rule
+from pipeline.rule import LearningRule, Topology
+
+__all__ = ["block_seconds"]
+
+
+def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> list[float]:
+    """Median seconds of one training step of each block at the run's micro-batch size.
+
+    Blocks are built one at a time, so that no more than one is in memory.
+
+    Args:
+        resolved: the run.
+        threads: compute threads that a stage will have.
+        device: where its stages will run.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return [_seconds(resolved, k, device) for k in range(resolved.num_blocks)]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
+    """One block."""
+    spec = resolved.specs[index]
+    rule = build_rule(resolved.config, resolved.blueprints[index], spec).to(device)
+    optimizer = resolved.optimizer.build([p for p in rule.parameters() if p.requires_grad])
+    rows = resolved.microbatch_size
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(rows, *spec.in_shape, generator=generator).to(device)
+    y = torch.randint(max(2, spec.task.num_outputs), (rows,), generator=generator).to(device)
+    feedback = _feedback(rule, rows, generator, device)
+
+    def step() -> None:
+        _, context = rule(x, y)
+        rule.learn(context, () if rule.learns_at_once else feedback)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return median_seconds(step, repeats=5)
+
+
+def _feedback(
+    rule: LearningRule, rows: int, generator: torch.Generator, device: torch.device
+) -> tuple[torch.Tensor, ...]:
+    """Random feedback of the right shape: an error at the output, or about this block's own output."""
+    spec = rule.spec
+    shape = (spec.task.num_outputs,) if rule.topology is Topology.BROADCAST else spec.out_shape
+    return (torch.randn(rows, *shape, generator=generator).to(device),)

@@ -1,0 +1,108 @@
+"""What is known of a run so far, and the plans that follow from it: the coordinator without its wires."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pipeline.plan import Plan
+from pipeline.record import Recorder
+from pipeline.schedule import EpochResult, Schedule
+
+__all__ = ["Ledger", "View"]
+
+
+class View(Protocol):
+    """Shows a run while it goes on."""
+
+    def progress(self, body: Mapping[str, Any]) -> None:
+        """A stage's news inside an epoch: stage, epoch, step, samples, loss, fill."""
+
+    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Every stage has finished an epoch; a row for each block that was active."""
+
+
+class Ledger:
+    """Collects what stages report and asks the schedule for plans.
+
+    Args:
+        schedule: decides the plans.
+        num_stages: that report.
+        num_blocks: of the network.
+        recorder: takes every row.
+        view: shows progress.
+    """
+
+    def __init__(
+        self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View
+    ) -> None:
+        self.history: list[EpochResult] = []
+        self.last_scores: dict[int, Mapping[str, Any]] = {}
+        """The newest row of every block that was evaluated."""
+        self.results: dict[int, dict[str, Any]] = {}
+        """What each stage sent at its end."""
+        self.num_stages = num_stages
+        self._schedule = schedule
+        self._num_blocks = num_blocks
+        self._recorder = recorder
+        self._view = view
+        self._plans: list[Plan | None] = []
+        self._rows: dict[int, list[dict[str, Any]]] = {}
+        self._started_s: float | None = None
+        self._ended_s = 0.0
+
+    def new_plans(self) -> list[tuple[int, Plan | None]]:
+        """The plans that have become known since the last call, with their epochs; None ends the run."""
+        found: list[tuple[int, Plan | None]] = []
+        while not self._plans or self._plans[-1] is not None:
+            epoch = len(self._plans)
+            if self._schedule.depends_on_results and len(self.history) < epoch:
+                break
+            plan = self._schedule.plan(epoch, self.history if self._schedule.depends_on_results else ())
+            self._plans.append(plan)
+            found.append((epoch, plan))
+        return found
+
+    def ready(self) -> None:
+        """A stage is built and connected; the run's clock starts when the last one is."""
+        self._started_s = time.perf_counter()
+
+    def progress(self, body: Mapping[str, Any]) -> None:
+        """News inside an epoch."""
+        self._view.progress(body)
+
+    def epoch(self, body: dict[str, Any]) -> None:
+        """A stage has finished an epoch."""
+        self._recorder.write({"event": "epoch", **body})
+        rows = self._rows.setdefault(body["epoch"], [])
+        rows.append(body)
+        if len(rows) < self.num_stages:
+            return
+        plan = self._plans[body["epoch"]]
+        assert plan is not None
+        blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: int(b["block"]))
+        losses: list[float | None] = [None] * self._num_blocks
+        for block in blocks:
+            losses[block["block"]] = block["train_loss"]
+            if block["test_accuracy"] is not None:
+                self.last_scores[block["block"]] = block
+        self.history.append(EpochResult(plan, tuple(losses)))
+        self._ended_s = time.perf_counter()
+        self._view.epoch(plan, blocks)
+
+    def result(self, body: dict[str, Any]) -> None:
+        """A stage has ended in order."""
+        self.results[body["row"]["stage"]] = body
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every stage has ended in order."""
+        return len(self.results) == self.num_stages
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from the moment the last stage was ready to the last epoch's report."""
+        return self._ended_s - self._started_s if self._started_s is not None and self.history else 0.0
+
+    def stage_results(self) -> list[dict[str, Any]]:
+        """What the stages sent at their end, in order."""
+        return [self.results[s] for s in range(self.num_stages)]

@@ -1,0 +1,42 @@
+"""What every block does in one epoch."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["BlockMode", "Plan"]
+
+
+class BlockMode(Enum):
+    """What a block does with a training batch."""
+
+    TRAIN = "train"
+    """Forward and learn."""
+    FROZEN = "frozen"
+    """Forward only, in evaluation mode: running statistics, no dropout."""
+    IDLE = "idle"
+    """Nothing; the batch stops below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One epoch, for all blocks: the same object for every stage."""
+
+    epoch: int
+    modes: tuple[BlockMode, ...]
+    lr_epochs: tuple[int, ...]
+    """Epochs that each block has trained before this one: its position in the learning-rate schedule."""
+    source: int = 0
+    """The block at whose input the batches enter: 0 is the data set, k the kept outputs of block k - 1."""
+    store: bool = False
+    """The training block's inputs are kept this epoch, for the epochs after it."""
+    evaluate: bool = True
+    """The test set follows the training set."""
+
+    @property
+    def top(self) -> int:
+        """The last block that is not idle; batches go no further."""
+        return max(i for i, mode in enumerate(self.modes) if mode is not BlockMode.IDLE)
+
+    def active(self, blocks: range) -> range:
+        """Those of ``blocks`` that a batch passes through this epoch."""
+        return range(max(blocks.start, self.source), min(blocks.stop, self.top + 1))

@@ -1,0 +1,309 @@
+"""What one stage does from the first batch to the last, as a generator of requests.
+
+The program says *what* happens *when*; it waits for nobody itself. Whoever drives it answers its requests: a process
+over a transport (``workers.worker``), or one thread that takes turns between all stages (``workers.inline_run``). So
+the loop is the same wherever the stages are, and this is the loop:
+
+    for action in order:            F  request an activation (or take a batch), run forward, send it on, learn at once
+                                    L  request feedback, learn, send feedback on
+                                    S  step
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from pipeline.actions import Action, Op, one_f_one_b, stream
+from pipeline.cache import ActivationCache, Allocate
+from pipeline.meters import Activity, TimeBudget
+from pipeline.message import Kind, Message
+from pipeline.plan import Plan
+from pipeline.rule import Topology
+from pipeline.stage import Outbound, Stage
+
+__all__ = ["EpochReport", "Feed", "NextPlan", "Progress", "Program", "Receive", "Request", "Send", "Traffic"]
+
+
+class Feed(Protocol):
+    """A source of batches: the data set, or the kept inputs of a block."""
+
+    num_samples: int
+    num_batches: int
+
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Inputs (batch, ...) and labels (batch,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Answered with the next :class:`Message` from stage ``src``."""
+
+    src: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Answered with None once ``message`` has been taken over for stage ``dst``."""
+
+    dst: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class NextPlan:
+    """Answered with the :class:`Plan` of ``epoch``, or None when the run is over."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Answered with None: one optimizer step is done."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """Answered with None: an epoch is done."""
+
+    row: dict[str, Any]
+
+
+Request = Receive | Send | NextPlan | Progress | EpochReport
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Sizes of the two splits in batches and samples, known to every stage."""
+
+    num_train: int
+    num_test: int
+    batch_size: int
+    eval_batch_size: int
+    microbatches: int
+    in_flight: int
+    one_f_one_b: bool = False
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of one epoch; a last smaller batch counts."""
+        return -(-self.num_train // self.batch_size)
+
+    @property
+    def num_eval_batches(self) -> int:
+        """Batches of one evaluation."""
+        return -(-self.num_test // self.eval_batch_size)
+
+    def counts(self) -> list[int]:
+        """Micro-batches of each step; a last batch smaller than that has one per sample."""
+        last = self.num_train - (self.num_steps - 1) * self.batch_size
+        return [self.microbatches] * (self.num_steps - 1) + [min(self.microbatches, last)]
+
+
+class Program:
+    """One stage's part in a run.
+
+    Args:
+        stage: the blocks.
+        stage_index: of this stage.
+        num_stages: of the pipeline.
+        traffic: how the data is cut.
+        train, test: the data set's splits; None on stages that do not host block 0.
+        budget: where the stage's time is booked.
+        seed: the run's, for the order of kept inputs.
+        allocate: memory for kept inputs.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        stage_index: int,
+        num_stages: int,
+        traffic: Traffic,
+        train: Feed | None,
+        test: Feed | None,
+        budget: TimeBudget,
+        seed: int,
+        allocate: Allocate,
+    ) -> None:
+        self.stage = stage
+        self.stage_index = stage_index
+        self.num_stages = num_stages
+        self.traffic = traffic
+        self.budget = budget
+        self.steps = 0
+        self._seed = seed
+        self._counts = traffic.counts()
+        self._allocate = allocate
+        self._train_feeds: dict[int, Feed] = {} if train is None else {0: train}
+        self._test_feeds: dict[int, Feed] = {} if test is None else {0: test}
+        self._batches: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
+
+    def run(self) -> Generator[Request, Any, None]:
+        """The whole run; see the module's docstring."""
+        epoch = 0
+        while (plan := (yield NextPlan(epoch))) is not None:
+            self.stage.begin(plan)
+            yield from self._train(plan)
+            if plan.evaluate:
+                self.budget.enter(Activity.EVAL)
+                yield from self._evaluate(plan)
+            self.budget.enter(Activity.OTHER)
+            self._forget(plan)
+            yield EpochReport({"epoch": epoch, "stage": self.stage_index, "blocks": self.stage.scores()})
+            epoch += 1
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def _train(self, plan: Plan) -> Generator[Request, Any, None]:
+        """One pass over the training set."""
+        first = plan.epoch * self.traffic.num_steps
+        self.steps = first + self.traffic.num_steps
+        if not plan.active(self.stage.blocks):
+            return
+        self.stage.tap = self._keeper(plan, self._train_feeds, self.traffic.num_train, self.traffic.batch_size,
+                                      self._seed)  # fmt: skip
+        for action in self._order():
+            if action.op is Op.STEP:
+                self.budget.enter(Activity.LEARN)
+                self.stage.step()
+                yield Progress(plan.epoch, first + action.step)
+            elif action.op is Op.FORWARD:
+                yield from self._forward(plan, first, action)
+            else:
+                yield from self._learn(plan, first, action)
+        self.stage.tap = None
+
+    def _order(self) -> Iterator[Action]:
+        """This epoch's list of work."""
+        feedback = self.stage.topology is not Topology.LOCAL
+        if self.traffic.one_f_one_b:
+            return one_f_one_b(self._counts, self.stage_index, self.num_stages)
+        return stream(self._counts, self.traffic.in_flight, feedback=feedback)
+
+    def _forward(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
+        """F: the activation goes downstream before learning, computed with the weights before this step's update."""
+        step, key = first + action.step, self._key(first, action)
+        if plan.source in self.stage.blocks:
+            self.budget.enter(Activity.FORWARD)
+            x, y, weight = self._take(plan, action)
+        else:
+            message = yield from self._receive(self.stage_index - 1, Kind.TRAIN, step, action.microbatch)
+            x, y = message.tensors
+            weight = message.weight
+            self.budget.enter(Activity.FORWARD)
+        out = self.stage.forward(key, x, y, weight)
+        if plan.top >= self.stage.blocks.stop:
+            yield Send(
+                self.stage_index + 1, Message(Kind.TRAIN, plan.epoch, step, action.microbatch, weight, (out, y))
+            )
+        self.budget.enter(Activity.LEARN)
+        yield from self._send_feedback(plan, step, action, self.stage.learn_at_once(key))
+
+    def _learn(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
+        """L: learn from feedback, and hand down what the block below needs before the optimizer steps."""
+        if not self.stage.waits:
+            return
+        step = first + action.step
+        incoming: tuple[Tensor, ...] = ()
+        if self.stage.needs_incoming:
+            broadcast = self.stage.topology is Topology.BROADCAST
+            src = self.num_stages - 1 if broadcast else self.stage_index + 1
+            message = yield from self._receive(src, Kind.FEEDBACK, step, action.microbatch)
+            incoming = message.tensors
+        self.budget.enter(Activity.LEARN)
+        out = self.stage.learn(self._key(first, action), incoming)
+        yield from self._send_feedback(plan, step, action, out)
+
+    def _send_feedback(
+        self, plan: Plan, step: int, action: Action, outbound: Sequence[Outbound]
+    ) -> Generator[Request, Any, None]:
+        """Feedback to the stage below, or to all of them."""
+        for out in outbound:
+            message = Message(Kind.FEEDBACK, plan.epoch, step, action.microbatch, 1.0, out.tensors)
+            targets = range(self.num_stages) if out.to_all else [self.stage_index - 1]
+            for dst in targets:
+                if dst != self.stage_index and dst >= 0:
+                    yield Send(dst, message)
+
+    def _take(self, plan: Plan, action: Action) -> tuple[Tensor, Tensor, float]:
+        """A micro-batch of the data, and its share of its batch."""
+        if action.step not in self._batches:
+            x, y = self._train_feeds[plan.source].batch(plan.epoch, action.step)
+            count = self._counts[action.step]
+            self._batches[action.step] = [
+                (part, labels, len(labels) / len(y))
+                for part, labels in zip(x.tensor_split(count), y.tensor_split(count), strict=True)
+            ]
+        parts = self._batches[action.step]
+        taken = parts.pop(0)
+        if not parts:
+            del self._batches[action.step]
+        return taken
+
+    def _key(self, first: int, action: Action) -> int:
+        """Of a micro-batch, unique in the run and the same on every stage."""
+        return (first + action.step) * self.traffic.microbatches + action.microbatch
+
+    # -- evaluation --------------------------------------------------------------------------------------------
+
+    def _evaluate(self, plan: Plan) -> Generator[Request, Any, None]:
+        """The test set, behind the training set on the same wires: every stage meets it after the same step."""
+        if not plan.active(self.stage.blocks):
+            return
+        self.stage.begin_evaluation()
+        self.stage.tap = self._keeper(plan, self._test_feeds, self.traffic.num_test, self.traffic.eval_batch_size,
+                                      None)  # fmt: skip
+        for index in range(self.traffic.num_eval_batches):
+            if plan.source in self.stage.blocks:
+                x, y = self._test_feeds[plan.source].batch(plan.epoch, index)
+            else:
+                message = yield from self._receive(self.stage_index - 1, Kind.EVAL, index, 0)
+                x, y = message.tensors
+            self.budget.enter(Activity.EVAL)
+            out = self.stage.evaluate(x, y)
+            if plan.top >= self.stage.blocks.stop:
+                yield Send(self.stage_index + 1, Message(Kind.EVAL, plan.epoch, index, 0, 1.0, (out, y)))
+        self.stage.tap = None
+
+    # -- kept inputs -------------------------------------------------------------------------------------------
+
+    def _keeper(
+        self, plan: Plan, feeds: dict[int, Feed], num_samples: int, batch_size: int, seed: int | None
+    ) -> Any:
+        """A tap that keeps the inputs of the training block, where the plan says so and the block is hosted here."""
+        block = plan.top
+        if not plan.store or block not in self.stage.blocks:
+            return None
+        cache = ActivationCache(num_samples, batch_size, seed, self._allocate, self.stage.device)
+        feeds[block] = cache
+        kept = 0
+
+        def keep(passing: int, x: Tensor, y: Tensor) -> None:
+            nonlocal kept
+            if passing == block:
+                cache.put(plan.epoch, kept, x, y)
+                kept += len(y)
+
+        return keep
+
+    def _forget(self, plan: Plan) -> None:
+        """Lets go of kept inputs that no later epoch starts from."""
+        for feeds in (self._train_feeds, self._test_feeds):
+            for block in [b for b in feeds if 0 < b < plan.top]:
+                del feeds[block]
+
+    def _receive(self, src: int, kind: Kind, step: int, microbatch: int) -> Generator[Request, Any, Message]:
+        """The message that is due from ``src``."""
+        message: Message = yield Receive(src)
+        found = (message.kind, message.step, message.microbatch)
+        if found != (kind, step, microbatch):
+            raise RuntimeError(
+                f"stage {self.stage_index} and stage {src} disagree about what comes next (given: {found}, "
+                f"expected: {(kind, step, microbatch)}). This is an error in Onward or in a transport of your own."
+            )
+        return message

@@ -1,0 +1,233 @@
+"""From a config to everything a run needs to know before a process starts.
+
+Whatever a config can get wrong is found here: names, options, missing data, blocks that do not fit together, rules
+that do not fit blocks or modes. The run's processes then build from what is resolved and do not ask again.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline import registry
+from pipeline.block import Blueprint, build_block
+from pipeline.config import Config, NamedConfig
+from pipeline.dataset import Dataset, DataSpec
+from pipeline.errors import ConfigError
+from pipeline.lr import LrSchedule
+from pipeline.model import blueprints_of, load_model
+from pipeline.optimizers import OptimizerSpec, load_optimizer
+from pipeline.program import Traffic
+from pipeline.rule import BlockSpec, LearningRule, Topology
+from pipeline.schedule import Parallel, Schedule, Sequential
+from pipeline.seeds import derive, seeded
+from pipeline.shapes import BlockShapes, infer_shapes
+
+__all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
+
+FLUSH_MODES = ("backprop", "gpipe", "1f1b")
+"""The baselines: backpropagation, whatever the config's rule is, unless that has a backward pass itself."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A checked run. Picklable; ``blueprints`` hold weights only where the user handed over a module object."""
+
+    config: Config
+    """Complete: the options of every named thing filled in."""
+    blueprints: tuple[Blueprint, ...]
+    shapes: tuple[BlockShapes, ...]
+    specs: tuple[BlockSpec, ...]
+    topology: Topology
+    data: DataSpec
+    optimizer: OptimizerSpec
+    lr: LrSchedule
+    traffic: Traffic
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the network."""
+        return len(self.specs)
+
+    @property
+    def microbatch_size(self) -> int:
+        """Samples of a full micro-batch."""
+        return -(-self.traffic.batch_size // self.traffic.microbatches)
+
+    def schedule(self) -> Schedule:
+        """Which blocks train when."""
+        train, schedule = self.config.train, self.config.schedule
+        if schedule.mode == "sequential":
+            return Sequential(
+                self.num_blocks, train.epochs, schedule.patience, schedule.tolerance,
+                cached=self.caches, eval_every=train.eval_every,
+            )  # fmt: skip
+        return Parallel(self.num_blocks, train.epochs, train.eval_every)
+
+    @property
+    def caches(self) -> bool:
+        """Whether the outputs of frozen blocks are kept; augmented ones differ in every epoch."""
+        return self.config.schedule.cache != "off" and not self.data.is_augmented
+
+
+def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Module] | None = None) -> Resolved:
+    """Checks ``config`` and fills it in.
+
+    Args:
+        config: as the user wrote it.
+        data_root: where data sets are.
+        model: blocks, or an ``nn.Sequential`` to be cut into blocks, in place of ``config.model``.
+
+    Raises:
+        ConfigError: whatever is wrong, with the next move.
+    """
+    config = _named(config, "dataset", "pipeline.datasets")
+    dataset = load_dataset(config, data_root)
+    task = dataset.spec.task
+    if model is None:
+        blueprints = load_model(config.model.name, dataset.spec.input_shape, task.num_outputs, config.model.options)
+        if "." not in config.model.name:
+            config = _named(config, "model", "pipeline.models")
+    else:
+        blueprints = blueprints_of(model)
+        config = dataclasses.replace(config, model=NamedConfig(name="object"))
+    config = _named(config, "rule", "pipeline.rules")
+    optimizer, lr, config = _optimizer(config)
+    shapes = infer_shapes(blueprints, dataset.spec.input_shape)
+    if shapes[-1].out_shape != (task.num_outputs,):
+        raise ConfigError(
+            f"the network's output does not fit the data set (given: {shapes[-1].out_shape}, expected: "
+            f"{(task.num_outputs,)}). Change the last block."
+        )
+    specs = tuple(
+        BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
+    )
+    config = _with_rule_for_mode(config, blueprints[0], specs[0])
+    topology = _check_rules(config, blueprints, specs)
+    traffic = _traffic(config, dataset.spec, topology, shapes)
+    return Resolved(
+        config, tuple(blueprints), tuple(shapes), specs, topology, dataset.spec, optimizer, lr, traffic
+    )  # fmt: skip
+
+
+def load_dataset(config: Config, data_root: Path) -> Dataset:
+    """The data set, found but not read.
+
+    Raises:
+        ConfigError: unknown name or option, or the data is not there.
+    """
+    build: Callable[..., Dataset] = registry.load("pipeline.datasets", config.dataset.name, "data set")
+    options = registry.check_options(build, config.dataset.options, "dataset")
+    return build(data_root, **options)
+
+
+def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
+    """One block under its rule, its initial state a function of (run seed, block index)."""
+    block = build_block(blueprint, config.seed, spec.index)
+    build: Callable[..., LearningRule] = registry.load("pipeline.rules", config.rule.name, "rule")
+    with seeded(derive(config.seed, "rule", spec.index)):
+        return build(block, spec, **config.rule.options)
+
+
+def _with_rule_for_mode(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Config:
+    """The baselines run backprop whatever the rule is, so that a comparison changes one word.
+
+    A rule that has a backward pass of its own keeps it in the modes gpipe and 1f1b.
+    """
+    mode = config.schedule.mode
+    if mode in FLUSH_MODES:
+        if mode == "backprop" or build_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR:
+            return dataclasses.replace(config, rule=NamedConfig(name="backprop"))
+    return config
+
+
+def _named(config: Config, section: str, package: str) -> Config:
+    """``config`` with the options of one section checked and completed."""
+    named: NamedConfig = getattr(config, section)
+    noun = {"dataset": "data set"}.get(section, section)
+    build = registry.load(package, named.name, noun)
+    options = registry.check_options(build, named.options, section)
+    changes: dict[str, Any] = {section: NamedConfig(name=named.name, options=options)}
+    return dataclasses.replace(config, **changes)
+
+
+def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, Config]:
+    """The optimizer and the learning rate's course, which share a section."""
+    options = dict(config.optimizer.options)
+    course = registry.check_options(
+        _course, {k: options.pop(k) for k in ("milestones", "gamma") if k in options}, "optimizer"
+    )
+    optimizer = load_optimizer(config.optimizer.name, options)
+    lr = LrSchedule(base=optimizer.lr, milestones=tuple(course["milestones"]), gamma=course["gamma"])
+    complete = {"lr": optimizer.lr, **options, **course}
+    return optimizer, lr, dataclasses.replace(
+        config, optimizer=NamedConfig(name=config.optimizer.name, options=complete)
+    )  # fmt: skip
+
+
+def _course(*, milestones: list[int] = [], gamma: float = 0.25) -> None:  # noqa: B006
+    """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
+
+
+def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]) -> Topology:
+    """Builds every block under its rule once, one at a time, and returns the rule's topology."""
+    topology = Topology.LOCAL
+    for blueprint, spec in zip(blueprints, specs, strict=True):
+        try:
+            topology = build_rule(config, blueprint, spec).topology
+        except ValueError as error:
+            raise ConfigError(f"the rule {config.rule.name} does not fit block {spec.index}: {error}") from None
+    if config.schedule.mode == "sequential" and topology is not Topology.LOCAL:
+        raise ConfigError(
+            f"the sequential mode trains blocks before those above them exist (rule: {config.rule.name}, "
+            f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
+        )
+    return topology
+
+
+def _traffic(config: Config, data: DataSpec, topology: Topology, shapes: Sequence[BlockShapes]) -> Traffic:
+    """How the data is cut, and whether blocks can live with the pieces."""
+    train, mode = config.train, config.schedule.mode
+    pipelined = mode in ("gpipe", "1f1b")
+    microbatches = train.microbatches or (4 if pipelined else 1)
+    if topology is Topology.LOCAL or mode in FLUSH_MODES:
+        in_flight = 1
+    else:
+        in_flight = train.in_flight
+    if in_flight > 1 and microbatches > 1:
+        raise ConfigError(
+            f"late feedback counts whole batches (train.in_flight: {in_flight}, train.microbatches: {microbatches}, "
+            "expected: one of them 1). Lower one."
+        )
+    traffic = Traffic(
+        data.num_train, data.num_test, min(train.batch_size, data.num_train),
+        min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight, mode == "1f1b",
+    )  # fmt: skip
+    _check_batch_norm(traffic, shapes)
+    return traffic
+
+
+def _check_batch_norm(traffic: Traffic, shapes: Sequence[BlockShapes]) -> None:
+    """BatchNorm has no statistics of a single sample."""
+    last = traffic.num_train - (traffic.num_steps - 1) * traffic.batch_size
+    smallest = min(traffic.batch_size // traffic.microbatches, last // traffic.counts()[-1])
+    if smallest < 2 and any(s.has_batch_norm for s in shapes):
+        raise ConfigError(
+            f"batch normalisation needs two samples, and a micro-batch here has one (train.batch_size: "
+            f"{traffic.batch_size}, last batch: {last}, micro-batches: {traffic.microbatches}). "
+            f"Choose a batch size that leaves more, or model.norm = \"none\"."
+        )
+
+
+def thread_count(config: Config, stages_here: int, cores: int) -> int:
+    """Compute threads of each stage: as configured, else the host's cores divided by its stages."""
+    return config.run.threads or max(1, cores // stages_here)
+
+
+def set_matmul_precision(config: Config) -> None:
+    """Applies ``run.matmul_precision`` to this process."""
+    torch.set_float32_matmul_precision(config.run.matmul_precision)

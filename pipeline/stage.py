@@ -1,0 +1,324 @@
+"""A stage: contiguous blocks hosted together, and what is held for them between forward and learning.
+
+A stage is placement and never learning: each block has its own rule, its own seeds and its own optimizer state, so
+the numbers are the same however blocks are laid on stages. What is shared is only the call: the graphs of blocks
+with local losses are disjoint, so one backward over all their losses, and one optimizer step over all their
+parameters, give the same bits with less overhead.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.held import HeldMeter
+from pipeline.lr import LrSchedule
+from pipeline.meters import module_bytes
+from pipeline.optimizers import OptimizerSpec
+from pipeline.plan import BlockMode, Plan
+from pipeline.rule import LearningRule, LocalRule, Topology
+from pipeline.scores import Scores
+from pipeline.seeds import derive, mix, reseed
+
+__all__ = ["Outbound", "Stage", "Tap"]
+
+Tap = Callable[[int, Tensor, Tensor], None]
+"""Shown the input and the labels of a block on their way in: ``tap(block, x, y)``."""
+
+
+@dataclass(slots=True)
+class Outbound:
+    """Feedback that leaves this stage: to the block below, or to every other stage."""
+
+    tensors: tuple[Tensor, ...]
+    to_all: bool
+
+
+@dataclass(slots=True)
+class _Held:
+    """What one micro-batch leaves behind until every hosted block has learned from it."""
+
+    weight: float
+    num_samples: int
+    contexts: dict[int, Any] = field(default_factory=dict)
+    feedback: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+class Stage:
+    """Blocks ``blocks`` of the network, each under its rule.
+
+    Args:
+        rules: one for each hosted block, in order, on ``device``.
+        blocks: their indices in the whole network.
+        num_blocks: of the whole network.
+        optimizer: how parameters are stepped.
+        lr: the learning rate's course.
+        seed: the run's.
+        batch_size: samples of a full micro-batch: frozen blocks always see that many, see :meth:`forward`.
+        device: where the rules live.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[LearningRule],
+        blocks: range,
+        num_blocks: int,
+        *,
+        optimizer: OptimizerSpec,
+        lr: LrSchedule,
+        seed: int,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.blocks = blocks
+        self.num_blocks = num_blocks
+        self.device = device
+        self.samples = 0
+        self.tap: Tap | None = None
+        self._rules = dict(zip(blocks, rules, strict=True))
+        self._parameters = {k: [p for p in r.parameters() if p.requires_grad] for k, r in self._rules.items()}
+        every = [p for parameters in self._parameters.values() for p in parameters]
+        self._optimizer = optimizer.build(every) if every else None
+        self._lr = lr
+        self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
+        self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
+        self._batch_size = batch_size
+        self._held: dict[int, _Held] = {}
+        self._active = range(0)
+        self._training: list[int] = []
+        self._waiting: list[int] = []
+        self._scores: dict[int, Scores] = {}
+        self._held_meter: HeldMeter | None = None
+        self._max_held = 0
+
+    @property
+    def topology(self) -> Topology:
+        """Of all blocks; one run has one rule."""
+        return next(iter(self._rules.values())).topology
+
+    @property
+    def hosts_last(self) -> bool:
+        """Whether the network's output is computed here."""
+        return self.blocks.stop == self.num_blocks
+
+    @property
+    def waits(self) -> bool:
+        """Whether a block here learns only when feedback has come."""
+        return bool(self._waiting)
+
+    @property
+    def needs_incoming(self) -> bool:
+        """Whether that feedback comes from another stage."""
+        return self.waits and not self.hosts_last
+
+    def begin(self, plan: Plan) -> None:
+        """Puts every block into the mode that ``plan`` gives it."""
+        self._active = plan.active(self.blocks)
+        self._training = [k for k in self._active if plan.modes[k] is BlockMode.TRAIN]
+        for k, rule in self._rules.items():
+            rule.train(k in self._training)
+        self._waiting = [k for k in self._training if self._awaits_feedback(k)]
+        self._scores = {k: Scores(self._rules[k], self.device) for k in self._active}
+        self._set_groups(plan)
+
+    def _awaits_feedback(self, block: int) -> bool:
+        """Synthetic gradients learn at once and again later, so this is not the opposite of learning at once."""
+        rule = self._rules[block]
+        return rule.topology is not Topology.LOCAL and not rule.spec.is_last
+
+    def _set_groups(self, plan: Plan) -> None:
+        """One parameter group for all blocks at the same position of the learning-rate schedule."""
+        if self._optimizer is None:
+            return
+        shared = {k: v for k, v in self._optimizer.param_groups[0].items() if k not in ("params", "lr")}
+        by_epoch: dict[int, list[Tensor]] = {}
+        for k in self._training:
+            by_epoch.setdefault(plan.lr_epochs[k], []).extend(self._parameters[k])
+        groups = [
+            {**shared, "params": parameters, "lr": self._lr.at(epoch)}
+            for epoch, parameters in by_epoch.items()
+            if parameters
+        ]
+        # An empty group keeps the settings for the next epoch when nothing trains in this one.
+        self._optimizer.param_groups = groups or [{**shared, "params": [], "lr": self._lr.at(0)}]
+
+    def forward(self, key: int, x: Tensor, y: Tensor, weight: float) -> Tensor:
+        """Runs a training micro-batch through the active blocks.
+
+        Frozen blocks see a batch filled up to its full size: a matrix product may round differently for another
+        number of rows, and an activation must not depend on which batch its sample was in, or the cache of frozen
+        outputs would change the result.
+
+        Args:
+            key: of this micro-batch, unique in the run: its random numbers and what is held for it go by it.
+            x: (batch, ...).
+            y: labels, (batch,).
+            weight: its share of the optimizer step's samples.
+
+        Returns:
+            The activation to send on, (batch, ...), detached.
+        """
+        if self._held_meter is None and self._training:
+            self._held_meter = HeldMeter(p for k in self._training for p in self._rules[k].parameters())
+            with self._held_meter.watch():
+                return self._forward(key, x, y, weight)
+        return self._forward(key, x, y, weight)
+
+    def _forward(self, key: int, x: Tensor, y: Tensor, weight: float) -> Tensor:
+        """See :meth:`forward`."""
+        held = _Held(weight, len(y))
+        for k in self._active:
+            if self.tap is not None:
+                self.tap(k, x, y)
+            rule = self._rules[k]
+            if rule.training:
+                reseed(mix(self._forward_seeds[k], key), self.device)
+                x, held.contexts[k] = rule(x, y)
+            else:
+                x = self._forward_frozen(rule, x, y)
+        if held.contexts:
+            self._held[key] = held
+            self._max_held = max(self._max_held, len(self._held))
+        self.samples += len(y)
+        return x
+
+    def _forward_frozen(self, rule: LearningRule, x: Tensor, y: Tensor) -> Tensor:
+        """See :meth:`forward`."""
+        missing = self._batch_size - len(x)
+        with torch.no_grad():
+            if missing <= 0:
+                return _activation(rule, x, y)
+            padded = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+            return _activation(rule, padded, torch.cat([y, y.new_zeros(missing)]))[: len(x)]
+
+    def learn_at_once(self, key: int) -> list[Outbound]:
+        """Lets the blocks learn that need no feedback; returns feedback for other stages."""
+        held = self._held.get(key)
+        if held is None:
+            return []
+        ready = [k for k in held.contexts if self._rules[k].learns_at_once]
+        if ready and not self.waits and all(isinstance(self._rules[k], LocalRule) for k in ready):
+            self._learn_fused(key, held, ready)
+            return []
+        out: list[Outbound] = []
+        for k in reversed(ready):
+            out += self._learn_block(key, held, k, ())
+        return out
+
+    def learn(self, key: int, incoming: tuple[Tensor, ...]) -> list[Outbound]:
+        """Lets the other blocks learn, from the top down; returns feedback for other stages.
+
+        Args:
+            key: of the micro-batch.
+            incoming: feedback from another stage, empty where it comes from a block that is hosted here.
+        """
+        held = self._held[key]
+        if incoming:
+            takers = self._waiting if self.topology is Topology.BROADCAST else self._waiting[-1:]
+            held.feedback.update(dict.fromkeys(takers, incoming))
+        out: list[Outbound] = []
+        for k in reversed(self._waiting):
+            out += self._learn_block(key, held, k, held.feedback.pop(k))
+        return out
+
+    def _learn_fused(self, key: int, held: _Held, ready: list[int]) -> None:
+        """One backward call for blocks whose graphs are disjoint."""
+        losses = []
+        for k in ready:
+            rule = self._rules[k]
+            assert isinstance(rule, LocalRule)
+            reseed(mix(self._learn_seeds[k], key), self.device)
+            loss = rule.loss(held.contexts.pop(k))
+            self._scores[k].add_loss(loss.detach(), held.num_samples)
+            losses.append(loss if held.weight == 1.0 else loss * held.weight)
+        torch.autograd.backward(losses)
+        self._release(key)
+
+    def _learn_block(self, key: int, held: _Held, block: int, feedback: tuple[Tensor, ...]) -> list[Outbound]:
+        """One block; its context is let go unless it will learn again."""
+        rule = self._rules[block]
+        again = not feedback and block in self._waiting
+        context = held.contexts[block] if again else held.contexts.pop(block)
+        reseed(mix(self._learn_seeds[block], key), self.device)
+        learned = rule.learn(context, feedback, weight=held.weight)
+        if not again:
+            self._scores[block].add_loss(learned.loss, held.num_samples)
+            self._release(key)
+        return self._deliver(held, block, learned.upstream) if learned.upstream else []
+
+    def _deliver(self, held: _Held, block: int, tensors: tuple[Tensor, ...]) -> list[Outbound]:
+        """Hands feedback to the hosted blocks it is for, and the rest back for sending."""
+        if self.topology is Topology.BROADCAST:
+            held.feedback.update(dict.fromkeys(self._waiting, tensors))
+            return [Outbound(tensors, to_all=True)]
+        if block - 1 in self._rules:
+            held.feedback[block - 1] = tensors
+            return []
+        return [Outbound(tensors, to_all=False)]
+
+    def _release(self, key: int) -> None:
+        """Forgets a micro-batch that every block has learned from."""
+        if not self._held[key].contexts:
+            del self._held[key]
+
+    def step(self) -> None:
+        """Steps every block that has gradients, and clears them."""
+        if self._optimizer is not None:
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def begin_evaluation(self) -> None:
+        """Puts every block into evaluation mode, until :meth:`begin`."""
+        for rule in self._rules.values():
+            rule.eval()
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor, y: Tensor) -> Tensor:
+        """Runs a test batch (batch, ...) forward, scores every block that has a decoder; returns the activation."""
+        for k in self._active:
+            if self.tap is not None:
+                self.tap(k, x, y)
+            x, context = self._rules[k](x, y)
+            self._scores[k].add_test(self._rules[k].decode(context), y)
+        return x
+
+    def scores(self) -> list[dict[str, Any]]:
+        """What this epoch gave, a row per active block; reading it is a synchronisation."""
+        return [{"block": k, "trained": k in self._training, **s.read()} for k, s in self._scores.items()]
+
+    def recent_loss(self) -> float | None:
+        """The newest training loss of the topmost training block, for the live view."""
+        return self._scores[self._training[-1]].newest_loss() if self._training else None
+
+    def state(self, block: int) -> dict[str, Tensor]:
+        """Parameters and buffers of a block and of its rule, by name."""
+        return self._rules[block].state_dict()
+
+    def parameter_bytes(self) -> int:
+        """Parameters and buffers, decoders and feedback matrices included."""
+        return module_bytes(self._rules.values())
+
+    def optimizer_bytes(self) -> int:
+        """What the optimizer keeps per parameter."""
+        if self._optimizer is None:
+            return 0
+        tensors = (v for s in self._optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    @property
+    def held_bytes(self) -> int:
+        """Most that was kept for backward at any time: one micro-batch, measured, times the most held at once."""
+        return self._held_meter.num_bytes * self._max_held if self._held_meter is not None else 0
+
+    @property
+    def num_held(self) -> int:
+        """Micro-batches sent on and not yet learned from by every block."""
+        return len(self._held)
+
+
+def _activation(rule: LearningRule, x: Tensor, y: Tensor) -> Tensor:
+    """What ``rule`` sends on."""
+    out: Tensor = rule(x, y)[0]
+    return out

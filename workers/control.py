@@ -1,0 +1,96 @@
+"""The line between a stage's process and the coordinator: plans one way, reports the other.
+
+One ``multiprocessing`` connection per stage, a pipe on one host and a TCP connection between hosts; its end of file
+is the news that the other side is gone.
+"""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from pipeline.errors import TransportTimeout
+from pipeline.plan import Plan
+
+__all__ = ["EXIT_ORPHANED", "ControlLink"]
+
+EXIT_ORPHANED = 70
+"""Exit status of a stage whose coordinator vanished."""
+
+logger = logging.getLogger(__name__)
+
+
+def _end_process() -> None:
+    """The end of a stage that nobody coordinates any more."""
+    os._exit(EXIT_ORPHANED)
+
+
+class ControlLink:
+    """The stage's end.
+
+    A thread listens, for two reasons: plans that are published ahead must not fill the pipe, and a stage that waits
+    for its neighbour must still notice at once that the coordinator is gone, and end.
+
+    Args:
+        connection: to the coordinator.
+        stage_index: of this stage.
+        orphaned: called, on the listening thread, when the coordinator is gone; by default the process ends there,
+            for the main thread may be waiting anywhere and nobody is left who could be told.
+    """
+
+    def __init__(
+        self, connection: Connection, stage_index: int, orphaned: Callable[[], None] = _end_process
+    ) -> None:
+        self._connection = connection
+        self._orphaned = orphaned
+        self._stage_index = stage_index
+        self._plans: queue.SimpleQueue[tuple[int, Plan | None]] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._listen, name="control", daemon=True).start()
+
+    def _listen(self) -> None:
+        """Takes what the coordinator sends until it ends."""
+        try:
+            while True:
+                topic, body = self._connection.recv()
+                if topic == "plan":
+                    self._plans.put(body)
+                elif topic == "bye":
+                    return
+        except (EOFError, OSError):
+            if not self._closing.is_set():
+                self._orphaned()
+
+    def next_plan(self, epoch: int, timeout: float) -> Plan | None:
+        """The plan of ``epoch``; None when the run is over.
+
+        Raises:
+            TransportTimeout: none was published in time.
+        """
+        try:
+            number, plan = self._plans.get(timeout=timeout)
+        except queue.Empty:
+            raise TransportTimeout(
+                f"stage {self._stage_index} waited for the plan of epoch {epoch} from the coordinator "
+                f"(given: {timeout:.0f} s, expected: a plan). Raise run.timeout_s if an epoch takes longer."
+            ) from None
+        if number != epoch:
+            raise RuntimeError(f"the plan of epoch {number} came when epoch {epoch} was due")
+        return plan
+
+    def send(self, topic: str, body: Any) -> None:
+        """Reports to the coordinator; a report to nobody is dropped, and the listener ends the process."""
+        try:
+            with self._lock:
+                self._connection.send((topic, body))
+        except OSError:
+            logger.debug("stage %d had nobody to report to", self._stage_index)
+
+    def close(self) -> None:
+        """Ends the line from this side without alarm."""
+        self._closing.set()
+        self._connection.close()

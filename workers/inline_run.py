@@ -1,0 +1,83 @@
+"""All stages in one process and one thread, taking turns: for debugging, and the oracle of the other runners.
+
+The programs are the same generators that processes drive. Here each is advanced until it asks for something that is
+not there yet, then the next one gets its turn. Nothing can wait, so a circle of waits is an error at once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.ledger import Ledger
+from pipeline.meters import TimeBudget
+from pipeline.plan import Plan
+from pipeline.program import NextPlan, Receive, Request, Send
+from workers.job import Job
+from workers.transports.inline import InlineTransport, build
+from workers.worker import StageRun, build_program, prepare_process
+
+__all__ = ["run_inline"]
+
+
+class _Turn:
+    """One stage, stopped at a request."""
+
+    def __init__(self, run: StageRun, transport: InlineTransport) -> None:
+        self.run = run
+        self.transport = transport
+        self._steps = run.program.run()
+        self.request: Request | None = self._steps.send(None)
+
+    def can_go_on(self, plans: Sequence[Plan | None]) -> bool:
+        """Whether the request can be answered now."""
+        if isinstance(self.request, Receive):
+            return self.transport.can_recv(self.request.src)
+        if isinstance(self.request, Send):
+            return self.transport.can_send(self.request.dst)
+        if isinstance(self.request, NextPlan):
+            return self.request.epoch < len(plans)
+        return self.request is not None
+
+    def go_on(self) -> None:
+        """Answers the request and advances to the next; ``request`` is None at the end."""
+        assert self.request is not None
+        reply: Any = self.run.answer(self.request)
+        try:
+            self.request = self._steps.send(reply)
+        except StopIteration:
+            self.request = None
+
+
+def run_inline(jobs: Sequence[Job], ledger: Ledger) -> None:
+    """Runs every stage of a run here; results end up in ``ledger``.
+
+    Args:
+        jobs: of all stages, in order.
+        ledger: decides the plans and takes the reports.
+
+    Raises:
+        RuntimeError: every stage waits for another.
+    """
+    prepare_process(jobs[0])
+    plans: list[Plan | None] = []
+
+    def report(topic: str, body: Any) -> None:
+        getattr(ledger, topic)(body)
+
+    turns = []
+    for job in jobs:
+        program = build_program(job, TimeBudget())
+        transport = build(job.wires)
+        turns.append(_Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
+    ledger.ready()
+    while any(turn.request is not None for turn in turns):
+        plans += [plan for _, plan in ledger.new_plans()]
+        ready = [turn for turn in turns if turn.can_go_on(plans)]
+        if not ready:
+            waits = ", ".join(f"stage {t.run.job.stage_index}: {t.request}" for t in turns)
+            raise RuntimeError(f"every stage waits for another ({waits}). Raise transport.depth.")
+        for turn in ready:
+            while turn.can_go_on(plans):
+                turn.go_on()
+    for turn in turns:
+        ledger.result(turn.run.finish())
+        turn.transport.close(0.0)

@@ -1,0 +1,224 @@
+"""Stages as the ranks that torchrun started: one stage per rank, on any number of hosts.
+
+Rank 0 checks the config, places the blocks and coordinates in a thread of its own; the other ranks know nothing but
+the address to ask, and receive the same job over the same kind of line as a process started here would.
+"""
+
+import datetime
+import os
+import pickle
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any, Self
+
+import torch.distributed as dist
+from torch.distributed import rendezvous
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.resolve import resolve
+from workers.control import ControlLink
+from workers.coordinator import Coordinator
+from workers.job import Job
+from workers.placement import place, this_host
+from workers.run import Session, ViewMaker, check_out, jobs_of, open_session
+from workers.worker import run_stage
+
+__all__ = ["Ranks", "run_rank"]
+
+_CONNECT_S = 120.0
+_GROUP_TIMEOUT = datetime.timedelta(days=7)
+"""Of the process group: an idle wire is legal, and our own waits have their own limits."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those that torchrun started."""
+
+    rank: int
+    num_ranks: int
+    local_rank: int
+    ranks_here: int
+    restart: int
+    """How often torchrun has restarted the ranks."""
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """From torchrun's variables; None without it, or with a single rank, which starts its own processes."""
+        read = os.environ.get
+        num_ranks = int(read("WORLD_SIZE", "1"))
+        if num_ranks == 1 or read("RANK") is None:
+            return None
+        return cls(
+            rank=int(read("RANK", "0")), num_ranks=num_ranks, local_rank=int(read("LOCAL_RANK", "0")),
+            ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
+            restart=int(read("TORCHELASTIC_RESTART_COUNT", "0")),
+        )  # fmt: skip
+
+
+def run_rank(
+    ranks: Ranks,
+    config: Config,
+    *,
+    out: Path,
+    data_root: Path,
+    make_view: ViewMaker | None,
+    command: Sequence[str],
+) -> None:
+    """One rank's part of a run; rank 0 coordinates beside its own stage.
+
+    Raises:
+        ConfigError: on every rank, with the text on rank 0 and an empty one elsewhere.
+        WorkerFailed: on rank 0: a stage raised or died.
+    """
+    store = _store(ranks)
+    if ranks.rank > 0:
+        _follow(ranks, store)
+        return
+    with _Lines(ranks, store) as lines:
+        try:
+            check_out(out)
+            resolved = resolve(config, data_root)
+            placement = place(resolved, this_host(ranks.num_ranks, ranks.ranks_here))
+        except ConfigError:
+            lines.broadcast(None)
+            raise
+        with open_session(resolved, placement, out, data_root, make_view, command) as session:
+            _lead(session, lines, store)
+            session.finish()
+
+
+def _store(ranks: Ranks) -> Store:
+    """torchrun's own key-value store, a name space for each restart."""
+    store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))
+    return PrefixStore(f"onward-{ranks.restart}", store)
+
+
+class _Lines:
+    """Rank 0's lines to every rank's stage, its own included."""
+
+    def __init__(self, ranks: Ranks, store: Store) -> None:
+        here, self.own = Pipe()
+        self.all: list[Connection] = [here]
+        key = secrets.token_bytes(32)
+        self._listener = _listen(key)
+        port = self._listener.address[1]  # type: ignore[index]
+        store.set("control", pickle.dumps((os.environ.get("MASTER_ADDR", "localhost"), port, key)).hex())
+        others: dict[int, Connection] = {}
+        _socket_of(self._listener).settimeout(_CONNECT_S)
+        for _ in range(ranks.num_ranks - 1):
+            line = self._listener.accept()
+            others[line.recv()] = line
+        self.all += [others[rank] for rank in range(1, ranks.num_ranks)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for line in self.all:
+            line.close()
+
+    def broadcast(self, jobs: Sequence[Job] | None) -> None:
+        """Its job to every rank; None: there is nothing to do, the config is wrong."""
+        for index, line in enumerate(self.all):
+            line.send_bytes(pickle.dumps(jobs[index] if jobs is not None else None))
+
+
+def _listen(key: bytes) -> Listener:
+    """A listener on a free port, at the master's address where that is this machine's own name."""
+    try:
+        return Listener((os.environ.get("MASTER_ADDR", "localhost"), 0), authkey=key, backlog=1024)
+    except OSError:  # the name resolves to an address that is not ours: behind address translation, say
+        return Listener(("0.0.0.0", 0), authkey=key, backlog=1024)
+
+
+def _socket_of(listener: Listener) -> socket.socket:
+    """The listening socket: the only way to give ``accept`` a time limit."""
+    found: socket.socket = listener._listener._socket  # type: ignore[attr-defined]
+    return found
+
+
+def _lead(session: Session, lines: _Lines, store: Store) -> None:
+    """Coordinates in a thread while this process runs stage 0."""
+    jobs = jobs_of(session)
+    lines.broadcast(jobs)
+    failure: list[BaseException] = []
+    timeout_s = session.resolved.config.run.timeout_s
+    coordinator = Coordinator(session.ledger, lines.all, (), timeout_s)
+
+    def coordinate() -> None:
+        try:
+            coordinator.run()
+        except BaseException as error:
+            failure.append(error)
+            for line in lines.all[1:]:
+                line.close()
+            # The main thread may wait for a neighbour that is gone; this ends any wait.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=coordinate, name="coordinator", daemon=True)
+    thread.start()
+    lines.own.recv_bytes()  # its own job, which it knows
+    try:
+        _run_stage(jobs[0], ControlLink(lines.own, 0, orphaned=lambda: None), store)
+        thread.join(timeout_s)
+    except BaseException:
+        thread.join(5.0)
+        if failure:
+            raise failure[0] from None
+        raise
+    if failure:
+        raise failure[0]
+
+
+def _follow(ranks: Ranks, store: Store) -> None:
+    """A rank other than 0: asks for a job and does it."""
+    host, port, key = pickle.loads(bytes.fromhex(store.get("control").decode()))
+    line = Client((host, port), authkey=key)
+    line.send(ranks.rank)
+    try:
+        job: Job | None = pickle.loads(line.recv_bytes())
+    except EOFError:
+        raise SystemExit(1) from None
+    if job is None:
+        raise SystemExit(2)
+    # The folder of rank 0 is there on this host too where all ranks share one; elsewhere it is made.
+    folder = Path(job.wires.folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    link = ControlLink(line, job.stage_index)
+    try:
+        _run_stage(job, link, store)
+    except Exception:
+        sys.stderr.flush()
+        os._exit(1)  # reported to rank 0 already, with its traceback
+    finally:
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)
+    link.close()
+
+
+def _run_stage(job: Job, link: ControlLink, store: Store) -> None:
+    """One stage, with a process group where the transport wants one."""
+    group = job.transport == "process_group"
+    if group:
+        backend = "gloo" if job.wires.device == "cpu" else "cpu:gloo,cuda:nccl"
+        dist.init_process_group(
+            backend, store=PrefixStore("group", store), rank=job.stage_index, world_size=job.num_stages,
+            timeout=_GROUP_TIMEOUT,
+        )  # fmt: skip
+    run_stage(job, link)
+    if group:
+        dist.destroy_process_group()

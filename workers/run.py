@@ -1,0 +1,201 @@
+"""One run from config to ``result.json``: checks, places, starts, watches, and cleans up whatever happens."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.ledger import Ledger, View
+from pipeline.record import Recorder, result_table, run_header
+from pipeline.resolve import Resolved, resolve
+from pipeline.toml_text import to_toml
+from pipeline.weights import write_manifest
+from workers.coordinator import Coordinator
+from workers.inline_run import run_inline
+from workers.job import Job
+from workers.local_run import StageProcesses
+from workers.placement import Placement, place, this_host
+from workers.transport import WireSpec
+from workers.wiring import edges_of
+
+__all__ = ["Session", "jobs_of", "open_session", "train"]
+
+logger = logging.getLogger(__name__)
+
+ViewMaker = Callable[[Resolved, Placement, Path], View]
+
+
+class Silent:
+    """A view that shows nothing."""
+
+    def progress(self, body: Any) -> None:
+        """See :class:`pipeline.ledger.View`."""
+
+    def epoch(self, plan: Any, blocks: Any) -> None:
+        """See :class:`pipeline.ledger.View`."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is open while a run goes on."""
+
+    resolved: Resolved
+    placement: Placement
+    out: Path
+    folder: Path
+    """For sockets and rendezvous files; removed at the end."""
+    recorder: Recorder
+    ledger: Ledger
+    data_root: Path
+
+    def finish(self) -> dict[str, Any]:
+        """Writes ``result.json`` and declares the weights complete; returns the table."""
+        config = self.resolved.config
+        results = self.ledger.stage_results()
+        about = {
+            "mode": config.schedule.mode, "rule": config.rule.name, "model": config.model.name,
+            "dataset": config.dataset.name, "transport": self.placement.transport,
+            "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
+            "seed": config.seed,
+        }  # fmt: skip
+        table = result_table(about, results, self.ledger.history, self.ledger.last_scores, self.ledger.wall_s)
+        self.recorder.write({"event": "result", **table})
+        manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
+        write_manifest(Path(results[0]["folder"]), manifest)
+        _write_result(self.out, table)
+        return table
+
+
+def train(
+    config: Config,
+    *,
+    out: Path,
+    data_root: Path,
+    model: nn.Module | Sequence[nn.Module] | None = None,
+    make_view: ViewMaker | None = None,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Trains on this host, in processes of its own; returns what it wrote to ``result.json``.
+
+    Args:
+        config: the run.
+        out: the run's folder; must not hold a run yet.
+        data_root: where data sets are.
+        model: an ``nn.Sequential`` or a list of modules, one per block, in place of ``config.model``.
+        make_view: shows the run; nothing is shown without.
+        command: for the record.
+
+    Raises:
+        ConfigError: something is wrong with the config.
+        WorkerFailed: a stage raised or died.
+    """
+    check_out(out)
+    resolved = resolve(config, data_root, model)
+    placement = place(resolved, this_host())
+    with open_session(resolved, placement, out, data_root, make_view, command) as session:
+        jobs = jobs_of(session)
+        if placement.transport == "inline":
+            run_inline(jobs, session.ledger)
+        else:
+            _run_processes(jobs, session)
+        return session.finish()
+
+
+def _run_processes(jobs: Sequence[Job], session: Session) -> None:
+    """Stages as processes of this host."""
+    processes = StageProcesses(jobs)
+    try:
+        timeout_s = session.resolved.config.run.timeout_s
+        Coordinator(session.ledger, processes.links, processes.sentinels, timeout_s).run()
+        processes.join(10.0)
+    finally:
+        processes.stop()
+
+
+def check_out(out: Path) -> None:
+    """Refuses a folder that holds anything: a run is never overwritten.
+
+    Raises:
+        ConfigError: it does, or is a file.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(
+            f"the output folder is taken (given: {out}, expected: a new or empty folder). Choose another --out."
+        )
+
+
+@contextmanager
+def open_session(
+    resolved: Resolved,
+    placement: Placement,
+    out: Path,
+    data_root: Path,
+    make_view: ViewMaker | None,
+    command: Sequence[str],
+) -> Iterator[Session]:
+    """Opens the run's folder and record; on the way out closes them, and notes how a run failed.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    check_out(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        # Every default in it, so that the run can be repeated after defaults have changed.
+        table = resolved.config.to_dict()
+        (out / "config.toml").write_text(to_toml(table), encoding="utf8")
+        recorder = Recorder(out / "record.jsonl")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to the output folder (given: {out}, {error.strerror}). Choose another --out."
+        ) from None
+    # Paths of Unix sockets are short by law, so this is not inside ``out``.
+    folder = Path(tempfile.mkdtemp(prefix="onward-"))
+    recorder.write(run_header(command, table, placement.threads, placement.num_stages))
+    view: View = Silent() if make_view is None else make_view(resolved, placement, out)
+    ledger = Ledger(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
+    try:
+        yield Session(resolved, placement, out, folder, recorder, ledger, data_root)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+        failure = {"status": status, "error": str(error), "epochs": len(ledger.history)}
+        recorder.write({"event": "failure", **failure})
+        _write_result(out, failure)
+        raise
+    finally:
+        getattr(view, "close", lambda: None)()
+        recorder.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def jobs_of(session: Session) -> list[Job]:
+    """Every stage's share of a run."""
+    resolved, placement = session.resolved, session.placement
+    config = resolved.config
+    edges = edges_of(resolved, placement.partition, config.transport.depth)
+    jobs = []
+    for index, blocks in enumerate(placement.partition):
+        wires = WireSpec(
+            index, placement.num_stages, edges, str(session.folder), config.run.timeout_s, placement.devices[index]
+        )
+        jobs.append(
+            Job(
+                replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
+                placement.partition, placement.transport, wires, placement.threads, session.data_root, session.out,
+            )
+        )  # fmt: skip
+    return jobs
+
+
+def _write_result(out: Path, table: dict[str, Any]) -> None:
+    """``result.json``."""
+    (out / "result.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf8")

@@ -1,0 +1,200 @@
+"""The process of one stage: builds the stage, drives its program over a transport, reports to the coordinator."""
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pipeline import registry
+from pipeline.batches import Batches
+from pipeline.cache import allocator
+from pipeline.digest import digest
+from pipeline.meters import Activity, TimeBudget, peak_device_bytes, peak_rss_bytes
+from pipeline.program import EpochReport, NextPlan, Program, Progress, Receive, Request, Send
+from pipeline.resolve import build_rule, load_dataset
+from pipeline.stage import Stage
+from pipeline.weights import save_block
+from workers.control import ControlLink
+from workers.job import Job
+from workers.transport import Transport
+
+__all__ = ["StageRun", "build_program", "run_stage"]
+
+PROGRESS_EVERY_S = 0.25
+
+
+def build_program(job: Job, budget: TimeBudget) -> Program:
+    """Builds this stage's blocks and no others; the data set where block 0 is."""
+    resolved, config = job.resolved, job.resolved.config
+    device = torch.device(job.wires.device)
+    rules = [
+        build_rule(config, blueprint, resolved.specs[k]).to(device)
+        for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
+    ]
+    stage = Stage(
+        rules, job.blocks, resolved.num_blocks,
+        optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
+        batch_size=resolved.microbatch_size, device=device,
+    )  # fmt: skip
+    train = test = None
+    if 0 in job.blocks:
+        train, test = _load_data(job, device)
+    where = config.schedule.cache
+    return Program(
+        stage, job.stage_index, job.num_stages, resolved.traffic, train, test, budget, config.seed,
+        allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
+    )  # fmt: skip
+
+
+def _load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
+    """Both splits, on the device where they fit."""
+    traffic, seed = job.resolved.traffic, job.resolved.config.seed
+    dataset = load_dataset(job.resolved.config, job.data_root)
+    train, test = dataset.load()
+    return (
+        Batches(train, dataset=dataset, batch_size=traffic.batch_size, seed=seed, device=device, train=True),
+        Batches(test, dataset=dataset, batch_size=traffic.eval_batch_size, seed=seed, device=device, train=False),
+    )
+
+
+class StageRun:
+    """Answers the requests of one stage's program.
+
+    Args:
+        job: the stage's share.
+        transport: its wires.
+        next_plan: asks the coordinator for the plan of an epoch.
+        report: tells the coordinator; called with a topic and a body.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        program: Program,
+        transport: Transport,
+        next_plan: Callable[[int], Any],
+        report: Callable[[str, Any], None],
+    ) -> None:
+        self.job = job
+        self.program = program
+        self.transport = transport
+        self._next_plan = next_plan
+        self._report = report
+        self._timeout = job.wires.timeout_s
+        self._budget = program.budget
+        self._bytes_sent = 0
+        self._reported = 0.0
+
+    def answer(self, request: Request) -> Any:
+        """Does what ``request`` asks; may block, never longer than ``run.timeout_s``."""
+        if isinstance(request, Receive):
+            self._budget.enter(Activity.TRANSFER)
+            message, waited = self.transport.recv(request.src, self._timeout)
+            self._budget.enter(Activity.OTHER)
+            self._budget.move(waited, Activity.TRANSFER, Activity.WAIT_RECV)
+            return message
+        if isinstance(request, Send):
+            self._budget.enter(Activity.TRANSFER)
+            waited = self.transport.send(request.message, request.dst, self._timeout)
+            self._budget.enter(Activity.OTHER)
+            self._budget.move(waited, Activity.TRANSFER, Activity.WAIT_SEND)
+            self._bytes_sent += request.message.num_bytes
+            return None
+        if isinstance(request, NextPlan):
+            self._budget.enter(Activity.WAIT_RECV)
+            plan = self._next_plan(request.epoch)
+            self._budget.enter(Activity.OTHER)
+            return plan
+        if isinstance(request, Progress):
+            self._progress(request)
+            return None
+        self._epoch(request)
+        return None
+
+    def _progress(self, request: Progress) -> None:
+        """Now and then: reading the loss waits for the device."""
+        now = time.monotonic()
+        if now - self._reported < PROGRESS_EVERY_S:
+            return
+        self._reported = now
+        fill = self.transport.fill(self.job.stage_index - 1) if self.job.stage_index > 0 else None
+        body = {
+            "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
+            "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), "fill": fill,
+        }  # fmt: skip
+        self._report("progress", body)
+
+    def _epoch(self, request: EpochReport) -> None:
+        """A finished epoch, with the time budget so far."""
+        row = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
+        self._report("epoch", row)
+
+    def finish(self) -> dict[str, Any]:
+        """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block."""
+        stage, budget = self.program.stage, self._budget.read()
+        folder = self.job.out / "snapshots" / f"step-{self.program.steps}"
+        digests = {}
+        for k in stage.blocks:
+            state = stage.state(k)
+            digests[k] = digest(state)
+            save_block(folder, k, state)
+        row = {
+            "stage": self.job.stage_index, "blocks": [stage.blocks.start, stage.blocks.stop - 1], **budget,
+            "samples": stage.samples,
+            "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
+            "parameter_bytes": stage.parameter_bytes(), "optimizer_bytes": stage.optimizer_bytes(),
+            "held_bytes": stage.held_bytes, "queue_bytes": self.transport.queue_bytes(),
+            "bytes_sent": self._bytes_sent,
+        }  # fmt: skip
+        return {"row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder)}
+
+
+def run_stage(job: Job, link: ControlLink) -> None:
+    """Runs one stage in this process from start to end.
+
+    Failures are reported over ``link`` with their traceback, and raised again.
+    """
+    transport: Transport | None = None
+    try:
+        prepare_process(job)
+        budget = TimeBudget()
+        program = build_program(job, budget)
+        transport = registry.load("workers.transports", job.transport, "transport")(job.wires)
+        assert transport is not None
+        timeout = job.wires.timeout_s
+        run = StageRun(job, program, transport, lambda epoch: link.next_plan(epoch, timeout), link.send)
+        link.send("ready", job.stage_index)
+        drive(run)
+        result = run.finish()
+        transport.close(timeout)
+        link.send("result", result)
+    except BaseException as error:
+        if transport is not None:
+            transport.abort()
+        link.send("failed", {"stage": job.stage_index, "kind": type(error).__name__,
+                             "text": traceback.format_exc()})  # fmt: skip
+        raise
+
+
+def prepare_process(job: Job) -> None:
+    """Threads, device and number formats of this process."""
+    torch.set_num_threads(job.threads)
+    torch.set_float32_matmul_precision(job.resolved.config.run.matmul_precision)
+    device = torch.device(job.wires.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.deterministic = True
+
+
+def drive(run: StageRun) -> None:
+    """Walks through the program, answering every request."""
+    steps = run.program.run()
+    reply: Any = None
+    while True:
+        try:
+            request = steps.send(reply)
+        except StopIteration:
+            return
+        reply = run.answer(request)
