@@ -1,0 +1,171 @@
+"""torch.distributed send and receive, for any hosts and for GPUs: gloo on CPU, nccl on CUDA.
+
+gloo cannot send in the background, so every edge end has a thread (``group_wire``). A peer that died is noticed by
+the receiving thread at once, and by the sending one with the next message.
+"""
+
+import time
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+
+from pipeline.message import Message
+from workers.faults import gone, no_room, no_wire, not_taken, nothing_came
+from workers.group_opening import open_links
+from workers.group_wire import GroupReceiver, GroupSender, Link
+from workers.mailbox import MailboxFailed
+from workers.transport import Edge, Transport, WireSpec
+
+__all__ = ["ProcessGroupTransport", "build"]
+
+Payload = Literal["auto", "gloo", "nccl"]
+
+_JOIN_S = 1.0
+"""For threads whose connection is closed already: they end by themselves, at once."""
+
+
+class ProcessGroupTransport(Transport):
+    """One stage's ends of all its wires.
+
+    Args:
+        wires: what to open.
+        links: of each edge that starts or ends here.
+        owns_group: whether the default group goes with this transport.
+    """
+
+    def __init__(self, wires: WireSpec, links: dict[Edge, Link], owns_group: bool) -> None:
+        self._wires = wires
+        self._links = links
+        self._owns_group = owns_group
+        self._device = torch.device(wires.device)
+        self._senders = {e.dst: GroupSender(e, links[e]) for e in wires.outgoing()}
+        self._receivers = {e.src: GroupReceiver(e, links[e]) for e in wires.incoming()}
+
+    def send(self, message: Message, dst: int, timeout: float) -> float:
+        """See :meth:`Transport.send`."""
+        if dst not in self._senders:
+            raise no_wire(self._wires.stage_index, dst, self._senders)
+        sender = self._senders[dst]
+        parcel = sender.parcel(message)
+        start = time.perf_counter()
+        try:
+            sender.mailbox.put(parcel, parcel.num_bytes, timeout)
+        except TimeoutError:
+            raise no_room(sender.edge, timeout) from None
+        except MailboxFailed as error:
+            raise gone(sender.edge, dst) from error
+        return time.perf_counter() - start
+
+    def recv(self, src: int, timeout: float) -> tuple[Message, float]:
+        """See :meth:`Transport.recv`."""
+        receiver = self._receiver(src)
+        start = time.perf_counter()
+        try:
+            message = receiver.mailbox.get(timeout)
+        except TimeoutError:
+            raise nothing_came(receiver.edge, timeout) from None
+        except MailboxFailed as error:
+            raise gone(receiver.edge, src) from error
+        waited = time.perf_counter() - start
+        message.tensors = tuple(self._hand_over(t) for t in message.tensors)
+        return message, waited
+
+    def _hand_over(self, tensor: torch.Tensor) -> torch.Tensor:
+        """``tensor`` where it is wanted, its memory kept until the caller's stream has used it."""
+        if tensor.is_cuda:
+            tensor.record_stream(torch.cuda.current_stream(self._device))
+        return tensor.to(self._device)
+
+    def _receiver(self, src: int) -> GroupReceiver:
+        """The wire from ``src``."""
+        if src not in self._receivers:
+            raise no_wire(self._wires.stage_index, src, self._receivers)
+        return self._receivers[src]
+
+    def fill(self, src: int) -> int:
+        """See :meth:`Transport.fill`."""
+        return len(self._receiver(src).mailbox)
+
+    def queue_bytes(self) -> int:
+        """The most that the mailboxes of this end have held, in bytes, on whichever device."""
+        senders, receivers = self._senders.values(), self._receivers.values()
+        return sum(s.mailbox.peak_bytes for s in senders) + sum(r.mailbox.peak_bytes for r in receivers)
+
+    def close(self, timeout: float) -> None:
+        """See :meth:`Transport.close`.
+
+        Waits as well, within ``timeout`` and without an error, until the stages that send to this one have closed:
+        they need this one's acknowledgement.
+        """
+        deadline = time.perf_counter() + timeout
+        try:
+            for sender in self._senders.values():
+                self._end(sender, deadline)
+            for sender in self._senders.values():
+                self._await_end(sender, deadline, timeout)
+            for receiver in self._receivers.values():
+                # What nobody took by now nobody will, and its sender cannot get an acknowledgement.
+                if not len(receiver.mailbox):
+                    receiver.ended.wait(max(deadline - time.perf_counter(), 0.0))
+        finally:
+            self.abort()
+
+    def _end(self, sender: GroupSender, deadline: float) -> None:
+        """Puts the end of the wire behind everything else, as far as there is room; the wait finds out."""
+        try:
+            sender.mailbox.put(None, 0, max(deadline - time.perf_counter(), 0.0))
+        except (TimeoutError, MailboxFailed):
+            pass
+
+    def _await_end(self, sender: GroupSender, deadline: float, timeout: float) -> None:
+        """Waits for the acknowledgement of the receiver."""
+        sender.thread.join(max(deadline - time.perf_counter(), 0.0))
+        if not sender.is_done:
+            raise not_taken(sender.edge, timeout, len(sender.mailbox)) from sender.mailbox.failure
+
+    def abort(self) -> None:
+        """See :meth:`Transport.abort`.
+
+        Closes the connections under the threads. Should a thread outlive that (nccl), the groups are left to the end
+        of the process: destroying a group under a thread that waits on it ends the process with a core dump.
+        """
+        ends = [*self._senders.values(), *self._receivers.values()]
+        self._senders, self._receivers = {}, {}
+        for end in ends:
+            if not end.is_done:
+                end.mailbox.fail(ConnectionAbortedError("the transport was closed"))
+                end.link.poison()
+        deadline = time.perf_counter() + _JOIN_S
+        for end in ends:
+            end.thread.join(max(deadline - time.perf_counter(), 0.0))
+        if not any(end.thread.is_alive() for end in ends):
+            self._destroy_groups()
+
+    def _destroy_groups(self) -> None:
+        """Gives the connections back."""
+        links, self._links = self._links, {}
+        if self._owns_group and links:
+            dist.destroy_process_group()
+        elif links:
+            for link in links.values():
+                dist.destroy_process_group(link.group)
+
+
+def build(wires: WireSpec, *, payload: Payload = "auto") -> ProcessGroupTransport:
+    """Opens this stage's ends and meets the other stages.
+
+    Args:
+        wires: the same for every stage but for its index and device.
+        payload: what carries the tensors: ``auto`` is nccl on CUDA and gloo on CPU. gloo on CUDA takes them through
+            the host, and is the only way for two stages on one device, which nccl refuses.
+
+    Raises:
+        TransportTimeout: not all stages met in time.
+        ValueError: the group that exists has another layout.
+    """
+    device = torch.device(wires.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    links, owns_group = open_links(wires, device.type == "cuda" and payload != "gloo")
+    return ProcessGroupTransport(wires, links, owns_group)
