@@ -12,13 +12,25 @@ __all__ = ["Ledger", "View"]
 
 
 class View(Protocol):
-    """Shows a run while it goes on."""
+    """Shows a run while it goes on. Called between reports of the stages, so every method has to be quick."""
+
+    def planned(self, plan: Plan) -> None:
+        """An epoch is going to be as ``plan`` says; where nothing depends on results, all come before the start."""
+
+    def started(self) -> None:
+        """The last stage is ready; the run's clock starts."""
 
     def progress(self, body: Mapping[str, Any]) -> None:
         """A stage's news inside an epoch: stage, epoch, step, samples, loss, fill."""
 
     def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
         """Every stage has finished an epoch; a row for each block that was active."""
+
+    def finished(self, table: Mapping[str, Any]) -> None:
+        """The run is complete; ``table`` is ``result.json``."""
+
+    def close(self) -> None:
+        """The last call, whatever has happened; nothing more is shown."""
 
 
 class Ledger:
@@ -59,12 +71,15 @@ class Ledger:
                 break
             plan = self._schedule.plan(epoch, self.history if self._schedule.depends_on_results else ())
             self._plans.append(plan)
+            if plan is not None:
+                self._view.planned(plan)
             found.append((epoch, plan))
         return found
 
     def ready(self) -> None:
         """A stage is built and connected; the run's clock starts when the last one is."""
         self._started_s = time.perf_counter()
+        self._view.started()
 
     def progress(self, body: Mapping[str, Any]) -> None:
         """News inside an epoch."""

@@ -37,10 +37,22 @@ ViewMaker = Callable[[Resolved, Placement, Path], View]
 class Silent:
     """A view that shows nothing."""
 
+    def planned(self, plan: Any) -> None:
+        """See :class:`pipeline.ledger.View`."""
+
+    def started(self) -> None:
+        """See :class:`pipeline.ledger.View`."""
+
     def progress(self, body: Any) -> None:
         """See :class:`pipeline.ledger.View`."""
 
     def epoch(self, plan: Any, blocks: Any) -> None:
+        """See :class:`pipeline.ledger.View`."""
+
+    def finished(self, table: Any) -> None:
+        """See :class:`pipeline.ledger.View`."""
+
+    def close(self) -> None:
         """See :class:`pipeline.ledger.View`."""
 
 
@@ -56,6 +68,7 @@ class Session:
     recorder: Recorder
     ledger: Ledger
     data_root: Path
+    view: View
 
     def finish(self) -> dict[str, Any]:
         """Writes ``result.json`` and declares the weights complete; returns the table."""
@@ -72,6 +85,7 @@ class Session:
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         write_manifest(Path(results[0]["folder"]), manifest)
         _write_result(self.out, table)
+        self.view.finished(table)
         return table
 
 
@@ -164,7 +178,7 @@ def open_session(
     view: View = Silent() if make_view is None else make_view(resolved, placement, out)
     ledger = Ledger(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
     try:
-        yield Session(resolved, placement, out, folder, recorder, ledger, data_root)
+        yield Session(resolved, placement, out, folder, recorder, ledger, data_root, view)
     except BaseException as error:
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
         failure = {"status": status, "error": str(error), "epochs": len(ledger.history)}
@@ -172,7 +186,7 @@ def open_session(
         _write_result(out, failure)
         raise
     finally:
-        getattr(view, "close", lambda: None)()
+        view.close()
         recorder.close()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -47,6 +47,18 @@ class Lines:
         self._stream.write(text + "\n")
         self._stream.flush()
 
+    def planned(self, plan: Plan) -> None:
+        """Nothing."""
+
+    def started(self) -> None:
+        """Nothing."""
+
+    def finished(self, table: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
     def progress(self, body: Mapping[str, Any]) -> None:
         """Nothing: a log file wants no flicker."""
 
