@@ -1,0 +1,65 @@
+"""What every test starts from, and what the whole run must leave behind: nothing.
+
+Tests start from the same seed, on one thread. A child process that is still there after the last test is killed and
+reported as an error, and the run ends with a count of what was skipped and why.
+"""
+
+from collections import Counter
+from multiprocessing import forkserver, resource_tracker
+
+import psutil
+import pytest
+import torch
+
+ENDING_S = 5.0
+"""A process that a test has told to end may need a moment."""
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_process_left():
+    yield
+    left = leftover_processes()
+    if left:
+        kill(left)
+        listing = "\n".join(left.values())
+        pytest.fail(f"processes of the tests are still there (given: {len(left)}, expected: 0).\n{listing}", pytrace=False)
+
+
+def leftover_processes():
+    """Children of this process at any depth, and what they are; multiprocessing's two servers may stay."""
+    servers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}
+    children = [p for p in psutil.Process().children(recursive=True) if p.pid not in servers]
+    _, alive = psutil.wait_procs(children, timeout=ENDING_S)
+    return {p: describe(p) for p in alive}
+
+
+def describe(process):
+    try:
+        return f"{process.pid}, of {process.ppid()}: {' '.join(process.cmdline())}"
+    except psutil.Error:
+        return f"{process.pid}"
+
+
+def kill(processes):
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=ENDING_S)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(r.longrepr[2]).removeprefix("Skipped: ") for r in reports if isinstance(r.longrepr, tuple))
+    terminalreporter.section(f"{reasons.total()} tests skipped")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.line(f"{count} skipped: {reason}")
