@@ -27,8 +27,8 @@ Mode = Literal["parallel", "sequential", "backprop", "gpipe", "1f1b"]
 
 
 def _at_least(key: str, value: float, least: float) -> None:
-    """Refuses a number that is too small."""
-    if value < least:
+    """Refuses a number that is too small, or none (nan)."""
+    if not value >= least:
         raise ConfigError(f"wrong value for {key} (given: {value}, expected: at least {least}). Change it.")
 
 
@@ -124,14 +124,21 @@ class RunConfig:
     fast as the default library on AMD cores with AVX-512, still in float32 there; CPUs with bfloat16 matrix units
     round the factors to bfloat16."""
     timeout_s: float = 300.0
-    """Longest wait for another stage, in seconds."""
+    """Longest wait for another stage, in seconds, up to 1e6: the system's own waits take no number without bound."""
 
     def __post_init__(self) -> None:
         if isinstance(self.stages, int):
             _at_least("run.stages", self.stages, 1)
+        if isinstance(self.partition, list) and (not self.partition or min(self.partition) < 1):
+            raise ConfigError(
+                f"wrong value for run.partition (given: {self.partition}, expected: the number of blocks of each "
+                "stage, at least 1 each). Change it."
+            )
         _at_least("run.threads", self.threads, 0)
-        if not self.timeout_s > 0:
-            raise ConfigError(f"wrong value for run.timeout_s (given: {self.timeout_s}, expected: > 0). Change it.")
+        if not 0 < self.timeout_s <= 1e6:
+            raise ConfigError(
+                f"wrong value for run.timeout_s (given: {self.timeout_s}, expected: above 0, at most 1e6). Change it."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +236,11 @@ def _override(table: dict[str, Any], override: str) -> None:
     if len(path) == 2:
         target = table.setdefault(path[0], {})
         if not isinstance(target, dict):
-            raise ConfigError(f"cannot override (given: {override!r}): {path[0]} is a value, not a section.")
-    if path[1:] == ["name"] and target.get("name") != value:
+            raise ConfigError(
+                f"cannot override (given: {override!r}): {path[0]} is a value, not a section. Write {path[0]}=value."
+            )
+    default = getattr(Config, path[0], None)
+    if path[1:] == ["name"] and isinstance(default, NamedConfig) and target.get("name", default.name) != value:
         # The options in the file belong to the thing that is being replaced; overrides that follow stay.
         for option in [k for k in target if k not in _SHARED.get(path[0], ())]:
             del target[option]

@@ -1,4 +1,4 @@
-"""How many bytes a stage keeps between a micro-batch's forward pass and its learning."""
+"""What a stage keeps between a micro-batch's forward pass and its learning: how much, and in which version."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,33 +6,45 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["HeldMeter"]
+__all__ = ["SavedTensors"]
 
 
-class HeldMeter:
-    """Counts the storages that autograd saves while :meth:`watch` is active, each once, weights left out.
+class SavedTensors:
+    """Watches what autograd saves for backward.
 
-    Unit: bytes of one micro-batch. Watching costs time, so a stage watches one micro-batch and multiplies.
+    It counts the storages, each once, weights left out; unit: bytes of one micro-batch. And it copies weights that
+    will have been stepped before the micro-batch is learned from: the gradient is then that of the weights that the
+    forward pass used, late but of one version (weight stashing, Harlap et al. 2018). Without the copy it would be the
+    gradient of nothing, and fused optimizers do not even raise autograd's error about it.
+
+    Args:
+        weights: not counted.
+        stashed: those among them that are copied when saved.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._weights = {p.untyped_storage().data_ptr() for p in parameters}
+    def __init__(self, weights: Iterable[Tensor], stashed: Iterable[Tensor] = ()) -> None:
+        self._weights = {w.untyped_storage().data_ptr() for w in weights}
+        self._stashed = {w.untyped_storage().data_ptr() for w in stashed}
         self._storages: dict[int, int] = {}
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Counts what is saved for backward inside its body."""
+        """Counts and copies what is saved inside its body; counting starts anew."""
+        self._storages.clear()
         with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
             yield
 
     def _pack(self, tensor: Tensor) -> Tensor:
         """Called by autograd with every tensor that it saves."""
+        if tensor.untyped_storage().data_ptr() in self._stashed:
+            tensor = tensor.clone()
+        elif tensor.untyped_storage().data_ptr() in self._weights:
+            return tensor
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._weights:
-            self._storages[storage.data_ptr()] = storage.nbytes()
+        self._storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     @property
     def num_bytes(self) -> int:
-        """What was counted."""
+        """What was saved under the last :meth:`watch`."""
         return sum(self._storages.values())

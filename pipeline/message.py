@@ -90,7 +90,7 @@ DTYPES: tuple[torch.dtype, ...] = (
     torch.complex64, torch.complex128,
 )  # fmt: skip
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
-_FIXED = struct.Struct("<BqqqdB")  # kind, epoch, step, microbatch, weight, number of tensors
+_FIXED = struct.Struct("<BqqqdH")  # kind, epoch, step, microbatch, weight, number of tensors
 _TENSOR = struct.Struct("<BB")  # dtype code, number of dimensions
 
 

@@ -1,6 +1,7 @@
 """The record of a run: JSON lines as things happen, and ``result.json`` at the end."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -62,9 +63,11 @@ def _version(package: str) -> str | None:
 def commit() -> str | None:
     """The commit of this code, ``-dirty`` where files differ from it; None outside a repository."""
     root = Path(__file__).resolve().parent.parent
+    # Installed somewhere below another project's repository, this code is not at that project's commit.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)}
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -50,6 +50,11 @@ def load(package: str, name: str, noun: str) -> Any:
 
 def _load_dotted(name: str, noun: str) -> Any:
     """``package.module`` or ``package.module.attribute``."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"not a name of a {noun} (given: {name!r}, expected: package.module or package.module.attribute). "
+            "Write the path with dots and without .py."
+        )
     try:
         found = importlib.import_module(name)
     except ImportError as error:
@@ -63,8 +68,8 @@ def _load_dotted(name: str, noun: str) -> Any:
             ) from None
         if not hasattr(module, attribute):
             raise ConfigError(
-                f"cannot find the {noun} (given: {name!r}, expected: a module, or an attribute of {parent!r}). "
-                f"{nearest(attribute, dir(module))}"
+                f"cannot find the {noun} (given: {name!r}, expected: a module, or an attribute of {parent!r}; "
+                f"importing it says: {error}). {nearest(attribute, dir(module))}Correct the name or the module."
             ) from None
         return getattr(module, attribute)
     if not hasattr(found, "build"):
@@ -83,7 +88,7 @@ def summary(package: str, name: str) -> str:
 
 def _parameters(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Keyword-only parameters of ``build``: its options."""
-    parameters = inspect.signature(build).parameters.values()
+    parameters = inspect.signature(build, eval_str=True).parameters.values()
     return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
@@ -104,7 +109,6 @@ def check_options(build: Callable[..., Any], options: Mapping[str, Any], section
         ConfigError: an unknown key, a value of the wrong type, or a required option left out.
     """
     parameters = _parameters(build)
-    hints = typing.get_type_hints(build)
     for key in options:
         if key not in parameters:
             allowed = ", ".join(f"{section}.{n}" for n in parameters) or "no further options here"
@@ -113,9 +117,10 @@ def check_options(build: Callable[..., Any], options: Mapping[str, Any], section
                 f"{nearest(key, list(parameters))}Correct or remove it."
             )
     checked = defaults(build)
-    for name in parameters:
+    for name, parameter in parameters.items():
         if name in options:
-            checked[name] = check_value(options[name], hints.get(name, Any), f"{section}.{name}")
+            annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+            checked[name] = check_value(options[name], annotation, f"{section}.{name}")
         elif name not in checked:
             raise ConfigError(f"a key is missing (expected: {section}.{name}). Add it to the config.")
     return checked

@@ -60,8 +60,9 @@ class BlockSpec:
 class Learned:
     """What learning from one micro-batch returned."""
 
-    loss: Tensor
-    """This block's own loss, a detached scalar, still on its device: reading it is a synchronisation."""
+    loss: Tensor | None
+    """This block's own loss, a detached scalar, still on its device: reading it is a synchronisation. None from a
+    block that has no loss of its own."""
     upstream: tuple[Tensor, ...] = ()
     """For the block below (NEIGHBOUR), or from the last block for all others (BROADCAST)."""
 
@@ -88,6 +89,14 @@ class LearningRule(nn.Module, ABC):
         """
         return self.topology is Topology.LOCAL or self.spec.is_last
 
+    def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """What the optimizer steps: parameters, and the factor on the learning rate for them.
+
+        A rule that trains a second model beside its block (an inverse, a predictor of gradients) gives it a rate of
+        its own here; a factor on the gradient would do nothing under Adam or Rprop.
+        """
+        return [([p for p in self.parameters() if p.requires_grad], 1.0)]
+
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """Runs the block.
@@ -109,7 +118,8 @@ class LearningRule(nn.Module, ABC):
             context: from :meth:`forward`.
             feedback: what the topology promises; empty where nothing comes back.
             weight: share of the optimizer step's samples in this micro-batch. The gradient is that of
-                ``weight * loss``; feedback carries the weight of its sender already.
+                ``weight * loss``. A gradient that comes back carries its sender's weight already; a target or a code
+                carries none, and each block weights its own loss.
         """
 
     @abstractmethod

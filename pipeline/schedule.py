@@ -110,9 +110,10 @@ class Sequential(Schedule):
 def converged(losses: Sequence[float], patience: int, tolerance: float) -> bool:
     """Whether the best of the last ``patience`` losses is less than ``tolerance`` (relative) below the best before.
 
-    A loss that can be negative is compared by its absolute size, so that the test stays meaningful.
+    A loss that can be negative is compared by its absolute size, so that the test stays meaningful. No improvement
+    at all, of a loss that has reached 0 for one, is less than any tolerance.
     """
     if len(losses) <= patience:
         return False
     before, recent = min(losses[:-patience]), min(losses[-patience:])
-    return before - recent < tolerance * abs(before)
+    return before <= recent or before - recent < tolerance * abs(before)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pipeline.held import HeldMeter
+from pipeline.held import SavedTensors
 from pipeline.lr import LrSchedule
 from pipeline.meters import module_bytes
 from pipeline.optimizers import OptimizerSpec
@@ -57,6 +57,8 @@ class Stage:
         lr: the learning rate's course.
         seed: the run's.
         batch_size: samples of a full micro-batch: frozen blocks always see that many, see :meth:`forward`.
+        stash: whether blocks that wait for feedback are stepped while they wait, and so need the weights of their
+            forward pass kept.
         device: where the rules live.
     """
 
@@ -70,6 +72,7 @@ class Stage:
         lr: LrSchedule,
         seed: int,
         batch_size: int,
+        stash: bool,
         device: torch.device,
     ) -> None:
         self.blocks = blocks
@@ -78,7 +81,8 @@ class Stage:
         self.samples = 0
         self.tap: Tap | None = None
         self._rules = dict(zip(blocks, rules, strict=True))
-        self._parameters = {k: [p for p in r.parameters() if p.requires_grad] for k, r in self._rules.items()}
+        self._groups = {k: r.parameter_groups() for k, r in self._rules.items()}
+        self._parameters = {k: [p for ps, _ in groups for p in ps] for k, groups in self._groups.items()}
         every = [p for parameters in self._parameters.values() for p in parameters]
         self._optimizer = optimizer.build(every) if every else None
         self._lr = lr
@@ -90,7 +94,8 @@ class Stage:
         self._training: list[int] = []
         self._waiting: list[int] = []
         self._scores: dict[int, Scores] = {}
-        self._held_meter: HeldMeter | None = None
+        self._stash = stash
+        self._saved: SavedTensors | None = None
         self._max_held = 0
 
     @property
@@ -129,18 +134,15 @@ class Stage:
         return rule.topology is not Topology.LOCAL and not rule.spec.is_last
 
     def _set_groups(self, plan: Plan) -> None:
-        """One parameter group for all blocks at the same position of the learning-rate schedule."""
+        """One parameter group for all parameters with the same learning rate."""
         if self._optimizer is None:
             return
         shared = {k: v for k, v in self._optimizer.param_groups[0].items() if k not in ("params", "lr")}
-        by_epoch: dict[int, list[Tensor]] = {}
+        by_rate: dict[float, list[nn.Parameter]] = {}
         for k in self._training:
-            by_epoch.setdefault(plan.lr_epochs[k], []).extend(self._parameters[k])
-        groups = [
-            {**shared, "params": parameters, "lr": self._lr.at(epoch)}
-            for epoch, parameters in by_epoch.items()
-            if parameters
-        ]
+            for parameters, scale in self._groups[k]:
+                by_rate.setdefault(self._lr.at(plan.lr_epochs[k]) * scale, []).extend(parameters)
+        groups = [{**shared, "params": ps, "lr": rate} for rate, ps in by_rate.items() if ps]
         # An empty group keeps the settings for the next epoch when nothing trains in this one.
         self._optimizer.param_groups = groups or [{**shared, "params": [], "lr": self._lr.at(0)}]
 
@@ -160,11 +162,15 @@ class Stage:
         Returns:
             The activation to send on, (batch, ...), detached.
         """
-        if self._held_meter is None and self._training:
-            self._held_meter = HeldMeter(p for k in self._training for p in self._rules[k].parameters())
-            with self._held_meter.watch():
-                return self._forward(key, x, y, weight)
-        return self._forward(key, x, y, weight)
+        measured = self._saved is not None
+        if not self._training or (measured and not (self._stash and self._waiting)):
+            return self._forward(key, x, y, weight)
+        if self._saved is None:
+            weights = (p for k in self._training for p in self._rules[k].parameters())
+            stashed = (p for k in self._waiting for p in self._parameters[k])
+            self._saved = SavedTensors(weights, stashed if self._stash else ())
+        with self._saved.watch():
+            return self._forward(key, x, y, weight)
 
     def _forward(self, key: int, x: Tensor, y: Tensor, weight: float) -> Tensor:
         """See :meth:`forward`."""
@@ -244,7 +250,8 @@ class Stage:
         reseed(mix(self._learn_seeds[block], key), self.device)
         learned = rule.learn(context, feedback, weight=held.weight)
         if not again:
-            self._scores[block].add_loss(learned.loss, held.num_samples)
+            if learned.loss is not None:
+                self._scores[block].add_loss(learned.loss, held.num_samples)
             self._release(key)
         return self._deliver(held, block, learned.upstream) if learned.upstream else []
 
@@ -310,7 +317,7 @@ class Stage:
     @property
     def held_bytes(self) -> int:
         """Most that was kept for backward at any time: one micro-batch, measured, times the most held at once."""
-        return self._held_meter.num_bytes * self._max_held if self._held_meter is not None else 0
+        return self._saved.num_bytes * self._max_held if self._saved is not None else 0
 
     @property
     def num_held(self) -> int:

@@ -18,7 +18,7 @@ def to_toml(table: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """One value. JSON's text and TOML's basic strings escape alike."""
+    """One value. JSON's text and TOML's basic strings escape alike, but for one control character."""
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(v) for v in value) + "]"
     if isinstance(value, bool):
@@ -27,4 +27,4 @@ def _value(value: Any) -> str:
         return repr(value)
     if isinstance(value, int):
         return str(value)
-    return json.dumps(str(value), ensure_ascii=False)
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

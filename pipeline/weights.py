@@ -37,13 +37,14 @@ def latest_weights(run: Path) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = [p.parent for p in run.glob("snapshots/step-*/manifest.json")]
-    if not found:
+    steps = {p.parent.name.removeprefix("step-"): p.parent for p in run.glob("snapshots/step-*/manifest.json")}
+    numbered = [step for step in steps if step.isdecimal()]
+    if not numbered:
         raise FileNotFoundError(
             f"no complete weights (given: {run}, expected: snapshots/step-N/manifest.json in it). "
             "Name the folder of a run that ended."
         )
-    return max(found, key=lambda p: int(p.name.removeprefix("step-")))
+    return steps[max(numbered, key=int)]
 
 
 def load_blocks(folder: Path) -> list[dict[str, Tensor]]:

@@ -20,6 +20,8 @@ __all__ = ["EXIT_ORPHANED", "ControlLink"]
 EXIT_ORPHANED = 70
 """Exit status of a stage whose coordinator vanished."""
 
+_FAREWELL_S = 10.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +52,8 @@ class ControlLink:
         self._plans: queue.SimpleQueue[tuple[int, Plan | None]] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        threading.Thread(target=self._listen, name="control", daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
+        self._thread.start()
 
     def _listen(self) -> None:
         """Takes what the coordinator sends until it ends."""
@@ -91,6 +94,7 @@ class ControlLink:
             logger.debug("stage %d had nobody to report to", self._stage_index)
 
     def close(self) -> None:
-        """Ends the line from this side without alarm."""
+        """Ends the line from this side without alarm, after the coordinator's farewell where one comes."""
         self._closing.set()
+        self._thread.join(_FAREWELL_S)
         self._connection.close()

@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch.distributed as dist
-from torch.distributed import rendezvous
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from pipeline.config import Config
@@ -38,6 +39,7 @@ from workers.worker import run_stage
 __all__ = ["Ranks", "run_rank"]
 
 _CONNECT_S = 120.0
+_LAST_WORDS_S = 1.0
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
 """Of the process group: an idle wire is legal, and our own waits have their own limits."""
 
@@ -113,7 +115,7 @@ class _Lines:
         self.all: list[Connection] = [here]
         key = secrets.token_bytes(32)
         self._listener = _listen(key)
-        port = self._listener.address[1]  # type: ignore[index]
+        port = self._listener.address[1]
         store.set("control", pickle.dumps((os.environ.get("MASTER_ADDR", "localhost"), port, key)).hex())
         others: dict[int, Connection] = {}
         _socket_of(self._listener).settimeout(_CONNECT_S)
@@ -171,9 +173,11 @@ def _lead(session: Session, lines: _Lines, store: Store) -> None:
     thread = threading.Thread(target=coordinate, name="coordinator", daemon=True)
     thread.start()
     lines.own.recv_bytes()  # its own job, which it knows
+    link = ControlLink(lines.own, 0, orphaned=lambda: None)
     try:
-        _run_stage(jobs[0], ControlLink(lines.own, 0, orphaned=lambda: None), store)
+        _run_stage(jobs[0], link, store)
         thread.join(timeout_s)
+        link.close()
     except BaseException:
         thread.join(5.0)
         if failure:
@@ -193,6 +197,7 @@ def _follow(ranks: Ranks, store: Store) -> None:
     except EOFError:
         raise SystemExit(1) from None
     if job is None:
+        time.sleep(_LAST_WORDS_S)  # torchrun ends every rank once one has ended, and rank 0 has the message to print
         raise SystemExit(2)
     # The folder of rank 0 is there on this host too where all ranks share one; elsewhere it is made.
     folder = Path(job.wires.folder)

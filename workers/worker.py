@@ -36,7 +36,7 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     stage = Stage(
         rules, job.blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
-        batch_size=resolved.microbatch_size, device=device,
+        batch_size=resolved.microbatch_size, stash=resolved.traffic.in_flight > 1, device=device,
     )  # fmt: skip
     train = test = None
     if 0 in job.blocks:

@@ -8,7 +8,7 @@ from pipeline.rule import BlockSpec
 __all__ = ["descend"]
 
 
-def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...], weight: float) -> Tensor:
+def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...], weight: float) -> Tensor | None:
     """Adds the gradients of one micro-batch, of the block's parameters and of its input if that requires one.
 
     Args:
@@ -19,7 +19,7 @@ def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...
         weight: share of the optimizer step's samples; only the last block has a use for it.
 
     Returns:
-        The loss, a detached scalar; 0 where the block has none of its own.
+        The loss, a detached scalar; None where the block has none of its own.
     """
     if spec.is_last:
         loss = spec.task.loss(out, y)
@@ -27,4 +27,4 @@ def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...
         return loss.detach()
     if out.requires_grad:  # not so for a first block without parameters
         torch.autograd.backward(out, feedback[0])
-    return out.new_zeros(())
+    return None

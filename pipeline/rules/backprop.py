@@ -15,7 +15,7 @@ class Backprop(LearningRule):
     """``gamma_(l-1) = d(gamma_l . out_l)/dx``: the chain rule, one block at a time.
 
     Baseline and oracle in one: under a flush (gpipe, 1f1b) the gradients are those of the whole network. Hidden
-    blocks have no loss of their own and report 0.
+    blocks have no loss of their own.
 
     Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors" (1986).
     """

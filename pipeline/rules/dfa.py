@@ -17,7 +17,7 @@ class DirectFeedbackAlignment(LearningRule):
     """``gamma_l = e B_l`` at the block's output, after nonlinearity and pooling; exact gradients within the block.
 
     e is the derivative of the output loss by the network's output, B_l (outputs x features of the block) is drawn
-    uniform in +-1/sqrt(features) and never trained. Hidden blocks have no loss of their own and report 0.
+    uniform in +-1/sqrt(features) and never trained. Hidden blocks have no loss of their own.
 
     Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks" (2016). Deviation: e is that
     of the batch's *mean* loss, where his code sums.

@@ -1,0 +1,91 @@
+"""Small stage programs that run over any transport: in processes, or in turn where one thread has them all.
+
+A program is a generator ``program(stage_index, *args)``: it yields ``Send(message, dst)`` or ``Recv(src)``, is sent
+the message received, and returns its result. It is the way in which the runtime drives its stages, too.
+"""
+
+import importlib
+from typing import NamedTuple
+
+from pipeline.message import Kind, Message
+from tests.support.processes import results
+from workers.transport import Edge, WireSpec
+
+__all__ = ["Recv", "Send", "message", "open_wires", "run_programs", "wires"]
+
+TIMEOUT_S = 20.0
+
+
+class Send(NamedTuple):
+    message: Message
+    dst: int
+
+
+class Recv(NamedTuple):
+    src: int
+
+
+def message(*tensors, step=0, kind=Kind.TRAIN):
+    """A message about micro-batch ``step``."""
+    return Message(kind, 0, step, 0, 1.0, tensors)
+
+
+def wires(stage_index, folder, edges, num_stages=2, timeout_s=TIMEOUT_S):
+    """The specification of one stage; ``edges`` as tuples (src, dst, depth, slot_bytes)."""
+    return WireSpec(stage_index, num_stages, tuple(Edge(*e) for e in edges), str(folder), timeout_s, "cpu")
+
+
+def open_wires(name, *args, **kwargs):
+    """This stage's end of a transport."""
+    return importlib.import_module(f"workers.transports.{name}").build(wires(*args, **kwargs))
+
+
+def run_programs(name, program, folder, edges, *args, num_stages=2):
+    """Runs ``program`` in every stage over the transport ``name``; the results in stage order."""
+    if name == "inline":
+        return _in_turn(program, folder, edges, args, num_stages)
+    return results(_in_process, num_stages, folder, name, program, edges, args, num_stages)
+
+
+def _in_process(stage_index, folder, name, program, edges, args, num_stages):
+    transport = open_wires(name, stage_index, folder, edges, num_stages)
+    steps = program(stage_index, *args)
+    reply = None
+    while True:
+        try:
+            request = steps.send(reply)
+        except StopIteration as stop:
+            transport.close(TIMEOUT_S)
+            return stop.value
+        if isinstance(request, Send):
+            assert transport.send(request.message, request.dst, TIMEOUT_S) >= 0.0
+            reply = None
+        else:
+            reply, waited = transport.recv(request.src, TIMEOUT_S)
+            assert waited >= 0.0
+
+
+def _in_turn(program, folder, edges, args, num_stages):
+    transports = [open_wires("inline", s, folder, edges, num_stages) for s in range(num_stages)]
+    steps = [program(s, *args) for s in range(num_stages)]
+    requests = [s.send(None) for s in steps]
+    values = [None] * num_stages
+    while any(r is not None for r in requests):
+        moved = False
+        for stage, (transport, request) in enumerate(zip(transports, requests)):
+            if isinstance(request, Send) and transport.can_send(request.dst):
+                transport.send(request.message, request.dst, 0.0)
+                reply = None
+            elif isinstance(request, Recv) and transport.can_recv(request.src):
+                reply, _ = transport.recv(request.src, 0.0)
+            else:
+                continue
+            moved = True
+            try:
+                requests[stage] = steps[stage].send(reply)
+            except StopIteration as stop:
+                requests[stage], values[stage] = None, stop.value
+        assert moved, f"every stage waits: {requests}"
+    for transport in transports:
+        transport.close(0.0)
+    return values
