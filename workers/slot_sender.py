@@ -99,16 +99,16 @@ class SlotSender(SlotEnd):
         self._free += len(self._read())
         return time.perf_counter() - start
 
-    def drain(self, deadline: float) -> None:
+    def drain(self, deadline: float, timeout: float) -> None:
         """Returns when the receiver has taken everything.
 
         Args:
             deadline: by ``time.perf_counter``.
+            timeout: the seconds that were given, for the message.
 
         Raises:
             TransportTimeout: it did not in time, or is gone.
         """
-        timeout = max(deadline - time.perf_counter(), 0.0)
         while self._free < self._count:
             try:
                 self._wait_room(deadline - time.perf_counter())

@@ -30,14 +30,15 @@ def message(*tensors, step=0, kind=Kind.TRAIN):
     return Message(kind, 0, step, 0, 1.0, tensors)
 
 
-def wires(stage_index, folder, edges, num_stages=2, timeout_s=TIMEOUT_S):
+def wires(stage_index, folder, edges, num_stages=2, timeout_s=TIMEOUT_S, device="cpu"):
     """The specification of one stage; ``edges`` as tuples (src, dst, depth, slot_bytes)."""
-    return WireSpec(stage_index, num_stages, tuple(Edge(*e) for e in edges), str(folder), timeout_s, "cpu")
+    return WireSpec(stage_index, num_stages, tuple(Edge(*e) for e in edges), str(folder), timeout_s, device)
 
 
-def open_wires(name, *args, **kwargs):
-    """This stage's end of a transport."""
-    return importlib.import_module(f"workers.transports.{name}").build(wires(*args, **kwargs))
+def open_wires(name, *args, options=None, **kwargs):
+    """This stage's end of a transport; ``options`` go to its build."""
+    build = importlib.import_module(f"workers.transports.{name}").build
+    return build(wires(*args, **kwargs), **(options or {}))
 
 
 def run_programs(name, program, folder, edges, *args, num_stages=2):

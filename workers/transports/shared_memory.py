@@ -72,7 +72,7 @@ class SharedMemoryTransport(Transport):
             for receiver in self._receivers.values():
                 receiver.drain(deadline)
             for sender in self._senders.values():
-                sender.drain(deadline)
+                sender.drain(deadline, timeout)
         finally:
             self.abort()
 

@@ -1,0 +1,445 @@
+"""What every transport promises, over all of them: the same programs in one thread and in real processes."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from pipeline.message import DTYPES, Kind
+from tests.support.processes import left_running, results, run_stages
+from tests.support.stage_programs import Recv, Send, message, open_wires, run_programs
+from workers.transport import TransportTimeout
+
+ALL = ["inline", "shared_memory", "process_group"]
+PROCESSES = ALL[1:]
+FORWARD = [(0, 1, 4, 4096)]
+BOTH_WAYS = [(0, 1, 2, 4096), (1, 0, 2, 4096)]
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path):
+    """No transport leaves a file, a shared segment or a process, however its stages ended."""
+    segments, files = _segments(), os.listdir(tmp_path)
+    yield
+    assert _segments() == segments
+    assert os.listdir(tmp_path) == files
+    assert left_running() == []
+
+
+def _segments():
+    return sorted(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else []
+
+
+# Order and content ----------------------------------------------------------------------------------------------
+
+
+def _counting(stage_index, count):
+    taken = []
+    for step in range(count):
+        if stage_index == 0:
+            yield Send(message(torch.full((step % 7, 3), step), torch.tensor(step), step=step), 1)
+        else:
+            received = yield Recv(0)
+            body, number = received.tensors
+            assert body.shape == (step % 7, 3) and bool((body == step).all())
+            taken.append((received.step, int(number)))
+    return taken
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("depth", [1, 4])
+def test_keeps_the_order_under_load_and_variable_batch_sizes(name, depth, tmp_path):
+    _, taken = run_programs(name, _counting, tmp_path, [(0, 1, depth, 256)], 400)
+    assert taken == [(step, step) for step in range(400)]
+
+
+def _zoo():
+    """Messages of every dtype and shape, and of every way in which memory and values can disagree."""
+    generator = torch.Generator().manual_seed(0)
+    messages = []
+    for dtype in DTYPES:
+        tensors = []
+        for shape in [(), (0,), (3, 0, 2), (1,), (5, 7), (2, 3, 4, 5)]:
+            tensors.append((torch.rand(shape, generator=generator) * 100 - 50).to(dtype))
+        messages.append(message(*tensors))
+    grid = torch.rand(6, 8, generator=generator)
+    complex_grid = torch.complex(grid, grid + 1)
+    messages.append(message(grid.t(), grid[::2, 1::3], grid[0].expand(4, 8), grid[:, 5]))
+    messages.append(message(complex_grid.conj(), complex_grid.conj().imag, complex_grid.real))
+    messages.append(message(torch.rand(2, 3, 4, 4, generator=generator).to(memory_format=torch.channels_last)))
+    messages.append(message(grid.clone().requires_grad_() * 2, kind=Kind.FEEDBACK))
+    messages.append(message())
+    messages.append(message(*(torch.full((n,), n) for n in range(40))))
+    messages.append(message(torch.zeros((1,) * 20), torch.ones(3)))
+    return messages
+
+
+def _show_zoo(stage_index):
+    checked = 0
+    for sent in _zoo():
+        if stage_index == 0:
+            yield Send(sent, 1)
+            continue
+        received = yield Recv(0)
+        assert (received.kind, received.weight) == (sent.kind, 1.0)
+        assert [t.shape for t in received.tensors] == [t.shape for t in sent.tensors]
+        for got, expected in zip(received.tensors, sent.tensors):
+            assert got.dtype == expected.dtype and torch.equal(got, expected)
+            assert got.is_contiguous() and not got.requires_grad and not got.is_conj() and not got.is_neg()
+            checked += 1
+    return checked
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("slot_bytes", [65536, 64])
+def test_carries_every_dtype_shape_and_layout(name, slot_bytes, tmp_path):
+    _, checked = run_programs(name, _show_zoo, tmp_path, [(0, 1, 2, slot_bytes)])
+    assert checked == sum(len(m.tensors) for m in _zoo())
+
+
+def _large(stage_index):
+    sums = []
+    for step in range(5):
+        body = torch.arange(30_000 + step, dtype=torch.float32)
+        if stage_index == 0:
+            yield Send(message(body, torch.tensor([step])), 1)
+        else:
+            received = yield Recv(0)
+            sums.append(torch.equal(received.tensors[0], body) and int(received.tensors[1]) == step)
+    return sums
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_passes_what_is_larger_than_a_slot(name, depth, tmp_path):
+    assert run_programs(name, _large, tmp_path, [(0, 1, depth, 1000)])[1] == [True] * 5
+
+
+def _overwriting(stage_index, rounds, size):
+    corrupted = 0
+    body = torch.empty(size)
+    for step in range(rounds):
+        if stage_index == 0:
+            body.fill_(step)
+            yield Send(message(body, body[: size // 2]), 1)
+            body.fill_(-1.0)
+        else:
+            received = yield Recv(0)
+            corrupted += any(not bool((t == step).all()) for t in received.tensors)
+    return corrupted
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("rounds", "size"), [(1000, 300), (150, 100_000)])
+def test_send_owns_a_copy(name, rounds, size, tmp_path):
+    assert run_programs(name, _overwriting, tmp_path, [(0, 1, 3, 6 * size)], rounds, size)[1] == 0
+
+
+def _learning(stage_index):
+    if stage_index == 0:
+        yield Send(message(torch.ones(8), torch.zeros(8)), 1)
+        return None
+    received = yield Recv(0)
+    activation, labels = received.tensors
+    weight = torch.ones(8, requires_grad=True)
+    loss = (weight * activation).sum()
+    labels.add_(1.0)
+    loss.backward()
+    activation.mul_(0.0)
+    return weight.grad.tolist(), labels.tolist()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_received_tensors_belong_to_the_caller_one_by_one(name, tmp_path):
+    assert run_programs(name, _learning, tmp_path, FORWARD)[1] == ([1.0] * 8, [1.0] * 8)
+
+
+# Several wires --------------------------------------------------------------------------------------------------
+
+
+def _feedback(stage_index, count, in_flight):
+    """Stage 0 keeps ``in_flight`` activations under way; both queues are full most of the time."""
+    returned = []
+    if stage_index == 1:
+        for _ in range(count):
+            received = yield Recv(0)
+            yield Send(message(received.tensors[0] * 2, step=received.step, kind=Kind.FEEDBACK), 0)
+        return returned
+    for step in range(count + in_flight):
+        if step < count:
+            yield Send(message(torch.full((64, 16), float(step)), step=step), 1)
+        if step >= in_flight:
+            received = yield Recv(1)
+            returned.append((received.step, float(received.tensors[0].mean())))
+    return returned
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_full_queues_in_both_directions(name, tmp_path):
+    returned, _ = run_programs(name, _feedback, tmp_path, BOTH_WAYS, 200, 4)
+    assert returned == [(step, 2.0 * step) for step in range(200)]
+
+
+def _broadcast(stage_index, count):
+    errors = []
+    for step in range(count):
+        if stage_index > 0:
+            received = yield Recv(stage_index - 1)
+            body = received.tensors[0] + 1
+        else:
+            body = torch.full((4,), float(step))
+        if stage_index < 2:
+            yield Send(message(body, step=step), stage_index + 1)
+            received = yield Recv(2)
+            errors.append((received.step, received.tensors[0].tolist()))
+        else:
+            for dst in (0, 1):
+                yield Send(message(body * 10, step=step, kind=Kind.FEEDBACK), dst)
+    return errors
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_last_stage_speaks_to_all(name, tmp_path):
+    edges = [(0, 1, 1, 64), (1, 2, 1, 64), (2, 0, 1, 64), (2, 1, 1, 64)]
+    first, second, _ = run_programs(name, _broadcast, tmp_path, edges, 50, num_stages=3)
+    assert first == second == [(step, [10.0 * (step + 2)] * 4) for step in range(50)]
+
+
+def _deep(stage_index, count):
+    if stage_index == 0:
+        for step in range(count):
+            yield Send(message(torch.tensor(step), step=step), 1)
+        received = yield Recv(1)
+        return received.step
+    for _ in range(count):
+        received = yield Recv(0)
+    yield Send(message(step=received.step), 0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_queue_deeper_than_a_socket_buffer(name, tmp_path):
+    """More credits than the kernel takes while nobody reads them must not stop the receiver."""
+    assert run_programs(name, _deep, tmp_path, [(0, 1, 2000, 8), (1, 0, 1, 8)], 3000)[0] == 2999
+
+
+# Limits ---------------------------------------------------------------------------------------------------------
+
+
+def _wait_for(folder, name):
+    """A sign between processes that does not use the transport."""
+    path = os.path.join(folder, name)
+    for _ in range(2000):
+        if os.path.exists(path):
+            os.unlink(path)
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {name}")
+
+
+def _sign(folder, name):
+    open(os.path.join(folder, name), "w").close()
+
+
+def _fill_up(stage_index, folder, name):
+    transport = open_wires(name, stage_index, folder, [(0, 1, 3, 64)])
+    taken = []
+    if stage_index == 0:
+        with pytest.raises(TransportTimeout) as full:
+            while len(taken) < 100:
+                transport.send(message(torch.tensor(len(taken)), step=len(taken)), 1, 0.3)
+                taken.append(len(taken))
+        _sign(folder, "full")
+        transport.close(20.0)
+        return taken, str(full.value), None
+    _wait_for(folder, "full")
+    fill, held = transport.fill(0), transport.queue_bytes()
+    with pytest.raises(TransportTimeout) as empty:
+        while True:
+            taken.append(transport.recv(0, 0.4)[0].step)
+    closed_fill = transport.fill(0)
+    transport.close(20.0)
+    return taken, str(empty.value), (fill, held, closed_fill)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_bounded_and_both_ends_named(name, tmp_path):
+    (sent, full, _), (taken, empty, (fill, held, left)) = results(_fill_up, 2, tmp_path, name)
+    assert taken == sent, "what timed out must not arrive"
+    assert len(sent) == {"shared_memory": 3, "process_group": 6}[name]
+    assert (fill, left) == (3, 0)
+    assert "stage 0 -> stage 1: no room within 0.3 s (queue depth: 3)" in full
+    gone_or_late = "nothing came within 0.4 s" if "nothing" in empty else "stage 0 is gone"
+    assert f"stage 0 -> stage 1: {gone_or_late}" in empty
+
+
+def _nothing_comes(stage_index, folder, name):
+    transport = open_wires(name, stage_index, folder, FORWARD)
+    text = None
+    if stage_index == 1:
+        with pytest.raises(TransportTimeout) as empty:
+            transport.recv(0, 0.2)
+        text = str(empty.value)
+        _sign(folder, "late")
+        assert transport.recv(0, 20.0)[0].step == 7, "a time-out is no end of the wire"
+    else:
+        _wait_for(folder, "late")
+        transport.send(message(step=7), 1, 20.0)
+    transport.close(20.0)
+    return text
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_recv_names_both_ends_and_the_seconds(name, tmp_path):
+    text = results(_nothing_comes, 2, tmp_path, name)[1]
+    assert "stage 0 -> stage 1: nothing came within 0.2 s" in text and "stage 0 from sending" in text
+
+
+def _give_up(stage_index, folder):
+    """A message of many pieces runs out of time in the middle; another one follows."""
+    transport = open_wires("shared_memory", stage_index, folder, [(0, 1, 2, 64)])
+    if stage_index == 0:
+        with pytest.raises(TransportTimeout, match=r"no room within 0\.2 s"):
+            transport.send(message(torch.zeros(1000), step=1), 1, 0.2)
+        _sign(folder, "cut")
+        transport.send(message(torch.ones(1000), step=2), 1, 20.0)
+        transport.send(message(torch.ones(1), step=3), 1, 20.0)
+        transport.close(20.0)
+        return None
+    _wait_for(folder, "cut")
+    received = [transport.recv(0, 20.0)[0] for _ in range(2)]
+    transport.close(20.0)
+    return [(m.step, float(m.tensors[0].sum())) for m in received]
+
+
+def test_half_a_message_is_forgotten(tmp_path):
+    assert results(_give_up, 2, tmp_path)[1] == [(2, 1000.0), (3, 1.0)]
+
+
+# The end --------------------------------------------------------------------------------------------------------
+
+
+def _slow_reader(stage_index, folder, name):
+    transport = open_wires(name, stage_index, folder, FORWARD)
+    if stage_index == 0:
+        for step in range(4):
+            transport.send(message(torch.zeros(100), step=step), 1, 20.0)
+        transport.close(20.0)
+        return time.monotonic()
+    for _ in range(4):
+        time.sleep(0.1)
+        asked = time.monotonic()
+        transport.recv(0, 20.0)
+    transport.close(20.0)
+    return asked
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_close_returns_after_everything_was_received(name, tmp_path):
+    closed, asked_for_the_last = results(_slow_reader, 2, tmp_path, name)
+    assert closed > asked_for_the_last
+
+
+def _unread(stage_index, folder, name):
+    transport = open_wires(name, stage_index, folder, FORWARD)
+    if stage_index == 0:
+        transport.send(message(step=0), 1, 20.0)
+        transport.send(message(step=1), 1, 20.0)
+        with pytest.raises(TransportTimeout) as left:
+            transport.close(0.5)
+        _sign(folder, "closed")
+        return str(left.value)
+    transport.recv(0, 20.0)
+    _wait_for(folder, "closed")
+    transport.abort()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_close_says_what_was_not_received(name, tmp_path):
+    text, _ = results(_unread, 2, tmp_path, name)
+    assert "stage 0 -> stage 1: stage 1 did not take what was sent within 0.5 s" in text
+
+
+def _killed(stage_index, folder, name, victim):
+    transport = open_wires(name, stage_index, folder, BOTH_WAYS)
+    if stage_index == victim:
+        transport.send(message(step=5), 1 - victim, 20.0)
+        _wait_for(folder, "taken")
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert transport.recv(victim, 20.0)[0].step == 5
+    _sign(folder, "taken")
+    with pytest.raises(TransportTimeout) as receiving:
+        transport.recv(victim, 20.0)
+    with pytest.raises(TransportTimeout) as sending:
+        for _ in range(20):
+            transport.send(message(torch.zeros(10)), victim, 20.0)
+    transport.abort()
+    return str(receiving.value), str(sending.value), sending.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_peer_is_noticed_on_both_sides(name, victim, tmp_path):
+    """Long before the 20 s: the text is that of a peer that is gone, not of a time-out."""
+    outcomes = run_stages(_killed, 2, tmp_path, name, victim)
+    survivor = outcomes[1 - victim]
+    assert survivor.error is None, survivor.error
+    receiving, sending, has_cause = survivor.value
+    assert f"stage {victim} -> stage {1 - victim}: stage {victim} is gone" in receiving
+    assert f"stage {1 - victim} -> stage {victim}: stage {victim} is gone" in sending
+    assert has_cause
+    assert outcomes[victim].exitcode == -signal.SIGKILL and survivor.exitcode == 0
+
+
+def _aborting(stage_index, folder, name):
+    transport = open_wires(name, stage_index, folder, BOTH_WAYS)
+    if stage_index == 0:
+        transport.abort()
+        transport.abort()
+        with pytest.raises(ValueError, match="stage 0 has no open wire .* stage 1") as closed:
+            transport.send(message(), 1, 1.0)
+        with pytest.raises(ValueError, match="the transport is closed"):
+            transport.recv(1, 1.0)
+        with pytest.raises(ValueError, match="the transport is closed"):
+            transport.fill(1)
+        return str(closed.value)
+    with pytest.raises(TransportTimeout) as gone:
+        transport.recv(0, 20.0)
+    transport.abort()
+    return str(gone.value)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_abort_is_news_to_the_peer_and_lets_the_process_end(name, tmp_path):
+    closed, gone = results(_aborting, 2, tmp_path, name)
+    assert "the transport is closed" in closed
+    assert "stage 0 -> stage 1: stage 0 is gone" in gone
+
+
+def _alone(stage_index, folder, name, edges):
+    with pytest.raises(TransportTimeout) as missing:
+        open_wires(name, stage_index, folder, edges, timeout_s=0.5)
+    return str(missing.value)
+
+
+@pytest.mark.parametrize("edges", [[(0, 1, 1, 8)], [(1, 0, 1, 8)]])
+def test_a_stage_that_does_not_come(edges, tmp_path):
+    (text,) = results(_alone, 1, tmp_path, "shared_memory", edges)
+    assert f"stage {edges[0][0]} -> stage {edges[0][1]}: stage 1 did not open its end within 0.5 s" in text
+
+
+def _hoard(stage_index, folder, name):
+    transport = open_wires(name, stage_index, folder, BOTH_WAYS)
+    transport.send(message(torch.zeros(100)), 1 - stage_index, 20.0)
+    transport.recv(1 - stage_index, 20.0)
+    held = transport.queue_bytes()
+    transport.close(20.0)
+    return held
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_queue_bytes_count_at_least_what_was_under_way(name, tmp_path):
+    assert min(results(_hoard, 2, tmp_path, name)) >= 400

@@ -1,0 +1,59 @@
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from tests.support.processes import results
+from tests.support.stage_programs import message, open_wires
+from workers.transport import TransportTimeout
+
+pytestmark = pytest.mark.distributed
+EDGES = [(0, 1, 2, 64), (1, 0, 2, 64)]
+
+
+def _existing_group(stage_index, folder):
+    """As under torchrun: the default group is there before, and stays."""
+    store = dist.FileStore(os.path.join(folder, "rendezvous"), 2)
+    dist.init_process_group("gloo", store=store, rank=stage_index, world_size=2)
+    for _ in range(2):
+        transport = open_wires("process_group", stage_index, folder, EDGES)
+        transport.send(message(torch.tensor(stage_index)), 1 - stage_index, 20.0)
+        received = int(transport.recv(1 - stage_index, 20.0)[0].tensors[0])
+        transport.close(20.0)
+    total = torch.tensor(stage_index + 1)
+    dist.all_reduce(total)
+    with pytest.raises(ValueError, match=r"given: rank . of 2, expected: rank 0 of 3\). Start one rank for each"):
+        open_wires("process_group", 0, folder, EDGES, num_stages=3)
+    dist.destroy_process_group()
+    return received, int(total)
+
+
+def test_uses_the_group_that_exists(tmp_path):
+    assert results(_existing_group, 2, tmp_path) == [(1, 3), (0, 3)]
+
+
+def _twice_own(stage_index, folder):
+    for _ in range(2):
+        transport = open_wires("process_group", stage_index, folder, EDGES)
+        transport.send(message(), 1 - stage_index, 20.0)
+        transport.recv(1 - stage_index, 20.0)
+        transport.close(20.0)
+    return dist.is_initialized(), "GLOO_SOCKET_IFNAME" in os.environ, os.listdir(folder)
+
+
+def test_own_group_goes_with_the_transport(tmp_path):
+    """So that the same processes can open wires again in the same folder."""
+    assert results(_twice_own, 2, tmp_path) == [(False, False, [])] * 2
+
+
+def _alone(stage_index, folder):
+    with pytest.raises(TransportTimeout) as missing:
+        open_wires("process_group", stage_index, folder, EDGES, timeout_s=0.5)
+    return str(missing.value), missing.value.__cause__ is not None, dist.is_initialized()
+
+
+def test_a_stage_that_does_not_come(tmp_path):
+    ((text, has_cause, is_initialized),) = results(_alone, 1, tmp_path)
+    assert "stage 0: the 2 stages did not meet within 0.5 s" in text and has_cause
+    assert not is_initialized
