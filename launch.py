@@ -14,6 +14,7 @@ import pipeline
 from pipeline import registry
 from pipeline.config import LoadedConfig, Mode, load_config
 from pipeline.errors import ConfigError, WorkerFailed
+from workers.fork_server import warm_up
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -61,6 +62,9 @@ def show_list() -> None:
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs under torchrun's ranks, or on this host."""
+    if "RANK" not in os.environ:
+        warm_up(loaded.config.dataset.name)
+    # Importing torch takes a second or two, for which the fork server need not wait, nor a misspelt key.
     from workers.ranks import Ranks, run_rank
     from workers.run import train
     from workers.terminal import view_maker

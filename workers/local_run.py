@@ -9,10 +9,10 @@ import time
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 from workers.control import ControlLink
+from workers.fork_server import process_context
 from workers.job import Job
 from workers.worker import run_stage
 
@@ -22,14 +22,10 @@ STOP_GRACE_S = 3.0
 
 
 class StageProcesses:
-    """One process per job, from construction to :meth:`stop`.
-
-    A fork server, where there is one, imports torch once and forks the stages from there: a stage starts in tens of
-    milliseconds, and never from a process that has run threads or CUDA.
-    """
+    """One process per job, from construction to :meth:`stop`."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        context = _context()
+        context = process_context()
         self.links: list[Connection] = []
         self._processes: list[BaseProcess] = []
         try:
@@ -76,15 +72,6 @@ class StageProcesses:
             if process.is_alive():
                 process.kill()
         self.join(STOP_GRACE_S)
-
-
-def _context() -> BaseContext:
-    """The fork server where there is one."""
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["workers.local_run"])
-        return context
-    return multiprocessing.get_context("spawn")
 
 
 def _stage_main(connection: Connection, stage_index: int) -> None:

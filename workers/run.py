@@ -20,6 +20,7 @@ from pipeline.resolve import Resolved, resolve
 from pipeline.toml_text import to_toml
 from pipeline.weights import write_manifest
 from workers.coordinator import Coordinator
+from workers.fork_server import warm_up
 from workers.inline_run import run_inline
 from workers.job import Job
 from workers.local_run import StageProcesses
@@ -113,6 +114,8 @@ def train(
         WorkerFailed: a stage raised or died.
     """
     check_out(out)
+    if config.transport.name != "inline":
+        warm_up(config.dataset.name)
     resolved = resolve(config, data_root, model)
     placement = place(resolved, this_host())
     with open_session(resolved, placement, out, data_root, make_view, command) as session:
