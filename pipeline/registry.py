@@ -176,9 +176,9 @@ def _spell(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(repr(a) for a in args)
     if origin in (Union, types.UnionType):
-        return " or ".join(_spell(a) for a in args)
+        return " or ".join(_spell(a) for a in args if a is not type(None))
     if origin in (list, tuple):
-        return f"a list of {_spell(args[0])}" if args else "a list"
-    return {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(
+        return f"a list in which each is {_spell(args[0])}"
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "text", list: "a list"}.get(
         annotation, getattr(annotation, "__name__", str(annotation))
     )
