@@ -29,8 +29,8 @@ def _no_process_left():
     left = leftover_processes()
     if left:
         kill(left)
-        listing = "\n".join(left.values())
-        pytest.fail(f"processes of the tests are still there (given: {len(left)}, expected: 0).\n{listing}", pytrace=False)
+        found = "\n".join(left.values())
+        pytest.fail(f"processes of the tests are left (given: {len(left)}, expected: 0):\n{found}", pytrace=False)
 
 
 def leftover_processes():
