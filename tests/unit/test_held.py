@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+
+from pipeline.held import SavedTensors
+
+
+def test_counts_what_autograd_keeps():
+    body = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    saved = SavedTensors(body.parameters())
+    x = torch.randn(5, 4)
+    with saved.watch():
+        body(x)
+    # the input of each linear layer, the second being what tanh returned and keeps itself; weights are not held
+    assert saved.num_bytes == 5 * 4 * 4 + 5 * 3 * 4
+
+
+def test_a_storage_counts_once_and_whole():
+    saved = SavedTensors([])
+    x = torch.randn(6, 4, requires_grad=True)
+    with saved.watch():
+        _ = x * x, x[:2] * x[2:4]
+    assert saved.num_bytes == 6 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("weights", "stashed", "expected"),
+    [(False, False, 1), (True, False, 0), (True, True, 1)],
+    ids=["unknown", "weights", "stashed"],
+)
+def test_weights_count_where_they_are_copied(weights, stashed, expected):
+    linear = nn.Linear(4, 3, bias=False)
+    saved = SavedTensors(linear.parameters() if weights else (), linear.parameters() if stashed else ())
+    x = torch.randn(5, 4, requires_grad=True)  # so that the weight is saved as well
+    with saved.watch():
+        linear(x)
+    assert saved.num_bytes == 5 * 4 * 4 + expected * 4 * 3 * 4
+
+
+def test_only_while_it_watches_only_with_a_graph_and_anew_every_time():
+    saved = SavedTensors([])
+    x = torch.randn(5, 4, requires_grad=True)
+    for size in (5, 2):
+        with saved.watch():
+            _ = x[:size].clone() * 2.0, x.detach()[:size].clone() * x[:size]
+        assert saved.num_bytes == size * 4 * 4
+    with saved.watch(), torch.no_grad():
+        _ = x * x
+    _ = x * x
+    assert saved.num_bytes == 0
+
+
+def test_watching_changes_no_gradient():
+    body = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.BatchNorm1d(3))
+    x = torch.randn(5, 4)
+    expected = torch.autograd.grad(body(x).square().sum(), list(body.parameters()))
+    with SavedTensors(body.parameters(), body.parameters()).watch():
+        out = body(x)
+    found = torch.autograd.grad(out.square().sum(), list(body.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("stash", [True, False])
+def test_a_gradient_after_a_step_is_that_of_the_weights_that_were_used(stash):
+    body = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    x = torch.randn(5, 4, requires_grad=True)
+    wanted = [x, *body.parameters()]
+    expected = torch.autograd.grad(body(x).square().sum(), wanted)
+    with SavedTensors(body.parameters(), body.parameters() if stash else ()).watch():
+        out = body(x).square().sum()
+    for p in body.parameters():
+        p.data += 1.0  # as a fused step does it: past autograd's version counter
+    found = torch.autograd.grad(out, wanted)
+    same = all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert same == stash

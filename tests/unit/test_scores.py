@@ -1,0 +1,48 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.scores import Scores
+from pipeline.task import Classification
+
+TASK = Classification(3)
+RULE = SimpleNamespace(num_correct=TASK.num_correct, decoded_loss=TASK.loss)
+
+
+def scores():
+    return Scores(RULE, torch.device("cpu"))
+
+
+def test_nothing_to_measure():
+    empty = scores()
+    empty.add_test(None, torch.tensor([1, 2]))  # a block without a decoder
+    assert empty.read() == {"train_loss": None, "test_accuracy": None, "test_loss": None}
+    assert empty.newest_loss() is None
+
+
+def test_training_loss_is_the_mean_over_samples():
+    found = scores()
+    found.add_loss(torch.tensor(1.0), 6)
+    found.add_loss(torch.tensor(4.0), 2)
+    assert found.newest_loss() == 4.0
+    assert found.read() == {"train_loss": 14 / 8, "test_accuracy": None, "test_loss": None}
+
+
+def test_the_test_set_in_batches_scores_as_in_one():
+    x, y = torch.randn(10, 3), torch.randint(3, (10,))
+    found = scores()
+    for rows in torch.arange(10).split(4):
+        found.add_test(x[rows], y[rows])
+    row = found.read()
+    assert row["test_accuracy"] == (x.argmax(1) == y).sum().item() / 10
+    assert row["test_loss"] == pytest.approx(TASK.loss(x.double(), y).item(), rel=1e-6)
+    assert row["train_loss"] is None
+
+
+def test_reading_twice_gives_the_same():
+    found = scores()
+    found.add_loss(torch.tensor(2.5), 4)
+    found.add_test(torch.eye(3), torch.tensor([0, 1, 1]))
+    assert found.read() == found.read()
+    assert found.read()["test_accuracy"] == 2 / 3
