@@ -1,0 +1,52 @@
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.weights import latest_weights, load_blocks, save_block, write_manifest
+
+
+def saved(run, step, states, complete=True):
+    folder = run / "snapshots" / f"step-{step}"
+    for k, state in enumerate(states):
+        save_block(folder, k, state)
+    if complete:
+        write_manifest(folder, {"num_blocks": len(states), "steps": step})
+    return folder
+
+
+def test_what_is_saved_is_read_again(tmp_path):
+    modules = [nn.Linear(3, 2), nn.BatchNorm1d(2)]
+    folder = saved(tmp_path, 4, [m.state_dict() for m in modules])
+    found = load_blocks(latest_weights(tmp_path))
+    assert len(found) == 2
+    for module, state in zip(modules, found, strict=True):
+        assert list(state) == list(module.state_dict())
+        assert all(torch.equal(state[n], t) for n, t in module.state_dict().items())
+    assert sorted(p.name for p in folder.iterdir()) == ["block-000.pt", "block-001.pt", "manifest.json"]
+    assert json.loads((folder / "manifest.json").read_text()) == {"num_blocks": 2, "steps": 4}
+
+
+def test_a_block_that_is_saved_again_replaces_the_old(tmp_path):
+    folder = saved(tmp_path, 1, [{"x": torch.zeros(2)}])
+    save_block(folder, 0, {"x": torch.ones(2, requires_grad=True)})
+    (state,) = load_blocks(folder)
+    assert torch.equal(state["x"], torch.ones(2)) and not state["x"].requires_grad
+
+
+def test_the_newest_complete_one_by_number(tmp_path):
+    for step, complete in [(9, True), (10, True), (2, True), (11, False)]:
+        saved(tmp_path, step, [{"x": torch.zeros(1)}], complete)
+    saved(tmp_path, "99-copy", [{"x": torch.zeros(1)}])
+    assert latest_weights(tmp_path).name == "step-10"
+
+
+@pytest.mark.parametrize("step", [None, 3, "old"])
+def test_nothing_complete(tmp_path, step):
+    if step is not None:
+        saved(tmp_path, step, [{"x": torch.zeros(1)}], complete=step == "old")
+    text = f"no complete weights (given: {tmp_path}, expected: snapshots/step-N/manifest.json in it). Name the folder"
+    with pytest.raises(FileNotFoundError, match=re.escape(text)):
+        latest_weights(tmp_path)
