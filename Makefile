@@ -1,0 +1,26 @@
+# make train: the default run, on a fresh machine too. make test: types and tests.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: train test types clean
+
+train: $(READY)
+	$(VENV)/bin/python launch.py
+
+test: types
+	$(VENV)/bin/python -m pytest
+
+types: $(READY)
+	$(VENV)/bin/mypy
+
+# Installed once, and again only when what is to be installed has changed.
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Onward needs Python 3.11 or newer (given: $$($(PYTHON) -V)). Run make PYTHON=python3.12 $(MAKECMDGOALS)."; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache
