@@ -1,14 +1,19 @@
 """What a person sees of a run: a live table on a terminal, plain lines elsewhere, nothing with ``--quiet``."""
 
+import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+from rich.console import Console
 
 from pipeline.ledger import View
 from pipeline.plan import Plan
 from pipeline.resolve import Resolved
+from workers.live_table import LiveTable
+from workers.narrator import Narrator
 from workers.placement import Placement
 from workers.run import Silent, ViewMaker
 
@@ -21,7 +26,12 @@ def view_maker(*, quiet: bool) -> ViewMaker:
     def make(resolved: Resolved, placement: Placement, out: Path) -> View:
         if quiet:
             return Silent()
-        return Lines(resolved, placement, out, sys.stdout)
+        narrator = Narrator(resolved, placement, out)
+        console = Console(file=sys.stdout, highlight=False)
+        # The stream is asked as well: rich takes FORCE_COLOR for a terminal, and a log file wants no table.
+        if sys.stdout.isatty() and console.is_interactive:
+            return LiveTable(resolved, placement, narrator, console)
+        return Lines(narrator, sys.stdout)
 
     return make
 
@@ -29,48 +39,48 @@ def view_maker(*, quiet: bool) -> ViewMaker:
 class Lines:
     """A line at the start, one for each epoch, one at the end."""
 
-    def __init__(self, resolved: Resolved, placement: Placement, out: Path, stream: TextIO) -> None:
-        self._resolved = resolved
-        self._stream = stream
-        self._out = out
-        self._since = time.perf_counter()
-        config = resolved.config
-        stages = " | ".join(f"{r.start}-{r.stop - 1}" for r in placement.partition)
-        self._say(
-            f"{config.rule.name} on {config.dataset.name}, {config.model.name} of {resolved.num_blocks} blocks, "
-            f"{config.schedule.mode}, {placement.num_stages} stages (blocks {stages}), {placement.transport}, "
-            f"{placement.threads} threads each"
-        )
+    def __init__(self, narrator: Narrator, stream: TextIO) -> None:
+        self._narrator = narrator
+        self._stream: TextIO | None = stream
+        self._say(narrator.headline())
 
     def _say(self, text: str) -> None:
         """One line, at once."""
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except OSError:
+            _discard(self._stream)
+            self._stream = None
 
     def planned(self, plan: Plan) -> None:
-        """Nothing."""
+        """Nothing: it is told when it is done."""
 
     def started(self) -> None:
-        """Nothing."""
-
-    def finished(self, table: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
+        """The first epoch's time begins."""
+        self._narrator.started()
 
     def progress(self, body: Mapping[str, Any]) -> None:
         """Nothing: a log file wants no flicker."""
 
     def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
         """One line."""
-        top = blocks[-1]
-        now = time.perf_counter()
-        elapsed, self._since = now - self._since, now
-        loss = top["train_loss"]
-        accuracy = top["test_accuracy"]
-        self._say(
-            f"epoch {plan.epoch + 1:>3}  block {top['block']}  loss {loss:.4f}"
-            + ("" if accuracy is None else f"  test accuracy {accuracy:.4f}")
-            + f"  {elapsed:.2f} s"
-        )
+        self._say(self._narrator.epoch(plan, blocks))
+
+    def finished(self, table: Mapping[str, Any]) -> None:
+        """One line."""
+        self._say(", ".join(self._narrator.ending(table)))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _discard(stream: TextIO) -> None:
+    """The reader is gone (``| head``) or the disk is full: training goes on, and what is still buffered must not
+    turn the exit status into a failure."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
