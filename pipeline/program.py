@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from pipeline.actions import Action, Op, one_f_one_b, stream
@@ -21,6 +22,7 @@ from pipeline.meters import Activity, TimeBudget
 from pipeline.message import Kind, Message
 from pipeline.plan import Plan
 from pipeline.rule import Topology
+from pipeline.settling import Settling
 from pipeline.stage import Outbound, Stage
 
 __all__ = ["EpochReport", "Feed", "NextPlan", "Progress", "Program", "Receive", "Request", "Send", "Traffic"]
@@ -208,16 +210,40 @@ class Program:
         """L: learn from feedback, and hand down what the block below needs before the optimizer steps."""
         if not self.stage.waits:
             return
-        step = first + action.step
+        step, key = first + action.step, self._key(first, action)
         incoming: tuple[Tensor, ...] = ()
+        if self.stage.topology is Topology.SETTLE:
+            yield from self._settle(plan, step, action.microbatch, self.stage.settling(key), Activity.LEARN)
         if self.stage.needs_incoming:
             broadcast = self.stage.topology is Topology.BROADCAST
             src = self.num_stages - 1 if broadcast else self.stage_index + 1
             message = yield from self._receive(src, Kind.FEEDBACK, step, action.microbatch)
             incoming = message.tensors
         self.budget.enter(Activity.LEARN)
-        out = self.stage.learn(self._key(first, action), incoming)
+        out = self.stage.learn(key, incoming)
         yield from self._send_feedback(plan, step, action, out)
+
+    def _settle(
+        self, plan: Plan, step: int, microbatch: int, settling: Settling, activity: Activity
+    ) -> Generator[Request, Any, None]:
+        """All rounds of an exchange with both neighbours: everyone sends, then everyone receives."""
+        below: tuple[Tensor, ...] = ()
+        above: tuple[Tensor, ...] = ()
+        has_lower, has_upper = self.stage_index > 0, self.stage_index < self.num_stages - 1
+        for index in range(settling.num_rounds):
+            self.budget.enter(activity)
+            with torch.set_grad_enabled(activity is Activity.LEARN):
+                down, up = settling.round(index, below, above)
+            if index == settling.num_rounds - 1:
+                return
+            if has_lower:
+                yield Send(self.stage_index - 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, down))
+            if has_upper:
+                yield Send(self.stage_index + 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, up))
+            if has_lower:
+                below = (yield from self._receive(self.stage_index - 1, Kind.SETTLE, step, microbatch)).tensors
+            if has_upper:
+                above = (yield from self._receive(self.stage_index + 1, Kind.SETTLE, step, microbatch)).tensors
 
     def _send_feedback(
         self, plan: Plan, step: int, action: Action, outbound: Sequence[Outbound]
@@ -265,9 +291,14 @@ class Program:
                 message = yield from self._receive(self.stage_index - 1, Kind.EVAL, index, 0)
                 x, y = message.tensors
             self.budget.enter(Activity.EVAL)
-            out = self.stage.evaluate(x, y)
+            out, contexts = self.stage.evaluate(x, y)
             if plan.top >= self.stage.blocks.stop:
                 yield Send(self.stage_index + 1, Message(Kind.EVAL, plan.epoch, index, 0, 1.0, (out, y)))
+            if self.stage.topology is Topology.SETTLE:
+                settling = self.stage.evaluation_settling(contexts)
+                yield from self._settle(plan, index, 0, settling, Activity.EVAL)
+            self.budget.enter(Activity.EVAL)
+            self.stage.score(contexts, y)
         self.stage.tap = None
 
     # -- kept inputs -------------------------------------------------------------------------------------------

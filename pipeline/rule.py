@@ -84,10 +84,10 @@ class LearningRule(nn.Module, ABC):
     def learns_at_once(self) -> bool:
         """True where :meth:`learn` is called with no feedback right after the activation is on its way.
 
-        LOCAL rules and the last block always do. A rule with synthetic gradients does *and* is called a second
+        LOCAL rules do, and the last block unless it settles first. A rule with synthetic gradients does *and* is called a second
         time, with the feedback, when that arrives.
         """
-        return self.topology is Topology.LOCAL or self.spec.is_last
+        return self.topology is Topology.LOCAL or (self.spec.is_last and self.topology is not Topology.SETTLE)
 
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """What the optimizer steps: parameters, and the factor on the learning rate for them.
@@ -121,6 +121,32 @@ class LearningRule(nn.Module, ABC):
                 ``weight * loss``. A gradient that comes back carries its sender's weight already; a target or a code
                 carries none, and each block weights its own loss.
         """
+
+    @property
+    def num_rounds(self) -> int:
+        """SETTLE: rounds of exchange per micro-batch, the same for every block."""
+        return 0
+
+    def settle(
+        self, context: Any, index: int, below: tuple[Tensor, ...], above: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """SETTLE: one round, in training and, under ``no_grad``, in evaluation; changes ``context`` in place.
+
+        :meth:`learn` follows the last round, with no feedback.
+
+        Args:
+            context: from :meth:`forward`.
+            index: of the round, from 0.
+            below: what the block below emitted upwards in the round before; empty in the first and for block 0.
+            above: what the block above emitted downwards in the round before; empty in the first and for the last.
+
+        Returns:
+            What goes up and what goes down.
+        """
+        raise TypeError(
+            f"{type(self).__name__} declares the topology {self.topology.value} and was asked to settle. "
+            "Define settle(), or declare another topology."
+        )
 
     @abstractmethod
     def decode(self, context: Any) -> Tensor | None:

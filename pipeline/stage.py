@@ -21,6 +21,7 @@ from pipeline.plan import BlockMode, Plan
 from pipeline.rule import LearningRule, LocalRule, Topology
 from pipeline.scores import Scores
 from pipeline.seeds import derive, mix, reseed
+from pipeline.settling import Settling
 
 __all__ = ["Outbound", "Stage", "Tap"]
 
@@ -116,7 +117,7 @@ class Stage:
     @property
     def needs_incoming(self) -> bool:
         """Whether that feedback comes from another stage."""
-        return self.waits and not self.hosts_last
+        return self.waits and not self.hosts_last and self.topology is not Topology.SETTLE
 
     def begin(self, plan: Plan) -> None:
         """Puts every block into the mode that ``plan`` gives it."""
@@ -131,6 +132,8 @@ class Stage:
     def _awaits_feedback(self, block: int) -> bool:
         """Synthetic gradients learn at once and again later, so this is not the opposite of learning at once."""
         rule = self._rules[block]
+        if rule.topology is Topology.SETTLE:
+            return True
         return rule.topology is not Topology.LOCAL and not rule.spec.is_last
 
     def _set_groups(self, plan: Plan) -> None:
@@ -226,8 +229,12 @@ class Stage:
             held.feedback.update(dict.fromkeys(takers, incoming))
         out: list[Outbound] = []
         for k in reversed(self._waiting):
-            out += self._learn_block(key, held, k, held.feedback.pop(k))
+            out += self._learn_block(key, held, k, held.feedback.pop(k, ()))
         return out
+
+    def settling(self, key: int) -> Settling:
+        """The exchange about a training micro-batch that is held, to be walked through before :meth:`learn`."""
+        return Settling({k: self._rules[k] for k in self._active}, self._held[key].contexts)
 
     def _learn_fused(self, key: int, held: _Held, ready: list[int]) -> None:
         """One backward call for blocks whose graphs are disjoint."""
@@ -245,7 +252,7 @@ class Stage:
     def _learn_block(self, key: int, held: _Held, block: int, feedback: tuple[Tensor, ...]) -> list[Outbound]:
         """One block; its context is let go unless it will learn again."""
         rule = self._rules[block]
-        again = not feedback and block in self._waiting
+        again = not feedback and block in self._waiting and rule.learns_at_once
         context = held.contexts[block] if again else held.contexts.pop(block)
         reseed(mix(self._learn_seeds[block], key), self.device)
         learned = rule.learn(context, feedback, weight=held.weight)
@@ -282,14 +289,24 @@ class Stage:
             rule.eval()
 
     @torch.no_grad()
-    def evaluate(self, x: Tensor, y: Tensor) -> Tensor:
-        """Runs a test batch (batch, ...) forward, scores every block that has a decoder; returns the activation."""
+    def evaluate(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Any]]:
+        """Runs a test batch (batch, ...) forward; returns the activation to send on, and contexts to be scored."""
+        contexts: dict[int, Any] = {}
         for k in self._active:
             if self.tap is not None:
                 self.tap(k, x, y)
-            x, context = self._rules[k](x, y)
+            x, contexts[k] = self._rules[k](x, y)
+        return x, contexts
+
+    def evaluation_settling(self, contexts: dict[int, Any]) -> Settling:
+        """As :meth:`settling`, for a test batch; to be walked through under ``no_grad``."""
+        return Settling({k: self._rules[k] for k in self._active}, contexts)
+
+    @torch.no_grad()
+    def score(self, contexts: dict[int, Any], y: Tensor) -> None:
+        """Scores a test batch at every block that has a decoder."""
+        for k, context in contexts.items():
             self._scores[k].add_test(self._rules[k].decode(context), y)
-        return x
 
     def scores(self) -> list[dict[str, Any]]:
         """What this epoch gave, a row per active block; reading it is a synchronisation."""
