@@ -11,7 +11,7 @@ import torch
 from pipeline import partition
 from pipeline.costs import block_seconds
 from pipeline.errors import ConfigError
-from pipeline.registry import known, load
+from pipeline.registry import load
 from pipeline.resolve import Resolved
 
 __all__ = ["Host", "Placement", "place", "this_host"]
@@ -91,11 +91,10 @@ def _num_stages(resolved: Resolved, host: Host, device: str) -> int:
     """How many stages; one rank each under torchrun with several ranks."""
     wanted, num_blocks = resolved.config.run.stages, resolved.num_blocks
     if resolved.config.schedule.mode == "backprop":
-        if host.num_ranks > 1 or wanted not in ("auto", 1):
-            given = f"{host.num_ranks} ranks" if host.num_ranks > 1 else f"run.stages: {wanted}"
+        if host.num_ranks > 1:
             raise ConfigError(
-                f"the mode backprop is one process ({given}, expected: 1). "
-                "Leave --stages and --nproc-per-node out, or choose gpipe or 1f1b."
+                f"the mode backprop is one process (ranks: {host.num_ranks}, expected: 1). "
+                "Start it without --nproc-per-node, or choose gpipe or 1f1b."
             )
         return 1
     if host.num_ranks > 1:
@@ -129,13 +128,14 @@ def _transport(wanted: str, host: Host, device: str, num_stages: int) -> str:
     shared_gpu = device == "cuda" and max(host.ranks_here, num_stages if host.num_ranks == 1 else 1) > host.num_gpus
     if wanted == "auto":
         fast = device == "cuda" and not shared_gpu
-        return "process_group" if fast or not host.is_alone else "shared_memory"
-    if "." not in wanted and wanted not in known("workers.transports"):
+        wanted = "process_group" if fast or not host.is_alone else "shared_memory"
+    else:
         load("workers.transports", wanted, "transport")  # raises, with the names there are
     if wanted == "process_group" and shared_gpu and num_stages > 1:
         raise ConfigError(
-            f"nccl refuses two stages on one GPU (transport: process_group, stages: {num_stages}, GPUs: "
-            f"{host.num_gpus}). Choose --transport shared_memory or at most {host.num_gpus} stages."
+            f"nccl refuses two stages on one GPU (transport: process_group, stages: {num_stages}, GPUs here: "
+            f"{host.num_gpus}). Choose at most {host.num_gpus} stages per host"
+            f"{', or --transport shared_memory' if host.is_alone else ''}."
         )
     if wanted == "inline" and host.num_ranks > 1:
         raise ConfigError(
@@ -159,7 +159,7 @@ def _partition(resolved: Resolved, num_stages: int, threads: int, device: str) -
     """Blocks of each stage."""
     wanted = resolved.config.run.partition
     num_blocks = resolved.num_blocks
-    if isinstance(wanted, list):
+    if isinstance(wanted, list) and resolved.config.schedule.mode != "backprop":
         try:
             ranges = partition.parse(wanted, num_blocks)
         except ValueError as error:

@@ -1,0 +1,228 @@
+from multiprocessing import Pipe
+
+import pytest
+from run_doubles import block_row, epoch_body, ledger_of, result_body
+
+from pipeline.errors import WorkerFailed
+from pipeline.schedule import Parallel, Sequential
+from workers import coordinator as module
+from workers.coordinator import Coordinator
+
+
+class Run:
+    """A coordinator and the stages' ends of its lines. What stages say is in the lines before it looks."""
+
+    def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False):
+        self.ledger, self.notes = ledger_of(schedule, num_stages, num_blocks)
+        pairs = [Pipe() for _ in range(num_stages)]
+        self.stages = [stage for _, stage in pairs]
+        # In place of a process: readable when the test closes its other end.
+        self.lives = [Pipe(duplex=False) for _ in range(num_stages)] if watched else []
+        self._links = [link for link, _ in pairs]
+        self.coordinator = Coordinator(self.ledger, self._links, [r.fileno() for r, _ in self.lives], timeout_s)
+
+    def say(self, stage, *messages):
+        for message in messages:
+            self.stages[stage].send(message)
+
+    def die(self, stage):
+        self.lives[stage][1].close()
+
+    def heard(self, stage):
+        """Everything that a stage was told."""
+        found = []
+        while self.stages[stage].poll():
+            found.append(self.stages[stage].recv())
+        return found
+
+    def close(self):
+        for end in (*self.stages, *self._links, *(end for life in self.lives for end in life)):
+            end.close()
+
+
+@pytest.fixture
+def start(monkeypatch):
+    monkeypatch.setattr(module, "SECONDARY_GRACE_S", 0.05)
+    runs = []
+
+    def start(*args, **kwargs):
+        runs.append(Run(*args, **kwargs))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+def between_waits(monkeypatch, *deeds):
+    """Does one thing before every wait but the first: what happens while the coordinator is busy."""
+    real, left = module.wait, [None, *deeds]
+
+    def wait(lines, timeout):
+        if left and (deed := left.pop(0)) is not None:
+            deed()
+        return real(lines, min(timeout, 0.01))  # what is to come is there by now
+
+    monkeypatch.setattr(module, "wait", wait)
+
+
+def failure(stage, kind, text):
+    return ("failed", {"stage": stage, "kind": kind, "text": text})
+
+
+TIMEOUT_0 = failure(0, "TransportTimeout", "stage 1 is gone")
+ERROR_1 = failure(1, "ValueError", "Traceback: boom")
+READY = ("ready", 0)
+
+
+def done(stage, epochs=2):
+    """Everything that a stage of one block says in an orderly run."""
+    reports = [("epoch", epoch_body(e, stage, block_row(stage, loss=1.0 / (e + 1)))) for e in range(epochs)]
+    return [("ready", stage), ("progress", {"step": 3}), *reports, ("result", result_body(stage))]
+
+
+def test_parallel_plans_are_published_ahead(start):
+    run = start(Parallel(2, epochs=2))
+    run.say(0, *done(0))
+    run.say(1, *done(1))
+    run.coordinator.run()
+    plans = [("plan", (epoch, Parallel(2, 2).plan(epoch, ()))) for epoch in range(3)]
+    assert run.heard(0) == run.heard(1) == [*plans, ("bye", None)]
+    assert len(run.ledger.history) == 2 and run.ledger.is_complete
+    assert [n for n in run.notes if n[0] in ("started", "progress")].count(("started",)) == 1
+    assert run.notes.count(("progress", 3)) == 2
+
+
+def test_sequential_plans_come_one_by_one_and_go_by_the_reports(start, monkeypatch):
+    schedule = Sequential(2, epochs=3, patience=1)
+    run, heard = start(schedule), []
+
+    def stages_report(epoch, losses):
+        def deed():
+            heard.append(run.heard(1))
+            run.say(0, ("epoch", epoch_body(epoch, 0, block_row(0, losses[0]))))
+            run.say(1, ("epoch", epoch_body(epoch, 1, block_row(1, losses[1]))))
+
+        return deed
+
+    def stages_end():
+        heard.append(run.heard(1))
+        for stage in range(2):
+            run.say(stage, ("result", result_body(stage)))
+
+    # Block 0 has converged after its second epoch; block 1 has not, and takes all three.
+    losses = [(1.0, None), (1.0, None), (None, 4.0), (None, 2.0), (None, 1.0)]
+    # Both reports lie in the lines when the next wait begins, so every epoch takes one.
+    run.say(0, READY)
+    between_waits(monkeypatch, *(stages_report(e, pair) for e, pair in enumerate(losses)), stages_end)
+    run.coordinator.run()
+    histories = [run.ledger.history[:e] for e in range(6)]
+    expected = [[("plan", (e, schedule.plan(e, histories[e])))] for e in range(6)]
+    assert heard == expected
+    assert expected[2][0][1][1].modes != expected[1][0][1][1].modes and expected[5] == [("plan", (5, None))]
+    assert run.heard(1) == [("bye", None)]
+
+
+def test_the_clock_starts_with_the_last_stage(start):
+    run = start(Parallel(2, epochs=2))
+    run.say(0, *done(0))
+    run.say(1, ("ready", 1), ERROR_1)
+    with pytest.raises(WorkerFailed):
+        run.coordinator.run()
+    assert run.notes.count(("started",)) == 1
+    other = start(Parallel(2, epochs=2))
+    other.say(0, READY, READY)
+    other.say(1, ERROR_1)
+    with pytest.raises(WorkerFailed):
+        other.coordinator.run()
+    assert ("started",) not in other.notes
+
+
+@pytest.mark.parametrize(
+    ("said", "closed", "text"),
+    [
+        pytest.param([[], [ERROR_1]], [], r"\[stage 1/2\] Traceback: boom", id="raised"),
+        pytest.param([[TIMEOUT_0], [ERROR_1]], [], r"\[stage 1/2\] Traceback: boom", id="raised, a neighbour waited"),
+        pytest.param([[], [ERROR_1]], [1], r"\[stage 1/2\] Traceback: boom", id="raised and closed"),
+        pytest.param([[], []], [1], r"\[stage 1/2\] its process died without a word", id="closed"),
+        pytest.param([[READY], [("ready", 1)]], [0], r"\[stage 0/2\] its process died", id="closed after a start"),
+        pytest.param([[TIMEOUT_0], []], [1], r"\[stage 1/2\] its process died", id="closed, a neighbour waited"),
+        pytest.param([[TIMEOUT_0], []], [], r"\[stage 0/2\] stage 1 is gone", id="only a neighbour that waited"),
+        pytest.param([[], [ERROR_1]], [0], r"\[stage 1/2\] Traceback: boom", id="one closed, one says why"),
+        pytest.param([done(0), [ERROR_1]], [0], r"\[stage 1/2\] Traceback: boom", id="an orderly end is no failure"),
+    ],
+)
+def test_which_failure_is_told(start, said, closed, text):
+    run = start(Parallel(2, epochs=2))
+    for stage, messages in enumerate(said):
+        run.say(stage, *messages)
+    for stage in closed:
+        run.stages[stage].close()
+    with pytest.raises(WorkerFailed, match=text) as caught:
+        run.coordinator.run()
+    assert caught.value.num_stages == 2
+
+
+@pytest.mark.parametrize("deed", ["says", "closes"])
+def test_the_cause_may_be_heard_after_its_consequence(start, monkeypatch, deed):
+    monkeypatch.setattr(module, "SECONDARY_GRACE_S", 20.0)
+    run = start(Parallel(2, epochs=2))
+    run.say(0, TIMEOUT_0)
+    between_waits(monkeypatch, lambda: run.say(1, ERROR_1) if deed == "says" else run.stages[1].close())
+    with pytest.raises(WorkerFailed, match=r"\[stage 1/2\] (Traceback: boom|its process died)"):
+        run.coordinator.run()
+
+
+def test_a_line_may_close_after_the_result(start, monkeypatch):
+    run = start(Parallel(2, epochs=2))
+    run.say(0, *done(0))
+    run.stages[0].close()
+    between_waits(monkeypatch, *[lambda: None] * 8, lambda: run.say(1, *done(1)))
+    run.coordinator.run()
+    assert run.ledger.is_complete
+    assert run.heard(1)[-1] == ("bye", None)
+
+
+def test_the_end_of_a_process_is_noticed_while_its_line_is_open(start):
+    run = start(Parallel(2, epochs=2), watched=True)
+    run.die(1)
+    with pytest.raises(WorkerFailed, match=r"\[stage 1/2\] its process died without a word"):
+        run.coordinator.run()
+
+
+def test_last_words_count_even_when_the_process_has_ended(start):
+    run = start(Parallel(2, epochs=2), watched=True)
+    run.say(0, *done(0))
+    run.say(1, *done(1))
+    run.die(0)
+    run.die(1)
+    run.coordinator.run()
+    assert run.ledger.is_complete
+    failed = start(Parallel(2, epochs=2), watched=True)
+    failed.say(1, ("ready", 1), ERROR_1)
+    failed.die(1)
+    with pytest.raises(WorkerFailed, match=r"\[stage 1/2\] Traceback: boom"):
+        failed.coordinator.run()
+
+
+def test_a_process_that_ends_after_its_result_is_no_failure(start, monkeypatch):
+    run = start(Parallel(2, epochs=2), watched=True)
+    run.say(0, *done(0))
+    between_waits(monkeypatch, *[lambda: None] * 8, lambda: run.die(0), lambda: run.say(1, *done(1)))
+    run.coordinator.run()
+    assert run.ledger.is_complete
+
+
+@pytest.mark.parametrize(("ready", "stage"), [([], 0), ([0], 1), ([0, 1], 0)])
+def test_silence(start, monkeypatch, ready, stage):
+    run = start(Parallel(2, epochs=2), timeout_s=0.0)
+    for index in ready:
+        run.say(index, ("ready", index))
+    real = module.wait
+    monkeypatch.setattr(module, "wait", lambda lines, timeout: real(lines, 0.0))
+    text = (
+        rf"\[stage {stage}/2\] nothing was heard of any stage for 0 s \(run\.timeout_s\)\. "
+        r"Raise it if one epoch of one stage takes longer\."
+    )
+    with pytest.raises(WorkerFailed, match=text):
+        run.coordinator.run()

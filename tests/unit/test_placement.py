@@ -1,0 +1,207 @@
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from workers import placement
+from workers.placement import Host, place, this_host
+
+ALONE = Host(cores=4, num_gpus=0)
+GPUS = Host(cores=4, num_gpus=2)
+
+
+@pytest.fixture(autouse=True)
+def costs(monkeypatch):
+    """Every block's seconds as measured: the first is the dearest."""
+    asked = []
+
+    def measured(resolved, threads, device):
+        asked.append((threads, str(device)))
+        return [4.0] + [1.0] * (resolved.num_blocks - 1)
+
+    monkeypatch.setattr(placement, "block_seconds", measured)
+    return asked
+
+
+def resolved(num_blocks=6, **sections):
+    """A run, as far as placing it needs one; the parameters of a block grow towards the last."""
+    shapes = [SimpleNamespace(num_parameters=n + 1) for n in range(num_blocks)]
+    return SimpleNamespace(config=Config.from_dict(sections), num_blocks=num_blocks, shapes=shapes)
+
+
+def ranks(num_ranks, ranks_here, num_gpus=0, cores=4):
+    return Host(cores, num_gpus, num_ranks, ranks_here)
+
+
+def sizes(placed):
+    return [len(blocks) for blocks in placed.partition]
+
+
+@pytest.mark.parametrize(
+    ("host", "run", "num_stages"),
+    [
+        (ALONE, {}, 4),  # cores
+        (Host(32, 0), {}, 6),  # at most the blocks
+        (GPUS, {}, 2),  # GPUs
+        (GPUS, {"device": "cpu"}, 4),
+        (ALONE, {"stages": 2}, 2),
+        (ALONE, {"stages": 5}, 5),
+        (ALONE, {"stages": "blocks"}, 6),
+        (ALONE, {"partition": [1, 2, 3]}, 3),
+        (ranks(3, 3), {}, 3),
+        (ranks(3, 3), {"stages": 3}, 3),
+        (ranks(6, 2), {"stages": "blocks"}, 6),
+    ],
+)
+def test_how_many_stages(host, run, num_stages):
+    placed = place(resolved(run=run), host)
+    assert placed.num_stages == num_stages == len(placed.devices)
+    assert [k for blocks in placed.partition for k in blocks] == list(range(6))
+
+
+@pytest.mark.parametrize("run", [{}, {"stages": 2}, {"stages": "blocks"}, {"partition": [3, 3]}], ids=str)
+def test_backprop_is_one_stage_with_all_cores_whatever_the_pipeline_has(run):
+    placed = place(resolved(schedule={"mode": "backprop"}, run=run), ALONE)
+    assert (sizes(placed), placed.threads) == ([6], 4)
+
+
+@pytest.mark.parametrize(
+    ("host", "run", "devices"),
+    [
+        (ALONE, {"stages": 2}, ["cpu", "cpu"]),
+        (GPUS, {"stages": 2}, ["cuda:0", "cuda:1"]),
+        (GPUS, {"stages": 3}, ["cuda:0", "cuda:1", "cuda:0"]),
+        (GPUS, {"stages": 2, "device": "cpu"}, ["cpu", "cpu"]),
+        (ranks(4, 2, num_gpus=2), {}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
+        (ranks(4, 2, num_gpus=8), {}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
+    ],
+)
+def test_devices(host, run, devices):
+    assert list(place(resolved(run=run), host).devices) == devices
+
+
+@pytest.mark.parametrize(
+    ("host", "run", "transport", "threads"),
+    [
+        (ALONE, {"stages": 2}, "auto", 2),
+        (ALONE, {"stages": 3}, "auto", 1),
+        (ALONE, {"stages": 6}, "auto", 1),
+        (ALONE, {"stages": 2, "threads": 3}, "auto", 3),
+        (ALONE, {"stages": 2}, "inline", 4),  # they take turns
+        (ranks(4, 2), {}, "auto", 2),
+        (ranks(4, 4), {}, "auto", 1),
+    ],
+)
+def test_threads_of_each_stage(host, run, transport, threads):
+    assert place(resolved(run=run, transport={"name": transport}), host).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("host", "stages", "wanted", "expected"),
+    [
+        (ALONE, 2, "auto", "shared_memory"),
+        (ranks(2, 2), 2, "auto", "shared_memory"),
+        (ranks(4, 2), 4, "auto", "process_group"),
+        (GPUS, 2, "auto", "process_group"),
+        (GPUS, 3, "auto", "shared_memory"),  # two stages on one GPU
+        (ranks(2, 2, num_gpus=2), 2, "auto", "process_group"),
+        (ranks(3, 3, num_gpus=2), 3, "auto", "shared_memory"),
+        (ranks(4, 2, num_gpus=2), 4, "auto", "process_group"),
+        (ALONE, 2, "inline", "inline"),
+        (ALONE, 2, "shared_memory", "shared_memory"),
+        (ALONE, 2, "process_group", "process_group"),
+        (GPUS, 3, "shared_memory", "shared_memory"),
+        (GPUS, 1, "process_group", "process_group"),
+        (ALONE, 2, "workers.transports.inline.Hub", "workers.transports.inline.Hub"),
+    ],
+)
+def test_transports(host, stages, wanted, expected):
+    assert place(resolved(run={"stages": stages}, transport={"name": wanted}), host).transport == expected
+
+
+@pytest.mark.parametrize(
+    ("run", "expected", "measured"),
+    [
+        ({"stages": 3}, [1, 2, 3], [(1, "cpu")]),
+        ({"stages": 3, "threads": 2}, [1, 2, 3], [(2, "cpu")]),
+        ({"stages": 2, "partition": "parameters"}, [4, 2], []),
+        ({"partition": [3, 2, 1]}, [3, 2, 1], []),
+        ({"stages": 3, "partition": [3, 2, 1]}, [3, 2, 1], []),
+        ({"stages": 1}, [6], []),  # nothing to weigh
+        ({"stages": "blocks"}, [1] * 6, []),
+    ],
+)
+def test_which_blocks(run, expected, measured, costs):
+    assert sizes(place(resolved(run=run), ALONE)) == expected
+    assert costs == measured
+
+
+def test_blocks_are_measured_on_the_device_that_they_get(costs):
+    place(resolved(run={"stages": 2, "threads": 1}), GPUS)
+    assert costs == [(1, "cuda:0")]
+
+
+@pytest.mark.parametrize(
+    ("host", "sections", "text"),
+    [
+        (ALONE, {"run": {"device": "cuda"}},
+         "there is no CUDA device here (run.device: cuda, expected: cpu or auto). Pass --device cpu."),
+        (ALONE, {"run": {"stages": 7}},
+         "cannot split 6 blocks into 7 stages (blocks: 6, stages: 7). Lower --stages to at most 6."),
+        (ranks(2, 2), {"schedule": {"mode": "backprop"}},
+         "the mode backprop is one process (ranks: 2, expected: 1). Start it without --nproc-per-node, or choose "
+         "gpipe or 1f1b."),
+        (ranks(4, 4), {"run": {"stages": 3}},
+         "torchrun gives one stage to each rank (run.stages: 3, ranks: 4). Leave --stages out, or start 3 ranks."),
+        (ranks(4, 4), {"run": {"stages": "blocks"}}, "(run.stages: 6, ranks: 4). Leave --stages out, or start 6"),
+        (ranks(8, 8), {},
+         "cannot split 6 blocks into 8 stages (blocks: 6, ranks: 8). Lower --nproc-per-node to at most 6."),
+        (ALONE, {"transport": {"name": "shared_memry"}},
+         "unknown transport (given: 'shared_memry', expected: inline, process_group, shared_memory, or a dotted name "
+         "of your own). Did you mean 'shared_memory'? See launch.py --list."),
+        (ALONE, {"transport": {"name": "no_such_module.wires"}}, "cannot import the transport 'no_such_module.wires'"),
+        (GPUS, {"transport": {"name": "process_group"}, "run": {"stages": 3}},
+         "nccl refuses two stages on one GPU (transport: process_group, stages: 3, GPUs here: 2). Choose at most 2 "
+         "stages per host, or --transport shared_memory."),
+        (ranks(6, 3, num_gpus=2), {},
+         "nccl refuses two stages on one GPU (transport: process_group, stages: 6, GPUs here: 2). Choose at most 2 "
+         "stages per host."),
+        (ranks(2, 2), {"transport": {"name": "inline"}},
+         "the inline transport runs all stages in one process (ranks: 2, expected: 1). Start it without torchrun, or "
+         "choose auto."),
+        (ranks(4, 2), {"transport": {"name": "shared_memory"}},
+         "shared memory ends at the host (ranks: 4, on this host: 2). Choose --transport process_group or auto."),
+        (GPUS, {"transport": {"name": "shared_memory"}, "run": {"stages": 2}},
+         "shared memory is for stages on the CPU or on one GPU (transport: shared_memory, device: cuda, GPUs: 2). "
+         "Choose --transport process_group or auto."),
+        (ALONE, {"run": {"partition": [2, 2]}},
+         "run.partition: the stages do not cover the model (given: [2, 2], 4 blocks; expected: 6)."),
+        (ALONE, {"run": {"partition": [3, 3], "stages": 3}},
+         "run.partition lists 2 stages and 3 are to run (run.partition: [3, 3]). Change one of them."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_placed(host, sections, text):
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        place(resolved(**sections), host)
+
+
+@pytest.mark.parametrize(
+    ("physical", "logical", "allowed", "cores"),
+    [(8, 16, 16, 8), (8, 16, 3, 3), (None, 6, 6, 6), (None, None, 4, 1)],
+)
+def test_this_host(monkeypatch, physical, logical, allowed, cores):
+    monkeypatch.setattr(placement.psutil, "cpu_count", lambda logical: physical)
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: logical)
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: range(allowed), raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert this_host() == Host(cores, 2)
+    assert this_host(4, 2) == Host(cores, 2, 4, 2)
+    monkeypatch.delattr(placement.os, "sched_getaffinity")
+    assert this_host().cores == (physical or logical or 1)
+
+
+def test_alone():
+    assert [h.is_alone for h in (ALONE, ranks(4, 4), ranks(4, 2))] == [True, True, False]

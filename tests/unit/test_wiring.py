@@ -1,0 +1,60 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.program import Traffic
+from pipeline.rule import Topology
+from pipeline.shapes import BlockShapes
+from workers.transport import Edge
+from workers.wiring import edges_of
+
+# Bytes of a sample of each block's output: 40, 20 (bfloat16), 96, 12.
+OUTPUTS = [((10,), torch.float32), ((10,), torch.bfloat16), ((2, 3, 4), torch.float32), ((3,), torch.float32)]
+LABEL = 8
+
+
+def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16):
+    shapes = tuple(BlockShapes((1,), (1,), shape, dtype, 0, False) for shape, dtype in OUTPUTS)
+    traffic = Traffic(100, 50, 16, eval_batch_size, microbatches, in_flight)
+    return SimpleNamespace(
+        topology=topology, shapes=shapes, traffic=traffic, microbatch_size=16 // microbatches
+    )  # fmt: skip
+
+
+THREE = (range(0, 1), range(1, 3), range(3, 4))
+UP = [Edge(0, 1, 4, 16 * (40 + LABEL)), Edge(1, 2, 4, 16 * (96 + LABEL))]
+
+
+@pytest.mark.parametrize(
+    ("topology", "down"),
+    [
+        (Topology.LOCAL, []),
+        (Topology.NEIGHBOUR, [Edge(1, 0, 2, 16 * 40), Edge(2, 1, 2, 16 * 96)]),
+        (Topology.SETTLE, [Edge(1, 0, 2, 16 * 40), Edge(2, 1, 2, 16 * 96)]),
+        (Topology.BROADCAST, [Edge(2, 0, 2, 16 * 12), Edge(2, 1, 2, 16 * 12)]),
+    ],
+)
+def test_wires_by_what_the_rule_declares(topology, down):
+    assert edges_of(resolved(topology), THREE, depth=4) == (*UP, *down)
+
+
+@pytest.mark.parametrize("topology", list(Topology))
+def test_one_stage_needs_no_wire(topology):
+    assert edges_of(resolved(topology), (range(0, 4),), depth=4) == ()
+
+
+@pytest.mark.parametrize(("in_flight", "microbatches", "depth"), [(1, 1, 2), (3, 1, 4), (1, 4, 5), (2, 2, 5)])
+@pytest.mark.parametrize("topology", [Topology.NEIGHBOUR, Topology.BROADCAST])
+def test_a_feedback_queue_takes_all_that_can_be_under_way(topology, in_flight, microbatches, depth):
+    edges = edges_of(resolved(topology, in_flight, microbatches), THREE, depth=1)
+    assert [e.depth for e in edges if e.src < e.dst] == [1, 1]
+    assert [e.depth for e in edges if e.src > e.dst] == [depth, depth]
+
+
+def test_slots_take_the_larger_of_a_microbatch_and_a_test_batch():
+    small, large = (
+        edges_of(resolved(Topology.NEIGHBOUR, microbatches=4, eval_batch_size=size), THREE[1:], 4) for size in (1, 32)
+    )
+    assert [e.slot_bytes for e in small] == [4 * (96 + LABEL), 4 * 96]
+    assert [e.slot_bytes for e in large] == [32 * (96 + LABEL), 4 * 96]  # nothing comes back from a test batch
