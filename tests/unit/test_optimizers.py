@@ -125,7 +125,7 @@ def test_options_are_complete_and_picklable():
         ("adam", {"fused": True}, r"unknown key \(given: optimizer.fused"),
         ("adam", {"lr": "1e-3"}, r"wrong value for optimizer.lr \(given: '1e-3', str, expected: a number\)"),
         ("sgd", {"nesterov": 1}, r"wrong value for optimizer.nesterov .*expected: true or false"),
-        ("adam", {"betas": 0.9}, r"wrong value for optimizer.betas .*expected: a list of a number"),
+        ("adam", {"betas": 0.9}, r"wrong value for optimizer.betas .*expected: a list in which each is a number"),
         ("adam", {"betas": [0.9]}, r"wrong number of values for optimizer.betas \(given: \[0.9\], expected: 2\)"),
         ("adam", {"lr": -1.0}, r"torch refuses these options \(given: adam; it says: Invalid learning rate: -1.0\)"),
         ("sgd", {"nesterov": True}, r"torch refuses .*Nesterov momentum requires a momentum"),

@@ -51,6 +51,7 @@ def sizes(placed):
         (ALONE, {"stages": 5}, 5),
         (ALONE, {"stages": "blocks"}, 6),
         (ALONE, {"partition": [1, 2, 3]}, 3),
+        (ranks(2, 2), {}, 2),
         (ranks(3, 3), {}, 3),
         (ranks(3, 3), {"stages": 3}, 3),
         (ranks(6, 2), {"stages": "blocks"}, 6),
