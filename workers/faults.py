@@ -54,9 +54,9 @@ def gone(edge: Edge, stage_index: int) -> TransportTimeout:
     )
 
 
-def not_taken(edge: Edge, timeout: float, count: int) -> TransportTimeout:
+def not_taken(edge: Edge, timeout: float) -> TransportTimeout:
     """A sender closed, and its receiver did not take what was under way."""
     return TransportTimeout(
-        f"{_both(edge)}: stage {edge.dst} did not take what was sent within {timeout:g} s "
-        f"(under way: {count}, expected: 0). See what keeps stage {edge.dst} from receiving, or call abort()."
+        f"{_both(edge)}: stage {edge.dst} did not take all that was sent within {timeout:g} s. "
+        f"See what keeps stage {edge.dst} from receiving, or call abort()."
     )

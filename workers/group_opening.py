@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from workers.group_wire import Link
+from workers.group_link import Link
 from workers.transport import Edge, TransportTimeout, WireSpec
 
 __all__ = ["open_links"]

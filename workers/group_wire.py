@@ -1,6 +1,6 @@
-"""The two ends of one edge over ``torch.distributed`` send and receive, each with a thread of its own.
+"""The two ends of one edge over ``torch.distributed`` send and receive, each with two threads of its own.
 
-gloo moves data only while somebody waits for it, and two stages that both wait in a send wait for ever: so one thread
+A send of gloo is over when the peer has received, and two stages that both wait in a send wait for ever: so one thread
 per edge end does nothing but send, or receive, and the stage's thread meets it at a :class:`Mailbox`.
 
     stage 0          sender thread                      receiver thread          stage 1
@@ -8,7 +8,10 @@ per edge end does nothing but send, or receive, and the stage's thread meets it 
     put              small payload                      receives a frame,
                      payload, if large         ----->   then the payload, put    recv: get
     close: put END   END                       ----->   all was taken?
-                     done                      <-----   acknowledgement
+                     hears it, done            <-----   says so
+                     says so                   ----->   hears it, done
+
+A peer that died is noticed as [Note: word of the peer] says.
 
 A frame has one size, since gloo's receiver must know it before; it holds the whole message where that is small, which
 halves the time of small ones. Up to ``depth`` messages wait at each end.
@@ -16,85 +19,25 @@ halves the time of small ones. Up to ``depth`` messages wait at each end.
 
 import struct
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.message import Message, decode_header, encode_header
+from workers.group_link import Link
 from workers.mailbox import Mailbox
 from workers.packing import pack, packed_bytes, padded, unpack
 from workers.transport import Edge
 
-__all__ = ["GroupReceiver", "GroupSender", "Link"]
+__all__ = ["GroupReceiver", "GroupSender"]
 
-# An idle edge is legal, so waiting in the thread has no end of its own: send and recv have their time-outs, and gloo
-# raises when the other process is gone. A wait that runs out would close the connection for good.
-_FOR_EVER = timedelta(days=365)
 _FRAME_BYTES = 8192
 _LENGTHS = struct.Struct("<qq")  # bytes of the header, bytes of the packed payload
 _END = -1
-
-
-class Link:
-    """Blocking point-to-point traffic with one peer.
-
-    Args:
-        peer: its rank.
-        group: gloo, of the two; of this edge alone, so that edges never meet.
-        device: of the payload.
-        payload_group: nccl, of the two, where payloads stay on the device; None sends them through the host.
-    """
-
-    def __init__(
-        self, peer: int, group: dist.ProcessGroup, device: torch.device, payload_group: dist.ProcessGroup | None
-    ) -> None:
-        self.peer, self.group, self.device, self.payload_group = peer, group, device, payload_group
-        self.payload_device = device if payload_group is not None else torch.device("cpu")
-        self.stream: torch.cuda.Stream | None = None
-        if payload_group is not None:
-            self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def send(self, tensor: Tensor) -> None:
-        """Returns when ``tensor`` may be overwritten."""
-        if tensor.is_cuda:
-            with torch.cuda.stream(self.stream):
-                self._wait_cuda(dist.isend(tensor, self.peer, group=self.payload_group))
-        else:
-            cast(dist.Work, dist.isend(tensor, self.peer, group=self.group)).wait(_FOR_EVER)
-
-    def recv(self, num_bytes: int, device: torch.device) -> Tensor:
-        """The next ``num_bytes`` bytes, uint8."""
-        if device.type == "cuda":
-            with torch.cuda.stream(self.stream):
-                tensor = torch.empty(num_bytes, dtype=torch.uint8, device=device)
-                self._wait_cuda(dist.irecv(tensor, self.peer, group=self.payload_group))
-        else:
-            tensor = torch.empty(num_bytes, dtype=torch.uint8)
-            cast(dist.Work, dist.irecv(tensor, self.peer, group=self.group)).wait(_FOR_EVER)
-        return tensor
-
-    def _wait_cuda(self, work: dist.Work | None) -> None:
-        """nccl's own wait only orders streams; the host waits for the stream."""
-        cast(dist.Work, work).wait()
-        cast(torch.cuda.Stream, self.stream).synchronize()
-
-    def poison(self) -> None:
-        """Breaks the connection under threads that wait on it, here and at the peer.
-
-        gloo has no way to cancel one receive; it closes the connection when a wait runs out, so one does.
-        """
-        try:
-            nothing = torch.empty(1, dtype=torch.uint8)
-            work = dist.irecv(nothing, self.peer, group=self.group, tag=1)
-            cast(dist.Work, work).wait(timedelta(milliseconds=1))
-        except RuntimeError:
-            pass  # as intended, or broken already
-        if self.payload_group is not None:
-            self.payload_group.abort()
 
 
 @dataclass(slots=True)
@@ -116,14 +59,49 @@ def _as_bytes(data: bytes) -> Tensor:
 
 
 class _GroupEnd:
-    """A mailbox and the thread behind it."""
+    """A mailbox and the threads behind it."""
 
     mailbox: Mailbox[Any]
 
     def __init__(self, edge: Edge, link: Link) -> None:
         self.edge, self.link = edge, link
         self.is_done = False
-        self.thread = threading.Thread(target=self._run, name=f"wire {edge.src}->{edge.dst}", daemon=True)
+        self._heard = threading.Event()
+        name = f"wire {edge.src}->{edge.dst}"
+        self.threads = [
+            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
+            for work in (self._listen, self._run)
+        ]
+
+    def start(self) -> None:
+        """Starts the threads."""
+        for thread in self.threads:
+            thread.start()
+
+    def join(self, deadline: float) -> bool:
+        """Whether the threads ended before ``deadline``, by ``time.perf_counter``."""
+        for thread in self.threads:
+            thread.join(max(deadline - time.perf_counter(), 0.0))
+        return not any(thread.is_alive() for thread in self.threads)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Runs in a thread; whatever ends it, the stage's thread must hear of it."""
+        try:
+            work()
+        except BaseException as error:
+            self.mailbox.fail(error)
+            self._heard.set()
+
+    def _listen(self) -> None:
+        """See [Note: word of the peer]."""
+        self.link.hear_word()
+        self._heard.set()
+
+    def _wait_for_word(self) -> None:
+        """Returns when the peer has said its word."""
+        self._heard.wait()
+        if self.mailbox.failure is not None:
+            raise self.mailbox.failure
 
     def _run(self) -> None:
         """Moves messages until the end of the wire."""
@@ -136,7 +114,7 @@ class GroupSender(_GroupEnd):
     def __init__(self, edge: Edge, link: Link) -> None:
         super().__init__(edge, link)
         self.mailbox: Mailbox[_Parcel | None] = Mailbox(edge.depth)
-        self.thread.start()
+        self.start()
 
     def parcel(self, message: Message) -> _Parcel:
         """Copies ``message``; see [Note: sender copies]. On CUDA the copy is queued on the caller's stream."""
@@ -165,21 +143,18 @@ class GroupSender(_GroupEnd):
         return event
 
     def _run(self) -> None:
-        try:
-            while (parcel := self.mailbox.head()) is not None:
-                if parcel.packed is not None:
-                    cast(torch.cuda.Stream, self.link.stream).wait_event(parcel.packed)
-                for part in parcel.parts:
-                    self.link.send(part)
-                self.mailbox.drop()
-            end = torch.zeros(_FRAME_BYTES, dtype=torch.uint8)
-            end[: _LENGTHS.size] = _as_bytes(_LENGTHS.pack(_END, 0))
-            self.link.send(end)
-            self.link.recv(1, torch.device("cpu"))
-            self.is_done = True
+        while (parcel := self.mailbox.head()) is not None:
+            if parcel.packed is not None:
+                cast(torch.cuda.Stream, self.link.stream).wait_event(parcel.packed)
+            for part in parcel.parts:
+                self.link.send(part)
             self.mailbox.drop()
-        except BaseException as error:  # whatever it is, the stage's thread must hear of it
-            self.mailbox.fail(error)
+        end = torch.zeros(_FRAME_BYTES, dtype=torch.uint8)
+        end[: _LENGTHS.size] = _as_bytes(_LENGTHS.pack(_END, 0))
+        self.link.send(end)
+        self._wait_for_word()
+        self.link.say_word()
+        self.is_done = True
 
 
 class GroupReceiver(_GroupEnd):
@@ -188,25 +163,20 @@ class GroupReceiver(_GroupEnd):
     def __init__(self, edge: Edge, link: Link) -> None:
         super().__init__(edge, link)
         self.mailbox: Mailbox[Message] = Mailbox(edge.depth)
-        self.ended = threading.Event()
-        self.thread.start()
+        self.start()
 
     def _run(self) -> None:
-        try:
-            while True:
-                self.mailbox.wait_room()
-                message = self._receive()
-                if message is None:
-                    break
-                self.mailbox.put(message, message.num_bytes)
-            self.mailbox.wait_empty()
-            self.link.send(torch.zeros(1, dtype=torch.uint8))
-            self.is_done = True
-            self.mailbox.fail(ConnectionResetError("the sender has closed the wire"))
-        except BaseException as error:  # whatever it is, the stage's thread must hear of it
-            self.mailbox.fail(error)
-        finally:
-            self.ended.set()
+        while True:
+            self.mailbox.wait_room()
+            message = self._receive()
+            if message is None:
+                break
+            self.mailbox.put(message, message.num_bytes)
+        self.mailbox.wait_empty()
+        self.link.say_word()
+        self._wait_for_word()
+        self.is_done = True
+        self.mailbox.fail(ConnectionResetError("the sender has closed the wire"))
 
     def _receive(self) -> Message | None:
         """The next message; None at the end of the wire."""

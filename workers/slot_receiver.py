@@ -77,11 +77,9 @@ class SlotReceiver(SlotEnd):
 
     def _take(self, total: int, header: bytes) -> Message | None:
         """Copies out the slot behind a token; the message, if this completes it."""
-        if not header and total:  # VOID
-            self._begun = None
-            return None
         if not header:
             return self._take_more()
+        self._begun = None
         decoded = decode_header(header)
         if total > self._slots.stride:
             self._begun, self._have = (decoded, torch.empty(total, dtype=torch.uint8)), 0

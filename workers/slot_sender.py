@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.message import Message, encode_header
 from workers.faults import gone, no_room, not_taken
 from workers.packing import ALIGN, pack, packed_bytes
-from workers.slot_wire import MORE, TOKEN, VOID, SlotEnd, copy_bytes
+from workers.slot_wire import MORE, TOKEN, SlotEnd, copy_bytes
 from workers.slots import Slots
 from workers.transport import Edge
 
@@ -28,7 +28,6 @@ class SlotSender(SlotEnd):
     def __init__(self, edge: Edge, sock: socket.socket, slots: Slots) -> None:
         super().__init__(edge, sock, slots)
         self._free = self._count
-        self._cut = False
 
     def send(self, message: Message, timeout: float) -> float:
         """See :meth:`Transport.send`."""
@@ -60,16 +59,12 @@ class SlotSender(SlotEnd):
             start += (num_bytes + ALIGN - 1) & -ALIGN
 
     def _send_pieces(self, token: bytes, message: Message, total: int, timeout: float) -> float:
-        """A message larger than a slot. When time runs out in the middle, the receiver is told to forget the start."""
+        """A message larger than a slot, piece by piece."""
         packed = torch.empty(total, dtype=torch.uint8)
         pack(message.tensors, packed)
         waited = 0.0
         for start in range(0, total, self._slots.stride):
-            try:
-                waited += 0.0 if self._free else self._wait_room(timeout - waited)
-            except BlockingIOError:
-                self._cut = self._cut or start > 0
-                raise
+            waited += 0.0 if self._free else self._wait_room(timeout - waited)
             num_bytes = min(self._slots.stride, total - start)
             copy_bytes(self._slots.addresses[self._next], packed.data_ptr() + start, num_bytes)
             self._tell(MORE if start else token, timeout)
@@ -77,8 +72,6 @@ class SlotSender(SlotEnd):
 
     def _tell(self, token: bytes, timeout: float) -> None:
         """Hands the next slot over. Blocks only behind hundreds of unread tokens."""
-        if self._cut:
-            token = VOID + token
         self._allow(timeout)
         sent = 0
         try:
@@ -88,7 +81,6 @@ class SlotSender(SlotEnd):
             if sent:  # half a token: nothing after it could be read
                 self._sock.shutdown(socket.SHUT_RDWR)
             raise
-        self._cut = False
         self._free -= 1
         self._next = (self._next + 1) % self._count
 
@@ -113,4 +105,4 @@ class SlotSender(SlotEnd):
             try:
                 self._wait_room(deadline - time.perf_counter())
             except OSError as error:
-                raise not_taken(self._edge, timeout, self._count - self._free) from error
+                raise not_taken(self._edge, timeout) from error

@@ -10,7 +10,8 @@ file of the socket *is* the news that the other process is gone, however it died
 still be read.
 
 A message larger than a slot goes through several, one after another, and is put together by the receiver: correct at
-any depth, with two more copies.
+any depth, with two more copies. When the sender runs out of time in the middle, its next message begins with a header
+again, and the receiver forgets the half it has.
 """
 
 import ctypes
@@ -20,11 +21,10 @@ import struct
 from workers.slots import Slots
 from workers.transport import Edge
 
-__all__ = ["MORE", "TOKEN", "VOID", "SlotEnd", "copy_bytes"]
+__all__ = ["MORE", "TOKEN", "SlotEnd", "copy_bytes"]
 
 TOKEN = struct.Struct("<IQ")  # bytes of the header, bytes of the packed payload
 MORE = TOKEN.pack(0, 0)  # the next piece of the message under way
-VOID = TOKEN.pack(0, 1)  # the message under way was given up; the next token begins another
 # (to address, from address, bytes). A quarter of the time of tensor.copy_ at 4 KiB, the same at 8 MiB.
 copy_bytes = ctypes.memmove
 

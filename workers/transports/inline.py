@@ -106,10 +106,9 @@ class InlineTransport(Transport):
     def close(self, timeout: float) -> None:
         """See :meth:`Transport.close`; what is still under way raises at once, since nobody else could take it."""
         unread = [e for e in self._outgoing.values() if self._queue(e)]
-        counts = [len(self._queue(e)) for e in unread]
         self.abort()
         if unread:
-            raise not_taken(unread[0], 0.0, counts[0])
+            raise not_taken(unread[0], 0.0)
 
     def abort(self) -> None:
         """Leaves the hub; what was sent can still be received."""

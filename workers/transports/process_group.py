@@ -1,7 +1,6 @@
 """torch.distributed send and receive, for any hosts and for GPUs: gloo on CPU, nccl on CUDA.
 
-gloo cannot send in the background, so every edge end has a thread (``group_wire``). A peer that died is noticed by
-the receiving thread at once, and by the sending one with the next message.
+gloo cannot send in the background, so every edge end has its threads (``group_wire``).
 """
 
 import time
@@ -13,7 +12,8 @@ import torch.distributed as dist
 from pipeline.message import Message
 from workers.faults import gone, no_room, no_wire, not_taken, nothing_came
 from workers.group_opening import open_links
-from workers.group_wire import GroupReceiver, GroupSender, Link
+from workers.group_link import Link
+from workers.group_wire import GroupReceiver, GroupSender
 from workers.mailbox import MailboxFailed
 from workers.transport import Edge, Transport, WireSpec
 
@@ -41,6 +41,7 @@ class ProcessGroupTransport(Transport):
         self._device = torch.device(wires.device)
         self._senders = {e.dst: GroupSender(e, links[e]) for e in wires.outgoing()}
         self._receivers = {e.src: GroupReceiver(e, links[e]) for e in wires.incoming()}
+        self._ends = [*self._senders.values(), *self._receivers.values()]
 
     def send(self, message: Message, dst: int, timeout: float) -> float:
         """See :meth:`Transport.send`."""
@@ -107,7 +108,7 @@ class ProcessGroupTransport(Transport):
             for receiver in self._receivers.values():
                 # What nobody took by now nobody will, and its sender cannot get an acknowledgement.
                 if not len(receiver.mailbox):
-                    receiver.ended.wait(max(deadline - time.perf_counter(), 0.0))
+                    receiver.join(deadline)
         finally:
             self.abort()
 
@@ -120,26 +121,24 @@ class ProcessGroupTransport(Transport):
 
     def _await_end(self, sender: GroupSender, deadline: float, timeout: float) -> None:
         """Waits for the acknowledgement of the receiver."""
-        sender.thread.join(max(deadline - time.perf_counter(), 0.0))
+        sender.join(deadline)
         if not sender.is_done:
-            raise not_taken(sender.edge, timeout, len(sender.mailbox)) from sender.mailbox.failure
+            raise not_taken(sender.edge, timeout) from sender.mailbox.failure
 
     def abort(self) -> None:
         """See :meth:`Transport.abort`.
 
-        Closes the connections under the threads. Should a thread outlive that (nccl), the groups are left to the end
-        of the process: destroying a group under a thread that waits on it ends the process with a core dump.
+        Closes the connections under the threads. Should a thread outlive that, the groups are left to the end of the
+        process: destroying a group under a thread that waits on it ends the process with a core dump.
         """
-        ends = [*self._senders.values(), *self._receivers.values()]
         self._senders, self._receivers = {}, {}
-        for end in ends:
+        for end in self._ends:
             if not end.is_done:
                 end.mailbox.fail(ConnectionAbortedError("the transport was closed"))
                 end.link.poison()
         deadline = time.perf_counter() + _JOIN_S
-        for end in ends:
-            end.thread.join(max(deadline - time.perf_counter(), 0.0))
-        if not any(end.thread.is_alive() for end in ends):
+        self._ends = [end for end in self._ends if not end.join(deadline)]
+        if not self._ends:
             self._destroy_groups()
 
     def _destroy_groups(self) -> None:
