@@ -213,7 +213,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
             f"cannot read the config (given: {path}, {error.strerror}). Name a TOML file, e.g. configs/digits.toml."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct the file.") from None
+        raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct that line.") from None
     for override in overrides:
         _override(table, override)
     return LoadedConfig(Config.from_dict(table), path.stem)

@@ -91,6 +91,14 @@ def test_a_farewell_is_no_alarm(line):
     assert line.link.next_plan(0, LONG_S) is None
 
 
+def test_the_coordinator_sees_the_line_close(line):
+    line.says(("bye", None))
+    line.link.close()
+    assert line.far.poll(LONG_S)
+    with pytest.raises(EOFError):
+        line.far.recv()
+
+
 def test_an_end_while_this_side_closes_is_no_alarm(line):
     closing = threading.Thread(target=line.link.close)
     closing.start()
