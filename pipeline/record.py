@@ -87,6 +87,7 @@ def result_table(
     stage_results: Sequence[Mapping[str, Any]],
     history: Sequence[EpochResult],
     last_scores: Mapping[int, Mapping[str, Any]],
+    num_train: int,
     wall_s: float,
 ) -> dict[str, Any]:
     """``result.json`` of a completed run; its names are fixed, scripts read them.
@@ -96,7 +97,8 @@ def result_table(
         stage_results: from every stage, in order.
         history: the finished epochs.
         last_scores: the newest row of every block that was evaluated.
-        wall_s: from the first stage's start to the last report.
+        num_train: samples of the training set.
+        wall_s: from the moment every stage was ready to the last report, evaluation included.
     """
     digests = {k: d for result in stage_results for k, d in result["digests"].items()}
     owner = {k: r["row"]["stage"] for r in stage_results for k in r["digests"]}
@@ -104,7 +106,7 @@ def result_table(
     trained = [sum(e.plan.modes[k] is BlockMode.TRAIN for e in history) for k in range(num_blocks)]
     output = last_scores.get(num_blocks - 1, {})
     rows = [r["row"] for r in stage_results]
-    samples = max((row["samples"] for row in rows), default=0)
+    samples = len(history) * num_train
     return {
         "status": "completed", **about, "num_stages": len(rows), "num_blocks": num_blocks,
         "epochs": len(history), "steps": max(r["steps"] for r in stage_results), "wall_s": wall_s,

@@ -8,11 +8,8 @@ import datetime
 import os
 import pickle
 import secrets
-import shutil
 import signal
 import socket
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -39,7 +36,8 @@ from workers.worker import run_stage
 __all__ = ["Ranks", "run_rank"]
 
 _CONNECT_S = 120.0
-_LAST_WORDS_S = 1.0
+_LAST_WORDS_S = 10.0
+"""For rank 0 to print what went wrong before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
 """Of the process group: an idle wire is legal, and our own waits have their own limits."""
 
@@ -127,10 +125,13 @@ class _Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Closes the lines after a run. After a failure they end with this process, which has yet to print it:
+        torchrun ends every rank as soon as one has ended."""
         self._listener.close()
-        for line in self.all:
-            line.close()
+        if kind is None:
+            for line in self.all:
+                line.close()
 
     def broadcast(self, jobs: Sequence[Job] | None) -> None:
         """Its job to every rank; None: there is nothing to do, the config is wrong."""
@@ -165,8 +166,6 @@ def _lead(session: Session, lines: _Lines, store: Store) -> None:
             coordinator.run()
         except BaseException as error:
             failure.append(error)
-            for line in lines.all[1:]:
-                line.close()
             # The main thread may wait for a neighbour that is gone; this ends any wait.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -197,21 +196,15 @@ def _follow(ranks: Ranks, store: Store) -> None:
     except EOFError:
         raise SystemExit(1) from None
     if job is None:
-        time.sleep(_LAST_WORDS_S)  # torchrun ends every rank once one has ended, and rank 0 has the message to print
+        line.poll(_LAST_WORDS_S)  # the end of rank 0, which has the message to print
         raise SystemExit(2)
-    # The folder of rank 0 is there on this host too where all ranks share one; elsewhere it is made.
-    folder = Path(job.wires.folder)
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     link = ControlLink(line, job.stage_index)
     try:
         _run_stage(job, link, store)
     except Exception:
-        sys.stderr.flush()
-        os._exit(1)  # reported to rank 0 already, with its traceback
-    finally:
-        if made:
-            shutil.rmtree(folder, ignore_errors=True)
+        # Reported to rank 0 already, with its traceback; its end is noticed by the line's listener, and ends this.
+        time.sleep(_LAST_WORDS_S)
+        os._exit(1)
     link.close()
 
 

@@ -81,7 +81,8 @@ class Session:
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed,
         }  # fmt: skip
-        table = result_table(about, results, self.ledger.history, self.ledger.last_scores, self.ledger.wall_s)
+        table = result_table(about, results, self.ledger.history, self.ledger.last_scores,
+                             self.resolved.data.num_train, self.ledger.wall_s)  # fmt: skip
         self.recorder.write({"event": "result", **table})
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         write_manifest(Path(results[0]["folder"]), manifest)

@@ -113,7 +113,7 @@ STAGES = [
 def test_the_result():
     history = [epoch(0, "T.."), epoch(1, "T.."), epoch(2, "FT."), epoch(3, "FFT")]
     scores = {0: {"test_accuracy": 0.5, "test_loss": 2.0}, 2: {"test_accuracy": 0.75, "test_loss": 1.0}}
-    table = result_table({"mode": "sequential", "seed": 0}, STAGES, history, scores, wall_s=4.0)
+    table = result_table({"mode": "sequential", "seed": 0}, STAGES, history, scores, num_train=10, wall_s=4.0)
     assert table == {
         "status": "completed", "mode": "sequential", "seed": 0, "num_stages": 2, "num_blocks": 3,
         "epochs": 4, "steps": 9, "wall_s": 4.0, "train_samples_per_s": 10.0,
@@ -131,12 +131,12 @@ def test_the_result():
 
 
 def test_a_result_without_time_or_scores():
-    table = result_table({}, STAGES, [epoch(0, "TTT")], {}, wall_s=0.0)
+    table = result_table({}, STAGES, [epoch(0, "TTT")], {}, num_train=10, wall_s=0.0)
     assert table["train_samples_per_s"] == 0.0
     assert table["test"] == {"accuracy": None, "loss": None}
 
 
 def test_weights_are_compared_whatever_the_partition():
-    merged = [{"row": {"stage": 0, "samples": 1}, "digests": {2: "d2", 0: "d0", 1: "d1"}, "steps": 9}]
-    one, two = (result_table({}, stages, [], {}, 1.0)["weights_sha256"] for stages in (merged, STAGES))
+    merged = [{"row": {"stage": 0, "samples": 40}, "digests": {2: "d2", 0: "d0", 1: "d1"}, "steps": 9}]
+    one, two = (result_table({}, stages, [], {}, 10, 1.0)["weights_sha256"] for stages in (merged, STAGES))
     assert one == two

@@ -1,0 +1,94 @@
+"""A run that fails says which stage, with its traceback, and leaves nothing running and nothing behind."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from tests.support.command import finish, launch, left_of, stages_of, start
+
+pytestmark = pytest.mark.distributed
+LONG = ["train.epochs=2000", "run.stages=3"]
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch):
+    """A folder for the temporary files of the run, which must be empty afterwards; short, for sockets live there."""
+    folder = Path(tempfile.mkdtemp(prefix="t"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    shm = Path("/dev/shm")
+    before = set(shm.iterdir()) if shm.is_dir() else set()
+    yield folder
+    left = [p.name for p in folder.glob("onward-*")]
+    shutil.rmtree(folder)
+    assert left == []
+    assert not shm.is_dir() or set(shm.iterdir()) <= before
+
+
+@pytest.mark.parametrize("transport", ["shared_memory", "process_group"])
+def test_a_block_that_raises_in_training_is_named_with_its_traceback(tmp_path, transport):
+    code, _, err = launch(
+        "--out", tmp_path / "run", "--transport", transport, "model.name=tests.support.bad_blocks.in_training",
+        "--stages", "3", "run.partition=parameters",
+    )  # fmt: skip
+    assert code == 1
+    assert "launch.py: [stage 1/3]" in err
+    assert "RuntimeError: this block breaks down in training" in err and "bad_blocks.py" in err
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "failed" and "breaks down" in result["error"]
+
+
+def test_a_rank_that_raises_is_named_with_its_traceback(tmp_path):
+    code, _, err = launch(
+        "--out", tmp_path / "run", "model.name=tests.support.bad_blocks.in_training", "run.partition=parameters",
+        ranks=3,
+    )  # fmt: skip
+    assert code == 1 and "[stage 1/3]" in err and "RuntimeError: this block breaks down in training" in err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("transport", ["shared_memory", "process_group"])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_killed_stage_ends_the_run(tmp_path, stage, transport):
+    process = start("--out", tmp_path / "run", "--transport", transport, *LONG)
+    pids = stages_of(process, 3)
+    wait_for_epochs(tmp_path / "run" / "record.jsonl", process)
+    os.kill(pids[stage], signal.SIGKILL)
+    code, _, err = finish(process, timeout=30)
+    assert code == 1 and f"[stage {stage}/3]" in err and "died" in err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_stops_every_stage(tmp_path, number, code):
+    process = start("--out", tmp_path / "run", *LONG)
+    wait_for_epochs(tmp_path / "run" / "record.jsonl", process)
+    os.killpg(process.pid, number) if number is signal.SIGINT else os.kill(process.pid, number)
+    found, _, err = finish(process, timeout=30)
+    assert found == code and "Traceback" not in err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_stages_end_when_their_parent_is_killed(tmp_path, temporary):
+    process = start("--out", tmp_path / "run", *LONG)
+    wait_for_epochs(tmp_path / "run" / "record.jsonl", process)
+    process.kill()
+    process.communicate(timeout=10)
+    assert left_of(process.pid, within=10) == []
+    for folder in temporary.glob("onward-*"):  # nobody was left to remove it
+        shutil.rmtree(folder)
+
+
+def wait_for_epochs(record, process, within=60):
+    """Until the run has reported an epoch."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        if record.exists() and '"event": "epoch"' in record.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError("no epoch was reported")

@@ -1,0 +1,66 @@
+"""Everything a user can get wrong ends in one clear message and the right exit code, with nothing left running."""
+
+import pytest
+from tests.support.command import launch
+
+pytestmark = pytest.mark.distributed
+
+WRONG = {
+    "unknown rule": (["rule.name=predsin"], "unknown rule", "Did you mean 'predsim'?"),
+    "misspelt key": (["train.epoch=3"], "unknown key (given: train.epoch", "Did you mean 'epochs'?"),
+    "misspelt option": (["rule.betta=0.5"], "unknown key (given: rule.betta", "Did you mean 'beta'?"),
+    "wrong type": (["train.epochs=many"], "wrong value for train.epochs", "expected: a whole number"),
+    "negative epochs": (["train.epochs=-1"], "wrong value for train.epochs", "expected: at least 1"),
+    "more stages than blocks": (["--stages", "9"], "cannot split 4 blocks into 9 stages", "at most 4"),
+    "missing data set": (["dataset.name=mnist", "dataset.download=false"], "MNIST", "--data-root"),
+    "unreadable file": (["--config", "configs"], "cannot read the config", "Name a TOML file"),
+    "no TOML": (["--config", "launch.py"], "the config is not TOML", "Correct that line"),
+    "unfit transport": (["--transport", "carrier_pigeon"], "unknown transport", "shared_memory"),
+    "no such device": (["--device", "cuda"], "there is no CUDA device", "--device cpu"),
+    "bad override": (["train.epochs"], "cannot read the override", "section.key=value"),
+    "a local mode for a rule with feedback": (
+        ["--mode", "sequential", "rule.name=dfa"], "sequential mode trains blocks before", "Change the rule"),
+    "a block that raises": (
+        ["model.name=tests.support.bad_blocks.always"], "this block is broken", "block 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_clear_message_and_exit_code_2(tmp_path, name):
+    arguments, *texts = WRONG[name]
+    empty = tmp_path / "data"
+    empty.mkdir()
+    code, out, err = launch("--out", tmp_path / "run", "--data-root", empty, *arguments)
+    assert code == 2, err
+    for text in texts:
+        assert text in err
+    assert len(err.strip().splitlines()) == 1 and "Traceback" not in err and out == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_output_folder_is_left_alone(tmp_path):
+    (tmp_path / "result.json").write_text("mine")
+    code, _, err = launch("--out", tmp_path)
+    assert code == 2 and "the output folder is taken" in err and "Choose another --out" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_an_unknown_flag_shows_the_usage():
+    code, _, err = launch("--epochs", "3")
+    assert code == 2 and "usage: launch.py" in err
+
+
+@pytest.mark.parametrize(
+    ("ranks", "arguments", "text"),
+    [
+        (5, [], "Lower --nproc-per-node to at most 4"),
+        (2, ["--transport", "inline"], "the inline transport runs all stages in one process"),
+        (2, ["--mode", "backprop"], "the mode backprop is one process"),
+        (2, ["--stages", "3"], "torchrun gives one stage to each rank"),
+    ],
+)
+def test_ranks_that_do_not_fit(tmp_path, ranks, arguments, text):
+    code, _, err = launch("--out", tmp_path / "run", *arguments, ranks=ranks)
+    assert code == 1 and "exitcode  : 2" in err  # torchrun's own code is 1, its ranks' is 2
+    assert [line for line in err.splitlines() if text in line] != []
+    assert "launch.py:" in err and not (tmp_path / "run").exists()
