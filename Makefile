@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 .PHONY: train test types clean
 
 train: $(READY)
-	$(VENV)/bin/python launch.py
+	$(VENV)/bin/python launch.py --stages 2
 
 test: types
 	$(VENV)/bin/python -m pytest

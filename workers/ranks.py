@@ -157,33 +157,57 @@ def _lead(session: Session, lines: _Lines, store: Store) -> None:
     """Coordinates in a thread while this process runs stage 0."""
     jobs = jobs_of(session)
     lines.broadcast(jobs)
-    failure: list[BaseException] = []
     timeout_s = session.resolved.config.run.timeout_s
-    coordinator = Coordinator(session.ledger, lines.all, (), timeout_s)
-
-    def coordinate() -> None:
-        try:
-            coordinator.run()
-        except BaseException as error:
-            failure.append(error)
-            # The main thread may wait for a neighbour that is gone; this ends any wait.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=coordinate, name="coordinator", daemon=True)
-    thread.start()
+    coordination = _Coordination(Coordinator(session.ledger, lines.all, (), timeout_s))
     lines.own.recv_bytes()  # its own job, which it knows
     link = ControlLink(lines.own, 0, orphaned=lambda: None)
     try:
         _run_stage(jobs[0], link, store)
-        thread.join(timeout_s)
-        link.close()
-    except BaseException:
-        thread.join(5.0)
-        if failure:
-            raise failure[0] from None
-        raise
-    if failure:
-        raise failure[0]
+    except BaseException as error:
+        raise coordination.cause(error) from None
+    coordination.join(timeout_s)
+    link.close()
+
+
+class _Coordination:
+    """The coordinator in a thread beside this process's own stage.
+
+    When it fails, the main thread may be waiting for a neighbour that is gone. An interrupt ends any wait, so it
+    interrupts the main thread, unless that has noticed by itself.
+    """
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._failure: BaseException | None = None
+        self._noticed = False
+        signal.signal(signal.SIGINT, self._interrupt)
+        self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._coordinator.run()
+        except BaseException as error:
+            self._failure = error
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def _interrupt(self, *_: object) -> None:
+        """Runs in the main thread, so nothing comes between the question and the answer."""
+        if not self._noticed:
+            raise KeyboardInterrupt
+
+    def cause(self, error: BaseException) -> BaseException:
+        """The coordinator's failure where there is one, for it knows which stage failed first; else ``error``."""
+        self._noticed = True
+        self._thread.join(_LAST_WORDS_S)
+        return self._failure or error
+
+    def join(self, timeout: float) -> None:
+        """After this process's stage has ended: waits for the others."""
+        try:
+            self._thread.join(timeout)
+        except KeyboardInterrupt as error:
+            raise self.cause(error) from None
 
 
 def _follow(ranks: Ranks, store: Store) -> None:
