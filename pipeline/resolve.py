@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from pipeline import registry
@@ -97,12 +96,7 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
         config = dataclasses.replace(config, model=NamedConfig(name="object"))
     config = _named(config, "rule", "pipeline.rules")
     optimizer, lr, config = _optimizer(config)
-    shapes = infer_shapes(blueprints, dataset.spec.input_shape)
-    if shapes[-1].out_shape != (task.num_outputs,):
-        raise ConfigError(
-            f"the network's output does not fit the data set (given: {shapes[-1].out_shape}, expected: "
-            f"{(task.num_outputs,)}). Change the last block."
-        )
+    shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.num_outputs)
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
     )
@@ -163,13 +157,11 @@ def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, Config]:
     )
     optimizer = load_optimizer(config.optimizer.name, options)
     lr = LrSchedule(base=optimizer.lr, milestones=tuple(course["milestones"]), gamma=course["gamma"])
-    complete = {"lr": optimizer.lr, **options, **course}
-    return optimizer, lr, dataclasses.replace(
-        config, optimizer=NamedConfig(name=config.optimizer.name, options=complete)
-    )  # fmt: skip
+    complete = NamedConfig(name=config.optimizer.name, options={**optimizer.options, **course})
+    return optimizer, lr, dataclasses.replace(config, optimizer=complete)
 
 
-def _course(*, milestones: list[int] = [], gamma: float = 0.25) -> None:  # noqa: B006
+def _course(*, milestones: tuple[int, ...] = (), gamma: float = 0.25) -> None:
     """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
 
 
@@ -193,7 +185,8 @@ def _traffic(config: Config, data: DataSpec, topology: Topology, shapes: Sequenc
     """How the data is cut, and whether blocks can live with the pieces."""
     train, mode = config.train, config.schedule.mode
     pipelined = mode in ("gpipe", "1f1b")
-    microbatches = train.microbatches or (4 if pipelined else 1)
+    batch_size = min(train.batch_size, data.num_train)
+    microbatches = min(train.microbatches or (4 if pipelined else 1), batch_size)
     if topology is Topology.LOCAL or mode in FLUSH_MODES:
         in_flight = 1
     else:
@@ -204,7 +197,7 @@ def _traffic(config: Config, data: DataSpec, topology: Topology, shapes: Sequenc
             "expected: one of them 1). Lower one."
         )
     traffic = Traffic(
-        data.num_train, data.num_test, min(train.batch_size, data.num_train),
+        data.num_train, data.num_test, batch_size,
         min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight, mode == "1f1b",
     )  # fmt: skip
     _check_batch_norm(traffic, shapes)
@@ -222,12 +215,3 @@ def _check_batch_norm(traffic: Traffic, shapes: Sequence[BlockShapes]) -> None:
             f"Choose a batch size that leaves more, or model.norm = \"none\"."
         )
 
-
-def thread_count(config: Config, stages_here: int, cores: int) -> int:
-    """Compute threads of each stage: as configured, else the host's cores divided by its stages."""
-    return config.run.threads or max(1, cores // stages_here)
-
-
-def set_matmul_precision(config: Config) -> None:
-    """Applies ``run.matmul_precision`` to this process."""
-    torch.set_float32_matmul_precision(config.run.matmul_precision)

@@ -199,6 +199,8 @@ class _Coordination:
     def cause(self, error: BaseException) -> BaseException:
         """The coordinator's failure where there is one, for it knows which stage failed first; else ``error``."""
         self._noticed = True
+        if isinstance(error, KeyboardInterrupt) and self._failure is None:
+            return error  # the user's own
         self._thread.join(_LAST_WORDS_S)
         return self._failure or error
 

@@ -16,6 +16,7 @@ from pipeline.program import EpochReport, NextPlan, Program, Progress, Receive, 
 from pipeline.resolve import build_rule, load_dataset
 from pipeline.stage import Stage
 from pipeline.weights import save_block
+from workers.allocator import keep_freed_memory
 from workers.control import ControlLink
 from workers.job import Job
 from workers.transport import Transport
@@ -179,7 +180,8 @@ def run_stage(job: Job, link: ControlLink) -> None:
 
 
 def prepare_process(job: Job) -> None:
-    """Threads, device and number formats of this process."""
+    """Memory, threads, device and number formats of this process."""
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     torch.set_float32_matmul_precision(job.resolved.config.run.matmul_precision)
     device = torch.device(job.wires.device)

@@ -1,0 +1,1 @@
+"""Measurements, run from the root as ``python -m benchmarks.<name>``."""

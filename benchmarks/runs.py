@@ -1,0 +1,148 @@
+"""Runs a set of configs one after another and tabulates what came out.
+
+    python -m benchmarks.runs mnist --data-root DIR --out benchmarks/results/mnist.json
+
+One JSON file holds the rows and what is needed to judge them: versions, commit, processor, threads, time of each
+epoch. Runs never overlap, so that they do not take each other's cores.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import load_config
+from pipeline.record import run_header
+from workers.run import train
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a table: a config and what is changed in it."""
+
+    name: str
+    config: str
+    overrides: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Arms that belong side by side."""
+
+    about: str
+    arms: Sequence[Arm] = field(default_factory=tuple)
+
+
+SEEDS = tuple(range(20))
+TWO = ("run.stages=2",)
+TABLES = {
+    "digits": Table("digits, MLP 3x256, the default config", [
+        Arm("backprop, one process", "digits", ["schedule.mode=backprop"]),
+        Arm("predsim, 2 stages", "digits", TWO), Arm("pred, 2 stages", "digits", [*TWO, "rule.name=pred"]),
+        Arm("sim, 2 stages", "digits", [*TWO, "rule.name=sim"]),
+        Arm("linear_decoder, 2 stages", "digits", [*TWO, "rule.name=linear_decoder"]),
+        Arm("dfa, 2 stages, 2 in flight", "digits", [*TWO, "rule.name=dfa", "train.in_flight=2"]),
+    ]),
+    "mnist": Table("MNIST, MLP 3x1024, 10 epochs (rules.md 2.4); dfa: MLP 2x800, 5 epochs", [
+        Arm("backprop, one process", "mnist_backprop"), Arm("pred, 2 stages", "mnist_pred", TWO),
+        Arm("sim, 2 stages", "mnist_sim", TWO), Arm("predsim, 2 stages", "mnist_predsim", TWO),
+        Arm("dfa, 2 stages", "mnist_dfa", TWO),
+    ]),
+    "signed_xor": Table("signed xor, 2-100-100-10-1, trained linear decoders, 50 epochs a block, 20 seeds", [
+        Arm("sequential", "signed_xor", seeds=SEEDS),
+        Arm("parallel, 50 epochs", "signed_xor", ["schedule.mode=parallel"], SEEDS),
+        Arm("parallel, 200 epochs", "signed_xor", ["schedule.mode=parallel", "train.epochs=200"], SEEDS),
+        Arm("backprop, 100 epochs", "signed_xor", ["schedule.mode=backprop", "train.epochs=100"], SEEDS),
+    ]),
+    "cifar10_quarter": Table("CIFAR-10 as JPEG, VGG8B at quarter width, first epochs", [
+        Arm("backprop, one process", "cifar10_vgg8b_quarter", ["schedule.mode=backprop",
+                                                               "model.activation=relu"]),
+        Arm("predsim, 2 stages", "cifar10_vgg8b_quarter", TWO),
+    ]),
+}  # fmt: skip
+
+
+def run_arm(arm: Arm, seed: int, data_root: Path, extra: Sequence[str]) -> dict[str, Any]:
+    """One run; its result, and the seconds between the ends of its epochs."""
+    loaded = load_config(CONFIGS / f"{arm.config}.toml", [*arm.overrides, f"seed={seed}", *extra])
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        result = train(loaded.config, out=out, data_root=data_root)
+        rows = [json.loads(line) for line in (out / "record.jsonl").open(encoding="utf8")]
+    last = result["num_stages"] - 1
+    ends = [row["time_s"] for row in rows if row["event"] == "epoch" and row["stage"] == last]
+    gaps = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    return {
+        "arm": arm.name, "config": arm.config, "overrides": [*arm.overrides, *extra], "seed": seed,
+        "epoch_s": {"median": statistics.median(gaps), "all": gaps} if gaps else None,
+        "accuracies": accuracies(rows, result["num_blocks"] - 1), "result": result,
+    }  # fmt: skip
+
+
+def accuracies(rows: Sequence[dict[str, Any]], block: int) -> list[float]:
+    """Test accuracy of ``block`` after each epoch in which it was evaluated."""
+    return [
+        entry["test_accuracy"] for row in rows if row["event"] == "epoch"
+        for entry in row["blocks"] if entry["block"] == block and entry["test_accuracy"] is not None
+    ]  # fmt: skip
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An arm over its seeds."""
+    found = [row["result"]["test"]["accuracy"] for row in rows]
+    per_epoch = [row["epoch_s"]["median"] for row in rows if row["epoch_s"]]
+    return {
+        "arm": rows[0]["arm"], "n": len(rows), "median_accuracy": statistics.median(found), "worst": min(found),
+        "best": max(found), "stages": rows[0]["result"]["num_stages"],
+        "median_epoch_s": statistics.median(per_epoch) if per_epoch else None,
+    }  # fmt: skip
+
+
+def markdown(summaries: Sequence[dict[str, Any]]) -> str:
+    """A table for people."""
+    lines = ["| arm | test error, % | seeds | s per epoch |", "| --- | ---: | ---: | ---: |"]
+    for row in summaries:
+        error = f"{100 * (1 - row['median_accuracy']):.2f}"
+        if row["n"] > 1:
+            error += f" ({100 * (1 - row['best']):.2f} to {100 * (1 - row['worst']):.2f})"
+        seconds = "-" if row["median_epoch_s"] is None else f"{row['median_epoch_s']:.2f}"
+        lines.append(f"| {row['arm']} | {error} | {row['n']} | {seconds} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.runs", description=__doc__.partition("\n")[0])
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for every arm")
+    parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("ONWARD_DATA", "data")))
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    options = parser.parse_intermixed_args(arguments)
+    table, rows, summaries = TABLES[options.table], [], []
+    for arm in table.arms:
+        found = [run_arm(arm, seed, options.data_root, options.overrides) for seed in arm.seeds]
+        rows += found
+        summaries.append(summary(found))
+        print(markdown(summaries[-1:]).splitlines()[-1], flush=True)
+    print(f"\n{table.about}\n\n{markdown(summaries)}")
+    if options.out:
+        header = run_header(["python", "-m", "benchmarks.runs", *arguments], {}, 0, 0)
+        for name in ("event", "config", "threads_per_stage", "num_stages"):
+            del header[name]
+        text = json.dumps({"table": options.table, "about": table.about, "summary": summaries, "rows": rows,
+                           "environment": header}, indent=1)  # fmt: skip
+        options.out.write_text(text + "\n", encoding="utf8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

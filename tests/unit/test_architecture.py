@@ -1,0 +1,57 @@
+"""Two folders, one idea: ``pipeline`` is what and when, ``workers`` is where."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
+FORBIDDEN = ("torch.distributed", "multiprocessing", "threading", "workers")
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path):
+    """Names imported anywhere in a file, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "pipeline" in p.parts], ids=module_name)
+def test_pipeline_starts_no_process_and_knows_no_worker(path):
+    found = [n for n in imports_of(path) if any(n == f or n.startswith(f + ".") for f in FORBIDDEN)]
+    assert found == []
+
+
+def test_there_is_no_import_cycle():
+    modules = {module_name(p): p for p in FILES}
+    graph = {name: {n for n in imports_of(path) if n in modules and n != name} for name, path in modules.items()}
+    while leaves := {name for name, needs in graph.items() if not needs & graph.keys()}:
+        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+    assert graph == {}
+
+
+def test_no_file_shadows_a_package_or_the_standard_library():
+    names = {p.stem for p in ROOT.glob("**/*.py") if ".venv" not in p.parts and "build" not in p.parts}
+    assert names & {"pipeline", "workers", "utils", "helpers", "common"} == set()
+    inside = {p.stem for p in FILES if p.parent != ROOT / "pipeline" / "rules"}
+    used = {name.partition(".")[0] for path in FILES for name in imports_of(path)} & sys.stdlib_module_names
+    assert inside & used == set()
+
+
+def test_only_the_launcher_prints():
+    printing = [
+        module_name(p) for p in FILES if p.name != "launch.py"
+        for node in ast.walk(ast.parse(p.read_text(encoding="utf8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]  # fmt: skip
+    assert printing == []

@@ -1,0 +1,96 @@
+"""What a config can get wrong beyond its own sections, and what the modes make of a rule."""
+
+import pytest
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.resolve import resolve
+from pipeline.rule import Topology
+from pipeline.schedule import Parallel, Sequential
+from tests.support.runs import SMALL, merged
+from torch import nn
+
+
+def resolved(tmp_path, changes=None, model=None):
+    return resolve(Config.from_dict(merged(SMALL, changes or {})), tmp_path, model)
+
+
+def test_options_are_completed(tmp_path):
+    found = resolved(tmp_path).config.to_dict()
+    assert found["rule"] == {"name": "predsim", "beta": 0.99, "dimdec": 2048}
+    assert found["optimizer"]["betas"] and found["optimizer"]["gamma"] == 0.25
+    assert found["dataset"]["flip"] is False and found["model"]["norm"] == "batch"
+    again = Config.from_dict({k: v for k, v in found.items() if v is not None})
+    assert resolve(again, tmp_path).config.to_dict() == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"schedule": {"mode": "sequential"}, "rule": {"name": "fa"}}, "expected: a local rule, e.g. predsim"),
+        ({"rule": {"name": "fa"}, "train": {"in_flight": 2, "microbatches": 2}}, "late feedback counts whole batches"),
+        ({"train": {"batch_size": 1436}}, "batch normalisation needs two samples"),
+        ({"train": {"microbatches": 100}}, "batch normalisation needs two samples"),
+        ({"optimizer": {"name": "adam", "milestones": [3, 2]}}, "rising, from 1 on"),
+        ({"optimizer": {"name": "adam", "lr": -1.0}}, "learning rate"),
+        ({"optimizer": {"name": "adam", "milestone": [3]}}, "optimizer.milestone"),
+    ],
+)
+def test_combinations_that_cannot_run(tmp_path, changes, text):
+    with pytest.raises(ConfigError, match=text.replace("(", r"\(")):
+        resolved(tmp_path, changes)
+
+
+def test_a_rule_that_does_not_fit_a_block(tmp_path):
+    net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 8)), nn.Linear(8, 10))
+    with pytest.raises(ConfigError, match="the rule fa does not fit block 0"):
+        resolved(tmp_path, {"rule": {"name": "fa"}}, net)
+
+
+def test_an_output_that_does_not_fit_the_data(tmp_path):
+    with pytest.raises(ConfigError, match="7"):
+        resolved(tmp_path, model=nn.Sequential(nn.Flatten(), nn.Linear(64, 7)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "rule", "expected"),
+    [
+        ("parallel", "predsim", "predsim"), ("parallel", "fa", "fa"), ("sequential", "pred", "pred"),
+        ("backprop", "predsim", "backprop"), ("backprop", "fa", "backprop"), ("gpipe", "dfa", "backprop"),
+        ("gpipe", "fa", "fa"), ("1f1b", "linear_decoder", "backprop"),
+    ],
+)  # fmt: skip
+def test_a_comparison_changes_one_word(tmp_path, mode, rule, expected):
+    found = resolved(tmp_path, {"schedule": {"mode": mode}, "rule": {"name": rule}})
+    assert found.config.rule.name == expected
+    assert isinstance(found.schedule(), Sequential if mode == "sequential" else Parallel)
+    assert found.traffic.microbatches == (4 if mode in ("gpipe", "1f1b") else 1)
+    assert found.traffic.one_f_one_b == (mode == "1f1b")
+
+
+def test_topology_and_what_is_in_flight(tmp_path):
+    late = {"train": {"in_flight": 3}}
+    assert resolved(tmp_path, late).traffic.in_flight == 1  # nothing comes back, nothing is late
+    for rule, topology in (("dfa", Topology.BROADCAST), ("backprop", Topology.NEIGHBOUR)):
+        found = resolved(tmp_path, {"rule": {"name": rule}, **late})
+        assert found.topology is topology and found.traffic.in_flight == 3
+    flush = resolved(tmp_path, {"rule": {"name": "backprop"}, "schedule": {"mode": "gpipe"}, **late})
+    assert flush.traffic.in_flight == 1
+
+
+def test_no_micro_batch_is_empty(tmp_path):
+    plain = {"model": {"norm": "none", "dropout": 0.0}}
+    few = resolved(tmp_path, {"train": {"batch_size": 2}, "schedule": {"mode": "gpipe"}, **plain})
+    assert few.traffic.microbatches == 2 and min(few.traffic.counts()) == 1
+    last = resolved(tmp_path, {"train": {"batch_size": 359, "microbatches": 4}, **plain})
+    assert last.traffic.counts() == [4, 4, 4, 4, 1]
+
+
+def test_a_batch_is_at_most_the_data(tmp_path):
+    traffic = resolved(tmp_path, {"train": {"batch_size": 5000}}).traffic
+    assert (traffic.batch_size, traffic.eval_batch_size, traffic.num_steps) == (1437, 360, 1)
+
+
+@pytest.mark.parametrize(("changes", "caches"), [({}, False), ({"dataset": {"crop_padding": 0}}, True)])
+def test_augmented_activations_are_not_kept(tmp_path, changes, caches):
+    found = resolved(tmp_path, {"schedule": {"mode": "sequential"}, **changes})
+    assert found.caches is caches and found.schedule().cached is caches
