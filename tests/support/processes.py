@@ -17,10 +17,12 @@ from typing import Any
 
 import psutil
 
+from workers.fork_server import warm_up
+
 __all__ = ["Outcome", "left_running", "results", "run_stages"]
 
+warm_up("digits")  # one fork server serves the whole session, these processes and the runs' stages
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch.distributed", "numpy", "pytest"])
 
 
 @dataclass
