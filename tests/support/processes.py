@@ -21,7 +21,6 @@ from workers.fork_server import warm_up
 
 __all__ = ["Outcome", "left_running", "results", "run_stages"]
 
-warm_up("digits")  # one fork server serves the whole session, these processes and the runs' stages
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -37,6 +36,7 @@ class Outcome:
 
 def run_stages(function, num_stages, folder, *args, timeout=30.0):
     """Calls ``function(stage_index, folder, *args)`` in ``num_stages`` processes at once; an Outcome for each."""
+    warm_up("digits")  # one fork server serves the whole session, these processes and the stages of runs
     processes, pipes, outcomes = [], {}, [Outcome(error="it returned nothing") for _ in range(num_stages)]
     for stage_index in range(num_stages):
         ours, theirs = _context.Pipe(duplex=False)
