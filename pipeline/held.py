@@ -2,11 +2,26 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["SavedTensors"]
+__all__ = ["Held", "SavedTensors"]
+
+
+@dataclass(slots=True)
+class Held:
+    """What one micro-batch leaves behind until every hosted block has learned from it."""
+
+    weight: float
+    """Its share of the optimizer step's samples."""
+    num_samples: int
+    contexts: dict[int, Any] = field(default_factory=dict)
+    """By block, from the rules' ``forward``."""
+    feedback: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+    """By block, where a block hosted here has given it before it was due."""
 
 
 class SavedTensors:

@@ -10,7 +10,6 @@ the loop is the same wherever the stages are, and this is the loop:
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -21,11 +20,13 @@ from pipeline.cache import ActivationCache, Allocate
 from pipeline.meters import Activity, TimeBudget
 from pipeline.message import Kind, Message
 from pipeline.plan import Plan
+from pipeline.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
 from pipeline.rule import Topology
 from pipeline.settling import Settling
 from pipeline.stage import Outbound, Stage
+from pipeline.traffic import Traffic
 
-__all__ = ["EpochReport", "Feed", "NextPlan", "Progress", "Program", "Receive", "Request", "Send", "Traffic"]
+__all__ = ["Feed", "Program"]
 
 
 class Feed(Protocol):
@@ -36,74 +37,6 @@ class Feed(Protocol):
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """Inputs (batch, ...) and labels (batch,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receive:
-    """Answered with the next :class:`Message` from stage ``src``."""
-
-    src: int
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Answered with None once ``message`` has been taken over for stage ``dst``."""
-
-    dst: int
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class NextPlan:
-    """Answered with the :class:`Plan` of ``epoch``, or None when the run is over."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Answered with None: one optimizer step is done."""
-
-    epoch: int
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """Answered with None: an epoch is done."""
-
-    row: dict[str, Any]
-
-
-Request = Receive | Send | NextPlan | Progress | EpochReport
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Sizes of the two splits in batches and samples, known to every stage."""
-
-    num_train: int
-    num_test: int
-    batch_size: int
-    eval_batch_size: int
-    microbatches: int
-    in_flight: int
-    one_f_one_b: bool = False
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of one epoch; a last smaller batch counts."""
-        return -(-self.num_train // self.batch_size)
-
-    @property
-    def num_eval_batches(self) -> int:
-        """Batches of one evaluation."""
-        return -(-self.num_test // self.eval_batch_size)
-
-    def counts(self) -> list[int]:
-        """Micro-batches of each step; a last batch smaller than that has one per sample."""
-        last = self.num_train - (self.num_steps - 1) * self.batch_size
-        return [self.microbatches] * (self.num_steps - 1) + [min(self.microbatches, last)]
 
 
 class Program:

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.lr import LrSchedule
 from pipeline.model import blueprints_of, load_model
 from pipeline.optimizers import OptimizerSpec, load_optimizer
-from pipeline.program import Traffic
+from pipeline.traffic import Traffic
 from pipeline.rule import BlockSpec, LearningRule, Topology
 from pipeline.schedule import Parallel, Schedule, Sequential
 from pipeline.seeds import derive, seeded

@@ -84,8 +84,8 @@ class LearningRule(nn.Module, ABC):
     def learns_at_once(self) -> bool:
         """True where :meth:`learn` is called with no feedback right after the activation is on its way.
 
-        LOCAL rules do, and the last block unless it settles first. A rule with synthetic gradients does *and* is called a second
-        time, with the feedback, when that arrives.
+        LOCAL rules do, and the last block unless it settles first. A rule with synthetic gradients does *and* is
+        called a second time, with the feedback, when that arrives.
         """
         return self.topology is Topology.LOCAL or (self.spec.is_last and self.topology is not Topology.SETTLE)
 

@@ -7,13 +7,13 @@ parameters, give the same bits with less overhead.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.held import SavedTensors
+from pipeline.held import Held, SavedTensors
 from pipeline.lr import LrSchedule
 from pipeline.meters import module_bytes
 from pipeline.optimizers import OptimizerSpec
@@ -22,6 +22,7 @@ from pipeline.rule import LearningRule, LocalRule, Topology
 from pipeline.scores import Scores
 from pipeline.seeds import derive, mix, reseed
 from pipeline.settling import Settling
+from pipeline.stepper import Stepper
 
 __all__ = ["Outbound", "Stage", "Tap"]
 
@@ -35,16 +36,6 @@ class Outbound:
 
     tensors: tuple[Tensor, ...]
     to_all: bool
-
-
-@dataclass(slots=True)
-class _Held:
-    """What one micro-batch leaves behind until every hosted block has learned from it."""
-
-    weight: float
-    num_samples: int
-    contexts: dict[int, Any] = field(default_factory=dict)
-    feedback: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
 
 
 class Stage:
@@ -82,15 +73,11 @@ class Stage:
         self.samples = 0
         self.tap: Tap | None = None
         self._rules = dict(zip(blocks, rules, strict=True))
-        self._groups = {k: r.parameter_groups() for k, r in self._rules.items()}
-        self._parameters = {k: [p for ps, _ in groups for p in ps] for k, groups in self._groups.items()}
-        every = [p for parameters in self._parameters.values() for p in parameters]
-        self._optimizer = optimizer.build(every) if every else None
-        self._lr = lr
+        self._stepper = Stepper(self._rules, optimizer, lr)
         self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
         self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
         self._batch_size = batch_size
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._active = range(0)
         self._training: list[int] = []
         self._waiting: list[int] = []
@@ -127,7 +114,7 @@ class Stage:
             rule.train(k in self._training)
         self._waiting = [k for k in self._training if self._awaits_feedback(k)]
         self._scores = {k: Scores(self._rules[k], self.device) for k in self._active}
-        self._set_groups(plan)
+        self._stepper.begin(plan, self._training)
 
     def _awaits_feedback(self, block: int) -> bool:
         """Synthetic gradients learn at once and again later, so this is not the opposite of learning at once."""
@@ -135,19 +122,6 @@ class Stage:
         if rule.topology is Topology.SETTLE:
             return True
         return rule.topology is not Topology.LOCAL and not rule.spec.is_last
-
-    def _set_groups(self, plan: Plan) -> None:
-        """One parameter group for all parameters with the same learning rate."""
-        if self._optimizer is None:
-            return
-        shared = {k: v for k, v in self._optimizer.param_groups[0].items() if k not in ("params", "lr")}
-        by_rate: dict[float, list[nn.Parameter]] = {}
-        for k in self._training:
-            for parameters, scale in self._groups[k]:
-                by_rate.setdefault(self._lr.at(plan.lr_epochs[k]) * scale, []).extend(parameters)
-        groups = [{**shared, "params": ps, "lr": rate} for rate, ps in by_rate.items() if ps]
-        # An empty group keeps the settings for the next epoch when nothing trains in this one.
-        self._optimizer.param_groups = groups or [{**shared, "params": [], "lr": self._lr.at(0)}]
 
     def forward(self, key: int, x: Tensor, y: Tensor, weight: float) -> Tensor:
         """Runs a training micro-batch through the active blocks.
@@ -170,14 +144,14 @@ class Stage:
             return self._forward(key, x, y, weight)
         if self._saved is None:
             weights = (p for k in self._training for p in self._rules[k].parameters())
-            stashed = (p for k in self._waiting for p in self._parameters[k])
+            stashed = (p for k in self._waiting for p in self._stepper.parameters(k))
             self._saved = SavedTensors(weights, stashed if self._stash else ())
         with self._saved.watch():
             return self._forward(key, x, y, weight)
 
     def _forward(self, key: int, x: Tensor, y: Tensor, weight: float) -> Tensor:
         """See :meth:`forward`."""
-        held = _Held(weight, len(y))
+        held = Held(weight, len(y))
         for k in self._active:
             if self.tap is not None:
                 self.tap(k, x, y)
@@ -236,7 +210,7 @@ class Stage:
         """The exchange about a training micro-batch that is held, to be walked through before :meth:`learn`."""
         return Settling({k: self._rules[k] for k in self._active}, self._held[key].contexts)
 
-    def _learn_fused(self, key: int, held: _Held, ready: list[int]) -> None:
+    def _learn_fused(self, key: int, held: Held, ready: list[int]) -> None:
         """One backward call for blocks whose graphs are disjoint."""
         losses = []
         for k in ready:
@@ -249,7 +223,7 @@ class Stage:
         torch.autograd.backward(losses)
         self._release(key)
 
-    def _learn_block(self, key: int, held: _Held, block: int, feedback: tuple[Tensor, ...]) -> list[Outbound]:
+    def _learn_block(self, key: int, held: Held, block: int, feedback: tuple[Tensor, ...]) -> list[Outbound]:
         """One block; its context is let go unless it will learn again."""
         rule = self._rules[block]
         again = not feedback and block in self._waiting and rule.learns_at_once
@@ -262,7 +236,7 @@ class Stage:
             self._release(key)
         return self._deliver(held, block, learned.upstream) if learned.upstream else []
 
-    def _deliver(self, held: _Held, block: int, tensors: tuple[Tensor, ...]) -> list[Outbound]:
+    def _deliver(self, held: Held, block: int, tensors: tuple[Tensor, ...]) -> list[Outbound]:
         """Hands feedback to the hosted blocks it is for, and the rest back for sending."""
         if self.topology is Topology.BROADCAST:
             held.feedback.update(dict.fromkeys(self._waiting, tensors))
@@ -279,9 +253,7 @@ class Stage:
 
     def step(self) -> None:
         """Steps every block that has gradients, and clears them."""
-        if self._optimizer is not None:
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
+        self._stepper.step()
 
     def begin_evaluation(self) -> None:
         """Puts every block into evaluation mode, until :meth:`begin`."""
@@ -326,10 +298,7 @@ class Stage:
 
     def optimizer_bytes(self) -> int:
         """What the optimizer keeps per parameter."""
-        if self._optimizer is None:
-            return 0
-        tensors = (v for s in self._optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
-        return sum(t.numel() * t.element_size() for t in tensors)
+        return self._stepper.num_bytes()
 
     @property
     def held_bytes(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.ledger import Ledger
 from pipeline.meters import TimeBudget
 from pipeline.plan import Plan
-from pipeline.program import NextPlan, Receive, Request, Send
+from pipeline.requests import NextPlan, Receive, Request, Send
 from workers.job import Job
 from workers.transports.inline import InlineTransport, build
 from workers.worker import StageRun, build_program, prepare_process

@@ -1,5 +1,6 @@
 """The process of one stage: builds the stage, drives its program over a transport, reports to the coordinator."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from pipeline.batches import Batches
 from pipeline.cache import allocator
 from pipeline.digest import digest
 from pipeline.meters import Activity, TimeBudget, peak_device_bytes, peak_rss_bytes
-from pipeline.program import EpochReport, NextPlan, Program, Progress, Receive, Request, Send
+from pipeline.program import Program
+from pipeline.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
 from pipeline.resolve import build_rule, load_dataset
 from pipeline.stage import Stage
 from pipeline.weights import save_block
@@ -142,7 +144,7 @@ class StageRun:
             digests[k] = digest(state)
             save_block(folder, k, state)
         row = {
-            "stage": self.job.stage_index, "blocks": [stage.blocks.start, stage.blocks.stop - 1], **budget,
+            "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1], **budget,
             "samples": stage.samples,
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": stage.parameter_bytes(), "optimizer_bytes": stage.optimizer_bytes(),

@@ -9,7 +9,9 @@ from pipeline.config import Config
 from pipeline.message import Kind, Message
 from pipeline.meters import TimeBudget
 from pipeline.plan import BlockMode, Plan
-from pipeline.program import EpochReport, NextPlan, Program, Progress, Receive, Send, Traffic
+from pipeline.program import Program
+from pipeline.requests import EpochReport, NextPlan, Progress, Receive, Send
+from pipeline.traffic import Traffic
 from pipeline.resolve import build_rule, resolve
 from pipeline.stage import Stage
 from tests.support.runs import SMALL, merged

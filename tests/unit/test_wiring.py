@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.program import Traffic
+from pipeline.traffic import Traffic
 from pipeline.rule import Topology
 from pipeline.shapes import BlockShapes
 from workers.transport import Edge

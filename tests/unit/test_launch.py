@@ -1,0 +1,52 @@
+"""The command line, in this process."""
+
+import sys
+from pathlib import Path
+
+import launch
+import pytest
+from pipeline.errors import ConfigError
+
+
+def test_flags_are_overrides_and_written_overrides_come_last():
+    options = launch.parse(["--mode", "gpipe", "train.epochs=3", "--stages", "2", "--device", "cpu", "run.stages=3"])
+    assert launch.overrides_of(options) == [
+        "schedule.mode=gpipe", "run.stages=2", "run.device=cpu", "train.epochs=3", "run.stages=3",
+    ]  # fmt: skip
+
+
+def test_the_default_config_is_the_one_beside_the_launcher():
+    assert launch.parse([]).config == launch.HERE / "configs" / "digits.toml"
+
+
+def test_the_list_names_everything_with_a_line_each(capsys):
+    assert launch.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("predsim", "mlp", "digits", "shared_memory"):
+        assert [line for line in lines if line.split()[:1] == [name] and len(line.split()) > 3] != [], name
+
+
+def test_another_package_of_that_name_is_refused(monkeypatch):
+    monkeypatch.setattr(launch.pipeline, "__file__", "/elsewhere/pipeline/__init__.py")
+    with pytest.raises(ConfigError, match=r"another package named 'pipeline' is imported \(at /elsewhere"):
+        launch.check_identity()
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (launch.HERE / "configs").glob("*.toml")))
+def test_every_config_is_valid_as_far_as_its_sections_go(name):
+    loaded = launch.load_config(launch.HERE / "configs" / name)
+    assert loaded.name == Path(name).stem and loaded.config.train.epochs > 0
+
+
+def test_a_mistake_is_one_line_on_standard_error(capsys):
+    assert launch.main(["train.epoch=3"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("launch.py: unknown key") and err.count("\n") == 1
+
+
+def test_importing_the_launcher_does_not_import_torch():
+    """The fork server starts while this process still imports: nothing heavy may come before."""
+    import subprocess
+
+    code = "import sys, launch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=launch.HERE, check=False).returncode == 0

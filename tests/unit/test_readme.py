@@ -1,0 +1,66 @@
+"""What the README says can be done can be done."""
+
+import re
+import shlex
+from pathlib import Path
+
+import launch
+import pytest
+from pipeline.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("**/*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+
+
+def commands():
+    """Every line of a code block that starts launch.py or a benchmark."""
+    blocks = re.findall(r"```(?:bash)?\n(.*?)```", "\n".join(p.read_text(encoding="utf8") for p in PAGES), re.S)
+    return sorted({line for block in blocks for line in block.splitlines() if "launch.py" in line.split("#")[0]
+                   and line.startswith(("python", "torchrun"))})  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_understood(command):
+    words = shlex.split(command)
+    options = launch.parse(words[words.index("launch.py") + 1 :])
+    assert load_config(ROOT / options.config, launch.overrides_of(options)).config.train.epochs > 0
+
+
+def test_there_are_commands_to_test():
+    assert len(commands()) >= 3
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf8")
+    named = set(re.findall(r"\bmake (train|test|[a-z]+)\b", README))
+    assert {"train", "test"} <= named
+    assert all(re.search(rf"^{target}:", makefile, re.M) for target in named & {"train", "test"})
+
+
+def test_the_first_table_has_backprop_first_and_the_first_command_stands_early():
+    lines = README.splitlines()
+    first_row = next(i for i, line in enumerate(lines) if line.startswith("| ---")) + 1
+    assert "backprop" in lines[first_row] and first_row < 10
+    assert next(i for i, line in enumerate(lines) if line.startswith("make train")) < 25
+    assert len(lines) <= 150
+
+
+def test_nothing_was_left_to_fill_in():
+    assert re.findall(r"^[A-Z]+_[A-Z]+$", README, re.M) == []
+
+
+def test_python_blocks_compile():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert blocks != []
+    for block in blocks:
+        # The loop of a stage is the inside of a generator.
+        body = block if "yield" not in block else "def loop():\n" + "".join(f"    {x}\n" for x in block.splitlines())
+        compile(body, "README.md", "exec")

@@ -1,0 +1,91 @@
+"""A run's folder, and the runner that has no processes."""
+
+import json
+import tomllib
+
+import pytest
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.program import Program
+from pipeline.requests import Receive
+from pipeline.weights import latest_weights, load_blocks
+from tests.support.runs import run
+from workers.run import check_out
+
+TIMES = ["forward_s", "learn_s", "wait_recv_s", "wait_send_s", "transfer_s", "eval_s", "other_s"]
+STAGE = {
+    "stage", "pid", "blocks", *TIMES, "wall_s", "samples", "peak_rss_bytes", "peak_device_bytes", "parameter_bytes",
+    "optimizer_bytes", "held_bytes", "queue_bytes", "bytes_sent",
+}  # fmt: skip
+RESULT = {
+    "status", "mode", "rule", "model", "dataset", "num_stages", "num_blocks", "transport", "device",
+    "threads_per_stage", "seed", "epochs", "steps", "wall_s", "train_samples_per_s", "test", "blocks", "stages",
+    "weights_sha256", "restarts",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run(folder, {"run": {"stages": 2}})
+    return folder
+
+
+def test_names_in_the_result_are_those_that_scripts_read(out):
+    table = json.loads((out / "result.json").read_text())
+    assert set(table) == RESULT
+    assert set(table["test"]) == {"accuracy", "loss"}
+    assert set(table["blocks"][0]) == {"block", "stage", "test_accuracy", "epochs_trained", "frozen_at_epoch"}
+    assert [set(stage) for stage in table["stages"]] == [STAGE, STAGE]
+
+
+def test_the_time_budget_adds_up(out):
+    for stage in json.loads((out / "result.json").read_text())["stages"]:
+        assert sum(stage[name] for name in TIMES) == pytest.approx(stage["wall_s"], rel=1e-9)
+        assert all(stage[name] >= 0 for name in TIMES) and stage["learn_s"] > 0 and stage["eval_s"] > 0
+
+
+def test_the_written_config_repeats_the_run(out, tmp_path):
+    table = tomllib.loads((out / "config.toml").read_text())
+    again = run(tmp_path / "again", base=table)
+    assert again["weights_sha256"] == json.loads((out / "result.json").read_text())["weights_sha256"]
+    assert Config.from_dict(table).to_dict()["rule"] == {"name": "predsim", "beta": 0.99, "dimdec": 2048}
+
+
+def test_the_record_begins_with_what_is_needed_to_judge_it(out):
+    rows = [json.loads(line) for line in (out / "record.jsonl").read_text().splitlines()]
+    assert [row["event"] for row in rows] == ["header", *["epoch"] * 4, "result"]
+    assert {"versions", "commit", "cpu", "cores", "threads_per_stage", "command", "config"} <= set(rows[0])
+    assert "environ" not in json.dumps(rows[0])
+    assert all({"stage", "epoch", "blocks", "samples", "time"} <= set(row) for row in rows[1:-1])
+
+
+def test_weights_are_saved_per_block(out):
+    blocks = load_blocks(latest_weights(out))
+    assert len(blocks) == 5 and "block.body.1.weight" in blocks[0]
+
+
+def test_a_run_is_never_overwritten(out):
+    before = (out / "result.json").read_text()
+    with pytest.raises(ConfigError, match="the output folder is taken"):
+        run(out)
+    assert (out / "result.json").read_text() == before
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="expected: a new or empty folder"):
+        check_out(tmp_path / "file")
+    with pytest.raises(ConfigError, match="cannot write to the output folder"):
+        run(tmp_path / "file" / "run", data_root=tmp_path)
+
+
+def test_a_circle_of_waits_is_an_error_at_once(tmp_path, monkeypatch):
+    def waits(self):
+        yield Receive(1 - self.stage_index)
+
+    monkeypatch.setattr(Program, "run", waits)
+    edges = {"rule": {"name": "backprop"}, "run": {"stages": 2}}
+    with pytest.raises(RuntimeError, match="every stage waits for another"):
+        run(tmp_path / "run", edges)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
