@@ -58,10 +58,10 @@ TABLES = {
         Arm("dfa, 2 stages", "mnist_dfa", TWO),
     ]),
     "signed_xor": Table("signed xor, 2-100-100-10-1, trained linear decoders, 50 epochs a block, 20 seeds", [
+        Arm("backprop, 100 epochs", "signed_xor", ["schedule.mode=backprop", "train.epochs=100"], SEEDS),
         Arm("sequential", "signed_xor", seeds=SEEDS),
         Arm("parallel, 50 epochs", "signed_xor", ["schedule.mode=parallel"], SEEDS),
         Arm("parallel, 200 epochs", "signed_xor", ["schedule.mode=parallel", "train.epochs=200"], SEEDS),
-        Arm("backprop, 100 epochs", "signed_xor", ["schedule.mode=backprop", "train.epochs=100"], SEEDS),
     ]),
     "cifar10_quarter": Table("CIFAR-10 as JPEG, VGG8B at quarter width, first epochs", [
         Arm("backprop, one process", "cifar10_vgg8b_quarter", ["schedule.mode=backprop",

@@ -32,7 +32,7 @@ class Block(nn.Module):
 class Blueprint:
     """How to build one block: a picklable function that takes no arguments.
 
-    A worker receives the blueprints of all blocks and builds its own only.
+    A worker receives the blueprints of its own blocks and builds no others.
     """
 
     make: Callable[[], Block]

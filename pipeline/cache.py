@@ -1,5 +1,6 @@
 """Keeps the inputs of the block that is being trained, once the blocks below it are frozen."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,9 +76,17 @@ def allocator(where: Literal["auto", "memory", "file"], limit_bytes: int, folder
         if where == "memory" or (where == "auto" and num_bytes <= limit_bytes):
             return torch.empty(shape, dtype=dtype)
         with tempfile.NamedTemporaryFile(dir=folder) as file:
-            file.truncate(num_bytes)
+            _reserve(file.fileno(), num_bytes)
             # The mapping keeps the pages alive after the name is gone.
             flat = torch.from_file(file.name, shared=True, size=torch.Size(shape).numel(), dtype=dtype)
             return flat.reshape(shape)
 
     return allocate
+
+
+def _reserve(descriptor: int, num_bytes: int) -> None:
+    """Takes the space now: a mapping of a file with holes ends the process without a word when the disk is full."""
+    if hasattr(os, "posix_fallocate") and num_bytes > 0:
+        os.posix_fallocate(descriptor, 0, num_bytes)
+    else:
+        os.ftruncate(descriptor, num_bytes)

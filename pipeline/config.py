@@ -214,7 +214,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct that line.") from None
-    for override in overrides:
+    # Names first: naming a thing drops the options of the one before it, and not those given with the new name.
+    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         _override(table, override)
     return LoadedConfig(Config.from_dict(table), path.stem)
 

@@ -29,13 +29,16 @@ def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> lis
         return [_seconds(resolved, k, device) for k in range(resolved.num_blocks)]
     finally:
         torch.set_num_threads(before)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # this process may go on to share the GPU with stages
 
 
 def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
     """One block."""
     spec = resolved.specs[index]
     rule = build_rule(resolved.config, resolved.blueprints[index], spec).to(device)
-    optimizer = resolved.optimizer.build([p for p in rule.parameters() if p.requires_grad])
+    parameters = [p for p in rule.parameters() if p.requires_grad]
+    optimizer = resolved.optimizer.build(parameters) if parameters else None
     rows = resolved.microbatch_size
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(rows, *spec.in_shape, generator=generator).to(device)
@@ -45,8 +48,9 @@ def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
     def step() -> None:
         _, context = rule(x, y)
         rule.learn(context, () if rule.learns_at_once else feedback)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

@@ -41,13 +41,16 @@ class SavedTensors:
         self._weights = {w.untyped_storage().data_ptr() for w in weights}
         self._stashed = {w.untyped_storage().data_ptr() for w in stashed}
         self._storages: dict[int, int] = {}
+        self.num_bytes = 0
+        """The most that was saved under one :meth:`watch`."""
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Counts and copies what is saved inside its body; counting starts anew."""
+        """Counts and copies what is saved inside its body."""
         self._storages.clear()
         with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
             yield
+        self.num_bytes = max(self.num_bytes, sum(self._storages.values()))
 
     def _pack(self, tensor: Tensor) -> Tensor:
         """Called by autograd with every tensor that it saves."""
@@ -58,8 +61,3 @@ class SavedTensors:
         storage = tensor.untyped_storage()
         self._storages[storage.data_ptr()] = storage.nbytes()
         return tensor
-
-    @property
-    def num_bytes(self) -> int:
-        """What was saved under the last :meth:`watch`."""
-        return sum(self._storages.values())

@@ -10,6 +10,9 @@ from pipeline.schedule import EpochResult, Schedule
 
 __all__ = ["Ledger", "View"]
 
+_AHEAD = 64
+"""Epochs whose plans are published before they are due, where they do not depend on results."""
+
 
 class View(Protocol):
     """Shows a run while it goes on. Called between reports of the stages, so every method has to be quick."""
@@ -67,6 +70,8 @@ class Ledger:
         found: list[tuple[int, Plan | None]] = []
         while not self._plans or self._plans[-1] is not None:
             epoch = len(self._plans)
+            if epoch >= len(self.history) + _AHEAD:
+                break
             if self._schedule.depends_on_results and len(self.history) < epoch:
                 break
             plan = self._schedule.plan(epoch, self.history if self._schedule.depends_on_results else ())

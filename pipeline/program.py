@@ -232,6 +232,7 @@ class Program:
                 yield from self._settle(plan, index, 0, settling, Activity.EVAL)
             self.budget.enter(Activity.EVAL)
             self.stage.score(contexts, y)
+            yield Progress(plan.epoch, self.steps - 1)
         self.stage.tap = None
 
     # -- kept inputs -------------------------------------------------------------------------------------------

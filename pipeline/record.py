@@ -1,6 +1,7 @@
 """The record of a run: JSON lines as things happen, and ``result.json`` at the end."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -18,18 +19,27 @@ from pipeline.digest import combine
 from pipeline.plan import BlockMode
 from pipeline.schedule import EpochResult
 
-__all__ = ["Recorder", "result_table", "run_header"]
+__all__ = ["Recorder", "jsonable", "result_table", "run_header"]
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` with None where a number is not finite: JSON has no word for it, and strict readers refuse ``NaN``."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Recorder:
-    """Appends rows to ``record.jsonl``; each is on disk when :meth:`write` returns."""
+    """Appends rows to ``record.jsonl``; each has left this process when :meth:`write` returns."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf8", buffering=1)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; the time of writing is added."""
-        self._file.write(json.dumps({"time_s": round(time.time(), 3), **row}) + "\n")
+        self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False) + "\n")
 
     def close(self) -> None:
         """Ends the record."""

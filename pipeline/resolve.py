@@ -100,7 +100,8 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
     )
-    config = _with_rule_for_mode(config, blueprints[0], specs[0])
+    if config.schedule.mode in FLUSH_MODES:
+        config = _with_rule_for_mode(config, blueprints[0], specs[0])
     topology = _check_rules(config, blueprints, specs)
     traffic = _traffic(config, dataset.spec, topology, shapes)
     return Resolved(
@@ -132,10 +133,8 @@ def _with_rule_for_mode(config: Config, blueprint: Blueprint, spec: BlockSpec) -
 
     A rule that has a backward pass of its own keeps it in the modes gpipe and 1f1b.
     """
-    mode = config.schedule.mode
-    if mode in FLUSH_MODES:
-        if mode == "backprop" or build_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR:
-            return dataclasses.replace(config, rule=NamedConfig(name="backprop"))
+    if config.schedule.mode == "backprop" or _checked_topology(config, blueprint, spec) is not Topology.NEIGHBOUR:
+        return dataclasses.replace(config, rule=NamedConfig(name="backprop"))
     return config
 
 
@@ -169,16 +168,24 @@ def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequenc
     """Builds every block under its rule once, one at a time, and returns the rule's topology."""
     topology = Topology.LOCAL
     for blueprint, spec in zip(blueprints, specs, strict=True):
-        try:
-            topology = build_rule(config, blueprint, spec).topology
-        except ValueError as error:
-            raise ConfigError(f"the rule {config.rule.name} does not fit block {spec.index}: {error}") from None
+        topology = _checked_topology(config, blueprint, spec)
     if config.schedule.mode == "sequential" and topology is not Topology.LOCAL:
         raise ConfigError(
             f"the sequential mode trains blocks before those above them exist (rule: {config.rule.name}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
         )
     return topology
+
+
+def _checked_topology(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Topology:
+    """Builds one block under the rule, and lets go of it."""
+    try:
+        return build_rule(config, blueprint, spec).topology
+    except ConfigError:
+        raise
+    except Exception as error:  # a rule may be the user's own code
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"the rule {config.rule.name} does not fit block {spec.index}: {what}") from None
 
 
 def _traffic(config: Config, data: DataSpec, topology: Topology, shapes: Sequence[BlockShapes]) -> Traffic:

@@ -33,11 +33,10 @@ def mix(base: int, counter: int) -> int:
 
 
 def reseed(seed: int, device: torch.device) -> None:
-    """Sets the default generator of ``device``, and of no other: ``torch.manual_seed`` visits them all."""
+    """Sets the default generators of the CPU and of ``device``: ``torch.manual_seed`` would visit every device."""
+    torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
 
 
 @contextmanager

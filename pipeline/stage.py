@@ -85,6 +85,7 @@ class Stage:
         self._stash = stash
         self._saved: SavedTensors | None = None
         self._max_held = 0
+        self._held_bytes = 0
 
     @property
     def topology(self) -> Topology:
@@ -109,7 +110,11 @@ class Stage:
     def begin(self, plan: Plan) -> None:
         """Puts every block into the mode that ``plan`` gives it."""
         self._active = plan.active(self.blocks)
-        self._training = [k for k in self._active if plan.modes[k] is BlockMode.TRAIN]
+        training = [k for k in self._active if plan.modes[k] is BlockMode.TRAIN]
+        if training != self._training:
+            self._held_bytes = self.held_bytes
+            self._saved, self._max_held = None, 0
+        self._training = training
         for k, rule in self._rules.items():
             rule.train(k in self._training)
         self._waiting = [k for k in self._training if self._awaits_feedback(k)]
@@ -303,12 +308,8 @@ class Stage:
     @property
     def held_bytes(self) -> int:
         """Most that was kept for backward at any time: one micro-batch, measured, times the most held at once."""
-        return self._saved.num_bytes * self._max_held if self._saved is not None else 0
-
-    @property
-    def num_held(self) -> int:
-        """Micro-batches sent on and not yet learned from by every block."""
-        return len(self._held)
+        now = self._saved.num_bytes * self._max_held if self._saved is not None else 0
+        return max(now, self._held_bytes)
 
 
 def _activation(rule: LearningRule, x: Tensor, y: Tensor) -> Tensor:

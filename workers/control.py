@@ -21,6 +21,7 @@ EXIT_ORPHANED = 70
 """Exit status of a stage whose coordinator vanished."""
 
 _FAREWELL_S = 10.0
+_LOOK_AGAIN_S = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -68,19 +69,25 @@ class ControlLink:
             if not self._closing.is_set():
                 self._orphaned()
 
-    def next_plan(self, epoch: int, timeout: float) -> Plan | None:
+    def next_plan(self, epoch: int) -> Plan | None:
         """The plan of ``epoch``; None when the run is over.
 
+        Waits as long as the coordinator is there: other stages may be loading data, or training a block whose
+        result decides the plan, and either may take any time.
+
         Raises:
-            TransportTimeout: none was published in time.
+            TransportTimeout: the coordinator is gone.
         """
-        try:
-            number, plan = self._plans.get(timeout=timeout)
-        except queue.Empty:
-            raise TransportTimeout(
-                f"stage {self._stage_index} waited for the plan of epoch {epoch} from the coordinator "
-                f"(given: {timeout:.0f} s, expected: a plan). Raise run.timeout_s if an epoch takes longer."
-            ) from None
+        while True:
+            try:
+                number, plan = self._plans.get(timeout=_LOOK_AGAIN_S)
+                break
+            except queue.Empty:
+                if not self._thread.is_alive():
+                    raise TransportTimeout(
+                        f"stage {self._stage_index} waited for the plan of epoch {epoch} and the coordinator is gone. "
+                        "Look at its output for the reason."
+                    ) from None
         if number != epoch:
             raise RuntimeError(f"the plan of epoch {number} came when epoch {epoch} was due")
         return plan

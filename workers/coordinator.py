@@ -6,17 +6,20 @@ waits for it except for a plan that depends on results.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from pipeline.errors import WorkerFailed
+from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.ledger import Ledger
 
 __all__ = ["Coordinator"]
 
 SECONDARY_GRACE_S = 1.0
 """A stage that lost its neighbour may report before the neighbour's own report or end of file arrives."""
+
+START_PATIENCE = 10
+"""Times ``run.timeout_s`` may pass in silence before every stage is ready."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +31,24 @@ class Coordinator:
         ledger: decides and remembers.
         links: a connection to each stage, in order.
         sentinels: of their processes where this process started them: readable when one has ended.
-        timeout_s: longest silence of all stages together.
+        timeout_s: longest silence of all stages together, once all are ready.
+        how_ended: for the message about a stage that died: `` (exit status 1)``.
     """
 
     def __init__(
-        self, ledger: Ledger, links: Sequence[Connection], sentinels: Sequence[int], timeout_s: float
+        self,
+        ledger: Ledger,
+        links: Sequence[Connection],
+        sentinels: Sequence[int],
+        timeout_s: float,
+        how_ended: Callable[[int], str] = lambda stage: "",
     ) -> None:
         self._ledger = ledger
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
         self._num_stages = len(links)
         self._timeout_s = timeout_s
+        self._how_ended = how_ended
         self._ready: set[int] = set()
         self._failed: dict[int, dict[str, Any]] = {}
 
@@ -47,14 +57,14 @@ class Coordinator:
 
         Raises:
             WorkerFailed: a stage raised or died, or nothing was heard of any for ``timeout_s``.
+            ConfigError: a stage found that the user's data or module is wrong.
         """
-        self._publish()
         heard = time.monotonic()
         while not self._ledger.is_complete:
             events = wait([*self._open.values(), *self._sentinels], timeout=1.0)
             if events:
                 heard = time.monotonic()
-            elif time.monotonic() - heard > self._timeout_s:
+            elif time.monotonic() - heard > self._patience_s:
                 raise self._silence()
             for event in events:
                 self._take(event)
@@ -98,6 +108,7 @@ class Coordinator:
             self._ready.add(stage)
             if len(self._ready) == self._num_stages:
                 self._ledger.ready()
+                self._publish()
         else:
             self._failed[stage] = body
 
@@ -107,7 +118,8 @@ class Coordinator:
             link = self._open.get(stage)
             if link is not None and link.poll():
                 return  # its last words are still in the line
-            self._failed[stage] = {"stage": stage, "kind": "died", "text": "its process died without a word"}
+            text = f"its process died without a word{self._how_ended(stage)}"
+            self._failed[stage] = {"stage": stage, "kind": "died", "text": text}
 
     def _raise_first(self) -> None:
         """Raises the failure that came first in the order of causes: a lost neighbour is a consequence."""
@@ -118,15 +130,23 @@ class Coordinator:
         causes = [f for f in self._failed.values() if f["kind"] != "TransportTimeout"] or list(self._failed.values())
         # The word of a stage that raised says more than the end of one that was killed by its own parent.
         cause = min(causes, key=lambda f: f["kind"] == "died")
+        if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to mend
+            raise ConfigError(cause["message"])
         raise WorkerFailed(cause["stage"], self._num_stages, cause["text"])
+
+    @property
+    def _patience_s(self) -> float:
+        """Longest silence: a stage that reads its data says nothing until it is ready."""
+        return self._timeout_s * (1 if len(self._ready) == self._num_stages else START_PATIENCE)
 
     def _silence(self) -> WorkerFailed:
         """Nobody said anything for too long."""
         missing = [s for s in range(self._num_stages) if s not in self._ready] or [0]
+        doing = "one batch of one stage" if len(self._ready) == self._num_stages else "reading the data"
         return WorkerFailed(
             missing[0], self._num_stages,
-            f"nothing was heard of any stage for {self._timeout_s:.0f} s (run.timeout_s). "
-            "Raise it if one epoch of one stage takes longer.",
+            f"nothing was heard of it or any other stage for {self._patience_s:.0f} s (run.timeout_s: "
+            f"{self._timeout_s:.0f}). Raise it if {doing} takes longer.",
         )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ not there yet, then the next one gets its turn. Nothing can wait, so a circle of
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from pipeline.ledger import Ledger
 from pipeline.meters import TimeBudget
 from pipeline.plan import Plan
@@ -57,7 +59,17 @@ def run_inline(jobs: Sequence[Job], ledger: Ledger) -> None:
     Raises:
         RuntimeError: every stage waits for another.
     """
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     prepare_process(jobs[0])
+    try:
+        _take_turns(jobs, ledger)
+    finally:  # the process is the caller's
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+
+
+def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
+    """See :func:`run_inline`."""
     plans: list[Plan | None] = []
 
     def report(topic: str, body: Any) -> None:

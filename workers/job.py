@@ -41,8 +41,3 @@ class Job:
     def blocks(self) -> range:
         """Blocks of this stage."""
         return self.partition[self.stage_index]
-
-    @property
-    def log_prefix(self) -> str:
-        """``[stage 1/4]``, torch's way."""
-        return f"[stage {self.stage_index}/{self.num_stages}]"

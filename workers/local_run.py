@@ -6,15 +6,15 @@ import pickle
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from workers.control import ControlLink
 from workers.fork_server import process_context
 from workers.job import Job
-from workers.worker import run_stage
+from workers.worker import failure, run_stage
 
 __all__ = ["StageProcesses"]
 
@@ -39,7 +39,8 @@ class StageProcesses:
                 self.links.append(here)
                 self._processes.append(process)
             for link, job in zip(self.links, jobs, strict=True):
-                link.send_bytes(pickle.dumps(job))
+                with suppress(BrokenPipeError, ConnectionResetError):  # dead already: the coordinator will notice
+                    link.send_bytes(pickle.dumps(job))
         except BaseException:
             self.stop()
             raise
@@ -49,10 +50,14 @@ class StageProcesses:
         """Readable when the process of that stage has ended."""
         return [p.sentinel for p in self._processes]
 
-    @property
-    def exit_codes(self) -> list[int | None]:
-        """Of every process, None while it runs."""
-        return [p.exitcode for p in self._processes]
+    def how_ended(self, stage: int) -> str:
+        """For a message about a stage that died: `` (pid 17, killed by SIGKILL)``."""
+        process = self._processes[stage]
+        process.join(1.0)
+        code = process.exitcode
+        if code is not None and code < 0:
+            return f" (pid {process.pid}, killed by {signal.Signals(-code).name})"
+        return f" (pid {process.pid}, exit status {code})"
 
     def join(self, timeout: float) -> None:
         """Waits for stages that have sent their results."""
@@ -84,8 +89,8 @@ def _stage_main(connection: Connection, stage_index: int) -> None:
         link = ControlLink(connection, stage_index)
     except EOFError:
         os._exit(1)
-    except BaseException:
-        connection.send(("failed", {"stage": stage_index, "kind": "start", "text": traceback.format_exc()}))
+    except BaseException as error:
+        connection.send(("failed", failure(stage_index, error)))
         os._exit(1)
     try:
         run_stage(job, link)

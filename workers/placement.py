@@ -13,6 +13,7 @@ from pipeline.costs import block_seconds
 from pipeline.errors import ConfigError
 from pipeline.registry import load
 from pipeline.resolve import Resolved
+from pipeline.rule import Topology
 
 __all__ = ["Host", "Placement", "place", "this_host"]
 
@@ -126,6 +127,8 @@ def _num_stages(resolved: Resolved, host: Host, device: str) -> int:
 def _transport(wanted: str, host: Host, device: str, num_stages: int) -> str:
     """The transport for every edge."""
     shared_gpu = device == "cuda" and max(host.ranks_here, num_stages if host.num_ranks == 1 else 1) > host.num_gpus
+    if wanted == "auto" and num_stages == 1 and host.num_ranks == 1:
+        return "shared_memory"  # no wire at all
     if wanted == "auto":
         fast = device == "cuda" and not shared_gpu
         wanted = "process_group" if fast or not host.is_alone else "shared_memory"
@@ -172,6 +175,6 @@ def _partition(resolved: Resolved, num_stages: int, threads: int, device: str) -
         return ranges
     if num_stages in (1, num_blocks):
         return partition.split([1.0] * num_blocks, num_stages)
-    if wanted == "parameters":
+    if wanted == "parameters" or resolved.topology is Topology.SETTLE:  # a settling block cannot be run alone
         return partition.split([float(s.num_parameters) for s in resolved.shapes], num_stages)
     return partition.split(block_seconds(resolved, threads, torch.device(device)), num_stages)

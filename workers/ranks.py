@@ -8,11 +8,13 @@ import datetime
 import os
 import pickle
 import secrets
+import shutil
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Client, Connection, Listener
@@ -24,18 +26,19 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.resolve import resolve
 from workers.control import ControlLink
 from workers.coordinator import Coordinator
 from workers.job import Job
 from workers.placement import place, this_host
-from workers.run import Session, ViewMaker, check_out, jobs_of, open_session
-from workers.worker import run_stage
+from workers.run import Session, ViewMaker, check_out, jobs_of, note_failure, open_session
+from workers.worker import failure, run_stage
 
 __all__ = ["Ranks", "run_rank"]
 
 _CONNECT_S = 120.0
+_HEARD_S = 3.0
 _LAST_WORDS_S = 10.0
 """For rank 0 to print what went wrong before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
@@ -112,9 +115,11 @@ class _Lines:
         here, self.own = Pipe()
         self.all: list[Connection] = [here]
         key = secrets.token_bytes(32)
-        self._listener = _listen(key)
+        alone = ranks.ranks_here == ranks.num_ranks
+        self._listener = _listen(key, alone=alone)
         port = self._listener.address[1]
-        store.set("control", pickle.dumps((os.environ.get("MASTER_ADDR", "localhost"), port, key)).hex())
+        host = "127.0.0.1" if alone else os.environ.get("MASTER_ADDR", "localhost")
+        store.set("control", pickle.dumps((host, port, key)).hex())
         others: dict[int, Connection] = {}
         _socket_of(self._listener).settimeout(_CONNECT_S)
         for _ in range(ranks.num_ranks - 1):
@@ -139,12 +144,10 @@ class _Lines:
             line.send_bytes(pickle.dumps(jobs[index] if jobs is not None else None))
 
 
-def _listen(key: bytes) -> Listener:
-    """A listener on a free port, at the master's address where that is this machine's own name."""
-    try:
-        return Listener((os.environ.get("MASTER_ADDR", "localhost"), 0), authkey=key, backlog=1024)
-    except OSError:  # the name resolves to an address that is not ours: behind address translation, say
-        return Listener(("0.0.0.0", 0), authkey=key, backlog=1024)
+def _listen(key: bytes, *, alone: bool) -> Listener:
+    """A listener on a free port; for this host only where all ranks are on it. Who does not know the key is refused."""
+    host = "127.0.0.1" if alone else "0.0.0.0"
+    return Listener((host, 0), authkey=key, backlog=1024)
 
 
 def _socket_of(listener: Listener) -> socket.socket:
@@ -158,26 +161,37 @@ def _lead(session: Session, lines: _Lines, store: Store) -> None:
     jobs = jobs_of(session)
     lines.broadcast(jobs)
     timeout_s = session.resolved.config.run.timeout_s
-    coordination = _Coordination(Coordinator(session.ledger, lines.all, (), timeout_s))
+
+    def give_up(error: BaseException) -> None:
+        note_failure(session.out, session.recorder, error)
+        shutil.rmtree(session.folder, ignore_errors=True)
+        sys.stderr.write(f"launch.py: {error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    coordination = _Coordination(Coordinator(session.ledger, lines.all, (), timeout_s), give_up)
     lines.own.recv_bytes()  # its own job, which it knows
     link = ControlLink(lines.own, 0, orphaned=lambda: None)
     try:
         _run_stage(jobs[0], link, store)
     except BaseException as error:
         raise coordination.cause(error) from None
-    coordination.join(timeout_s)
+    coordination.join(timeout_s, session.placement.num_stages)
     link.close()
 
 
 class _Coordination:
     """The coordinator in a thread beside this process's own stage.
 
-    When it fails, the main thread may be waiting for a neighbour that is gone. An interrupt ends any wait, so it
-    interrupts the main thread, unless that has noticed by itself.
+    When it fails, the main thread may be waiting for a neighbour that is gone. An interrupt ends any wait in Python,
+    so it interrupts the main thread, unless that has noticed by itself. A wait inside torch does not hear it: then
+    ``give_up`` ends the process.
     """
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, give_up: Callable[[BaseException], None]) -> None:
         self._coordinator = coordinator
+        self._give_up = give_up
+        self._heard = threading.Event()
         self._failure: BaseException | None = None
         self._noticed = False
         signal.signal(signal.SIGINT, self._interrupt)
@@ -190,36 +204,58 @@ class _Coordination:
         except BaseException as error:
             self._failure = error
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            if not self._heard.wait(_HEARD_S):
+                self._give_up(error)
 
     def _interrupt(self, *_: object) -> None:
         """Runs in the main thread, so nothing comes between the question and the answer."""
+        self._heard.set()
         if not self._noticed:
             raise KeyboardInterrupt
 
     def cause(self, error: BaseException) -> BaseException:
         """The coordinator's failure where there is one, for it knows which stage failed first; else ``error``."""
         self._noticed = True
+        self._heard.set()
         if isinstance(error, KeyboardInterrupt) and self._failure is None:
             return error  # the user's own
         self._thread.join(_LAST_WORDS_S)
         return self._failure or error
 
-    def join(self, timeout: float) -> None:
-        """After this process's stage has ended: waits for the others."""
+    def join(self, timeout: float, num_stages: int) -> None:
+        """After this process's stage has ended: waits for the others.
+
+        Raises:
+            WorkerFailed: one failed, or did not end in time.
+        """
         try:
             self._thread.join(timeout)
         except KeyboardInterrupt as error:
             raise self.cause(error) from None
+        if self._failure is not None:
+            raise self._failure
+        if self._thread.is_alive():
+            raise WorkerFailed(
+                num_stages - 1, num_stages,
+                f"it or another stage did not end within {timeout:.0f} s of stage 0 (run.timeout_s). Raise it.",
+            )  # fmt: skip
 
 
 def _follow(ranks: Ranks, store: Store) -> None:
     """A rank other than 0: asks for a job and does it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
     host, port, key = pickle.loads(bytes.fromhex(store.get("control").decode()))
     line = Client((host, port), authkey=key)
     line.send(ranks.rank)
     try:
-        job: Job | None = pickle.loads(line.recv_bytes())
+        data = line.recv_bytes()
     except EOFError:
+        raise SystemExit(1) from None
+    try:
+        job: Job | None = pickle.loads(data)
+    except Exception as error:  # a module of the user's that cannot be imported here
+        line.send(("failed", failure(ranks.rank, error)))
+        line.poll(_LAST_WORDS_S)
         raise SystemExit(1) from None
     if job is None:
         line.poll(_LAST_WORDS_S)  # the end of rank 0, which has the message to print

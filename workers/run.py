@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger, View
-from pipeline.record import Recorder, result_table, run_header
+from pipeline.record import Recorder, jsonable, result_table, run_header
 from pipeline.resolve import Resolved, resolve
 from pipeline.toml_text import to_toml
 from pipeline.weights import write_manifest
@@ -133,7 +134,7 @@ def _run_processes(jobs: Sequence[Job], session: Session) -> None:
     processes = StageProcesses(jobs)
     try:
         timeout_s = session.resolved.config.run.timeout_s
-        Coordinator(session.ledger, processes.links, processes.sentinels, timeout_s).run()
+        Coordinator(session.ledger, processes.links, processes.sentinels, timeout_s, processes.how_ended).run()
         processes.join(10.0)
     finally:
         processes.stop()
@@ -178,21 +179,28 @@ def open_session(
         ) from None
     # Paths of Unix sockets are short by law, so this is not inside ``out``.
     folder = Path(tempfile.mkdtemp(prefix="onward-"))
-    recorder.write(run_header(command, table, placement.threads, placement.num_stages))
-    view: View = Silent() if make_view is None else make_view(resolved, placement, out)
-    ledger = Ledger(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
+    view: View = Silent()
     try:
+        recorder.write(run_header(command, table, placement.threads, placement.num_stages))
+        if make_view is not None:
+            view = make_view(resolved, placement, out)
+        ledger = Ledger(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
         yield Session(resolved, placement, out, folder, recorder, ledger, data_root, view)
     except BaseException as error:
-        status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-        failure = {"status": status, "error": str(error), "epochs": len(ledger.history)}
-        recorder.write({"event": "failure", **failure})
-        _write_result(out, failure)
+        note_failure(out, recorder, error)
         raise
     finally:
         view.close()
         recorder.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
+    """How a run failed, in its record and in ``result.json``."""
+    status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+    failure = {"status": status, "error": str(error)}
+    recorder.write({"event": "failure", **failure})
+    _write_result(out, failure)
 
 
 def jobs_of(session: Session) -> list[Job]:
@@ -215,5 +223,7 @@ def jobs_of(session: Session) -> list[Job]:
 
 
 def _write_result(out: Path, table: dict[str, Any]) -> None:
-    """``result.json``."""
-    (out / "result.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf8")
+    """``result.json``, whole or not at all: a script may be looking."""
+    part = out / "result.json.part"
+    part.write_text(json.dumps(jsonable(table), indent=1) + "\n", encoding="utf8")
+    os.replace(part, out / "result.json")

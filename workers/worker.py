@@ -23,7 +23,7 @@ from workers.control import ControlLink
 from workers.job import Job
 from workers.transport import Transport
 
-__all__ = ["StageRun", "build_program", "run_stage"]
+__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage"]
 
 PROGRESS_EVERY_S = 0.25
 
@@ -161,35 +161,42 @@ def run_stage(job: Job, link: ControlLink) -> None:
     """
     transport: Transport | None = None
     try:
+        keep_freed_memory()
         prepare_process(job)
         budget = TimeBudget()
         program = build_program(job, budget)
         transport = registry.load("workers.transports", job.transport, "transport")(job.wires)
         assert transport is not None
-        timeout = job.wires.timeout_s
-        run = StageRun(job, program, transport, lambda epoch: link.next_plan(epoch, timeout), link.send)
+        run = StageRun(job, program, transport, link.next_plan, link.send)
         link.send("ready", job.stage_index)
         drive(run)
         result = run.finish()
-        transport.close(timeout)
+        transport.close(job.wires.timeout_s)
         link.send("result", result)
     except BaseException as error:
         if transport is not None:
             transport.abort()
-        link.send("failed", {"stage": job.stage_index, "kind": type(error).__name__,
-                             "text": traceback.format_exc()})  # fmt: skip
+        if isinstance(error, Exception):  # not an interrupt: whoever caused that knows
+            link.send("failed", failure(job.stage_index, error))
         raise
 
 
+def failure(stage_index: int, error: BaseException) -> dict[str, Any]:
+    """What the coordinator is told of an error; called where it is handled."""
+    return {
+        "stage": stage_index, "kind": type(error).__name__, "message": str(error), "text": traceback.format_exc(),
+    }  # fmt: skip
+
+
 def prepare_process(job: Job) -> None:
-    """Memory, threads, device and number formats of this process."""
-    keep_freed_memory()
+    """Threads, device and number formats of this process."""
     torch.set_num_threads(job.threads)
     torch.set_float32_matmul_precision(job.resolved.config.run.matmul_precision)
     device = torch.device(job.wires.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = job.resolved.config.run.matmul_precision != "highest"
 
 
 def drive(run: StageRun) -> None:

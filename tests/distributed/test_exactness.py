@@ -4,7 +4,11 @@ One compute thread per stage throughout: two threads round a matrix product diff
 part of the result on CPU).
 """
 
+import json
+
 import pytest
+from pipeline.config import load_config
+from tests.support.command import ROOT, launch
 from tests.support.runs import sha
 
 LOCAL = ["linear_decoder", "pred", "sim", "predsim"]
@@ -72,3 +76,20 @@ def test_o_bp3_flush_schedules_agree_with_each_other_and_with_any_partition(tmp_
 
 def test_another_seed_gives_other_weights(tmp_path, reference):
     assert sha(tmp_path / "run", {"seed": 1}) != reference("predsim")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "flags"),
+    [
+        (None, ["--transport", "inline", "--stages", "1"]), (None, ["--stages", "3"]), (1, ["--stages", "2"]),
+        (2, []), (3, ["--transport", "process_group"]),
+    ],
+    ids=["inline", "spawned", "one-rank", "two-ranks", "three-ranks-gloo"],
+)  # fmt: skip
+def test_from_the_command_line_spawned_or_under_torchrun(tmp_path, ranks, flags):
+    overrides = ["train.epochs=2", "run.threads=1", "dataset.crop_padding=1", "rule.name=predsim"]
+    code, _, err = launch("--quiet", "--out", tmp_path / "run", *flags, *overrides, ranks=ranks)
+    assert code == 0, err
+    config = load_config(ROOT / "configs" / "digits.toml", [*overrides, "run.stages=1", "transport.name=inline"])
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert found["weights_sha256"] == sha(tmp_path / "reference", base=config.config.to_dict())

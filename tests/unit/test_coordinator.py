@@ -3,7 +3,7 @@ from multiprocessing import Pipe
 import pytest
 from run_doubles import block_row, epoch_body, ledger_of, result_body
 
-from pipeline.errors import WorkerFailed
+from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedule import Parallel, Sequential
 from workers import coordinator as module
 from workers.coordinator import Coordinator
@@ -114,7 +114,8 @@ def test_sequential_plans_come_one_by_one_and_go_by_the_reports(start, monkeypat
     losses = [(1.0, None), (1.0, None), (None, 4.0), (None, 2.0), (None, 1.0)]
     # Both reports lie in the lines when the next wait begins, so every epoch takes one.
     run.say(0, READY)
-    between_waits(monkeypatch, *(stages_report(e, pair) for e, pair in enumerate(losses)), stages_end)
+    run.say(1, ("ready", 1))
+    between_waits(monkeypatch, lambda: None, *(stages_report(e, pair) for e, pair in enumerate(losses)), stages_end)
     run.coordinator.run()
     histories = [run.ledger.history[:e] for e in range(6)]
     expected = [[("plan", (e, schedule.plan(e, histories[e])))] for e in range(6)]
@@ -220,9 +221,27 @@ def test_silence(start, monkeypatch, ready, stage):
         run.say(index, ("ready", index))
     real = module.wait
     monkeypatch.setattr(module, "wait", lambda lines, timeout: real(lines, 0.0))
+    doing = "one batch of one stage" if len(ready) == 2 else "reading the data"
     text = (
-        rf"\[stage {stage}/2\] nothing was heard of any stage for 0 s \(run\.timeout_s\)\. "
-        r"Raise it if one epoch of one stage takes longer\."
+        rf"\[stage {stage}/2\] nothing was heard of it or any other stage for 0 s \(run\.timeout_s: 0\)\. "
+        rf"Raise it if {doing} takes longer\."
     )
     with pytest.raises(WorkerFailed, match=text):
         run.coordinator.run()
+
+
+def test_what_only_the_data_shows_is_still_the_users_mistake(start):
+    run = start(Parallel(2, epochs=2))
+    run.say(1, ("failed", {"stage": 1, "kind": "ConfigError", "message": "cut off", "text": "Traceback"}))
+    with pytest.raises(ConfigError, match="^cut off$"):
+        run.coordinator.run()
+
+
+def test_no_plan_before_every_stage_is_ready(start, monkeypatch):
+    run = start(Parallel(2, epochs=2))
+    run.say(0, READY)
+    heard = []
+    between_waits(monkeypatch, lambda: heard.append(run.heard(0)), lambda: run.say(1, *done(1)),
+                  lambda: run.say(0, *done(0)[1:]))  # fmt: skip
+    run.coordinator.run()
+    assert heard == [[]] and len(run.heard(0)) == 4

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.rule import Topology
 from workers import placement
 from workers.placement import Host, place, this_host
 
@@ -29,7 +30,8 @@ def costs(monkeypatch):
 def resolved(num_blocks=6, **sections):
     """A run, as far as placing it needs one; the parameters of a block grow towards the last."""
     shapes = [SimpleNamespace(num_parameters=n + 1) for n in range(num_blocks)]
-    return SimpleNamespace(config=Config.from_dict(sections), num_blocks=num_blocks, shapes=shapes)
+    return SimpleNamespace(config=Config.from_dict(sections), num_blocks=num_blocks, shapes=shapes,
+                           topology=Topology.LOCAL)  # fmt: skip
 
 
 def ranks(num_ranks, ranks_here, num_gpus=0, cores=4):
@@ -104,6 +106,7 @@ def test_threads_of_each_stage(host, run, transport, threads):
     ("host", "stages", "wanted", "expected"),
     [
         (ALONE, 2, "auto", "shared_memory"),
+        (GPUS, 1, "auto", "shared_memory"),  # nobody to talk to
         (ranks(2, 2), 2, "auto", "shared_memory"),
         (ranks(4, 2), 4, "auto", "process_group"),
         (GPUS, 2, "auto", "process_group"),

@@ -90,8 +90,8 @@ def upstream(plans, width=8):
 
 
 TWO = (range(0, 2), range(2, 3))
-LOWER = "plan  TRAIN0>1 step  TRAIN1>1 step  EVAL0>1 EVAL1>1 report plan"
-UPPER = "plan  <0 step  <0 step  <0 <0 report plan"
+LOWER = "plan  TRAIN0>1 step  TRAIN1>1 step  EVAL0>1 step EVAL1>1 step report plan"
+UPPER = "plan  <0 step  <0 step  <0 step <0 step report plan"
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ UPPER = "plan  <0 step  <0 step  <0 <0 report plan"
     [
         ("pred", 0, {}, LOWER),
         ("pred", 1, {}, UPPER),
-        ("backprop", 0, {}, "plan  TRAIN0>1 <1 step  TRAIN1>1 <1 step  EVAL0>1 EVAL1>1 report plan"),
-        ("backprop", 1, {}, "plan  <0 FEEDBACK0>0 step  <0 FEEDBACK1>0 step  <0 <0 report plan"),
+        ("backprop", 0, {}, "plan  TRAIN0>1 <1 step  TRAIN1>1 <1 step  EVAL0>1 step EVAL1>1 step report plan"),
+        ("backprop", 1, {}, "plan  <0 FEEDBACK0>0 step  <0 FEEDBACK1>0 step  <0 step <0 step report plan"),
         ("backprop", 0, {"in_flight": 2},
-         "plan  TRAIN0>1 step  TRAIN1>1 step <1 step  <1 step  EVAL0>1 EVAL1>1 report plan"),
+         "plan  TRAIN0>1 step  TRAIN1>1 step <1 step  <1 step  EVAL0>1 step EVAL1>1 step report plan"),
     ],
 )  # fmt: skip
 def test_requests_of_an_epoch(rule, stage, traffic, requests):

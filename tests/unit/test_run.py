@@ -62,7 +62,7 @@ def test_the_record_begins_with_what_is_needed_to_judge_it(out):
 
 def test_weights_are_saved_per_block(out):
     blocks = load_blocks(latest_weights(out))
-    assert len(blocks) == 5 and "block.body.1.weight" in blocks[0]
+    assert len(blocks) == 5 and "block.body.linear.weight" in blocks[0]
 
 
 def test_a_run_is_never_overwritten(out):
