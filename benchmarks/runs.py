@@ -128,6 +128,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_intermixed_args(arguments)
     table, rows, summaries = TABLES[options.table], [], []
+    # Before the runs: the commit that ran, not a later one.
+    header = run_header(["python", "-m", "benchmarks.runs", *arguments], {}, 0, 0)
+    for name in ("event", "config", "threads_per_stage", "num_stages"):
+        del header[name]
     for arm in table.arms:
         found = [run_arm(arm, seed, options.data_root, options.overrides) for seed in arm.seeds]
         rows += found
@@ -135,9 +139,6 @@ def main(arguments: Sequence[str]) -> int:
         print(markdown(summaries[-1:]).splitlines()[-1], flush=True)
     print(f"\n{table.about}\n\n{markdown(summaries)}")
     if options.out:
-        header = run_header(["python", "-m", "benchmarks.runs", *arguments], {}, 0, 0)
-        for name in ("event", "config", "threads_per_stage", "num_stages"):
-            del header[name]
         text = json.dumps({"table": options.table, "about": table.about, "summary": summaries, "rows": rows,
                            "environment": header}, indent=1)  # fmt: skip
         options.out.write_text(text + "\n", encoding="utf8")
