@@ -114,7 +114,8 @@ def markdown(summaries: Sequence[dict[str, Any]]) -> str:
         error = f"{100 * (1 - row['median_accuracy']):.2f}"
         if row["n"] > 1:
             error += f" ({100 * (1 - row['best']):.2f} to {100 * (1 - row['worst']):.2f})"
-        seconds = "-" if row["median_epoch_s"] is None else f"{row['median_epoch_s']:.2f}"
+        epoch_s = row["median_epoch_s"]
+        seconds = "-" if epoch_s is None or epoch_s < 0.01 else f"{epoch_s:.2f}"
         lines.append(f"| {row['arm']} | {error} | {row['n']} | {seconds} |")
     return "\n".join(lines)
 

@@ -51,7 +51,6 @@ class Ranks:
 
     rank: int
     num_ranks: int
-    local_rank: int
     ranks_here: int
     restart: int
     """How often torchrun has restarted the ranks."""
@@ -64,8 +63,7 @@ class Ranks:
         if num_ranks == 1 or read("RANK") is None:
             return None
         return cls(
-            rank=int(read("RANK", "0")), num_ranks=num_ranks, local_rank=int(read("LOCAL_RANK", "0")),
-            ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
+            rank=int(read("RANK", "0")), num_ranks=num_ranks, ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
             restart=int(read("TORCHELASTIC_RESTART_COUNT", "0")),
         )  # fmt: skip
 

@@ -1,11 +1,13 @@
 """What the README says can be done can be done."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import launch
 import pytest
+from benchmarks.runs import markdown
 from pipeline.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,14 @@ def test_the_first_table_has_backprop_first_and_the_first_command_stands_early()
 
 def test_nothing_was_left_to_fill_in():
     assert re.findall(r"^[A-Z]+_[A-Z]+$", README, re.M) == []
+
+
+@pytest.mark.parametrize("name", ["mnist", "signed_xor", "cifar10_quarter"])
+def test_no_figure_was_retyped(name):
+    """Each table stands as ``benchmarks.runs`` prints it from the file of results."""
+    found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf8"))
+    assert markdown(found["summary"]) in README
+    assert not found["environment"]["commit"].endswith("-dirty")
 
 
 def test_python_blocks_compile():

@@ -1,0 +1,34 @@
+"""Whole runs on a CUDA device: one stage, and two that share it."""
+
+import pytest
+import torch
+from tests.support.runs import run
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+@pytest.mark.parametrize("rule", ["linear_decoder", "predsim", "dfa", "backprop"])
+def test_two_stages_on_one_gpu_are_one(tmp_path, rule):
+    cuda = {"rule": {"name": rule}, "run": {"device": "cuda"}, "transport": {"name": "shared_memory"}}
+    one = run(tmp_path / "one", cuda)
+    two = run(tmp_path / "two", {**cuda, "run": {"device": "cuda", "stages": 2}})
+    assert one["weights_sha256"] == two["weights_sha256"]
+    assert one["device"] == "cuda" and one["stages"][0]["peak_device_bytes"] > 0
+
+
+def test_the_cpu_is_not_far(tmp_path):
+    """Other kernels, other roundings, the same data, draws of weights and learning."""
+    plain = {"model": {"dropout": 0.0}}
+    gpu = run(tmp_path / "gpu", {**plain, "run": {"device": "cuda"}, "transport": {"name": "shared_memory"}})
+    cpu = run(tmp_path / "cpu", plain)
+    assert gpu["test"]["loss"] == pytest.approx(cpu["test"]["loss"], rel=0.05)
+
+
+def test_sequential_with_the_cache(tmp_path):
+    changes = {
+        "dataset": {"name": "digits", "crop_padding": 0}, "run": {"device": "cuda"},
+        "transport": {"name": "shared_memory"}, "schedule": {"mode": "sequential"},
+    }  # fmt: skip
+    on = run(tmp_path / "on", changes)
+    off = run(tmp_path / "off", {**changes, "schedule": {"mode": "sequential", "cache": "off"}})
+    assert on["weights_sha256"] == off["weights_sha256"]
