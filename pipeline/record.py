@@ -75,12 +75,20 @@ def commit() -> str | None:
     root = Path(__file__).resolve().parent.parent
     # Installed somewhere below another project's repository, this code is not at that project's commit.
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)}
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
+    git = ["git", "-C", str(root)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
-    except (OSError, subprocess.TimeoutExpired):
+        found = _ask([*git, "rev-parse", "--short=12", "HEAD"], environment)
+        # Results that a benchmark has just written are no change of the code.
+        changed = _ask([*git, "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results"], environment)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return f"{found}-dirty" if changed else found
+
+
+def _ask(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
+    return done.stdout.strip()
 
 
 def cpu_name() -> str:
