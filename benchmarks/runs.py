@@ -77,7 +77,7 @@ def run_arm(arm: Arm, seed: int, data_root: Path, extra: Sequence[str]) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         result = train(loaded.config, out=out, data_root=data_root)
-        rows = [json.loads(line) for line in (out / "record.jsonl").open(encoding="utf8")]
+        rows = [json.loads(line) for line in (out / "record.jsonl").read_text(encoding="utf8").splitlines()]
     last = result["num_stages"] - 1
     ends = [row["time_s"] for row in rows if row["event"] == "epoch" and row["stage"] == last]
     gaps = [after - before for before, after in zip(ends, ends[1:], strict=False)]
