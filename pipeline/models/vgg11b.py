@@ -1,4 +1,4 @@
-"""VGG11B: nine convolutions and two linear layers, 11.6 million parameters at 32 x 32 pixels (``rules.md`` 2.4)."""
+"""VGG11B: nine convolutions and two linear layers, 11.6 million parameters at 32 x 32 pixels (Nøkland and Eidnes 2019)."""
 
 from typing import Literal
 
