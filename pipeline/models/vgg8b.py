@@ -1,4 +1,4 @@
-"""VGG8B: six convolutions and two linear layers, 8.9 million parameters at 32 x 32 pixels (Nøkland and Eidnes 2019)."""
+"""VGG8B: six convolutions and two linear layers, 8.9 million parameters at 32x32 pixels (Nøkland, Eidnes 2019)."""
 
 from typing import Literal
 
