@@ -62,10 +62,19 @@ def stages_of(process, count, within=60):
     """
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        found = [
-            p for child in psutil.Process(process.pid).children() for p in child.children()
-        ]
+        found = _grandchildren(process.pid)
         if len(found) == count:
             return sorted(p.pid for p in found)
         time.sleep(0.05)
     raise AssertionError(f"{count} stage processes did not appear")
+
+
+def _grandchildren(pid):
+    """Processes may end while they are being counted: git is asked for the commit, for one."""
+    found = []
+    for child in psutil.Process(pid).children():
+        try:
+            found += child.children()
+        except psutil.NoSuchProcess:
+            continue
+    return found
