@@ -176,10 +176,12 @@ class Stage:
         """See :meth:`forward`."""
         missing = self._batch_size - len(x)
         with torch.no_grad():
-            if missing <= 0:
-                return _activation(rule, x, y)
-            padded = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
-            return _activation(rule, padded, torch.cat([y, y.new_zeros(missing)]))[: len(x)]
+            if missing > 0:
+                padded = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+                out: Tensor = rule(padded, torch.cat([y, y.new_zeros(missing)]))[0][: len(x)]
+            else:
+                out = rule(x, y)[0]
+        return out
 
     def learn_at_once(self, key: int) -> list[Outbound]:
         """Lets the blocks learn that need no feedback; returns feedback for other stages."""
@@ -213,7 +215,7 @@ class Stage:
 
     def settling(self, key: int) -> Settling:
         """The exchange about a training micro-batch that is held, to be walked through before :meth:`learn`."""
-        return Settling({k: self._rules[k] for k in self._active}, self._held[key].contexts)
+        return self.evaluation_settling(self._held[key].contexts)
 
     def _learn_fused(self, key: int, held: Held, ready: list[int]) -> None:
         """One backward call for blocks whose graphs are disjoint."""
@@ -310,9 +312,3 @@ class Stage:
         """Most that was kept for backward at any time: one micro-batch, measured, times the most held at once."""
         now = self._saved.num_bytes * self._max_held if self._saved is not None else 0
         return max(now, self._held_bytes)
-
-
-def _activation(rule: LearningRule, x: Tensor, y: Tensor) -> Tensor:
-    """What ``rule`` sends on."""
-    out: Tensor = rule(x, y)[0]
-    return out

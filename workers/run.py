@@ -16,11 +16,12 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger, View
-from pipeline.record import Recorder, jsonable, result_table, run_header
+from pipeline.record import Recorder, jsonable, result_table
 from pipeline.resolve import Resolved, resolve
 from pipeline.toml_text import to_toml
 from pipeline.weights import write_manifest
 from workers.coordinator import Coordinator
+from workers.environment import run_header
 from workers.fork_server import warm_up
 from workers.inline_run import run_inline
 from workers.job import Job

@@ -8,7 +8,6 @@ in every transport, and a contract test holds it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import TransportTimeout
@@ -102,8 +101,3 @@ class Transport(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Lets go of everything at once, whatever is under way. Never raises, never waits."""
-
-
-def describe(edges: Sequence[Edge]) -> str:
-    """``0->1, 1->2``, for messages."""
-    return ", ".join(f"{e.src}->{e.dst}" for e in edges)

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
-FORBIDDEN = ("torch.distributed", "multiprocessing", "threading", "workers")
+FORBIDDEN = ("torch.distributed", "multiprocessing", "threading", "subprocess", "workers")
 
 
 def module_name(path):

@@ -1,0 +1,81 @@
+"""What a run ran on."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from workers import environment
+from workers.environment import run_header
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git required")
+
+
+def test_the_header_says_what_ran_where_and_nothing_of_the_environment(monkeypatch):
+    monkeypatch.setenv("ONWARD_TEST_SECRET", "do-not-record-me")
+    header = run_header(("launch.py", "--quiet"), {"seed": 3}, threads=2, num_stages=4)
+    text = json.dumps(header)
+    assert "do-not-record-me" not in text and "ONWARD_TEST_SECRET" not in text
+    assert header["event"] == "header"
+    assert header["command"] == ["launch.py", "--quiet"] and header["config"] == {"seed": 3}
+    assert (header["threads_per_stage"], header["num_stages"]) == (2, 4)
+    assert header["python"] == platform.python_version()
+    assert header["versions"]["torch"] == torch.__version__
+    assert set(header) == {
+        "event", "command", "config", "python", "platform", "versions", "cuda", "commit", "cpu", "cores",
+        "threads_per_stage", "num_stages", "memory_bytes", "devices",
+    }  # fmt: skip
+
+
+def test_a_package_that_is_not_there_has_no_version():
+    assert environment._version("onward-no-such-package") is None
+
+
+def repository(folder):
+    """A repository with one commit."""
+    (folder / "file").write_text("a")
+    for arguments in (["init", "-q"], ["add", "file"],
+                      ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "t"]):  # fmt: skip
+        subprocess.run(["git", "-C", str(folder), *arguments], check=True)
+    done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@needs_git
+def test_commit_of_this_code(tmp_path, monkeypatch):
+    head = repository(tmp_path)
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "workers" / "environment.py"))
+    assert environment.commit() == head[:12]
+    (tmp_path / "file").write_text("b")
+    assert environment.commit() == f"{head[:12]}-dirty"
+
+
+@needs_git
+def test_another_repository_around_this_code_is_not_its_own(tmp_path, monkeypatch):
+    repository(tmp_path)
+    installed = tmp_path / "lib" / "pipeline"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(environment, "__file__", str(installed / "environment.py"))
+    assert environment.commit() is None
+
+
+def refuses(error):
+    def run(*args, **kwargs):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 10)], ids=repr)
+def test_no_commit_without_git(monkeypatch, error):
+    monkeypatch.setattr(environment.subprocess, "run", refuses(error))
+    assert environment.commit() is None
+
+
+def test_the_processor_has_a_name(monkeypatch):
+    assert environment.cpu_name()
+    monkeypatch.setattr(sys, "platform", "other")
+    assert environment.cpu_name() == (platform.processor() or platform.machine())
