@@ -26,7 +26,7 @@ KINDS = {
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="launch.py",
+        prog="launch.py", allow_abbrev=False,
         description="Train a network as a pipeline of processes in which no block waits for a backward pass.",
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
     )
