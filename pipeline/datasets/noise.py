@@ -1,0 +1,61 @@
+"""Noise of any shape with labels drawn at random: nothing to learn, made on the spot, for measuring speed and memory."""
+
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import torch
+
+from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.errors import ConfigError
+from pipeline.seeds import derive
+from pipeline.task import Classification
+
+__all__ = ["build"]
+
+
+def build(
+    root: Path,
+    *,
+    shape: tuple[int, ...] = (784,),
+    num_classes: int = 10,
+    num_train: int = 1024,
+    num_test: int = 64,
+    sample_seed: int = 0,
+) -> Dataset:
+    """Inputs from N(0, 1), (samples, *shape), and labels uniform over the classes.
+
+    Args:
+        root: not read.
+        shape: of one sample: ``(784,)``, or ``(3, 32, 32)`` for an image.
+        num_classes: at least 2.
+        num_train: training samples.
+        num_test: test samples.
+        sample_seed: of the samples. Apart from the run's seed, so that runs of several seeds share their data.
+
+    Raises:
+        ConfigError: a size below its least.
+    """
+    least = {"num_classes": 2, "num_train": 1, "num_test": 1}
+    for name, value in (("num_classes", num_classes), ("num_train", num_train), ("num_test", num_test)):
+        if value < least[name]:
+            raise ConfigError(
+                f"out of range (given: dataset.{name}={value}, expected: {least[name]} or more). Raise it."
+            )
+    if not shape or prod(shape) < 1 or min(shape) < 1:
+        raise ConfigError(
+            f"no sample has that shape (given: dataset.shape={list(shape)}, expected: sizes of at least 1). Change it."
+        )
+    spec = DataSpec(shape, Classification(num_classes), num_train, num_test)
+    return ArrayDataset("noise", spec, partial(_make, spec, sample_seed))
+
+
+def _make(spec: DataSpec, sample_seed: int) -> tuple[Split, Split]:
+    train = _draw("train", spec, spec.num_train, sample_seed)
+    return train, _draw("test", spec, spec.num_test, sample_seed)
+
+
+def _draw(purpose: str, spec: DataSpec, count: int, sample_seed: int) -> Split:
+    generator = torch.Generator().manual_seed(derive(sample_seed, "noise", purpose))
+    x = torch.randn(count, *spec.input_shape, generator=generator)
+    return Split(x, torch.randint(spec.task.num_outputs, (count,), generator=generator))
