@@ -123,6 +123,9 @@ class RunConfig:
     """``torch.set_float32_matmul_precision``. On CPU, medium hands float32 products to oneDNN, which is twice as
     fast as the default library on AMD cores with AVX-512, still in float32 there; CPUs with bfloat16 matrix units
     round the factors to bfloat16."""
+    predict: bool = True
+    """Rehearse the run on noise for about a second before it starts, and tell its speed; see
+    :mod:`workers.rehearsal`. Never changes the result."""
     timeout_s: float = 300.0
     """Longest wait for another stage, in seconds, up to 1e6: the system's own waits take no number without bound."""
 

@@ -1,13 +1,15 @@
 """What a stage's process is told at its start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.block import Blueprint
 from pipeline.resolve import Resolved
+from workers.placement import Placement
 from workers.transport import WireSpec
+from workers.wiring import edges_of
 
-__all__ = ["Job"]
+__all__ = ["Job", "share_out"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,29 @@ class Job:
     def blocks(self) -> range:
         """Blocks of this stage."""
         return self.partition[self.stage_index]
+
+
+def share_out(resolved: Resolved, placement: Placement, folder: Path, data_root: Path, out: Path) -> list[Job]:
+    """Every stage's share of a run.
+
+    Args:
+        resolved: the run.
+        placement: where it runs.
+        folder: for sockets and rendezvous files; its path is short, as those of Unix sockets must be.
+        data_root: where data sets are.
+        out: the run's folder.
+    """
+    config = resolved.config
+    edges = edges_of(resolved, placement.partition, config.transport.depth)
+    jobs = []
+    for index, blocks in enumerate(placement.partition):
+        wires = WireSpec(
+            index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index]
+        )
+        jobs.append(
+            Job(
+                replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
+                placement.partition, placement.transport, wires, placement.threads, data_root, out,
+            )
+        )  # fmt: skip
+    return jobs

@@ -6,7 +6,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -22,9 +22,15 @@ STOP_GRACE_S = 3.0
 
 
 class StageProcesses:
-    """One process per job, from construction to :meth:`stop`."""
+    """One process per job, from construction to :meth:`stop`.
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    Args:
+        jobs: of all stages, in order.
+        main: what each process runs: called with its end of the line, over which its job comes, and the stage's
+            index.
+    """
+
+    def __init__(self, jobs: Sequence[Job], main: Callable[[Connection, int], None] | None = None) -> None:
         context = process_context()
         self.links: list[Connection] = []
         self._processes: list[BaseProcess] = []
@@ -32,7 +38,7 @@ class StageProcesses:
             for job in jobs:
                 here, there = multiprocessing.Pipe()
                 process = context.Process(  # type: ignore[attr-defined]
-                    target=_stage_main, args=(there, job.stage_index), name=f"stage-{job.stage_index}", daemon=True
+                    target=main or _stage_main, args=(there, job.stage_index), name=f"stage-{job.stage_index}", daemon=True
                 )
                 process.start()
                 there.close()

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,9 @@ from workers.coordinator import Coordinator
 from workers.environment import run_header
 from workers.fork_server import warm_up
 from workers.inline_run import run_inline
-from workers.job import Job
+from workers.job import Job, share_out
 from workers.local_run import StageProcesses
 from workers.placement import Placement, place, this_host
-from workers.transport import WireSpec
-from workers.wiring import edges_of
 
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
@@ -206,21 +204,7 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
 
 def jobs_of(session: Session) -> list[Job]:
     """Every stage's share of a run."""
-    resolved, placement = session.resolved, session.placement
-    config = resolved.config
-    edges = edges_of(resolved, placement.partition, config.transport.depth)
-    jobs = []
-    for index, blocks in enumerate(placement.partition):
-        wires = WireSpec(
-            index, placement.num_stages, edges, str(session.folder), config.run.timeout_s, placement.devices[index]
-        )
-        jobs.append(
-            Job(
-                replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
-                placement.partition, placement.transport, wires, placement.threads, session.data_root, session.out,
-            )
-        )  # fmt: skip
-    return jobs
+    return share_out(session.resolved, session.placement, session.folder, session.data_root, session.out)
 
 
 def _write_result(out: Path, table: dict[str, Any]) -> None:

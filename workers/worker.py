@@ -23,27 +23,33 @@ from workers.control import ControlLink
 from workers.job import Job
 from workers.transport import Transport
 
-__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage"]
+__all__ = ["StageRun", "build_program", "build_stage", "failure", "prepare_process", "run_stage"]
 
 PROGRESS_EVERY_S = 0.25
 
 
-def build_program(job: Job, budget: TimeBudget) -> Program:
-    """Builds this stage's blocks and no others; the data set where block 0 is."""
+def build_stage(job: Job) -> Stage:
+    """Builds this stage's blocks and no others."""
     resolved, config = job.resolved, job.resolved.config
     device = torch.device(job.wires.device)
     rules = [
         build_rule(config, blueprint, resolved.specs[k]).to(device)
         for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
     ]
-    stage = Stage(
+    return Stage(
         rules, job.blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
         batch_size=resolved.microbatch_size, stash=resolved.traffic.in_flight > 1, device=device,
     )  # fmt: skip
+
+
+def build_program(job: Job, budget: TimeBudget) -> Program:
+    """Builds this stage's part of the run; the data set where block 0 is."""
+    resolved, config = job.resolved, job.resolved.config
+    stage = build_stage(job)
     train = test = None
     if 0 in job.blocks:
-        train, test = _load_data(job, device)
+        train, test = _load_data(job, stage.device)
     where = config.schedule.cache
     return Program(
         stage, job.stage_index, job.num_stages, resolved.traffic, train, test, budget, config.seed,

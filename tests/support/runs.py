@@ -11,7 +11,7 @@ SMALL = {
     "rule": {"name": "predsim"},
     "optimizer": {"name": "adam", "lr": 1e-3, "milestones": [1]},
     "train": {"epochs": 2, "batch_size": 100},
-    "run": {"threads": 1, "stages": 1, "partition": "parameters", "timeout_s": 60.0},
+    "run": {"threads": 1, "stages": 1, "partition": "parameters", "predict": False, "timeout_s": 60.0},
     "transport": {"name": "inline"},
 }
 
