@@ -6,7 +6,7 @@ than its block, so the default is to run each block once.
 
 import torch
 
-from pipeline.partition import median_seconds
+from pipeline.partition import least_seconds
 from pipeline.resolve import Resolved, build_rule
 from pipeline.rule import LearningRule, Topology
 
@@ -14,21 +14,24 @@ __all__ = ["block_seconds"]
 
 
 def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> list[float]:
-    """Median seconds of one training step of each block at the run's micro-batch size.
+    """Least seconds of one training step of each block at the run's micro-batch size.
 
-    Blocks are built one at a time, so that no more than one is in memory.
+    Blocks are built one at a time, so that no more than one is in memory. Each takes two steps, and as many more as
+    fit into a tenth of a second, up to fifteen.
 
     Args:
         resolved: the run.
         threads: compute threads that a stage will have.
         device: where its stages will run.
     """
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(resolved.config.run.matmul_precision)
     try:
         return [_seconds(resolved, k, device) for k in range(resolved.num_blocks)]
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
         if device.type == "cuda":
             torch.cuda.empty_cache()  # this process may go on to share the GPU with stages
 
@@ -54,7 +57,7 @@ def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return median_seconds(step, repeats=5)
+    return least_seconds(step, repeats=15, limit_s=0.1)
 
 
 def _feedback(

@@ -4,6 +4,7 @@ Tests start from the same seed, on one thread. A child process that is still the
 reported as an error, and the run ends with a count of what was skipped and why.
 """
 
+import os
 from collections import Counter
 from multiprocessing import forkserver, resource_tracker
 
@@ -13,6 +14,18 @@ import torch
 
 ENDING_S = 5.0
 """A process that a test has told to end may need a moment."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """What runs find out about this machine is neither read from nor written to the user's cache."""
+    before = os.environ.get("ONWARD_CACHE")
+    os.environ["ONWARD_CACHE"] = str(tmp_path_factory.mktemp("cache"))  # processes of the tests have it too
+    yield
+    if before is None:
+        del os.environ["ONWARD_CACHE"]
+    else:
+        os.environ["ONWARD_CACHE"] = before
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,13 @@ import torch
 __all__ = ["commit", "cpu_name", "run_header"]
 
 
-def run_header(command: Sequence[str], config: Mapping[str, Any], threads: int, num_stages: int) -> dict[str, Any]:
+def run_header(
+    command: Sequence[str],
+    config: Mapping[str, Any],
+    threads: int,
+    num_stages: int,
+    predicted: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """What is needed to judge and to repeat a run: versions, commit, hardware, threads, command, config.
 
     Never the environment: it may hold secrets.
@@ -28,6 +34,7 @@ def run_header(command: Sequence[str], config: Mapping[str, Any], threads: int, 
         "commit": commit(), "cpu": cpu_name(), "cores": psutil.cpu_count(logical=False), "threads_per_stage": threads,
         "num_stages": num_stages, "memory_bytes": psutil.virtual_memory().total,
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "predicted": None if predicted is None else dict(predicted),
     }  # fmt: skip
 
 

@@ -38,7 +38,8 @@ class StageProcesses:
             for job in jobs:
                 here, there = multiprocessing.Pipe()
                 process = context.Process(  # type: ignore[attr-defined]
-                    target=main or _stage_main, args=(there, job.stage_index), name=f"stage-{job.stage_index}", daemon=True
+                    target=main or _stage_main, args=(there, job.stage_index), name=f"stage-{job.stage_index}",
+                    daemon=True,
                 )
                 process.start()
                 there.close()

@@ -9,11 +9,12 @@ import psutil
 import torch
 
 from pipeline import partition
-from pipeline.costs import block_seconds
 from pipeline.errors import ConfigError
+from pipeline.prediction import Prediction
 from pipeline.registry import load
 from pipeline.resolve import Resolved
 from pipeline.rule import Topology
+from workers.block_costs import block_costs
 
 __all__ = ["Host", "Placement", "place", "this_host"]
 
@@ -48,6 +49,10 @@ class Placement:
     transport: str
     threads: int
     """Compute threads per stage."""
+    block_s: tuple[float, ...] | None = None
+    """Seconds of each block measured alone, where that has decided the partition."""
+    predicted: Prediction | None = None
+    """How fast the run is going to be, where that is known."""
 
     @property
     def num_stages(self) -> int:
@@ -76,7 +81,11 @@ def place(resolved: Resolved, host: Host) -> Placement:
     devices = tuple(
         device if device == "cpu" else f"cuda:{s % stages_here % host.num_gpus}" for s in range(num_stages)
     )
-    return Placement(tuple(_partition(resolved, num_stages, threads, devices[0])), devices, transport, threads)
+    ranges = _partition(resolved, num_stages)
+    if ranges is not None:
+        return Placement(tuple(ranges), devices, transport, threads)
+    costs = block_costs(resolved, threads, torch.device(devices[0]))
+    return Placement(tuple(partition.split(costs, num_stages)), devices, transport, threads, tuple(costs))
 
 
 def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
@@ -158,8 +167,8 @@ def _transport(wanted: str, host: Host, device: str, num_stages: int) -> str:
     return wanted
 
 
-def _partition(resolved: Resolved, num_stages: int, threads: int, device: str) -> Sequence[range]:
-    """Blocks of each stage."""
+def _partition(resolved: Resolved, num_stages: int) -> Sequence[range] | None:
+    """Blocks of each stage; None where they have to be measured."""
     wanted = resolved.config.run.partition
     num_blocks = resolved.num_blocks
     if isinstance(wanted, list) and resolved.config.schedule.mode != "backprop":
@@ -177,4 +186,4 @@ def _partition(resolved: Resolved, num_stages: int, threads: int, device: str) -
         return partition.split([1.0] * num_blocks, num_stages)
     if wanted == "parameters" or resolved.topology is Topology.SETTLE:  # a settling block cannot be run alone
         return partition.split([float(s.num_parameters) for s in resolved.shapes], num_stages)
-    return partition.split(block_seconds(resolved, threads, torch.device(device)), num_stages)
+    return None

@@ -26,7 +26,7 @@ def test_the_header_says_what_ran_where_and_nothing_of_the_environment(monkeypat
     assert header["versions"]["torch"] == torch.__version__
     assert set(header) == {
         "event", "command", "config", "python", "platform", "versions", "cuda", "commit", "cpu", "cores",
-        "threads_per_stage", "num_stages", "memory_bytes", "devices",
+        "threads_per_stage", "num_stages", "memory_bytes", "devices", "predicted",
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def costs(monkeypatch):
         asked.append((threads, str(device)))
         return [4.0] + [1.0] * (resolved.num_blocks - 1)
 
-    monkeypatch.setattr(placement, "block_seconds", measured)
+    monkeypatch.setattr(placement, "block_costs", measured)
     return asked
 
 

@@ -1,0 +1,126 @@
+"""What was measured on this machine before, in small JSON files: a run of the same need not be measured again.
+
+A file is named by a digest of everything that its numbers depend on, this code included, and holds that as well. A
+cache that cannot be read or written is no cache: it never stops a run.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from pipeline.resolve import Resolved
+from workers.environment import cpu_name
+
+__all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
+
+logger = logging.getLogger(__name__)
+
+
+def is_cacheable(resolved: Resolved) -> bool:
+    """Whether nothing but Onward's own code decides what a run costs.
+
+    What is behind a dotted name or in an object that was handed over may change in ways that no file name tells:
+    the function it calls may be in any other file. Measuring again takes a second.
+    """
+    config = resolved.config
+    names = (config.model.name, config.rule.name, config.dataset.name, config.transport.name)
+    return config.model.name != "object" and not any("." in name for name in names)
+
+
+def conditions(resolved: Resolved, threads: int, device: torch.device) -> dict[str, Any]:
+    """What the cost of a block depends on.
+
+    Args:
+        resolved: the run.
+        threads: compute threads of a stage.
+        device: of the stages.
+    """
+    config = resolved.config
+    table = {name: value for name, value in config.to_dict().items() if name in ("model", "rule", "optimizer")}
+    return {
+        **table, "input": resolved.specs[0].in_shape, "outputs": resolved.data.task.num_outputs,
+        "microbatch_size": resolved.microbatch_size, "precision": config.run.matmul_precision, "threads": threads,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu": cpu_name(), "cores": psutil.cpu_count(logical=False), "torch": torch.__version__, "code": code_digest(),
+    }  # fmt: skip
+
+
+@cache
+def code_digest() -> str:
+    """Of this code: whoever changes it changes what a run costs."""
+    total = hashlib.sha256()
+    root = Path(__file__).resolve().parent.parent
+    for path in sorted([*root.glob("pipeline/**/*.py"), *root.glob("workers/**/*.py")]):
+        total.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def recall(kind: str, key: Mapping[str, Any]) -> Any:
+    """What :func:`keep` kept, or None."""
+    try:
+        found = json.loads(_path(kind, key).read_text(encoding="utf8"))
+        return found["value"] if found["key"] == json.loads(_text(key)) else None
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        logger.debug("nothing in the cache of %s: %s", kind, error)
+        return None
+
+
+def keep(kind: str, key: Mapping[str, Any], value: Any) -> None:
+    """Keeps ``value``, whole or not at all: other runs may be reading.
+
+    Args:
+        kind: of the value; begins the file's name.
+        key: all that the value depends on; for JSON.
+        value: for JSON.
+    """
+    try:
+        path = _path(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf8") as file:
+                json.dump({"key": json.loads(_text(key)), "value": value}, file, indent=1, allow_nan=False)
+            os.replace(part, path)
+        except BaseException:
+            os.unlink(part)
+            raise
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        logger.debug("nothing kept in the cache of %s: %s", kind, error)
+
+
+def forget(kind: str, key: Mapping[str, Any]) -> None:
+    """Removes what turned out to be wrong, so that it is measured again next time."""
+    try:
+        _path(kind, key).unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        logger.debug("nothing removed from the cache of %s: %s", kind, error)
+
+
+def folder() -> Path:
+    """``$ONWARD_CACHE``, else ``$XDG_CACHE_HOME/onward``, else ``~/.cache/onward``; ``costs`` in it.
+
+    Raises:
+        RuntimeError: there is no home.
+    """
+    own, general = os.environ.get("ONWARD_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    root = Path(own) if own else (Path(general) if general else Path.home() / ".cache") / "onward"
+    return root / "costs"
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    """The same for the same key."""
+    return json.dumps(key, sort_keys=True, default=str)
+
+
+def _path(kind: str, key: Mapping[str, Any]) -> Path:
+    """Where it is, or would be."""
+    return folder() / f"{kind}-{hashlib.sha256(_text(key).encode()).hexdigest()[:24]}.json"

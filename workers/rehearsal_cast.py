@@ -1,0 +1,103 @@
+"""Who plays a rehearsal: stages in processes of their own, or in this one, as the run will have them."""
+
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, Self
+
+import torch
+
+from workers import rehearsal_stage
+from workers.fork_server import warm_up
+from workers.inline_run import _Turn as Turn
+from workers.job import Job
+from workers.local_run import StageProcesses
+from workers.rehearsal_stage import Part, Performance, Player
+from workers.transports.inline import InlineTransport
+from workers.worker import prepare_process
+
+__all__ = ["PATIENCE_S", "Here", "There"]
+
+PATIENCE_S = 60.0
+"""For anything in a rehearsal; a network that takes longer is not rehearsed to its end."""
+
+
+class There:
+    """The stages in processes of their own, until the end of the ``with`` statement.
+
+    Raises:
+        RuntimeError: one failed, or was not heard of for too long.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        warm_up(jobs[0].resolved.config.dataset.name)
+        self._processes = StageProcesses(jobs, rehearsal_stage.main)
+
+    def __enter__(self) -> Self:
+        self._hear()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            for link in self._processes.links:
+                link.send(None)
+            self._processes.join(PATIENCE_S)
+        self._processes.stop()
+
+    def play(self, part: Part) -> list[Performance]:
+        """How each stage played it."""
+        for link in self._processes.links:
+            link.send(part)
+        return self._hear()
+
+    def _hear(self) -> list[Any]:
+        """One word of each stage."""
+        links = self._processes.links
+        heard: dict[Connection, Any] = {}
+        deadline = time.monotonic() + PATIENCE_S
+        while len(heard) < len(links):
+            ready = wait([link for link in links if link not in heard], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise RuntimeError(f"a stage was silent for {PATIENCE_S:.0f} s")
+            for link in ready:
+                assert isinstance(link, Connection)
+                heard[link] = link.recv()  # EOFError: it died
+                if isinstance(heard[link], str):
+                    raise RuntimeError(heard[link])
+        return [heard[link] for link in links]
+
+
+class Here:
+    """The stages in this process and thread, taking turns."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        self._jobs = jobs
+        self._players: list[Player] = []
+
+    def __enter__(self) -> Self:
+        prepare_process(self._jobs[0])
+        self._players = [Player(job) for job in self._jobs]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for player in self._players:
+            player.transport.abort()
+        torch.set_num_threads(self._before[0])  # the process is the caller's
+        torch.set_float32_matmul_precision(self._before[1])
+
+    def play(self, part: Part) -> list[Performance]:
+        """How each stage played it."""
+        runs = [player.prepare(part) for player in self._players]
+        begun = time.perf_counter()
+        turns = []
+        for run in runs:
+            assert isinstance(run.transport, InlineTransport)
+            turns.append(Turn(run, run.transport))
+            turns[-1].rest()
+        while any(turn.request is not None for turn in turns):
+            for turn in turns:
+                while turn.can_go_on((None, None)):
+                    turn.go_on()
+                turn.rest()
+        return [player.review(run, part, begun) for player, run in zip(self._players, runs, strict=True)]
