@@ -25,7 +25,7 @@ class Held:
 
 
 class SavedTensors:
-    """Watches what autograd saves for backward.
+    """Watches what autograd saves for backward and what rules keep themselves.
 
     It counts the storages, each once, weights left out; unit: bytes of one micro-batch. And it copies weights that
     will have been stepped before the micro-batch is learned from: the gradient is then that of the weights that the
@@ -52,12 +52,24 @@ class SavedTensors:
             yield
         self.num_bytes = max(self.num_bytes, sum(self._storages.values()))
 
+    def add(self, contexts: Iterable[Any]) -> None:
+        """Counts the tensors that rules keep in their contexts, in tuples however deep; inside :meth:`watch`."""
+        for item in contexts:
+            if isinstance(item, Tensor):
+                self._count(item)
+            elif isinstance(item, tuple | list):
+                self.add(item)
+
     def _pack(self, tensor: Tensor) -> Tensor:
         """Called by autograd with every tensor that it saves."""
         if tensor.untyped_storage().data_ptr() in self._stashed:
             tensor = tensor.clone()
         elif tensor.untyped_storage().data_ptr() in self._weights:
             return tensor
+        self._count(tensor)
+        return tensor
+
+    def _count(self, tensor: Tensor) -> None:
+        """Notes a storage, once."""
         storage = tensor.untyped_storage()
         self._storages[storage.data_ptr()] = storage.nbytes()
-        return tensor

@@ -2,13 +2,13 @@
 
 A stage is placement and never learning: each block has its own rule, its own seeds and its own optimizer state, so
 the numbers are the same however blocks are laid on stages. What is shared is only the call: the graphs of blocks
-with local losses are disjoint, so one backward over all their losses, and one optimizer step over all their
-parameters, give the same bits with less overhead.
+with local losses are disjoint, so one backward over the losses of a part of the stage, and one optimizer step over
+all its parameters, give the same bits with less overhead.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ class Stage:
         stash: whether blocks that wait for feedback are stepped while they wait, and so need the weights of their
             forward pass kept.
         device: where the rules live.
+        learn_after: see :attr:`parts`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Stage:
         batch_size: int,
         stash: bool,
         device: torch.device,
+        learn_after: Literal["block", "stage"] = "block",
     ) -> None:
         self.blocks = blocks
         self.num_blocks = num_blocks
@@ -78,12 +80,21 @@ class Stage:
         self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
         self._batch_size = batch_size
         self._held: dict[int, Held] = {}
+        self.parts: list[range] = []
+        """The active blocks in portions: each runs forward and learns at once before the next one runs.
+
+        One block each, so that one block's activations are held and no more, unless a block here waits for feedback
+        or ``learn_after`` asks for the whole stage: then the stage sends its activation on before any block learns.
+        """
         self._active = range(0)
         self._training: list[int] = []
         self._waiting: list[int] = []
+        self._at_once: frozenset[int] = frozenset()
         self._scores: dict[int, Scores] = {}
         self._stash = stash
+        self._learn_after = learn_after
         self._saved: SavedTensors | None = None
+        self._measured = -1
         self._max_held = 0
         self._held_bytes = 0
 
@@ -118,8 +129,16 @@ class Stage:
         for k, rule in self._rules.items():
             rule.train(k in self._training)
         self._waiting = [k for k in self._training if self._awaits_feedback(k)]
+        self._at_once = frozenset(k for k in self._training if self._rules[k].learns_at_once)
         self._scores = {k: Scores(self._rules[k], self.device) for k in self._active}
         self._stepper.begin(plan, self._training)
+        self.parts = self._portions()
+
+    def _portions(self) -> list[range]:
+        """See :attr:`parts`."""
+        if self._learn_after == "stage" or self._waiting or not self._training:
+            return [self._active]
+        return [range(k, k + 1) for k in self._active]
 
     def _awaits_feedback(self, block: int) -> bool:
         """Synthetic gradients learn at once and again later, so this is not the opposite of learning at once."""
@@ -128,8 +147,8 @@ class Stage:
             return True
         return rule.topology is not Topology.LOCAL and not rule.spec.is_last
 
-    def forward(self, key: int, x: Tensor, y: Tensor, weight: float) -> Tensor:
-        """Runs a training micro-batch through the active blocks.
+    def forward(self, key: int, x: Tensor, y: Tensor, weight: float, part: range | None = None) -> Tensor:
+        """Runs a training micro-batch through active blocks.
 
         Frozen blocks see a batch filled up to its full size: a matrix product may round differently for another
         number of rows, and an activation must not depend on which batch its sample was in, or the cache of frozen
@@ -140,36 +159,52 @@ class Stage:
             x: (batch, ...).
             y: labels, (batch,).
             weight: its share of the optimizer step's samples.
+            part: one of :attr:`parts`; None for all blocks at once.
 
         Returns:
             The activation to send on, (batch, ...), detached.
         """
-        measured = self._saved is not None
-        if not self._training or (measured and not (self._stash and self._waiting)):
-            return self._forward(key, x, y, weight)
+        part = self._active if part is None else part
+        saved = self._watcher(key)
+        if saved is None:
+            return self._forward(key, x, y, weight, part)
+        with saved.watch():
+            x = self._forward(key, x, y, weight, part)
+            if key in self._held:
+                saved.add(self._held[key].contexts.values())
+        return x
+
+    def _watcher(self, key: int) -> SavedTensors | None:
+        """Who is to watch what this micro-batch leaves behind: the first one's size is measured, for it costs time,
+        and where weights are stepped while blocks wait, those of every micro-batch are copied."""
+        if not self._training:
+            return None
         if self._saved is None:
             weights = (p for k in self._training for p in self._rules[k].parameters())
             stashed = (p for k in self._waiting for p in self._stepper.parameters(k))
-            self._saved = SavedTensors(weights, stashed if self._stash else ())
-        with self._saved.watch():
-            return self._forward(key, x, y, weight)
+            self._saved, self._measured = SavedTensors(weights, stashed if self._stash else ()), key
+        return self._saved if key == self._measured or (self._stash and self._waiting) else None
 
-    def _forward(self, key: int, x: Tensor, y: Tensor, weight: float) -> Tensor:
+    def _forward(self, key: int, x: Tensor, y: Tensor, weight: float, part: range) -> Tensor:
         """See :meth:`forward`."""
-        held = Held(weight, len(y))
-        for k in self._active:
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = Held(weight, len(y))
+        for k in part:
             if self.tap is not None:
                 self.tap(k, x, y)
             rule = self._rules[k]
             if rule.training:
-                reseed(mix(self._forward_seeds[k], key), self.device)
+                if rule.draws:
+                    reseed(mix(self._forward_seeds[k], key), self.device)
                 x, held.contexts[k] = rule(x, y)
             else:
                 x = self._forward_frozen(rule, x, y)
-        if held.contexts:
-            self._held[key] = held
-            self._max_held = max(self._max_held, len(self._held))
-        self.samples += len(y)
+        if not held.contexts:
+            del self._held[key]
+        self._max_held = max(self._max_held, len(self._held))
+        if part.stop == self._active.stop:
+            self.samples += len(y)
         return x
 
     def _forward_frozen(self, rule: LearningRule, x: Tensor, y: Tensor) -> Tensor:
@@ -188,10 +223,9 @@ class Stage:
         held = self._held.get(key)
         if held is None:
             return []
-        ready = [k for k in held.contexts if self._rules[k].learns_at_once]
-        if ready and not self.waits and all(isinstance(self._rules[k], LocalRule) for k in ready):
-            self._learn_fused(key, held, ready)
-            return []
+        ready = [k for k in held.contexts if k in self._at_once]
+        if len(ready) > 1:
+            ready = self._learn_fused(key, held, ready)
         out: list[Outbound] = []
         for k in reversed(ready):
             out += self._learn_block(key, held, k, ())
@@ -217,25 +251,30 @@ class Stage:
         """The exchange about a training micro-batch that is held, to be walked through before :meth:`learn`."""
         return self.evaluation_settling(self._held[key].contexts)
 
-    def _learn_fused(self, key: int, held: Held, ready: list[int]) -> None:
-        """One backward call for blocks whose graphs are disjoint."""
-        losses = []
+    def _learn_fused(self, key: int, held: Held, ready: list[int]) -> list[int]:
+        """One backward call for blocks whose graphs are disjoint; returns the blocks that have none."""
+        losses, others = [], []
         for k in ready:
             rule = self._rules[k]
-            assert isinstance(rule, LocalRule)
+            if not isinstance(rule, LocalRule) or rule.dense is not None:
+                others.append(k)
+                continue
             reseed(mix(self._learn_seeds[k], key), self.device)
             loss = rule.loss(held.contexts.pop(k))
             self._scores[k].add_loss(loss.detach(), held.num_samples)
             losses.append(loss if held.weight == 1.0 else loss * held.weight)
-        torch.autograd.backward(losses)
+        if losses:
+            torch.autograd.backward(losses)
         self._release(key)
+        return others
 
     def _learn_block(self, key: int, held: Held, block: int, feedback: tuple[Tensor, ...]) -> list[Outbound]:
         """One block; its context is let go unless it will learn again."""
         rule = self._rules[block]
         again = not feedback and block in self._waiting and rule.learns_at_once
         context = held.contexts[block] if again else held.contexts.pop(block)
-        reseed(mix(self._learn_seeds[block], key), self.device)
+        if rule.draws:
+            reseed(mix(self._learn_seeds[block], key), self.device)
         learned = rule.learn(context, feedback, weight=held.weight)
         if not again:
             if learned.loss is not None:
@@ -256,7 +295,7 @@ class Stage:
     def _release(self, key: int) -> None:
         """Forgets a micro-batch that every block has learned from."""
         if not self._held[key].contexts:
-            del self._held[key]
+            self._held.pop(key)
 
     def step(self) -> None:
         """Steps every block that has gradients, and clears them."""

@@ -1,11 +1,21 @@
 """What the network is asked for: how outputs are scored against labels."""
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Binary", "Classification", "Task"]
+__all__ = ["Binary", "Classification", "Task", "scalar"]
+
+_aten = torch.ops.aten
+
+
+@lru_cache(maxsize=64)
+def scalar(value: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A 0-d tensor, kept: made anew in every step it would cost more than the small products. Never write to it."""
+    return torch.tensor(value, device=device, dtype=dtype)
 
 
 class Task(ABC):
@@ -20,13 +30,24 @@ class Task(ABC):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The output loss, a mean over the batch. Args: scores (batch, num_outputs), labels (batch,)."""
 
+    def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
+        """:meth:`loss`, and the derivative of ``weight * loss`` by ``scores``: the bits that autograd gives.
+
+        Unlike :meth:`error`, which is the derivative's formula and may differ in the last bit.
+        """
+        leaf = scores.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = self.loss(leaf, labels)
+            (error,) = torch.autograd.grad(loss if weight == 1.0 else loss * weight, leaf)
+        return loss.detach(), error
+
     @abstractmethod
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Derivative of :meth:`loss` by ``scores``, (batch, num_outputs); the 1/batch of the mean included."""
 
     @abstractmethod
     def targets(self, labels: Tensor) -> Tensor:
-        """Labels as a float matrix (batch, num_outputs) that a decoder can regress on."""
+        """Labels as a float matrix (batch, num_outputs) that a decoder can regress on; not to be written to."""
 
     @abstractmethod
     def num_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -42,15 +63,32 @@ class Classification(Task):
 
     def __init__(self, num_classes: int) -> None:
         self.num_outputs = num_classes
+        self._targets: tuple[Tensor, Tensor] | None = None
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores, labels)
+
+    def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
+        """See :class:`Task`; the four operations that autograd would call, without its graph."""
+        scores = scores.detach()
+        logs = torch.log_softmax(scores, 1)
+        loss, total = _aten.nll_loss_forward.default(logs, labels, None, 1, -100)
+        error = _aten.nll_loss_backward.default(
+            scalar(weight, scores.device, scores.dtype), logs, labels, None, 1, -100, total
+        )
+        return loss, _aten._log_softmax_backward_data.default(error, logs, 1, scores.dtype)
 
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.softmax(1) - F.one_hot(labels, self.num_outputs)) / len(labels)
 
     def targets(self, labels: Tensor) -> Tensor:
-        return F.one_hot(labels, self.num_outputs).float()
+        # Every block of a stage asks for those of the same batch.
+        if self._targets is None or self._targets[0] is not labels:
+            self._targets = labels, F.one_hot(labels, self.num_outputs).float()
+        return self._targets[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_targets": None}
 
     def num_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.argmax(1) == labels).sum()

@@ -21,6 +21,8 @@ class PredSim(LocalRule):
     the two apart, and plain descent would learn a hundred times slower.
     """
 
+    splits_batches = False
+
     def __init__(self, block: Block, spec: BlockSpec, *, beta: float, dimdec: int) -> None:
         super().__init__(block, spec)
         self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)

@@ -22,6 +22,8 @@ class Sim(LocalRule):
     loss; the mean over pairs is that of the authors' code, their slides write a sum.
     """
 
+    splits_batches = False
+
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         super().__init__(block, spec)
         self.project = SimilarityHead(spec.body_shape)

@@ -1,0 +1,114 @@
+"""Dense blocks differentiated by hand: the bits of autograd, and which blocks are left to autograd."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.block import Block
+from pipeline.dense import Dense, accumulate
+from pipeline.rule import BlockSpec
+from pipeline.rules import linear_decoder, pred
+from pipeline.task import Binary, Classification
+
+BODIES = {
+    "relu": lambda: nn.Sequential(nn.Linear(24, 16), nn.ReLU()),
+    "tanh": lambda: nn.Sequential(nn.Linear(24, 16), nn.Tanh()),
+    "sigmoid": lambda: nn.Sequential(nn.Flatten(), nn.Linear(24, 16), nn.Sigmoid()),
+    "linear": lambda: nn.Sequential(nn.Linear(24, 16)),
+    "bare": lambda: nn.Linear(24, 16),
+}
+RULES = {
+    "linear_decoder": (linear_decoder, {}),
+    "fixed": (linear_decoder, {"decoder": "fixed"}),
+    "cross_entropy": (linear_decoder, {"loss": "cross_entropy"}),
+    "pred": (pred, {}),
+}
+
+
+def hooked():
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+def frozen():
+    layer = nn.Linear(4, 4)
+    layer.weight.requires_grad_(False)
+    return layer
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_runs_and_learns_as_under_autograd(name):
+    body = BODIES[name]()
+    by_hand = copy.deepcopy(body)
+    x, dh = torch.randn(9, 24), torch.randn(9, 16)
+    dense = Dense.of(Block(by_hand))
+    with torch.no_grad():
+        h = dense.forward(x)
+        for _ in range(2):  # the second time onto gradients that are there
+            dense.learn(x, h, dh)
+    for _ in range(2):
+        body(x).backward(dh)
+    assert torch.equal(h, body(x))
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(body.parameters(), by_hand.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.375])
+@pytest.mark.parametrize("task", [Classification(5), Binary()], ids=["classes", "binary"])
+@pytest.mark.parametrize("last", [False, True], ids=["hidden", "last"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_gives_the_bits_of_autograd(name, last, task, weight):
+    module, options = RULES[name]
+    width = task.num_outputs if last else 16
+    spec = BlockSpec(1, 2 if last else 3, (24,), (width,), (width,), task)
+    rules = []
+    for closed_form in (True, False):
+        torch.manual_seed(3)
+        body = nn.Sequential(nn.Linear(24, width)) if last else BODIES["relu"]()
+        rule = module.build(Block(body), spec, closed_form=closed_form, **options)
+        assert (rule.dense is not None) == closed_form
+        with torch.no_grad():  # heads that start at 0 would let no gradient through
+            for p in rule.parameters():
+                p.add_(0.05)
+        rules.append(rule)
+    x, y = torch.randn(12, 24), torch.randint(max(2, task.num_outputs), (12,))
+    losses = []
+    for rule in rules:
+        for _ in range(2):
+            out, context = rule(x, y)
+            learned = rule.learn(context, (), weight=weight)
+        losses.append((learned.loss, out))
+        assert not out.requires_grad and not learned.loss.requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(*losses, strict=True))
+    for (key, p), q in zip(rules[0].named_parameters(), rules[1].parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad), key
+    assert all(torch.equal(a, b) for a, b in zip(rules[0].buffers(), rules[1].buffers(), strict=True))
+
+
+@pytest.mark.parametrize("body", [
+    nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()),
+    nn.Sequential(nn.Linear(4, 4), nn.GELU()),
+    nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)),
+    nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)),
+    nn.Linear(4, 4, bias=False), nn.Conv2d(1, 1, 1), nn.Sequential(), hooked(), frozen(),
+])  # fmt: skip
+def test_other_bodies_are_left_to_autograd(body):
+    assert Dense.of(Block(body)) is None
+
+
+def test_an_outlet_that_draws_is_seeded_and_a_plain_dense_block_is_not():
+    spec = BlockSpec(0, 2, (24,), (16,), (16,), Classification(5))
+    plain = linear_decoder.build(Block(BODIES["relu"]()), spec)
+    dropping = linear_decoder.build(Block(BODIES["relu"](), nn.Dropout(0.5)), spec)
+    assert not plain.draws and dropping.dense is not None and dropping.draws
+    out, (h, _, _) = dropping(torch.randn(40, 24), torch.zeros(40, dtype=torch.int64))
+    assert (out == 0).sum() > (h == 0).sum()
+
+
+def test_gradients_add_up():
+    parameter = nn.Parameter(torch.zeros(2))
+    accumulate(parameter, torch.ones(2))
+    accumulate(parameter, torch.ones(2))
+    assert parameter.grad.tolist() == [2.0, 2.0]
