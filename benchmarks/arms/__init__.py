@@ -1,0 +1,1 @@
+"""The arms of the throughput benchmark: ours, and what a user would pick instead."""

@@ -1,0 +1,73 @@
+"""The network, the optimizer and the batches that the arms other than ours train on: the very ones of ours."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.arms.job import ArmJob
+from pipeline.batches import epoch_order
+from pipeline.block import build_block
+from pipeline.resolve import Resolved, load_dataset, resolve
+
+__all__ = ["Feed", "Synchronise", "blocks_of", "resolved_work"]
+
+
+def resolved_work(job: ArmJob) -> Resolved:
+    """The job's config, checked; noise needs no folder."""
+    return resolve(job.preset.config(precision=job.precision), Path(tempfile.gettempdir()))
+
+
+def blocks_of(resolved: Resolved, blocks: range, device: torch.device) -> nn.Sequential:
+    """Some blocks with their initial weights, one after another."""
+    seed = resolved.config.seed
+    return nn.Sequential(*(build_block(resolved.blueprints[k], seed, k) for k in blocks)).to(device)
+
+
+class Feed:
+    """Batches out of memory, gathered anew each step, in the order of our own feed.
+
+    Args:
+        resolved: the work.
+        device: where the samples lie.
+        part, parts: which of how many equal parts of every batch is taken.
+    """
+
+    def __init__(self, resolved: Resolved, device: torch.device, part: int = 0, parts: int = 1) -> None:
+        split = load_dataset(resolved.config, Path(tempfile.gettempdir())).load()[0]
+        self.batch_size = resolved.traffic.batch_size
+        self._x, self._y = split.x.to(device), split.y.to(device)
+        share = self.batch_size // parts
+        self._slice = slice(part * share, (part + 1) * share)
+        self._seed = resolved.config.seed
+        self._steps = resolved.traffic.num_steps
+        self._step = 0
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def advance(self) -> Tensor:
+        """Goes on to the next batch; the indices of its samples, (batch,)."""
+        epoch, index = divmod(self._step, self._steps)
+        if index == 0:
+            self._order = epoch_order(self._seed, epoch, len(self._y)).to(self._y.device)
+        self._step += 1
+        return self._order[index * self.batch_size : (index + 1) * self.batch_size][self._slice]
+
+    def inputs(self, chosen: Tensor) -> Tensor:
+        """(batch, ...)."""
+        return self._x.index_select(0, chosen)
+
+    def labels(self, chosen: Tensor) -> Tensor:
+        """(batch,)."""
+        return self._y.index_select(0, chosen)
+
+
+class Synchronise:
+    """Waits until a CUDA device has done everything; nothing on CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __call__(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)

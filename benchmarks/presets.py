@@ -1,0 +1,187 @@
+"""What the benchmarks train: networks, batches and data, and how much arithmetic a sample of each takes.
+
+Every arm builds its network from the blueprints of the same config, seed included, so that all arms train the very
+same weights on the same samples in the same order.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from torch import nn
+
+from pipeline.block import Block, build_block
+from pipeline.config import Config, Mode, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
+from pipeline.resolve import Resolved
+from pipeline.shapes import BlockShapes
+
+__all__ = [
+    "PRESETS", "Precision", "Preset", "Product", "backprop_flop", "forward_flop", "local_flop", "main_product",
+    "products",
+]  # fmt: skip
+
+Precision = Literal["highest", "high", "medium"]
+
+_NEVER = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One workload."""
+
+    name: str
+    model: NamedConfig
+    sample_shape: tuple[int, ...]
+    batch_size: int
+    """Samples per update, the same in every arm."""
+    num_samples: int
+    """Of the data set, which lies in memory; whole batches, about half a second of training at most."""
+    microbatches: tuple[int, ...] = (2, 4, 8)
+    """Of torch's schedules; each is an arm."""
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.num_samples % self.batch_size:
+            raise ValueError(
+                f"every step has a full batch (preset: {self.name}, samples: {self.num_samples}, batch: "
+                f"{self.batch_size}). Make num_samples a multiple of batch_size."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the samples."""
+        return self.num_samples // self.batch_size
+
+    def config(
+        self,
+        *,
+        precision: Precision,
+        mode: Mode = "parallel",
+        partition: Sequence[int] = (1,),
+        threads: int = 1,
+        epochs: int = 1,
+        microbatches: int = 0,
+    ) -> Config:
+        """The run of one of our arms.
+
+        Only the last epoch is evaluated, on two samples.
+
+        Args:
+            precision: of float32 products, see :class:`pipeline.config.RunConfig`.
+            mode: parallel, or one of the baselines.
+            partition: blocks of each stage; one stage hosts all, whatever is given.
+            threads: compute threads of each stage.
+            epochs: passes over the samples.
+            microbatches: parts of a batch; 0: the mode's own.
+        """
+        data = {"shape": list(self.sample_shape), "num_train": self.num_samples, "num_test": 2}
+        laid: Literal["parameters"] | list[int] = list(partition) if len(partition) > 1 else "parameters"
+        return Config(
+            model=self.model,
+            dataset=NamedConfig(name="noise", options=data),
+            rule=NamedConfig(name="linear_decoder"),
+            optimizer=NamedConfig(name="adam", options={"lr": 1e-3}),
+            train=TrainConfig(
+                epochs=epochs, batch_size=self.batch_size, microbatches=microbatches,
+                eval_every=_NEVER, eval_batch_size=2,
+            ),
+            schedule=ScheduleConfig(mode=mode),
+            run=RunConfig(
+                stages=len(partition), partition=laid, device=self.device, threads=threads,
+                matmul_precision=precision,
+            ),
+        )  # fmt: skip
+
+    def on(self, device: Literal["cpu", "cuda"] | None) -> "Preset":
+        """The same work on another device; None: as it is."""
+        return self if device is None else dataclasses.replace(self, device=device)
+
+
+def _mlp(depth: int, width: int) -> NamedConfig:
+    return NamedConfig(name="mlp", options={"depth": depth, "width": width, "activation": "relu", "norm": "none"})
+
+
+def _vgg8b(width: float) -> NamedConfig:
+    return NamedConfig(name="vgg8b", options={"width": width, "activation": "leaky_relu", "dropout": 0.0})
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(name="mlp-8x1024", model=_mlp(8, 1024), sample_shape=(784,), batch_size=128, num_samples=1280),
+        # 50 samples make neither 4 nor 8 equal parts, and torch's stages want equal ones: 5 is there in their place.
+        Preset(name="mlp-8x128", model=_mlp(8, 128), sample_shape=(784,), batch_size=50, num_samples=5000,
+               microbatches=(2, 4, 5, 8)),
+        Preset(name="vgg8b-quarter", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64, num_samples=128),
+        Preset(name="vgg8b", model=_vgg8b(1.0), sample_shape=(3, 32, 32), batch_size=128, num_samples=2560,
+               device="cuda"),
+        Preset(name="deep-thin", model=_mlp(32, 64), sample_shape=(784,), batch_size=50, num_samples=2500,
+               microbatches=(2, 4, 5, 8)),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Product:
+    """A layer as one matrix product: (rows x inner) @ (inner x columns)."""
+
+    rows: int
+    inner: int
+    columns: int
+
+    @property
+    def flop(self) -> int:
+        """A multiplication and an addition for each of its terms."""
+        return 2 * self.rows * self.inner * self.columns
+
+
+def products(block: Block, shapes: BlockShapes) -> list[Product]:
+    """The layers of a block for one sample; a convolution is the product of its unfolded patches with its weight.
+
+    A convolution's outputs are counted on the map of the block's body, where every layer of ours that has one leaves
+    it. Normalisation, activation, pooling and biases are not counted.
+    """
+    found = []
+    for layer in block.modules():
+        if isinstance(layer, nn.Linear):
+            found.append(Product(1, layer.in_features, layer.out_features))
+        elif isinstance(layer, nn.Conv2d):
+            positions = prod(shapes.body_shape[1:])
+            found.append(Product(positions, layer.weight[0].numel(), layer.out_channels))
+    return found
+
+
+def forward_flop(resolved: Resolved) -> list[int]:
+    """Floating-point operations of every block's forward pass over one sample."""
+    return [sum(p.flop for p in found) for found in _all_products(resolved)]
+
+
+def local_flop(resolved: Resolved) -> int:
+    """Operations per sample of training with linear decoders.
+
+    A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: nobody asks for the gradient
+    of its input. A decoder reads the body's whole output and needs all three: 3 * 2 * features * classes. The output
+    block has none.
+    """
+    heads = [6 * prod(spec.body_shape) * spec.task.num_outputs for spec in resolved.specs if not spec.is_last]
+    return 2 * sum(forward_flop(resolved)) + sum(heads)
+
+
+def backprop_flop(resolved: Resolved) -> int:
+    """Operations per sample of backpropagation: all three products, but for the gradient of the samples."""
+    flop = forward_flop(resolved)
+    return 3 * sum(flop) - flop[0]
+
+
+def main_product(resolved: Resolved, batch_size: int) -> Product:
+    """The product of a whole batch with the hidden layer that takes most of the arithmetic."""
+    found = [p for block in _all_products(resolved)[1:-1] or _all_products(resolved) for p in block]
+    largest = max(found, key=lambda p: p.flop)
+    return Product(batch_size * largest.rows, largest.inner, largest.columns)
+
+
+def _all_products(resolved: Resolved) -> list[list[Product]]:
+    blocks = [build_block(b, resolved.config.seed, k) for k, b in enumerate(resolved.blueprints)]
+    return [products(block, shapes) for block, shapes in zip(blocks, resolved.shapes, strict=True)]
