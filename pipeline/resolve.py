@@ -5,6 +5,7 @@ that do not fit blocks or modes. The run's processes then build from what is res
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,18 @@ from pipeline.shapes import BlockShapes, infer_shapes
 
 __all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
 
+logger = logging.getLogger(__name__)
+
 FLUSH_MODES = ("backprop", "gpipe", "1f1b")
 """The baselines: backpropagation, whatever the config's rule is, unless that has a backward pass itself."""
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What a rule says of itself; see :class:`pipeline.rule.LearningRule`."""
+
+    topology: Topology
+    splits_batches: bool
 
 
 @dataclass(frozen=True)
@@ -102,10 +113,11 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     )
     if config.schedule.mode in FLUSH_MODES:
         config = _with_rule_for_mode(config, blueprints[0], specs[0])
-    topology = _check_rules(config, blueprints, specs)
-    traffic = _traffic(config, dataset.spec, topology, shapes)
+    rule = _check_rules(config, blueprints, specs)
+    traffic = _traffic(config, dataset.spec, rule.topology, shapes)
+    _check_parts(config, traffic, rule, shapes)
     return Resolved(
-        config, tuple(blueprints), tuple(shapes), specs, topology, dataset.spec, optimizer, lr, traffic
+        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, traffic
     )  # fmt: skip
 
 
@@ -133,7 +145,7 @@ def _with_rule_for_mode(config: Config, blueprint: Blueprint, spec: BlockSpec) -
 
     A rule that has a backward pass of its own keeps it in the modes gpipe and 1f1b.
     """
-    if config.schedule.mode == "backprop" or _checked_topology(config, blueprint, spec) is not Topology.NEIGHBOUR:
+    if config.schedule.mode == "backprop" or _checked_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR:
         return dataclasses.replace(config, rule=NamedConfig(name="backprop"))
     return config
 
@@ -164,23 +176,24 @@ def _course(*, milestones: tuple[int, ...] = (), gamma: float = 0.25) -> None:
     """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
 
 
-def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]) -> Topology:
-    """Builds every block under its rule once, one at a time, and returns the rule's topology."""
-    topology = Topology.LOCAL
+def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]) -> _Declared:
+    """Builds every block under its rule once, one at a time, and returns what the rule declares."""
+    topology, splits_batches = Topology.LOCAL, True
     for blueprint, spec in zip(blueprints, specs, strict=True):
-        topology = _checked_topology(config, blueprint, spec)
+        rule = _checked_rule(config, blueprint, spec)
+        topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
     if config.schedule.mode == "sequential" and topology is not Topology.LOCAL:
         raise ConfigError(
             f"the sequential mode trains blocks before those above them exist (rule: {config.rule.name}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
         )
-    return topology
+    return _Declared(topology, splits_batches)
 
 
-def _checked_topology(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Topology:
-    """Builds one block under the rule, and lets go of it."""
+def _checked_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
+    """One block under the rule."""
     try:
-        return build_rule(config, blueprint, spec).topology
+        return build_rule(config, blueprint, spec)
     except ConfigError:
         raise
     except Exception as error:  # a rule may be the user's own code
@@ -198,6 +211,7 @@ def _traffic(config: Config, data: DataSpec, topology: Topology, shapes: Sequenc
         in_flight = 1
     else:
         in_flight = train.in_flight
+    returns = topology in (Topology.NEIGHBOUR, Topology.BROADCAST)
     if in_flight > 1 and microbatches > 1:
         raise ConfigError(
             f"late feedback counts whole batches (train.in_flight: {in_flight}, train.microbatches: {microbatches}, "
@@ -205,20 +219,37 @@ def _traffic(config: Config, data: DataSpec, topology: Topology, shapes: Sequenc
         )
     traffic = Traffic(
         data.num_train, data.num_test, batch_size,
-        min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight, mode == "1f1b",
+        min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight,
+        # The same numbers as from all parts forward and then all parts back, and less is held; gpipe is the other.
+        one_f_one_b=mode == "1f1b" or (mode != "gpipe" and returns and microbatches > 1),
     )  # fmt: skip
-    _check_batch_norm(traffic, shapes)
     return traffic
 
 
-def _check_batch_norm(traffic: Traffic, shapes: Sequence[BlockShapes]) -> None:
-    """BatchNorm has no statistics of a single sample."""
+def _check_parts(config: Config, traffic: Traffic, rule: _Declared, shapes: Sequence[BlockShapes]) -> None:
+    """Refuses parts of a batch whose losses do not add up to the batch's, and says where their statistics differ.
+
+    BatchNorm has no statistics of a single sample, and those of a part of a batch are not those of the batch.
+    """
+    if traffic.microbatches > 1 and not rule.splits_batches:
+        raise ConfigError(
+            f"the loss of {config.rule.name} compares the samples of a batch with each other, and parts of the batch "
+            f"have another loss (train.microbatches: {traffic.microbatches}, expected: 1). "
+            "Set train.microbatches to 1; a smaller train.batch_size bounds the memory too."
+        )
+    if not any(s.has_batch_norm for s in shapes):
+        return
     last = traffic.num_train - (traffic.num_steps - 1) * traffic.batch_size
     smallest = min(traffic.batch_size // traffic.microbatches, last // traffic.counts()[-1])
-    if smallest < 2 and any(s.has_batch_norm for s in shapes):
+    if smallest < 2:
         raise ConfigError(
             f"batch normalisation needs two samples, and a micro-batch here has one (train.batch_size: "
             f"{traffic.batch_size}, last batch: {last}, micro-batches: {traffic.microbatches}). "
             f"Choose a batch size that leaves more, or model.norm = \"none\"."
         )
-
+    if traffic.microbatches > 1:
+        logger.warning(
+            "batch normalisation takes its statistics from each micro-batch, %d samples, and not from the batch "
+            "of %d: another function than without micro-batches.",
+            traffic.batch_size // traffic.microbatches, traffic.batch_size,
+        )  # fmt: skip

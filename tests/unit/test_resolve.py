@@ -1,5 +1,8 @@
 """What a config can get wrong beyond its own sections, and what the modes make of a rule."""
 
+import logging
+import re
+
 import pytest
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -29,14 +32,18 @@ def test_options_are_completed(tmp_path):
         ({"schedule": {"mode": "sequential"}, "rule": {"name": "fa"}}, "expected: a local rule, e.g. predsim"),
         ({"rule": {"name": "fa"}, "train": {"in_flight": 2, "microbatches": 2}}, "late feedback counts whole batches"),
         ({"train": {"batch_size": 1436}}, "batch normalisation needs two samples"),
-        ({"train": {"microbatches": 100}}, "batch normalisation needs two samples"),
+        ({"rule": {"name": "pred"}, "train": {"microbatches": 100}}, "batch normalisation needs two samples"),
+        *[({"rule": {"name": rule}, "train": {"microbatches": 4}},
+           f"the loss of {rule} compares the samples of a batch with each other, and parts of the batch have another "
+           "loss (train.microbatches: 4, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds "
+           "the memory too.") for rule in ("sim", "predsim")],
         ({"optimizer": {"name": "adam", "milestones": [3, 2]}}, "rising, from 1 on"),
         ({"optimizer": {"name": "adam", "lr": -1.0}}, "learning rate"),
         ({"optimizer": {"name": "adam", "milestone": [3]}}, "optimizer.milestone"),
     ],
 )
 def test_combinations_that_cannot_run(tmp_path, changes, text):
-    with pytest.raises(ConfigError, match=text.replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=re.escape(text)):
         resolved(tmp_path, changes)
 
 
@@ -78,7 +85,7 @@ def test_topology_and_what_is_in_flight(tmp_path):
 
 
 def test_no_micro_batch_is_empty(tmp_path):
-    plain = {"model": {"norm": "none", "dropout": 0.0}}
+    plain = {"model": {"norm": "none", "dropout": 0.0}, "rule": {"name": "pred"}}
     few = resolved(tmp_path, {"train": {"batch_size": 2}, "schedule": {"mode": "gpipe"}, **plain})
     assert few.traffic.microbatches == 2 and min(few.traffic.counts()) == 1
     last = resolved(tmp_path, {"train": {"batch_size": 359, "microbatches": 4}, **plain})
@@ -94,3 +101,34 @@ def test_a_batch_is_at_most_the_data(tmp_path):
 def test_augmented_activations_are_not_kept(tmp_path, changes, caches):
     found = resolved(tmp_path, {"schedule": {"mode": "sequential"}, **changes})
     assert found.caches is caches and found.schedule().cached is caches
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rule": {"name": "pred"}, "train": {"microbatches": 4}}, True),
+        ({"schedule": {"mode": "gpipe"}}, True),
+        ({"rule": {"name": "pred"}}, False),
+        ({"rule": {"name": "pred"}, "train": {"microbatches": 4}, "model": {"norm": "none"}}, False),
+    ],
+)
+def test_statistics_of_micro_batches_are_said(tmp_path, caplog, changes, said):
+    with caplog.at_level(logging.WARNING):
+        resolved(tmp_path, changes)
+    text = (
+        "batch normalisation takes its statistics from each micro-batch, 25 samples, and not from the batch of 100: "
+        "another function than without micro-batches."
+    )
+    assert [record.getMessage() for record in caplog.records] == [text] * said
+
+
+@pytest.mark.parametrize(
+    ("mode", "rule", "microbatches", "expected"),
+    [
+        ("parallel", "backprop", 4, True), ("parallel", "dfa", 4, True), ("parallel", "fa", 1, False),
+        ("parallel", "pred", 4, False), ("backprop", "pred", 4, True), ("gpipe", "pred", 4, False),
+    ],
+)  # fmt: skip
+def test_parts_of_a_batch_are_learned_from_as_soon_as_may_be(tmp_path, mode, rule, microbatches, expected):
+    changes = {"schedule": {"mode": mode}, "rule": {"name": rule}, "train": {"microbatches": microbatches}}
+    assert resolved(tmp_path, {**changes, "model": {"norm": "none"}}).traffic.one_f_one_b is expected
