@@ -32,6 +32,7 @@ from workers.control import ControlLink
 from workers.coordinator import Coordinator
 from workers.job import Job
 from workers.placement import place, this_host
+from workers.rehearsal import foresee
 from workers.run import Session, ViewMaker, check_out, jobs_of, note_failure, open_session
 from workers.worker import failure, run_stage
 
@@ -91,7 +92,8 @@ def run_rank(
         try:
             check_out(out)
             resolved = resolve(config, data_root)
-            placement = place(resolved, this_host(ranks.num_ranks, ranks.ranks_here))
+            host = this_host(ranks.num_ranks, ranks.ranks_here)
+            placement = foresee(resolved, place(resolved, host), host, data_root)
         except ConfigError:
             lines.broadcast(None)
             raise

@@ -27,6 +27,7 @@ from workers.inline_run import run_inline
 from workers.job import Job, share_out
 from workers.local_run import StageProcesses
 from workers.placement import Placement, place, this_host
+from workers.rehearsal import confirm, foresee
 
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
@@ -80,6 +81,7 @@ class Session:
             "dataset": config.dataset.name, "transport": self.placement.transport,
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed,
+            "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
         table = result_table(about, results, self.ledger.history, self.ledger.last_scores,
                              self.resolved.data.num_train, self.ledger.wall_s)  # fmt: skip
@@ -87,6 +89,7 @@ class Session:
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         write_manifest(Path(results[0]["folder"]), manifest)
         _write_result(self.out, table)
+        confirm(self.resolved, self.placement, table["train_samples_per_s"])
         self.view.finished(table)
         return table
 
@@ -118,7 +121,8 @@ def train(
     if config.transport.name != "inline":
         warm_up(config.dataset.name)
     resolved = resolve(config, data_root, model)
-    placement = place(resolved, this_host())
+    host = this_host()
+    placement = foresee(resolved, place(resolved, host), host, data_root)
     with open_session(resolved, placement, out, data_root, make_view, command) as session:
         jobs = jobs_of(session)
         if placement.transport == "inline":
@@ -180,7 +184,8 @@ def open_session(
     folder = Path(tempfile.mkdtemp(prefix="onward-"))
     view: View = Silent()
     try:
-        recorder.write(run_header(command, table, placement.threads, placement.num_stages))
+        predicted = placement.predicted.to_dict() if placement.predicted is not None else None
+        recorder.write(run_header(command, table, placement.threads, placement.num_stages, predicted))
         if make_view is not None:
             view = make_view(resolved, placement, out)
         ledger = Ledger(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
