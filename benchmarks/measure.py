@@ -8,13 +8,15 @@ import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from workers.environment import run_header
 
 __all__ = ["environment", "ratio", "spread", "take_turns", "write"]
+
+Figure = TypeVar("Figure")
 
 
 def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str, Any]:
@@ -41,9 +43,9 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
-def take_turns(arms: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def take_turns(arms: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:
     """Calls every arm once per round, in reverse order in every second round; the figures of each, in order."""
-    found: dict[str, list[float]] = {name: [] for name in arms}
+    found: dict[str, list[Figure]] = {name: [] for name in arms}
     for index in range(rounds):
         names = list(arms)
         for name in names if index % 2 == 0 else reversed(names):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import launch
 import pytest
+from benchmarks import report
 from benchmarks.runs import markdown
 from pipeline.config import load_config
 
@@ -65,6 +66,18 @@ def test_no_figure_was_retyped(name):
     found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf8"))
     assert markdown(found["summary"]) in README
     assert found["environment"]["commit"] and found["environment"]["versions"]["torch"]
+
+
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda p: p.parent.name)
+def test_tables_between_markers_are_what_their_files_say(page):
+    assert page.read_text(encoding="utf8") == report.remade(page, report.RESULTS), "run python -m benchmarks.report"
+
+
+def test_every_benchmark_has_its_three_headings():
+    sections = re.split(r"^## ", (ROOT / "benchmarks" / "README.md").read_text(encoding="utf8"), flags=re.M)[1:]
+    assert len(sections) >= 5
+    for section in sections:
+        assert re.findall(r"^### (.+)", section, re.M) == ["Result", "Environment", "To reproduce"], section[:20]
 
 
 def test_python_blocks_compile():

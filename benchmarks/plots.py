@@ -1,0 +1,129 @@
+"""The plots of the results, as small SVG files; needs matplotlib."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.tables import largest_stage, read
+from benchmarks.wording import grouped, number
+from pipeline.meters import format_bytes
+
+__all__ = ["draw"]
+
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "onward", "svg.fonttype": "none",  # the same bytes for the same figures, and text as text
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+}  # fmt: skip
+_OURS, _THEIRS = "#1f77b4", "#b0b0b0"
+_PARTS = ("parameter", "head", "optimizer", "held", "queue", "other")
+_MIB = 2**20
+
+
+def draw(results: Path) -> list[Path]:
+    """Draws what there are files for, into ``plots`` below ``results``; returns the files."""
+    drawn = []
+    with matplotlib.rc_context(_STYLE):
+        for path in sorted(results.glob("*.json")):
+            kind = "throughput" if path.stem.startswith("throughput-") else path.stem
+            if kind in _PLOTS:
+                figure = _PLOTS[kind](read(path))
+                drawn.append(results / "plots" / f"{path.stem}.svg")
+                drawn[-1].parent.mkdir(exist_ok=True)
+                figure.savefig(drawn[-1], bbox_inches="tight", metadata={"Date": None})
+    return drawn
+
+
+def _throughput(found: Mapping[str, Any]) -> Figure:
+    """Samples per second of every arm, labelled with how ``onward-2`` compares."""
+    arms = {name: arm for name, arm in found["arms"].items() if arm["samples_per_s"] is not None}
+    figure = Figure(figsize=(6.5, 0.6 + 0.28 * len(arms)))
+    axes = figure.subplots()
+    colours = [_OURS if name.startswith("onward") else _THEIRS for name in arms]
+    bars = axes.barh(list(arms), [arm["samples_per_s"] for arm in arms.values()], color=colours)
+    ratios = (found.get("ratios_all", {}).get(name) for name in arms)
+    axes.bar_label(bars, [f" onward-2 x {number(r):.2f}" if r is not None else "" for r in ratios], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.set_xlabel(f"samples per second, {found['preset']}")
+    return figure
+
+
+def _transport(found: Mapping[str, Any]) -> Figure:
+    """Latency and bandwidth against the size, both logarithmic."""
+    figure = Figure(figsize=(8.0, 3.2))
+    left, right = figure.subplots(1, 2)
+    sizes = found["sizes"]
+    for name, cells in found["arms"].items():
+        width = 2.0 if name == "shared_memory" else 1.0
+        left.plot(sizes, [1e6 * number(cells[str(n)]["latency_s"]) for n in sizes], "o-", lw=width, ms=3, label=name)
+        right.plot(sizes, [number(cells[str(n)]["bytes_per_s"]) / 1e9 for n in sizes], "o-", lw=width, ms=3)
+    for axes, label in ((left, "one way, us"), (right, "stream, GB/s")):
+        axes.set(xscale="log", yscale="log", xlabel="size of a message", ylabel=label)
+        axes.set_xticks(sizes, [format_bytes(n).replace(".0", "") for n in sizes], rotation=30)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    left.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _memory(found: Mapping[str, Any]) -> Figure:
+    """Peak of the largest stage above the baseline, stacked, for every arm and depth."""
+    networks = found["networks"]
+    figure = Figure(figsize=(6.5, 0.8 + 0.26 * len(networks)))
+    axes = figure.subplots()
+    labels = [f"{row['blocks']} blocks, {row['arm']}" for row in networks]
+    stages = [largest_stage(row) for row in networks]
+    left = [0.0] * len(stages)
+    for part in _PARTS:
+        widths = [max(stage[f"{part}_bytes"], 0.0) / _MIB for stage in stages]
+        axes.barh(labels, widths, left=left, label=part)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel("peak of the largest stage above the baseline, MiB")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _sequential(found: Mapping[str, Any]) -> Figure:
+    """Seconds against the number of blocks."""
+    figure = Figure(figsize=(5.0, 3.2))
+    axes: Axes = figure.subplots()
+    for row in found["arms"]:
+        times = [number(row["seconds"][str(n)]) for n in found["blocks"]]
+        label = f"{row['stages']} stages, cache {row['cache']}"
+        axes.plot(found["blocks"], times, "o-" if row["cache"] != "off" else "o--", ms=3, label=label)
+    axes.set_xticks(found["blocks"])
+    axes.set(xlabel="equal blocks", ylabel="seconds", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _overhead(found: Mapping[str, Any]) -> Figure:
+    """Microseconds of every part that is a plain number or a spread."""
+    parts = {name: value for name, value in found["parts"].items() if _is_figure(value)}
+    figure = Figure(figsize=(6.0, 0.6 + 0.28 * len(parts)))
+    axes = figure.subplots()
+    bars = axes.barh(list(parts), [number(value) for value in parts.values()], color=_OURS)
+    axes.bar_label(bars, [f" {grouped(number(value))}" for value in parts.values()], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel("microseconds")
+    return figure
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, Mapping) and "median" in value)
+
+
+_PLOTS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
+    "throughput": _throughput,
+    "transport": _transport,
+    "memory": _memory,
+    "sequential": _sequential,
+    "overhead": _overhead,
+}

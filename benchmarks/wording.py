@@ -1,0 +1,63 @@
+"""How figures are written for people: units, digits, spreads, Markdown tables."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+__all__ = ["gigabytes", "grouped", "number", "numbers", "percent", "seconds", "spread_text", "table"]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """Markdown; all columns but the first ones are numbers."""
+    rule = ["---"] * text_columns + ["---:"] * (len(head) - text_columns)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def number(value: Any) -> float:
+    """A figure, or the median of its spread."""
+    return float(value["median"] if isinstance(value, Mapping) else value)
+
+
+def numbers(nested: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every number or spread in nested tables, under its path."""
+    for name, value in nested.items():
+        if isinstance(value, Mapping) and "median" not in value:
+            yield from ((f"{name}, {inner}", text) for inner, text in numbers(value))
+        elif isinstance(value, Mapping) or (isinstance(value, int | float) and not isinstance(value, bool)):
+            yield name, spread_text(value)
+
+
+def grouped(value: float) -> str:
+    """A number in three digits or more, thousands apart: ``0.0123``, ``1.23``, ``12.3``, ``12 345``."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}".replace(",", " ")
+
+
+def seconds(value: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, factor in (("us", 1e6), ("ms", 1e3)):
+        if value * factor < 1000:
+            return f"{grouped(value * factor)} {unit}"
+    return f"{grouped(value)} s"
+
+
+def gigabytes(bytes_per_s: float) -> str:
+    """A rate; decimal, as bandwidths are."""
+    return f"{grouped(bytes_per_s / 1e9)} GB/s"
+
+
+def percent(value: Any) -> str:
+    """A share; ``-`` for None."""
+    return "-" if value is None else f"{100 * number(value):.0f} %"
+
+
+def spread_text(value: Any, show: Callable[[float], str] = grouped) -> str:
+    """A figure; in brackets its least and most, where it was measured more than once; ``-`` for None."""
+    if value is None:
+        return "-"
+    text = show(number(value))
+    if not isinstance(value, Mapping) or value["min"] == value["max"]:
+        return text
+    return f"{text} ({show(value['min'])} to {show(value['max'])})"

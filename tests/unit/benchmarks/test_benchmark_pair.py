@@ -1,0 +1,54 @@
+"""Pairs of processes that measure something: what comes back, and what is said when nothing does."""
+
+import os
+import time
+
+import pytest
+from benchmarks.pair import run_pair
+from workers.fork_server import warm_up
+
+
+def say_hello(index, peer, word):
+    peer.send(f"{word} from {index}")
+    return peer.recv()
+
+
+def fail(index, peer):
+    if index == 1:
+        raise ValueError("no such thing")
+    return peer.poll(20)
+
+
+def die(index, peer):
+    if index == 0:
+        os._exit(3)
+    peer.poll(20)
+
+
+def sleep(index, peer):
+    time.sleep(20 * index)
+
+
+@pytest.fixture(autouse=True)
+def _server():
+    warm_up("noise")
+
+
+def test_both_run_and_the_first_answers():
+    assert run_pair(say_hello, "hello") == "hello from 1"
+
+
+def test_an_error_comes_with_its_traceback():
+    with pytest.raises(RuntimeError, match="(?s)process 1 of a pair failed: Traceback.*ValueError: no such thing"):
+        run_pair(fail)
+
+
+def test_a_death_is_noticed():
+    with pytest.raises(RuntimeError, match="process 0 of a pair failed: it died"):
+        run_pair(die)
+
+
+def test_a_hang_is_said_to_be_one(monkeypatch):
+    monkeypatch.setattr("benchmarks.pair._GRACE_S", 0.2)
+    with pytest.raises(RuntimeError, match=r"hung \(given: no answer of process 1 within 4 s\)"):
+        run_pair(sleep, timeout_s=4.0)
