@@ -38,6 +38,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
+    parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--list", action="store_true", help="the rules, models, data sets and transports there are")
     return parser.parse_intermixed_args(arguments)
@@ -47,7 +48,7 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
     """Flags as overrides, before those that were written out."""
     flags = {
         "schedule.mode": options.mode, "run.stages": options.stages, "transport.name": options.transport,
-        "run.device": options.device,
+        "run.device": options.device, "run.trace": "true" if options.trace else None,
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 

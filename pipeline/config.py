@@ -128,6 +128,8 @@ class RunConfig:
     predict: bool = True
     """Rehearse the run on noise for about a second before it starts, and tell its speed; see
     :mod:`workers.rehearsal`. Never changes the result."""
+    trace: bool = False
+    """Also write ``trace.json``: what every stage did and when, for Perfetto."""
     timeout_s: float = 300.0
     """Longest wait for another stage, in seconds, up to 1e6: the system's own waits take no number without bound."""
 

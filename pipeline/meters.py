@@ -7,33 +7,59 @@ Time is kept by a state machine and not by timers around calls: at any moment th
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["Activity", "TimeBudget", "format_bytes", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
+__all__ = ["Activity", "TimeBudget", "Where", "format_bytes", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
+
+
+T = TypeVar("T")
+
+Where = tuple[int, int, int]
+"""Epoch, optimizer step counted over the whole run, micro-batch; epoch, test batch, -1 in an evaluation."""
 
 
 class Activity(Enum):
-    """What a stage can be doing; the value is the name in ``result.json``, less ``_s``."""
+    """What a stage can be doing; the value is the name in ``result.json``, less ``_s``.
+
+    It is the host's time. On CUDA a kernel runs after the call that starts it has returned: forward and learn are
+    then the time to start them, and the rest appears wherever the host next waits for the device.
+    """
 
     FORWARD = "forward"
+    """Training micro-batches through the active blocks; keeping the inputs of a block is in it."""
     LEARN = "learn"
+    """Losses and their gradients, and the optimizer's steps."""
     WAIT_RECV = "wait_recv"
+    """For input or feedback from another stage, and for a plan that depends on results."""
     WAIT_SEND = "wait_send"
+    """For room in the queue to another stage."""
     TRANSFER = "transfer"
+    """Tensors on their way into the stage and out of it: messages copied from and to the transport, and where block
+    0 is, training batches cut out of the data set and augmented."""
     EVAL = "eval"
+    """Everything done about test batches but waiting and copying messages."""
     OTHER = "other"
+    """The rest: plans, reports, and the loop between two of the above."""
+
+    # Enum's own hash is a Python function, which took half the time of booking an interval. Members are singletons.
+    __hash__ = object.__hash__
 
 
 class TimeBudget:
-    """Seconds per activity since construction."""
+    """Seconds per activity since construction, or since :meth:`restart`."""
 
     def __init__(self) -> None:
-        self._seconds = dict.fromkeys(Activity, 0.0)
         self._activity = Activity.OTHER
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what was booked: the run's clock starts when every stage is built and connected."""
+        self._seconds = dict.fromkeys(Activity, 0.0)
         self._start = self._since = time.perf_counter()
 
     def enter(self, activity: Activity) -> Activity:
@@ -44,10 +70,22 @@ class TimeBudget:
         self._since, self._activity = now, activity
         return ended
 
-    def move(self, seconds: float, source: Activity, target: Activity) -> None:
-        """Books ``seconds`` of ``source`` as ``target``: a wait that a transport found inside a transfer."""
-        self._seconds[source] -= seconds
-        self._seconds[target] += seconds
+    def end_transfer(self, waited: float, wait: Activity, peer: int) -> None:
+        """Ends a transfer and enters OTHER.
+
+        Args:
+            waited: seconds of it, as the transport reports them, that were waiting.
+            wait: for what; it is taken to have come before the copying.
+            peer: the stage at the other end.
+        """
+        now = time.perf_counter()
+        self._seconds[Activity.TRANSFER] += now - self._since - waited
+        self._seconds[wait] += waited
+        self._since, self._activity = now, Activity.OTHER
+
+    def follow(self, items: Iterable[T], where: Callable[[T], Where]) -> Iterable[T]:
+        """``items``, unchanged: a budget that keeps a trace notes where the stage is with each of them."""
+        return items
 
     def read(self) -> dict[str, float]:
         """``forward_s``, ``learn_s``, ... and ``wall_s``, their sum."""

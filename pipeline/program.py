@@ -102,7 +102,7 @@ class Program:
             return
         self.stage.tap = self._keeper(plan, self._train_feeds, self.traffic.num_train, self.traffic.batch_size,
                                       self._seed)  # fmt: skip
-        for action in self._order():
+        for action in self.budget.follow(self._order(), lambda a: (plan.epoch, first + a.step, a.microbatch)):
             if action.op is Op.STEP:
                 self.budget.enter(Activity.LEARN)
                 self.stage.step()
@@ -124,13 +124,13 @@ class Program:
         """F: the activation goes downstream before learning, computed with the weights before this step's update."""
         step, key = first + action.step, self._key(first, action)
         if plan.source in self.stage.blocks:
-            self.budget.enter(Activity.FORWARD)
+            self.budget.enter(Activity.TRANSFER)
             x, y, weight = self._take(plan, action)
         else:
             message = yield from self._receive(self.stage_index - 1, Kind.TRAIN, step, action.microbatch)
             x, y = message.tensors
             weight = message.weight
-            self.budget.enter(Activity.FORWARD)
+        self.budget.enter(Activity.FORWARD)
         out = self.stage.forward(key, x, y, weight)
         if plan.top >= self.stage.blocks.stop:
             yield Send(
@@ -217,7 +217,7 @@ class Program:
         self.stage.begin_evaluation()
         self.stage.tap = self._keeper(plan, self._test_feeds, self.traffic.num_test, self.traffic.eval_batch_size,
                                       None)  # fmt: skip
-        for index in range(self.traffic.num_eval_batches):
+        for index in self.budget.follow(range(self.traffic.num_eval_batches), lambda i: (plan.epoch, i, -1)):
             if plan.source in self.stage.blocks:
                 x, y = self._test_feeds[plan.source].batch(plan.epoch, index)
             else:

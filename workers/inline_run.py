@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from pipeline.ledger import Ledger
-from pipeline.meters import TimeBudget
+from pipeline.meters import Activity
 from pipeline.plan import Plan
 from pipeline.requests import NextPlan, Receive, Request, Send
 from workers.job import Job
+from workers.trace_file import open_budget
 from workers.transports.inline import InlineTransport, build
 from workers.worker import StageRun, build_program, prepare_process
 
@@ -38,6 +39,11 @@ class _Turn:
         if isinstance(self.request, NextPlan):
             return self.request.epoch < len(plans)
         return self.request is not None
+
+    def rest(self) -> None:
+        """Another stage's turn: until :meth:`go_on` this one waits for what it has requested."""
+        waits_for_room = isinstance(self.request, Send)
+        self.run.program.budget.enter(Activity.WAIT_SEND if waits_for_room else Activity.WAIT_RECV)
 
     def go_on(self) -> None:
         """Answers the request and advances to the next; ``request`` is None at the end."""
@@ -77,10 +83,13 @@ def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
 
     turns = []
     for job in jobs:
-        program = build_program(job, TimeBudget())
+        program = build_program(job, open_budget(job))
         transport = build(job.wires)
         turns.append(_Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
     ledger.ready()
+    for turn in turns:
+        turn.run.program.budget.restart()
+        turn.rest()
     while any(turn.request is not None for turn in turns):
         plans += [plan for _, plan in ledger.new_plans()]
         ready = [turn for turn in turns if turn.can_go_on(plans)]
@@ -90,6 +99,7 @@ def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
         for turn in ready:
             while turn.can_go_on(plans):
                 turn.go_on()
+            turn.rest()
     for turn in turns:
         ledger.result(turn.run.finish())
         turn.transport.close(0.0)

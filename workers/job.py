@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.block import Blueprint
 from pipeline.resolve import Resolved
 from workers.placement import Placement
+from workers.trace_start import TraceStart
 from workers.transport import WireSpec
 from workers.wiring import edges_of
 
@@ -28,6 +29,8 @@ class Job:
     data_root: Path
     out: Path
     """The run's folder."""
+    trace: TraceStart | None = None
+    """Where the stage is to keep a trace: the origin of its time line."""
 
     @property
     def stage_index(self) -> int:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from workers.job import Job, share_out
 from workers.local_run import StageProcesses
 from workers.placement import Placement, place, this_host
 from workers.rehearsal import confirm, foresee
+from workers.trace_file import merge_parts
+from workers.trace_start import TraceStart
 
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
@@ -71,6 +73,7 @@ class Session:
     ledger: Ledger
     data_root: Path
     view: View
+    started: TraceStart
 
     def finish(self) -> dict[str, Any]:
         """Writes ``result.json`` and declares the weights complete; returns the table."""
@@ -88,6 +91,7 @@ class Session:
         self.recorder.write({"event": "result", **table})
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         write_manifest(Path(results[0]["folder"]), manifest)
+        merge_parts(self.out)
         _write_result(self.out, table)
         confirm(self.resolved, self.placement, table["train_samples_per_s"])
         self.view.finished(table)
@@ -189,7 +193,7 @@ def open_session(
         if make_view is not None:
             view = make_view(resolved, placement, out)
         ledger = Ledger(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
-        yield Session(resolved, placement, out, folder, recorder, ledger, data_root, view)
+        yield Session(resolved, placement, out, folder, recorder, ledger, data_root, view, TraceStart.now())
     except BaseException as error:
         note_failure(out, recorder, error)
         raise
@@ -200,16 +204,18 @@ def open_session(
 
 
 def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
-    """How a run failed, in its record and in ``result.json``."""
+    """How a run failed, in its record and in ``result.json``; what its stages left of a trace is merged."""
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error)}
     recorder.write({"event": "failure", **failure})
     _write_result(out, failure)
+    merge_parts(out)
 
 
 def jobs_of(session: Session) -> list[Job]:
     """Every stage's share of a run."""
-    return share_out(session.resolved, session.placement, session.folder, session.data_root, session.out)
+    jobs = share_out(session.resolved, session.placement, session.folder, session.data_root, session.out)
+    return [replace(job, trace=session.started) for job in jobs] if session.resolved.config.run.trace else jobs
 
 
 def _write_result(out: Path, table: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from pipeline.weights import save_block
 from workers.allocator import keep_freed_memory
 from workers.control import ControlLink
 from workers.job import Job
+from workers.trace_file import open_budget, save_part
 from workers.transport import Transport
 
 __all__ = ["StageRun", "build_program", "build_stage", "failure", "prepare_process", "run_stage"]
@@ -93,6 +95,7 @@ class StageRun:
         self._report = report
         self._timeout = job.wires.timeout_s
         self._budget = program.budget
+        self._time: dict[str, float] = {}
         self._bytes_sent = 0
         self._reported = 0.0
 
@@ -101,20 +104,20 @@ class StageRun:
         if isinstance(request, Receive):
             self._budget.enter(Activity.TRANSFER)
             message, waited = self.transport.recv(request.src, self._timeout)
-            self._budget.enter(Activity.OTHER)
-            self._budget.move(waited, Activity.TRANSFER, Activity.WAIT_RECV)
+            self._budget.end_transfer(waited, Activity.WAIT_RECV, request.src)
             return message
         if isinstance(request, Send):
             self._budget.enter(Activity.TRANSFER)
             waited = self.transport.send(request.message, request.dst, self._timeout)
-            self._budget.enter(Activity.OTHER)
-            self._budget.move(waited, Activity.TRANSFER, Activity.WAIT_SEND)
+            self._budget.end_transfer(waited, Activity.WAIT_SEND, request.dst)
             self._bytes_sent += request.message.num_bytes
             return None
         if isinstance(request, NextPlan):
             self._budget.enter(Activity.WAIT_RECV)
             plan = self._next_plan(request.epoch)
             self._budget.enter(Activity.OTHER)
+            if plan is None:  # the run is over; writing the weights is not part of it
+                self._time = self._budget.read()
             return plan
         if isinstance(request, Progress):
             self._progress(request)
@@ -128,12 +131,14 @@ class StageRun:
         if now - self._reported < PROGRESS_EVERY_S:
             return
         self._reported = now
+        working = self._budget.enter(Activity.OTHER)
         fill = self.transport.fill(self.job.stage_index - 1) if self.job.stage_index > 0 else None
         body = {
             "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
             "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), "fill": fill,
         }  # fmt: skip
         self._report("progress", body)
+        self._budget.enter(working)
 
     def _epoch(self, request: EpochReport) -> None:
         """A finished epoch, with the time budget so far."""
@@ -142,7 +147,8 @@ class StageRun:
 
     def finish(self) -> dict[str, Any]:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block."""
-        stage, budget = self.program.stage, self._budget.read()
+        stage = self.program.stage
+        save_part(self.job, self._budget)
         folder = self.job.out / "snapshots" / f"step-{self.program.steps}"
         digests = {}
         for k in stage.blocks:
@@ -150,8 +156,8 @@ class StageRun:
             digests[k] = digest(state)
             save_block(folder, k, state)
         row = {
-            "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1], **budget,
-            "samples": stage.samples,
+            "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
+            **self._time, "samples": stage.samples,
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": stage.parameter_bytes(), "optimizer_bytes": stage.optimizer_bytes(),
             "held_bytes": stage.held_bytes, "queue_bytes": self.transport.queue_bytes(),
@@ -166,10 +172,10 @@ def run_stage(job: Job, link: ControlLink) -> None:
     Failures are reported over ``link`` with their traceback, and raised again.
     """
     transport: Transport | None = None
+    budget = open_budget(job)
     try:
         keep_freed_memory()
         prepare_process(job)
-        budget = TimeBudget()
         program = build_program(job, budget)
         transport = registry.load("workers.transports", job.transport, "transport")(job.wires)
         assert transport is not None
@@ -183,6 +189,9 @@ def run_stage(job: Job, link: ControlLink) -> None:
         if transport is not None:
             transport.abort()
         if isinstance(error, Exception):  # not an interrupt: whoever caused that knows
+            with suppress(OSError):
+                budget.read()
+                save_part(job, budget)  # before the report, after which this process may be stopped
             link.send("failed", failure(job.stage_index, error))
         raise
 
@@ -208,7 +217,8 @@ def prepare_process(job: Job) -> None:
 def drive(run: StageRun) -> None:
     """Walks through the program, answering every request."""
     steps = run.program.run()
-    reply: Any = None
+    reply = run.answer(next(steps))
+    run.program.budget.restart()  # the first plan comes when every stage is ready: the run's clock starts
     while True:
         try:
             request = steps.send(reply)

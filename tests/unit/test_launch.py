@@ -15,6 +15,11 @@ def test_flags_are_overrides_and_written_overrides_come_last():
     ]  # fmt: skip
 
 
+def test_a_trace_is_written_where_it_is_asked_for():
+    assert launch.overrides_of(launch.parse(["--trace"])) == ["run.trace=true"]
+    assert launch.overrides_of(launch.parse([])) == []
+
+
 def test_the_default_config_is_the_one_beside_the_launcher():
     assert launch.parse([]).config == launch.HERE / "configs" / "digits.toml"
 

@@ -31,8 +31,8 @@ def test_every_second_is_booked_once(clock):
     clock.now += 1.0
     assert budget.enter(Activity.TRANSFER) is Activity.FORWARD
     clock.now += 4.0
+    budget.end_transfer(3.5, Activity.WAIT_RECV, 0)
     budget.enter(Activity.LEARN)
-    budget.move(3.5, Activity.TRANSFER, Activity.WAIT_RECV)
     clock.now += 2.0
     assert budget.read() == {
         "forward_s": 1.0, "learn_s": 2.0, "wait_recv_s": 3.5, "wait_send_s": 0.0, "transfer_s": 0.5, "eval_s": 0.0,
@@ -49,11 +49,27 @@ def test_reading_goes_on_with_the_same_activity(clock):
         assert (table["eval_s"], table["wall_s"]) == (wall, wall)
 
 
+def test_a_restart_forgets_what_was_booked(clock):
+    budget = TimeBudget()
+    clock.now += 8.0
+    budget.enter(Activity.EVAL)
+    clock.now += 4.0
+    budget.restart()
+    clock.now += 0.5
+    assert budget.read() == {**dict.fromkeys(budget.read(), 0.0), "eval_s": 0.5, "wall_s": 0.5}
+
+
+def test_following_changes_nothing():
+    items = [1, 2]
+    assert TimeBudget().follow(items, lambda item: (0, item, 0)) is items
+
+
 def test_the_budget_adds_up_to_the_wall_time():
     budget = TimeBudget()
     for activity in list(Activity) * 50:
+        budget.enter(Activity.TRANSFER)
+        budget.end_transfer(0.001, Activity.WAIT_SEND, 1)
         budget.enter(activity)
-        budget.move(0.001, Activity.TRANSFER, Activity.WAIT_SEND)
     table = budget.read()
     assert sum(table.values()) - table["wall_s"] == pytest.approx(table["wall_s"], abs=1e-9)
 

@@ -1,0 +1,75 @@
+"""``trace.json``: each stage leaves its part in the run's folder, and whoever writes ``result.json`` merges them.
+
+Parts are files and not reports to the coordinator because a stage that fails still has time to write one, and
+nothing of it is worth holding up a report for. A stage that is killed, or stopped because another one failed, leaves
+none; the trace of such a run holds the stages that there are and names those that are missing.
+"""
+
+import json
+import os
+import pickle
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.meters import TimeBudget
+from pipeline.recording import TracedBudget
+from pipeline.trace import StageTrace, chrome_events
+from workers.job import Job
+
+__all__ = ["merge_parts", "open_budget", "save_part"]
+
+
+def open_budget(job: Job) -> TimeBudget:
+    """The time budget of a stage: one that keeps a trace where the run is to have one."""
+    return TimeBudget() if job.trace is None else TracedBudget()
+
+
+def save_part(job: Job, budget: TimeBudget) -> None:
+    """Writes what ``budget`` has recorded, if it has, to the run's folder."""
+    if job.trace is None or not isinstance(budget, TracedBudget):
+        return
+    zero_s, aligned_by = job.trace.zero()
+    trace = StageTrace(
+        job.stage_index, job.num_stages, job.blocks, os.getpid(), platform.node(), zero_s, aligned_by,
+        budget.recording(),
+    )  # fmt: skip
+    path = job.out / f"trace-stage-{job.stage_index}.part"
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(pickle.dumps(trace))
+    os.replace(unfinished, path)
+
+
+def merge_parts(out: Path) -> None:
+    """Makes ``trace.json`` of the parts in the run's folder ``out`` and removes them; nothing where there are none."""
+    paths = sorted(out.glob("trace-stage-*.part"))
+    if not paths:
+        return
+    traces = sorted((pickle.loads(path.read_bytes()) for path in paths), key=lambda t: int(t.stage))
+    unfinished = out / "trace.json.part"
+    with unfinished.open("w", encoding="utf8") as file:
+        # A line for each event: a long run has millions, and they are never all in memory at once.
+        file.write('{"displayTimeUnit": "ms", "otherData": ')
+        file.write(json.dumps(_about(traces)))
+        file.write(', "traceEvents": [')
+        separator = "\n"
+        for event in chrome_events(traces):
+            file.write(separator + json.dumps(event))
+            separator = ",\n"
+        file.write("\n]}\n")
+    os.replace(unfinished, out / "trace.json")
+    for path in [*paths, *out.glob("trace-stage-*.unfinished")]:
+        path.unlink()
+
+
+def _about(traces: Sequence[StageTrace]) -> dict[str, Any]:
+    """What a reader has to know besides the events."""
+    return {
+        "origin": "just before the first stage was started",
+        "aligned_by": {t.stage: t.aligned_by for t in traces},
+        "stages_missing": sorted(set(range(traces[0].num_stages)) - {t.stage for t in traces}),
+        "stopped_early_us": {
+            t.stage: t.at_ns(t.recording.end_s) / 1e3 for t in traces if t.recording.is_full
+        },
+    }  # fmt: skip
