@@ -130,6 +130,10 @@ class RunConfig:
     :mod:`workers.rehearsal`. Never changes the result."""
     trace: bool = False
     """Also write ``trace.json``: what every stage did and when, for Perfetto."""
+    learn_after: Literal["block", "stage"] = "block"
+    """Blocks with local losses learn right after their own forward pass, and one block's activations are held at a
+    time; or after the stage's, which has then sent its activation on: the next stage starts sooner, more is held.
+    The numbers are the same."""
     timeout_s: float = 300.0
     """Longest wait for another stage, in seconds, up to 1e6: the system's own waits take no number without bound."""
 

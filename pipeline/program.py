@@ -121,7 +121,8 @@ class Program:
         return stream(self._counts, self.traffic.in_flight, feedback=feedback)
 
     def _forward(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
-        """F: the activation goes downstream before learning, computed with the weights before this step's update."""
+        """F: the activation goes downstream before its block learns, computed with the weights before this step's
+        update. Blocks in portions, see :attr:`Stage.parts`; all but the last have learned by then."""
         step, key = first + action.step, self._key(first, action)
         if plan.source in self.stage.blocks:
             self.budget.enter(Activity.TRANSFER)
@@ -131,7 +132,13 @@ class Program:
             x, y = message.tensors
             weight = message.weight
         self.budget.enter(Activity.FORWARD)
-        out = self.stage.forward(key, x, y, weight)
+        parts = self.stage.parts
+        for part in parts[:-1]:
+            x = self.stage.forward(key, x, y, weight, part)
+            self.budget.enter(Activity.LEARN)
+            self.stage.learn_at_once(key)
+            self.budget.enter(Activity.FORWARD)
+        out = self.stage.forward(key, x, y, weight, parts[-1])
         if plan.top >= self.stage.blocks.stop:
             yield Send(
                 self.stage_index + 1, Message(Kind.TRAIN, plan.epoch, step, action.microbatch, weight, (out, y))

@@ -42,6 +42,7 @@ def build_stage(job: Job) -> Stage:
         rules, job.blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
         batch_size=resolved.microbatch_size, stash=resolved.traffic.in_flight > 1, device=device,
+        learn_after=config.run.learn_after,
     )  # fmt: skip
 
 
