@@ -130,6 +130,9 @@ class RunConfig:
     :mod:`workers.rehearsal`. Never changes the result."""
     trace: bool = False
     """Also write ``trace.json``: what every stage did and when, for Perfetto."""
+    channels_last: bool = False
+    """Keep maps and the weights of convolutions channels last in memory, see :mod:`pipeline.memory_format`. Part of
+    the result: convolutions sum in another order."""
     learn_after: Literal["block", "stage"] = "block"
     """Blocks with local losses learn right after their own forward pass, and one block's activations are held at a
     time; or after the stage's, which has then sent its activation on: the next stage starts sooner, more is held.

@@ -10,6 +10,7 @@ the loop is the same wherever the stages are, and this is the loop:
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from pipeline.actions import Action, Op, one_f_one_b, stream
 from pipeline.cache import ActivationCache, Allocate
+from pipeline.memory_format import from_wire, to_wire
 from pipeline.meters import Activity, TimeBudget
 from pipeline.message import Kind, Message
 from pipeline.plan import Plan
@@ -140,7 +142,7 @@ class Program:
             self.budget.enter(Activity.FORWARD)
         out = self.stage.forward(key, x, y, weight, parts[-1])
         if plan.top >= self.stage.blocks.stop:
-            yield Send(
+            yield self._send(
                 self.stage_index + 1, Message(Kind.TRAIN, plan.epoch, step, action.microbatch, weight, (out, y))
             )
         self.budget.enter(Activity.LEARN)
@@ -177,9 +179,9 @@ class Program:
             if index == settling.num_rounds - 1:
                 return
             if has_lower:
-                yield Send(self.stage_index - 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, down))
+                yield self._send(self.stage_index - 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, down))
             if has_upper:
-                yield Send(self.stage_index + 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, up))
+                yield self._send(self.stage_index + 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, up))
             if has_lower:
                 below = (yield from self._receive(self.stage_index - 1, Kind.SETTLE, step, microbatch)).tensors
             if has_upper:
@@ -194,7 +196,7 @@ class Program:
             targets = range(self.num_stages) if out.to_all else [self.stage_index - 1]
             for dst in targets:
                 if dst != self.stage_index and dst >= 0:
-                    yield Send(dst, message)
+                    yield self._send(dst, message)
 
     def _take(self, plan: Plan, action: Action) -> tuple[Tensor, Tensor, float]:
         """A micro-batch of the data, and its share of its batch."""
@@ -233,7 +235,7 @@ class Program:
             self.budget.enter(Activity.EVAL)
             out, contexts = self.stage.evaluate(x, y)
             if plan.top >= self.stage.blocks.stop:
-                yield Send(self.stage_index + 1, Message(Kind.EVAL, plan.epoch, index, 0, 1.0, (out, y)))
+                yield self._send(self.stage_index + 1, Message(Kind.EVAL, plan.epoch, index, 0, 1.0, (out, y)))
             if self.stage.topology is Topology.SETTLE:
                 settling = self.stage.evaluation_settling(contexts)
                 yield from self._settle(plan, index, 0, settling, Activity.EVAL)
@@ -269,9 +271,17 @@ class Program:
             for block in [b for b in feeds if 0 < b < plan.top]:
                 del feeds[block]
 
+    def _send(self, dst: int, message: Message) -> Send:
+        """The request to send ``message``."""
+        if self.stage.channels_last:
+            message = replace(message, tensors=to_wire(message.tensors))
+        return Send(dst, message)
+
     def _receive(self, src: int, kind: Kind, step: int, microbatch: int) -> Generator[Request, Any, Message]:
         """The message that is due from ``src``."""
         message: Message = yield Receive(src)
+        if self.stage.channels_last:
+            message.tensors = from_wire(message.tensors)
         found = (message.kind, message.step, message.microbatch)
         if found != (kind, step, microbatch):
             raise RuntimeError(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.held import Held, SavedTensors
 from pipeline.lr import LrSchedule
+from pipeline.memory_format import channels_last
 from pipeline.meters import module_bytes
 from pipeline.optimizers import OptimizerSpec
 from pipeline.plan import BlockMode, Plan
@@ -53,6 +54,7 @@ class Stage:
             forward pass kept.
         device: where the rules live.
         learn_after: see :attr:`parts`.
+        channels_last: whether maps lie channels last in memory, here and on the wires.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class Stage:
         stash: bool,
         device: torch.device,
         learn_after: Literal["block", "stage"] = "block",
+        channels_last: bool = False,
     ) -> None:
         self.blocks = blocks
         self.num_blocks = num_blocks
         self.device = device
+        self.channels_last = channels_last
         self.samples = 0
         self.tap: Tap | None = None
         self._rules = dict(zip(blocks, rules, strict=True))
@@ -194,6 +198,8 @@ class Stage:
             if self.tap is not None:
                 self.tap(k, x, y)
             rule = self._rules[k]
+            if self.channels_last:
+                x = channels_last(x)
             if rule.training:
                 if rule.draws:
                     reseed(mix(self._forward_seeds[k], key), self.device)
@@ -313,7 +319,7 @@ class Stage:
         for k in self._active:
             if self.tap is not None:
                 self.tap(k, x, y)
-            x, contexts[k] = self._rules[k](x, y)
+            x, contexts[k] = self._rules[k](channels_last(x) if self.channels_last else x, y)
         return x, contexts
 
     def evaluation_settling(self, contexts: dict[int, Any]) -> Settling:

@@ -38,11 +38,14 @@ def build_stage(job: Job) -> Stage:
         build_rule(config, blueprint, resolved.specs[k]).to(device)
         for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
     ]
+    if config.run.channels_last:
+        for rule in rules:
+            rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Stage(
         rules, job.blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
         batch_size=resolved.microbatch_size, stash=resolved.traffic.in_flight > 1, device=device,
-        learn_after=config.run.learn_after,
+        learn_after=config.run.learn_after, channels_last=config.run.channels_last,
     )  # fmt: skip
 
 

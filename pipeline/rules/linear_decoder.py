@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.block import Block
 from pipeline.dense import Dense, accumulate
+from pipeline.memory_format import in_memory_order
 from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
 from pipeline.task import scalar
 
@@ -38,7 +39,7 @@ class LinearDecoder(LocalRule):
         super().__init__(block, spec, dense=Dense.of(block) if closed_form else None)
         size, num_outputs = prod(spec.body_shape), spec.task.num_outputs
         bound = 1.0 / size**0.5
-        matrix = torch.empty(num_outputs, size).uniform_(-bound, bound)
+        matrix = torch.empty(num_outputs, *spec.body_shape).uniform_(-bound, bound)
         if trained:
             self.decoder = nn.Parameter(matrix)
         else:
@@ -93,7 +94,7 @@ class LinearDecoder(LocalRule):
         return self.spec.task.loss(scores, y)
 
     def _decode(self, h: Tensor) -> Tensor:
-        return F.linear(h.flatten(1), self.decoder)
+        return F.linear(*in_memory_order(h, self.decoder))
 
     def _follow_classes(self, decoded: Tensor, y: Tensor) -> None:
         """Moves the running mean output of each class that this batch has samples of."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.runs import run
+from tests.support.runs import run
 
 DROPPING = {"width": 24, "norm": "batch", "dropout": 0.3}
 PLAIN = {"width": 24, "norm": "none", "dropout": 0.0, "activation": "relu"}

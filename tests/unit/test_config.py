@@ -26,7 +26,8 @@ OTHER = {
     "transport": {"name": "inline", "depth": 9},
     "run": {
         "stages": "blocks", "partition": [2, 1], "device": "cpu", "threads": 3, "matmul_precision": "medium",
-        "learn_after": "stage", "predict": False, "trace": True, "timeout_s": 2.5,
+        "channels_last": True, "learn_after": "stage",
+        "predict": False, "trace": True, "timeout_s": 2.5,
     },
 }  # fmt: skip
 

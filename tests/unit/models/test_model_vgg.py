@@ -7,6 +7,7 @@ from torch import nn
 from pipeline.block import build_block
 from pipeline.errors import ConfigError
 from pipeline.models import vgg8b, vgg11b
+from pipeline.models._layers import MaxPool
 from pipeline.shapes import infer_shapes
 
 
@@ -69,7 +70,7 @@ def test_layers_of_the_blocks_in_order():
     with torch.device("meta"):
         blocks = [b.make() for b in vgg8b.build((3, 32, 32), 10, dropout=0.2, activation="leaky_relu")]
     assert [type(m) for m in blocks[1].body] == [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
-    assert [type(m) for m in blocks[1].outlet] == [nn.Dropout2d, nn.MaxPool2d]
+    assert [type(m) for m in blocks[1].outlet] == [nn.Dropout2d, MaxPool]
     assert [type(m) for m in blocks[2].outlet] == [nn.Dropout2d]
     assert [type(m) for m in blocks[6].body] == [nn.Flatten, nn.Linear, nn.BatchNorm1d, nn.LeakyReLU]
     assert type(blocks[6].outlet) is nn.Dropout
@@ -81,7 +82,7 @@ def test_without_dropout_the_outlet_is_the_pool():
     with torch.device("meta"):
         blocks = [b.make() for b in vgg8b.build((3, 32, 32), 10)]
     assert type(blocks[0].outlet) is nn.Identity
-    assert [type(m) for m in blocks[1].outlet] == [nn.MaxPool2d]
+    assert [type(m) for m in blocks[1].outlet] == [MaxPool]
 
 
 def test_quarter_width_scales_convolutions_only():

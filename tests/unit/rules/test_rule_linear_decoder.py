@@ -106,11 +106,11 @@ def test_fixed_decoder_is_a_buffer_and_never_moves():
 
 def test_decoder_is_bounded_by_the_number_of_features_and_reads_maps_flat():
     rule = make_rule(build, conv(2, 4, pool=True), (2, 6, 6))
-    assert rule.decoder.shape == (5, 144)
+    assert rule.decoder.shape == (5, *rule.spec.body_shape) and rule.decoder.numel() == 5 * 144
     assert 0.9 / 12 < rule.decoder.abs().max() <= 1 / 12
     x, y = batch((2, 6, 6))
     _, context = rule(x, y)
-    assert_same([rule.decode(context)], [(rule.block.body(x).flatten(1) @ rule.decoder.t()).detach()])
+    assert_same([rule.decode(context)], [(rule.block.body(x).flatten(1) @ rule.decoder.flatten(1).t()).detach()])
 
 
 def test_cross_entropy_is_the_tasks_own_loss_and_boundary():
