@@ -18,10 +18,10 @@ from workers.trace_file import open_budget
 from workers.transports.inline import InlineTransport, build
 from workers.worker import StageRun, build_program, prepare_process
 
-__all__ = ["run_inline"]
+__all__ = ["Turn", "run_inline"]
 
 
-class _Turn:
+class Turn:
     """One stage, stopped at a request."""
 
     def __init__(self, run: StageRun, transport: InlineTransport) -> None:
@@ -85,7 +85,7 @@ def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
     for job in jobs:
         program = build_program(job, open_budget(job))
         transport = build(job.wires)
-        turns.append(_Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
+        turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
     ledger.ready()
     for turn in turns:
         turn.run.program.budget.restart()

@@ -47,7 +47,7 @@ class Narrator:
         ])  # fmt: skip
 
     def _predicted(self) -> list[str]:
-        """``predicted: 12.3 | 11.9 ms per batch, 10 400 samples/s``: each stage's own time, and the whole run's rate."""
+        """``predicted: 12.3 | 11.9 ms per batch, 10 400 samples/s``: each stage's own time, and the run's rate."""
         predicted = self._placement.predicted
         if predicted is None:
             return []

@@ -9,7 +9,7 @@ import torch
 
 from workers import rehearsal_stage
 from workers.fork_server import warm_up
-from workers.inline_run import _Turn as Turn
+from workers.inline_run import Turn
 from workers.job import Job
 from workers.local_run import StageProcesses
 from workers.rehearsal_stage import Part, Performance, Player
@@ -34,15 +34,21 @@ class There:
         self._processes = StageProcesses(jobs, rehearsal_stage.main)
 
     def __enter__(self) -> Self:
-        self._hear()
+        try:
+            self._hear()
+        except BaseException:
+            self._processes.stop()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            for link in self._processes.links:
-                link.send(None)
-            self._processes.join(PATIENCE_S)
-        self._processes.stop()
+        try:
+            if kind is None:
+                for link in self._processes.links:
+                    link.send(None)
+                self._processes.join(PATIENCE_S)
+        finally:
+            self._processes.stop()
 
     def play(self, part: Part) -> list[Performance]:
         """How each stage played it."""
@@ -76,8 +82,13 @@ class Here:
         self._players: list[Player] = []
 
     def __enter__(self) -> Self:
-        prepare_process(self._jobs[0])
-        self._players = [Player(job) for job in self._jobs]
+        try:
+            prepare_process(self._jobs[0])
+            for job in self._jobs:
+                self._players.append(Player(job))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.command import finish, launch, left_of, stages_of, start
 
 pytestmark = pytest.mark.distributed
-LONG = ["train.epochs=2000", "--stages", "3"]
+LONG = ["train.epochs=2000", "--stages", "3", "run.predict=false"]
 
 
 @pytest.fixture(autouse=True)

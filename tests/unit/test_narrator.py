@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from pipeline.prediction import Prediction
 from tests.support.views import Clock, blocks, narrator, parallel, placed, resolved, result, sequential
 from workers.narrator import block_range, duration, grouped, loss_text, percent
 
@@ -36,6 +39,22 @@ def test_headline_of_the_sequential_mode_promises_no_number_of_epochs():
         "predsim on digits, mlp of 4 blocks, sequential mode, 2 stages (blocks 0-1 | 2-3) on cpu, 1 thread each, "
         "shared_memory, at most 20 epochs of 23 steps per block"
     )
+
+
+def predicted(stage_s, samples_per_s):
+    placement = replace(placed((2, 2)), predicted=Prediction(stage_s, samples_per_s))
+    return narrator(resolved("parallel"), placement, Clock())
+
+
+def test_headline_tells_what_is_predicted():
+    assert predicted((0.01234, 0.0001189), 10400.3).headline().endswith(
+        ", shared_memory, 20 epochs of 23 steps, predicted: 12.3 | 0.119 ms per batch, 10 400 samples/s"
+    )
+
+
+def test_ending_sets_what_was_predicted_beside_what_came():
+    how, _ = predicted((0.1, 0.2), 18000.4).ending(result([0.5]))
+    assert how == "done: test accuracy 50.00 %, 17 553 samples/s (predicted: 18 000) over 1.64 s"
 
 
 def test_the_rule_of_a_baseline_is_the_one_that_runs():

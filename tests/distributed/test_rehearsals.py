@@ -1,0 +1,104 @@
+"""Runs that are rehearsed first: in every mode, over every transport, and with the same result as without."""
+
+import json
+import logging
+
+import pytest
+from tests.support.command import launch
+from tests.support.processes import left_running
+from tests.support.runs import run, sha
+from workers import cost_cache
+
+pytestmark = pytest.mark.distributed
+REHEARSED = {"train": {"epochs": 3}, "run": {"predict": True}}
+"""45 steps: seven are rehearsed."""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONWARD_CACHE", str(tmp_path / "cache"))
+    yield tmp_path / "cache" / "costs"
+    assert left_running() == []
+
+
+def merged(**sections):
+    return {name: {**REHEARSED.get(name, {}), **section} for name, section in {**REHEARSED, **sections}.items()}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"run": {"stages": 2}},
+        {"run": {"stages": 2}, "transport": {"name": "shared_memory"}},
+        {"run": {"stages": 3}, "transport": {"name": "process_group"}, "rule": {"name": "dfa"}},
+        {
+            "run": {"stages": 2}, "transport": {"name": "shared_memory"}, "rule": {"name": "backprop"},
+            "train": {"in_flight": 3},
+        },
+        {"run": {"stages": 2}, "transport": {"name": "shared_memory"}, "schedule": {"mode": "1f1b"}},
+        {"run": {"stages": 2}, "schedule": {"mode": "gpipe"}},
+        {"transport": {"name": "shared_memory"}, "schedule": {"mode": "backprop"}},
+        {
+            "run": {"stages": 2}, "transport": {"name": "shared_memory"},
+            "rule": {"name": "tests.support.settling_rule"},
+        },
+    ],
+    ids=["inline", "shared", "group-dfa", "late", "1f1b", "gpipe-inline", "backprop", "settling"],
+)  # fmt: skip
+def test_every_mode_is_predicted_and_none_is_changed(tmp_path, sections):
+    sections = merged(**sections)
+    table = run(tmp_path / "run", sections)
+    plain = {**sections, "run": {**sections["run"], "predict": False}}
+    assert table["weights_sha256"] == sha(tmp_path / "plain", plain)
+    predicted = table["predicted"]
+    assert len(predicted["stage_s"]) == table["num_stages"] and min(predicted["stage_s"]) > 0
+    assert predicted["samples_per_s"] > 0
+    header = json.loads((tmp_path / "run" / "record.jsonl").read_text().splitlines()[0])
+    assert header["predicted"] == predicted
+
+
+def test_a_run_that_is_not_rehearsed_says_nothing(tmp_path):
+    table = run(tmp_path / "run", {"schedule": {"mode": "sequential"}, "run": {"predict": True}})
+    assert table["predicted"] is None
+
+
+def test_measured_blocks_and_the_pace_are_kept(tmp_path, own_cache, monkeypatch):
+    monkeypatch.setattr(cost_cache, "forget", lambda kind, key: None)  # a busy machine may disprove any prediction
+    sections = merged(run={"stages": 2, "partition": "measured"}, transport={"name": "shared_memory"})
+    first = run(tmp_path / "first", sections)
+    assert sorted(path.name.partition("-")[0] for path in own_cache.iterdir()) == ["blocks", "pace"]
+    again = run(tmp_path / "again", sections)
+    assert again["predicted"] == first["predicted"] and again["weights_sha256"] == first["weights_sha256"]
+    assert [stage["blocks"] for stage in again["stages"]] == [stage["blocks"] for stage in first["stages"]]
+
+
+@pytest.mark.parametrize("transport", ["inline", "shared_memory"])
+def test_a_rehearsal_in_which_a_block_breaks_down_leaves_the_run_alone(tmp_path, caplog, transport):
+    """The run will meet the same, and says which stage it was."""
+    model = {"name": "tests.support.bad_blocks.in_training"}
+    sections = merged(model=model, run={"stages": 2}, transport={"name": transport}, train={"epochs": 300})
+    with caplog.at_level(logging.DEBUG, "workers.rehearsal"), pytest.raises(Exception, match="breaks down in train"):
+        run(tmp_path / "run", {**sections, "rule": {"name": "pred"}})
+    told = [record.getMessage() for record in caplog.records if record.name == "workers.rehearsal"]
+    assert len(told) == 1 and told[0].startswith("the run could not be rehearsed: ") and "breaks down" in told[0]
+
+
+def test_the_command_line_tells_what_is_predicted(tmp_path):
+    flags = ["--out", tmp_path / "run", "--stages", "2", "run.threads=1", "train.epochs=5"]
+    code, out, err = launch(*flags)
+    assert code == 0, err
+    predicted = json.loads((tmp_path / "run" / "result.json").read_text())["predicted"]
+    own = " | ".join(f"{seconds * 1000:.3g}" for seconds in predicted["stage_s"])
+    rate = f"{predicted['samples_per_s']:,.0f}".replace(",", " ")
+    lines = out.splitlines()
+    assert lines[0].endswith(f", 5 epochs of 23 steps, predicted: {own} ms per batch, {rate} samples/s")
+    assert f"samples/s (predicted: {rate}) over" in lines[-1]
+
+
+@pytest.mark.parametrize("transport", ["shared_memory", "process_group"])
+def test_ranks_of_one_host_are_predicted(tmp_path, transport):
+    flags = ["--quiet", "--out", tmp_path / "run", "--transport", transport, "run.threads=1", "train.epochs=3"]
+    code, _, err = launch(*flags, ranks=2)
+    assert code == 0, err
+    predicted = json.loads((tmp_path / "run" / "result.json").read_text())["predicted"]
+    assert predicted is not None and len(predicted["stage_s"]) == 2

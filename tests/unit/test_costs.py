@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.config import Config
+from pipeline.costs import block_seconds
+from pipeline.resolve import resolve
+
+
+@pytest.mark.parametrize("rule", ["linear_decoder", "predsim", "dfa", "backprop"])
+def test_every_block_is_timed_and_the_process_is_left_as_it_was(rule):
+    table = {"model": {"name": "mlp", "depth": 2, "width": 8}, "rule": {"name": rule},
+             "run": {"matmul_precision": "medium"}}  # fmt: skip
+    resolved = resolve(Config.from_dict(table), Path("nowhere"))
+    found = block_seconds(resolved, 2, torch.device("cpu"))
+    assert len(found) == 3 and all(seconds > 0 for seconds in found)
+    assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "highest")

@@ -1,0 +1,36 @@
+import pytest
+
+from pipeline.prediction import Pace, Prediction, predict
+from pipeline.traffic import Traffic
+
+PACE = Pace(stage_s=(0.1, 0.2), first_s=0.5, step_s=0.2, eval_s=0.05)
+TRAFFIC = Traffic(num_train=95, num_test=30, batch_size=10, eval_batch_size=15, microbatches=1, in_flight=1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "eval_every", "evaluations"), [(1, 1, 1), (4, 1, 4), (4, 2, 2), (5, 2, 3), (2, 10, 1)]
+)
+def test_the_rate_counts_the_first_fill_every_step_and_every_evaluation(epochs, eval_every, evaluations):
+    seconds = 0.5 + (epochs * 9.5 - 1) * 0.2 + evaluations * 2 * 0.05  # a smaller batch takes its share
+    found = predict(PACE, TRAFFIC, epochs, eval_every)
+    assert found.samples_per_s == pytest.approx(epochs * 95 / seconds, rel=1e-12)
+    assert found.stage_s == (0.1, 0.2)
+
+
+def test_a_run_of_part_of_a_step_takes_the_first_steps_time():
+    tiny = Traffic(num_train=5, num_test=1, batch_size=10, eval_batch_size=1, microbatches=1, in_flight=1)
+    assert predict(PACE, tiny, 1, 1).samples_per_s == pytest.approx(5 / 0.55)
+
+
+def test_a_pace_survives_json():
+    assert Pace.from_dict({**PACE.to_dict(), "stage_s": [0.1, 0.2]}) == PACE
+
+
+@pytest.mark.parametrize("table", [{}, [], {**PACE.to_dict(), "first_s": None}, {**PACE.to_dict(), "stage_s": ["a"]}])
+def test_what_is_no_pace(table):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Pace.from_dict(table)
+
+
+def test_names_in_the_result():
+    assert Prediction((0.1, 0.2), 50.0).to_dict() == {"stage_s": [0.1, 0.2], "samples_per_s": 50.0}

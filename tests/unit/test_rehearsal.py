@@ -1,0 +1,221 @@
+"""When a run is rehearsed, what is made of it, and which partition is taken; the rehearsal itself is replaced."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.prediction import Pace, predict
+from pipeline.resolve import resolve
+from workers import rehearsal
+from workers.placement import Host, Placement
+from workers.rehearsal import confirm, foresee
+from workers.rehearsal_stage import Part, Performance
+
+ALONE = Host(cores=2, num_gpus=0)
+ROOT = Path("nowhere")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONWARD_CACHE", str(tmp_path))
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """Seconds of each stage by the sizes of the partition; remembers which were rehearsed."""
+
+    class Rehearsals(dict):
+        heard = []
+
+    known = Rehearsals()
+    known.heard = []
+
+    def rehearse(resolved, placement, data_root):
+        sizes = tuple(len(blocks) for blocks in placement.partition)
+        known.heard.append(sizes)
+        return Pace(known[sizes], 0.1, max(known[sizes]), 0.01)
+
+    monkeypatch.setattr(rehearsal, "_rehearse", rehearse)
+    return known
+
+
+def run(**sections):
+    """Four blocks, 23 steps in each of 20 epochs."""
+    table = {"model": {"name": "mlp", "depth": 3, "width": 8, "norm": "none", "dropout": 0.0}, **sections}
+    return resolve(Config.from_dict(table), ROOT)
+
+
+def placed(*sizes, block_s=None, transport="shared_memory"):
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    ranges = tuple(range(end - size, end) for end, size in zip(ends, sizes, strict=True))
+    return Placement(ranges, ("cpu",) * len(sizes), transport, 1, block_s)
+
+
+def sizes(placement):
+    return tuple(len(blocks) for blocks in placement.partition)
+
+
+def test_a_rehearsed_run_is_predicted(stages):
+    stages[2, 2] = (0.02, 0.01)
+    ours = run()
+    found = foresee(ours, placed(2, 2), ALONE, ROOT)
+    assert found.predicted == predict(Pace((0.02, 0.01), 0.1, 0.02, 0.01), ours.traffic, 20, 1)
+    assert dataclasses.replace(found, predicted=None) == placed(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("sections", "host"),
+    [
+        ({"schedule": {"mode": "sequential"}}, ALONE),
+        ({"run": {"predict": False}}, ALONE),
+        ({"train": {"epochs": 1}}, ALONE),  # 23 steps
+        ({}, Host(2, 0, num_ranks=4, ranks_here=2)),
+    ],
+    ids=["sequential", "not-wanted", "few-steps", "two-hosts"],
+)
+def test_where_nothing_can_be_told_nothing_is_said(stages, sections, host):
+    assert foresee(run(**sections), placed(2, 2), host, ROOT) == placed(2, 2)
+    assert stages.heard == []
+
+
+def test_a_rehearsal_that_fails_stops_nothing(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("this block breaks down")
+
+    monkeypatch.setattr(rehearsal, "_rehearse", fails)
+    assert foresee(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
+
+
+def test_the_same_run_is_rehearsed_once(stages):
+    stages[2, 2] = (0.02, 0.01)
+    first = foresee(run(), placed(2, 2), ALONE, ROOT)
+    again = foresee(run(seed=3, train={"epochs": 20}), placed(2, 2), ALONE, ROOT)
+    assert again == first and stages.heard == [(2, 2)]
+
+
+def test_the_users_own_code_is_rehearsed_every_time(stages):
+    stages[2, 2] = (0.02, 0.01)
+    for _ in range(2):
+        theirs = run(model={"name": "tests.support.conv_net.small"}, rule={"name": "pred"})
+        assert foresee(theirs, placed(2, 2), ALONE, ROOT).predicted is not None
+    assert stages.heard == [(2, 2)] * 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"train": {"batch_size": 32}}, {"train": {"eval_batch_size": 9}}, {"transport": {"depth": 2}},
+        {"dataset": {"name": "digits", "crop_padding": 1}}, {"run": {"partition": "parameters"}},
+        {"rule": {"name": "pred"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_another_run_is_rehearsed_anew(stages, other):
+    stages[2, 2] = (0.02, 0.01)
+    foresee(run(), placed(2, 2), ALONE, ROOT)
+    foresee(run(**other), placed(2, 2), ALONE, ROOT)
+    assert len(stages.heard) == 2
+
+
+def test_another_number_of_stages_or_threads_is_rehearsed_anew(stages):
+    stages.update({(2, 2): (0.02, 0.01), (1, 1, 2): (0.01, 0.01, 0.01)})
+    for placement in (placed(2, 2), placed(1, 1, 2), dataclasses.replace(placed(2, 2), threads=2)):
+        foresee(run(), placement, ALONE, ROOT)
+    assert stages.heard == [(2, 2), (1, 1, 2), (2, 2)]
+
+
+def test_stages_that_turn_out_uneven_are_laid_out_again(stages):
+    stages.update({(2, 2): (0.04, 0.01), (1, 3): (0.025, 0.025)})
+    found = foresee(run(), placed(2, 2, block_s=(1.0, 1.0, 1.0, 1.0)), ALONE, ROOT)
+    assert sizes(found) == (1, 3) and found.predicted.stage_s == (0.025, 0.025)
+    assert stages.heard == [(2, 2), (1, 3)]
+    again = foresee(run(), placed(2, 2, block_s=(1.0, 1.0, 1.0, 1.0)), ALONE, ROOT)  # and stay there
+    assert again == found and len(stages.heard) == 2
+
+
+def test_a_promise_that_is_not_kept_is_not_taken(stages):
+    stages.update({(2, 2): (0.04, 0.01), (1, 3): (0.02, 0.05)})
+    found = foresee(run(), placed(2, 2, block_s=(1.0,) * 4), ALONE, ROOT)
+    assert sizes(found) == (2, 2) and found.predicted.stage_s == (0.04, 0.01)
+
+
+def test_no_more_than_two_other_partitions_are_tried(stages):
+    stages.update({(3, 1): (0.9, 0.01), (2, 2): (0.8, 0.01), (1, 3): (0.7, 0.01)})
+    costs = (1.0, 1.0, 1.0, 1.0)
+    assert sizes(foresee(run(), placed(3, 1, block_s=costs), ALONE, ROOT)) == (1, 3)
+    assert stages.heard == [(3, 1), (2, 2), (1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("sections", "placement"),
+    [
+        ({}, placed(2, 2)),  # the user's own partition, or by parameters
+        ({}, placed(2, 2, block_s=(1.0,) * 4, transport="inline")),
+        ({"rule": {"name": "backprop"}}, placed(2, 2, block_s=(1.0,) * 4)),  # stages work one after another
+    ],
+    ids=["given", "inline", "lock-step"],
+)
+def test_partitions_that_stay(stages, sections, placement):
+    stages[2, 2] = (0.04, 0.01)
+    assert sizes(foresee(run(**sections), placement, ALONE, ROOT)) == (2, 2)
+    assert stages.heard == [(2, 2)]
+
+
+@pytest.mark.parametrize(
+    "kept", [{"sizes": [1, 1, 2]}, {"sizes": [3, 3]}, {"sizes": "ab"}, {"pace": None}, {"pace": {}}], ids=str
+)
+def test_a_cache_that_holds_something_else_is_not_believed(stages, monkeypatch, kept):
+    stages[2, 2] = (0.02, 0.01)
+    value = {"sizes": [2, 2], "pace": Pace((0.5, 0.5), 0.1, 0.5, 0.1).to_dict(), **kept}
+    monkeypatch.setattr(rehearsal.cost_cache, "recall", lambda kind, key: value)
+    assert foresee(run(), placed(2, 2), ALONE, ROOT).predicted.stage_s == (0.02, 0.01)
+
+
+@pytest.mark.parametrize(("ratio", "rehearsals"), [(1.0, 1), (1.09, 1), (0.91, 1), (1.2, 2), (0.5, 2)])
+def test_a_prediction_that_was_wrong_is_forgotten(stages, ratio, rehearsals):
+    stages[2, 2] = (0.02, 0.01)
+    first = foresee(run(), placed(2, 2), ALONE, ROOT)
+    confirm(run(), first, ratio * first.predicted.samples_per_s)
+    foresee(run(), placed(2, 2), ALONE, ROOT)
+    assert len(stages.heard) == rehearsals
+
+
+def test_a_run_that_was_not_predicted_has_nothing_to_confirm():
+    confirm(run(), placed(2, 2), 1.0)
+    assert rehearsal.cost_cache.recall("pace", {}) is None
+
+
+def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
+    """A player whose steps take ``step_s``; remembers its parts."""
+    parts = []
+
+    def play(part):
+        parts.append(part)
+        steps = [first_s + n * step_s for n in range(part.num_steps)]
+        evals = [steps[-1] + (n + 1) * eval_s for n in range(part.num_evals)]
+        first = Performance(0.0, [], [], 0.0)
+        return [first, Performance(0.0, steps, evals, work_s * part.num_steps)]
+
+    return play, parts
+
+
+@pytest.mark.parametrize(
+    ("step_s", "num_steps", "num_evals"),
+    [(0.001, 46, 6), (0.0499, 20, 4), (3.0, 4, 1)],
+    ids=["a tenth of the run", "a second", "four at least"],
+)
+def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
+    play, parts = stage_that_takes(step_s, work_s=0.7 * step_s)
+    found = rehearsal._pace(play, run(), on_cuda=False)
+    assert parts == [Part(2), Part(num_steps, steady=num_steps // 4), Part(1, num_evals)]
+    assert found.step_s == pytest.approx(step_s) and found.eval_s == pytest.approx(0.1)
+    assert found.stage_s == pytest.approx((0.0, 0.7 * step_s)) and found.first_s == 1.0
+
+
+def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
+    play, parts = stage_that_takes(0.01, work_s=0.002)
+    found = rehearsal._pace(play, run(), on_cuda=True)
+    assert parts[2] == Part(10, waits_for_device=True)
+    assert found.stage_s == pytest.approx((0.0, 0.002))
