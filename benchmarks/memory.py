@@ -46,7 +46,7 @@ LIMIT_S = 120.0
 STEPS = 6
 BLOCKS: tuple[int, ...] = (8, 16, 32, 64)
 PARTS = ("parameter", "head", "optimizer", "held", "queue", "other")
-"""Of a stage's peak above the baseline; each is ``<part>_bytes``."""
+"""Of a stage's peak above the baseline."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Arm:
     mode: str
     stages: int | str = 2
     microbatches: int = 0
+    learn_after: str = "block"
     most_blocks: int = 64
     """No larger network: a process for each block is many processes."""
 
@@ -64,6 +65,7 @@ class Arm:
 ARMS: tuple[Arm, ...] = (
     Arm("onward-2", "parallel"),
     Arm("onward-2, 4 micro-batches", "parallel", microbatches=4),
+    Arm("onward-2, learning after the stage", "parallel", learn_after="stage"),
     Arm("onward, a stage per block", "parallel", stages="blocks", most_blocks=16),
     Arm("1f1b-2, 4 micro-batches", "1f1b", microbatches=4),
     Arm("backprop", "plain", stages=1),
@@ -78,7 +80,8 @@ def config_of(arm: Arm, blocks: int, width: int, batch: int, device: str) -> Con
         "rule": {"name": "linear_decoder"}, "optimizer": {"name": "adam", "lr": 1e-4},
         "train": {"epochs": 1, "batch_size": batch, "microbatches": arm.microbatches},
         "schedule": {"mode": "backprop" if arm.mode == "plain" else arm.mode},
-        "run": {"stages": arm.stages, "threads": 1, "device": device, "partition": "parameters", "timeout_s": 60.0},
+        "run": {"stages": arm.stages, "threads": 1, "device": device, "partition": "parameters",
+                "timeout_s": 60.0, "learn_after": arm.learn_after},
     })  # fmt: skip
 
 
@@ -161,9 +164,8 @@ def in_fresh_tree(task: dict[str, Any]) -> Any:
     try:
         out, errors = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
-        raise RuntimeError(
-            f"a run was not done in time (given: {task}, expected: within {LIMIT_S:g} s). See what it waits for."
-        ) from None
+        raise RuntimeError(f"a run was not done in time (given: {task}, expected: within {LIMIT_S:g} s). "
+                           "See what it waits for.") from None  # fmt: skip
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -191,10 +193,8 @@ def row_of(arm: Arm, blocks: int, runs: Sequence[Any], baselines: Sequence[int])
     stages = []
     for same in zip(*split, strict=True):
         medians = {f"{n}_bytes": statistics.median(s[f"{n}_bytes"] for s in same) for n in PARTS}
-        stages.append({
-            "stage": same[0]["stage"], "blocks": same[0]["blocks"], **medians,
-            "peak_bytes": spread([s["peak_bytes"] for s in same]),
-        })  # fmt: skip
+        where = {name: same[0][name] for name in ("stage", "blocks")}
+        stages.append({**where, **medians, "peak_bytes": spread([s["peak_bytes"] for s in same])})
     return {"arm": arm.name, "blocks": blocks, "baseline_bytes": statistics.median(baselines), "stages": stages}
 
 

@@ -19,7 +19,10 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
 }  # fmt: skip
 _OURS, _THEIRS = "#1f77b4", "#b0b0b0"
-_PARTS = ("parameter", "head", "optimizer", "held", "queue", "other")
+_PARTS = {
+    "parameter": "#1f77b4", "head": "#17becf", "optimizer": "#9467bd", "held": "#d62728", "queue": "#ff7f0e",
+    "other": "#d0d0d0",
+}  # fmt: skip
 _MIB = 2**20
 
 
@@ -54,7 +57,7 @@ def _throughput(found: Mapping[str, Any]) -> Figure:
 
 def _transport(found: Mapping[str, Any]) -> Figure:
     """Latency and bandwidth against the size, both logarithmic."""
-    figure = Figure(figsize=(8.0, 3.2))
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     sizes = found["sizes"]
     for name, cells in found["arms"].items():
@@ -78,9 +81,9 @@ def _memory(found: Mapping[str, Any]) -> Figure:
     labels = [f"{row['blocks']} blocks, {row['arm']}" for row in networks]
     stages = [largest_stage(row) for row in networks]
     left = [0.0] * len(stages)
-    for part in _PARTS:
+    for part, colour in _PARTS.items():
         widths = [max(stage[f"{part}_bytes"], 0.0) / _MIB for stage in stages]
-        axes.barh(labels, widths, left=left, label=part)
+        axes.barh(labels, widths, left=left, color=colour, label=part)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("peak of the largest stage above the baseline, MiB")

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
-from benchmarks.wording import gigabytes, number, numbers, percent, seconds, spread_text, table
+from benchmarks.wording import bandwidth, number, numbers, percent, seconds, spread_text, table
 from pipeline.meters import format_bytes
 
 __all__ = ["fill", "largest_stage", "read", "render"]
@@ -138,7 +138,7 @@ def _latency(found: Mapping[str, Any]) -> str:
 
 
 def _bandwidth(found: Mapping[str, Any]) -> str:
-    return _by_size(found, found["arms"], lambda cell: spread_text(cell["bytes_per_s"], gigabytes))
+    return _by_size(found, found["arms"], lambda cell: spread_text(cell["bytes_per_s"], bandwidth))
 
 
 def _transport_ratios(found: Mapping[str, Any]) -> str:

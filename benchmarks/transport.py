@@ -155,7 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measures, prints the table, writes the file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transport", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two sizes, one short round")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_args(arguments)
     about = environment("benchmarks.transport", arguments, threads=1)

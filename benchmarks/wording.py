@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["gigabytes", "grouped", "number", "numbers", "percent", "seconds", "spread_text", "table"]
+__all__ = ["bandwidth", "grouped", "number", "numbers", "percent", "seconds", "spread_text", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
@@ -43,8 +43,10 @@ def seconds(value: float) -> str:
     return f"{grouped(value)} s"
 
 
-def gigabytes(bytes_per_s: float) -> str:
-    """A rate; decimal, as bandwidths are."""
+def bandwidth(bytes_per_s: float) -> str:
+    """Bytes per second in the decimal unit that suits them."""
+    if bytes_per_s < 1e9:
+        return f"{grouped(bytes_per_s / 1e6)} MB/s"
     return f"{grouped(bytes_per_s / 1e9)} GB/s"
 
 

@@ -22,7 +22,8 @@ def test_spreads_are_bracketed_where_there_is_one():
     assert wording.spread_text({"median": 2.0, "min": 1.0, "max": 3.0}) == "2.00 (1.00 to 3.00)"
     assert wording.spread_text({"median": 2.0, "min": 2.0, "max": 2.0}) == wording.spread_text(2) == "2.00"
     assert wording.spread_text(None) == wording.percent(None) == "-"
-    assert wording.percent(0.834) == "83 %" and wording.gigabytes(2.5e9) == "2.50 GB/s"
+    assert wording.percent(0.834) == "83 %" and wording.bandwidth(2.5e9) == "2.50 GB/s"
+    assert wording.bandwidth(2.5e7) == "25.0 MB/s"
 
 
 def test_numbers_are_found_at_any_depth():
