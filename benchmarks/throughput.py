@@ -51,7 +51,7 @@ def run_preset(preset: Preset, settings: Settings, host: Host) -> dict[str, Any]
         )
     jobs = catalogue.jobs(template, measured.table, host)
     arms = {name: Arm(jobs[name], settings) for name in catalogue.selected(list(jobs), settings.arms)}
-    matmul = Arm(catalogue.matmul_job(template), settings, "flop_per_s")
+    matmul = Arm(catalogue.matmul_job(template, host), settings, "flop_per_s")
     turns = {name: _reporting(name, arm) for name, arm in [*arms.items(), ("matmul", matmul)]}
     measure.take_turns(turns, settings.rounds)
     return {**table(preset, settings, arms, matmul), "block_seconds": measured.table}

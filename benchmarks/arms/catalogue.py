@@ -43,9 +43,9 @@ def costs_job(template: ArmJob) -> ArmJob:
     return replace(template, module="benchmarks.arms.costs")
 
 
-def matmul_job(template: ArmJob) -> ArmJob:
-    """Measures the rate of matrix products; one process where there is one GPU."""
-    processes = PROCESSES if template.preset.device == "cpu" else 1
+def matmul_job(template: ArmJob, host: Host) -> ArmJob:
+    """Measures the rate of matrix products, in as many processes as two stages have cores or GPUs."""
+    processes = PROCESSES if template.preset.device == "cpu" else min(PROCESSES, host.num_gpus)
     return replace(template, module="benchmarks.arms.matmul", processes=processes)
 
 

@@ -2,7 +2,8 @@
 
 As its manual advises: gradients live in the buckets, and the graph is declared to stay as it is. Buckets of 4 MiB
 let a network of a few layers send some gradients while it still computes others. Running statistics of BatchNorm are
-each rank's own: sending them every step would only cost time.
+each rank's own: sending them every step would only cost time. (Newer torch has a second name for that option and says
+so; older torch knows this one only.)
 """
 
 from typing import Any

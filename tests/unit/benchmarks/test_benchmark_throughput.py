@@ -53,9 +53,10 @@ def test_one_gpu_has_no_arms_of_two_ranks():
     found = catalogue.jobs(template, COSTS, Host(cores=6, num_gpus=1))
     impossible = {name for name, arm in found.items() if isinstance(arm, Impossible) and "one GPU" in arm.why}
     assert impossible == {n for n in found if n.startswith(("ddp", "torch-"))}
-    assert catalogue.matmul_job(template).processes == 1 and catalogue.matmul_job(job()).processes == 2
-    there = catalogue.jobs(template, COSTS, Host(cores=6, num_gpus=2))
-    assert isinstance(there["ddp"], ArmJob)
+    assert catalogue.matmul_job(template, Host(6, 1)).processes == 1
+    assert catalogue.matmul_job(template, Host(6, 8)).processes == 2
+    assert catalogue.matmul_job(job(), Host(6, 0)).processes == 2
+    assert isinstance(catalogue.jobs(template, COSTS, Host(6, 2))["ddp"], ArmJob)
 
 
 def test_arms_are_chosen_by_name_or_by_what_stands_before_a_hyphen():
@@ -274,6 +275,11 @@ def test_mistakes_are_told_before_anything_runs(monkeypatch, capsys):
     monkeypatch.setattr(throughput, "run", lambda *_: Outcome("crash", note="no room"))
     with pytest.raises(RuntimeError, match=r"cannot measure what the blocks cost \(preset: tiny, crash: no room\)"):
         throughput.main(["--preset", "tiny"])
+
+
+def test_a_termination_leaves_by_way_of_an_exception():
+    with pytest.raises(SystemExit, match="143"):
+        throughput._stop(15, None)
 
 
 @pytest.mark.distributed
