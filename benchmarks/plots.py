@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.tables import largest_stage, read
-from benchmarks.wording import grouped, number
+from benchmarks.wording import figures, grouped, number
 from pipeline.meters import format_bytes
 
 __all__ = ["draw"]
@@ -107,8 +107,8 @@ def _sequential(found: Mapping[str, Any]) -> Figure:
 
 
 def _overhead(found: Mapping[str, Any]) -> Figure:
-    """Microseconds of every part that is a plain number or a spread."""
-    parts = {name: value for name, value in found["parts"].items() if _is_figure(value)}
+    """Microseconds of every part."""
+    parts = dict(figures(found["parts"]))
     figure = Figure(figsize=(6.0, 0.6 + 0.28 * len(parts)))
     axes = figure.subplots()
     bars = axes.barh(list(parts), [number(value) for value in parts.values()], color=_OURS)
@@ -117,10 +117,6 @@ def _overhead(found: Mapping[str, Any]) -> Figure:
     axes.margins(x=0.15)
     axes.set_xlabel("microseconds")
     return figure
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float) or (isinstance(value, Mapping) and "median" in value)
 
 
 _PLOTS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {

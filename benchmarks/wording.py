@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["bandwidth", "grouped", "number", "numbers", "percent", "seconds", "spread_text", "table"]
+__all__ = ["bandwidth", "figures", "grouped", "number", "numbers", "percent", "seconds", "spread_text", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
@@ -18,13 +18,18 @@ def number(value: Any) -> float:
     return float(value["median"] if isinstance(value, Mapping) else value)
 
 
-def numbers(nested: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def figures(nested: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every number or spread in nested tables, under its path."""
     for name, value in nested.items():
         if isinstance(value, Mapping) and "median" not in value:
-            yield from ((f"{name}, {inner}", text) for inner, text in numbers(value))
+            yield from ((f"{name}, {inner}", found) for inner, found in figures(value))
         elif isinstance(value, Mapping) or (isinstance(value, int | float) and not isinstance(value, bool)):
-            yield name, spread_text(value)
+            yield name, value
+
+
+def numbers(nested: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """:func:`figures` as text."""
+    return ((name, spread_text(value)) for name, value in figures(nested))
 
 
 def grouped(value: float) -> str:

@@ -45,7 +45,7 @@ def throughput():
             "ratios_all": {"backprop": spread([1.9, 2.1]), "torch-1f1b": None}, "matmul_fraction": 0.815}  # fmt: skip
 
 
-OVERHEAD = {"parts": {"forward": 12.5, "step": spread([3.0, 5.0])}, "ratios": {"plain / ours": 1.8}}
+OVERHEAD = {"parts": {"forward": 12.5, "small": {"step": spread([3.0, 5.0])}}, "ratios": {"plain / ours": 1.8}}
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ EXPECTED = {
                     "| onward-2 | 2.0 KiB | - |", "| backprop | 4.0 KiB | 8.0 KiB |"],
     "sequential": ["| stages | cache | 4 blocks | 8 blocks | t(8)/t(4) |", "| --- | --- | ---: | ---: | ---: |",
                    "| 2 | off | 1.00 s | 2.10 s (2.00 s to 2.20 s) | 2.10 |"],
-    "overhead": ["|  | median |", "| --- | ---: |", "| forward | 12.5 us |", "| step | 4.00 (3.00 to 5.00) us |",
+    "overhead": ["|  | median |", "| --- | ---: |", "| forward | 12.5 us |", "| small, step | 4.00 (3.00 to 5.00) us |",
                  "| plain / ours | 1.80 |"],
     "throughput-small": ["| arm | samples per second | onward-2 against it |", "| --- | ---: | ---: |",
                          "| onward-2 | 2 000 (1 900 to 2 100) | - |", "| backprop | 1 000 | 2.00 (1.90 to 2.10) |",
@@ -145,6 +145,7 @@ def test_plots_are_small_the_same_every_time_and_shown(results, tmp_path):
     assert sorted(drawn) == ["memory.svg", "overhead.svg", "sequential.svg", "throughput-small.svg", "transport.svg"]
     assert all(len(data) < 40_000 for data in drawn.values())
     assert b"onward-2 x 2.00" in drawn["throughput-small.svg"] and b"64 blocks, backprop" in drawn["memory.svg"]
+    assert b"small, step" in drawn["overhead.svg"]
     assert page.read_text().splitlines()[1] == "![memory](results/plots/memory.svg)"
     report.main(arguments)
     assert {path.name: path.read_bytes() for path in (results / "plots").iterdir()} == drawn
