@@ -2,15 +2,15 @@
 
 Blocks that were measured alone do not add up to a stage: blocks of a stage share calls, and stages that run at the
 same time share memory bandwidth, caches and clock. So what will happen is done, for a moment: with the run's own
-programs and wires, whatever its mode. It costs the start of the processes, then at least seven batches (two to warm
-up, four to measure, one before an evaluation), and beyond that a second, or a tenth of the run where that is less;
+programs and wires, whatever its mode. It costs the start of the processes, then at least nine batches (two to warm
+up, six to measure, one before an evaluation), and beyond that a second, or a tenth of the run where that is less;
 three times that where the first partition turns out uneven.
 """
 
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ KIND = "pace"
 """Of the cache's files."""
 WORTH_STEPS = 30
 """A run of fewer steps is over before it is rehearsed."""
-STEPS = 4
+STEPS = 6
 """The fewest that are measured."""
 MEASURE_S = 1.0
 EVALUATE_S = 0.2
@@ -182,8 +182,7 @@ def _pace(play: Play, resolved: Resolved, on_cuda: bool) -> Pace:
     num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * traffic.num_steps // 10))
     steady = num_steps // 4
     performances = play(Part(num_steps, steady=steady))
-    steps = performances[-1].steps
-    step_s = (steps[-1] - steps[steady]) / (num_steps - 1 - steady)
+    step_s = _step_s(performances, steady)
     if on_cuda:  # where the host's clock alone would tell when work was given, not when it was done
         num_steps = min(num_steps, 10)
         performances = play(Part(num_steps, waits_for_device=True))
@@ -191,3 +190,15 @@ def _pace(play: Play, resolved: Resolved, on_cuda: bool) -> Pace:
     num_evals = max(1, min(int(EVALUATE_S / step_s), traffic.num_eval_batches))
     last = play(Part(1, num_evals))[-1]
     return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals)
+
+
+def _step_s(performances: Sequence[Performance], steady: int) -> float:
+    """Seconds from one batch to the next at the last stage, while every stage is at work.
+
+    A stage that has run ahead ends first, and those above it are faster when they are left alone.
+    """
+    steps = performances[-1].steps
+    until = min(p.steps[-1] for p in performances)
+    together = [moment for moment in steps[steady:] if moment <= until]
+    counted = together if len(together) > 1 else steps[steady:]
+    return (counted[-1] - counted[0]) / (len(counted) - 1)

@@ -11,7 +11,7 @@ from workers import cost_cache
 
 pytestmark = pytest.mark.distributed
 REHEARSED = {"train": {"epochs": 3}, "run": {"predict": True}}
-"""45 steps: seven are rehearsed."""
+"""45 steps: nine are rehearsed."""
 
 
 @pytest.fixture(autouse=True)

@@ -195,7 +195,7 @@ def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
         parts.append(part)
         steps = [first_s + n * step_s for n in range(part.num_steps)]
         evals = [steps[-1] + (n + 1) * eval_s for n in range(part.num_evals)]
-        first = Performance(0.0, [], [], 0.0)
+        first = Performance(0.0, steps, [], 0.0)
         return [first, Performance(0.0, steps, evals, work_s * part.num_steps)]
 
     return play, parts
@@ -203,8 +203,8 @@ def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
 
 @pytest.mark.parametrize(
     ("step_s", "num_steps", "num_evals"),
-    [(0.001, 46, 6), (0.0499, 20, 4), (3.0, 4, 1)],
-    ids=["a tenth of the run", "a second", "four at least"],
+    [(0.001, 46, 6), (0.0499, 20, 4), (3.0, 6, 1)],
+    ids=["a tenth of the run", "a second", "six at least"],
 )
 def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
     play, parts = stage_that_takes(step_s, work_s=0.7 * step_s)
@@ -212,6 +212,20 @@ def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
     assert parts == [Part(2), Part(num_steps, steady=num_steps // 4), Part(1, num_evals)]
     assert found.step_s == pytest.approx(step_s) and found.eval_s == pytest.approx(0.1)
     assert found.stage_s == pytest.approx((0.0, 0.7 * step_s)) and found.first_s == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ahead", "expected"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 2.0),  # two of its intervals lie before the other stage has ended
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 5 / 3),  # none does, so all count
+        ([9.0, 9.1, 9.2, 9.3, 9.4], 5 / 3),
+    ],
+)
+def test_the_pace_counts_while_all_stages_work(ahead, expected):
+    last = [0.0, 1.0, 3.0, 5.0, 6.0]
+    stages = [Performance(0.0, steps, [], 1.0) for steps in (ahead, last)]
+    assert rehearsal._step_s(stages, steady=1) == pytest.approx(expected)
 
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
