@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arms", default="", metavar="A,B", help="only these; torch-gpipe is all of torch-gpipe-M")
     parser.add_argument("--precision", choices=get_args(Precision), default="medium", help="of products, in all arms")
     parser.add_argument("--allocator", choices=("keep", "system"), default="keep",
-                        help="keep: no arm hands freed memory back; system: the arms that are not ours do")  # fmt: skip
+                        help="keep: no arm hands freed memory back; system: arms that are not ours do")  # fmt: skip
     parser.add_argument("--device", choices=("cpu", "cuda"), help="the preset's own without")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 0.5 s: to see that it runs")
     parser.add_argument("--out", type=Path, metavar="FILE.json")

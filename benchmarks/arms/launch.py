@@ -1,4 +1,4 @@
-"""Runs one arm in processes of its own, with a time limit: a hang costs its arm the figure, and nobody else anything."""
+"""Runs an arm in processes of its own, with a time limit: a hang costs its arm the figure, and nobody else a thing."""
 
 import json
 import os

@@ -76,7 +76,7 @@ class Arm:
         return outcome
 
     def _run_whole(self, job: ArmJob) -> Outcome:
-        """A run of ``bubble_steps`` from start to end; of a few where there is no pipeline that could have a bubble."""
+        """A run of ``bubble_steps`` from start to end; of a few where no pipeline could have a bubble."""
         steps = self.settings.bubble_steps if len(job.partition) > 1 else _FEW_STEPS
         return run(replace(job, epochs=ceil(steps / job.preset.steps_per_epoch)), 4 * self.settings.limit_s)
 

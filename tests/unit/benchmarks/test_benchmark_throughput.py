@@ -286,8 +286,8 @@ def test_a_termination_leaves_by_way_of_an_exception():
 def test_a_preset_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
     out = tmp_path / "tiny.json"
-    arguments = ["--preset", "tiny", "--rounds", "1", "--seconds", "0.1", "--arms", "onward-2,onward-4,ddp,torch-1f1b-2"]
-    assert throughput.main([*arguments, "--out", str(out)]) == 0
+    arguments = ["--preset", "tiny", "--rounds", "1", "--seconds", "0.1", "--out", str(out)]
+    assert throughput.main([*arguments, "--arms", "onward-2,onward-4,ddp,torch-1f1b-2"]) == 0
     assert "| onward-2 | " in capsys.readouterr().out
     found = json.loads(out.read_text())
     assert {"preset", "arms", "ratios", "matmul_fraction", "environment"} <= set(found)
