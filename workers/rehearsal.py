@@ -9,9 +9,11 @@ three times that where the first partition turns out uneven.
 
 import logging
 import shutil
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +197,13 @@ def _pace(play: Play, resolved: Resolved, on_cuda: bool) -> Pace:
 def _step_s(performances: Sequence[Performance], steady: int) -> float:
     """Seconds from one batch to the next at the last stage, while every stage is at work.
 
-    A stage that has run ahead ends first, and those above it are faster when they are left alone.
+    A stage that has run ahead ends first, and those above it are faster when they are left alone. Of up to five spans
+    the middle one counts, so that a moment in which the machine did something else does not.
     """
     steps = performances[-1].steps
     until = min(p.steps[-1] for p in performances)
     together = [moment for moment in steps[steady:] if moment <= until]
     counted = together if len(together) > 1 else steps[steady:]
-    return (counted[-1] - counted[0]) / (len(counted) - 1)
+    length = -(-(len(counted) - 1) // 5)
+    ends = counted[::length]
+    return statistics.median(later - earlier for earlier, later in pairwise(ends)) / length

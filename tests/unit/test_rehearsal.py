@@ -218,14 +218,21 @@ def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
     ("ahead", "expected"),
     [
         ([1.0, 2.0, 3.0, 4.0, 5.0], 2.0),  # two of its intervals lie before the other stage has ended
-        ([0.1, 0.2, 0.3, 0.4, 0.5], 5 / 3),  # none does, so all count
-        ([9.0, 9.1, 9.2, 9.3, 9.4], 5 / 3),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 2.5),  # none does, so all count
+        ([9.0, 9.1, 9.2, 9.3, 11.5], 2.5),
     ],
 )
 def test_the_pace_counts_while_all_stages_work(ahead, expected):
-    last = [0.0, 1.0, 3.0, 5.0, 6.0]
+    last = [0.0, 1.0, 3.0, 5.0, 8.0, 11.0]
     stages = [Performance(0.0, steps, [], 1.0) for steps in (ahead, last)]
     assert rehearsal._step_s(stages, steady=1) == pytest.approx(expected)
+
+
+def test_a_moment_of_something_else_does_not_count():
+    last = [0.0]
+    for step in range(100):
+        last.append(last[-1] + (0.1 if step != 50 else 30.0))
+    assert rehearsal._step_s([Performance(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
 
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
