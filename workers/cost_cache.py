@@ -48,7 +48,8 @@ def conditions(resolved: Resolved, threads: int, device: torch.device) -> dict[s
     table = {name: value for name, value in config.to_dict().items() if name in ("model", "rule", "optimizer")}
     return {
         **table, "input": resolved.specs[0].in_shape, "outputs": resolved.data.task.num_outputs,
-        "microbatch_size": resolved.microbatch_size, "precision": config.run.matmul_precision, "threads": threads,
+        "microbatch_size": resolved.microbatch_size, "precision": config.run.matmul_precision,
+        "autocast": config.run.autocast, "threads": threads,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_name(), "cores": psutil.cpu_count(logical=False), "torch": torch.__version__, "code": code_digest(),
     }  # fmt: skip

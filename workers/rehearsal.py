@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 Play = Callable[[Part], list[Performance]]
 
-NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s")
-"""Keys of ``[run]`` that do not decide a pace, or have become a part of the placement."""
 KIND = "pace"
 """Of the cache's files."""
 WORTH_STEPS = 30
@@ -96,10 +94,9 @@ def confirm(resolved: Resolved, placement: Placement, samples_per_s: float) -> N
 def _key(resolved: Resolved, placement: Placement) -> dict[str, Any]:
     """All that a pace depends on."""
     traffic, table = resolved.traffic, resolved.config.to_dict()
-    run = {name: value for name, value in table["run"].items() if name not in NO_MATTER}
     return {
         **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
-        "dataset": table["dataset"], "mode": resolved.config.schedule.mode, "run": run,
+        "dataset": table["dataset"], "mode": resolved.config.schedule.mode,
         "devices": placement.devices, "transport": placement.transport, "depth": resolved.config.transport.depth,
         "batch_size": traffic.batch_size, "eval_batch_size": traffic.eval_batch_size,
         "microbatches": traffic.microbatches, "in_flight": traffic.in_flight,
