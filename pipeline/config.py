@@ -125,6 +125,9 @@ class RunConfig:
     """``torch.set_float32_matmul_precision``. On CPU, medium hands float32 products to oneDNN, which is twice as
     fast as the default library on AMD cores with AVX-512, still in float32 there; CPUs with bfloat16 matrix units
     round the factors to bfloat16."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Products and convolutions in bfloat16, see :mod:`pipeline.autocast`; weights and gradients stay in float32.
+    Part of the result."""
     predict: bool = True
     """Rehearse the run on noise for about a second before it starts, and tell its speed; see
     :mod:`workers.rehearsal`. Never changes the result."""

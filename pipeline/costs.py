@@ -4,8 +4,11 @@ Parameter counts mislead where weights are shared over positions (convolutions) 
 than its block, so the default is to run each block once.
 """
 
+from contextlib import nullcontext
+
 import torch
 
+from pipeline.autocast import autocast
 from pipeline.partition import least_seconds
 from pipeline.resolve import Resolved, build_rule
 from pipeline.rule import LearningRule, Topology
@@ -57,7 +60,8 @@ def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return least_seconds(step, repeats=15, limit_s=0.1)
+    with autocast(device) if resolved.config.run.autocast != "none" else nullcontext():
+        return least_seconds(step, repeats=15, limit_s=0.1)
 
 
 def _feedback(

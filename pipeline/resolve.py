@@ -22,7 +22,7 @@ from pipeline.lr import LrSchedule
 from pipeline.model import blueprints_of, load_model
 from pipeline.optimizers import OptimizerSpec, load_optimizer
 from pipeline.traffic import Traffic
-from pipeline.rule import BlockSpec, LearningRule, Topology
+from pipeline.rule import BlockSpec, LearningRule, LocalRule, Topology
 from pipeline.schedule import Parallel, Schedule, Sequential
 from pipeline.seeds import derive, seeded
 from pipeline.shapes import BlockShapes, infer_shapes
@@ -137,7 +137,10 @@ def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Learnin
     block = build_block(blueprint, config.seed, spec.index)
     build: Callable[..., LearningRule] = registry.load("pipeline.rules", config.rule.name, "rule")
     with seeded(derive(config.seed, "rule", spec.index)):
-        return build(block, spec, **config.rule.options)
+        rule = build(block, spec, **config.rule.options)
+    if config.run.autocast != "none" and isinstance(rule, LocalRule):
+        rule.leave_to_autograd()
+    return rule
 
 
 def _with_rule_for_mode(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Config:

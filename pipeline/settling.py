@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.rule import LearningRule
 
-__all__ = ["Settling"]
+__all__ = ["Settling", "Tensors"]
 
 Tensors = tuple[Tensor, ...]
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pipeline import registry
+from pipeline.autocast_stage import AutocastStage
 from pipeline.batches import Batches
 from pipeline.cache import allocator
 from pipeline.digest import digest
@@ -41,7 +42,8 @@ def build_stage(job: Job) -> Stage:
     if config.run.channels_last:
         for rule in rules:
             rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Stage(
+    make = Stage if config.run.autocast == "none" else AutocastStage
+    return make(
         rules, job.blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
         batch_size=resolved.microbatch_size, stash=resolved.traffic.in_flight > 1, device=device,

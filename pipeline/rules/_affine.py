@@ -81,6 +81,7 @@ def back_through(affine: Affine, matrix: Tensor, delta: Tensor, shape: torch.Siz
     Returns:
         A tensor of that shape.
     """
+    matrix = matrix.to(delta.dtype)  # under autocast the error is in bfloat16
     if isinstance(affine, nn.Linear):
         return delta @ matrix
     padding = cast(tuple[int, ...], affine.padding)

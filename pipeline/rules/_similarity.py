@@ -1,6 +1,7 @@
 """The similarity loss of Nøkland and Eidnes: a block's samples should resemble each other as their labels do.
 
 The loss is a mean over pairs of samples, so the micro-batch *is* the mini-batch: splitting it changes the loss itself.
+It is computed in float32 under autocast too, from the means on: cosines near 1 differ in bits that bfloat16 lacks.
 
 Written plainly it takes some thirty small operations and several copies of the features. Two closed-form derivatives
 take their place; ``similarity`` and autograd are their oracle in the tests.
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
+
+from pipeline.autocast import exact_product
 
 __all__ = ["SimilarityHead", "similarity", "similarity_loss"]
 
@@ -48,7 +51,7 @@ class _Spread(Function):
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:
-        centred = maps - maps.mean(2, keepdim=True)
+        centred = maps - maps.mean(2, keepdim=True, dtype=_dtype(maps))
         spread: Tensor = torch.linalg.vector_norm(centred, dim=2).div_((maps.shape[2] - 1) ** 0.5)
         ctx.save_for_backward(centred, spread)
         return spread
@@ -88,13 +91,18 @@ class _SimilarityLoss(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         centred, mixing = ctx.saved_tensors
-        return torch.mm(mixing * grad, centred), None, None
+        return exact_product(mixing * grad, centred), None, None
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """In which to compute."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _cosines(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Centred rows (B, d), the products of their inverse norms (B, B), and their cosines (B, B)."""
-    centred = features - features.mean(1, keepdim=True)
-    products = centred @ centred.t()
+    centred = features - features.mean(1, keepdim=True, dtype=_dtype(features))
+    products = exact_product(centred, centred.t())
     squares = products.diagonal()
     # A row without length is like no other row, and is left alone: 1/1e-8 would be its gradient's scale.
     inverse = squares.add(_EPS).rsqrt() * (squares > _EPS)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.autocast import at_least_float32
 from pipeline.block import Block
 from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.rules._descent import descend
@@ -44,7 +45,7 @@ class DirectFeedbackAlignment(LearningRule):
         if not self.spec.is_last:
             gamma = (feedback[0] @ self.matrix).view(out.shape)
             return Learned(descend(self.spec, out, y, (gamma,), weight))
-        error = self.spec.task.error(out.detach(), y) * weight
+        error = self.spec.task.error(at_least_float32(out.detach()), y) * weight
         return Learned(descend(self.spec, out, y, (), weight), (error,))
 
     def decode(self, context: Any) -> Tensor | None:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.autocast import at_least_float32, exact_product
 from pipeline.block import Block
 from pipeline.dense import Dense, accumulate
 from pipeline.memory_format import in_memory_order
@@ -98,9 +99,10 @@ class LinearDecoder(LocalRule):
 
     def _follow_classes(self, decoded: Tensor, y: Tensor) -> None:
         """Moves the running mean output of each class that this batch has samples of."""
+        decoded = at_least_float32(decoded)
         members = torch.stack((y <= 0, y > 0)).to(decoded.dtype)  # (2, batch)
         counts = members.sum(1)
-        means = (members @ decoded).squeeze(1) / counts.clamp(min=1.0)
+        means = exact_product(members, decoded).squeeze(1) / counts.clamp(min=1.0)
         self.class_means.lerp_(means, _FORGET * (counts > 0).to(means.dtype))
 
 

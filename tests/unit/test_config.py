@@ -27,7 +27,7 @@ OTHER = {
     "run": {
         "stages": "blocks", "partition": [2, 1], "device": "cpu", "threads": 3, "matmul_precision": "medium",
         "channels_last": True, "learn_after": "stage",
-        "predict": False, "trace": True, "timeout_s": 2.5,
+        "autocast": "bfloat16", "predict": False, "trace": True, "timeout_s": 2.5,
     },
 }  # fmt: skip
 

@@ -85,7 +85,7 @@ def test_where_it_is(monkeypatch, tmp_path):
     [
         {"model": {"name": "mlp", "depth": 2, "width": 9}}, {"rule": {"name": "pred"}}, {"rule": {"beta": 0.5}},
         {"optimizer": {"name": "sgd", "lr": 0.1}}, {"train": {"batch_size": 32}},
-        {"run": {"matmul_precision": "high"}},
+        {"run": {"matmul_precision": "high"}}, {"run": {"autocast": "bfloat16"}},
         {"train": {"microbatches": 2}, "rule": {"name": "pred"}, "model": {"name": "mlp", "depth": 2, "norm": "none"}},
     ],
     ids=str,

@@ -8,11 +8,13 @@ from pipeline.costs import block_seconds
 from pipeline.resolve import resolve
 
 
+@pytest.mark.parametrize("autocast", ["none", "bfloat16"])
 @pytest.mark.parametrize("rule", ["linear_decoder", "predsim", "dfa", "backprop"])
-def test_every_block_is_timed_and_the_process_is_left_as_it_was(rule):
+def test_every_block_is_timed_and_the_process_is_left_as_it_was(rule, autocast):
     table = {"model": {"name": "mlp", "depth": 2, "width": 8}, "rule": {"name": rule},
-             "run": {"matmul_precision": "medium"}}  # fmt: skip
+             "run": {"matmul_precision": "medium", "autocast": autocast}}  # fmt: skip
     resolved = resolve(Config.from_dict(table), Path("nowhere"))
     found = block_seconds(resolved, 2, torch.device("cpu"))
     assert len(found) == 3 and all(seconds > 0 for seconds in found)
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "highest")
+    assert not torch.is_autocast_enabled("cpu")
