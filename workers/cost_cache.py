@@ -24,6 +24,9 @@ __all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
 
 logger = logging.getLogger(__name__)
 
+_NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s")
+"""Keys of ``[run]`` that cost nothing, or are part of the placement; any that is added later is taken to matter."""
+
 
 def is_cacheable(resolved: Resolved) -> bool:
     """Whether nothing but Onward's own code decides what a run costs.
@@ -44,12 +47,12 @@ def conditions(resolved: Resolved, threads: int, device: torch.device) -> dict[s
         threads: compute threads of a stage.
         device: of the stages.
     """
-    config = resolved.config
-    table = {name: value for name, value in config.to_dict().items() if name in ("model", "rule", "optimizer")}
+    config = resolved.config.to_dict()
     return {
-        **table, "input": resolved.specs[0].in_shape, "outputs": resolved.data.task.num_outputs,
-        "microbatch_size": resolved.microbatch_size, "precision": config.run.matmul_precision,
-        "autocast": config.run.autocast, "threads": threads,
+        **{name: config[name] for name in ("model", "rule", "optimizer")},
+        "run": {name: value for name, value in config["run"].items() if name not in _NO_MATTER},
+        "input": resolved.specs[0].in_shape, "outputs": resolved.data.task.num_outputs,
+        "microbatch_size": resolved.microbatch_size, "threads": threads,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_name(), "cores": psutil.cpu_count(logical=False), "torch": torch.__version__, "code": code_digest(),
     }  # fmt: skip
