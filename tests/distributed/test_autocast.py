@@ -15,6 +15,7 @@ from pipeline.weights import latest_weights, load_blocks
 
 CONV = {"model": {"name": "tests.support.conv_net.small"}, "optimizer": {"name": "sgd", "lr": 0.01}}
 PLAIN = {"model": {"name": "mlp", "depth": 3, "width": 24, "norm": "none"}}
+PLAIN_DATA = {"dataset": {"name": "digits", "crop_padding": 0}}
 RULES = ["linear_decoder", "pred", "sim", "predsim", "dfa", "fa", "backprop"]
 
 
@@ -83,8 +84,8 @@ def test_with_channels_last(tmp_path, rule):
 
 def test_kept_outputs_of_frozen_blocks_change_nothing(tmp_path):
     def sequential(cache):
-        changes = {"dataset": {"name": "digits", "crop_padding": 0}, "schedule": {"mode": "sequential", "cache": cache}}
-        return weights(tmp_path / cache, "pred", 2, more=changes)
+        schedule = {"mode": "sequential", "cache": cache}
+        return weights(tmp_path / cache, "pred", 2, more={**PLAIN_DATA, "schedule": schedule})
 
     assert sequential("off") == sequential("memory") == sequential("file")
 
