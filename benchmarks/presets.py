@@ -41,6 +41,11 @@ class Preset:
     microbatches: tuple[int, ...] = (2, 4, 8)
     """Of torch's schedules; each is an arm."""
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Precision = "medium"
+    """Of products, in every arm: what serves backprop in one process best here. oneDNN costs some 10 us a call, which
+    small products do not earn back."""
+    channels_last: bool = False
+    """Whether every arm keeps maps channels last in memory, which is faster for all of them."""
 
     def __post_init__(self) -> None:
         if self.num_samples % self.batch_size:
@@ -90,7 +95,7 @@ class Preset:
             schedule=ScheduleConfig(mode=mode),
             run=RunConfig(
                 stages=len(partition), partition=laid, device=self.device, threads=threads,
-                matmul_precision=precision,
+                matmul_precision=precision, channels_last=self.channels_last, predict=False,
             ),
         )  # fmt: skip
 
@@ -110,15 +115,16 @@ def _vgg8b(width: float) -> NamedConfig:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset(name="mlp-8x1024", model=_mlp(8, 1024), sample_shape=(784,), batch_size=128, num_samples=1280),
+        Preset(name="mlp-8x1024", model=_mlp(8, 1024), sample_shape=(784,), batch_size=128, num_samples=2560),
         # 50 samples make neither 4 nor 8 equal parts, and torch's stages want equal ones: 5 is there in their place.
-        Preset(name="mlp-8x128", model=_mlp(8, 128), sample_shape=(784,), batch_size=50, num_samples=5000,
-               microbatches=(2, 4, 5, 8)),
-        Preset(name="vgg8b-quarter", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64, num_samples=128),
+        Preset(name="mlp-8x128", model=_mlp(8, 128), sample_shape=(784,), batch_size=50, num_samples=10_000,
+               microbatches=(2, 4, 5, 8), precision="highest"),
+        Preset(name="vgg8b-quarter", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64, num_samples=320,
+               channels_last=True),
         Preset(name="vgg8b", model=_vgg8b(1.0), sample_shape=(3, 32, 32), batch_size=128, num_samples=2560,
-               device="cuda"),
+               device="cuda", channels_last=True),
         Preset(name="deep-thin", model=_mlp(32, 64), sample_shape=(784,), batch_size=50, num_samples=2500,
-               microbatches=(2, 4, 5, 8)),
+               microbatches=(2, 4, 5, 8), precision="highest"),
     )
 }  # fmt: skip
 

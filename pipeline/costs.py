@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import torch
 
 from pipeline.autocast import autocast
+from pipeline.memory_format import channels_last
 from pipeline.partition import least_seconds
 from pipeline.resolve import Resolved, build_rule
 from pipeline.rule import LearningRule, Topology
@@ -50,6 +51,9 @@ def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
     x = torch.rand(rows, *spec.in_shape, generator=generator).to(device)
     y = torch.randint(max(2, spec.task.num_outputs), (rows,), generator=generator).to(device)
     feedback = _feedback(rule, rows, generator, device)
+    if resolved.config.run.channels_last:
+        rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = channels_last(x)
 
     def step() -> None:
         _, context = rule(x, y)

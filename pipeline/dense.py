@@ -51,7 +51,9 @@ class Dense:
     def __init__(self, linear: nn.Linear, activation: type[nn.Module] | None) -> None:
         # The parameters themselves: a module looks each of them up anew, which costs as much as a small operation.
         self._weight, self._bias = linear.weight, linear.bias
-        self._activation = activation
+        run, derive = (None, None) if activation is None else _NONLINEARITIES[activation]
+        self._run: Callable[[Tensor], Tensor] | None = run
+        self._derive: Callable[[Tensor, Tensor], Tensor] | None = derive
 
     @classmethod
     def of(cls, block: Block) -> Self | None:
@@ -72,8 +74,9 @@ class Dense:
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, ...) without a graph to (batch, features) without a graph."""
-        a = nn.functional.linear(x.flatten(1), self._weight.detach(), self._bias.detach())
-        return a if self._activation is None else _NONLINEARITIES[self._activation][0](a)
+        rows = x if x.dim() == 2 else x.flatten(1)
+        a = torch.addmm(self._bias.detach(), rows, self._weight.detach().t())
+        return a if self._run is None else self._run(a)
 
     def learn(self, x: Tensor, h: Tensor, dh: Tensor) -> None:
         """Adds the gradients of weight and bias.
@@ -83,8 +86,8 @@ class Dense:
             h: what it returned, unchanged since.
             dh: derivative of the loss by ``h``, (batch, features).
         """
-        delta = dh if self._activation is None else _NONLINEARITIES[self._activation][1](dh, h)
-        accumulate(self._weight, torch.mm(delta.t(), x.flatten(1)))
+        delta = dh if self._derive is None else self._derive(dh, h)
+        accumulate(self._weight, torch.mm(delta.t(), x if x.dim() == 2 else x.flatten(1)))
         accumulate(self._bias, delta.sum(0))
 
 

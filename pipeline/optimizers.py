@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, optim
 
 from pipeline.errors import ConfigError
+from pipeline.lean_adam import LeanAdam, LeanAdamW
 from pipeline.registry import check_value, nearest
 
 __all__ = ["OptimizerSpec", "load_optimizer"]
@@ -28,6 +29,8 @@ _CLASSES: dict[str, type[optim.Optimizer]] = {
 
 _FUSED = {"adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "sgd": ("cpu", "cuda"), "adagrad": ("cpu",)}
 """Devices for which one kernel does the whole step, in every torch that ``setup.cfg`` admits."""
+
+_LEAN: dict[str, type[LeanAdam]] = {"adam": LeanAdam, "adamw": LeanAdamW}
 
 _NOT_OPTIONS = {"params", "foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay"}
 """Arguments about how a step is computed, which is decided here, or which make another optimizer of it."""
@@ -53,6 +56,8 @@ class OptimizerSpec:
         if not self._fuses(params):
             foreach: optim.Optimizer = kind(params, **self.options, foreach=True)
             return foreach
+        if self.name in _LEAN:
+            return _LEAN[self.name](params, **self.options)
         fused: optim.Optimizer = kind(params, **self.options, fused=True)
         if self.options.get("momentum"):
             # [Note: momentum from zero] torch's fused SGD fills missing buffers only if all are missing, and blocks

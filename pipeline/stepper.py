@@ -52,7 +52,9 @@ class Stepper:
         """Steps every parameter that has a gradient, and clears them."""
         if self._optimizer is not None:
             self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
+            for group in self._optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
 
     def num_bytes(self) -> int:
         """What is kept per parameter."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work
+from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
 from pipeline.meters import peak_device_bytes
 
 __all__ = ["main"]
@@ -17,7 +17,7 @@ def main(job: ArmJob) -> dict[str, Any]:
     """Times the plain loop."""
     resolved, device = resolved_work(job), torch.device(job.preset.device)
     net = blocks_of(resolved, range(resolved.num_blocks), device)
-    optimizer = resolved.optimizer.build(net.parameters())
+    optimizer = users_adam(resolved, net)
     feed = Feed(resolved, device)
 
     def step() -> None:

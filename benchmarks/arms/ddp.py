@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.ranks import Rank, run_ranks
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work
+from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
 from pipeline.meters import peak_device_bytes
 
 __all__ = ["main"]
@@ -35,7 +35,7 @@ def _train(job: ArmJob, rank: Rank) -> dict[str, Any]:
         bucket_cap_mb=BUCKET_MIB, broadcast_buffers=False,
         device_ids=[device.index] if device.type == "cuda" else None,
     )  # fmt: skip
-    optimizer = resolved.optimizer.build(net.parameters())
+    optimizer = users_adam(resolved, net)
     feed = Feed(resolved, device, rank.index, rank.size)
 
     def step() -> None:

@@ -8,7 +8,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.ranks import Rank, run_ranks
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work
+from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
 from pipeline.meters import peak_device_bytes
 from pipeline.partition import parse
 
@@ -27,7 +27,7 @@ def _train(job: ArmJob, rank: Rank) -> dict[str, Any]:
     net = blocks_of(resolved, parse(job.partition, resolved.num_blocks)[rank.index], device)
     stage = PipelineStage(net, rank.index, rank.size, device)
     schedule = _SCHEDULES[job.mode](stage, job.microbatches, loss_fn=F.cross_entropy)
-    optimizer = resolved.optimizer.build(net.parameters())
+    optimizer = users_adam(resolved, net)
     feed = Feed(resolved, device)
 
     def step() -> None:

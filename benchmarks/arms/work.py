@@ -11,7 +11,7 @@ from pipeline.batches import epoch_order
 from pipeline.block import build_block
 from pipeline.resolve import Resolved, load_dataset, resolve
 
-__all__ = ["Feed", "Synchronise", "blocks_of", "resolved_work"]
+__all__ = ["Feed", "Synchronise", "blocks_of", "resolved_work", "users_adam"]
 
 
 def resolved_work(job: ArmJob) -> Resolved:
@@ -19,10 +19,34 @@ def resolved_work(job: ArmJob) -> Resolved:
     return resolve(job.preset.config(precision=job.precision), Path(tempfile.gettempdir()))
 
 
+class _Maps(nn.Module):
+    """Lays maps out in one memory format; anything else passes."""
+
+    def __init__(self, memory_format: torch.memory_format) -> None:
+        super().__init__()
+        self._memory_format = memory_format
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=self._memory_format) if x.dim() == 4 else x
+
+
 def blocks_of(resolved: Resolved, blocks: range, device: torch.device) -> nn.Sequential:
-    """Some blocks with their initial weights, one after another."""
+    """Some blocks with their initial weights, one after another, in the run's memory format.
+
+    What enters and leaves is contiguous: torch's pipelines send what is.
+    """
     seed = resolved.config.seed
-    return nn.Sequential(*(build_block(resolved.blueprints[k], seed, k) for k in blocks)).to(device)
+    layers: list[nn.Module] = [build_block(resolved.blueprints[k], seed, k) for k in blocks]
+    if not resolved.config.run.channels_last:
+        return nn.Sequential(*layers).to(device)
+    ends = _Maps(torch.channels_last), _Maps(torch.contiguous_format)
+    net = nn.Sequential(ends[0], *layers, ends[1]).to(device)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def users_adam(resolved: Resolved, net: nn.Module) -> torch.optim.Adam:
+    """torch's own fused Adam: what a good user of torch takes."""
+    return torch.optim.Adam(net.parameters(), **resolved.optimizer.options, fused=True)
 
 
 class Feed:
