@@ -4,6 +4,8 @@ A run that was resumed, or cut into other stages, meets the same samples in the 
 stored any random state.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -67,6 +69,7 @@ class Batches:
                 f"only images can be augmented (given: samples of shape {tuple(split.x.shape[1:])}, "
                 "expected: channels, height, width). Set crop_padding, flip and cutout to 0 or false."
             )
+        self._is_plain = self._augment.is_identity
         self._device = torch.device(device)
         self._train = train
         self._seed = seed
@@ -79,7 +82,8 @@ class Batches:
         self._y = split.y.to(self._device)
         self._affine = _affine(self._x, dataset.normalisation, self._device)
         self._generator = torch.Generator()
-        self._placed: tuple[int, Tensor, Tensor] | None = None
+        self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
+        self._is_elsewhere = self._x.device != self._device
 
     def order(self, epoch: int) -> Tensor:
         """The samples of an epoch in the order of its batches, (num_samples,) int64 on the CPU."""
@@ -97,24 +101,24 @@ class Batches:
             raise IndexError(
                 f"no such batch (given: {index}, expected: 0 to {self.num_batches - 1}). Start the next epoch."
             )
-        order_x, order_y = self._order(epoch)
-        chosen = slice(index * self._batch_size, (index + 1) * self._batch_size)
-        x = self._x.index_select(0, order_x[chosen])
-        if self._x.device != self._device:
+        chosen_x, chosen_y = self._chosen(epoch)
+        x = self._x.index_select(0, chosen_x[index])
+        if self._is_elsewhere:
             x = _upload(x, self._device)
-        return self._transform(x, epoch, index), self._y.index_select(0, order_y[chosen])
+        return self._transform(x, epoch, index), self._y.index_select(0, chosen_y[index])
 
-    def _order(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """The order of the epoch beside the samples and beside the labels, made once per epoch."""
+    def _chosen(self, epoch: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """The epoch's samples batch by batch, beside the samples and beside the labels; made once per epoch."""
         if self._placed is None or self._placed[0] != epoch:
             order = self.order(epoch)
-            self._placed = epoch, order.to(self._x.device), order.to(self._device)
+            beside = [torch.split(order.to(device), self._batch_size) for device in (self._x.device, self._device)]
+            self._placed = epoch, beside[0], beside[1]
         return self._placed[1], self._placed[2]
 
     def _transform(self, raw: Tensor, epoch: int, index: int) -> Tensor:
         """Raw samples to what the network sees. Cropping is done on bytes, cutout on what is normalised."""
         settings = self._augment
-        if settings.is_identity:
+        if self._is_plain:
             return self._normalise(raw)
         self._generator.manual_seed(mix(derive(self._seed, "augment", epoch), index))
         chance = draw(settings, raw.shape, self._generator, self._device)

@@ -200,9 +200,11 @@ class Program:
 
     def _take(self, plan: Plan, action: Action) -> tuple[Tensor, Tensor, float]:
         """A micro-batch of the data, and its share of its batch."""
+        count = self._counts[action.step]
+        if count == 1:
+            return *self._train_feeds[plan.source].batch(plan.epoch, action.step), 1.0
         if action.step not in self._batches:
             x, y = self._train_feeds[plan.source].batch(plan.epoch, action.step)
-            count = self._counts[action.step]
             self._batches[action.step] = [
                 (part, labels, len(labels) / len(y))
                 for part, labels in zip(x.tensor_split(count), y.tensor_split(count), strict=True)

@@ -27,7 +27,11 @@ class _Maps(nn.Module):
         self._memory_format = memory_format
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=self._memory_format) if x.dim() == 4 else x
+        if x.dim() != 4:
+            return x
+        if x.requires_grad:  # what goes back over a wire has to be contiguous as well
+            x.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+        return x.contiguous(memory_format=self._memory_format)
 
 
 def blocks_of(resolved: Resolved, blocks: range, device: torch.device) -> nn.Sequential:
