@@ -116,6 +116,9 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset(name="mlp-8x1024", model=_mlp(8, 1024), sample_shape=(784,), batch_size=128, num_samples=2560),
+        # The same with torch's default library for products, in all arms.
+        Preset(name="mlp-8x1024-highest", model=_mlp(8, 1024), sample_shape=(784,), batch_size=128, num_samples=2560,
+               precision="highest"),
         # 50 samples make neither 4 nor 8 equal parts, and torch's stages want equal ones: 5 is there in their place.
         Preset(name="mlp-8x128", model=_mlp(8, 128), sample_shape=(784,), batch_size=50, num_samples=10_000,
                microbatches=(2, 4, 5, 8), precision="highest"),

@@ -32,3 +32,28 @@ def test_sequential_with_the_cache(tmp_path):
     on = run(tmp_path / "on", changes)
     off = run(tmp_path / "off", {**changes, "schedule": {"mode": "sequential", "cache": "off"}})
     assert on["weights_sha256"] == off["weights_sha256"]
+
+
+@pytest.mark.parametrize("settings", [{"autocast": "bfloat16"}, {"channels_last": True}, {"learn_after": "stage"}])
+def test_every_setting_of_a_stage_gives_one_result_on_one_stage_and_on_two(tmp_path, settings):
+    changes = {
+        "model": {"name": "tests.support.conv_net.small"}, "rule": {"name": "predsim"},
+        "transport": {"name": "shared_memory"},
+    }  # fmt: skip
+    found = {
+        run(tmp_path / str(n), {**changes, "run": {"device": "cuda", "stages": n, **settings}})["weights_sha256"]
+        for n in (1, 2)
+    }
+    assert len(found) == 1
+
+
+def test_dense_blocks_by_hand_are_close_to_autograd(tmp_path):
+    """A library may fuse a bias into a product in one of the two and not in the other."""
+    plain = {"model": {"norm": "none", "dropout": 0.0, "activation": "relu"}, "transport": {"name": "shared_memory"}}
+    losses = [
+        run(tmp_path / str(closed), {
+            **plain, "rule": {"name": "linear_decoder", "closed_form": closed}, "run": {"device": "cuda"},
+        })["test"]["loss"]
+        for closed in (True, False)
+    ]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)

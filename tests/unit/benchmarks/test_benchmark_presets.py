@@ -6,7 +6,7 @@ from benchmarks.presets import PRESETS, Preset, Product
 from pipeline.config import Config, NamedConfig
 from pipeline.resolve import resolve
 
-BLOCKS = {"mlp-8x1024": 9, "mlp-8x128": 9, "vgg8b-quarter": 8, "vgg8b": 8, "deep-thin": 33}
+BLOCKS = {"mlp-8x1024": 9, "mlp-8x1024-highest": 9, "mlp-8x128": 9, "vgg8b-quarter": 8, "vgg8b": 8, "deep-thin": 33}
 
 
 def resolved(name, tmp_path):
