@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -167,12 +168,13 @@ def in_fresh_tree(task: dict[str, Any]) -> Any:
         raise RuntimeError(f"a run was not done in time (given: {task}, expected: within {LIMIT_S:g} s). "
                            "See what it waits for.") from None  # fmt: skip
     finally:
-        if process.poll() is None:
+        with suppress(ProcessLookupError):  # whatever the run has left behind goes with it
             os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
             process.communicate(timeout=10)
     if process.returncode:
         last = (errors.strip().splitlines() or ["nothing on its standard error"])[-1]
-        raise RuntimeError(f"a run failed (given: {task}): {last}")
+        raise RuntimeError(f"a run failed (given: {task}; it says: {last}). Try it alone with --one.")
     return json.loads(out.splitlines()[-1])
 
 
@@ -245,5 +247,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _stop(number: int, frame: object) -> None:
+    """Leaves by the way of an exception, so that the run that is under way is killed."""
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main(sys.argv[1:]))

@@ -97,7 +97,7 @@ class _Plain:
 
 
 def _products(size: Size, x: Tensor) -> Callable[[], None]:
-    """The four products of a step and nothing else."""
+    """The five products of a step: two forward, two back through the decoder, and the weight's gradient."""
     weight, decoder = torch.randn(size.width, size.width), torch.randn(10, size.width)
     error = torch.randn(size.batch, 10)
 

@@ -72,7 +72,9 @@ def _collect(answers: dict[Any, int], deadline: float, timeout_s: float) -> Any:
             except EOFError:
                 error = "it died"
             if error:
-                raise RuntimeError(f"process {index} of a pair failed: {error}")
+                raise RuntimeError(
+                    f"a pair of processes failed (given: process {index}; it says: {error}). Mend that."
+                )
     return found[0]
 
 

@@ -54,7 +54,9 @@ def seconds(config: Config) -> float:
         result = train(config, out=Path(folder) / "run", data_root=Path(folder))
     trained = [block["epochs_trained"] for block in result["blocks"]]
     if set(trained) != {EPOCHS}:
-        raise RuntimeError(f"blocks trained for {trained} epochs (expected: {EPOCHS} each). Look at the schedule.")
+        raise RuntimeError(
+            f"blocks trained unequally long (given: {trained} epochs, expected: {EPOCHS} each). Look at the schedule."
+        )
     return float(result["wall_s"])
 
 

@@ -98,11 +98,15 @@ def _presets(files: Sequence[Mapping[str, Any]]) -> str:
     """One row per preset: the ratios that decide."""
     if not files:
         return ""
-    names = ("torch_pipelining", "backprop", "ddp")
     rows = []
     for found in files:
-        ratios = [spread_text(found["ratios"].get(n)) for n in names]
-        rows.append([found["preset"], *ratios, percent(found.get("matmul_fraction"))])
+        arms, spreads = found["arms"], found.get("ratios_all", {})
+        torchs = [name for name in ("torch-gpipe", "torch-1f1b") if arms.get(name, {}).get("samples_per_s")]
+        best = max(torchs, key=lambda name: float(arms[name]["samples_per_s"]), default="")
+        ratios = [spread_text(spreads.get(name)) for name in (best, "backprop", "ddp")]
+        hung = [name for name, arm in arms.items() if arm.get("status") == "hang"]
+        name = found["preset"] + (f" (hung: {', '.join(hung)})" if hung else "")
+        rows.append([name, *ratios, percent(found.get("matmul_fraction"))])
     return table(["preset", "against the best of torch's GPipe and 1F1B", "against one-process backprop",
                    "against DDP", "of the matrix-multiply rate"], rows)  # fmt: skip
 

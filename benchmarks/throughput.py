@@ -147,8 +147,9 @@ def main(arguments: Sequence[str]) -> int:
         _parser().error(f"there is no CUDA device here (preset: {preset.name}, device: cuda). Pass --device cpu.")
     settings = Settings(
         rounds=2 if options.quick else options.rounds, seconds=0.5 if options.quick else options.seconds,
-        limit_s=options.limit, bubble_steps=20 if options.quick else 200, precision=options.precision or preset.precision,
-        keeps_memory=options.allocator == "keep", arms=tuple(filter(None, options.arms.split(","))),
+        limit_s=options.limit, bubble_steps=20 if options.quick else 200,
+        precision=options.precision or preset.precision, keeps_memory=options.allocator == "keep",
+        arms=tuple(filter(None, options.arms.split(","))),
     )  # fmt: skip
     about = measure.environment(
         "benchmarks.throughput", arguments, matmul_precision=settings.precision, allocator=options.allocator,
@@ -170,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=3.0, help="to measure for, in each turn")
     parser.add_argument("--limit", type=float, default=60.0, metavar="S", help="seconds after which a run is a hang")
     parser.add_argument("--arms", default="", metavar="A,B", help="only these; torch-gpipe is all of torch-gpipe-M")
-    parser.add_argument("--precision", choices=get_args(Precision), help="of products, in all arms; the preset's own without")
+    parser.add_argument("--precision", choices=get_args(Precision), help="of products, in all arms; else the preset's")
     parser.add_argument("--allocator", choices=("keep", "system"), default="keep",
                         help="keep: no arm hands freed memory back; system: arms that are not ours do")  # fmt: skip
     parser.add_argument("--device", choices=("cpu", "cuda"), help="the preset's own without")

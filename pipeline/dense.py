@@ -18,7 +18,6 @@ __all__ = ["Dense", "accumulate"]
 
 _aten = torch.ops.aten
 _relu_backward = _aten.threshold_backward.default
-_leaky_backward = _aten.leaky_relu_backward.default
 _tanh_backward = _aten.tanh_backward.default
 _sigmoid_backward = _aten.sigmoid_backward.default
 
@@ -56,16 +55,21 @@ class Dense:
         self._derive: Callable[[Tensor, Tensor], Tensor] | None = derive
 
     @classmethod
-    def of(cls, block: Block) -> Self | None:
-        """The block's body in this form, or None where it has other layers, hooks, or weights that are not trained."""
-        layers = list(block.body) if isinstance(block.body, nn.Sequential) else [block.body]
-        if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in (block.body, *layers)):
-            return None
+    def of(cls, block: Block, in_shape: tuple[int, ...]) -> Self | None:
+        """The block's body in this form, or None where it is anything else or has hooks.
+
+        Args:
+            block: whose body is looked at.
+            in_shape: of one sample: a vector, or anything that the body flattens first.
+        """
+        layers = _layers(block.body)
         if layers and type(layers[0]) is nn.Flatten and layers[0].start_dim == 1 and layers[0].end_dim == -1:
             layers = layers[1:]
+        elif len(in_shape) != 1:
+            return None
         if not layers or type(layers[0]) is not nn.Linear or layers[0].bias is None:
             return None
-        if not all(p.requires_grad for p in layers[0].parameters()):
+        if not all(p.requires_grad and not p._backward_hooks for p in layers[0].parameters()):
             return None
         if len(layers) == 1:
             return cls(layers[0], None)
@@ -89,6 +93,17 @@ class Dense:
         delta = dh if self._derive is None else self._derive(dh, h)
         accumulate(self._weight, torch.mm(delta.t(), x if x.dim() == 2 else x.flatten(1)))
         accumulate(self._bias, delta.sum(0))
+
+
+def _layers(body: nn.Module) -> list[nn.Module]:
+    """The layers that ``body`` runs one after another, none where somebody wants to be called on the way.
+
+    A subclass of ``nn.Sequential`` may do something else with its layers, and is then one layer itself.
+    """
+    plain = type(body).forward is nn.Sequential.forward
+    layers = list(body) if isinstance(body, nn.Sequential) and plain else [body]
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [] if any(getattr(m, name) for m in (body, *layers) for name in hooks) else layers
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:

@@ -2,8 +2,9 @@
 
 ``torch.optim.Adam.step`` looks up every parameter's state anew, groups tensors by device and type, counts the steps
 of each parameter one by one, and enters a profiler range: 50 us a call, as much as all products of a 128 x 128 block.
-None of that changes from step to step. Here the lists are gathered once, and gathered anew as soon as anything has
-changed: the groups, or which parameters have a gradient. The kernel and the numbers are torch's own.
+None of that changes from step to step. Here the lists are gathered once, and gathered anew when the groups were
+replaced or added to, or other parameters have gradients. The kernel and the numbers are torch's own. Hooks on the
+optimizer are not called.
 """
 
 from collections.abc import Callable
@@ -36,9 +37,9 @@ class LeanAdam(optim.Adam):
     _kernel = staticmethod(torch._fused_adam_)
 
     def __init__(self, params: list[Tensor], **options: Any) -> None:
-        super().__init__(params, **options, fused=True)
         self._lists: list[_Lists] = []
         self._gathered_for: Any = None
+        super().__init__(params, **options, fused=True)
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Steps every parameter that has a gradient.
@@ -50,6 +51,11 @@ class LeanAdam(optim.Adam):
             self._gathered_for = None
             super().step()
             self._gather()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See :class:`torch.optim.Optimizer`."""
+        self._gathered_for = None
+        super().add_param_group(param_group)
 
     # torch wraps the step of every optimizer class into a profiler range and calls for hooks, unless it is marked so.
     step.hooked = True  # type: ignore[attr-defined]
@@ -78,7 +84,7 @@ class LeanAdam(optim.Adam):
         """After a step by torch: lists of all parameters, if every one of them has a gradient and a state."""
         self._lists = []
         for group in self.param_groups:
-            params = group["params"]
+            params = list(group["params"])
             if not params:
                 continue
             if any(p.grad is None or "step" not in self.state[p] for p in params):

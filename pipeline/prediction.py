@@ -4,6 +4,7 @@ The rate is that of ``train_samples_per_s`` in ``result.json``: from the first b
 fill of the pipeline and the evaluations included, so that the two can be compared.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +39,10 @@ class Pace:
             KeyError, TypeError, ValueError: it is none.
         """
         stage_s = tuple(float(s) for s in table["stage_s"])
-        return cls(stage_s, float(table["first_s"]), float(table["step_s"]), float(table["eval_s"]))
+        pace = cls(stage_s, float(table["first_s"]), float(table["step_s"]), float(table["eval_s"]))
+        if not all(0 < s < math.inf for s in (*stage_s, pace.first_s, pace.step_s, pace.eval_s)):
+            raise ValueError(f"no pace has such times (given: {table}, expected: seconds above 0). Measure again.")
+        return pace
 
 
 @dataclass(frozen=True)

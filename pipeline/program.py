@@ -4,7 +4,8 @@ The program says *what* happens *when*; it waits for nobody itself. Whoever driv
 over a transport (``workers.worker``), or one thread that takes turns between all stages (``workers.inline_run``). So
 the loop is the same wherever the stages are, and this is the loop:
 
-    for action in order:            F  request an activation (or take a batch), run forward, send it on, learn at once
+    for action in order:            F  request an activation (or take a batch); block by block run forward and learn,
+                                       the last one after its activation has been sent on
                                     L  request feedback, learn, send feedback on
                                     S  step
 """

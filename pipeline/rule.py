@@ -249,7 +249,7 @@ class Output(LocalRule):
 
     def __init__(self, block: Block, spec: BlockSpec, *, closed_form: bool = True) -> None:
         plain = closed_form and isinstance(block.outlet, nn.Identity)
-        super().__init__(block, spec, dense=Dense.of(block) if plain else None)
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if plain else None)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """See :class:`LearningRule`. The context is ``(out, y)``, or in closed form ``(out, y, x)``."""

@@ -2,13 +2,13 @@
 
 A stage is placement and never learning: each block has its own rule, its own seeds and its own optimizer state, so
 the numbers are the same however blocks are laid on stages. What is shared is only the call: the graphs of blocks
-with local losses are disjoint, so one backward over the losses of a part of the stage, and one optimizer step over
-all its parameters, give the same bits with less overhead.
+with local losses are disjoint, so one backward over all their losses where the stage learns as a whole, and one
+optimizer step over all its parameters, give the same bits with less overhead.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -219,6 +219,7 @@ class Stage:
         with torch.no_grad():
             if missing > 0:
                 padded = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+                padded = channels_last(padded) if self.channels_last else padded
                 out: Tensor = rule(padded, torch.cat([y, y.new_zeros(missing)]))[0][: len(x)]
             else:
                 out = rule(x, y)[0]
@@ -258,11 +259,11 @@ class Stage:
         return self.evaluation_settling(self._held[key].contexts)
 
     def _learn_fused(self, key: int, held: Held, ready: list[int]) -> list[int]:
-        """One backward call for blocks whose graphs are disjoint; returns the blocks that have none."""
+        """One backward call for blocks whose graphs are disjoint; returns the blocks that learn otherwise."""
         losses, others = [], []
         for k in ready:
             rule = self._rules[k]
-            if not isinstance(rule, LocalRule) or rule.dense is not None:
+            if not _has_graph(rule):
                 others.append(k)
                 continue
             reseed(mix(self._learn_seeds[k], key), self.device)
@@ -357,3 +358,9 @@ class Stage:
         """Most that was kept for backward at any time: one micro-batch, measured, times the most held at once."""
         now = self._saved.num_bytes * self._max_held if self._saved is not None else 0
         return max(now, self._held_bytes)
+
+
+def _has_graph(rule: LearningRule) -> TypeGuard[LocalRule]:
+    """Whether the rule's loss may be differentiated together with those of other blocks: it has a graph, and the rule
+    does nothing else when it learns."""
+    return isinstance(rule, LocalRule) and rule.dense is None and type(rule).learn is LocalRule.learn

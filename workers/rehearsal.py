@@ -67,7 +67,10 @@ def foresee(resolved: Resolved, placement: Placement, host: Host, data_root: Pat
     if known is None:
         try:
             known = _refined(resolved, placement, data_root)
-        except Exception as error:  # the user's own code may raise anything
+        except TimeoutError as error:
+            logger.warning("the run's speed is not predicted: %s", error)
+            return placement
+        except Exception as error:  # the user's own code may raise anything, and the run will tell it better
             logger.debug("the run could not be rehearsed: %s", error)
             return placement
         if cached:
@@ -110,7 +113,8 @@ def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace]
         ranges = tuple(partition.parse(found["sizes"], placement.partition[-1].stop))
         if len(ranges) != placement.num_stages or (placement.block_s is None and ranges != placement.partition):
             return None
-        return replace(placement, partition=ranges), Pace.from_dict(found["pace"])
+        pace = Pace.from_dict(found["pace"])
+        return (replace(placement, partition=ranges), pace) if len(pace.stage_s) == len(ranges) else None
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -26,7 +26,8 @@ class There:
     """The stages in processes of their own, until the end of the ``with`` statement.
 
     Raises:
-        RuntimeError: one failed, or was not heard of for too long.
+        RuntimeError: one failed.
+        TimeoutError: one was not heard of for too long.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
@@ -64,7 +65,10 @@ class There:
         while len(heard) < len(links):
             ready = wait([link for link in links if link not in heard], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise RuntimeError(f"a stage was silent for {PATIENCE_S:.0f} s")
+                raise TimeoutError(
+                    f"a stage in rehearsal was silent for too long (given: {PATIENCE_S:.0f} s, expected: a few "
+                    "batches in that time). Set run.predict = false to leave the rehearsal out."
+                )
             for link in ready:
                 assert isinstance(link, Connection)
                 heard[link] = link.recv()  # EOFError: it died

@@ -4,10 +4,12 @@ import math
 import os
 import pickle
 import signal
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
@@ -69,9 +71,8 @@ class _TimedRun(StageRun):
     def answer(self, request: Request) -> Any:
         """See :class:`StageRun`."""
         device = self.program.stage.device
-        counts_from_here = isinstance(request, Progress) and request.step == self.part.steady
-        if device.type == "cuda" and (self.part.waits_for_device or counts_from_here):
-            torch.cuda.synchronize(device)
+        if device.type == "cuda" and (self.part.waits_for_device or isinstance(request, Progress)):
+            torch.cuda.synchronize(device)  # or the mark would tell when the work was given, not when it was done
         if isinstance(request, Progress):
             self.marks.append((request.step, time.perf_counter()))
         return super().answer(request)
@@ -172,12 +173,21 @@ def _noise(job: Job) -> tuple[Feed, Feed]:
     return feed(traffic.batch_size, spec.num_train, True), feed(traffic.eval_batch_size, spec.num_test, False)
 
 
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, also while a block of the user's hangs."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 def main(connection: Connection, stage_index: int) -> None:
     """A process in which one stage rehearses: plays the parts that come over the line, until None comes.
 
     Whatever goes wrong ends it: the run itself will meet it again, and can tell it better.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     player: Player | None = None
     try:
         job: Job = pickle.loads(connection.recv_bytes())

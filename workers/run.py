@@ -91,8 +91,8 @@ class Session:
         self.recorder.write({"event": "result", **table})
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         write_manifest(Path(results[0]["folder"]), manifest)
-        merge_parts(self.out)
         _write_result(self.out, table)
+        merge_parts(self.out)
         confirm(self.resolved, self.placement, table["train_samples_per_s"])
         self.view.finished(table)
         return table

@@ -2,10 +2,12 @@
 
 Parts are files and not reports to the coordinator because a stage that fails still has time to write one, and
 nothing of it is worth holding up a report for. A stage that is killed, or stopped because another one failed, leaves
-none; the trace of such a run holds the stages that there are and names those that are missing.
+none; the trace of such a run holds the stages that there are and names those that are missing. A trace that cannot
+be written is said to be missing and costs the run nothing else.
 """
 
 import json
+import logging
 import os
 import pickle
 import platform
@@ -19,6 +21,8 @@ from pipeline.trace import StageTrace, chrome_events
 from workers.job import Job
 
 __all__ = ["merge_parts", "open_budget", "save_part"]
+
+logger = logging.getLogger(__name__)
 
 
 def open_budget(job: Job) -> TimeBudget:
@@ -37,8 +41,11 @@ def save_part(job: Job, budget: TimeBudget) -> None:
     )  # fmt: skip
     path = job.out / f"trace-stage-{job.stage_index}.part"
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_bytes(pickle.dumps(trace))
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_bytes(pickle.dumps(trace))
+        os.replace(unfinished, path)
+    except OSError as error:
+        _lost(path, error)
 
 
 def merge_parts(out: Path) -> None:
@@ -46,6 +53,19 @@ def merge_parts(out: Path) -> None:
     paths = sorted(out.glob("trace-stage-*.part"))
     if not paths:
         return
+    try:
+        _merge(out, paths)
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        _lost(out / "trace.json", error)
+
+
+def _lost(path: Path, error: Exception) -> None:
+    """The run goes on without a trace, or with its parts."""
+    logger.warning("cannot write the trace (given: %s, %s). Make room, and run again with --trace.", path, error)
+
+
+def _merge(out: Path, paths: Sequence[Path]) -> None:
+    """See :func:`merge_parts`."""
     traces = sorted((pickle.loads(path.read_bytes()) for path in paths), key=lambda t: int(t.stage))
     unfinished = out / "trace.json.part"
     with unfinished.open("w", encoding="utf8") as file:

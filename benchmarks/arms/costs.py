@@ -26,7 +26,7 @@ def main(job: ArmJob) -> dict[str, Any]:
 
 
 def _seconds(job: ArmJob, mode: Mode) -> list[float]:
-    """The median of a few measurements, each itself a median: one disturbance must not move a cut."""
+    """The median of a few measurements, each the least of up to fifteen: one disturbance must not move a cut."""
     config = job.preset.config(precision=job.precision, mode=mode, microbatches=1)
     resolved = resolve(config, Path(tempfile.gettempdir()))
     device = torch.device(job.preset.device)

@@ -1,4 +1,4 @@
-"""Noise of any shape with labels drawn at random: nothing to learn, made on the spot, for measuring speed and memory."""
+"""Noise of any shape with labels drawn at random: nothing to learn, made on the spot, to measure speed and memory."""
 
 from functools import partial
 from math import prod

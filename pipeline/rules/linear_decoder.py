@@ -37,7 +37,7 @@ class LinearDecoder(LocalRule):
     class_means: Tensor
 
     def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool, closed_form: bool = True) -> None:
-        super().__init__(block, spec, dense=Dense.of(block) if closed_form else None)
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if closed_form else None)
         size, num_outputs = prod(spec.body_shape), spec.task.num_outputs
         bound = 1.0 / size**0.5
         matrix = torch.empty(num_outputs, *spec.body_shape).uniform_(-bound, bound)

@@ -23,7 +23,7 @@ class Pred(LocalRule):
     """
 
     def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int, closed_form: bool = True) -> None:
-        super().__init__(block, spec, dense=Dense.of(block) if closed_form else None)
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if closed_form else None)
         self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)
 
     def loss(self, context: Any) -> Tensor:

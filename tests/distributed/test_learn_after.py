@@ -33,6 +33,15 @@ def test_closed_form_and_autograd_give_the_same_weights(tmp_path):
     assert len({row["weights_sha256"] for row in found}) == 1
 
 
+def test_a_rule_that_does_more_than_its_loss_is_asked_itself_on_any_stage(tmp_path):
+    rule = {"name": "tests.support.louder_decoder"}
+    found = {
+        result(tmp_path, f"{after}-{stages}", rule, {"depth": 4, **PLAIN}, after, stages)["weights_sha256"]
+        for after in ("block", "stage") for stages in (1, 2, 5)
+    }  # fmt: skip
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("closed_form", [True, False])
 def test_what_is_held_grows_with_the_depth_of_a_stage_only_where_the_stage_learns_as_a_whole(tmp_path, closed_form):
     rule = {"name": "linear_decoder", "closed_form": closed_form}

@@ -33,6 +33,17 @@ def hooked():
     return layer
 
 
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def hooked_weight():
+    layer = nn.Linear(4, 4)
+    layer.weight.register_hook(lambda g: g)
+    return layer
+
+
 def frozen():
     layer = nn.Linear(4, 4)
     layer.weight.requires_grad_(False)
@@ -44,7 +55,7 @@ def test_a_body_runs_and_learns_as_under_autograd(name):
     body = BODIES[name]()
     by_hand = copy.deepcopy(body)
     x, dh = torch.randn(9, 24), torch.randn(9, 16)
-    dense = Dense.of(Block(by_hand))
+    dense = Dense.of(Block(by_hand), (24,))
     with torch.no_grad():
         h = dense.forward(x)
         for _ in range(2):  # the second time onto gradients that are there
@@ -92,10 +103,17 @@ def test_a_rule_gives_the_bits_of_autograd(name, last, task, weight):
     nn.Sequential(nn.Linear(4, 4), nn.GELU()),
     nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)),
     nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)),
-    nn.Linear(4, 4, bias=False), nn.Conv2d(1, 1, 1), nn.Sequential(), hooked(), frozen(),
+    nn.Linear(4, 4, bias=False), nn.Conv2d(1, 1, 1), nn.Sequential(), hooked(), frozen(), hooked_weight(),
+    Residual(nn.Linear(4, 4), nn.ReLU()),
 ])  # fmt: skip
 def test_other_bodies_are_left_to_autograd(body):
-    assert Dense.of(Block(body)) is None
+    assert Dense.of(Block(body), (4,)) is None
+
+
+def test_samples_that_are_no_vectors_are_left_to_autograd_unless_they_are_flattened():
+    linear = nn.Linear(4, 4)
+    assert Dense.of(Block(nn.Sequential(linear, nn.ReLU())), (3, 4)) is None
+    assert Dense.of(Block(nn.Sequential(nn.Flatten(), nn.Linear(12, 4))), (3, 4)) is not None
 
 
 def test_an_outlet_that_draws_is_seeded_and_a_plain_dense_block_is_not():

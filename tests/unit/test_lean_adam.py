@@ -71,6 +71,18 @@ def test_groups_and_rates_may_change():
     assert_same(params, optimizers)
 
 
+def test_a_group_may_be_added():
+    params, optimizers = pair("adam")
+    for _ in range(2):
+        step(params, optimizers, {0, 1, 2})
+    for side, optimizer in zip(params, optimizers, strict=True):
+        side.append(nn.Parameter(torch.ones(4)))
+        optimizer.add_param_group({"params": side[-1:], "lr": 0.5})
+    for _ in range(2):
+        step(params, optimizers, {0, 1, 2, 3})
+        assert_same(params, optimizers)
+
+
 def test_a_warm_step_calls_the_kernel_alone(monkeypatch):
     params, optimizers = pair("adam")
     step(params, optimizers, {0, 1, 2})

@@ -164,7 +164,9 @@ def test_partitions_that_stay(stages, sections, placement):
 
 
 @pytest.mark.parametrize(
-    "kept", [{"sizes": [1, 1, 2]}, {"sizes": [3, 3]}, {"sizes": "ab"}, {"pace": None}, {"pace": {}}], ids=str
+    "kept", [{"sizes": [1, 1, 2]}, {"sizes": [3, 3]}, {"sizes": "ab"}, {"pace": None}, {"pace": {}},
+             {"pace": Pace((0.5,), 0.1, 0.5, 0.1).to_dict()}, {"pace": Pace((0.0, 0.0), 0.0, 0.0, 0.0).to_dict()}],
+    ids=str,
 )
 def test_a_cache_that_holds_something_else_is_not_believed(stages, monkeypatch, kept):
     stages[2, 2] = (0.02, 0.01)
@@ -240,3 +242,12 @@ def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
     found = rehearsal._pace(play, run(), on_cuda=True)
     assert parts[2] == Part(10, waits_for_device=True)
     assert found.stage_s == pytest.approx((0.0, 0.002))
+
+
+def test_a_rehearsal_that_takes_too_long_is_mentioned_and_the_run_goes_on(monkeypatch, caplog):
+    def slow(*_):
+        raise TimeoutError("a stage in rehearsal was silent")
+
+    monkeypatch.setattr(rehearsal, "_refined", slow)
+    assert foresee(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
+    assert "the run's speed is not predicted: a stage in rehearsal was silent" in caplog.text

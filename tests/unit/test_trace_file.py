@@ -75,3 +75,17 @@ def test_a_recording_that_stopped_early_says_when(job, tmp_path):
     about = json.loads((tmp_path / "trace.json").read_text(encoding="utf8"))["otherData"]
     assert list(about["stopped_early_us"]) == ["1"] and len(recording.codes) == 2
     assert about["stopped_early_us"]["1"] == pytest.approx(1e6 * (recording.end_s - job(1).trace.clock_s), abs=1e-2)
+
+
+def test_a_trace_that_cannot_be_written_costs_the_run_nothing(job, tmp_path, monkeypatch, caplog):
+    saved(job(0))
+    before = names(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    merge_parts(tmp_path)
+    saved(job(1))
+    assert "trace.json" not in names(tmp_path) and set(before) <= set(names(tmp_path))
+    assert caplog.text.count("cannot write the trace (given: ") == 2 and "No space left" in caplog.text

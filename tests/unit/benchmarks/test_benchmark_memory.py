@@ -70,7 +70,7 @@ def test_a_fresh_tree_answers():
 
 def test_a_run_that_fails_or_hangs_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(memory.sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match=r"a run failed \(given: .*\): nothing on its standard error"):
+    with pytest.raises(RuntimeError, match=r"a run failed \(given: .*; it says: nothing on its standard error\)"):
         memory.in_fresh_tree({"arm": None})
     sleeper = Path(tmp_path / "sleeper")
     sleeper.write_text("#!/bin/sh\nsleep 20\n")

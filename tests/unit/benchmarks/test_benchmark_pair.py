@@ -39,12 +39,12 @@ def test_both_run_and_the_first_answers():
 
 
 def test_an_error_comes_with_its_traceback():
-    with pytest.raises(RuntimeError, match="(?s)process 1 of a pair failed: Traceback.*ValueError: no such thing"):
+    with pytest.raises(RuntimeError, match=r"(?s)a pair of processes failed \(given: process 1; it says: Traceback.*ValueError: no such thing"):
         run_pair(fail)
 
 
 def test_a_death_is_noticed():
-    with pytest.raises(RuntimeError, match="process 0 of a pair failed: it died"):
+    with pytest.raises(RuntimeError, match=r"failed \(given: process 0; it says: it died\)"):
         run_pair(die)
 
 

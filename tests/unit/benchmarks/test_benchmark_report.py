@@ -95,7 +95,7 @@ def test_the_largest_stage_stands_for_its_run(results):
 
 
 def test_presets_stand_side_by_side(results):
-    assert tables.render("throughput", results).splitlines()[2] == "| small | - | 2.00 | 1.50 | 82 % |"
+    assert tables.render("throughput", results).splitlines()[2] == "| small (hung: torch-1f1b) | - | 2.00 (1.90 to 2.10) | - | 82 % |"
 
 
 def test_the_environment_is_spelled_out(results):

@@ -25,7 +25,7 @@ def test_every_block_trains_the_same_number_of_epochs_whatever_its_loss_does(cac
 def test_times_of_unequal_work_are_refused(monkeypatch):
     result = {"wall_s": 1.0, "blocks": [{"epochs_trained": 3}, {"epochs_trained": 2}]}
     monkeypatch.setattr(sequential, "train", lambda *args, **kwargs: result)
-    with pytest.raises(RuntimeError, match=r"blocks trained for \[3, 2\] epochs \(expected: 3 each\)"):
+    with pytest.raises(RuntimeError, match=r"unequally long \(given: \[3, 2\] epochs, expected: 3 each\)"):
         sequential.seconds(sequential.config_of(1, "off", 1, SIZE))
 
 

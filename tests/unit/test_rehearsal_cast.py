@@ -1,0 +1,32 @@
+"""Stages that rehearse in processes of their own, as their director hears them."""
+
+from multiprocessing import Pipe
+from types import SimpleNamespace
+
+import pytest
+
+from workers import rehearsal_cast
+from workers.rehearsal_cast import There
+
+
+@pytest.fixture
+def silent(monkeypatch):
+    """A stage that never says a word, and our end of its line."""
+    monkeypatch.setattr(rehearsal_cast, "PATIENCE_S", 0.05)
+    here, there = Pipe()
+    troupe = There.__new__(There)
+    troupe._processes = SimpleNamespace(links=[here])
+    yield troupe, there
+    here.close()
+    there.close()
+
+
+def test_silence_has_an_end(silent):
+    with pytest.raises(TimeoutError, match=r"silent for too long \(given: 0 s, .*Set run\.predict = false"):
+        silent[0].play(None)
+
+
+def test_a_stage_that_fails_is_quoted(silent):
+    silent[1].send("stage 0: ValueError: no")
+    with pytest.raises(RuntimeError, match="stage 0: ValueError: no"):
+        silent[0].play(None)
