@@ -10,7 +10,7 @@ from torch.nn.grad import conv2d_input
 
 from pipeline.block import Block
 
-__all__ = ["Affine", "AffineSplit", "back_through", "run", "split_at_affine"]
+__all__ = ["Affine", "AffineSplit", "back_through", "cut_at_affine", "run", "split_at_affine"]
 
 Affine = nn.Linear | nn.Conv2d
 
@@ -24,7 +24,7 @@ class AffineSplit:
     after: tuple[nn.Module, ...]
 
 
-def split_at_affine(block: Block, rule: str) -> AffineSplit:
+def cut_at_affine(block: Block, rule: str) -> AffineSplit:
     """The block cut at its only ``nn.Linear`` or ``nn.Conv2d``.
 
     Args:
@@ -32,25 +32,34 @@ def split_at_affine(block: Block, rule: str) -> AffineSplit:
         rule: name, for the message.
 
     Raises:
-        ValueError: there is no such layer or more than one, it is not reached through ``nn.Sequential`` alone, or it
-            is a convolution whose padding is not a number of zeros.
+        ValueError: there is no such layer or more than one, or it is not reached through ``nn.Sequential`` alone.
     """
     layers = (*_flatten(block.body), *_flatten(block.outlet))
     at = [k for k, layer in enumerate(layers) if isinstance(layer, Affine)]
     num_inside = sum(isinstance(m, Affine) for m in block.modules())
     if len(at) != 1 or num_inside != 1:
         raise ValueError(
-            f"{rule} cannot find the layer to send the error back through (given: a block with {num_inside} affine "
+            f"{rule} cannot find the affine layer to cut the block at (given: a block with {num_inside} affine "
             f"layers, {len(at)} of them directly in nn.Sequential, expected: exactly one nn.Linear or nn.Conv2d, "
-            "directly in nn.Sequential). Make it a block of its own, or use rule dfa, which takes any block."
+            "directly in nn.Sequential). Make it a block of its own, or use rule dfa, whose default takes any block."
         )
-    affine = cast(Affine, layers[at[0]])
+    return AffineSplit(layers[: at[0]], cast(Affine, layers[at[0]]), layers[at[0] + 1 :])
+
+
+def split_at_affine(block: Block, rule: str) -> AffineSplit:
+    """As :func:`cut_at_affine`, at a layer that :func:`back_through` can go back through.
+
+    Raises:
+        ValueError: there is no layer to cut at, or it is a convolution whose padding is not a number of zeros.
+    """
+    split = cut_at_affine(block, rule)
+    affine = split.affine
     if isinstance(affine, nn.Conv2d) and (isinstance(affine.padding, str) or affine.padding_mode != "zeros"):
         raise ValueError(
             f"{rule} cannot send an error back through this padding (given: padding={affine.padding!r}, "
             f"padding_mode={affine.padding_mode!r}, expected: numbers, 'zeros'). Give the padding in pixels."
         )
-    return AffineSplit(layers[: at[0]], affine, layers[at[0] + 1 :])
+    return split
 
 
 def _flatten(module: nn.Module) -> Iterator[nn.Module]:

@@ -1,7 +1,7 @@
 """Direct feedback alignment: the output error goes straight to every block (Nøkland 2016)."""
 
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,7 +9,9 @@ from torch import Tensor
 from pipeline.autocast import at_least_float32
 from pipeline.block import Block
 from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.rules._affine import run
 from pipeline.rules._descent import descend
+from pipeline.rules._pre_activation import cut_at_pre_activation
 
 __all__ = ["DirectFeedbackAlignment", "build"]
 
@@ -20,24 +22,51 @@ class DirectFeedbackAlignment(LearningRule):
     e is the derivative of the output loss by the network's output, B_l (outputs x features of the block) is drawn
     uniform in +-1/sqrt(features) and never trained. Hidden blocks have no loss of their own.
 
+    With ``pre`` the error enters at the pre-activation: ``delta_l = e B_l`` without a factor phi'(a), so phi may be a
+    threshold, whose derivative is 0. Features are then those of the pre-activation. Nothing fades where a nonlinearity
+    saturates, so weights may grow without end; weight decay bounds them.
+
     Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks" (2016). Deviation: e is that
-    of the batch's *mean* loss, where his code sums.
+    of the batch's *mean* loss, where his code sums. ``pre`` is Breloff's variant for hard thresholds, for which he
+    gives no matrix; a normalisation right behind the affine layer counts as a part of the pre-activation.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+        pre: whether a hidden block's error enters at the pre-activation.
+
+    Raises:
+        ValueError: ``pre``, and the block has no such place or trains layers behind it.
     """
 
     topology = Topology.BROADCAST
     matrix: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, *, pre: bool = False) -> None:
         super().__init__(block, spec)
+        self.cut = cut_at_pre_activation(block, spec, "dfa with inject = 'pre'") if pre and not spec.is_last else None
         if not spec.is_last:
-            size = prod(spec.out_shape)
+            size = prod(spec.out_shape if self.cut is None else self.cut.shape)
             bound = 1.0 / size**0.5
             self.register_buffer("matrix", torch.empty(spec.task.num_outputs, size).uniform_(-bound, bound))
 
+    def error(self, out: Tensor, y: Tensor) -> Tensor:
+        """What the last block sends to all others, (batch, num_outputs), before it is weighted.
+
+        Args:
+            out: the network's output without a graph, (batch, num_outputs).
+            y: labels, (batch,), int64.
+        """
+        return self.spec.task.error(at_least_float32(out), y)
+
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`LearningRule`. The context is ``(out, y)``, out with its graph."""
-        out = self.block(x)
-        return out.detach(), (out, y)
+        """See :class:`LearningRule`. The context is ``(out, y)``, or ``(a, y)`` with a the pre-activation where the
+        error enters there; out and a with their graph."""
+        if self.cut is None:
+            out = self.block(x)
+            return out.detach(), (out, y)
+        a = run(self.cut.before, x)
+        return run(self.cut.after, a.detach()), (a, y)
 
     def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
         """See :class:`LearningRule`. ``feedback``, and the last block's ``upstream``, is e, (batch, num_outputs)."""
@@ -45,7 +74,7 @@ class DirectFeedbackAlignment(LearningRule):
         if not self.spec.is_last:
             gamma = (feedback[0] @ self.matrix).view(out.shape)
             return Learned(descend(self.spec, out, y, (gamma,), weight))
-        error = self.spec.task.error(at_least_float32(out.detach()), y) * weight
+        error = self.error(out.detach(), y) * weight
         return Learned(descend(self.spec, out, y, (), weight), (error,))
 
     def decode(self, context: Any) -> Tensor | None:
@@ -53,11 +82,16 @@ class DirectFeedbackAlignment(LearningRule):
         return context[0].detach() if self.spec.is_last else None
 
 
-def build(block: Block, spec: BlockSpec) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out") -> LearningRule:
     """The rule of one block.
 
     Args:
-        block: what is trained.
+        block: what is trained; with ``pre`` it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in
+            ``nn.Sequential``, and trains nothing behind it but its normalisation.
         spec: its place in the network.
+        inject: where the error enters a hidden block: at its output, or at its pre-activation.
+
+    Raises:
+        ValueError: ``pre``, and ``block`` is not of that form.
     """
-    return DirectFeedbackAlignment(block, spec)
+    return DirectFeedbackAlignment(block, spec, pre=inject == "pre")

@@ -12,7 +12,8 @@ from pipeline.block import Block
 from pipeline.rule import BlockSpec, Topology
 from pipeline.task import Binary, Classification
 
-RULES = registry.known("pipeline.rules")
+VARIANTS = {"dfa-pre": ("dfa", {"inject": "pre"})}
+RULES = [*registry.known("pipeline.rules"), *VARIANTS]
 BATCH = 8
 POSITIONS = {"first": 0, "middle": 1, "last": 2}
 
@@ -73,7 +74,8 @@ def build(name, network, index, seed=0):
     torch.manual_seed(seed)
     shapes = SHAPES[network]
     spec = BlockSpec(index, 3, shapes[index], BODIES[network][index], shapes[index + 1], task)
-    rule = registry.load("pipeline.rules", name, "rule")(blocks()[index], spec).double()
+    name, options = VARIANTS.get(name, (name, {}))
+    rule = registry.load("pipeline.rules", name, "rule")(blocks()[index], spec, **options).double()
     # Heads that start at 0 would hide a block's gradient.
     for parameter in rule.parameters():
         if not parameter.any():
@@ -98,6 +100,7 @@ def feedback(rule, out, seed=2):
 
 def learn(rule, x, y, weight=1.0):
     out, context = rule(x, y)
+    torch.manual_seed(3)  # the runtime seeds every micro-batch
     return rule.learn(context, feedback(rule, out), weight=weight)
 
 
@@ -244,4 +247,4 @@ def test_takes_a_batch_of_another_size(name, network, index):
 
 
 def test_summary_says_what_the_rule_is(name):
-    assert len(registry.summary("pipeline.rules", name)) > 20
+    assert len(registry.summary("pipeline.rules", VARIANTS.get(name, (name,))[0])) > 20

@@ -12,7 +12,7 @@ from tests.support.command import ROOT, launch
 from tests.support.runs import sha
 
 LOCAL = ["linear_decoder", "pred", "sim", "predsim"]
-FEEDBACK = ["backprop", "fa", "dfa"]
+FEEDBACK = ["backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa"]
 pytestmark = pytest.mark.distributed
 
 

@@ -1,0 +1,45 @@
+"""Fixed random sign-concordant feedback: magnitudes drawn once, signs that follow the weights (Liao 2016)."""
+
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._sign_symmetry import Scale, SignSymmetry
+
+__all__ = ["FixedRandomSign", "build"]
+
+
+class FixedRandomSign(SignSymmetry):
+    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = delta_l (|R| * sign(W_l))``.
+
+    R is drawn uniform in +-s*sqrt(3) once and never trained; the signs are those of the forward pass. Layers other
+    than the affine one keep their exact gradients.
+
+    Source: Liao, Leibo and Poggio, "How Important is Weight Symmetry in Backpropagation?" (2016), frSF. Deviation: the
+    scale s.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, block: Block, spec: BlockSpec, scale: Scale) -> None:
+        super().__init__(block, spec, "frsf", scale)
+        if self.uses_matrix:
+            self.register_buffer("matrix", self.draw())
+
+    def magnitudes(self) -> Tensor:
+        """See :class:`SignSymmetry`."""
+        return self.matrix
+
+
+def build(block: Block, spec: BlockSpec, *, scale: Scale = "xavier") -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
+        spec: its place in the network.
+        scale: s, ``xavier`` for ``sqrt(2 / (fan-in + fan-out))``, ``fan_in`` for ``1 / sqrt(fan-in)``.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+    return FixedRandomSign(block, spec, scale)

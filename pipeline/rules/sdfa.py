@@ -1,0 +1,36 @@
+"""Direct feedback alignment by the error's sign alone: right or wrong, and not by how much (Frenkel 2021)."""
+
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules.dfa import DirectFeedbackAlignment
+
+__all__ = ["SignDirectFeedbackAlignment", "build"]
+
+
+class SignDirectFeedbackAlignment(DirectFeedbackAlignment):
+    """``gamma_l = sign(e) B_l`` at the block's output; the last block learns by e itself.
+
+    The signs, of a batch of n samples, are sent as +-1/n: a mean like every other gradient here, so that rates do not
+    depend on the batch size and parts of a batch add up. B_l is that of ``dfa``. A sample's share does not fade as its
+    error does, so hidden weights keep moving: the rate should fall.
+
+    Source: Frenkel, Lefebvre and Bol, "Learning Without Feedback: Fixed Random Learning Signals Allow for Feedforward
+    Training of Deep Neural Networks" (2021), sDFA. Deviations: the mean, where they sum; their outputs are logistic
+    units, here the error is that of the task's own loss.
+    """
+
+    def error(self, out: Tensor, y: Tensor) -> Tensor:
+        """See :class:`DirectFeedbackAlignment`: the signs, divided by the batch size."""
+        return super().error(out, y).sign() / len(y)
+
+
+def build(block: Block, spec: BlockSpec) -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+    """
+    return SignDirectFeedbackAlignment(block, spec)

@@ -1,0 +1,37 @@
+"""Uniform sign-concordant feedback: backpropagation that knows the signs of the weights alone (Liao 2016)."""
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._sign_symmetry import Scale, SignSymmetry
+
+__all__ = ["UniformSign", "build"]
+
+
+class UniformSign(SignSymmetry):
+    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = s delta_l sign(W_l)``.
+
+    The number s is fixed, the signs are those of the forward pass. Layers other than the affine one keep their exact
+    gradients.
+
+    Source: Liao, Leibo and Poggio, "How Important is Weight Symmetry in Backpropagation?" (2016), uSF, V = sign(W).
+    Deviation: s, the standard deviation of the weight's initialisation, as in Xiao et al., "Biologically-Plausible
+    Learning Algorithms Can Scale to Large Datasets" (2018); without it errors grow with every block.
+    """
+
+    def magnitudes(self) -> float:
+        """See :class:`SignSymmetry`."""
+        return self.scale
+
+
+def build(block: Block, spec: BlockSpec, *, scale: Scale = "xavier") -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
+        spec: its place in the network.
+        scale: s, ``xavier`` for ``sqrt(2 / (fan-in + fan-out))``, ``fan_in`` for ``1 / sqrt(fan-in)``.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+    return UniformSign(block, spec, "usf", scale)

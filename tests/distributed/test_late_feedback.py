@@ -1,0 +1,99 @@
+"""Late feedback beside a one-process simulator of the delay, for every rule that waits for some.
+
+The simulator lets each block learn at once, with the weights that ran forward, and applies what it learned late.
+"""
+
+from collections import deque
+
+import pytest
+import torch
+from pipeline.batches import Batches
+from pipeline.config import Config
+from pipeline.resolve import build_rule, load_dataset, resolve
+from pipeline.rule import Topology
+from pipeline.seeds import derive, mix
+from pipeline.weights import latest_weights, load_blocks
+from tests.support.runs import SMALL, merged, run
+
+pytestmark = pytest.mark.distributed
+RATE = 0.05
+RULES = [
+    {"name": "backprop"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"}, {"name": "dfa"},
+    {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
+]  # fmt: skip
+
+
+def batches(config, out):
+    """The training batches as the run sees them, epoch by epoch."""
+    dataset = load_dataset(config, out)
+    feed = Batches(dataset.load()[0], dataset=dataset, batch_size=config.train.batch_size, seed=config.seed,
+                   device=torch.device("cpu"), train=True)  # fmt: skip
+    for epoch in range(config.train.epochs):
+        yield [feed.batch(epoch, index) for index in range(feed.num_batches)]
+
+
+class Simulator:
+    """Whole batches through all blocks; hidden blocks apply their gradients ``in_flight - 1`` steps late."""
+
+    def __init__(self, config, out):
+        resolved = resolve(config, out)
+        pairs = zip(resolved.blueprints, resolved.specs, strict=True)
+        self.rules = [build_rule(resolved.config, blueprint, spec) for blueprint, spec in pairs]
+        self.optimizers = [torch.optim.SGD(rule.parameters(), lr=RATE, fused=True) for rule in self.rules]
+        self.seeds = {p: [derive(config.seed, p, k) for k in range(len(self.rules))] for p in ("forward", "learn")}
+        self.late = deque()
+        self.step = 0
+
+    def reseed(self, purpose, block):
+        torch.manual_seed(mix(self.seeds[purpose][block], self.step))
+
+    def batch(self, x, y, in_flight):
+        contexts, found = [], []
+        for k, rule in enumerate(self.rules):
+            self.reseed("forward", k)
+            x, context = rule(x, y)
+            contexts.append(context)
+        message = ()
+        for k, rule in reversed(list(enumerate(self.rules))):
+            self.reseed("learn", k)
+            upstream = rule.learn(contexts[k], message).upstream
+            message = upstream if rule.topology is Topology.NEIGHBOUR or rule.spec.is_last else message
+            found.append([p.grad for p in rule.parameters()])
+            rule.zero_grad()
+        self.apply(len(self.rules) - 1, found[0])
+        self.late.append(found[:0:-1])
+        if len(self.late) == in_flight:
+            self.catch_up()
+        self.step += 1
+
+    def catch_up(self):
+        for block, grads in enumerate(self.late.popleft()):
+            self.apply(block, grads)
+
+    def apply(self, block, grads):
+        for parameter, grad in zip(self.rules[block].parameters(), grads, strict=True):
+            parameter.grad = grad
+        self.optimizers[block].step()
+        self.rules[block].zero_grad()
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: "-".join(rule.values()))
+def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, in_flight):
+    """Bit for bit, with dropout and batch normalisation; one in flight is the undelayed rule."""
+    changes = {
+        "rule": rule, "optimizer": {"name": "sgd", "lr": RATE, "milestones": []},
+        "train": {"in_flight": in_flight},
+    }  # fmt: skip
+    config = Config.from_dict(merged(SMALL, changes))
+    run(tmp_path / "run", changes)
+    simulator = Simulator(config, tmp_path)
+    for epoch in batches(config, tmp_path):
+        for x, y in epoch:
+            simulator.batch(x, y, in_flight)
+        while simulator.late:  # an epoch ends: everything under way is learned from
+            simulator.catch_up()
+    for state, mine in zip(load_blocks(latest_weights(tmp_path / "run")), simulator.rules, strict=True):
+        expected = mine.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in expected)
