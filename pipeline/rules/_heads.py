@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.block import Block
 
-__all__ = ["PooledHead", "clear_output", "pool_sizes"]
+__all__ = ["AveragePool", "PooledHead", "clear_output", "pool_sizes"]
 
 
 def pool_sizes(shape: tuple[int, int, int], dimdec: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -35,33 +35,48 @@ def pool_sizes(shape: tuple[int, int, int], dimdec: int) -> tuple[tuple[int, int
     return (kernel_h, kernel_w), (pooled_h, pooled_w)
 
 
-class PooledHead(nn.Module):
-    """Average-pool for maps, then a linear map with bias, its weight 0 at the start.
+class AveragePool(nn.Module):
+    """Average-pool for maps, down to about ``dimdec`` features; anything else passes as it is.
 
     Padding fills up a map that the kernel does not divide; its zeros count in the mean.
 
     Args:
-        shape: of what is read, without the batch: (channels, height, width) is pooled, anything else only flattened.
+        shape: of what is read, without the batch: (channels, height, width) is pooled.
+        dimdec: see :func:`pool_sizes`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dimdec: int) -> None:
+        super().__init__()
+        self.kernel, self.padding, self.num_features = (1, 1), (0, 0), prod(shape)
+        if len(shape) == 3:
+            channels, height, width = shape
+            self.kernel, pooled = pool_sizes((channels, height, width), dimdec)
+            self.padding = (_padding(height, self.kernel[0]), _padding(width, self.kernel[1]))
+            self.num_features = channels * prod(pooled)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Args: h (batch, *shape). Returns: (batch, channels, pooled height, pooled width), or h itself."""
+        return h if self.kernel == (1, 1) else F.avg_pool2d(h, self.kernel, padding=self.padding)
+
+
+class PooledHead(nn.Module):
+    """Average-pool for maps, then a linear map with bias, its weight 0 at the start.
+
+    Args:
+        shape: of what is read, without the batch; flattened behind the pool.
         num_outputs: width of the result.
         dimdec: see :func:`pool_sizes`.
     """
 
     def __init__(self, shape: tuple[int, ...], num_outputs: int, dimdec: int) -> None:
         super().__init__()
-        self.kernel, self.padding, num_features = (1, 1), (0, 0), prod(shape)
-        if len(shape) == 3:
-            channels, height, width = shape
-            self.kernel, pooled = pool_sizes((channels, height, width), dimdec)
-            self.padding = (_padding(height, self.kernel[0]), _padding(width, self.kernel[1]))
-            num_features = channels * prod(pooled)
-        self.linear = nn.Linear(num_features, num_outputs)
+        self.pool = AveragePool(shape, dimdec)
+        self.linear = nn.Linear(self.pool.num_features, num_outputs)
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, h: Tensor) -> Tensor:
         """Args: h (batch, *shape). Returns: (batch, num_outputs)."""
-        if self.kernel != (1, 1):
-            h = F.avg_pool2d(h, self.kernel, padding=self.padding)
-        scores: Tensor = self.linear(h.flatten(1))
+        scores: Tensor = self.linear(self.pool(h).flatten(1))
         return scores
 
 

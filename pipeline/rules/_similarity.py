@@ -7,6 +7,7 @@ Written plainly it takes some thirty small operations and several copies of the 
 take their place; ``similarity`` and autograd are their oracle in the tests.
 """
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.autograd.function import Function, once_differentiable
 
 from pipeline.autocast import exact_product
 
-__all__ = ["SimilarityHead", "similarity", "similarity_loss"]
+__all__ = ["SimilarityHead", "match_similarity", "similarity", "similarity_loss"]
 
 _EPS = 1e-16  # under the root: a guard of 1e-8 on the norm
 
@@ -75,12 +76,10 @@ class _SimilarityLoss(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, y: Tensor, num_classes: int) -> Tensor:
-        batch = len(y)
+    def forward(ctx: Any, features: Tensor, less_target: Callable[[Tensor], Tensor]) -> Tensor:
+        batch = len(features)
         centred, scale, similar = _cosines(features)
-        apart = 1.0 / (num_classes - 1)
-        same = y.unsqueeze(1) == y
-        difference = similar.add(apart).add_(same, alpha=-1.0 - apart)
+        difference = less_target(similar)
         flat = difference.view(-1)
         loss = flat.dot(flat).div_(batch * batch)
         difference.diagonal().sub_((difference * similar).sum(1))
@@ -89,9 +88,9 @@ class _SimilarityLoss(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         centred, mixing = ctx.saved_tensors
-        return exact_product(mixing * grad, centred), None, None
+        return exact_product(mixing * grad, centred), None
 
 
 def _dtype(x: Tensor) -> torch.dtype:
@@ -144,5 +143,29 @@ def similarity_loss(x: Tensor, y: Tensor, num_classes: int) -> Tensor:
     Returns:
         A scalar with a graph.
     """
-    loss: Tensor = _SimilarityLoss.apply(_features(x), y, num_classes)  # type: ignore[no-untyped-call]
+    apart = 1.0 / (num_classes - 1)
+
+    def less_target(similar: Tensor) -> Tensor:
+        same = y.unsqueeze(1) == y
+        return similar.add(apart).add_(same, alpha=-1.0 - apart)
+
+    return _loss(x, less_target)
+
+
+def match_similarity(x: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error between S(x) and ``target``, over the batch x batch entries.
+
+    Args:
+        x: (batch, ...), with a graph.
+        target: (batch, batch), symmetric, contiguous, without a graph.
+
+    Returns:
+        A scalar with a graph.
+    """
+    return _loss(x, lambda similar: similar - target)
+
+
+def _loss(x: Tensor, less_target: Callable[[Tensor], Tensor]) -> Tensor:
+    """See :class:`_SimilarityLoss`; ``less_target`` takes the target off S(x), as a new tensor."""
+    loss: Tensor = _SimilarityLoss.apply(_features(x), less_target)  # type: ignore[no-untyped-call]
     return loss

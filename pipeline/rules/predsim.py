@@ -10,7 +10,7 @@ from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
 from pipeline.rules._heads import PooledHead, clear_output
 from pipeline.rules._similarity import SimilarityHead, similarity_loss
 
-__all__ = ["PredSim", "build"]
+__all__ = ["PredSim", "build", "check_beta"]
 
 
 class PredSim(LocalRule):
@@ -43,6 +43,12 @@ class PredSim(LocalRule):
         return scores
 
 
+def check_beta(beta: float, rule: str) -> None:
+    """Refuses a share of sim's loss outside of 0 to 1, in the name of ``rule``."""
+    if not 0.0 <= beta <= 1.0:
+        raise ValueError(f"{rule} cannot weigh its losses (given: beta={beta}, expected: 0 to 1). Change rule.beta.")
+
+
 def build(block: Block, spec: BlockSpec, *, beta: float = 0.99, dimdec: int = 2048) -> LearningRule:
     """The rule of one block; the last block descends on the output loss, its weight starting at 0.
 
@@ -55,8 +61,7 @@ def build(block: Block, spec: BlockSpec, *, beta: float = 0.99, dimdec: int = 20
     Raises:
         ValueError: ``beta`` is not a share.
     """
-    if not 0.0 <= beta <= 1.0:
-        raise ValueError(f"predsim cannot weigh its losses (given: beta={beta}, expected: 0 to 1). Change rule.beta.")
+    check_beta(beta, "predsim")
     if spec.is_last:
         return Output(clear_output(block), spec)
     return PredSim(block, spec, beta=beta, dimdec=dimdec)

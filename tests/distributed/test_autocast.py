@@ -16,7 +16,9 @@ from pipeline.weights import latest_weights, load_blocks
 CONV = {"model": {"name": "tests.support.conv_net.small"}, "optimizer": {"name": "sgd", "lr": 0.01}}
 PLAIN = {"model": {"name": "mlp", "depth": 3, "width": 24, "norm": "none"}}
 PLAIN_DATA = {"dataset": {"name": "digits", "crop_padding": 0}}
-RULES = ["linear_decoder", "pred", "sim", "predsim", "dfa", "fa", "backprop"]
+RULES = [
+    "linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp", "dfa", "fa", "backprop",
+]  # fmt: skip
 
 
 def trained(folder, rule, stages=1, transport="inline", *, autocast="bfloat16", more=None, **run_options):

@@ -11,7 +11,7 @@ from pipeline.config import load_config
 from tests.support.command import ROOT, launch
 from tests.support.runs import sha
 
-LOCAL = ["linear_decoder", "pred", "sim", "predsim"]
+LOCAL = ["linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp"]
 FEEDBACK = ["backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa"]
 pytestmark = pytest.mark.distributed
 

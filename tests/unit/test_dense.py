@@ -9,7 +9,7 @@ from torch import nn
 from pipeline.block import Block
 from pipeline.dense import Dense, accumulate
 from pipeline.rule import BlockSpec
-from pipeline.rules import linear_decoder, pred
+from pipeline.rules import drtp, linear_decoder, pred
 from pipeline.task import Binary, Classification
 
 BODIES = {
@@ -24,6 +24,7 @@ RULES = {
     "fixed": (linear_decoder, {"decoder": "fixed"}),
     "cross_entropy": (linear_decoder, {"loss": "cross_entropy"}),
     "pred": (pred, {}),
+    "drtp": (drtp, {}),
 }
 
 

@@ -40,7 +40,7 @@ def test_o_s8_pooled_sizes_are_those_of_the_table(name):
         assert found == pooled
         head = PooledHead((channels, edge, edge), 10, dimdec)
         assert head.linear.in_features == channels * pooled[0] * pooled[1]
-        assert head.kernel == kernel
+        assert head.pool.kernel == kernel
 
 
 @pytest.mark.parametrize("edges", [(28, 28), (7, 7), (3, 3), (5, 9)])
@@ -52,7 +52,7 @@ def test_head_takes_a_map_that_the_kernel_does_not_divide(edges):
 
 def test_padding_zeros_count_in_the_mean():
     head = PooledHead((1, 3, 3), 1, 4)
-    assert head.kernel == (2, 2) and head.padding == (1, 1)
+    assert head.pool.kernel == (2, 2) and head.pool.padding == (1, 1)
     nn.init.ones_(head.linear.weight)
     nn.init.zeros_(head.linear.bias)
     # Nine ones in four windows of four cells: the mean over cells, summed, is 9/4.
@@ -60,7 +60,7 @@ def test_padding_zeros_count_in_the_mean():
 
 
 def test_a_small_map_and_a_vector_are_not_pooled():
-    assert PooledHead((4, 2, 2), 3, 16).kernel == (1, 1)
+    assert PooledHead((4, 2, 2), 3, 16).pool.kernel == (1, 1)
     assert PooledHead((100,), 3, 16).linear.in_features == 100
 
 

@@ -1,0 +1,58 @@
+"""Direct random target projection: a fixed random projection of the label drives every block (Frenkel 2021)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.dense import Dense
+from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+
+__all__ = ["DirectRandomTargetProjection", "build"]
+
+
+class DirectRandomTargetProjection(LocalRule):
+    """``gamma_l = y B_l`` at the body's output, behind the nonlinearity and before pooling; exact gradients within.
+
+    y is one-hot, so gamma is the row of the sample's class in B_l (classes x features of the body), which is drawn
+    uniform in +-sqrt(6/features) and never trained. As a loss it is ``sum(h * gamma)``, a mean over the batch: linear,
+    of either sign, and without an end but where the nonlinearity saturates. Nothing fades when a sample is classified
+    rightly, so units that do not saturate (ReLU) grow without bound. There is no decoder.
+
+    Source: Frenkel, Lefebvre and Bol, "Learning Without Feedback: Fixed Random Learning Signals Allow for Feedforward
+    Training of Deep Neural Networks" (2021), DRTP, with the scale of B from the authors' code. Deviations: the
+    gradient is a mean over the batch, where their code sums (under plain descent their rate is ours divided by the
+    batch size); the output block has the task's own loss, where they take logistic outputs; a binary task counts as
+    two classes, for with one output half of the labels would be 0 and teach nothing.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, block: Block, spec: BlockSpec, *, closed_form: bool = True) -> None:
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if closed_form else None)
+        matrix = torch.empty(max(2, spec.task.num_outputs), *spec.body_shape)
+        bound = (6.0 / matrix[0].numel()) ** 0.5
+        self.register_buffer("matrix", matrix.uniform_(-bound, bound))
+
+    def loss(self, context: Any) -> Tensor:
+        """The scalar whose derivative by the body's output is gamma / batch."""
+        h, y = context[:2]
+        products: Tensor = h * self.matrix[y]
+        return products.sum() / len(h)
+
+    def decode(self, context: Any) -> None:
+        """None."""
+
+
+def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+    """The rule of one block; the last block descends on the output loss.
+
+    Args:
+        block: what is trained; its nonlinearity had better saturate (tanh).
+        spec: its place in the network.
+        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
+    """
+    if spec.is_last:
+        return Output(block, spec, closed_form=closed_form)
+    return DirectRandomTargetProjection(block, spec, closed_form=closed_form)

@@ -1,0 +1,52 @@
+"""Predsim-bio: a weighted sum of the losses of pred-bio and of sim-bio (Nøkland and Eidnes 2019)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule, Output
+from pipeline.rules._heads import clear_output
+from pipeline.rules.pred_bio import PredBio
+from pipeline.rules.predsim import check_beta
+
+__all__ = ["PredSimBio", "build"]
+
+
+class PredSimBio(PredBio):
+    """Hidden blocks minimise ``(1 - beta) pred_bio + beta sim_bio``, both with the same P and the same pooling.
+
+    Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), predsim-bio. beta is that
+    of the authors' published command: nearly all weight on pred-bio, where predsim has nearly all on sim. Deviation:
+    as in predsim, the output block has its plain loss.
+    """
+
+    splits_batches = False
+
+    def __init__(self, block: Block, spec: BlockSpec, *, beta: float, dimdec: int) -> None:
+        super().__init__(block, spec, dimdec=dimdec)
+        self.beta = beta
+
+    def loss(self, context: Any) -> Tensor:
+        """The weighted sum."""
+        h, y = context
+        return torch.lerp(super().loss(context), self.target.sim_loss(self.head.pool(h), y), self.beta)
+
+
+def build(block: Block, spec: BlockSpec, *, beta: float = 0.01, dimdec: int = 4096) -> LearningRule:
+    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+
+    Args:
+        block: what is trained.
+        spec: its place in the network.
+        beta: share of sim-bio's loss, from 0 to 1.
+        dimdec: features of a convolutional block that both losses read at most; the map is pooled to that.
+
+    Raises:
+        ValueError: ``beta`` is not a share.
+    """
+    check_beta(beta, "predsim_bio")
+    if spec.is_last:
+        return Output(clear_output(block), spec)
+    return PredSimBio(block, spec, beta=beta, dimdec=dimdec)
