@@ -14,7 +14,9 @@ class SignDirectFeedbackAlignment(DirectFeedbackAlignment):
 
     The signs, of a batch of n samples, are sent as +-1/n: a mean like every other gradient here, so that rates do not
     depend on the batch size and parts of a batch add up. B_l is that of ``dfa``. A sample's share does not fade as its
-    error does, so hidden weights keep moving: the rate should fall.
+    error does, so hidden weights keep moving: the rate should fall. Of several classes all but the right one have the
+    sign +1 whatever the sample, which drives the units of all samples the same way: behind BatchNorm, which takes that
+    away, it matters less; without it tanh units may saturate before they have learned anything.
 
     Source: Frenkel, Lefebvre and Bol, "Learning Without Feedback: Fixed Random Learning Signals Allow for Feedforward
     Training of Deep Neural Networks" (2021), sDFA. Deviations: the mean, where they sum; their outputs are logistic

@@ -17,7 +17,8 @@ CONV = {"model": {"name": "tests.support.conv_net.small"}, "optimizer": {"name":
 PLAIN = {"model": {"name": "mlp", "depth": 3, "width": 24, "norm": "none"}}
 PLAIN_DATA = {"dataset": {"name": "digits", "crop_padding": 0}}
 RULES = [
-    "linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp", "dfa", "fa", "backprop",
+    "linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp", "dfa", "sdfa",
+    "fa", "brsf", "frsf", "glob_sim", "backprop",
 ]  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_one_result_over_any_transport_and_half_the_bytes(tmp_path, rule, transp
 
 
 @pytest.mark.parametrize("model", [{}, CONV], ids=["mlp", "conv"])
-@pytest.mark.parametrize("rule", ["dfa", "fa"])
+@pytest.mark.parametrize("rule", ["dfa", "fa", "frsf"])
 def test_late_feedback_is_equally_late_on_any_number_of_stages(tmp_path, rule, model):
     late = merged(model, {"train": {"in_flight": 2}})
     first = weights(tmp_path / "1", rule, more=late)
