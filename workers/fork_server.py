@@ -6,8 +6,9 @@ not import torch itself: the server is started while its parent is still importi
 
 import multiprocessing
 import os
+import signal
 import sys
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 
 __all__ = ["process_context", "warm_up"]
@@ -28,9 +29,15 @@ def warm_up(dataset: str) -> None:
     # The server looks for modules where a fresh interpreter would, which need not be where this one found them.
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    # Ctrl-C reaches the whole terminal group. The server ignores it once it has imported torch; blocked, it does
+    # from its first moment, and here it is delivered as soon as the block is lifted. Starting the resource tracker,
+    # which the server needs, lifts the block, so that comes first.
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if before is None:
             del os.environ["PYTHONPATH"]
         else:

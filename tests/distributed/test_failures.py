@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.support.command import finish, launch, left_of, stages_of, start
 
@@ -71,6 +72,25 @@ def test_an_interrupted_run_stops_every_stage(tmp_path, number, code):
     found, _, err = finish(process, timeout=30)
     assert found == code and "Traceback" not in err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_an_interrupt_while_the_fork_server_imports_is_one_line(tmp_path):
+    process = start("--out", tmp_path / "run", *LONG)
+    deadline = time.monotonic() + 30
+    while not any("forkserver" in " ".join(cmdline_of(p)) for p in psutil.Process(process.pid).children()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    found, _, err = finish(process, timeout=30)
+    assert found == 130 and err == "launch.py: interrupted; every stage has been stopped\n"
+
+
+def cmdline_of(process):
+    """Empty when it has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_stages_end_when_their_parent_is_killed(tmp_path, temporary):
