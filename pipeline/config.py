@@ -50,9 +50,9 @@ class TrainConfig:
     """Samples per optimizer step."""
     microbatches: int = 0
     """Parts into which a batch is cut, one optimizer step for all of them: a stage then holds activations of fewer
-    samples at a time. 0: 4 in the modes gpipe and 1f1b, else 1. Refused under the rules of similarity (sim, predsim
-    and their bio variants), whose loss is of the whole batch; the statistics of batch normalisation become those of
-    the parts, which is said when it happens."""
+    samples at a time. 0: 4 in the modes gpipe and 1f1b, else 1. Refused under the rules of similarity (sim, predsim,
+    their bio variants, glob_sim), whose loss is of the whole batch; the statistics of batch normalisation become
+    those of the parts, which is said when it happens."""
     in_flight: int = 1
     """Batches that a block may have sent on and not yet learned from, where its rule waits for feedback.
     With n, every update but the last block's is n - 1 steps late, on any number of stages."""

@@ -12,7 +12,7 @@ from tests.support.command import ROOT, launch
 from tests.support.runs import sha
 
 LOCAL = ["linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp"]
-FEEDBACK = ["backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa"]
+FEEDBACK = ["backprop", "glob_sim", "fa", "usf", "brsf", "frsf", "dfa", "sdfa"]
 pytestmark = pytest.mark.distributed
 
 

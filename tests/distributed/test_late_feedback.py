@@ -18,8 +18,8 @@ from tests.support.runs import SMALL, merged, run
 pytestmark = pytest.mark.distributed
 RATE = 0.05
 RULES = [
-    {"name": "backprop"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"}, {"name": "dfa"},
-    {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
+    {"name": "backprop"}, {"name": "glob_sim"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"},
+    {"name": "dfa"}, {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
 ]  # fmt: skip
 
 

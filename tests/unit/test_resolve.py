@@ -36,7 +36,7 @@ def test_options_are_completed(tmp_path):
         *[({"rule": {"name": rule}, "train": {"microbatches": 4}},
            f"the loss of {rule} compares the samples of a batch with each other, and parts of the batch have another "
            "loss (train.microbatches: 4, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds "
-           "the memory too.") for rule in ("sim", "predsim", "sim_bio", "predsim_bio")],
+           "the memory too.") for rule in ("sim", "predsim", "sim_bio", "predsim_bio", "glob_sim")],
         ({"optimizer": {"name": "adam", "milestones": [3, 2]}}, "rising, from 1 on"),
         ({"optimizer": {"name": "adam", "lr": -1.0}}, "learning rate"),
         ({"optimizer": {"name": "adam", "milestone": [3]}}, "optimizer.milestone"),
