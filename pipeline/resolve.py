@@ -18,14 +18,15 @@ from pipeline.block import Blueprint, build_block
 from pipeline.config import Config, NamedConfig
 from pipeline.dataset import Dataset, DataSpec
 from pipeline.errors import ConfigError
+from pipeline.local_rule import LocalRule
 from pipeline.lr import LrSchedule
 from pipeline.model import blueprints_of, load_model
 from pipeline.optimizers import OptimizerSpec, load_optimizer
-from pipeline.traffic import Traffic
-from pipeline.rule import BlockSpec, LearningRule, LocalRule, Topology
+from pipeline.rule import BlockSpec, LearningRule, Topology
 from pipeline.schedule import Parallel, Schedule, Sequential
 from pipeline.seeds import derive, seeded
 from pipeline.shapes import BlockShapes, infer_shapes
+from pipeline.traffic import Traffic
 
 __all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from pipeline.held import Held, SavedTensors
+from pipeline.local_rule import LocalRule
 from pipeline.lr import LrSchedule
 from pipeline.memory_format import channels_last
 from pipeline.meters import module_bytes
 from pipeline.optimizers import OptimizerSpec
 from pipeline.plan import BlockMode, Plan
-from pipeline.rule import LearningRule, LocalRule, Topology
+from pipeline.rule import LearningRule, Topology
 from pipeline.scores import Scores
 from pipeline.seeds import derive, mix, reseed
 from pipeline.settling import Settling

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pipeline.block import Block
 from pipeline.dense import Dense
-from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.local_rule import LocalRule, Output
+from pipeline.rule import BlockSpec, LearningRule
 
 __all__ = ["DirectRandomTargetProjection", "build"]
 

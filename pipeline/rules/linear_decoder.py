@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from pipeline.autocast import at_least_float32, exact_product
 from pipeline.block import Block
 from pipeline.dense import Dense, accumulate
+from pipeline.local_rule import LocalRule, Output
 from pipeline.memory_format import in_memory_order
-from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.rule import BlockSpec, LearningRule
 from pipeline.task import scalar
 
 __all__ = ["LinearDecoder", "build"]

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pipeline.block import Block
 from pipeline.dense import Dense, accumulate
-from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.local_rule import LocalRule, Output
+from pipeline.rule import BlockSpec, LearningRule
 from pipeline.rules._heads import PooledHead, clear_output
 
 __all__ = ["Pred", "build"]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.local_rule import LocalRule, Output
+from pipeline.rule import BlockSpec, LearningRule
 from pipeline.rules._heads import PooledHead, clear_output
 from pipeline.rules._similarity import SimilarityHead, similarity_loss
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule, Output
+from pipeline.local_rule import Output
+from pipeline.rule import BlockSpec, LearningRule
 from pipeline.rules._heads import clear_output
 from pipeline.rules.pred_bio import PredBio
 from pipeline.rules.predsim import check_beta

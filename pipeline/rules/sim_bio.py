@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule, LocalRule, Output
+from pipeline.local_rule import LocalRule, Output
+from pipeline.rule import BlockSpec, LearningRule
 from pipeline.rules._heads import AveragePool, clear_output
 from pipeline.rules._target_projection import TargetProjection
 
