@@ -72,8 +72,12 @@ class There:
             for link in ready:
                 assert isinstance(link, Connection)
                 heard[link] = link.recv()  # EOFError: it died
-                if isinstance(heard[link], str):
+                if isinstance(heard[link], str) and "TransportTimeout" not in heard[link]:
                     raise RuntimeError(heard[link])
+        # A lost neighbour is a consequence; its cause, had there been one to hear, would have been raised above.
+        for word in heard.values():
+            if isinstance(word, str):
+                raise RuntimeError(word)
         return [heard[link] for link in links]
 
 

@@ -30,3 +30,22 @@ def test_a_stage_that_fails_is_quoted(silent):
     silent[1].send("stage 0: ValueError: no")
     with pytest.raises(RuntimeError, match="stage 0: ValueError: no"):
         silent[0].play(None)
+
+
+def test_the_cause_is_told_and_not_the_neighbour_who_lost_it():
+    lines = [Pipe(), Pipe()]
+    troupe = There.__new__(There)
+    troupe._processes = SimpleNamespace(links=[here for here, _ in lines])
+    lines[0][1].send("stage 0: TransportTimeout: stage 1 is gone")
+    lines[1][1].send("stage 1: ValueError: no")
+    with pytest.raises(RuntimeError, match="stage 1: ValueError: no"):
+        troupe.play(None)
+    for here, there in lines:
+        here.close()
+        there.close()
+
+
+def test_a_lost_neighbour_is_told_where_there_is_no_cause(silent):
+    silent[1].send("stage 0: TransportTimeout: stage 1 is gone")
+    with pytest.raises(RuntimeError, match="stage 1 is gone"):
+        silent[0].play(None)
