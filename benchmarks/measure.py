@@ -5,6 +5,7 @@ arms. A ratio is taken inside each round, and the median of the ratios is what i
 """
 
 import json
+import signal
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from workers.environment import run_header
 
-__all__ = ["environment", "ratio", "spread", "take_turns", "write"]
+__all__ = ["environment", "leave_on_sigterm", "ratio", "spread", "take_turns", "write"]
 
 Figure = TypeVar("Figure")
 
@@ -51,6 +52,15 @@ def take_turns(arms: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[st
         for name in names if index % 2 == 0 else reversed(names):
             found[name].append(arms[name]())
     return found
+
+
+def leave_on_sigterm() -> None:
+    """Lets SIGTERM end this process by the way of an exception, so that what it has started is killed."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def write(path: Path | None, table: Mapping[str, Any]) -> None:

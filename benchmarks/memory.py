@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.measure import environment, spread, take_turns, write
+from benchmarks.measure import environment, leave_on_sigterm, spread, take_turns, write
 from benchmarks.pair import run_pair
 from pipeline.block import build_block
 from pipeline.config import Config
@@ -247,11 +247,6 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _stop(number: int, frame: object) -> None:
-    """Leaves by the way of an exception, so that the run that is under way is killed."""
-    raise SystemExit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    leave_on_sigterm()
     sys.exit(main(sys.argv[1:]))

@@ -126,15 +126,17 @@ def _rules(rules: Sequence[LearningRule], x: Tensor, y: Tensor) -> Callable[[], 
     return step
 
 
-def _stage(stage: Stage, x: Tensor, y: Tensor, *, learns: bool = True) -> Callable[[], object]:
-    """A stage's step, or its optimizer alone."""
+def _optimizer(resolved: Resolved, rules: Sequence[LearningRule]) -> Callable[[], object]:
+    """The step of one optimizer over the parameters of all blocks, as a stage has it."""
+    parameters = [p for rule in rules for p in rule.parameters()]
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    return resolved.optimizer.build(parameters).step
+
+
+def _stage(stage: Stage, x: Tensor, y: Tensor) -> Callable[[], object]:
+    """A stage's step."""
     key = 0
-    if not learns:
-        for p in (p for rule in stage._rules.values() for p in rule.parameters()):
-            p.grad = torch.zeros_like(p)
-        optimizer = stage._stepper._optimizer
-        assert optimizer is not None
-        return optimizer.step
 
     def step() -> None:
         nonlocal key
@@ -173,15 +175,14 @@ def arms(size: Size, steps: int, folder: Path) -> dict[str, Callable[[], float]]
     x, y = torch.rand(size.batch, size.width), torch.randint(10, (size.batch,))
     rules = {closed: _build(resolved, size, closed) for closed in (True, False)}
     job = _job(resolved, size, folder)
-    stages = [build_stage(job), build_stage(job)]
-    for stage in stages:
-        stage.begin(plan)
+    stage = build_stage(job)
+    stage.begin(plan)
     single = {
         "products alone": _products(size, x),
         "rule in closed form": _rules(rules[True], x, y),
         "rule by autograd": _rules(rules[False], x, y),
-        "optimizer, once per stage": _stage(stages[0], x, y, learns=False),
-        "stage": _stage(stages[1], x, y),
+        "optimizer, once per stage": _optimizer(resolved, _build(resolved, size, True)),
+        "stage": _stage(stage, x, y),
         "written plainly, fused Adam": _Plain(resolved, size, x, y, fused=True).step,
         "written plainly, default Adam": _Plain(resolved, size, x, y, fused=None).step,
     }

@@ -8,7 +8,6 @@ allocator. Each run is a fresh process tree with a time limit; its start and its
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -180,11 +179,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stop(number: int, frame: object) -> None:
-    """Leaves by the way of an exception, so that the arm that is running is killed."""
-    raise SystemExit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    measure.leave_on_sigterm()
     sys.exit(main(sys.argv[1:]))

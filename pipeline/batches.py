@@ -69,7 +69,6 @@ class Batches:
                 f"only images can be augmented (given: samples of shape {tuple(split.x.shape[1:])}, "
                 "expected: channels, height, width). Set crop_padding, flip and cutout to 0 or false."
             )
-        self._is_plain = self._augment.is_identity
         self._device = torch.device(device)
         self._train = train
         self._seed = seed
@@ -83,7 +82,6 @@ class Batches:
         self._affine = _affine(self._x, dataset.normalisation, self._device)
         self._generator = torch.Generator()
         self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
-        self._is_elsewhere = self._x.device != self._device
 
     def order(self, epoch: int) -> Tensor:
         """The samples of an epoch in the order of its batches, (num_samples,) int64 on the CPU."""
@@ -103,7 +101,7 @@ class Batches:
             )
         chosen_x, chosen_y = self._chosen(epoch)
         x = self._x.index_select(0, chosen_x[index])
-        if self._is_elsewhere:
+        if self._x.device != self._device:
             x = _upload(x, self._device)
         return self._transform(x, epoch, index), self._y.index_select(0, chosen_y[index])
 
@@ -118,7 +116,7 @@ class Batches:
     def _transform(self, raw: Tensor, epoch: int, index: int) -> Tensor:
         """Raw samples to what the network sees. Cropping is done on bytes, cutout on what is normalised."""
         settings = self._augment
-        if self._is_plain:
+        if settings.is_identity:
             return self._normalise(raw)
         self._generator.manual_seed(mix(derive(self._seed, "augment", epoch), index))
         chance = draw(settings, raw.shape, self._generator, self._device)

@@ -303,7 +303,7 @@ class Stage:
     def _release(self, key: int) -> None:
         """Forgets a micro-batch that every block has learned from."""
         if not self._held[key].contexts:
-            self._held.pop(key)
+            del self._held[key]
 
     def step(self) -> None:
         """Steps every block that has gradients, and clears them."""

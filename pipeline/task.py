@@ -82,7 +82,7 @@ class Classification(Task):
         return (scores.softmax(1) - F.one_hot(labels, self.num_outputs)) / len(labels)
 
     def targets(self, labels: Tensor) -> Tensor:
-        # Every block of a stage asks for those of the same batch.
+        """See :class:`Task`: one-hot. Kept for the next call, for every block of a stage asks about the same batch."""
         if self._targets is None or self._targets[0] is not labels:
             self._targets = labels, F.one_hot(labels, self.num_outputs).float()
         return self._targets[1]

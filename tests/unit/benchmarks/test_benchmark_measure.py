@@ -1,6 +1,11 @@
 """What benchmarks share."""
 
 import json
+import os
+import signal
+import time
+
+import pytest
 
 from benchmarks import measure
 
@@ -26,3 +31,14 @@ def test_the_environment_names_the_command_and_what_figures_depend_on(tmp_path):
     measure.write(tmp_path / "f.json", {"environment": found})
     assert json.loads((tmp_path / "f.json").read_text())["environment"]["threads"] == 1
     measure.write(None, {})
+
+
+def test_a_termination_leaves_by_way_of_an_exception():
+    before = signal.getsignal(signal.SIGTERM)
+    measure.leave_on_sigterm()
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)  # the handler runs in here at the latest
+    finally:
+        signal.signal(signal.SIGTERM, before)

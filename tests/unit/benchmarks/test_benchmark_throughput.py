@@ -277,11 +277,6 @@ def test_mistakes_are_told_before_anything_runs(monkeypatch, capsys):
         throughput.main(["--preset", "tiny"])
 
 
-def test_a_termination_leaves_by_way_of_an_exception():
-    with pytest.raises(SystemExit, match="143"):
-        throughput._stop(15, None)
-
-
 @pytest.mark.distributed
 def test_a_preset_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
