@@ -64,6 +64,9 @@ class Learned:
     block that has no loss of its own."""
     upstream: tuple[Tensor, ...] = ()
     """For the block below (NEIGHBOUR), or from the last block for all others (BROADCAST)."""
+    credited: Tensor | None = None
+    """Samples of this micro-batch that the block was updated for, 0-d, where a rule may stop before it has reached
+    all of them: the mean number of blocks updated per sample is the depth of credit assignment."""
 
 
 class LearningRule(nn.Module, ABC):
@@ -76,6 +79,8 @@ class LearningRule(nn.Module, ABC):
     splits_batches: ClassVar[bool] = True
     """Whether the gradients of a batch's parts, each times its share of the samples, add up to that of the whole:
     True of a loss that is a mean over samples."""
+    max_in_flight: ClassVar[int | None] = None
+    """The most batches that may be in flight under this rule; None where late feedback is still right, if late."""
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         super().__init__()
@@ -100,6 +105,9 @@ class LearningRule(nn.Module, ABC):
         its own here; a factor on the gradient would do nothing under Adam or Rprop.
         """
         return [([p for p in self.parameters() if p.requires_grad], 1.0)]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before every epoch, counted from 0: for what changes from epoch to epoch, a slope or a noise."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:

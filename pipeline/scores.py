@@ -20,11 +20,18 @@ class Scores:
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._test_loss = torch.zeros((), dtype=torch.float64, device=device)
         self._tested = 0
+        self._credited = torch.zeros((), dtype=torch.float64, device=device)
+        self._creditable = 0
 
     def add_loss(self, loss: Tensor, num_samples: int) -> None:
         """Notes the mean training loss (a 0-d tensor) of one micro-batch."""
         self._losses.append(loss)
         self._counts.append(num_samples)
+
+    def add_credit(self, num_credited: Tensor, num_samples: int) -> None:
+        """Notes for how many samples (0-d) of a micro-batch the block was updated."""
+        self._credited += num_credited
+        self._creditable += num_samples
 
     def add_test(self, scores: Tensor | None, y: Tensor) -> None:
         """Scores one test batch: (batch, num_outputs), or None from a block without a decoder."""
@@ -38,8 +45,9 @@ class Scores:
         return self._losses[-1].item() if self._losses else None
 
     def read(self) -> dict[str, Any]:
-        """``train_loss``, ``test_accuracy`` and ``test_loss``, each None where there was nothing to measure."""
-        row: dict[str, Any] = {"train_loss": None, "test_accuracy": None, "test_loss": None}
+        """``train_loss``, ``test_accuracy``, ``test_loss`` and ``credit`` (the share of samples that the block was
+        updated for), each None where there was nothing to measure."""
+        row: dict[str, Any] = {"train_loss": None, "test_accuracy": None, "test_loss": None, "credit": None}
         if self._losses:
             losses = torch.stack(self._losses).double().cpu()
             counts = torch.tensor(self._counts, dtype=torch.float64)
@@ -47,4 +55,6 @@ class Scores:
         if self._tested:
             row["test_accuracy"] = self._correct.item() / self._tested
             row["test_loss"] = self._test_loss.item() / self._tested
+        if self._creditable:
+            row["credit"] = self._credited.item() / self._creditable
         return row

@@ -133,6 +133,7 @@ class Stage:
         self._training = training
         for k, rule in self._rules.items():
             rule.train(k in self._training)
+            rule.begin_epoch(plan.epoch)
         self._waiting = [k for k in self._training if self._awaits_feedback(k)]
         self._at_once = frozenset(k for k in self._training if self._rules[k].learns_at_once)
         self._scores = {k: Scores(self._rules[k], self.device) for k in self._active}
@@ -287,6 +288,8 @@ class Stage:
         if not again:
             if learned.loss is not None:
                 self._scores[block].add_loss(learned.loss, held.num_samples)
+            if learned.credited is not None:
+                self._scores[block].add_credit(learned.credited, held.num_samples)
             self._release(key)
         return self._deliver(held, block, learned.upstream) if learned.upstream else []
 

@@ -22,6 +22,10 @@ def _dense(num_in, num_out):
     return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out), nn.Tanh()))
 
 
+def _plain(num_in, num_out):
+    return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.Tanh()))
+
+
 def _conv(num_in, num_out):
     body = nn.Sequential(nn.Conv2d(num_in, num_out, 3, padding=1), nn.BatchNorm2d(num_out), nn.LeakyReLU())
     return Block(body, nn.MaxPool2d(2))
@@ -31,6 +35,10 @@ def _top(in_shape, num_outputs):
     return Block(nn.Sequential(nn.Flatten(), nn.Linear(prod(in_shape), num_outputs)))
 
 
+def _plain_blocks(num_outputs, num_in):
+    return [_plain(num_in, 9), _plain(9, 8), _top((8,), num_outputs)]
+
+
 def _dense_blocks(num_outputs, num_in):
     return [_dense(num_in, 9), _dense(9, 8), _top((8,), num_outputs)]
 
@@ -38,15 +46,21 @@ def _dense_blocks(num_outputs, num_in):
 # name: (task, input shape, blocks)
 NETWORKS = {
     "dense": (Classification(4), (6,), lambda: _dense_blocks(4, 6)),
+    "plain": (Classification(4), (6,), lambda: _plain_blocks(4, 6)),
     "conv": (Classification(4), (2, 8, 8), lambda: [_conv(2, 5), _conv(5, 6), _top((6, 2, 2), 4)]),
     "binary": (Binary(), (2,), lambda: _dense_blocks(1, 2)),
 }
 SHAPES = {
     "dense": [(6,), (9,), (8,), (4,)],
+    "plain": [(6,), (9,), (8,), (4,)],
     "conv": [(2, 8, 8), (5, 4, 4), (6, 2, 2), (4,)],
     "binary": [(2,), (9,), (8,), (1,)],
 }
-BODIES = {"dense": SHAPES["dense"][1:], "conv": [(5, 8, 8), (6, 4, 4), (4,)], "binary": SHAPES["binary"][1:]}
+BODIES = {"dense": SHAPES["dense"][1:], "plain": SHAPES["plain"][1:], "conv": [(5, 8, 8), (6, 4, 4), (4,)],
+          "binary": SHAPES["binary"][1:]}  # fmt: skip
+PLAIN_ONLY = set()
+"""Rules of blocks of one linear layer and a unit, which refuse normalisation and convolutions."""
+CASES = [(r, n) for r in RULES for n in (("plain",) if r in PLAIN_ONLY else NETWORKS)]
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +68,19 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=RULES)
-def name(request):
+@pytest.fixture(params=CASES, ids="-".join)
+def case(request):
     return request.param
 
 
-@pytest.fixture(params=NETWORKS)
-def network(request):
-    return request.param
+@pytest.fixture
+def name(case):
+    return case[0]
+
+
+@pytest.fixture
+def network(case):
+    return case[1]
 
 
 @pytest.fixture(params=POSITIONS.values(), ids=POSITIONS)

@@ -61,7 +61,7 @@ def blocks(first, losses, accuracies):
     return [
         {
             "block": first + i, "trained": loss is not ..., "train_loss": None if loss is ... else loss,
-            "test_accuracy": accuracy, "test_loss": None,
+            "test_accuracy": accuracy, "test_loss": None, "credit": None,
         }
         for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
     ]  # fmt: skip

@@ -29,7 +29,7 @@ def ledger_of(schedule, num_stages, num_blocks):
 
 
 def block_row(block, loss=None, accuracy=None):
-    return {"block": block, "train_loss": loss, "test_accuracy": accuracy, "test_loss": None}
+    return {"block": block, "train_loss": loss, "test_accuracy": accuracy, "test_loss": None, "credit": None}
 
 
 def epoch_body(epoch, stage, *blocks):

@@ -17,7 +17,7 @@ def scores():
 def test_nothing_to_measure():
     empty = scores()
     empty.add_test(None, torch.tensor([1, 2]))  # a block without a decoder
-    assert empty.read() == {"train_loss": None, "test_accuracy": None, "test_loss": None}
+    assert empty.read() == {"train_loss": None, "test_accuracy": None, "test_loss": None, "credit": None}
     assert empty.newest_loss() is None
 
 
@@ -26,7 +26,7 @@ def test_training_loss_is_the_mean_over_samples():
     found.add_loss(torch.tensor(1.0), 6)
     found.add_loss(torch.tensor(4.0), 2)
     assert found.newest_loss() == 4.0
-    assert found.read() == {"train_loss": 14 / 8, "test_accuracy": None, "test_loss": None}
+    assert found.read() == {"train_loss": 14 / 8, "test_accuracy": None, "test_loss": None, "credit": None}
 
 
 def test_the_test_set_in_batches_scores_as_in_one():
@@ -46,3 +46,10 @@ def test_reading_twice_gives_the_same():
     found.add_test(torch.eye(3), torch.tensor([0, 1, 1]))
     assert found.read() == found.read()
     assert found.read()["test_accuracy"] == 2 / 3
+
+
+def test_credit_is_the_share_of_samples_the_block_was_updated_for():
+    found = scores()
+    found.add_credit(torch.tensor(3), 4)
+    found.add_credit(torch.tensor(0), 2)
+    assert found.read()["credit"] == 0.5
