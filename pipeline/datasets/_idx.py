@@ -21,7 +21,13 @@ _UINT8 = 0x08  # the only element type that these data sets use
 
 
 def build_idx(
-    name: str, root: Path, class_name: str, normalisation: Normalisation, augment: Augment, download: bool
+    name: str,
+    root: Path,
+    class_name: str,
+    normalisation: Normalisation | None,
+    augment: Augment,
+    download: bool,
+    train_samples: int = 0,
 ) -> Dataset:
     """One of the data sets that torchvision lays out as ``<class_name>/raw/*-ubyte``; 10 classes.
 
@@ -29,27 +35,38 @@ def build_idx(
         name: of the data set in a config.
         root: the folder of all data sets.
         class_name: in ``torchvision.datasets``, and of its folder.
-        normalisation: of the one channel.
+        normalisation: of the one channel; None leaves pixels in [0, 1].
         augment: for the training images.
         download: fetch what is missing.
+        train_samples: how many training images are used, the first ones of the file; 0 for all.
 
     Raises:
-        ConfigError: a file is missing or does not begin as an IDX file does.
+        ConfigError: a file is missing or does not begin as an IDX file does, or there are fewer training images.
     """
     folder = root / class_name / "raw"
     contents = ("images-idx3", "labels-idx1")
     files = [folder / f"{split}-{content}-ubyte" for split in ("train", "t10k") for content in contents]
     ensure(name, files, root=root, class_name=class_name, splits=[{}], download=download)
-    num_train, *size = _shape(files[0], 3)
+    available, *size = _shape(files[0], 3)
     num_test = _shape(files[2], 3)[0]
+    if not 0 <= train_samples <= available:
+        raise ConfigError(
+            f"{name} does not have that many training images (given: dataset.train_samples = {train_samples}, "
+            f"expected: 1 to {available}, or 0 for all). Change it."
+        )
+    num_train = train_samples or available
     spec = DataSpec((1, *size), Classification(10), num_train, num_test)
-    read = partial(_read, files)
+    read = partial(_read, files, num_train, available)
     return ArrayDataset(name, spec, read, augment=augment, normalisation=normalisation, remedy=remedy(folder))
 
 
-def _read(files: Sequence[Path]) -> tuple[Split, Split]:
+def _read(files: Sequence[Path], num_train: int, available: int) -> tuple[Split, Split]:
+    """The two splits; the training one is cut only where fewer images are wanted than there are."""
     train_x, train_y, test_x, test_y = files
-    return _split(train_x, train_y), _split(test_x, test_y)
+    train = _split(train_x, train_y)
+    if num_train < available:
+        train = Split(train.x[:num_train].clone(), train.y[:num_train])
+    return train, _split(test_x, test_y)
 
 
 def _split(images: Path, labels: Path) -> Split:

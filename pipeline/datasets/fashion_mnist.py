@@ -13,7 +13,14 @@ _NORMALISATION = Normalisation(mean=(0.286,), std=(0.353,))
 
 
 def build(
-    root: Path, *, crop_padding: int = 0, flip: bool = False, cutout: int = 0, download: bool = True
+    root: Path,
+    *,
+    crop_padding: int = 0,
+    flip: bool = False,
+    cutout: int = 0,
+    normalise: bool = True,
+    train_samples: int = 0,
+    download: bool = True,
 ) -> Dataset:
     """Inputs (1, 28, 28), 10 classes.
 
@@ -22,10 +29,13 @@ def build(
         crop_padding: pixels; a crop is taken anywhere after padding by so much.
         flip: mirror half of the training images.
         cutout: edge of a square that is set to 0, in pixels.
+        normalise: to mean 0 and deviation 1; otherwise pixels stay in [0, 1].
+        train_samples: the first so many training images; 0 for all. Some published runs hold the last 10 000 back.
         download: fetch what is missing.
 
     Raises:
-        ConfigError: a file is missing and could not be downloaded, or is no IDX file.
+        ConfigError: a file is missing and could not be downloaded, or is no IDX file; or there are not so many
+            training images.
     """
     augment = Augment(crop_padding, flip, cutout)
-    return build_idx("fashion_mnist", root, "FashionMNIST", _NORMALISATION, augment, download)
+    return build_idx("fashion_mnist", root, "FashionMNIST", _NORMALISATION if normalise else None, augment, download, train_samples)

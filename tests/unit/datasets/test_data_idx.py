@@ -49,6 +49,30 @@ def test_options_reach_the_augmentation(tmp_path):
 
 
 @pytest.mark.parametrize(("module", "folder"), KIN)
+def test_the_first_training_images_alone(tmp_path, module, folder):
+    (x, y), _ = write(tmp_path, folder)
+    data = module.build(tmp_path, train_samples=2)
+    train, test = data.load()
+    assert data.spec.num_train == 2 and len(test.y) == 3
+    assert torch.equal(train.x, x[:2].unsqueeze(1)) and torch.equal(train.y, y[:2].long())
+    assert len(module.build(tmp_path, train_samples=5).load()[0].y) == 5
+
+
+@pytest.mark.parametrize("given", [-1, 6])
+def test_more_training_images_than_there_are_is_refused(tmp_path, given):
+    write(tmp_path)
+    with pytest.raises(ConfigError, match=rf"given: dataset.train_samples = {given}, expected: 1 to 5, or 0 for all"):
+        mnist.build(tmp_path, train_samples=given)
+
+
+@pytest.mark.parametrize(("module", "folder"), KIN)
+def test_pixels_stay_as_they_are_without_normalisation(tmp_path, module, folder):
+    write(tmp_path, folder)
+    assert module.build(tmp_path).normalisation is not None
+    assert module.build(tmp_path, normalise=False).normalisation is None
+
+
+@pytest.mark.parametrize(("module", "folder"), KIN)
 def test_missing_files_are_named(tmp_path, module, folder):
     write(tmp_path, folder)
     (tmp_path / folder / "raw" / "t10k-labels-idx1-ubyte").unlink()
