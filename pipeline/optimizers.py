@@ -15,6 +15,7 @@ from torch import Tensor, optim
 from pipeline.errors import ConfigError
 from pipeline.lean_adam import LeanAdam, LeanAdamW
 from pipeline.registry import check_value, nearest
+from pipeline.sign_descent import SignDescent
 
 __all__ = ["OptimizerSpec", "load_optimizer"]
 
@@ -25,6 +26,7 @@ _CLASSES: dict[str, type[optim.Optimizer]] = {
     "rmsprop": optim.RMSprop,
     "rprop": optim.Rprop,
     "sgd": optim.SGD,
+    "sign_sgd": SignDescent,
 }
 
 _FUSED = {"adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "sgd": ("cpu", "cuda"), "adagrad": ("cpu",)}
@@ -77,7 +79,7 @@ def load_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSpec:
     """The named optimizer with its options checked.
 
     Args:
-        name: adagrad, adam, adamw, rmsprop, rprop or sgd.
+        name: adagrad, adam, adamw, rmsprop, rprop, sgd or sign_sgd.
         options: keyword arguments of the torch class: ``lr``, ``betas``, ``momentum``, ``weight_decay``.
 
     Raises:

@@ -1,0 +1,48 @@
+"""Sign descent: every weight moves by the learning rate against its gradient's sign.
+
+It is what Rprop becomes when its step sizes cannot adapt, as in the Mertens notebook's parallel run: one Rprop shared
+by all layers met zero-filled gradients between the real ones, and a product of signs with zero is no reason to change
+a step (``rules.md`` 2.2, 7.1).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+
+__all__ = ["SignDescent"]
+
+
+class SignDescent(optim.Optimizer):
+    """``w <- w - lr * sign(g)``; a gradient of 0 moves nothing. There is no state.
+
+    Args:
+        params: what is stepped.
+        lr: the length of every step.
+        foreach: step all tensors in one operation.
+
+    Raises:
+        ValueError: a negative learning rate.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float = 0.01, foreach: bool = True) -> None:
+        if lr < 0:
+            raise ValueError(f"a step has no negative length (given: lr={lr}, expected: at least 0). Change it.")
+        super().__init__(params, {"lr": lr, "foreach": foreach})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Steps every parameter that has a gradient.
+
+        Args:
+            closure: not taken; torch's own signature.
+        """
+        for group in self.param_groups:
+            params: list[Any] = [p for p in group["params"] if p.grad is not None]
+            signs = [torch.sign(p.grad) for p in params]
+            if params and group["foreach"]:
+                torch._foreach_add_(params, signs, alpha=-group["lr"])
+            else:
+                for p, sign in zip(params, signs, strict=True):
+                    p.add_(sign, alpha=-group["lr"])
