@@ -15,12 +15,21 @@ class Block(nn.Module):
 
     Dropout and max-pooling belong to the outlet: they change what is sent and not what a local loss sees
     (``rules.md`` 2.4). A module without such an end is a body with an empty outlet.
+
+    Args:
+        body: what is trained.
+        outlet: has no loss behind it.
+        ahead: the nonlinearity with which the block above begins, where blocks meet in front of it: not called here,
+            but known to a rule that looks half a layer ahead. It has no parameters.
     """
 
-    def __init__(self, body: nn.Module, outlet: nn.Module | None = None) -> None:
+    def __init__(
+        self, body: nn.Module, outlet: nn.Module | None = None, *, ahead: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.body = body
         self.outlet = nn.Identity() if outlet is None else outlet
+        self.ahead = ahead
 
     def forward(self, x: Tensor) -> Tensor:
         """Input of this block to input of the next, both (batch, ...)."""

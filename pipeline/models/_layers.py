@@ -1,6 +1,7 @@
 """The blocks that the models are made of, as picklable functions.
 
-The body is convolution or linear map, normalisation, nonlinearity; dropout and max-pooling are the outlet, because
+The body is convolution or linear map, normalisation, nonlinearity (``activation``, and ``hard`` where a part of it
+has no derivative, see :mod:`pipeline.units`); dropout and max-pooling are the outlet, because
 local losses read what stands before them (``rules.md`` 2.4). No layer works in place: a rule keeps the body's output
 while the next block is already reading it.
 """
@@ -16,22 +17,12 @@ from torch import Tensor, nn
 
 from pipeline.block import Block, Blueprint
 from pipeline.errors import ConfigError
+from pipeline.models._activations import ConvActivation, Unit
+from pipeline.models._init import Initial
 
-__all__ = ["Activation", "Init", "L2Normalise", "MaxPool", "Norm", "check_dropout", "conv", "hidden", "output"]
+__all__ = ["L2Normalise", "MaxPool", "Norm", "check_dropout", "conv", "half_layer", "hidden", "output"]
 
-Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "mish", "gelu", "silu"]
 Norm = Literal["none", "batch", "layer", "l2"]
-Init = Literal["default", "zero_output", "zero"]
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,  # slope 0.01, torch's default and that of the published runs
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "mish": nn.Mish,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-}
 
 
 class MaxPool(nn.MaxPool2d):
@@ -76,34 +67,66 @@ def hidden(
     in_shape: tuple[int, ...],
     width: int,
     *,
-    activation: Activation = "relu",
+    unit: Unit = Unit("relu"),
     norm: Norm = "batch",
     dropout: float = 0.0,
-    zero: bool = False,
+    init: Initial = Initial(),
 ) -> Blueprint:
     """A hidden linear block.
 
     Args:
         in_shape: of one sample; anything but a vector is flattened inside the body.
         width: number of units.
-        activation: nonlinearity.
+        unit: nonlinearity.
         norm: ``l2`` stands after the nonlinearity, the others before it.
         dropout: probability, in the outlet.
-        zero: weights and biases start at 0.
+        init: of the linear map.
+
+    Raises:
+        ConfigError: the width does not suit the nonlinearity.
     """
-    make = partial(_make_hidden, in_shape, width, activation, norm, dropout, zero)
+    unit.check(width)
+    make = partial(_make_hidden, in_shape, width, unit, norm, dropout, init)
     return Blueprint(make, f"linear {prod(in_shape)}-{width}")
 
 
-def output(in_shape: tuple[int, ...], num_outputs: int, init: Init = "default") -> Blueprint:
-    """The last block: a linear map, nothing after it. ``zero_output`` clears its weight, ``zero`` its bias too."""
-    return Blueprint(partial(_make_output, in_shape, num_outputs, init), f"linear {prod(in_shape)}-{num_outputs}")
+def output(in_shape: tuple[int, ...], num_outputs: int, init: Initial = Initial()) -> Blueprint:
+    """The last block: a linear map, nothing after it."""
+    return half_layer(in_shape, num_outputs, init=init, is_output=True)
+
+
+def half_layer(
+    in_shape: tuple[int, ...],
+    width: int,
+    *,
+    below: Unit | None = None,
+    ahead: Unit | None = None,
+    init: Initial = Initial(),
+    is_output: bool = False,
+) -> Blueprint:
+    """A block from one pre-activation to the next: the unit of the layer below, and a linear map.
+
+    Args:
+        in_shape: of one sample; anything but a vector is flattened inside the body.
+        width: of the linear map.
+        below: the block begins with it; None for what is no pre-activation.
+        ahead: the block above begins with it.
+        init: of the linear map.
+        is_output: whether the network ends here.
+
+    Raises:
+        ConfigError: the width does not suit the nonlinearity ahead.
+    """
+    if ahead is not None:
+        ahead.check(width)
+    make = partial(_make_half_layer, in_shape, width, below, ahead, init, is_output)
+    return Blueprint(make, f"linear {prod(in_shape)}-{width}")
 
 
 def conv(
     channels: tuple[int, int],
     *,
-    activation: Activation = "relu",
+    activation: ConvActivation = "relu",
     dropout: float = 0.0,
     pool: bool = False,
     kernel: int = 3,
@@ -124,37 +147,34 @@ def conv(
 
 
 def _make_hidden(
-    in_shape: tuple[int, ...], width: int, activation: Activation, norm: Norm, dropout: float, zero: bool
+    in_shape: tuple[int, ...], width: int, unit: Unit, norm: Norm, dropout: float, init: Initial
 ) -> Block:
-    body, linear = _linear(in_shape, width)
-    if zero:
-        _clear(linear.weight, linear.bias)
+    body = _linear(in_shape, width, init)
     if norm == "batch":
         body["norm"] = nn.BatchNorm1d(width)
     elif norm == "layer":
         body["norm"] = nn.LayerNorm(width)
-    body["activation"] = _ACTIVATIONS[activation]()
+    body.update(unit.layers())
     if norm == "l2":
         body["norm"] = L2Normalise()
     return Block(nn.Sequential(body), nn.Dropout(dropout) if dropout else None)
 
 
-def _make_output(in_shape: tuple[int, ...], num_outputs: int, init: Init) -> Block:
-    body, linear = _linear(in_shape, num_outputs)
-    if init != "default":
-        _clear(linear.weight)
-    if init == "zero":
-        _clear(linear.bias)
-    return Block(nn.Sequential(body))
+def _make_half_layer(
+    in_shape: tuple[int, ...], width: int, below: Unit | None, ahead: Unit | None, init: Initial, is_output: bool
+) -> Block:
+    body = OrderedDict({} if below is None else below.layers())
+    body.update(_linear(in_shape, width, init, is_output))
+    return Block(nn.Sequential(body), ahead=None if ahead is None else nn.Sequential(OrderedDict(ahead.layers())))
 
 
 def _make_conv(
-    channels: tuple[int, int], activation: Activation, dropout: float, pool: bool, kernel: int, stride: int
+    channels: tuple[int, int], activation: ConvActivation, dropout: float, pool: bool, kernel: int, stride: int
 ) -> Block:
     body = OrderedDict[str, nn.Module](
         conv=nn.Conv2d(*channels, kernel, stride, padding=kernel // 2),
         norm=nn.BatchNorm2d(channels[1]),
-        activation=_ACTIVATIONS[activation](),
+        **Unit(activation).layers(),
     )
     outlet: list[nn.Module] = [nn.Dropout2d(dropout)] if dropout else []
     if pool:
@@ -162,13 +182,11 @@ def _make_conv(
     return Block(nn.Sequential(body), nn.Sequential(*outlet) if outlet else None)
 
 
-def _linear(in_shape: tuple[int, ...], width: int) -> tuple[OrderedDict[str, nn.Module], nn.Linear]:
-    """The layers of a linear map over flattened samples, named for the state dict; and the map."""
+def _linear(
+    in_shape: tuple[int, ...], width: int, init: Initial, is_output: bool = False
+) -> OrderedDict[str, nn.Module]:
+    """The layers of a linear map over flattened samples, named for the state dict."""
     linear = nn.Linear(prod(in_shape), width)
+    init(linear, is_output=is_output)
     flatten = {"flatten": nn.Flatten()} if len(in_shape) != 1 else {}
-    return OrderedDict[str, nn.Module](**flatten, linear=linear), linear
-
-
-def _clear(*parameters: Tensor) -> None:
-    for parameter in parameters:
-        nn.init.zeros_(parameter)
+    return OrderedDict[str, nn.Module](**flatten, linear=linear)

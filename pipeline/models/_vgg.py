@@ -5,10 +5,13 @@ Source: Nøkland and Eidnes 2019, *Training Neural Networks with Local Error Sig
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pipeline.block import Blueprint
 from pipeline.errors import ConfigError
-from pipeline.models._layers import Activation, Init, check_dropout, conv, hidden, output
+from pipeline.models._activations import ConvActivation, Unit
+from pipeline.models._init import Initial
+from pipeline.models._layers import check_dropout, conv, hidden, output
 
 __all__ = ["POOL", "vgg"]
 
@@ -28,8 +31,8 @@ def vgg(
     *,
     width: float,
     dropout: float,
-    activation: Activation,
-    init: Init,
+    activation: ConvActivation,
+    init: Literal["default", "zero_output"],
 ) -> list[Blueprint]:
     """Convolutional blocks for ``channels``, one hidden linear block of 1024 units, and the output block.
 
@@ -68,8 +71,8 @@ def vgg(
         )
         in_channels = out_channels
     features = (in_channels, *_map_size(channels, height, breadth))
-    blocks.append(hidden(features, _FEATURES, activation=activation, dropout=dropout))
-    return [*blocks, output((_FEATURES,), num_outputs, init)]
+    blocks.append(hidden(features, _FEATURES, unit=Unit(activation), dropout=dropout))
+    return [*blocks, output((_FEATURES,), num_outputs, Initial(init))]
 
 
 def _scaled(channels: int, width: float) -> int:

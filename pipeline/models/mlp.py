@@ -6,10 +6,13 @@ With batch normalisation and dropout it is the MLP of Nøkland and Eidnes (``rul
 """
 
 from itertools import pairwise
+from typing import Literal
 
 from pipeline.block import Blueprint
 from pipeline.errors import ConfigError
-from pipeline.models._layers import Activation, Init, Norm, check_dropout, hidden, output
+from pipeline.models._activations import Activation, Unit
+from pipeline.models._init import Init, Initial
+from pipeline.models._layers import Norm, check_dropout, half_layer, hidden, output
 
 __all__ = ["build"]
 
@@ -25,7 +28,10 @@ def build(
     activation: Activation = "relu",
     norm: Norm = "batch",
     dropout: float = 0.0,
+    group: int = 4,
     init: Init = "default",
+    init_std: float | None = None,
+    boundary: Literal["post", "half"] = "post",
 ) -> list[Blueprint]:
     """Blueprints of ``depth`` hidden blocks and the output block.
 
@@ -34,28 +40,49 @@ def build(
         num_outputs: width of the output block.
         depth: number of hidden blocks.
         width: of every hidden block, or a list with one width for each, which sets the depth.
-        activation: nonlinearity of the hidden blocks; ``leaky_relu`` has slope 0.01.
+        activation: nonlinearity of the hidden blocks; ``leaky_relu`` has slope 0.01. ``sign`` (-1, +1), ``signum``
+            (0, 1), ``bernoulli`` (a sample, in evaluation too), ``lwta1`` and ``lwta2`` (the winner of each group)
+            and ``slwta1`` and ``slwta2`` (softmax in each group) stand behind tanh, tanh, the logistic function, and
+            for 1 and 2 tanh and hard tanh, for the rules that go around what has no derivative.
         norm: ``batch`` and ``layer`` before the nonlinearity, ``l2`` (every sample to length 1) after it.
         dropout: probability, behind every hidden block.
-        init: torch's own; ``zero_output``, in which the output block's weight starts at 0; or ``zero``, in which all
-            weights and biases of the linear maps do.
+        group: units in a group of ``lwta`` and ``slwta``; divides every width.
+        init: torch's own; ``zero_output``, in which the output block's weight starts at 0; or, with biases that
+            start at 0: ``zero``, ``normal`` with standard deviation ``init_std``, ``xavier`` (uniform), and
+            ``orthogonal``.
+        init_std: of ``normal`` weights.
+        boundary: where blocks meet: ``post``, behind the nonlinearity; or ``half``, in front of it, so that a block
+            begins with the nonlinearity of the one below, sends its pre-activation on, and knows what stands ahead.
 
     Raises:
         ConfigError: sizes that make no network, or options that contradict each other.
     """
     check_dropout(dropout)
-    if init == "zero" and norm == "l2":
+    initial, unit = Initial(init, init_std), Unit(activation, group)
+    if initial.is_zero and norm == "l2":
         raise ConfigError(
-            "cannot scale all-zero activations to length 1 (given: model.init = 'zero' with model.norm = 'l2'). "
+            "cannot scale all-zero activations to length 1 (given: weights that start at 0 with model.norm = 'l2'). "
             "Set model.norm to none, batch or layer."
+        )
+    if boundary == "half" and (norm != "none" or dropout):
+        raise ConfigError(
+            f"nothing may stand between a pre-activation and its nonlinearity (given: model.boundary = 'half' with "
+            f"model.norm = {norm!r}, model.dropout = {dropout}; expected: 'none', 0). Change these, or the boundary."
         )
     widths = _widths(depth, width)
     shapes = [input_shape, *((w,) for w in widths)]
+    if boundary == "half":
+        return [
+            *(
+                half_layer(shape, out, below=unit if k else None, ahead=unit, init=initial)
+                for k, (shape, (out,)) in enumerate(pairwise(shapes))
+            ),
+            half_layer(shapes[-1], num_outputs, below=unit if widths else None, init=initial, is_output=True),
+        ]
     blocks = [
-        hidden(shape, out, activation=activation, norm=norm, dropout=dropout, zero=init == "zero")
-        for shape, (out,) in pairwise(shapes)
+        hidden(shape, out, unit=unit, norm=norm, dropout=dropout, init=initial) for shape, (out,) in pairwise(shapes)
     ]
-    return [*blocks, output(shapes[-1], num_outputs, init)]
+    return [*blocks, output(shapes[-1], num_outputs, initial)]
 
 
 def _widths(depth: int, width: int | list[int]) -> list[int]:

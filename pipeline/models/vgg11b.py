@@ -3,7 +3,7 @@
 from typing import Literal
 
 from pipeline.block import Blueprint
-from pipeline.models._layers import Activation
+from pipeline.models._activations import ConvActivation
 from pipeline.models._vgg import POOL, vgg
 
 __all__ = ["build"]
@@ -17,7 +17,7 @@ def build(
     *,
     width: float = 1.0,
     dropout: float = 0.0,
-    activation: Activation = "relu",
+    activation: ConvActivation = "relu",
     init: Literal["default", "zero_output"] = "default",
 ) -> list[Blueprint]:
     """Blueprints of eleven blocks.

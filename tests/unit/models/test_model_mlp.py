@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import registry
+from pipeline import registry, units
 from pipeline.block import build_block
 from pipeline.errors import ConfigError
 from pipeline.models import mlp
@@ -62,6 +62,26 @@ def test_every_activation_is_torchs_own_and_not_in_place(activation):
     assert torch.equal(before, kept)
 
 
+@pytest.mark.parametrize(
+    ("activation", "layers"),
+    [
+        ("softsign", [nn.Softsign]), ("relu6", [nn.ReLU6]), ("softplus", [nn.Softplus]), ("hard_tanh", [nn.Hardtanh]),
+        ("sign", [nn.Tanh, units.Sign]), ("signum", [nn.Tanh, units.Step]),
+        ("bernoulli", [nn.Sigmoid, units.Bernoulli]), ("lwta1", [nn.Tanh, units.LocalWinner]),
+        ("lwta2", [nn.Hardtanh, units.LocalWinner]), ("slwta1", [nn.Tanh, units.SoftLocalWinner]),
+        ("slwta2", [nn.Hardtanh, units.SoftLocalWinner]),
+    ],
+)  # fmt: skip
+def test_units_of_a_smooth_and_a_hard_part(activation, layers):
+    body = built((5,), 3, width=8, activation=activation, norm="layer", group=2)[0].body
+    assert [type(m) for m in body] == [nn.Linear, nn.LayerNorm, *layers]
+    assert getattr(body[-1], "group", 2) == 2
+    a = torch.linspace(-7, 7, 24).view(3, 8)
+    before = a.clone()
+    body.activation(a)
+    assert torch.equal(a, before)
+
+
 def test_slope_of_leaky_relu():
     assert built((5,), 3, activation="leaky_relu")[0].body.activation.negative_slope == 0.01
 
@@ -85,6 +105,50 @@ def test_zero_output_clears_the_weight_of_the_last_block_only():
     *hidden, last = built((5,), 3, init="zero_output")
     assert not last.body.linear.weight.any() and last.body.linear.bias.any()
     assert all(b.body.linear.weight.all() for b in hidden)
+
+
+def test_normal_weights_have_the_given_spread_and_biases_are_zero():
+    blocks = built((50,), 40, width=60, init="normal", init_std=0.05)
+    weights = torch.cat([b.body.linear.weight.flatten() for b in blocks])
+    # 12600 draws: 3 standard errors of the standard deviation are 2 %.
+    assert weights.std().item() == pytest.approx(0.05, rel=0.02)
+    assert not any(b.body.linear.bias.any() for b in blocks)
+    assert not any(b.body.linear.weight.any() for b in built((5,), 3, init="normal", init_std=0, norm="none"))
+
+
+def test_xavier_and_orthogonal_weights():
+    for block in built((20,), 20, width=20, init="orthogonal"):
+        weight = block.body.linear.weight
+        torch.testing.assert_close(weight @ weight.t(), torch.eye(20), rtol=0, atol=1e-5)
+        assert not block.body.linear.bias.any()
+    for block in built((20,), 20, width=20, init="xavier"):
+        bound = (6 / 40) ** 0.5
+        assert 0.9 * bound < block.body.linear.weight.abs().max() <= bound and not block.body.linear.bias.any()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sign", "slwta1"])
+def test_blocks_that_meet_half_a_layer_earlier_make_the_same_network(activation):
+    options = {"depth": 2, "width": 8, "norm": "none", "activation": activation}
+    post, half = built((1, 2, 2), 3, **options), built((1, 2, 2), 3, **options, boundary="half")
+    x = torch.randn(4, 1, 2, 2)
+    outs = []
+    for blocks in (post, half):
+        out = x
+        for block in blocks:
+            out = block(out)
+        outs.append(out)
+    assert torch.equal(*outs)
+    assert all(torch.equal(p, h) for a, b in zip(post, half) for p, h in zip(a.parameters(), b.parameters()))
+    first, second, last = half
+    assert [type(m) for m in first.body] == [nn.Flatten, nn.Linear] and "linear" in second.body._modules
+    assert second.ahead(torch.zeros(1, 8)).shape == (1, 8) and last.ahead is None
+    assert list(second.state_dict()) == ["body.linear.weight", "body.linear.bias"]
+    assert all(b.ahead is None for b in post)
+
+
+def test_a_linear_model_has_no_boundary_to_shift():
+    (only,) = built((4,), 3, depth=0, norm="none", boundary="half")
+    assert [type(m) for m in only.body] == [nn.Linear] and only.ahead is None
 
 
 def test_weights_depend_on_seed_and_index_only():
@@ -121,6 +185,15 @@ def test_options_are_checked_by_the_registry():
         ({"depth": 2, "width": [3, 4, 5, 6]}, r"given: model.depth = 2, 4 in model.width\). Remove model.depth."),
         ({"width": [3, 0, 5]}, r"no block is that narrow \(given: model.width = \[3, 0, 5\], expected: at least 1\)"),
         ({"dropout": 1.0}, r"cannot drop that share of units \(given: model.dropout = 1.0"),
+        ({"init": "normal", "init_std": 0, "norm": "l2"}, r"cannot scale all-zero activations"),
+        ({"activation": "lwta1", "width": 6}, r"into groups \(given: model.group = 4, 6 units, expected: a divisor"),
+        ({"activation": "slwta2", "width": 8, "group": 0}, r"into groups \(given: model.group = 0, 8 units"),
+        ({"activation": "lwta2", "width": 6, "norm": "none", "boundary": "half"}, r"units cannot be put into groups"),
+        ({"init": "normal"}, r"without their spread \(given: model.init = 'normal' with no model.init_std"),
+        ({"init": "normal", "init_std": -0.1}, r"model.init_std = -0.1, expected: model.init_std of at least 0"),
+        ({"init_std": 0.1}, r"only normal .*init_std = 0.1 with model.init = 'default'\). Remove model.init_std"),
+        ({"boundary": "half"}, r"nothing may stand between .*model.norm = 'batch', model.dropout = 0.0; expected"),
+        ({"boundary": "half", "norm": "none", "dropout": 0.1}, r"model.norm = 'none', model.dropout = 0.1; expected"),
         ({"init": "zero", "norm": "l2"}, r"cannot scale all-zero activations .* Set model.norm to none"),
     ],
 )

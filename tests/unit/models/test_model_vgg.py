@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import registry
 from pipeline.block import build_block
 from pipeline.errors import ConfigError
 from pipeline.models import vgg8b, vgg11b
@@ -114,3 +115,11 @@ def test_runs_and_keeps_its_weights_whatever_is_built():
 def test_what_makes_no_network(shape, options, text):
     with pytest.raises(ConfigError, match=text):
         vgg8b.build(shape, 10, **options)
+
+
+def test_hard_units_of_maps_and_no_groups_there():
+    block = vgg8b.build((1, 16, 16), 10, width=0.05, activation="sign")[0].make()
+    out = block.body.eval()(torch.randn(2, 1, 16, 16))
+    assert set(out.unique().tolist()) == {-1.0, 1.0}
+    with pytest.raises(ConfigError, match=r"wrong value for model.activation \(given: 'lwta1', str, expected: 'relu'"):
+        registry.check_options(vgg8b.build, {"activation": "lwta1"}, "model")

@@ -1,0 +1,73 @@
+"""The nonlinearities of the models, by name: a smooth part f, and for some a part g without a derivative."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from pipeline.errors import ConfigError
+from pipeline.units import Bernoulli, LocalWinner, Sign, SoftLocalWinner, Step
+
+__all__ = ["Activation", "ConvActivation", "Unit"]
+
+ConvActivation = Literal[
+    "relu", "leaky_relu", "tanh", "sigmoid", "mish", "gelu", "silu", "softsign", "relu6", "softplus", "hard_tanh",
+    "sign", "signum", "bernoulli",
+]  # fmt: skip
+"""Of single numbers, and so of maps too."""
+_Group = Literal["lwta1", "lwta2", "slwta1", "slwta2"]
+Activation = ConvActivation | _Group
+
+_Layer = Callable[[], nn.Module]
+_SMOOTH: dict[str, _Layer] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,  # slope 0.01, torch's default and that of the published runs
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "mish": nn.Mish,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softsign": nn.Softsign,
+    "relu6": nn.ReLU6,
+    "softplus": nn.Softplus,
+    "hard_tanh": nn.Hardtanh,
+}
+_HARD: dict[str, tuple[_Layer, _Layer]] = {
+    "sign": (nn.Tanh, Sign),
+    "signum": (nn.Tanh, Step),
+    "bernoulli": (nn.Sigmoid, Bernoulli),
+}
+_GROUPS: dict[str, tuple[_Layer, type[LocalWinner] | type[SoftLocalWinner]]] = {
+    "lwta1": (nn.Tanh, LocalWinner),
+    "lwta2": (nn.Hardtanh, LocalWinner),
+    "slwta1": (nn.Tanh, SoftLocalWinner),
+    "slwta2": (nn.Hardtanh, SoftLocalWinner),
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The nonlinearity of a block."""
+
+    name: Activation
+    group: int = 4
+    """Neighbours that compete with each other in lwta and slwta."""
+
+    def check(self, width: int) -> None:
+        """Raises ConfigError if ``width`` units cannot be grouped."""
+        if self.name in _GROUPS and (self.group < 1 or width % self.group):
+            raise ConfigError(
+                f"the units cannot be put into groups (given: model.group = {self.group}, {width} units, expected: "
+                "a divisor of model.width). Change one of them."
+            )
+
+    def layers(self) -> dict[str, nn.Module]:
+        """``activation``, and ``hard`` where there is one; none of them works in place."""
+        if self.name in _SMOOTH:
+            return {"activation": _SMOOTH[self.name]()}
+        if self.name in _HARD:
+            smooth, hard = _HARD[self.name]
+            return {"activation": smooth(), "hard": hard()}
+        smooth, grouped = _GROUPS[self.name]
+        return {"activation": smooth(), "hard": grouped(self.group)}

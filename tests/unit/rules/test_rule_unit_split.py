@@ -1,0 +1,61 @@
+import pytest
+import torch
+from rule_builders import conv
+from torch import nn
+
+from pipeline.block import Block
+from pipeline.models import mlp
+from pipeline.rules._unit_split import parts_of_unit, split_at_unit
+from pipeline.units import Bernoulli, Sign
+
+
+@pytest.mark.parametrize(
+    ("activation", "f", "g"), [("tanh", nn.Tanh, None), ("bernoulli", nn.Sigmoid, Bernoulli), ("sign", nn.Tanh, Sign)]
+)
+def test_parts_by_their_roles(activation, f, g):
+    block = mlp.build((1, 2, 2), 3, width=5, norm="none", activation=activation)[0].make()
+    split = split_at_unit(block, "lra")
+    assert [type(m) for m in split.before] == [nn.Flatten] and split.affine is block.body.linear
+    assert type(split.f) is f and (split.g is None if g is None else type(split.g) is g)
+
+
+def test_a_linear_block_has_the_identity_for_a_unit():
+    split = split_at_unit(mlp.build((4,), 3, depth=0)[0].make(), "lra")
+    v = torch.randn(2, 3)
+    assert split.before == () and split.f(v) is v and split.g is None and split.hard(v) is v
+
+
+def test_hard_calls_g():
+    split = split_at_unit(Block(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), Sign())), "lra")
+    assert split.hard(torch.tensor([[0.5, -0.1]])).tolist() == [[1, -1]]
+
+
+def test_a_half_block_begins_with_the_unit_below_and_knows_the_one_ahead():
+    first, second, last = (
+        b.make() for b in mlp.build((4,), 3, depth=2, norm="none", activation="sign", boundary="half")
+    )
+    split = split_at_unit(second, "lra_diff")
+    assert [type(m) for m in split.before] == [nn.Tanh, Sign] and type(split.f) is nn.Identity
+    assert [type(m) for m in parts_of_unit(tuple(second.ahead), "lra_diff")] == [nn.Tanh, Sign]
+    assert split_at_unit(first, "lra_diff").before == () and last.ahead is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [
+        ([nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Tanh()], r"lra cannot tell .* \(given: BatchNorm1d, Tanh behind"),
+        ([nn.Linear(2, 2), nn.PReLU()], r"given: PReLU behind"),
+        ([nn.Linear(2, 2), Sign(), nn.Tanh()], r"given: Sign, Tanh behind"),
+        ([nn.Linear(2, 2), Sign(), Sign()], r"Set model.norm to none and model.dropout to 0"),
+        ([nn.Linear(2, 2, bias=False)], r"lra is a rule of fully connected layers .*expected: nn.Linear with a bias"),
+        ([nn.Tanh()], r"lra cannot find the affine layer"),
+    ],
+)
+def test_blocks_of_another_form(layers, text):
+    with pytest.raises(ValueError, match=text):
+        split_at_unit(Block(nn.Sequential(*layers)), "lra")
+
+
+def test_convolutions_are_refused():
+    with pytest.raises(ValueError, match=r"of fully connected layers \(given: Conv2d.* Choose the model mlp"):
+        split_at_unit(conv(2, 3), "lra")
