@@ -56,6 +56,9 @@ class TrainConfig:
     in_flight: int = 1
     """Batches that a block may have sent on and not yet learned from, where its rule waits for feedback.
     With n, every update but the last block's is n - 1 steps late, on any number of stages."""
+    loss: Literal["cross_entropy", "logistic"] = "cross_entropy"
+    """Of several classes: one softmax over them, or a logistic unit and a binary cross entropy for each, summed. Two
+    classes in one output are a logistic unit either way."""
     eval_every: int = 1
     """Epochs between evaluations on the test set; the last epoch is always evaluated."""
     eval_batch_size: int = 0

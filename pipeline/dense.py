@@ -82,17 +82,21 @@ class Dense:
         a = torch.addmm(self._bias.detach(), rows, self._weight.detach().t())
         return a if self._run is None else self._run(a)
 
-    def learn(self, x: Tensor, h: Tensor, dh: Tensor) -> None:
+    def learn(self, x: Tensor, h: Tensor, dh: Tensor) -> Tensor:
         """Adds the gradients of weight and bias.
 
         Args:
             x: the input that :meth:`forward` was given.
             h: what it returned, unchanged since.
             dh: derivative of the loss by ``h``, (batch, features).
+
+        Returns:
+            The derivative by the map's output, before its nonlinearity; (batch, features).
         """
         delta = dh if self._derive is None else self._derive(dh, h)
         accumulate(self._weight, torch.mm(delta.t(), x if x.dim() == 2 else x.flatten(1)))
         accumulate(self._bias, delta.sum(0))
+        return delta
 
 
 def _layers(body: nn.Module) -> list[nn.Module]:

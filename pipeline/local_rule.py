@@ -45,7 +45,7 @@ class LocalRule(LearningRule):
         return out, (h, y)
 
     def leave_to_autograd(self) -> None:
-        """Gives up the closed form: it knows nothing of what autocast rounds."""
+        """See :class:`LearningRule`."""
         self.dense = None
         self.draws = True
 

@@ -18,7 +18,6 @@ from pipeline.block import Blueprint, build_block
 from pipeline.config import Config, NamedConfig
 from pipeline.dataset import Dataset, DataSpec
 from pipeline.errors import ConfigError
-from pipeline.local_rule import LocalRule
 from pipeline.lr import LrSchedule
 from pipeline.model import blueprints_of, load_model
 from pipeline.optimizers import OptimizerSpec, load_optimizer
@@ -26,6 +25,7 @@ from pipeline.rule import BlockSpec, LearningRule, Topology
 from pipeline.schedule import Parallel, Schedule, Sequential
 from pipeline.seeds import derive, seeded
 from pipeline.shapes import BlockShapes, infer_shapes
+from pipeline.task import Classification, Logistic, Task
 from pipeline.traffic import Traffic
 
 __all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
@@ -98,7 +98,7 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     """
     config = _named(config, "dataset", "pipeline.datasets")
     dataset = load_dataset(config, data_root)
-    task = dataset.spec.task
+    task = _task(config, dataset.spec.task)
     if model is None:
         blueprints = load_model(config.model.name, dataset.spec.input_shape, task.num_outputs, config.model.options)
         if "." not in config.model.name:
@@ -139,9 +139,16 @@ def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Learnin
     build: Callable[..., LearningRule] = registry.load("pipeline.rules", config.rule.name, "rule")
     with seeded(derive(config.seed, "rule", spec.index)):
         rule = build(block, spec, **config.rule.options)
-    if config.run.autocast != "none" and isinstance(rule, LocalRule):
+    if config.run.autocast != "none":
         rule.leave_to_autograd()
     return rule
+
+
+def _task(config: Config, task: Task) -> Task:
+    """The data set's own, or the one of these labels whose outputs are logistic units."""
+    if config.train.loss == "logistic" and isinstance(task, Classification):
+        return Logistic(task.num_outputs)
+    return task
 
 
 def _with_rule_for_mode(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Config:

@@ -109,6 +109,9 @@ class LearningRule(nn.Module, ABC):
     def begin_epoch(self, epoch: int) -> None:
         """Called before every epoch, counted from 0: for what changes from epoch to epoch, a slope or a noise."""
 
+    def leave_to_autograd(self) -> None:
+        """Called on runs under autocast: gives up derivatives by hand, which know nothing of what autocast rounds."""
+
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """Runs the block.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Binary", "Classification", "Task", "scalar"]
+__all__ = ["Binary", "Classification", "Logistic", "Task", "scalar"]
 
 _aten = torch.ops.aten
 
@@ -92,6 +92,29 @@ class Classification(Task):
 
     def num_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.argmax(1) == labels).sum()
+
+
+class Logistic(Classification):
+    """One of ``num_classes`` classes, each with a logistic unit of its own: binary cross entropies, summed over classes.
+
+    Source: the output of Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks" (2016), with a
+    mean over the batch.
+    """
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        total = F.binary_cross_entropy_with_logits(scores, self._matrix(scores, labels), reduction="sum")
+        return total / len(labels)
+
+    def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
+        """See :class:`Task`; by autograd."""
+        return Task.loss_and_error(self, scores, labels, weight)
+
+    def error(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return (scores.sigmoid() - self._matrix(scores, labels)) / len(labels)
+
+    def _matrix(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The targets in the dtype of ``scores``."""
+        return self.targets(labels).to(scores.dtype)
 
 
 class Binary(Task):

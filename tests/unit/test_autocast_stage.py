@@ -62,7 +62,8 @@ def test_the_error_that_is_broadcast_and_the_class_means_are_float32():
     spec = BlockSpec(1, 2, (4,), (1,), (1,), Binary())
     top = dfa.build(Block(nn.Linear(4, 1)), spec)
     hidden = linear_decoder.build(Block(nn.Linear(4, 6)), BlockSpec(0, 2, (4,), (6,), (6,), Binary()), decoder="fixed")
-    hidden.leave_to_autograd()
+    for rule in (top, hidden):
+        rule.leave_to_autograd()
     x, y = torch.randn(8, 4), torch.arange(8) % 2
     with autocast(CPU):
         out, context = top(x, y)
@@ -76,7 +77,7 @@ def test_the_error_that_is_broadcast_and_the_class_means_are_float32():
     torch.testing.assert_close(hidden.class_means, expected)
 
 
-@pytest.mark.parametrize("rule", ["linear_decoder", "pred"])
+@pytest.mark.parametrize("rule", ["linear_decoder", "pred", "dfa", "fa"])
 def test_rules_are_left_to_autograd(tmp_path, rule):
     table = {"model": {"name": "mlp", "depth": 2, "width": 8, "norm": "none"}, "rule": {"name": rule}}
     closed = {}

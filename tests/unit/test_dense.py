@@ -9,8 +9,8 @@ from torch import nn
 from pipeline.block import Block
 from pipeline.dense import Dense, accumulate
 from pipeline.rule import BlockSpec
-from pipeline.rules import drtp, linear_decoder, pred
-from pipeline.task import Binary, Classification
+from pipeline.rules import brsf, dfa, drtp, fa, linear_decoder, pred, sdfa
+from pipeline.task import Binary, Classification, Logistic
 
 BODIES = {
     "relu": lambda: nn.Sequential(nn.Linear(24, 16), nn.ReLU()),
@@ -25,6 +25,11 @@ RULES = {
     "cross_entropy": (linear_decoder, {"loss": "cross_entropy"}),
     "pred": (pred, {}),
     "drtp": (drtp, {}),
+    "dfa": (dfa, {}),
+    "dfa-pre": (dfa, {"inject": "pre"}),
+    "sdfa": (sdfa, {}),
+    "fa": (fa, {}),
+    "brsf": (brsf, {}),
 }
 
 
@@ -68,7 +73,7 @@ def test_a_body_runs_and_learns_as_under_autograd(name):
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.375])
-@pytest.mark.parametrize("task", [Classification(5), Binary()], ids=["classes", "binary"])
+@pytest.mark.parametrize("task", [Classification(5), Logistic(5), Binary()], ids=["softmax", "logistic", "binary"])
 @pytest.mark.parametrize("last", [False, True], ids=["hidden", "last"])
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_gives_the_bits_of_autograd(name, last, task, weight):
@@ -86,13 +91,15 @@ def test_a_rule_gives_the_bits_of_autograd(name, last, task, weight):
                 p.add_(0.05)
         rules.append(rule)
     x, y = torch.randn(12, 24), torch.randint(max(2, task.num_outputs), (12,))
+    feedback = () if rules[0].learns_at_once else (torch.randn(12, task.num_outputs if "dfa" in name else width),)
     losses = []
     for rule in rules:
         for _ in range(2):
             out, context = rule(x, y)
-            learned = rule.learn(context, (), weight=weight)
-        losses.append((learned.loss, out))
-        assert not out.requires_grad and not learned.loss.requires_grad
+            torch.manual_seed(4)
+            learned = rule.learn(context, feedback, weight=weight)
+        losses.append((out, *learned.upstream, *(() if learned.loss is None else (learned.loss,))))
+        assert not any(t.requires_grad for t in losses[-1])
     assert all(torch.equal(a, b) for a, b in zip(*losses, strict=True))
     for (key, p), q in zip(rules[0].named_parameters(), rules[1].parameters(), strict=True):
         assert torch.equal(p.grad, q.grad), key

@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.resolve import resolve
 from pipeline.rule import Topology
 from pipeline.schedule import Parallel, Sequential
+from pipeline.task import Binary, Logistic
 from tests.support.runs import SMALL, merged
 from torch import nn
 
@@ -132,3 +133,9 @@ def test_statistics_of_micro_batches_are_said(tmp_path, caplog, changes, said):
 def test_parts_of_a_batch_are_learned_from_as_soon_as_may_be(tmp_path, mode, rule, microbatches, expected):
     changes = {"schedule": {"mode": mode}, "rule": {"name": rule}, "train": {"microbatches": microbatches}}
     assert resolved(tmp_path, {**changes, "model": {"norm": "none"}}).traffic.one_f_one_b is expected
+
+
+def test_logistic_outputs_take_the_place_of_softmax_and_leave_one_output_alone(tmp_path):
+    for dataset, kind in (("digits", Logistic), ("signed_xor", Binary)):
+        config = Config.from_dict({"train": {"loss": "logistic"}, "dataset": {"name": dataset}})
+        assert all(type(spec.task) is kind for spec in resolve(config, tmp_path).specs)

@@ -1,9 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from pipeline.task import Binary, Classification
+from pipeline.task import Binary, Classification, Logistic
 
-TASKS = [Classification(5), Binary()]
+TASKS = [Classification(5), Logistic(5), Binary()]
 
 
 def scored(task, size=7):
@@ -23,6 +24,8 @@ def test_losses_by_their_formulas():
     scores, y = scored(Classification(5))
     picked = scores.log_softmax(1)[range(7), y]
     torch.testing.assert_close(Classification(5).loss(scores, y), -picked.mean())
+    logistic = F.binary_cross_entropy(scores.sigmoid(), F.one_hot(y, 5).double(), reduction="none").sum(1).mean()
+    torch.testing.assert_close(Logistic(5).loss(scores, y), logistic)
     scores, y = scored(Binary())
     p = scores.sigmoid().squeeze(1)
     torch.testing.assert_close(Binary().loss(scores, y), -(y * p.log() + (1 - y) * (1 - p).log()).mean())
@@ -52,4 +55,4 @@ def test_right_answers(task, scores, labels, correct, correct_decoded):
 
 
 def test_num_outputs():
-    assert [t.num_outputs for t in TASKS] == [5, 1]
+    assert [t.num_outputs for t in TASKS] == [5, 5, 1]
