@@ -30,6 +30,10 @@ class Task(ABC):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The output loss, a mean over the batch. Args: scores (batch, num_outputs), labels (batch,)."""
 
+    def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each sample alone, (batch,)."""
+        return torch.stack([self.loss(s, y) for s, y in zip(scores.split(1), labels.split(1), strict=True)])
+
     def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         """:meth:`loss`, and the derivative of ``weight * loss`` by ``scores``: the bits that autograd gives.
 
@@ -68,6 +72,9 @@ class Classification(Task):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores, labels)
 
+    def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(scores, labels, reduction="none")
+
     def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         """See :class:`Task`; the four operations that autograd would call, without its graph."""
         scores = scores.detach()
@@ -104,6 +111,10 @@ class Logistic(Classification):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         total = F.binary_cross_entropy_with_logits(scores, self._matrix(scores, labels), reduction="sum")
         return total / len(labels)
+
+    def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        matrix = self._matrix(scores, labels)
+        return F.binary_cross_entropy_with_logits(scores, matrix, reduction="none").sum(1)
 
     def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         """See :class:`Task`; by autograd."""

@@ -31,6 +31,15 @@ def test_losses_by_their_formulas():
     torch.testing.assert_close(Binary().loss(scores, y), -(y * p.log() + (1 - y) * (1 - p).log()).mean())
 
 
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: type(t).__name__)
+def test_sample_losses_are_the_loss_of_each_sample_alone(task):
+    scores, y = scored(task)
+    found = task.sample_losses(scores, y)
+    assert found.shape == (7,)
+    torch.testing.assert_close(found, torch.stack([task.loss(scores[i : i + 1], y[i : i + 1]) for i in range(7)]))
+    torch.testing.assert_close(found.mean(), task.loss(scores, y))
+
+
 def test_targets_are_float_matrices():
     y = torch.tensor([2, 0])
     assert torch.equal(Classification(3).targets(y), torch.tensor([[0.0, 0, 1], [1, 0, 0]]))
