@@ -23,7 +23,7 @@ __all__ = [
 
 _SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every choice of a section has
 
-Mode = Literal["parallel", "sequential", "backprop", "gpipe", "1f1b"]
+Mode = Literal["parallel", "sequential", "backprop", "gpipe", "1f1b", "pipedream"]
 
 
 def _at_least(key: str, value: float, least: float) -> None:
@@ -55,7 +55,8 @@ class TrainConfig:
     those of the parts, which is said when it happens."""
     in_flight: int = 1
     """Batches that a block may have sent on and not yet learned from, where its rule waits for feedback.
-    With n, every update but the last block's is n - 1 steps late, on any number of stages."""
+    With n, every update but the last block's is n - 1 steps late, on any number of stages. The baselines do not ask:
+    pipedream has as many as there are stages from a block's to the last, the others one."""
     loss: Literal["cross_entropy", "logistic"] = "cross_entropy"
     """Of several classes: one softmax over them, or a logistic unit and a binary cross entropy for each, summed. Two
     classes in one output are a logistic unit either way."""
@@ -83,7 +84,8 @@ class ScheduleConfig:
     """When each block trains."""
 
     mode: Mode = "parallel"
-    """parallel, sequential, or one of the baselines backprop, gpipe, 1f1b."""
+    """parallel, sequential, or one of the baselines backprop, gpipe, 1f1b, pipedream. The last applies late gradients,
+    the later the more stages follow: what it learns depends on the partition."""
     patience: int = 3
     """Sequential: epochs over which the loss must have improved, or the block is frozen."""
     tolerance: float = 0.01

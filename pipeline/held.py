@@ -22,6 +22,8 @@ class Held:
     """By block, from the rules' ``forward``."""
     feedback: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
     """By block, where a block hosted here has given it before it was due."""
+    versions: dict[int, int] = field(default_factory=dict)
+    """By block: updates that its weights had seen when it ran forward."""
 
 
 class SavedTensors:

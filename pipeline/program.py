@@ -92,7 +92,9 @@ class Program:
                 yield from self._evaluate(plan)
             self.budget.enter(Activity.OTHER)
             self._forget(plan)
-            yield EpochReport({"epoch": epoch, "stage": self.stage_index, "blocks": self.stage.scores()})
+            staleness = self.stage.staleness.epoch()
+            row = {"epoch": epoch, "stage": self.stage_index, "blocks": self.stage.scores(), "staleness": staleness}
+            yield EpochReport(row)
             epoch += 1
 
     # -- training ----------------------------------------------------------------------------------------------
@@ -121,7 +123,8 @@ class Program:
         feedback = self.stage.topology is not Topology.LOCAL
         if self.traffic.one_f_one_b:
             return one_f_one_b(self._counts, self.stage_index, self.num_stages)
-        return stream(self._counts, self.traffic.in_flight, feedback=feedback)
+        in_flight = self.traffic.in_flight_at(self.stage_index, self.num_stages)
+        return stream(self._counts, in_flight, feedback=feedback)
 
     def _forward(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
         """F: the activation goes downstream before its block learns, computed with the weights before this step's

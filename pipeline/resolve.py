@@ -32,8 +32,8 @@ __all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
 
 logger = logging.getLogger(__name__)
 
-FLUSH_MODES = ("backprop", "gpipe", "1f1b")
-"""The baselines: backpropagation, whatever the config's rule is, unless that has a backward pass itself."""
+BASELINES = ("backprop", "gpipe", "1f1b", "pipedream")
+"""Backpropagation, whatever the config's rule is, unless that has a backward pass itself."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class _Declared:
 
     topology: Topology
     splits_batches: bool
+    max_in_flight: int | None
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,10 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
     )
-    if config.schedule.mode in FLUSH_MODES:
+    if config.schedule.mode in BASELINES:
         config = _with_rule_for_mode(config, blueprints[0], specs[0])
     rule = _check_rules(config, blueprints, specs)
-    traffic = _traffic(config, dataset.spec, rule.topology, shapes)
+    traffic = _traffic(config, dataset.spec, rule)
     _check_parts(config, traffic, rule, shapes)
     return Resolved(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, traffic
@@ -154,7 +155,7 @@ def _task(config: Config, task: Task) -> Task:
 def _with_rule_for_mode(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Config:
     """The baselines run backprop whatever the rule is, so that a comparison changes one word.
 
-    A rule that has a backward pass of its own keeps it in the modes gpipe and 1f1b.
+    A rule that has a backward pass of its own keeps it in the modes gpipe, 1f1b and pipedream.
     """
     if config.schedule.mode == "backprop" or _checked_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR:
         return dataclasses.replace(config, rule=NamedConfig(name="backprop"))
@@ -189,16 +190,18 @@ def _course(*, milestones: tuple[int, ...] = (), gamma: float = 0.25) -> None:
 
 def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]) -> _Declared:
     """Builds every block under its rule once, one at a time, and returns what the rule declares."""
-    topology, splits_batches = Topology.LOCAL, True
+    topology, splits_batches, caps = Topology.LOCAL, True, []
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
+        if rule.max_in_flight is not None or topology is Topology.SETTLE:
+            caps.append(rule.max_in_flight or 1)
     if config.schedule.mode == "sequential" and topology is not Topology.LOCAL:
         raise ConfigError(
             f"the sequential mode trains blocks before those above them exist (rule: {config.rule.name}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
         )
-    return _Declared(topology, splits_batches)
+    return _Declared(topology, splits_batches, min(caps, default=None))
 
 
 def _checked_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
@@ -212,29 +215,48 @@ def _checked_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Lear
         raise ConfigError(f"the rule {config.rule.name} does not fit block {spec.index}: {what}") from None
 
 
-def _traffic(config: Config, data: DataSpec, topology: Topology, shapes: Sequence[BlockShapes]) -> Traffic:
-    """How the data is cut, and whether blocks can live with the pieces."""
+def _traffic(config: Config, data: DataSpec, rule: _Declared) -> Traffic:
+    """How the data is cut, and how much of it may be under way."""
     train, mode = config.train, config.schedule.mode
     pipelined = mode in ("gpipe", "1f1b")
     batch_size = min(train.batch_size, data.num_train)
     microbatches = min(train.microbatches or (4 if pipelined else 1), batch_size)
-    if topology is Topology.LOCAL or mode in FLUSH_MODES:
-        in_flight = 1
-    else:
-        in_flight = train.in_flight
-    returns = topology in (Topology.NEIGHBOUR, Topology.BROADCAST)
+    in_flight = 1 if rule.topology is Topology.LOCAL or mode in BASELINES else train.in_flight
+    returns = rule.topology in (Topology.NEIGHBOUR, Topology.BROADCAST)
+    _check_in_flight(config, rule, in_flight, microbatches)
+    return Traffic(
+        data.num_train, data.num_test, batch_size,
+        min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight,
+        # The same numbers as from all parts forward and then all parts back, and less is held; gpipe is the other.
+        one_f_one_b=mode == "1f1b" or (mode != "gpipe" and returns and microbatches > 1),
+        pipedream=mode == "pipedream",
+    )  # fmt: skip
+
+
+def _check_in_flight(config: Config, rule: _Declared, in_flight: int, microbatches: int) -> None:
+    """Refuses more under way than the rule says it can live with, and late batches that come in parts."""
+    name, most = config.rule.name, rule.max_in_flight
+    if config.schedule.mode == "pipedream":
+        if most is not None:
+            raise ConfigError(
+                f"the mode pipedream has as many batches in flight as stages, and the rule {name} bounds them (its "
+                f"most: {most}, expected: a rule without a bound, e.g. backprop). Change the rule or the mode."
+            )
+        if microbatches > 1:
+            raise ConfigError(
+                "the mode pipedream applies the gradient of every batch by itself (train.microbatches: "
+                f"{microbatches}, expected: 1). Set it to 1; a smaller train.batch_size bounds the memory too."
+            )
+    if most is not None and in_flight > most:
+        raise ConfigError(
+            f"the rule {name} does not bear feedback that late (train.in_flight: {in_flight}, expected: at most "
+            f"{most}). Lower it."
+        )
     if in_flight > 1 and microbatches > 1:
         raise ConfigError(
             f"late feedback counts whole batches (train.in_flight: {in_flight}, train.microbatches: {microbatches}, "
             "expected: one of them 1). Lower one."
         )
-    traffic = Traffic(
-        data.num_train, data.num_test, batch_size,
-        min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight,
-        # The same numbers as from all parts forward and then all parts back, and less is held; gpipe is the other.
-        one_f_one_b=mode == "1f1b" or (mode != "gpipe" and returns and microbatches > 1),
-    )  # fmt: skip
-    return traffic
 
 
 def _check_parts(config: Config, traffic: Traffic, rule: _Declared, shapes: Sequence[BlockShapes]) -> None:

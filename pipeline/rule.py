@@ -80,7 +80,11 @@ class LearningRule(nn.Module, ABC):
     """Whether the gradients of a batch's parts, each times its share of the samples, add up to that of the whole:
     True of a loss that is a mean over samples."""
     max_in_flight: ClassVar[int | None] = None
-    """The most batches that may be in flight under this rule; None where late feedback is still right, if late."""
+    """The most batches that may be in flight under this rule; None where late feedback is still right, if late.
+
+    SETTLE: None is 1, since an exchange takes place with the weights of its own time, and those of the forward pass
+    are gone; a rule that keeps what it needs of them may say more.
+    """
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         super().__init__()

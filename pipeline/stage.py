@@ -24,6 +24,7 @@ from pipeline.rule import LearningRule, Topology
 from pipeline.scores import Scores
 from pipeline.seeds import derive, mix, reseed
 from pipeline.settling import Settling
+from pipeline.staleness import Staleness
 from pipeline.stepper import Stepper
 
 __all__ = ["Outbound", "Stage", "Tap"]
@@ -79,6 +80,7 @@ class Stage:
         self.channels_last = channels_last
         self.samples = 0
         self.tap: Tap | None = None
+        self.staleness = Staleness(blocks)
         self._rules = dict(zip(blocks, rules, strict=True))
         self._stepper = Stepper(self._rules, optimizer, lr)
         self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
@@ -138,6 +140,7 @@ class Stage:
         self._at_once = frozenset(k for k in self._training if self._rules[k].learns_at_once)
         self._scores = {k: Scores(self._rules[k], self.device) for k in self._active}
         self._stepper.begin(plan, self._training)
+        self.staleness.begin_epoch()
         self.parts = self._portions()
 
     def _portions(self) -> list[range]:
@@ -205,6 +208,7 @@ class Stage:
             if rule.training:
                 if rule.draws:
                     reseed(mix(self._forward_seeds[k], key), self.device)
+                held.versions[k] = self.staleness.versions[k]
                 x, held.contexts[k] = rule(x, y)
             else:
                 x = self._forward_frozen(rule, x, y)
@@ -270,6 +274,7 @@ class Stage:
                 continue
             reseed(mix(self._learn_seeds[k], key), self.device)
             loss = rule.loss(held.contexts.pop(k))
+            self.staleness.learn(k, held.versions[k])
             self._scores[k].add_loss(loss.detach(), held.num_samples)
             losses.append(loss if held.weight == 1.0 else loss * held.weight)
         if losses:
@@ -285,6 +290,7 @@ class Stage:
         if rule.draws:
             reseed(mix(self._learn_seeds[block], key), self.device)
         learned = rule.learn(context, feedback, weight=held.weight)
+        self.staleness.learn(block, held.versions[block])
         if not again:
             if learned.loss is not None:
                 self._scores[block].add_loss(learned.loss, held.num_samples)
@@ -311,6 +317,7 @@ class Stage:
     def step(self) -> None:
         """Steps every block that has gradients, and clears them."""
         self._stepper.step()
+        self.staleness.step()
 
     def begin_evaluation(self) -> None:
         """Puts every block into evaluation mode, until :meth:`begin`."""

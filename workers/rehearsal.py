@@ -140,7 +140,8 @@ def _refined(resolved: Resolved, placement: Placement, data_root: Path) -> tuple
 def _overlaps(resolved: Resolved, placement: Placement) -> bool:
     """Whether stages work at the same time, so that the slowest decides."""
     traffic = resolved.traffic
-    waits = resolved.topology is not Topology.LOCAL and traffic.in_flight == 1 and traffic.microbatches == 1
+    most = traffic.in_flight_at(0, placement.num_stages) * traffic.microbatches
+    waits = resolved.topology is not Topology.LOCAL and most == 1
     return placement.transport != "inline" and not waits
 
 

@@ -31,14 +31,14 @@ def edges_of(resolved: Resolved, partition: tuple[range, ...], depth: int) -> tu
     for src in range(num_stages - 1):
         shape = resolved.shapes[partition[src].stop - 1]
         edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + _LABEL_BYTES)))
-    waiting = traffic.in_flight * traffic.microbatches + 1
+    waiting = [traffic.in_flight_at(dst, num_stages) * traffic.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
             shape = resolved.shapes[partition[dst].stop - 1]
-            edges.append(Edge(dst + 1, dst, waiting, resolved.microbatch_size * _sample_bytes(shape)))
+            edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * _sample_bytes(shape)))
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
-        edges += [Edge(num_stages - 1, dst, waiting, num_bytes) for dst in range(num_stages - 1)]
+        edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
     return tuple(edges)
 
 

@@ -46,7 +46,8 @@ def build_stage(job: Job) -> Stage:
     return make(
         rules, job.blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
-        batch_size=resolved.microbatch_size, stash=resolved.traffic.in_flight > 1, device=device,
+        batch_size=resolved.microbatch_size, device=device,
+        stash=resolved.traffic.in_flight_at(job.stage_index, job.num_stages) > 1,
         learn_after=config.run.learn_after, channels_last=config.run.channels_last,
     )  # fmt: skip
 
@@ -167,7 +168,7 @@ class StageRun:
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": stage.parameter_bytes(), "optimizer_bytes": stage.optimizer_bytes(),
             "held_bytes": stage.held_bytes, "queue_bytes": self.transport.queue_bytes(),
-            "bytes_sent": self._bytes_sent,
+            "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
         }  # fmt: skip
         return {"row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder)}
 

@@ -126,15 +126,18 @@ def test_without_feedback_a_step_follows_its_batch_at_once(counts):
     assert [a.step for a in found if a.op is Op.STEP] == list(range(len(counts)))
 
 
+def order_of(kind, counts, stage, num_stages):
+    if kind == "1f1b":
+        return one_f_one_b(counts, stage, num_stages)
+    return stream(counts, num_stages - stage if kind == "pipedream" else int(kind[-1]), feedback=True)
+
+
 @pytest.mark.parametrize("num_stages", [1, 2, 3, 5])
 @pytest.mark.parametrize("counts", COUNTS, ids=str)
-@pytest.mark.parametrize("kind", ["stream 1", "stream 3", "1f1b"])
+@pytest.mark.parametrize("kind", ["stream 1", "stream 3", "1f1b", "pipedream"])
 def test_stages_never_wait_in_a_circle(kind, counts, num_stages):
     """All lists together, one activation under way between two stages at most, feedback without bound."""
-    lists = [
-        list(one_f_one_b(counts, s, num_stages) if kind == "1f1b" else stream(counts, int(kind[-1]), feedback=True))
-        for s in range(num_stages)
-    ]
+    lists = [list(order_of(kind, counts, s, num_stages)) for s in range(num_stages)]
     position, up, down = [0] * num_stages, [[] for _ in range(num_stages)], [[] for _ in range(num_stages)]
     last, moved = num_stages - 1, True
     while moved:

@@ -8,6 +8,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.resolve import resolve
 from pipeline.rule import Topology
+from pipeline.rules.fa import FeedbackAlignment
 from pipeline.schedule import Parallel, Sequential
 from pipeline.task import Binary, Logistic
 from tests.support.runs import SMALL, merged
@@ -32,6 +33,12 @@ def test_options_are_completed(tmp_path):
     [
         ({"schedule": {"mode": "sequential"}, "rule": {"name": "fa"}}, "expected: a local rule, e.g. predsim"),
         ({"rule": {"name": "fa"}, "train": {"in_flight": 2, "microbatches": 2}}, "late feedback counts whole batches"),
+        ({"rule": {"name": "tests.support.settling_rule"}, "train": {"in_flight": 2}},
+         "the rule tests.support.settling_rule does not bear feedback that late (train.in_flight: 2, expected: at most "
+         "1). Lower it."),
+        ({"schedule": {"mode": "pipedream"}, "train": {"microbatches": 4}},
+         "the mode pipedream applies the gradient of every batch by itself (train.microbatches: 4, expected: 1). Set it "
+         "to 1; a smaller train.batch_size bounds the memory too."),
         ({"train": {"batch_size": 1436}}, "batch normalisation needs two samples"),
         ({"rule": {"name": "pred"}, "train": {"microbatches": 100}}, "batch normalisation needs two samples"),
         *[({"rule": {"name": rule}, "train": {"microbatches": 4}},
@@ -64,7 +71,8 @@ def test_an_output_that_does_not_fit_the_data(tmp_path):
     [
         ("parallel", "predsim", "predsim"), ("parallel", "fa", "fa"), ("sequential", "pred", "pred"),
         ("backprop", "predsim", "backprop"), ("backprop", "fa", "backprop"), ("gpipe", "dfa", "backprop"),
-        ("gpipe", "fa", "fa"), ("1f1b", "linear_decoder", "backprop"),
+        ("gpipe", "fa", "fa"), ("1f1b", "linear_decoder", "backprop"), ("pipedream", "predsim", "backprop"),
+        ("pipedream", "dfa", "backprop"), ("pipedream", "fa", "fa"),
     ],
 )  # fmt: skip
 def test_a_comparison_changes_one_word(tmp_path, mode, rule, expected):
@@ -73,6 +81,7 @@ def test_a_comparison_changes_one_word(tmp_path, mode, rule, expected):
     assert isinstance(found.schedule(), Sequential if mode == "sequential" else Parallel)
     assert found.traffic.microbatches == (4 if mode in ("gpipe", "1f1b") else 1)
     assert found.traffic.one_f_one_b == (mode == "1f1b")
+    assert found.traffic.pipedream == (mode == "pipedream")
 
 
 def test_topology_and_what_is_in_flight(tmp_path):
@@ -83,6 +92,21 @@ def test_topology_and_what_is_in_flight(tmp_path):
         assert found.topology is topology and found.traffic.in_flight == 3
     flush = resolved(tmp_path, {"rule": {"name": "backprop"}, "schedule": {"mode": "gpipe"}, **late})
     assert flush.traffic.in_flight == 1
+
+
+def test_a_rule_bounds_what_is_in_flight(tmp_path, monkeypatch):
+    def late(in_flight, **more):
+        return {"rule": {"name": "fa"}, "train": {"in_flight": in_flight}, **more}
+
+    monkeypatch.setattr(FeedbackAlignment, "max_in_flight", 2)
+    assert resolved(tmp_path, late(2)).traffic.in_flight == 2
+    with pytest.raises(ConfigError, match=re.escape("the rule fa does not bear feedback that late (train.in_flight: 3, "
+                                                    "expected: at most 2). Lower it.")):
+        resolved(tmp_path, late(3))
+    assert resolved(tmp_path, late(3, schedule={"mode": "gpipe"})).traffic.in_flight == 1
+    with pytest.raises(ConfigError, match=re.escape("the rule fa bounds them (its most: 2, expected: a rule without a "
+                                                    "bound, e.g. backprop). Change the rule or the mode.")):
+        resolved(tmp_path, late(1, schedule={"mode": "pipedream"}))
 
 
 def test_no_micro_batch_is_empty(tmp_path):

@@ -15,7 +15,7 @@ from workers.run import check_out
 TIMES = ["forward_s", "learn_s", "wait_recv_s", "wait_send_s", "transfer_s", "eval_s", "other_s"]
 STAGE = {
     "stage", "pid", "blocks", *TIMES, "wall_s", "samples", "peak_rss_bytes", "peak_device_bytes", "parameter_bytes",
-    "optimizer_bytes", "held_bytes", "queue_bytes", "bytes_sent",
+    "optimizer_bytes", "held_bytes", "queue_bytes", "bytes_sent", "staleness",
 }  # fmt: skip
 RESULT = {
     "status", "mode", "rule", "model", "dataset", "num_stages", "num_blocks", "transport", "device",
@@ -57,7 +57,7 @@ def test_the_record_begins_with_what_is_needed_to_judge_it(out):
     assert [row["event"] for row in rows] == ["header", *["epoch"] * 4, "result"]
     assert {"versions", "commit", "cpu", "cores", "threads_per_stage", "command", "config"} <= set(rows[0])
     assert "environ" not in json.dumps(rows[0])
-    assert all({"stage", "epoch", "blocks", "samples", "time"} <= set(row) for row in rows[1:-1])
+    assert all({"stage", "epoch", "blocks", "samples", "time", "staleness"} <= set(row) for row in rows[1:-1])
 
 
 def test_weights_are_saved_per_block(out):

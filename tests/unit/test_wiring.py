@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -50,6 +51,17 @@ def test_a_feedback_queue_takes_all_that_can_be_under_way(topology, in_flight, m
     edges = edges_of(resolved(topology, in_flight, microbatches), THREE, depth=1)
     assert [e.depth for e in edges if e.src < e.dst] == [1, 1]
     assert [e.depth for e in edges if e.src > e.dst] == [depth, depth]
+
+
+def test_under_pipedream_a_queue_takes_a_batch_for_every_stage_above():
+    run = resolved(Topology.NEIGHBOUR)
+    run.traffic = replace(run.traffic, pipedream=True)
+    assert [e.depth for e in edges_of(run, THREE, depth=1)] == [1, 1, 4, 3]
+
+
+def test_no_queue_takes_more_than_an_epoch_has():
+    edges = edges_of(resolved(Topology.BROADCAST, in_flight=1000), THREE, depth=1)
+    assert [e.depth for e in edges if e.src > e.dst] == [8, 8]
 
 
 def test_slots_take_the_larger_of_a_microbatch_and_a_test_batch():

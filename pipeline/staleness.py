@@ -1,0 +1,67 @@
+"""How late updates are: counted in the stage where they happen, not worked out from what a config promises."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["Staleness"]
+
+
+class Staleness:
+    """For every update of a block, the updates that its weights have seen since the forward pass it learns from.
+
+    An update is one optimizer step of one block; 0 is not late at all.
+
+    Args:
+        blocks: that are trained.
+    """
+
+    def __init__(self, blocks: Iterable[int]) -> None:
+        self.versions = dict.fromkeys(blocks, 0)
+        """By block: updates that its weights have seen since the run's start."""
+        self._learned: dict[int, int] = {}
+        """By block whose gradient waits for a step: the oldest version of the weights that it was found with."""
+        self._before: list[int] = []
+        self._counts: list[int] = []
+
+    def begin_epoch(self) -> None:
+        """From here on :meth:`epoch` counts anew."""
+        self._before, self._counts = _sum(self._before, self._counts), []
+
+    def learn(self, block: int, version: int) -> None:
+        """``block`` has learned from a micro-batch that ran forward with weights of ``version``."""
+        if version < self._learned.get(block, version + 1):
+            self._learned[block] = version
+
+    def step(self) -> None:
+        """What has been learned is applied."""
+        for block, version in self._learned.items():
+            now = self.versions[block]
+            while len(self._counts) <= now - version:
+                self._counts.append(0)
+            self._counts[now - version] += 1
+            self.versions[block] = now + 1
+        self._learned.clear()
+
+    def epoch(self) -> dict[str, Any]:
+        """``counts`` of this epoch's updates by how late they were, from 0 on, their ``mean`` and ``max``."""
+        return _row(self._counts)
+
+    def run(self) -> dict[str, Any]:
+        """As :meth:`epoch`, for all updates so far."""
+        return _row(_sum(self._before, self._counts))
+
+
+def _sum(a: Sequence[int], b: Sequence[int]) -> list[int]:
+    """Element by element, the shorter one filled up with zeros."""
+    length = max(len(a), len(b))
+    return [sum(counts[late] for counts in (a, b) if late < len(counts)) for late in range(length)]
+
+
+def _row(counts: Sequence[int]) -> dict[str, Any]:
+    """What is recorded; mean and max are None where nothing was updated."""
+    total = sum(counts)
+    return {
+        "mean": sum(late * count for late, count in enumerate(counts)) / total if total else None,
+        "max": len(counts) - 1 if total else None,
+        "counts": list(counts),
+    }
