@@ -44,6 +44,10 @@ class Preset:
     precision: Precision = "medium"
     """Of products, in every arm: what serves backprop in one process best here. oneDNN costs some 10 us a call, which
     small products do not earn back."""
+    rule: str = "linear_decoder"
+    """Of our own arms: linear_decoder or dfa."""
+    in_flight: int = 1
+    """Batches under way in our arms, where the rule waits for feedback: at 1 its stages take turns."""
     channels_last: bool = False
     """Whether every arm keeps maps channels last in memory, which is faster for all of them."""
 
@@ -86,10 +90,11 @@ class Preset:
         return Config(
             model=self.model,
             dataset=NamedConfig(name="noise", options=data),
-            rule=NamedConfig(name="linear_decoder"),
+            rule=NamedConfig(name=self.rule if mode == "parallel" else "backprop"),
             optimizer=NamedConfig(name="adam", options={"lr": 1e-3}),
             train=TrainConfig(
                 epochs=epochs, batch_size=self.batch_size, microbatches=microbatches,
+                in_flight=self.in_flight if mode == "parallel" else 1,
                 eval_every=_NEVER, eval_batch_size=2,
             ),
             schedule=ScheduleConfig(mode=mode),
@@ -122,6 +127,11 @@ PRESETS = {
         # 50 samples make neither 4 nor 8 equal parts, and torch's stages want equal ones: 5 is there in their place.
         Preset(name="mlp-8x128", model=_mlp(8, 128), sample_shape=(784,), batch_size=50, num_samples=10_000,
                microbatches=(2, 4, 5, 8), precision="highest"),
+        # Direct feedback alignment on the same nets, a batch for every stage and hop on its way.
+        Preset(name="dfa-8x1024", model=_mlp(8, 1024), sample_shape=(784,), batch_size=128, num_samples=2560,
+               rule="dfa", in_flight=4),
+        Preset(name="dfa-8x128", model=_mlp(8, 128), sample_shape=(784,), batch_size=50, num_samples=10_000,
+               microbatches=(2, 4, 5, 8), precision="highest", rule="dfa", in_flight=4),
         Preset(name="vgg8b-quarter", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64, num_samples=320,
                channels_last=True),
         Preset(name="vgg8b", model=_vgg8b(1.0), sample_shape=(3, 32, 32), batch_size=128, num_samples=2560,
@@ -168,13 +178,14 @@ def forward_flop(resolved: Resolved) -> list[int]:
 
 
 def local_flop(resolved: Resolved) -> int:
-    """Operations per sample of training with linear decoders.
+    """Operations per sample of training with linear decoders or DFA.
 
     A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: nobody asks for the gradient
-    of its input. A decoder reads the body's whole output and needs all three: 3 * 2 * features * classes. The output
-    block has none.
+    of its input. A decoder reads the body's whole output and needs all three: 3 * 2 * features * classes; DFA's
+    matrix is one product. The output block has neither.
     """
-    heads = [6 * prod(spec.body_shape) * spec.task.num_outputs for spec in resolved.specs if not spec.is_last]
+    per_weight = 2 if resolved.config.rule.name == "dfa" else 6
+    heads = [per_weight * prod(spec.body_shape) * spec.task.num_outputs for spec in resolved.specs if not spec.is_last]
     return 2 * sum(forward_flop(resolved)) + sum(heads)
 
 

@@ -37,6 +37,14 @@ def test_the_multiplications_of_an_mlp(tmp_path):
     assert presets.main_product(found, 128) == Product(128, 1024, 1024)
 
 
+def test_dfa_has_one_product_for_a_decoder_s_three_and_the_baselines_are_backprop(tmp_path):
+    found = resolved("dfa-8x1024", tmp_path)
+    assert found.traffic.in_flight == 4
+    assert presets.local_flop(found) == 2 * sum(presets.forward_flop(found)) + 8 * 2 * 1024 * 10
+    baseline = PRESETS["dfa-8x1024"].config(precision="highest", mode="gpipe")
+    assert (baseline.rule.name, baseline.train.in_flight) == ("backprop", 1)
+
+
 def test_the_multiplications_of_convolutions(tmp_path):
     found = resolved("vgg8b-quarter", tmp_path)
     # (channels in, channels out, edge of the map): 3x3 kernels, padded; pooling comes after them.
