@@ -3,10 +3,12 @@
 The simulator lets each block learn at once, with the weights that ran forward, and applies what it learned late.
 """
 
+import json
 from collections import deque
 
 import pytest
 import torch
+from pipeline import registry
 from pipeline.batches import Batches
 from pipeline.config import Config
 from pipeline.resolve import build_rule, load_dataset, resolve
@@ -21,6 +23,8 @@ RULES = [
     {"name": "backprop"}, {"name": "glob_sim"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"},
     {"name": "dfa"}, {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
 ]  # fmt: skip
+NETS = {}
+"""What the model of a rule that refuses the usual one is to be, e.g. ``{"norm": "none", "dropout": 0.0}``."""
 
 
 def batches(config, out):
@@ -83,10 +87,10 @@ def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, in_flight):
     """Bit for bit, with dropout and batch normalisation; one in flight is the undelayed rule."""
     changes = {
         "rule": rule, "optimizer": {"name": "sgd", "lr": RATE, "milestones": []},
-        "train": {"in_flight": in_flight},
+        "train": {"in_flight": in_flight}, "model": NETS.get(rule["name"], {}),
     }  # fmt: skip
     config = Config.from_dict(merged(SMALL, changes))
-    run(tmp_path / "run", changes)
+    table = run(tmp_path / "run", changes)
     simulator = Simulator(config, tmp_path)
     for epoch in batches(config, tmp_path):
         for x, y in epoch:
@@ -97,3 +101,39 @@ def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, in_flight):
         expected = mine.state_dict()
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[key], expected[key]) for key in expected)
+    hidden = len(simulator.rules) - 1  # an epoch's first in_flight - 1 updates have nothing to be late for
+    counts = [30 + 2 * hidden, 2 * hidden, 26 * hidden] if in_flight == 3 else [30 * (hidden + 1)]
+    assert table["stages"][0]["staleness"]["counts"] == counts
+
+
+def test_every_rule_that_waits_for_feedback_is_held_against_the_simulator(tmp_path):
+    """One in flight is the undelayed rule for all of them, then."""
+    for name in set(registry.known("pipeline.rules")) - {rule["name"] for rule in RULES}:
+        config = Config.from_dict(merged(SMALL, {"rule": {"name": name}, "model": NETS.get(name, {})}))
+        topology = resolve(config, tmp_path).topology
+        assert topology in (Topology.LOCAL, Topology.SETTLE), f"add {name} to RULES above"
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_how_late_updates_are_is_recorded_for_every_stage_and_epoch(tmp_path, stages):
+    """Fifteen steps an epoch; five blocks, of which the last is never late."""
+    changes = {"rule": {"name": "fa"}, "train": {"in_flight": 2}, "run": {"stages": stages},
+               "transport": {"name": "shared_memory"}}  # fmt: skip
+    table = run(tmp_path / "run", changes)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "record.jsonl").read_text().splitlines()]
+    assert sum(row["blocks"][1] - row["blocks"][0] + 1 for row in table["stages"]) == 5
+    for stage in table["stages"]:
+        first, last = stage["blocks"]
+        hidden = min(last, 3) - first + 1
+        counts = [hidden + (15 if last == 4 else 0), 14 * hidden]
+        expected = {"mean": counts[1] / sum(counts), "max": 1, "counts": counts} if hidden else {
+            "mean": 0.0, "max": 0, "counts": [15]}  # fmt: skip
+        epochs = [row["staleness"] for row in rows if row["event"] == "epoch" and row["stage"] == stage["stage"]]
+        assert epochs == [expected, expected]
+        assert stage["staleness"] == {**expected, "counts": [2 * count for count in expected["counts"]]}
+
+
+def test_rules_that_wait_for_nothing_are_never_late(tmp_path):
+    for stage in run(tmp_path / "run", {"run": {"stages": 2}, "train": {"in_flight": 3}})["stages"]:
+        blocks = stage["blocks"][1] - stage["blocks"][0] + 1
+        assert stage["staleness"] == {"mean": 0.0, "max": 0, "counts": [30 * blocks]}

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from pipeline.meters import Activity
@@ -103,6 +103,20 @@ def test_a_trace_leaves_no_parts_and_changes_no_weight(traced, tmp_path):
     placement, out, result, _ = traced
     assert list(out.glob("*.part")) == []
     assert run(tmp_path / "run", changed(placement))["weights_sha256"] == result["weights_sha256"]
+
+
+@pytest.mark.parametrize("stages", [2, 4])
+def test_stages_learn_from_a_broadcast_error_at_the_same_time(tmp_path, stages):
+    """What dfa promises: no stage waits for the one above to have learned. Each overlaps with every other."""
+    changes = {
+        "rule": {"name": "dfa"}, "transport": {"name": "shared_memory"}, "run": {"stages": stages, "trace": True},
+        "model": {"name": "mlp", "depth": 8, "width": 256, "norm": "none", "activation": "tanh"},
+        "train": {"epochs": 6, "batch_size": 96, "in_flight": 4},
+    }  # fmt: skip
+    run(tmp_path / "run", changes)
+    trace = read(tmp_path / "run")
+    for one, other in combinations(range(stages), 2):
+        assert overlap_seconds(trace, one, other, Activity.LEARN) > 0.0, (one, other)
 
 
 def test_feedback_has_arrows_too(tmp_path):
