@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from math import log
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class Task(ABC):
 
     def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The loss of each sample alone, (batch,)."""
-        return torch.stack([self.loss(s, y) for s, y in zip(scores.split(1), labels.split(1), strict=True)])
+        return torch.stack([self.loss(scores[i : i + 1], labels[i : i + 1]) for i in range(len(labels))])
 
     def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         """:meth:`loss`, and the derivative of ``weight * loss`` by ``scores``: the bits that autograd gives.
@@ -56,6 +57,17 @@ class Task(ABC):
     @abstractmethod
     def num_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Number of samples that ``scores`` puts into the right class, a 0-d int64 tensor."""
+
+    def averaged(self, scores: Tensor) -> Tensor:
+        """Scores of the mean posterior of several passes: here, of a logistic unit for each output.
+
+        Args:
+            scores: (passes, batch, num_outputs).
+
+        Returns:
+            (batch, num_outputs).
+        """
+        return F.logsigmoid(scores).logsumexp(0) - F.logsigmoid(-scores).logsumexp(0)
 
     def num_correct_decoded(self, decoded: Tensor, labels: Tensor) -> Tensor:
         """As :meth:`num_correct`, for a decoder that regresses on :meth:`targets`."""
@@ -94,6 +106,10 @@ class Classification(Task):
             self._targets = labels, F.one_hot(labels, self.num_outputs).float()
         return self._targets[1]
 
+    def averaged(self, scores: Tensor) -> Tensor:
+        """See :class:`Task`; of a softmax."""
+        return scores.log_softmax(2).logsumexp(0) - log(len(scores))
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_targets": None}
 
@@ -122,6 +138,10 @@ class Logistic(Classification):
 
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.sigmoid() - self._matrix(scores, labels)) / len(labels)
+
+    def averaged(self, scores: Tensor) -> Tensor:
+        """See :class:`Task`."""
+        return Task.averaged(self, scores)
 
     def _matrix(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The targets in the dtype of ``scores``."""
