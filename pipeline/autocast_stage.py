@@ -48,16 +48,16 @@ class AutocastStage(Stage):
         with autocast(self.device):
             return super().learn(key, incoming)
 
-    def evaluate(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Any]]:
+    def evaluate(self, x: Tensor, y: Tensor, index: int = 0) -> tuple[Tensor, dict[int, Any]]:
         """See :class:`Stage`."""
         with autocast(self.device):
-            return super().evaluate(x, y)
+            return super().evaluate(x, y, index)
 
     def evaluation_settling(self, contexts: dict[int, Any]) -> Settling:
         """See :class:`Stage`."""
         return _AutocastSettling({k: self._rules[k] for k in self._active}, contexts, self.device)
 
-    def score(self, contexts: dict[int, Any], y: Tensor) -> None:
+    def score(self, contexts: dict[int, Any], y: Tensor, passes: int = 1) -> None:
         """See :class:`Stage`."""
         with autocast(self.device):
-            super().score(contexts, y)
+            super().score(contexts, y, passes)

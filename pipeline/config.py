@@ -64,6 +64,9 @@ class TrainConfig:
     """Epochs between evaluations on the test set; the last epoch is always evaluated."""
     eval_batch_size: int = 0
     """Samples per evaluation batch. 0: as ``batch_size``."""
+    eval_passes: int = 1
+    """Times that each test sample goes through a network that draws samples (``model.activation = "bernoulli"``);
+    the posteriors are averaged before they are scored."""
 
     def __post_init__(self) -> None:
         _at_least("train.epochs", self.epochs, 1)
@@ -72,6 +75,7 @@ class TrainConfig:
         _at_least("train.in_flight", self.in_flight, 1)
         _at_least("train.eval_every", self.eval_every, 1)
         _at_least("train.eval_batch_size", self.eval_batch_size, 0)
+        _at_least("train.eval_passes", self.eval_passes, 1)
         if self.microbatches > self.batch_size:
             raise ConfigError(
                 f"cannot cut a batch of {self.batch_size} into {self.microbatches} micro-batches "

@@ -226,27 +226,29 @@ class Program:
     # -- evaluation --------------------------------------------------------------------------------------------
 
     def _evaluate(self, plan: Plan) -> Generator[Request, Any, None]:
-        """The test set, behind the training set on the same wires: every stage meets it after the same step."""
+        """The test set, behind the training set on the same wires: every stage meets it after the same step. Where
+        samples go through several times, they do so as one batch of as many copies."""
         if not plan.active(self.stage.blocks):
             return
+        passes = self.traffic.eval_passes
         self.stage.begin_evaluation()
         self.stage.tap = self._keeper(plan, self._test_feeds, self.traffic.num_test, self.traffic.eval_batch_size,
                                       None)  # fmt: skip
         for index in self.budget.follow(range(self.traffic.num_eval_batches), lambda i: (plan.epoch, i, -1)):
             if plan.source in self.stage.blocks:
-                x, y = self._test_feeds[plan.source].batch(plan.epoch, index)
+                x, y = (_repeated(t, passes) for t in self._test_feeds[plan.source].batch(plan.epoch, index))
             else:
                 message = yield from self._receive(self.stage_index - 1, Kind.EVAL, index, 0)
                 x, y = message.tensors
             self.budget.enter(Activity.EVAL)
-            out, contexts = self.stage.evaluate(x, y)
+            out, contexts = self.stage.evaluate(x, y, index)
             if plan.top >= self.stage.blocks.stop:
                 yield self._send(self.stage_index + 1, Message(Kind.EVAL, plan.epoch, index, 0, 1.0, (out, y)))
             if self.stage.topology is Topology.SETTLE:
                 settling = self.stage.evaluation_settling(contexts)
                 yield from self._settle(plan, index, 0, settling, Activity.EVAL)
             self.budget.enter(Activity.EVAL)
-            self.stage.score(contexts, y)
+            self.stage.score(contexts, y, passes)
             yield Progress(plan.epoch, self.steps - 1)
         self.stage.tap = None
 
@@ -295,3 +297,8 @@ class Program:
                 f"expected: {(kind, step, microbatch)}). This is an error in Onward or in a transport of your own."
             )
         return message
+
+
+def _repeated(batch: Tensor, times: int) -> Tensor:
+    """``batch`` below itself, ``times`` times in all."""
+    return batch if times == 1 else torch.cat([batch] * times)

@@ -82,8 +82,9 @@ class Resolved:
 
     @property
     def caches(self) -> bool:
-        """Whether the outputs of frozen blocks are kept; augmented ones differ in every epoch."""
-        return self.config.schedule.cache != "off" and not self.data.is_augmented
+        """Whether the outputs of frozen blocks are kept; augmented and sampled ones differ in every epoch."""
+        sampled = any(s.draws_samples for s in self.shapes)
+        return self.config.schedule.cache != "off" and not self.data.is_augmented and not sampled
 
 
 def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Module] | None = None) -> Resolved:
@@ -118,6 +119,7 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     rule = _check_rules(config, blueprints, specs)
     traffic = _traffic(config, dataset.spec, rule)
     _check_parts(config, traffic, rule, shapes)
+    _check_passes(config, shapes)
     return Resolved(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, traffic
     )  # fmt: skip
@@ -229,7 +231,7 @@ def _traffic(config: Config, data: DataSpec, rule: _Declared) -> Traffic:
         min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight,
         # The same numbers as from all parts forward and then all parts back, and less is held; gpipe is the other.
         one_f_one_b=mode == "1f1b" or (mode != "gpipe" and returns and microbatches > 1),
-        pipedream=mode == "pipedream",
+        pipedream=mode == "pipedream", eval_passes=train.eval_passes,
     )  # fmt: skip
 
 
@@ -256,6 +258,15 @@ def _check_in_flight(config: Config, rule: _Declared, in_flight: int, microbatch
         raise ConfigError(
             f"late feedback counts whole batches (train.in_flight: {in_flight}, train.microbatches: {microbatches}, "
             "expected: one of them 1). Lower one."
+        )
+
+
+def _check_passes(config: Config, shapes: Sequence[BlockShapes]) -> None:
+    """Refuses several passes through a network whose answer is the same each time."""
+    if config.train.eval_passes > 1 and not any(s.draws_samples for s in shapes):
+        raise ConfigError(
+            f"every pass through this network gives the same (train.eval_passes: {config.train.eval_passes}, expected: "
+            "1, or a network that draws samples, e.g. model.activation = \"bernoulli\"). Change one of them."
         )
 
 

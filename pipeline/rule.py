@@ -175,6 +175,14 @@ class LearningRule(nn.Module, ABC):
         """Number of right answers among :meth:`decode`'s scores, 0-d int64."""
         return self.spec.task.num_correct(scores, y)
 
+    def averaged(self, scores: Tensor) -> Tensor:
+        """One answer from several passes through a network that draws samples.
+
+        Args:
+            scores: :meth:`decode`'s, (passes, batch, num_outputs).
+        """
+        return self.spec.task.averaged(scores)
+
     def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
         """The loss of :meth:`decode`'s scores, a mean over the batch, as reported in evaluation."""
         return self.spec.task.loss(scores, y)

@@ -33,9 +33,18 @@ class Scores:
         self._credited += num_credited
         self._creditable += num_samples
 
-    def add_test(self, scores: Tensor | None, y: Tensor) -> None:
-        """Scores one test batch: (batch, num_outputs), or None from a block without a decoder."""
+    def add_test(self, scores: Tensor | None, y: Tensor, passes: int = 1) -> None:
+        """Scores one test batch.
+
+        Args:
+            scores: (passes * batch, num_outputs), the batch in its order in every pass; None from a block without a
+                decoder.
+            y: labels, (passes * batch,).
+            passes: of each sample; their posteriors are averaged.
+        """
         if scores is not None:
+            if passes > 1:
+                scores, y = self._rule.averaged(scores.view(passes, -1, *scores.shape[1:])), y[: len(y) // passes]
             self._correct += self._rule.num_correct(scores, y)
             self._test_loss += self._rule.decoded_loss(scores, y).double() * len(y)
             self._tested += len(y)

@@ -11,6 +11,7 @@ from pipeline.block import Block, Blueprint
 from pipeline.errors import ConfigError
 from pipeline.seeds import seeded
 from pipeline.skeleton import skeleton
+from pipeline.units import Bernoulli
 
 __all__ = ["BlockShapes", "infer_shapes"]
 
@@ -31,6 +32,8 @@ class BlockShapes:
     num_parameters: int
     has_batch_norm: bool
     """Its statistics depend on the size of a micro-batch, which must be at least 2."""
+    draws_samples: bool = False
+    """What it returns differs from call to call, in evaluation too."""
 
 
 def infer_shapes(
@@ -105,6 +108,7 @@ def _run(block: Block, x: Tensor, where: str) -> BlockShapes:
         dtype=out.dtype,
         num_parameters=sum(p.numel() for p in block.parameters()),
         has_batch_norm=any(isinstance(m, _BatchNorm) for m in block.modules()),
+        draws_samples=any(isinstance(m, Bernoulli) for m in block.modules()),
     )
 
 

@@ -85,6 +85,7 @@ class Stage:
         self._stepper = Stepper(self._rules, optimizer, lr)
         self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
         self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
+        self._eval_seeds = {k: derive(seed, "eval", k) for k in blocks}
         self._batch_size = batch_size
         self._held: dict[int, Held] = {}
         self.parts: list[range] = []
@@ -205,9 +206,9 @@ class Stage:
             rule = self._rules[k]
             if self.channels_last:
                 x = channels_last(x)
+            if rule.draws:
+                reseed(mix(self._forward_seeds[k], key), self.device)
             if rule.training:
-                if rule.draws:
-                    reseed(mix(self._forward_seeds[k], key), self.device)
                 held.versions[k] = self.staleness.versions[k]
                 x, held.contexts[k] = rule(x, y)
             else:
@@ -325,12 +326,23 @@ class Stage:
             rule.eval()
 
     @torch.no_grad()
-    def evaluate(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[int, Any]]:
-        """Runs a test batch (batch, ...) forward; returns the activation to send on, and contexts to be scored."""
+    def evaluate(self, x: Tensor, y: Tensor, index: int = 0) -> tuple[Tensor, dict[int, Any]]:
+        """Runs a test batch forward.
+
+        Args:
+            x: (batch, ...).
+            y: labels, (batch,).
+            index: of the batch: a block that draws samples draws the same for it in every evaluation.
+
+        Returns:
+            The activation to send on, and contexts to be scored.
+        """
         contexts: dict[int, Any] = {}
         for k in self._active:
             if self.tap is not None:
                 self.tap(k, x, y)
+            if self._rules[k].draws:
+                reseed(mix(self._eval_seeds[k], index), self.device)
             x, contexts[k] = self._rules[k](channels_last(x) if self.channels_last else x, y)
         return x, contexts
 
@@ -339,10 +351,10 @@ class Stage:
         return Settling({k: self._rules[k] for k in self._active}, contexts)
 
     @torch.no_grad()
-    def score(self, contexts: dict[int, Any], y: Tensor) -> None:
-        """Scores a test batch at every block that has a decoder."""
+    def score(self, contexts: dict[int, Any], y: Tensor, passes: int = 1) -> None:
+        """Scores a test batch at every block that has a decoder; see :class:`Scores` for several passes."""
         for k, context in contexts.items():
-            self._scores[k].add_test(self._rules[k].decode(context), y)
+            self._scores[k].add_test(self._rules[k].decode(context), y, passes)
 
     def scores(self) -> list[dict[str, Any]]:
         """What this epoch gave, a row per active block; reading it is a synchronisation."""

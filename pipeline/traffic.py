@@ -16,6 +16,7 @@ class Traffic:
     microbatches: int
     in_flight: int
     one_f_one_b: bool = False
+    eval_passes: int = 1
     pipedream: bool = False
     """Whether what is in flight depends on the stage, see :meth:`in_flight_at`; ``in_flight`` is then not asked."""
 

@@ -26,7 +26,7 @@ def edges_of(resolved: Resolved, partition: tuple[range, ...], depth: int) -> tu
     """
     num_stages = len(partition)
     traffic = resolved.traffic
-    rows = max(resolved.microbatch_size, traffic.eval_batch_size)
+    rows = max(resolved.microbatch_size, traffic.eval_batch_size * traffic.eval_passes)
     edges = []
     for src in range(num_stages - 1):
         shape = resolved.shapes[partition[src].stop - 1]

@@ -89,6 +89,10 @@ class LinearDecoder(LocalRule):
             return self.spec.task.num_correct_decoded(scores, y)
         return self.spec.task.num_correct(scores, y)
 
+    def averaged(self, scores: Tensor) -> Tensor:
+        """See :class:`LearningRule`; a regression is averaged as it is."""
+        return scores.mean(0) if self.mse else super().averaged(scores)
+
     def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
         """The loss that the block is trained by."""
         if self.mse:

@@ -19,7 +19,7 @@ OTHER = {
     "optimizer": {"name": "sgd", "lr": 1e-05, "milestones": [3, 5], "betas": [0.9, 0.99]},
     "train": {
         "epochs": 3, "batch_size": 8, "microbatches": 2, "in_flight": 4, "loss": "logistic",
-        "eval_every": 5, "eval_batch_size": 6,
+        "eval_every": 5, "eval_batch_size": 6, "eval_passes": 7,
     },
     "schedule": {
         "mode": "sequential", "patience": 2, "tolerance": 0.5, "cache": "file", "cache_limit_bytes": 9,
@@ -187,6 +187,7 @@ def test_wrong_types(key, value, expected):
         ("train.epochs", 0, "at least 1"), ("train.batch_size", 0, "at least 1"),
         ("train.microbatches", -1, "at least 0"), ("train.in_flight", 0, "at least 1"),
         ("train.eval_every", 0, "at least 1"), ("train.eval_batch_size", -1, "at least 0"),
+        ("train.eval_passes", 0, "at least 1"),
         ("schedule.patience", 0, "at least 1"), ("schedule.tolerance", -0.1, "at least 0"),
         ("schedule.tolerance", float("nan"), "at least 0"), ("schedule.cache_limit_bytes", -1, "at least 0"),
         ("transport.depth", 0, "at least 1"),

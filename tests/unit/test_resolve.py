@@ -39,6 +39,8 @@ def test_options_are_completed(tmp_path):
         ({"schedule": {"mode": "pipedream"}, "train": {"microbatches": 4}},
          "the mode pipedream applies the gradient of every batch by itself (train.microbatches: 4, expected: 1). Set it "
          "to 1; a smaller train.batch_size bounds the memory too."),
+        ({"train": {"eval_passes": 5}}, "every pass through this network gives the same (train.eval_passes: 5, "
+         'expected: 1, or a network that draws samples, e.g. model.activation = "bernoulli"). Change one of them.'),
         ({"train": {"batch_size": 1436}}, "batch normalisation needs two samples"),
         ({"rule": {"name": "pred"}, "train": {"microbatches": 100}}, "batch normalisation needs two samples"),
         *[({"rule": {"name": rule}, "train": {"microbatches": 4}},
@@ -53,6 +55,18 @@ def test_options_are_completed(tmp_path):
 def test_combinations_that_cannot_run(tmp_path, changes, text):
     with pytest.raises(ConfigError, match=re.escape(text)):
         resolved(tmp_path, changes)
+
+
+@pytest.mark.parametrize(("activation", "caches"), [("sign", True), ("bernoulli", False)])
+def test_sampled_activations_are_not_kept(tmp_path, activation, caches):
+    changes = {"model": {"activation": activation}, "dataset": {"name": "digits", "crop_padding": 0}}
+    found = resolved(tmp_path, {**changes, "schedule": {"mode": "sequential"}})
+    assert found.caches is caches
+
+
+def test_passes_are_known_to_every_stage(tmp_path):
+    changes = {"model": {"activation": "bernoulli"}, "train": {"eval_passes": 3}}
+    assert resolved(tmp_path, changes).traffic.eval_passes == 3
 
 
 def test_a_rule_that_does_not_fit_a_block(tmp_path):

@@ -7,7 +7,7 @@ from pipeline.scores import Scores
 from pipeline.task import Classification
 
 TASK = Classification(3)
-RULE = SimpleNamespace(num_correct=TASK.num_correct, decoded_loss=TASK.loss)
+RULE = SimpleNamespace(num_correct=TASK.num_correct, decoded_loss=TASK.loss, averaged=TASK.averaged)
 
 
 def scores():
@@ -38,6 +38,15 @@ def test_the_test_set_in_batches_scores_as_in_one():
     assert row["test_accuracy"] == (x.argmax(1) == y).sum().item() / 10
     assert row["test_loss"] == pytest.approx(TASK.loss(x.double(), y).item(), rel=1e-6)
     assert row["train_loss"] is None
+
+
+def test_several_passes_score_as_their_mean_posterior():
+    x, y = torch.randn(5, 4, 3, dtype=torch.float64), torch.arange(4) % 3
+    found = scores()
+    found.add_test(x.view(20, 3), y.repeat(5), 5)
+    mean = x.softmax(2).mean(0)
+    assert found.read()["test_accuracy"] == (mean.argmax(1) == y).sum().item() / 4
+    assert found.read()["test_loss"] == pytest.approx(-mean[torch.arange(4), y].log().mean().item(), rel=1e-12)
 
 
 def test_reading_twice_gives_the_same():

@@ -33,6 +33,11 @@ def test_sizes_of_each_block():
     assert second == BlockShapes((36,), (7,), (7,), torch.float32, 36 * 7 + 7, False)
 
 
+def test_sees_that_a_block_draws_samples():
+    found = infer_shapes(mlp.build((4,), 3, depth=1, width=8, activation="bernoulli"), (4,))
+    assert [s.draws_samples for s in found] == [True, False]
+
+
 def test_needs_no_memory():
     shapes = infer_shapes(mlp.build((10**6,), 10, depth=1, width=10**6), (10**6,))
     assert shapes[0].num_parameters == 10**12 + 3 * 10**6

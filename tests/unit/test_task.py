@@ -20,6 +20,15 @@ def test_error_is_the_derivative_of_the_loss(task):
     torch.testing.assert_close(task.error(scores.detach(), y), expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: type(t).__name__)
+def test_the_posterior_of_averaged_scores_is_the_mean_posterior(task):
+    scores = torch.randn(4, 7, task.num_outputs, dtype=torch.float64) * 3
+    posterior = (lambda s: s.softmax(-1)) if type(task) is Classification else torch.sigmoid
+    torch.testing.assert_close(posterior(task.averaged(scores)), posterior(scores).mean(0))
+    if task.num_outputs == 1:  # saturated ones stay finite
+        assert task.averaged(torch.tensor([[[800.0]], [[900.0]]])).isfinite()
+
+
 def test_losses_by_their_formulas():
     scores, y = scored(Classification(5))
     picked = scores.log_softmax(1)[range(7), y]

@@ -70,3 +70,9 @@ def test_slots_take_the_larger_of_a_microbatch_and_a_test_batch():
     )
     assert [e.slot_bytes for e in small] == [4 * (96 + LABEL), 4 * 96]
     assert [e.slot_bytes for e in large] == [32 * (96 + LABEL), 4 * 96]  # nothing comes back from a test batch
+
+
+def test_slots_take_all_passes_of_a_test_batch():
+    run = resolved(Topology.LOCAL)
+    run.traffic = replace(run.traffic, eval_passes=10)
+    assert [e.slot_bytes for e in edges_of(run, THREE[1:], 4)] == [160 * (96 + LABEL)]
