@@ -16,6 +16,7 @@ from tests.support.runs import SMALL, merged, run, sha
 
 pytestmark = pytest.mark.distributed
 PARTITIONS = {1: [5], 2: [2, 3], 4: [1, 2, 1, 1]}
+PLAIN = {"norm": "none", "dropout": 0.0, "activation": "tanh"}
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "milestones": []}
 
 
@@ -98,10 +99,11 @@ def simulated(config, out):
 
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("num_stages", PARTITIONS)
-@pytest.mark.parametrize("rule", ["backprop", "fa"])
-def test_o_bp4_a_run_is_the_simulator_of_weight_versions(tmp_path, rule, num_stages, depth):
+@pytest.mark.parametrize(("rule", "model"), [("backprop", {}), ("backprop", PLAIN), ("fa", {})],
+                         ids=["backprop", "backprop-plain", "fa"])  # fmt: skip
+def test_o_bp4_a_run_is_the_simulator_of_weight_versions(tmp_path, rule, model, num_stages, depth):
     """Bit for bit, with dropout, batch normalisation and momentum, however short the queues are."""
-    wanted = changes(num_stages, rule, depth)
+    wanted = changes(num_stages, rule, depth, model=model)
     table = run(tmp_path / "run", wanted)
     expected = simulated(Config.from_dict(merged(SMALL, wanted)), tmp_path)
     for state, mine in zip(load_blocks(latest_weights(tmp_path / "run")), expected, strict=True):
