@@ -265,8 +265,8 @@ def _check_passes(config: Config, shapes: Sequence[BlockShapes]) -> None:
     """Refuses several passes through a network whose answer is the same each time."""
     if config.train.eval_passes > 1 and not any(s.draws_samples for s in shapes):
         raise ConfigError(
-            f"every pass through this network gives the same (train.eval_passes: {config.train.eval_passes}, expected: "
-            "1, or a network that draws samples, e.g. model.activation = \"bernoulli\"). Change one of them."
+            f"every pass through this network gives the same (train.eval_passes: {config.train.eval_passes}, "
+            "expected: 1, or a network that draws samples, e.g. model.activation = \"bernoulli\"). Change one of them."
         )
 
 
