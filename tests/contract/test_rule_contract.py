@@ -12,7 +12,11 @@ from pipeline.block import Block
 from pipeline.rule import BlockSpec, Topology
 from pipeline.task import Binary, Classification
 
-VARIANTS = {"dfa-pre": ("dfa", {"inject": "pre"})}
+VARIANTS = {
+    "dfa-pre": ("dfa", {"inject": "pre"}),
+    "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
+    "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
+}
 RULES = [*registry.known("pipeline.rules"), *VARIANTS]
 BATCH = 8
 POSITIONS = {"first": 0, "middle": 1, "last": 2}
@@ -24,6 +28,12 @@ def _dense(num_in, num_out):
 
 def _plain(num_in, num_out):
     return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.Tanh()))
+
+
+def _half_blocks(num_outputs, num_in):
+    """Blocks that meet in front of their units."""
+    bodies = [nn.Linear(num_in, 9)], [nn.Tanh(), nn.Linear(9, 8)], [nn.Tanh(), nn.Linear(8, num_outputs)]
+    return [Block(nn.Sequential(*b), ahead=a) for b, a in zip(bodies, (nn.Tanh(), nn.Tanh(), None))]
 
 
 def _conv(num_in, num_out):
@@ -47,20 +57,37 @@ def _dense_blocks(num_outputs, num_in):
 NETWORKS = {
     "dense": (Classification(4), (6,), lambda: _dense_blocks(4, 6)),
     "plain": (Classification(4), (6,), lambda: _plain_blocks(4, 6)),
+    "half": (Classification(4), (6,), lambda: _half_blocks(4, 6)),
     "conv": (Classification(4), (2, 8, 8), lambda: [_conv(2, 5), _conv(5, 6), _top((6, 2, 2), 4)]),
     "binary": (Binary(), (2,), lambda: _dense_blocks(1, 2)),
 }
 SHAPES = {
     "dense": [(6,), (9,), (8,), (4,)],
     "plain": [(6,), (9,), (8,), (4,)],
+    "half": [(6,), (9,), (8,), (4,)],
     "conv": [(2, 8, 8), (5, 4, 4), (6, 2, 2), (4,)],
     "binary": [(2,), (9,), (8,), (1,)],
 }
-BODIES = {"dense": SHAPES["dense"][1:], "plain": SHAPES["plain"][1:], "conv": [(5, 8, 8), (6, 4, 4), (4,)],
+BODIES = {"dense": SHAPES["dense"][1:], "plain": SHAPES["plain"][1:], "half": SHAPES["half"][1:], "conv": [(5, 8, 8), (6, 4, 4), (4,)],
           "binary": SHAPES["binary"][1:]}  # fmt: skip
-PLAIN_ONLY = set()
+PLAIN_ONLY = {"lra_fdbk"}
 """Rules of blocks of one linear layer and a unit, which refuse normalisation and convolutions."""
-CASES = [(r, n) for r in RULES for n in (("plain",) if r in PLAIN_ONLY else NETWORKS)]
+HALF_ONLY = {"lra_diff"}
+"""Rules of blocks from one pre-activation to the next."""
+TELLS = {"lra_fdbk", "lra_diff"}
+"""Rules whose messages are targets or displacements and no derivatives: they carry no weight."""
+SUMS = {"lra_fdbk", "lra_diff"}
+"""Rules whose loss is a sum over samples: what a part of a batch adds does not depend on its share."""
+
+
+def _networks(name):
+    rule = VARIANTS.get(name, (name,))[0]
+    if rule in PLAIN_ONLY:
+        return ("plain",)
+    return ("half",) if rule in HALF_ONLY else [n for n in NETWORKS if n != "half"]
+
+
+CASES = [(r, n) for r in RULES for n in _networks(r)]
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +140,8 @@ def feedback(rule, out, weight=1.0, seed=2):
     """What the topology promises: nothing, or what its sender has weighted: the output error, or one like ``out``."""
     if rule.learns_at_once:
         return ()
+    if type(rule).__module__.rpartition(".")[2] in TELLS:
+        weight = 1.0
     shape = (len(out), rule.spec.task.num_outputs) if rule.topology is Topology.BROADCAST else out.shape
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * weight,)
 
@@ -168,11 +197,12 @@ def test_weight_scales_the_gradient_once(name, network, index):
     expected = gradients(rule)
     rule.zero_grad()
     part = learn(rule, x, y, weight=0.25)
+    share = 1.0 if name in SUMS else 0.25
     for key, grad in gradients(rule).items():
-        assert torch.equal(grad, expected[key] * 0.25), key
+        assert torch.equal(grad, expected[key] * share), key
     assert part.loss is whole.loss is None or torch.equal(part.loss, whole.loss)
     for given, wanted in zip(part.upstream, whole.upstream, strict=True):
-        assert torch.equal(given, wanted * 0.25)
+        assert torch.equal(given, wanted * (1.0 if VARIANTS.get(name, (name,))[0] in TELLS else 0.25))
 
 
 def test_upstream_has_the_shape_the_topology_promises(name, network, index):

@@ -1,0 +1,90 @@
+"""The smooth part of a unit with its derivative by hand: what autograd would call, without a graph around it."""
+
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Smooth"]
+
+_aten = torch.ops.aten
+_Derive = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Smooth:
+    """``z = f(a)``, and ``d * f'(a)`` for any d of that shape.
+
+    Args:
+        f: the nonlinearity; where its type is not known here, autograd differentiates it.
+        derive: called with d, a and z.
+    """
+
+    def __init__(self, f: nn.Module, derive: _Derive | None) -> None:
+        self.run: Callable[[Tensor], Tensor] = f.forward if derive is not None else f
+        self.is_known = derive is not None
+        """Whether f is a fixed function, elementwise and without random numbers, with its derivative at hand."""
+        self._f = f
+        self._derive = derive
+
+    @classmethod
+    def of(cls, f: nn.Module) -> Self:
+        """The module ``f`` with its derivative."""
+        known = _BY_TYPE.get(type(f))
+        hooks = ("_forward_hooks", "_forward_pre_hooks")
+        return cls(f, known(f) if known is not None and not any(getattr(f, name) for name in hooks) else None)
+
+    def derive(self, d: Tensor, a: Tensor, z: Tensor) -> Tensor:
+        """Args: d, a and ``z = f(a)`` of one shape, without graphs. Returns: ``d * f'(a)``."""
+        if self._derive is not None:
+            return self._derive(d, a, z)
+        with torch.enable_grad():
+            leaf = a.detach().requires_grad_()
+            (found,) = torch.autograd.grad(self._f(leaf), leaf, d)
+        return found
+
+
+def _identity(_: nn.Module) -> _Derive:
+    return lambda d, a, z: d
+
+
+def _tanh(_: nn.Module) -> _Derive:
+    return lambda d, a, z: _tensor(_aten.tanh_backward.default(d, z))
+
+
+def _sigmoid(_: nn.Module) -> _Derive:
+    return lambda d, a, z: _tensor(_aten.sigmoid_backward.default(d, z))
+
+
+def _relu(_: nn.Module) -> _Derive:
+    return lambda d, a, z: _tensor(_aten.threshold_backward.default(d, z, 0))
+
+
+def _softsign(_: nn.Module) -> _Derive:
+    return lambda d, a, z: d / a.abs().add_(1.0).square_()
+
+
+def _hardtanh(f: nn.Module) -> _Derive:
+    low, high = f.min_val, f.max_val
+    return lambda d, a, z: _tensor(_aten.hardtanh_backward.default(d, a, low, high))
+
+
+def _softplus(f: nn.Module) -> _Derive:
+    beta, threshold = f.beta, f.threshold
+    return lambda d, a, z: _tensor(_aten.softplus_backward.default(d, a, beta, threshold))
+
+
+def _tensor(x: Tensor) -> Tensor:
+    return x
+
+
+_BY_TYPE: dict[type[nn.Module], Callable[[nn.Module], _Derive]] = {
+    nn.Identity: _identity,
+    nn.Tanh: _tanh,
+    nn.Sigmoid: _sigmoid,
+    nn.ReLU: _relu,
+    nn.Softsign: _softsign,
+    nn.Hardtanh: _hardtanh,
+    nn.ReLU6: _hardtanh,
+    nn.Softplus: _softplus,
+}

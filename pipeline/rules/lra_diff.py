@@ -1,0 +1,131 @@
+"""Local representation alignment by derivatives: each block finds a better input for itself, a target for the next."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.autocast import at_least_float32
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._affine import run
+from pipeline.rules._kept import Kept
+from pipeline.rules._lra import LocalRepresentation, Reduction, Settings
+from pipeline.rules._representation import Discrepancy, bounded, discrepancy
+from pipeline.rules._smooth import Smooth
+from pipeline.rules._unit_split import parts_of_unit
+
+__all__ = ["LraDerivative", "build"]
+
+
+class LraDerivative(LocalRepresentation):
+    """``e = l'(f(a) - t) f'(a)``, ``G_W = e^T z``; then, ``steps`` times, ``u <- u - beta D`` with
+    ``D = (e W) f'(u)`` taken anew where u has come to, and ``t_below = f(u)``.
+
+    A block begins with the unit below: it is handed u, the pre-activation below, and holds everything from there to
+    its target, so all steps are its own. Each row of D is cut to the norm ``displacement_clip``, and a sample takes no
+    further step once one has not lowered its loss. The weights are those of the forward pass. A hard part g of the
+    unit is run forward and gone around back.
+
+    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018),
+    algorithm 1, LRA-diff. In print D is formed from the unmoved u in every step, which makes K steps out of one; here
+    it follows u, as the text says. beta, the bounds and the reduction are not in print.
+
+    Args:
+        block: the unit below (a flattening or nothing in the first), one ``nn.Linear``; it knows the unit ahead.
+        spec: its place in the network.
+        settings: see :class:`Settings`.
+        steps: K.
+
+    Raises:
+        ValueError: ``block`` is not of that form, or fewer than one step.
+    """
+
+    def __init__(self, block: Block, spec: BlockSpec, settings: Settings, steps: int) -> None:
+        super().__init__(block, spec, settings, "lra_diff")
+        if steps < 1:
+            raise ValueError(f"a target takes a step (given: rule.steps = {steps}, expected: 1 or more). Raise it.")
+        if self.ends_with_unit or (block.ahead is None) != spec.is_last:
+            given = "one that ends with a unit" if self.ends_with_unit else "one that ends another way"
+            raise ValueError(
+                f"lra_diff trains blocks that begin with the unit below and know the one ahead (given: {given}, "
+                "expected: model.boundary = 'half'). Change it, or use lra_fdbk."
+            )
+        self.steps = steps
+        if block.ahead is not None:
+            ahead = tuple(block.ahead) if isinstance(block.ahead, nn.Sequential) else (block.ahead,)
+            self.f = Smooth.of(parts_of_unit(ahead, "lra_diff")[0])
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(z, a, y, u, f(u), kept weights)``; z, the affine layer's input,
+        is f(u) with the hard part."""
+        u = self.rows(x)
+        smooth = self.below.run(at_least_float32(u))
+        z = self._harden(smooth)
+        sent = self.pre_activation(z, *self.affine)
+        kept = Kept(*self.affine) if self.training and not self.spec.is_first else None
+        return sent, (z, at_least_float32(sent), y, at_least_float32(u), smooth, kept)
+
+    def compare(self, context: Any, target: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`LocalRepresentation`; ``target`` is t."""
+        return self._compare(context[1], target)
+
+    def _compare(self, a: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.f.run(a)
+        losses, d = discrepancy(self.settings.loss, z - target)
+        return losses, self.f.derive(d, a, z)
+
+    def message(self, context: Any, e: Tensor, losses: Tensor, target: Tensor | None) -> Tensor:
+        """See :class:`LocalRepresentation`: ``f(u)`` after the steps."""
+        y, u, kept = context[2], context[3], context[5]
+        smooth: Tensor = context[4]
+        weight, bias = kept.tensors()
+        falling = None
+        for step in range(self.steps):
+            if step:
+                a = at_least_float32(self.pre_activation(self._harden(smooth), weight, bias))
+                before = losses
+                losses, e = self.output_error(a, y) if target is None else self._compare(a, target)
+                fell = losses < before
+                falling = fell if falling is None else falling & fell
+            d = bounded(self.below.derive(e @ weight, u, smooth), self.settings.displacement_clip, rows=True)
+            if falling is not None:
+                d = d * falling.unsqueeze(1)
+            u = torch.sub(u, d, alpha=self.settings.beta)
+            smooth = self.below.run(u)
+        return smooth
+
+    def _harden(self, smooth: Tensor) -> Tensor:
+        """What the affine layer reads of ``smooth``."""
+        return smooth if self.hard_below is None else run([self.hard_below], smooth)
+
+
+def build(
+    block: Block,
+    spec: BlockSpec,
+    *,
+    steps: int = 1,
+    beta: float = 0.1,
+    loss: Discrepancy = "cauchy",
+    weight_clip: float = 0.0,
+    displacement_clip: float = 5.0,
+    halt: float = 0.0,
+    reduction: Reduction = "sum",
+) -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: the unit below (a flattening or nothing in the first), then one ``nn.Linear``; it knows the unit ahead.
+        spec: its place in the network.
+        steps: how often the target for the block below is moved.
+        beta: how far it is moved in each.
+        loss: hidden blocks' loss against their target, see :func:`discrepancy`.
+        weight_clip: greatest norm of a weight's gradient and of a bias's, for each part of a batch; 0 for none.
+        displacement_clip: greatest norm of what a sample is moved by in a step, before beta; 0 for none.
+        halt: a sample halts where a block's loss is below this share of the output's first mean loss; 0 for never.
+        reduction: of gradients over the batch. A rate for ``sum`` is one for ``mean`` divided by the batch size.
+
+    Raises:
+        ValueError: ``block`` is not of that form, or a number is out of range.
+    """
+    return LraDerivative(block, spec, Settings(beta, loss, weight_clip, displacement_clip, halt, reduction), steps)

@@ -1,0 +1,101 @@
+"""Local representation alignment with feedback: each block is shown where its output should be, by a fixed matrix."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.autocast import at_least_float32
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._lra import LocalRepresentation, Reduction, Settings
+from pipeline.rules._representation import Discrepancy, bounded, discrepancy
+
+__all__ = ["LraFeedback", "build"]
+
+
+class LraFeedback(LocalRepresentation):
+    """``t = f(a - beta D)``, ``e = l'(f(a) - t) f'(a)``, ``G_W = e^T x``, and ``D_below = e E^T``.
+
+    D is what came back, each row cut to the norm ``displacement_clip``; a target is always a value that the unit can
+    take. E is drawn from N(0, error_std^2) and never trained. A hard part g of the unit is run forward and gone around
+    back: targets and errors are those of f, whose output g reads. The last block's e is that of the output loss.
+
+    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018), LRA-fdbk.
+    beta, the bounds, the reduction over the batch and the threshold are not in print.
+
+    Args:
+        block: a flattening or nothing, one ``nn.Linear`` and a unit.
+        spec: its place in the network.
+        settings: see :class:`Settings`.
+        error_std: standard deviation of E.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+
+    matrix: Tensor
+    """The transpose of E, of the weight's shape."""
+
+    def __init__(self, block: Block, spec: BlockSpec, settings: Settings, error_std: float) -> None:
+        super().__init__(block, spec, settings, "lra_fdbk")
+        if self.begins_with_unit:
+            raise ValueError(
+                "lra_fdbk trains blocks that end with their unit (given: one that begins with the unit below, "
+                "expected: model.boundary = 'post'). Change it, or use lra_diff."
+            )
+        if not spec.is_first:
+            weight = self.affine[0]
+            self.register_buffer("matrix", torch.empty_like(weight, requires_grad=False).normal_(0.0, error_std))
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(x, a, y, f(a))``, x flattened."""
+        rows = self.rows(x)
+        sent_as = self.pre_activation(rows, *self.affine)
+        a = at_least_float32(sent_as)
+        z = self.f.run(a)
+        return self.split.hard(z).to(sent_as.dtype), (rows, a, y, z)
+
+    def compare(self, context: Any, target: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`LocalRepresentation`; ``target`` is D."""
+        _, a, _, z = context
+        settings = self.settings
+        moved = torch.sub(a, bounded(target, settings.displacement_clip, rows=True), alpha=settings.beta)
+        losses, d = discrepancy(settings.loss, z - self.f.run(moved))
+        return losses, self.f.derive(d, a, z)
+
+    def message(self, context: Any, e: Tensor, losses: Tensor, target: Tensor | None) -> Tensor:
+        """See :class:`LocalRepresentation`: ``e E^T``."""
+        return e @ self.matrix
+
+
+def build(
+    block: Block,
+    spec: BlockSpec,
+    *,
+    beta: float = 0.1,
+    loss: Discrepancy = "cauchy",
+    weight_clip: float = 0.0,
+    displacement_clip: float = 5.0,
+    error_std: float = 1.0,
+    halt: float = 0.0,
+    reduction: Reduction = "sum",
+) -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: a flattening or nothing, one ``nn.Linear`` and a unit, without normalisation or dropout.
+        spec: its place in the network.
+        beta: how far a target is moved; about 0.1 for tanh, and 1 for logistic units, whose derivative is small.
+        loss: hidden blocks' loss against their target, see :func:`discrepancy`.
+        weight_clip: greatest norm of a weight's gradient and of a bias's, for each part of a batch; 0 for none.
+        displacement_clip: greatest norm of what a sample is moved by before beta; 0 for none.
+        error_std: standard deviation of the feedback matrix.
+        halt: a sample halts where a block's loss is below this share of the output's first mean loss; 0 for never.
+        reduction: of gradients over the batch. A rate for ``sum`` is one for ``mean`` divided by the batch size.
+
+    Raises:
+        ValueError: ``block`` is not of that form, or a number is out of range.
+    """
+    settings = Settings(beta, loss, weight_clip, displacement_clip, halt, reduction)
+    return LraFeedback(block, spec, settings, error_std)
