@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from math import log
-from math import log
 
 import torch
 import torch.nn.functional as F
@@ -70,17 +69,6 @@ class Task(ABC):
         """
         return F.logsigmoid(scores).logsumexp(0) - F.logsigmoid(-scores).logsumexp(0)
 
-    def averaged(self, scores: Tensor) -> Tensor:
-        """Scores of the mean posterior of several passes: here, of a logistic unit for each output.
-
-        Args:
-            scores: (passes, batch, num_outputs).
-
-        Returns:
-            (batch, num_outputs).
-        """
-        return F.logsigmoid(scores).logsumexp(0) - F.logsigmoid(-scores).logsumexp(0)
-
     def num_correct_decoded(self, decoded: Tensor, labels: Tensor) -> Tensor:
         """As :meth:`num_correct`, for a decoder that regresses on :meth:`targets`."""
         return self.num_correct(decoded, labels)
@@ -122,10 +110,6 @@ class Classification(Task):
         """See :class:`Task`; of a softmax."""
         return scores.log_softmax(2).logsumexp(0) - log(len(scores))
 
-    def averaged(self, scores: Tensor) -> Tensor:
-        """See :class:`Task`; of a softmax."""
-        return scores.log_softmax(2).logsumexp(0) - log(len(scores))
-
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_targets": None}
 
@@ -154,10 +138,6 @@ class Logistic(Classification):
 
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.sigmoid() - self._matrix(scores, labels)) / len(labels)
-
-    def averaged(self, scores: Tensor) -> Tensor:
-        """See :class:`Task`."""
-        return Task.averaged(self, scores)
 
     def averaged(self, scores: Tensor) -> Tensor:
         """See :class:`Task`."""
