@@ -17,8 +17,8 @@ from pipeline.errors import ConfigError
 from pipeline.registry import check_value, nearest
 
 __all__ = [
-    "Config", "LoadedConfig", "Mode", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig", "TransportConfig",
-    "load_config",
+    "Config", "LoadedConfig", "MeasureConfig", "Mode", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig",
+    "TransportConfig", "load_config",
 ]  # fmt: skip
 
 _SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every choice of a section has
@@ -169,6 +169,36 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """What is measured after the run, from the weights that its stages kept; see :mod:`pipeline.measurement`."""
+
+    every: int = 0
+    """Epochs between measurements; the initial weights and the last epoch are measured as well. 0: none."""
+    angles: bool = True
+    """In each block, the angle between the rule's gradient and backpropagation's."""
+    accuracies: bool = True
+    """The test accuracy of each block, by its own decoder or, without one, by a ridge regression fitted to it."""
+    maps: bool = False
+    """The decision boundary at each block, for data of two numbers and two classes."""
+    tsne: list[int] = field(default_factory=list)
+    """Blocks whose representation is laid out by t-SNE, before the first and after the last epoch."""
+    probe_samples: int = 512
+    """Training samples in the batch on which angles are measured."""
+    readout_samples: int = 2000
+    """Training samples that ridge regressions and the class means of maps are taken from."""
+    tsne_samples: int = 500
+    """Test samples that t-SNE lays out."""
+    keep_weights: bool = True
+    """Whether the weights of the measured epochs stay in the run's folder."""
+
+    def __post_init__(self) -> None:
+        _at_least("measure.every", self.every, 0)
+        _at_least("measure.probe_samples", self.probe_samples, 2)
+        _at_least("measure.readout_samples", self.readout_samples, 2)
+        _at_least("measure.tsne_samples", self.tsne_samples, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One run, complete."""
 
@@ -182,6 +212,7 @@ class Config:
     schedule: ScheduleConfig = ScheduleConfig()
     transport: TransportConfig = TransportConfig()
     run: RunConfig = RunConfig()
+    measure: MeasureConfig = MeasureConfig()
 
     def __post_init__(self) -> None:
         _at_least("seed", self.seed, 0)

@@ -57,7 +57,7 @@ class Ledger:
         """What each stage sent at its end."""
         self.num_stages = num_stages
         self._schedule = schedule
-        self._num_blocks = num_blocks
+        self.num_blocks = num_blocks
         self._recorder = recorder
         self._view = view
         self._plans: list[Plan | None] = []
@@ -100,7 +100,7 @@ class Ledger:
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: int(b["block"]))
-        losses: list[float | None] = [None] * self._num_blocks
+        losses: list[float | None] = [None] * self.num_blocks
         for block in blocks:
             losses[block["block"]] = block["train_loss"]
             if block["test_accuracy"] is not None:
@@ -112,6 +112,10 @@ class Ledger:
     def result(self, body: dict[str, Any]) -> None:
         """A stage has ended in order."""
         self.results[body["row"]["stage"]] = body
+
+    def block_rows(self, epoch: int) -> dict[int, Mapping[str, Any]]:
+        """What every block that was active in an epoch reported of it, by block."""
+        return {block["block"]: block for row in self._rows[epoch] for block in row["blocks"]}
 
     @property
     def is_complete(self) -> bool:

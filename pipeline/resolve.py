@@ -19,6 +19,7 @@ from pipeline.config import Config, NamedConfig
 from pipeline.dataset import Dataset, DataSpec
 from pipeline.errors import ConfigError
 from pipeline.lr import LrSchedule
+from pipeline.measurable import check_measurable
 from pipeline.model import blueprints_of, load_model
 from pipeline.optimizers import OptimizerSpec, load_optimizer
 from pipeline.rule import BlockSpec, LearningRule, Topology
@@ -119,6 +120,7 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     rule = _check_rules(config, blueprints, specs)
     traffic = _traffic(config, dataset.spec, rule)
     _check_parts(config, traffic, rule, shapes)
+    check_measurable(config.measure, dataset.spec, len(specs))
     _check_passes(config, shapes)
     return Resolved(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, traffic

@@ -1,6 +1,7 @@
 """Weights on disk: one file per block, so that they can be read whatever the partition was.
 
     snapshots/step-460/block-000.pt ... block-003.pt, manifest.json
+    measurements/epoch-5/...
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["latest_weights", "load_blocks", "save_block", "write_manifest"]
+__all__ = ["latest_weights", "load_blocks", "measured_folder", "save_block", "write_manifest"]
 
 
 def save_block(folder: Path, block: int, state: Mapping[str, Tensor]) -> None:
@@ -45,6 +46,11 @@ def latest_weights(run: Path) -> Path:
             "Name the folder of a run that ended."
         )
     return steps[max(numbered, key=int)]
+
+
+def measured_folder(run: Path, num_epochs: int) -> Path:
+    """Where the weights after so many epochs lie that are kept to be measured."""
+    return run / "measurements" / f"epoch-{num_epochs}"
 
 
 def load_blocks(folder: Path) -> list[dict[str, Tensor]]:

@@ -31,6 +31,7 @@ from pipeline.resolve import resolve
 from workers.control import ControlLink
 from workers.coordinator import Coordinator
 from workers.job import Job
+from workers.measuring import measure_run
 from workers.placement import place, this_host
 from workers.rehearsal import foresee
 from workers.run import Session, ViewMaker, check_out, jobs_of, note_failure, open_session
@@ -100,6 +101,7 @@ def run_rank(
         with open_session(resolved, placement, out, data_root, make_view, command) as session:
             _lead(session, lines, store)
             session.finish()
+    measure_run(resolved, placement, session.ledger, out, data_root)
 
 
 def _store(ranks: Ranks) -> Store:

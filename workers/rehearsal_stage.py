@@ -77,6 +77,9 @@ class _TimedRun(StageRun):
             self.marks.append((request.step, time.perf_counter()))
         return super().answer(request)
 
+    def keep(self, num_epochs: int) -> None:
+        """Nothing of a rehearsal is kept."""
+
 
 class Player:
     """A stage that plays one part after another.

@@ -25,6 +25,7 @@ from workers.environment import run_header
 from workers.fork_server import warm_up
 from workers.inline_run import run_inline
 from workers.job import Job, share_out
+from workers.measuring import measure_run
 from workers.local_run import StageProcesses
 from workers.placement import Placement, place, this_host
 from workers.rehearsal import confirm, foresee
@@ -133,7 +134,9 @@ def train(
             run_inline(jobs, session.ledger)
         else:
             _run_processes(jobs, session)
-        return session.finish()
+        table = session.finish()
+    measure_run(resolved, placement, session.ledger, out, data_root)
+    return table
 
 
 def _run_processes(jobs: Sequence[Job], session: Session) -> None:

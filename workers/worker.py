@@ -19,7 +19,7 @@ from pipeline.program import Program
 from pipeline.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
 from pipeline.resolve import build_rule, load_dataset
 from pipeline.stage import Stage
-from pipeline.weights import save_block
+from pipeline.weights import measured_folder, save_block
 from workers.allocator import keep_freed_memory
 from workers.control import ControlLink
 from workers.job import Job
@@ -149,8 +149,17 @@ class StageRun:
 
     def _epoch(self, request: EpochReport) -> None:
         """A finished epoch, with the time budget so far."""
+        self.keep(request.row["epoch"] + 1)
         row = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
         self._report("epoch", row)
+
+    def keep(self, num_epochs: int) -> None:
+        """Saves the stage's blocks where they are to be measured after so many epochs: each stage does so after the
+        epoch's last step, so the files of all stages are one state of the network."""
+        every = self.job.resolved.config.measure.every
+        if every > 0 and num_epochs % every == 0:
+            for k in self.program.stage.blocks:
+                save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
 
     def finish(self) -> dict[str, Any]:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block."""

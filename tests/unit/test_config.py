@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig, TransportConfig, load_config
+from pipeline.config import (
+    Config, MeasureConfig, NamedConfig, RunConfig, ScheduleConfig, TrainConfig, TransportConfig, load_config,
+)  # fmt: skip
 from pipeline.errors import ConfigError
 from pipeline.toml_text import to_toml
 
+SECTIONS = (TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig)
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
 # No value is the default one, so that a field that gets lost on the way is missed.
@@ -30,6 +33,10 @@ OTHER = {
         "channels_last": True, "learn_after": "stage",
         "autocast": "bfloat16", "predict": False, "trace": True, "timeout_s": 2.5,
     },
+    "measure": {
+        "every": 2, "angles": False, "accuracies": False, "maps": True, "tsne": [0, 2], "probe_samples": 5,
+        "readout_samples": 6, "tsne_samples": 7, "keep_weights": False,
+    },
 }  # fmt: skip
 
 
@@ -44,7 +51,7 @@ def fields_of(config):
     found = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if isinstance(value, (TrainConfig, ScheduleConfig, TransportConfig, RunConfig, NamedConfig)):
+        if isinstance(value, SECTIONS):
             found |= {f"{item.name}.{f.name}": getattr(value, f.name) for f in dataclasses.fields(value)}
         else:
             found[item.name] = value
@@ -141,7 +148,7 @@ def test_overrides_that_cannot_be_read(tmp_path, override, text):
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, run\)\. Did you mean 'train'\? "
+        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, run, measure\)\. Did you mean 'train'\? "
                         r"Correct or remove it\."),
         ({"zzz": {}}, r"unknown section \(given: zzz, .*\)\. Correct"),
         ({"train": {"epoch": 1}}, r"unknown key \(given: train\.epoch, expected: train\.epochs, .*\)\. "

@@ -1,0 +1,66 @@
+"""Maps of the decision boundary of two-dimensional data at every block.
+
+A map is the value of a block's decoder over a square of points, and its boundary the contour half way between the
+mean values of the two classes, not at 0.5: a decoder that is not trained never reaches its targets (``rules.md`` 2.2).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["GRID", "DecisionMap", "Extent", "extent_of"]
+
+GRID = 60
+"""Points along each side."""
+
+Values = Callable[[Tensor], list[Tensor]]
+"""Points (n, 2) to the scores of every block, (n, 1) or (n, 2)."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A rectangle: the least and the most of both coordinates."""
+
+    low: tuple[float, float]
+    high: tuple[float, float]
+
+    def axes(self) -> Tensor:
+        """Coordinates of the grid's columns and rows, (2, GRID) float32."""
+        pairs = zip(self.low, self.high, strict=True)
+        return torch.stack([torch.linspace(low, high, GRID) for low, high in pairs])
+
+    def points(self) -> Tensor:
+        """All points of the grid, (GRID * GRID, 2), row by row: the second coordinate is the row."""
+        across, up = self.axes()
+        rows, columns = torch.meshgrid(up, across, indexing="ij")
+        return torch.stack([columns.flatten(), rows.flatten()], 1)
+
+
+def extent_of(x: Tensor) -> Extent:
+    """The rectangle that holds samples (n, 2), rounded outwards to tenths: the unit square for signed_xor."""
+    low, high = torch.floor(x.amin(0) * 10) / 10, torch.ceil(x.amax(0) * 10) / 10
+    return Extent((round(float(low[0]), 1), round(float(low[1]), 1)), (round(float(high[0]), 1), round(float(high[1]), 1)))
+
+
+@dataclass(frozen=True)
+class DecisionMap:
+    """Every block's map."""
+
+    values: Tensor
+    """(blocks, GRID, GRID) float32: [block, row, column]."""
+    levels: Tensor
+    """Value of the contour that is the boundary, (blocks,) float32; nan where a class has no sample."""
+
+    @classmethod
+    def of(cls, values: Values, extent: Extent, x: Tensor, y: Tensor) -> "DecisionMap":
+        """Args: values of any points; extent of the map; x (n, 2) and y (n,), samples of both classes."""
+        grid = [_signed(scores).view(GRID, GRID) for scores in values(extent.points().to(x.device))]
+        levels = [(v[y == 0].mean() + v[y == 1].mean()) / 2 for v in (_signed(scores) for scores in values(x))]
+        return cls(torch.stack(grid).float().cpu(), torch.stack(levels).float().cpu())
+
+
+def _signed(scores: Tensor) -> Tensor:
+    """One number for a point: the score, or that of class 1 less that of class 0."""
+    return scores[:, 0] if scores.shape[1] == 1 else scores[:, 1] - scores[:, 0]

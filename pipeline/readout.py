@@ -1,0 +1,53 @@
+"""A linear read-out fitted to what a block sends on: what can be read there, whether or not its rule has a decoder."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["RIDGE", "Readout"]
+
+RIDGE = 1e-3
+"""Penalty, in units of the mean squared singular value of the centred features: the scale of activations, which
+differs much between rules, then does not matter."""
+
+
+@dataclass(frozen=True)
+class Readout:
+    """``scores = features W + b``, fitted by ridge regression.
+
+    It shows layers of a network that was trained by backpropagation, too, which has nothing to decode there.
+    """
+
+    weight: Tensor
+    """(features, outputs), float64."""
+    bias: Tensor
+    """(outputs,), float64; not penalised."""
+
+    @classmethod
+    def fit(cls, features: Tensor, targets: Tensor, ridge: float = RIDGE) -> "Readout":
+        """Minimises ``|T - F W - b|^2 + alpha |W|^2``.
+
+        Args:
+            features: (samples, ...), flattened.
+            targets: (samples, outputs).
+            ridge: alpha is this times ``|F_c|^2 / min(samples, features)``, F_c being the centred features.
+        """
+        f, t = features.flatten(1).double(), targets.double()
+        mean, level = f.mean(0), t.mean(0)
+        f, t = f - mean, t - level
+        alpha = ridge * f.square().sum() / min(f.shape)
+        alpha = torch.where(alpha > 0, alpha, torch.ones_like(alpha))  # constant features: nothing can be read
+        if f.shape[1] <= len(f):
+            weight = torch.linalg.solve(f.T @ f + alpha * _eye(f.shape[1], f), f.T @ t)
+        else:
+            weight = f.T @ torch.linalg.solve(f @ f.T + alpha * _eye(len(f), f), t)
+        return cls(weight, level - mean @ weight)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(batch, ...) to (batch, outputs)."""
+        return features.flatten(1).double() @ self.weight + self.bias
+
+
+def _eye(size: int, like: Tensor) -> Tensor:
+    return torch.eye(size, dtype=like.dtype, device=like.device)

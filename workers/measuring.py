@@ -1,0 +1,113 @@
+"""Measures a run that has ended, and adds what is found to the run's folder and record.
+
+    measurements.json                one row for each measured epoch
+    measurements/maps.npz, tsne.npz  what is drawn
+    measurements/epoch-K/            the weights, in the format of snapshots
+
+In the process that coordinated, when the stages are gone: the run's clock has stopped, and its result is written.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.ledger import Ledger
+from pipeline.measurement import Measurement, with_credit
+from pipeline.record import Recorder, jsonable
+from pipeline.resolve import Resolved
+from pipeline.seeds import seeded
+from pipeline.weights import load_blocks, measured_folder, write_manifest
+from workers.placement import Placement
+
+__all__ = ["measure_run", "measured_epochs"]
+
+
+def measured_epochs(every: int, num_epochs: int) -> list[int]:
+    """Numbers of epochs after which a run of ``num_epochs`` is measured: 0, each ``every``-th, and the last."""
+    return [*range(0, num_epochs, every), num_epochs] if every > 0 else []
+
+
+def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: Path, data_root: Path) -> None:
+    """Measures as ``[measure]`` asks.
+
+    Args:
+        resolved: the run, with the blueprints of all blocks.
+        placement: names the device and the threads, which are part of the result.
+        ledger: of the run, which has ended.
+        out: the run's folder.
+        data_root: where data sets are.
+
+    Raises:
+        FileNotFoundError: the weights of a stage are not in ``out``.
+    """
+    every = resolved.config.measure.every
+    epochs = measured_epochs(every, len(ledger.history))
+    if not epochs:
+        return
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(placement.threads)
+    torch.set_float32_matmul_precision(resolved.config.run.matmul_precision)
+    recorder = Recorder(out / "record.jsonl")
+    try:
+        with seeded(0):
+            measurement = Measurement(resolved, data_root, torch.device(placement.devices[0]))
+            rows = []
+            for epoch in epochs:
+                rows.append(_measured(measurement, epoch, every, epochs[-1], ledger, out))
+                recorder.write({"event": "measurement", **rows[-1]})
+    finally:  # the process is the caller's
+        recorder.close()
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+    for name, arrays in measurement.arrays().items():
+        _write_arrays(out / "measurements" / f"{name}.npz", arrays)
+    _write_table(out / "measurements.json", {"num_blocks": resolved.num_blocks, "epochs": rows})
+    if not resolved.config.measure.keep_weights:
+        for epoch in epochs:
+            shutil.rmtree(measured_folder(out, epoch), ignore_errors=True)
+
+
+def _measured(
+    measurement: Measurement, epoch: int, every: int, num_epochs: int, ledger: Ledger, out: Path
+) -> dict[str, Any]:
+    """One epoch's row."""
+    if epoch == 0:
+        return with_credit(measurement.epoch(0, None, layout=True), {})
+    kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
+    folder = measured_folder(out, epoch) if kept else Path(ledger.stage_results()[0]["folder"])
+    row = measurement.epoch(epoch, _weights(folder, ledger.num_blocks), layout=epoch == num_epochs)
+    return with_credit(row, ledger.block_rows(epoch - 1))
+
+
+def _weights(folder: Path, num_blocks: int) -> list[dict[str, Tensor]]:
+    """Of all blocks; declares a folder complete that every stage has written to."""
+    missing = next((k for k in range(num_blocks) if not (folder / f"block-{k:03d}.pt").exists()), None)
+    if missing is not None:
+        raise FileNotFoundError(
+            f"cannot measure the run: weights are missing (given: {folder} without block {missing}, expected: blocks 0 "
+            f"to {num_blocks - 1}). Choose an --out that every host of the run shares."
+        )
+    if not (folder / "manifest.json").exists():
+        write_manifest(folder, {"num_blocks": num_blocks})
+    return load_blocks(folder)
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(part, **{name: tensor.numpy() for name, tensor in arrays.items()})  # type: ignore[arg-type]
+    os.replace(part, path)
+
+
+def _write_table(path: Path, table: Mapping[str, Any]) -> None:
+    """Whole or not at all: a script may be looking."""
+    part = path.with_suffix(".json.part")
+    part.write_text(json.dumps(jsonable(table), indent=1) + "\n", encoding="utf8")
+    os.replace(part, path)
