@@ -13,6 +13,7 @@ ABOUT = {
     "onward-N": "the preset's rule (linear decoders or DFA), N stages of one thread each; onward-1: all blocks in one process",
     "same-rule-1": "as onward-1, but with a thread for every core: the rule without the pipeline",
     "onward-gpipe": "our own flush schedules over backprop, 2 stages of one thread, 4 micro-batches; also onward-1f1b",
+    "onward-pipedream": "backprop on the same 2 stages without a flush: the first one's gradients come a step late",
     "backprop": "one process, a thread for every core",
     "ddp": "DistributedDataParallel, 2 processes of one thread, half of the batch each",
     "torch-gpipe-M": "torch.distributed.pipelining, 2 processes of one thread, M micro-batches; also torch-1f1b-M",
@@ -75,7 +76,7 @@ def jobs(template: ArmJob, costs: Mapping[str, Sequence[float]], host: Host) -> 
     for mode in FLUSH:
         for count in template.preset.microbatches:
             found[f"torch-{mode}-{count}"] = replace(torchs, mode=mode, microbatches=count)
-    for mode in FLUSH:
+    for mode in (*FLUSH, "pipedream"):
         found[f"onward-{mode}"] = replace(ours, mode=mode, partition=cut)
     if lone_gpu:
         why = Impossible("not possible on one GPU: nccl refuses two ranks on one device")

@@ -39,6 +39,7 @@ def test_every_arm_is_cut_by_its_own_costs():
     assert list(found) == [
         "onward-1", "onward-2", "onward-4", "same-rule-1", "backprop", "ddp", "torch-gpipe-2", "torch-gpipe-4",
         "torch-1f1b-2", "torch-1f1b-4", "onward-gpipe", "onward-1f1b",
+        "onward-pipedream",
     ]  # fmt: skip
     assert found["onward-2"].partition == (1, 2) and found["onward-gpipe"].partition == (2, 1)
     assert found["torch-1f1b-4"].partition == (2, 1) and found["torch-1f1b-4"].microbatches == 4
