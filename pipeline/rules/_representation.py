@@ -22,7 +22,7 @@ def bounded(v: Tensor, limit: float, *, rows: bool) -> Tensor:
     if not limit:
         return v
     norm: Tensor = torch.linalg.vector_norm(v, dim=1, keepdim=True) if rows else torch.linalg.vector_norm(v)
-    return v * (limit / norm).clamp_(max=1.0)  # limit / 0 is infinite, and 1 is taken
+    return v / norm.mul_(1.0 / limit).clamp_(min=1.0)
 
 
 def discrepancy(name: Discrepancy, r: Tensor) -> tuple[Tensor, Tensor]:

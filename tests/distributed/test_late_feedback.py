@@ -22,11 +22,23 @@ RATE = 0.05
 RULES = [
     {"name": "backprop"}, {"name": "glob_sim"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"},
     {"name": "dfa"}, {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
+    {"name": "lra_fdbk", "reduction": "mean"}, {"name": "lra_diff", "reduction": "mean"},
 ]  # fmt: skip
 NETS = {"usual": {}, "plain": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
-PLAIN_ONLY = set()
+NETS["half"] = {**NETS["plain"], "boundary": "half"}
+PLAIN_ONLY = {"lra_fdbk"}
 """Rules that refuse normalisation and dropout."""
-CASES = [(rule, net) for rule in RULES for net in NETS if net == "plain" or rule["name"] not in PLAIN_ONLY]
+HALF_ONLY = {"lra_diff"}
+"""Rules of blocks that meet in front of their units."""
+
+
+def nets_of(rule):
+    if rule["name"] in HALF_ONLY:
+        return ["half"]
+    return ["plain"] if rule["name"] in PLAIN_ONLY else ["usual", "plain"]
+
+
+CASES = [(rule, net) for rule in RULES for net in nets_of(rule)]
 
 
 def batches(config, out):

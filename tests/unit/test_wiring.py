@@ -13,6 +13,7 @@ from workers.wiring import edges_of
 # Bytes of a sample of each block's output: 40, 20 (bfloat16), 96, 12.
 OUTPUTS = [((10,), torch.float32), ((10,), torch.bfloat16), ((2, 3, 4), torch.float32), ((3,), torch.float32)]
 LABEL = 8
+RIDER = 8
 
 
 def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16):
@@ -31,8 +32,8 @@ UP = [Edge(0, 1, 4, 16 * (40 + LABEL)), Edge(1, 2, 4, 16 * (96 + LABEL))]
     ("topology", "down"),
     [
         (Topology.LOCAL, []),
-        (Topology.NEIGHBOUR, [Edge(1, 0, 2, 16 * 40), Edge(2, 1, 2, 16 * 96)]),
-        (Topology.SETTLE, [Edge(1, 0, 2, 16 * 40), Edge(2, 1, 2, 16 * 96)]),
+        (Topology.NEIGHBOUR, [Edge(1, 0, 2, 16 * (40 + RIDER)), Edge(2, 1, 2, 16 * (96 + RIDER))]),
+        (Topology.SETTLE, [Edge(1, 0, 2, 16 * (40 + RIDER)), Edge(2, 1, 2, 16 * (96 + RIDER))]),
         (Topology.BROADCAST, [Edge(2, 0, 2, 16 * 12), Edge(2, 1, 2, 16 * 12)]),
     ],
 )
