@@ -85,6 +85,8 @@ class LearningRule(nn.Module, ABC):
     SETTLE: None is 1, since an exchange takes place with the weights of its own time, and those of the forward pass
     are gone; a rule that keeps what it needs of them may say more.
     """
+    settles_in_evaluation: ClassVar[bool] = True
+    """SETTLE: whether a test batch is settled too; not so where the exchange is about learning alone."""
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         super().__init__()
@@ -149,7 +151,8 @@ class LearningRule(nn.Module, ABC):
     def settle(
         self, context: Any, index: int, below: tuple[Tensor, ...], above: tuple[Tensor, ...]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """SETTLE: one round, in training and, under ``no_grad``, in evaluation; changes ``context`` in place.
+        """SETTLE: one round, in training and, under ``no_grad``, in evaluation if the rule settles there; changes
+        ``context`` in place.
 
         :meth:`learn` follows the last round, with no feedback.
 

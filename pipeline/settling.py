@@ -32,8 +32,9 @@ class Settling:
 
     @property
     def num_rounds(self) -> int:
-        """The same for every block of a run."""
-        return next(iter(self._rules.values())).num_rounds
+        """The same for every block of a run; none in evaluation under a rule that settles for learning alone."""
+        rule = next(iter(self._rules.values()))
+        return rule.num_rounds if rule.training or rule.settles_in_evaluation else 0
 
     def round(self, index: int, below: Tensors, above: Tensors) -> tuple[Tensors, Tensors]:
         """One round of every hosted block.

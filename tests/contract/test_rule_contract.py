@@ -10,6 +10,7 @@ from torch import nn
 from pipeline import registry
 from pipeline.block import Block
 from pipeline.rule import BlockSpec, Topology
+from pipeline.settling import Settling
 from pipeline.task import Binary, Classification
 
 VARIANTS = {
@@ -70,12 +71,14 @@ SHAPES = {
 }
 BODIES = {"dense": SHAPES["dense"][1:], "plain": SHAPES["plain"][1:], "half": SHAPES["half"][1:], "conv": [(5, 8, 8), (6, 4, 4), (4,)],
           "binary": SHAPES["binary"][1:]}  # fmt: skip
-PLAIN_ONLY = {"lra_fdbk"}
+PLAIN_ONLY = {"lra_fdbk", "tp", "dtp", "ifa"}
 """Rules of blocks of one linear layer and a unit, which refuse normalisation and convolutions."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks from one pre-activation to the next."""
-TELLS = {"lra_fdbk", "lra_diff"}
+TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp"}
 """Rules whose messages are targets or displacements and no derivatives: they carry no weight."""
+STEPS = {"tp", "dtp"}
+"""Of these, the ones whose first target is a step against the weighted loss."""
 SUMS = {"lra_fdbk", "lra_diff"}
 """Rules whose loss is a sum over samples: what a part of a batch adds does not depend on its share."""
 
@@ -138,18 +141,38 @@ def batch(network, index, seed=1, size=BATCH):
 
 def feedback(rule, out, weight=1.0, seed=2):
     """What the topology promises: nothing, or what its sender has weighted: the output error, or one like ``out``."""
-    if rule.learns_at_once:
+    if rule.learns_at_once or rule.topology is Topology.SETTLE:
         return ()
-    if type(rule).__module__.rpartition(".")[2] in TELLS:
+    if name_of(rule) in TELLS:
         weight = 1.0
     shape = (len(out), rule.spec.task.num_outputs) if rule.topology is Topology.BROADCAST else out.shape
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * weight,)
 
 
 def learn(rule, x, y, weight=1.0):
-    out, context = rule(x, y)
+    return learn_from(rule, *rule(x, y), weight)
+
+
+def learn_from(rule, out, context, weight=1.0):
+    if rule.topology is Topology.SETTLE:
+        settle(rule, context, len(out))
     torch.manual_seed(3)  # the runtime seeds every micro-batch
     return rule.learn(context, feedback(rule, out, weight), weight=weight)
+
+
+def settle(rule, context, size):
+    """All rounds with neighbours that run a batch of their own."""
+    rules, contexts = {}, {}
+    for k in range(3):
+        rules[k] = rule if k == rule.spec.index else build(name_of(rule), "plain", k, seed=k)
+        contexts[k] = context if k == rule.spec.index else rules[k](*batch("plain", k, size=size))[1]
+    exchange = Settling(rules, contexts)
+    for index in range(exchange.num_rounds):
+        exchange.round(index, (), ())
+
+
+def name_of(rule):
+    return type(rule).__module__.rpartition(".")[2]
 
 
 def gradients(rule):
@@ -162,7 +185,7 @@ def test_p8_activation_is_detached_and_that_of_the_weights_before_the_update(nam
     x, y = batch(network, index)
     out, context = rule(x, y)
     sent = out.clone()
-    rule.learn(context, feedback(rule, out))
+    learn_from(rule, out, context)
     torch.optim.SGD(rule.parameters(), lr=0.5).step()
     assert not out.requires_grad and out.shape == (BATCH, *SHAPES[network][index + 1])
     assert torch.equal(out, sent), "learning changed the activation after it was sent"
@@ -186,7 +209,7 @@ def test_learning_fills_the_gradients_of_all_parameters_and_touches_no_input(nam
 def test_loss_is_a_detached_finite_scalar_where_there_is_one(name, network, index):
     rule = build(name, network, index)
     loss = learn(rule, *batch(network, index)).loss
-    assert loss is not None or not rule.learns_at_once
+    assert loss is not None or not (rule.learns_at_once or rule.spec.is_last)
     assert loss is None or loss.shape == () and not loss.requires_grad and loss.isfinite()
 
 
@@ -202,7 +225,10 @@ def test_weight_scales_the_gradient_once(name, network, index):
         assert torch.equal(grad, expected[key] * share), key
     assert part.loss is whole.loss is None or torch.equal(part.loss, whole.loss)
     for given, wanted in zip(part.upstream, whole.upstream, strict=True):
-        assert torch.equal(given, wanted * (1.0 if VARIANTS.get(name, (name,))[0] in TELLS else 0.25))
+        if name in STEPS and rule.spec.is_last:
+            torch.testing.assert_close(given - x, (wanted - x) * 0.25, rtol=1e-10, atol=1e-14)
+        else:
+            assert torch.equal(given, wanted * (1.0 if VARIANTS.get(name, (name,))[0] in TELLS else 0.25))
 
 
 def test_upstream_has_the_shape_the_topology_promises(name, network, index):
@@ -214,7 +240,7 @@ def test_upstream_has_the_shape_the_topology_promises(name, network, index):
     elif rule.topology is Topology.BROADCAST and rule.spec.is_last:
         assert shapes == [(BATCH, rule.spec.task.num_outputs)]
     else:
-        assert rule.topology in (Topology.LOCAL, Topology.BROADCAST) and shapes == []
+        assert shapes == []
     assert not any(t.requires_grad for t in learned.upstream)
 
 
@@ -229,8 +255,8 @@ def test_contexts_are_learned_in_any_order_and_add_up(name, network, index):
     rule.zero_grad()
     out, context = rule(*first)
     later_out, later = rule(*second)
-    rule.learn(later, feedback(rule, later_out, 0.5), weight=0.5)
-    rule.learn(context, feedback(rule, out, 0.5), weight=0.5)
+    learn_from(rule, later_out, later, 0.5)
+    learn_from(rule, out, context, 0.5)
     for key, grad in gradients(rule).items():
         torch.testing.assert_close(grad, apart[0][key] + apart[1][key], rtol=1e-10, atol=1e-12)
 
@@ -290,7 +316,7 @@ def test_takes_a_batch_of_another_size(name, network, index):
     learn(rule, *batch(network, index))
     x, y = batch(network, index, size=2)
     out, context = rule(x, y)
-    loss = rule.learn(context, feedback(rule, out)).loss
+    loss = learn_from(rule, out, context).loss
     assert len(out) == 2 and (loss is None or loss.isfinite())
 
 

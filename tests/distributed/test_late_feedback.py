@@ -22,11 +22,12 @@ RATE = 0.05
 RULES = [
     {"name": "backprop"}, {"name": "glob_sim"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"},
     {"name": "dfa"}, {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
-    {"name": "lra_fdbk", "reduction": "mean"}, {"name": "lra_diff", "reduction": "mean"},
+    {"name": "lra_fdbk", "reduction": "mean"}, {"name": "lra_diff", "reduction": "mean"}, {"name": "tp"},
+    {"name": "dtp"},
 ]  # fmt: skip
 NETS = {"usual": {}, "plain": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
 NETS["half"] = {**NETS["plain"], "boundary": "half"}
-PLAIN_ONLY = {"lra_fdbk"}
+PLAIN_ONLY = {"lra_fdbk", "tp", "dtp"}
 """Rules that refuse normalisation and dropout."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks that meet in front of their units."""

@@ -52,6 +52,16 @@ def test_cuts_make_no_difference(parts):
     assert walk(parts) == walk([range(4)])
 
 
+@pytest.mark.parametrize("settles", [True, False])
+def test_a_rule_may_settle_for_learning_alone(monkeypatch, settles):
+    monkeypatch.setattr(Notes, "settles_in_evaluation", settles)
+    hosted = rules(range(2))
+    assert Settling(hosted, {0: [], 1: []}).num_rounds == 3
+    for rule in hosted.values():
+        rule.eval()
+    assert Settling(hosted, {0: [], 1: []}).num_rounds == (3 if settles else 0)
+
+
 def test_a_rule_that_does_not_settle_says_so():
     spec = BlockSpec(0, 2, (2,), (2,), (2,), Classification(2))
     rule = Backprop(Block(nn.Linear(2, 2)), spec)

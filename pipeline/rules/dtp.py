@@ -1,0 +1,57 @@
+"""Difference target propagation: targets through learned inverses, their common error cancelled (Lee 2015)."""
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._targets import Alternate, InverseInit, InverseUnit, TargetPropagation, Targets
+
+__all__ = ["DifferenceTargetPropagation", "build"]
+
+
+class DifferenceTargetPropagation(TargetPropagation):
+    """``t_(l-1) = z_(l-1) + G_l(t_l) - G_l(z_l)``, and :class:`TargetPropagation` around it.
+
+    An inverse that is wrong is wrong about t and z alike, so that a block whose output is on target leaves the block
+    below where it is. Both terms use the same G, that of the forward pass.
+
+    Source: Lee, Zhang, Fischer and Bengio, "Difference Target Propagation" (2015). Deviations: inverse and block are
+    trained on every batch in turn, his passes alternate (``alternate = "epoch"``); and under a hard unit G learns to
+    give back what the block was handed, g(z), where his discrete and stochastic nets reconstruct z.
+    """
+
+
+def build(
+    block: Block,
+    spec: BlockSpec,
+    *,
+    step: float = 0.22,
+    noise: float = 0.084,
+    noise_halving: int = 0,
+    inverse_rate: float = 1.0,
+    inverse_activation: InverseUnit = "tanh",
+    inverse_init: InverseInit = "orthogonal",
+    scale_reconstruction: bool = False,
+    alternate: Alternate = "batch",
+) -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: what is trained: one ``nn.Linear`` and its unit in ``nn.Sequential``, no normalisation, no dropout.
+        spec: its place in the network.
+        step: of the topmost hidden block's target, against the gradient of the *batch-mean* loss.
+        noise: standard deviation of what G's input is disturbed by.
+        noise_halving: epochs after which it is ``noise / 2``, by ``noise / (1 + epoch / noise_halving)``; 0 for a
+            constant noise.
+        inverse_rate: factor on the learning rate for the inverse.
+        inverse_activation: unit of the inverse, that of the block below; ``same`` takes it to be this block's.
+        inverse_init: of its weight: ``orthogonal`` with singular values of 1, or ``xavier``, normal.
+        scale_reconstruction: whether the reconstruction loss is divided by the noise's variance.
+        alternate: ``batch`` trains inverse and block on every batch; ``epoch`` all inverses in epochs 0, 2, ... and
+            all blocks in those between.
+
+    Raises:
+        ValueError: ``block`` is not of that form, or an option makes no sense.
+    """
+    options = Targets(
+        step, noise, noise_halving, inverse_rate, inverse_activation, inverse_init, scale_reconstruction, alternate
+    )
+    return DifferenceTargetPropagation(block, spec, "dtp", options, difference=True)
