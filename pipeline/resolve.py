@@ -5,7 +5,6 @@ that do not fit blocks or modes. The run's processes then build from what is res
 """
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,23 +26,9 @@ from pipeline.schedule import Parallel, Schedule, Sequential
 from pipeline.seeds import derive, seeded
 from pipeline.shapes import BlockShapes, infer_shapes
 from pipeline.task import Classification, Logistic, Task
-from pipeline.traffic import Traffic
+from pipeline.traffic import BASELINES, Declared, Traffic, cut
 
 __all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
-
-logger = logging.getLogger(__name__)
-
-BASELINES = ("backprop", "gpipe", "1f1b", "pipedream")
-"""Backpropagation, whatever the config's rule is, unless that has a backward pass itself."""
-
-
-@dataclass(frozen=True)
-class _Declared:
-    """What a rule says of itself; see :class:`pipeline.rule.LearningRule`."""
-
-    topology: Topology
-    splits_batches: bool
-    max_in_flight: int | None
 
 
 @dataclass(frozen=True)
@@ -118,10 +103,8 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     if config.schedule.mode in BASELINES:
         config = _with_rule_for_mode(config, blueprints[0], specs[0])
     rule = _check_rules(config, blueprints, specs)
-    traffic = _traffic(config, dataset.spec, rule)
-    _check_parts(config, traffic, rule, shapes)
+    traffic = cut(config, dataset.spec, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
-    _check_passes(config, shapes)
     return Resolved(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, traffic
     )  # fmt: skip
@@ -192,7 +175,7 @@ def _course(*, milestones: tuple[int, ...] = (), gamma: float = 0.25) -> None:
     """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
 
 
-def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]) -> _Declared:
+def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]) -> Declared:
     """Builds every block under its rule once, one at a time, and returns what the rule declares."""
     topology, splits_batches, caps = Topology.LOCAL, True, []
     for blueprint, spec in zip(blueprints, specs, strict=True):
@@ -205,7 +188,7 @@ def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequenc
             f"the sequential mode trains blocks before those above them exist (rule: {config.rule.name}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
         )
-    return _Declared(topology, splits_batches, min(caps, default=None))
+    return Declared(topology, splits_batches, min(caps, default=None))
 
 
 def _checked_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
@@ -217,85 +200,3 @@ def _checked_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Lear
     except Exception as error:  # a rule may be the user's own code
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ConfigError(f"the rule {config.rule.name} does not fit block {spec.index}: {what}") from None
-
-
-def _traffic(config: Config, data: DataSpec, rule: _Declared) -> Traffic:
-    """How the data is cut, and how much of it may be under way."""
-    train, mode = config.train, config.schedule.mode
-    pipelined = mode in ("gpipe", "1f1b")
-    batch_size = min(train.batch_size, data.num_train)
-    microbatches = min(train.microbatches or (4 if pipelined else 1), batch_size)
-    in_flight = 1 if rule.topology is Topology.LOCAL or mode in BASELINES else train.in_flight
-    returns = rule.topology in (Topology.NEIGHBOUR, Topology.BROADCAST)
-    _check_in_flight(config, rule, in_flight, microbatches)
-    return Traffic(
-        data.num_train, data.num_test, batch_size,
-        min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight,
-        # The same numbers as from all parts forward and then all parts back, and less is held; gpipe is the other.
-        one_f_one_b=mode == "1f1b" or (mode != "gpipe" and returns and microbatches > 1),
-        pipedream=mode == "pipedream", eval_passes=train.eval_passes,
-    )  # fmt: skip
-
-
-def _check_in_flight(config: Config, rule: _Declared, in_flight: int, microbatches: int) -> None:
-    """Refuses more under way than the rule says it can live with, and late batches that come in parts."""
-    name, most = config.rule.name, rule.max_in_flight
-    if config.schedule.mode == "pipedream":
-        if most is not None:
-            raise ConfigError(
-                f"the mode pipedream has as many batches in flight as stages, and the rule {name} bounds them (its "
-                f"most: {most}, expected: a rule without a bound, e.g. backprop). Change the rule or the mode."
-            )
-        if microbatches > 1:
-            raise ConfigError(
-                "the mode pipedream applies the gradient of every batch by itself (train.microbatches: "
-                f"{microbatches}, expected: 1). Set it to 1; a smaller train.batch_size bounds the memory too."
-            )
-    if most is not None and in_flight > most:
-        raise ConfigError(
-            f"the rule {name} does not bear feedback that late (train.in_flight: {in_flight}, expected: at most "
-            f"{most}). Lower it."
-        )
-    if in_flight > 1 and microbatches > 1:
-        raise ConfigError(
-            f"late feedback counts whole batches (train.in_flight: {in_flight}, train.microbatches: {microbatches}, "
-            "expected: one of them 1). Lower one."
-        )
-
-
-def _check_passes(config: Config, shapes: Sequence[BlockShapes]) -> None:
-    """Refuses several passes through a network whose answer is the same each time."""
-    if config.train.eval_passes > 1 and not any(s.draws_samples for s in shapes):
-        raise ConfigError(
-            f"every pass through this network gives the same (train.eval_passes: {config.train.eval_passes}, "
-            "expected: 1, or a network that draws samples, e.g. model.activation = \"bernoulli\"). Change one of them."
-        )
-
-
-def _check_parts(config: Config, traffic: Traffic, rule: _Declared, shapes: Sequence[BlockShapes]) -> None:
-    """Refuses parts of a batch whose losses do not add up to the batch's, and says where their statistics differ.
-
-    BatchNorm has no statistics of a single sample, and those of a part of a batch are not those of the batch.
-    """
-    if traffic.microbatches > 1 and not rule.splits_batches:
-        raise ConfigError(
-            f"the loss of {config.rule.name} compares the samples of a batch with each other, and parts of the batch "
-            f"have another loss (train.microbatches: {traffic.microbatches}, expected: 1). "
-            "Set train.microbatches to 1; a smaller train.batch_size bounds the memory too."
-        )
-    if not any(s.has_batch_norm for s in shapes):
-        return
-    last = traffic.num_train - (traffic.num_steps - 1) * traffic.batch_size
-    smallest = min(traffic.batch_size // traffic.microbatches, last // traffic.counts()[-1])
-    if smallest < 2:
-        raise ConfigError(
-            f"batch normalisation needs two samples, and a micro-batch here has one (train.batch_size: "
-            f"{traffic.batch_size}, last batch: {last}, micro-batches: {traffic.microbatches}). "
-            f"Choose a batch size that leaves more, or model.norm = \"none\"."
-        )
-    if traffic.microbatches > 1:
-        logger.warning(
-            "batch normalisation takes its statistics from each micro-batch, %d samples, and not from the batch "
-            "of %d: another function than without micro-batches.",
-            traffic.batch_size // traffic.microbatches, traffic.batch_size,
-        )  # fmt: skip
