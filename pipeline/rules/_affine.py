@@ -10,7 +10,7 @@ from torch.nn.grad import conv2d_input
 
 from pipeline.block import Block
 
-__all__ = ["Affine", "AffineSplit", "back_through", "cut_at_affine", "run", "split_at_affine"]
+__all__ = ["Affine", "AffineSplit", "back_through", "cut_at_affine", "layers_of", "run", "split_at_affine"]
 
 Affine = nn.Linear | nn.Conv2d
 
@@ -34,7 +34,7 @@ def cut_at_affine(block: Block, rule: str) -> AffineSplit:
     Raises:
         ValueError: there is no such layer or more than one, or it is not reached through ``nn.Sequential`` alone.
     """
-    layers = (*_flatten(block.body), *_flatten(block.outlet))
+    layers = layers_of(block)
     at = [k for k, layer in enumerate(layers) if isinstance(layer, Affine)]
     num_inside = sum(isinstance(m, Affine) for m in block.modules())
     if len(at) != 1 or num_inside != 1:
@@ -60,6 +60,11 @@ def split_at_affine(block: Block, rule: str) -> AffineSplit:
             f"padding_mode={affine.padding_mode!r}, expected: numbers, 'zeros'). Give the padding in pixels."
         )
     return split
+
+
+def layers_of(block: Block) -> tuple[nn.Module, ...]:
+    """Body and outlet, layer by layer."""
+    return (*_flatten(block.body), *_flatten(block.outlet))
 
 
 def _flatten(module: nn.Module) -> Iterator[nn.Module]:

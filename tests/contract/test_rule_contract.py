@@ -12,6 +12,7 @@ from pipeline.block import Block
 from pipeline.rule import BlockSpec, Topology
 from pipeline.settling import Settling
 from pipeline.task import Binary, Classification
+from pipeline.units import Bernoulli
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
@@ -25,6 +26,18 @@ POSITIONS = {"first": 0, "middle": 1, "last": 2}
 
 def _dense(num_in, num_out):
     return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out), nn.Tanh()))
+
+
+class Drawn(Bernoulli):
+    """Draws the same every time, as the runtime's seeds have it for one micro-batch."""
+
+    def forward(self, v):
+        torch.manual_seed(4)
+        return super().forward(v)
+
+
+def _sampled(num_in, num_out):
+    return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.Sigmoid(), Drawn()))
 
 
 def _plain(num_in, num_out):
@@ -73,6 +86,10 @@ BODIES = {"dense": SHAPES["dense"][1:], "plain": SHAPES["plain"][1:], "half": SH
           "binary": SHAPES["binary"][1:]}  # fmt: skip
 PLAIN_ONLY = {"lra_fdbk", "tp", "dtp", "ifa"}
 """Rules of blocks of one linear layer and a unit, which refuse normalisation and convolutions."""
+NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sampled(9, 8), _top((8,), 4)])
+SHAPES["sampled"], BODIES["sampled"] = SHAPES["plain"], BODIES["plain"]
+SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
+"""Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks from one pre-activation to the next."""
 TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp"}
@@ -85,9 +102,11 @@ SUMS = {"lra_fdbk", "lra_diff"}
 
 def _networks(name):
     rule = VARIANTS.get(name, (name,))[0]
+    if rule in SAMPLED:
+        return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n != "half")]
     if rule in PLAIN_ONLY:
         return ("plain",)
-    return ("half",) if rule in HALF_ONLY else [n for n in NETWORKS if n != "half"]
+    return ("half",) if rule in HALF_ONLY else [n for n in NETWORKS if n not in ("half", "sampled")]
 
 
 CASES = [(r, n) for r in RULES for n in _networks(r)]
@@ -145,7 +164,7 @@ def feedback(rule, out, weight=1.0, seed=2):
         return ()
     if name_of(rule) in TELLS:
         weight = 1.0
-    shape = (len(out), rule.spec.task.num_outputs) if rule.topology is Topology.BROADCAST else out.shape
+    shape = (len(out), broadcast_width(rule)) if rule.topology is Topology.BROADCAST else out.shape
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * weight,)
 
 
@@ -173,6 +192,11 @@ def settle(rule, context, size):
 
 def name_of(rule):
     return type(rule).__module__.rpartition(".")[2]
+
+
+def broadcast_width(rule):
+    """Numbers per sample from the last block: the output error, or the loss."""
+    return 1 if type(rule).__name__ == "Reinforce" else rule.spec.task.num_outputs
 
 
 def gradients(rule):
@@ -238,7 +262,7 @@ def test_upstream_has_the_shape_the_topology_promises(name, network, index):
     if rule.topology is Topology.NEIGHBOUR:
         assert shapes == ([] if index == 0 else [(BATCH, *SHAPES[network][index])])
     elif rule.topology is Topology.BROADCAST and rule.spec.is_last:
-        assert shapes == [(BATCH, rule.spec.task.num_outputs)]
+        assert shapes == [(BATCH, broadcast_width(rule))]
     else:
         assert shapes == []
     assert not any(t.requires_grad for t in learned.upstream)

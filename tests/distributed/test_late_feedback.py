@@ -27,6 +27,10 @@ RULES = [
 ]  # fmt: skip
 NETS = {"usual": {}, "plain": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
 NETS["half"] = {**NETS["plain"], "boundary": "half"}
+NETS["sampled"] = {**NETS["plain"], "activation": "bernoulli"}
+SAMPLED = {"straight_through", "sigmoid_adjusted", "slope_annealing", "reinforce"}
+"""Rules of blocks that draw samples."""
+RULES += [*({"name": name} for name in sorted(SAMPLED)), {"name": "reinforce", "adjusted": True}]
 PLAIN_ONLY = {"lra_fdbk", "tp", "dtp"}
 """Rules that refuse normalisation and dropout."""
 HALF_ONLY = {"lra_diff"}
@@ -34,6 +38,8 @@ HALF_ONLY = {"lra_diff"}
 
 
 def nets_of(rule):
+    if rule["name"] in SAMPLED:
+        return ["sampled"]
     if rule["name"] in HALF_ONLY:
         return ["half"]
     return ["plain"] if rule["name"] in PLAIN_ONLY else ["usual", "plain"]
@@ -97,7 +103,7 @@ class Simulator:
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
-@pytest.mark.parametrize(("rule", "net"), CASES, ids=["-".join([*rule.values(), net]) for rule, net in CASES])
+@pytest.mark.parametrize(("rule", "net"), CASES, ids=["-".join(map(str, [*r.values(), n])) for r, n in CASES])
 def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, net, in_flight):
     """Bit for bit, with dropout and batch normalisation; one in flight is the undelayed rule."""
     changes = {
@@ -107,7 +113,9 @@ def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, net, in_flight):
     config = Config.from_dict(merged(SMALL, changes))
     table = run(tmp_path / "run", changes)
     simulator = Simulator(config, tmp_path)
-    for epoch in batches(config, tmp_path):
+    for number, epoch in enumerate(batches(config, tmp_path)):
+        for mine in simulator.rules:
+            mine.begin_epoch(number)
         for x, y in epoch:
             simulator.batch(x, y, in_flight)
         while simulator.late:  # an epoch ends: everything under way is learned from

@@ -5,6 +5,9 @@ from tests.support.runs import run
 
 pytestmark = pytest.mark.distributed
 NET = {"model": {"name": "mlp", "depth": 3, "width": 24, "activation": "bernoulli", "norm": "none"}}
+RULES = [
+    "linear_decoder", "pred", "dfa", "straight_through", "sigmoid_adjusted", "slope_annealing", "reinforce",
+]  # fmt: skip
 SEQUENTIAL = {
     "schedule": {"mode": "sequential", "patience": 1}, "rule": {"name": "pred"},
     "dataset": {"name": "digits", "crop_padding": 0},
@@ -19,8 +22,8 @@ def outcome(out, changes, passes=4, **train):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"rule": {"name": name}} for name in ("linear_decoder", "pred", "dfa", "backprop")] + [SEQUENTIAL],
-    ids=["linear_decoder", "pred", "dfa", "backprop", "sequential"],
+    [{"rule": {"name": name}} for name in RULES] + [SEQUENTIAL],
+    ids=[*RULES, "sequential"],
 )
 def test_samples_do_not_depend_on_the_placement(tmp_path, changes):
     expected = outcome(tmp_path / "one", changes)

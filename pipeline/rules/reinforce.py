@@ -1,0 +1,150 @@
+"""REINFORCE: every sampling unit learns from its own deviation and the sample's loss alone (Williams 1992)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.autocast import at_least_float32
+from pipeline.block import Block
+from pipeline.dense import Dense
+from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.rules._affine import run
+from pipeline.rules._descent import descend
+from pipeline.rules._hard_unit import cut_at_hard_unit
+from pipeline.units import Bernoulli
+
+__all__ = ["Reinforce", "build"]
+
+
+class Reinforce(LearningRule):
+    """``delta_i = (l_i - c)(b_i - p_i) / batch``, l_i being the loss of sample i: on average over samples of b, the
+    gradient of the expected loss.
+
+    The last block descends on the output loss and sends every block one number per sample, the smallest message there
+    is. c is 0, or with ``adjusted`` each unit's own ``E[(b - p)^2 l] / E[(b - p)^2]``, the baseline of least variance;
+    a running mean over earlier batches, so that it leaves the mean of delta alone.
+
+    Source: Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning"
+    (1992); the baseline from Bengio, Léonard and Courville (2013).
+
+    Args:
+        block: hidden blocks have a logistic Bernoulli unit, directly in ``nn.Sequential``, and train nothing after it.
+        spec: its place in the network.
+        adjusted: see above.
+        decay: share of the past in the running means.
+        closed_form: see :func:`build`.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+
+    topology = Topology.BROADCAST
+    weighted_losses: Tensor
+    """Running mean of ``(b - p)^2 l`` of each unit."""
+    squares: Tensor
+    """Running mean of ``(b - p)^2`` of each unit."""
+
+    def __init__(
+        self, block: Block, spec: BlockSpec, *, adjusted: bool = False, decay: float = 0.99, closed_form: bool = True
+    ) -> None:
+        super().__init__(block, spec)
+        self.unit = cut_at_hard_unit(block, "reinforce")
+        self.adjusted = adjusted and not spec.is_last
+        self.decay = decay
+        if not spec.is_last:
+            self._check()
+        if self.adjusted:
+            self.register_buffer("weighted_losses", torch.zeros(spec.body_shape))
+            self.register_buffer("squares", torch.zeros(spec.body_shape))
+        plain = closed_form and isinstance(block.outlet, nn.Identity)
+        self.dense: Dense | None = self.unit.affine(spec.in_shape) if plain else None
+        self.draws = self.dense is None or not spec.is_last
+
+    def _check(self) -> None:
+        f, g = self.unit.f, self.unit.g
+        trained = [type(m).__name__ for m in self.unit.after if any(True for _ in m.parameters())]
+        if not isinstance(f, nn.Sigmoid) or not isinstance(g, Bernoulli) or trained:
+            given = " and ".join(type(m).__name__ for m in (f, g) if m is not None)
+            behind = f", {', '.join(trained)} with parameters behind it" if trained else ""
+            raise ValueError(
+                f"reinforce trains what a logistic unit draws (given: {given}{behind}, expected: Sigmoid and "
+                'Bernoulli at the end of the block). Set model.activation to "bernoulli" and model.boundary to "post".'
+            )
+
+    def leave_to_autograd(self) -> None:
+        """See :class:`LearningRule`."""
+        self.dense, self.draws = None, True
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(a, b - p, y, x)``, a with its graph or in closed form without
+        one; in the last block a is its output, and in place of b - p stands None."""
+        if self.spec.is_last:
+            out = self.block(x) if self.dense is None else self.dense.forward(x)
+            return out.detach(), (out, None, y, x)
+        a = run(self.unit.before, x) if self.dense is None else self.dense.forward(x)
+        assert self.unit.g is not None
+        p = self.unit.f(a.detach())
+        b = self.unit.g(p)
+        return run(self.unit.after, b), (a, at_least_float32(b - p), y, x)
+
+    def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
+        """See :class:`LearningRule`. ``feedback``, and the last block's ``upstream``, is the loss of every sample
+        times ``weight``, (batch, 1)."""
+        a, deviation, y, x = context
+        if self.spec.is_last:
+            return self._learn_output(a, y, x, weight)
+        losses = feedback[0].view(-1, *[1] * (deviation.dim() - 1))
+        delta = (losses - self._baseline(losses, deviation, weight)) * deviation / len(deviation)
+        if self.dense is not None:
+            self.dense.learn(x, a, delta)
+        else:
+            torch.autograd.backward(a, delta.to(a.dtype))
+        return Learned(None)
+
+    def _learn_output(self, out: Tensor, y: Tensor, x: Tensor, weight: float) -> Learned:
+        """The last block."""
+        losses = self.spec.task.sample_losses(at_least_float32(out.detach()), y)
+        if self.dense is None:
+            loss = descend(self.spec, out, y, (), weight)
+        else:
+            loss, error = self.spec.task.loss_and_error(out, y, weight)
+            self.dense.learn(x, out, error)
+        return Learned(loss, (losses.view(-1, 1) * weight,))
+
+    def _baseline(self, losses: Tensor, deviation: Tensor, weight: float) -> Tensor | float:
+        """``weight * c`` from the batches before this one, which then joins them."""
+        if not self.adjusted:
+            return 0.0
+        squares = deviation * deviation
+        baseline = torch.where(self.squares > 0, self.weighted_losses / self.squares, 0.0) * weight
+        self.weighted_losses.lerp_((squares * losses).mean(0) / weight, 1.0 - self.decay)
+        self.squares.lerp_(squares.mean(0), 1.0 - self.decay)
+        return baseline
+
+    def decode(self, context: Any) -> Tensor | None:
+        """The last block's output; None below it."""
+        return context[0].detach() if self.spec.is_last else None
+
+
+def build(
+    block: Block, spec: BlockSpec, *, adjusted: bool = False, decay: float = 0.99, closed_form: bool = True
+) -> LearningRule:
+    """The rule of one block.
+
+    Args:
+        block: hidden blocks have a logistic Bernoulli unit, directly in ``nn.Sequential``, and train nothing after it.
+        spec: its place in the network.
+        adjusted: whether each unit compares the loss with the baseline of least variance.
+        decay: share of the past in the baseline's running means, at least 0, below 1.
+        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
+
+    Raises:
+        ValueError: ``block`` is not of that form, or ``decay`` out of its range.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(
+            f"a running mean keeps a share of its past (given: rule.decay = {decay}, expected: at least 0, below 1). "
+            "Change it."
+        )
+    return Reinforce(block, spec, adjusted=adjusted, decay=decay, closed_form=closed_form)

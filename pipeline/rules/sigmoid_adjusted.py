@@ -1,0 +1,31 @@
+"""Sigmoid-adjusted straight-through estimator: a sample has the derivative of its probability (Bengio 2013)."""
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._estimated import Estimated
+
+__all__ = ["SigmoidAdjusted", "build"]
+
+
+class SigmoidAdjusted(Estimated):
+    """``db/da = f'(a)``, the derivative of the smooth part of the unit: ``sigma'(a)`` for Bernoulli units.
+
+    For the others it is that of tanh or hard tanh in front of the hard part.
+
+    Source: Bengio, Léonard and Courville, "Estimating or Propagating Gradients Through Stochastic Neurons for
+    Conditional Computation" (2013).
+    """
+
+
+def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+    """The rule of one block; backpropagation where it has no hard unit.
+
+    Args:
+        block: has at most one hard unit, directly in ``nn.Sequential``.
+        spec: its place in the network.
+        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+    return SigmoidAdjusted(block, spec, "sigmoid_adjusted", whole=False, closed_form=closed_form)

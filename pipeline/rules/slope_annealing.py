@@ -1,0 +1,58 @@
+"""Slope annealing: a sample has the derivative of its probability, which grows steeper epoch by epoch (Chung 2017)."""
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._estimated import Estimated
+
+__all__ = ["SlopeAnnealing", "build"]
+
+
+class SlopeAnnealing(Estimated):
+    """``p = sigma(m a)`` and ``db/da = m sigma'(m a)``, with ``m = min(limit, 1 + growth * epoch)``.
+
+    The steeper p, the less there is to estimate: the unit comes close to a threshold, in evaluation too, which uses
+    the same m. Hard units behind another f have ``f(m a)``.
+
+    Source: Chung, Ahn and Bengio, "Hierarchical Multiscale Recurrent Neural Networks" (2017).
+
+    Args:
+        block: has at most one hard unit, directly in ``nn.Sequential``.
+        spec: its place in the network.
+        growth: of m in one epoch.
+        limit: the most that m becomes.
+        closed_form: see :func:`build`.
+    """
+
+    def __init__(
+        self, block: Block, spec: BlockSpec, *, growth: float, limit: float, closed_form: bool = True
+    ) -> None:
+        super().__init__(block, spec, "slope_annealing", whole=False, sloped=True, closed_form=closed_form)
+        self.growth, self.limit = growth, limit
+
+    def begin_epoch(self, epoch: int) -> None:
+        """See :class:`LearningRule`."""
+        if self.slope is not None:
+            self.slope.fill_(min(self.limit, 1.0 + self.growth * epoch))
+
+
+def build(
+    block: Block, spec: BlockSpec, *, growth: float = 0.04, limit: float = 5.0, closed_form: bool = True
+) -> LearningRule:
+    """The rule of one block; backpropagation where it has no hard unit.
+
+    Args:
+        block: has at most one hard unit, directly in ``nn.Sequential``.
+        spec: its place in the network.
+        growth: of the slope in one epoch, at least 0.
+        limit: the most that the slope becomes, at least 1.
+        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
+
+    Raises:
+        ValueError: ``block`` is not of that form, or the slope would fall.
+    """
+    if not (growth >= 0 and limit >= 1):
+        raise ValueError(
+            f"slope_annealing begins with the slope 1 and never lowers it (given: rule.growth = {growth}, rule.limit "
+            f"= {limit}, expected: at least 0, at least 1). Change them."
+        )
+    return SlopeAnnealing(block, spec, growth=growth, limit=limit, closed_form=closed_form)

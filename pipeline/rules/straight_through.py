@@ -1,0 +1,30 @@
+"""Straight-through estimator: backpropagation that takes a hard unit for the identity (Hinton 2012, Bengio 2013)."""
+
+from pipeline.block import Block
+from pipeline.rule import BlockSpec, LearningRule
+from pipeline.rules._estimated import Estimated
+
+__all__ = ["StraightThrough", "build"]
+
+
+class StraightThrough(Estimated):
+    """``db/da = 1`` for the whole unit: a sample of ``sigma(a)``, a sign or step of ``tanh(a)``, a winner.
+
+    Source: pass-through in Bengio, Léonard and Courville, "Estimating or Propagating Gradients Through Stochastic
+    Neurons for Conditional Computation" (2013). Ororbia et al. 2018 describe the identity for the sampling alone,
+    which is rule sigmoid_adjusted here.
+    """
+
+
+def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+    """The rule of one block; backpropagation where it has no hard unit.
+
+    Args:
+        block: has at most one hard unit, directly in ``nn.Sequential``.
+        spec: its place in the network.
+        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+    return StraightThrough(block, spec, "straight_through", whole=True, closed_form=closed_form)
