@@ -1,4 +1,4 @@
-"""Makes the tables of the README and of this folder's page, and the plots, from the files of results.
+"""Makes the tables of the READMEs and of docs/results.md, and the plots, from the files of results.
 
     python -m benchmarks.report            # writes the tables between their markers, and draws the plots
     python -m benchmarks.report --check    # exit status 1 where a table is not what its file says
@@ -16,7 +16,7 @@ from benchmarks.tables import fill
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "docs" / "results.md")
 
 
 def remade(page: Path, results: Path) -> str:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 where a table differs")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
-    parser.add_argument("--page", type=Path, action="append", metavar="FILE.md", help="in place of the two READMEs")
+    parser.add_argument("--page", type=Path, action="append", metavar="FILE.md", help="in place of all pages")
     options = parser.parse_args(arguments)
     pages = options.page or PAGES
     if options.check:

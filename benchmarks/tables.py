@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy.page import render as render_accuracy
+from benchmarks.accuracy.store import Store
+from benchmarks.published import TABLES as PUBLISHED
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
 from benchmarks.wording import bandwidth, number, numbers, percent, seconds, spread_text, table
@@ -43,6 +46,8 @@ def render(name: str, results: Path) -> str:
     Raises:
         ValueError: there is no such table.
     """
+    if name.startswith("accuracy-") and name.removeprefix("accuracy-") in PUBLISHED:
+        return render_accuracy(PUBLISHED[name.removeprefix("accuracy-")], Store(results / "accuracy"))
     if name == "throughput":
         return _presets([read(path) for path in sorted(results.glob("throughput-*.json"))])
     stem = name
@@ -58,7 +63,7 @@ def render(name: str, results: Path) -> str:
     else:
         raise ValueError(
             f"no table of that name (given: {name}, expected: throughput, throughput-PRESET, FILE-environment, "
-            f"{', '.join([*_TABLES, *RUNS])}). Correct the marker."
+            f"accuracy-PUBLISHED, {', '.join([*_TABLES, *RUNS])}). Correct the marker."
         )
     path = results / f"{stem}.json"
     return of_stem(read(path)) if path.exists() else ""

@@ -1,0 +1,162 @@
+"""Runs published tables and prints what comes out beside what was published.
+
+    python -m benchmarks.accuracy --list
+    python -m benchmarks.accuracy --table lra-table1 --cells 'lra_fdbk-*' --jobs 2
+    python -m benchmarks.accuracy --table mertens --quick
+
+A cell that has run is not run again unless its config changed; one that failed is. Ctrl-C ends what goes on and keeps
+what has ended.
+"""
+
+import argparse
+import fnmatch
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from benchmarks.accuracy.cell import Cell, Table
+from benchmarks.accuracy.page import render
+from benchmarks.accuracy.pool import Job, run_all
+from benchmarks.accuracy.store import Store
+from benchmarks.measure import leave_on_sigterm
+from benchmarks.published import TABLES
+from pipeline import registry
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
+QUICK_RESULTS = ROOT / "runs" / "accuracy-quick"
+"""Apart from the results, and not in the repository."""
+
+
+class Machine:
+    """What can be run here.
+
+    Args:
+        data_root: where data sets are.
+    """
+
+    def __init__(self, data_root: Path) -> None:
+        self.data_root = data_root
+        self._data: dict[str, bool] = {}
+
+    def lacks(self, cell: Cell) -> str | None:
+        """Why a cell cannot be run; None where it can."""
+        if not self._has_data(cell.checked()):
+            return "data not reachable offline"
+        return "needs a GPU" if cell.device == "cuda" and not torch.cuda.is_available() else None
+
+    def _has_data(self, config: Config) -> bool:
+        """Whether the data set is there; it is not downloaded."""
+        key = repr(config.dataset)
+        if key not in self._data:
+            self._data[key] = _is_there(config, self.data_root)
+        return self._data[key]
+
+
+def _is_there(config: Config, data_root: Path) -> bool:
+    """Whether the data set can be loaded; one with an option that does not exist is left to fail as a run."""
+    try:
+        build = registry.load("pipeline.datasets", config.dataset.name, "data set")
+        options = registry.check_options(build, config.dataset.options, "dataset")
+    except ConfigError:
+        return True
+    try:
+        build(data_root, **{**options, **({"download": False} if "download" in options else {})})
+    except ConfigError:
+        return False
+    return True
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.partition("\n")[0])
+    parser.add_argument("--table", action="append", choices=TABLES, metavar="NAME", help="default: all")
+    parser.add_argument("--list", action="store_true", help="the tables and how much of each has been run")
+    parser.add_argument("--print", action="store_true", help="run nothing")
+    parser.add_argument("--quick", action="store_true", help="two epochs, one seed, kept apart: to see that it runs")
+    parser.add_argument("--cells", default="*", metavar="GLOB", help="only those; --list --table NAME has the names")
+    parser.add_argument("--seeds", type=int, metavar="N", help="at most so many of each cell")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: cores, and one on a GPU")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="of the result files")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
+    return parser.parse_args(arguments)
+
+
+def show_list(tables: Sequence[Table], store: Store, glob: str, *, cells: bool) -> None:
+    """``--list``: a line for each table, or for each cell of those that were named."""
+    for table in tables:
+        done = sum(not store.missing(table, cell, cell.seeds) for cell in table.cells)
+        print(f"{table.name:<24} {done:>3} of {len(table.cells):>3} cells  {table.title}")
+        for cell in matching(table, glob) if cells else ():
+            ran = len(store.completed(table, cell))
+            print(f"    {cell.name:<36} {cell.device:<4} {ran} of {len(cell.seeds)} seeds")
+
+
+def matching(table: Table, glob: str) -> list[Cell]:
+    """The cells whose names match."""
+    return [cell for cell in table.cells if fnmatch.fnmatchcase(cell.name, glob)]
+
+
+def jobs_of(tables: Sequence[Table], store: Store, machine: Machine, options: argparse.Namespace) -> list[Job]:
+    """What is missing and can be run here, table by table, a first seed of every cell before a second one."""
+    seeds = 1 if options.quick else options.seeds
+    jobs = [
+        Job(table, cell, seed) for table in tables for cell in matching(table, options.cells)
+        if machine.lacks(cell) is None for seed in store.missing(table, cell, cell.seeds[:seeds])
+    ]  # fmt: skip
+    return sorted(jobs, key=lambda job: job.seed)
+
+
+def run(jobs: Sequence[Job], store: Store, machine: Machine, options: argparse.Namespace) -> int:
+    """Runs jobs, first those on the CPU; returns how many failed."""
+    failed = 0
+
+    def keep(job: Job, found: dict[str, Any]) -> None:
+        nonlocal failed
+        store.add(job.table, job.cell, found)
+        good = found["status"] == "completed"
+        failed += not good
+        what = f"test error {found['errors'][-1]:.2f} %" if good else f"failed: {found['error']}"
+        print(f"{job.table.name}/{job.cell.name}, seed {job.seed}, {found['wall_s']:.0f} s: {what}", flush=True)
+
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    for device, limit in (("cpu", options.jobs or cores), ("cuda", options.jobs or 1)):
+        chosen = [job for job in jobs if job.cell.device == device]
+        run_all(chosen, limit, machine.data_root, keep, quick=options.quick)
+    return failed
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted."""
+    leave_on_sigterm()
+    options = parse(arguments)
+    tables = [TABLES[name] for name in options.table or TABLES]
+    store = Store(options.out or (QUICK_RESULTS if options.quick else RESULTS), options.quick)
+    machine = Machine(options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward"))
+    if not any(matching(table, options.cells) for table in tables):
+        print(f"no cell has such a name (given: --cells {options.cells!r}). See --list --table NAME.", file=sys.stderr)
+        return 2
+    if options.list:
+        show_list(tables, store, options.cells, cells=bool(options.table))
+        return 0
+    failed = 0
+    try:
+        if not options.print:
+            failed = run(jobs_of(tables, store, machine, options), store, machine, options)
+    except KeyboardInterrupt:
+        print("interrupted; what had ended is kept", file=sys.stderr)
+        return 130
+    for table in tables:
+        print(f"\n{render(table, store, machine.lacks)}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

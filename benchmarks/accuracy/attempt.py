@@ -1,0 +1,149 @@
+"""One run of a cell: ``python launch.py`` in a process of its own, and what is kept of what it leaves behind.
+
+A process of its own, because that is what a user starts, several can go on at once, and one that hangs can be ended.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.cell import Cell
+from pipeline.toml_text import to_toml
+
+__all__ = ["Attempt", "summary"]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_ENDING_S = 10.0
+"""For a run that was told to end, and its stages."""
+
+
+class Attempt:
+    """A run that has been started.
+
+    Args:
+        cell: what to run.
+        seed: of the run.
+        data_root: where data sets are.
+        quick: with the cell's quick config.
+    """
+
+    def __init__(self, cell: Cell, seed: int, data_root: Path, quick: bool = False) -> None:
+        self.cell, self.seed = cell, seed
+        self._folder = tempfile.TemporaryDirectory(prefix="onward-accuracy-")
+        self._out = Path(self._folder.name) / "run"
+        config = Path(self._folder.name) / f"{cell.name}.toml"
+        config.write_text(to_toml(cell.nested(seed, quick)), encoding="utf8")
+        command = [sys.executable, str(ROOT / "launch.py"), "--config", str(config), "--quiet",
+                   "--out", str(self._out), "--data-root", str(data_root)]  # fmt: skip
+        self._errors = Path(self._folder.name) / "stderr"
+        self._began = time.monotonic()
+        with self._errors.open("wb") as errors:
+            # A session of its own: Ctrl-C reaches this program alone, which then ends its runs in order.
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                             stderr=errors, start_new_session=True)  # fmt: skip
+
+    def poll(self) -> dict[str, Any] | None:
+        """What to keep of the run, once it has ended or its time is over; None while it goes on."""
+        status = self._process.poll()
+        elapsed = time.monotonic() - self._began
+        if status is None and elapsed < self.cell.limit_s:
+            return None
+        self._end()
+        try:
+            if status is None:
+                return self._failed(f"it was ended after {self.cell.limit_s:g} s (limit_s of the cell)")
+            if status != 0:
+                return self._failed(self._said() or f"exit status {status}")
+            return {"seed": self.seed, "status": "completed", "wall_s": round(elapsed, 2), **summary(self._out)}
+        except (OSError, ValueError, KeyError) as error:
+            return self._failed(f"what it left cannot be read ({type(error).__name__}: {error})")
+        finally:
+            self._folder.cleanup()
+
+    def stop(self) -> None:
+        """Ends the run and its stages; nothing is kept."""
+        self._end()
+        self._folder.cleanup()
+
+    def _failed(self, error: str) -> dict[str, Any]:
+        wall_s = round(time.monotonic() - self._began, 2)
+        return {"seed": self.seed, "status": "failed", "wall_s": wall_s, "error": error}
+
+    def _said(self) -> str:
+        """The last line of what the run wrote on its way out, which is its error."""
+        lines = [x for x in self._errors.read_text(encoding="utf8", errors="replace").splitlines() if x.strip()]
+        return lines[-1].strip()[:2000] if lines else ""
+
+    def _end(self) -> None:
+        """The run first, which stops its stages; what is left of its session after that is killed."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            self._process.wait(_ENDING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+def summary(out: Path) -> dict[str, Any]:
+    """What is kept of a run's folder.
+
+    Raises:
+        OSError, ValueError, KeyError: it is not the folder of a run that ended well.
+    """
+    result = json.loads((out / "result.json").read_text(encoding="utf8"))
+    rows = [json.loads(line) for line in (out / "record.jsonl").read_text(encoding="utf8").splitlines()]
+    header = next(row for row in rows if row["event"] == "header")
+    epochs = [row for row in rows if row["event"] == "epoch"]
+    output = list(_output_rows(epochs, result["num_blocks"] - 1))
+    return {
+        "errors": [round(100 * (1 - entry["test_accuracy"]), 4) for entry in output],
+        "test_losses": [_short(entry["test_loss"]) for entry in output],
+        "train_losses": [_short(entry["train_loss"]) for entry in output],
+        "credit": _credit(epochs), "angles": _angles(out / "measurements.json"),
+        "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
+        "threads": result["threads_per_stage"], "device": result["device"],
+        **{name: header[name] for name in ("commit", "versions", "python", "cpu", "cores", "devices")},
+    }  # fmt: skip
+
+
+def _output_rows(epochs: Sequence[Mapping[str, Any]], block: int) -> Iterator[Mapping[str, Any]]:
+    """The output block's entries of those epochs after which it was evaluated."""
+    for row in epochs:
+        for entry in row["blocks"]:
+            if entry["block"] == block and entry["test_accuracy"] is not None:
+                yield entry
+
+
+def _credit(epochs: Sequence[Mapping[str, Any]]) -> list[list[float | None]] | None:
+    """For each epoch the share of the samples that each block was updated for; None where no rule counts them."""
+    found = [[_short(b["credit"]) for b in row["blocks"] if b.get("credit") is not None] for row in epochs]
+    return found if any(found) else None
+
+
+def _angles(path: Path) -> list[dict[str, Any]] | None:
+    """For each measured epoch the angle of all blocks together, and of each; None where none was measured."""
+    if not path.exists():
+        return None
+    rows = json.loads(path.read_text(encoding="utf8"))["epochs"]
+    return [
+        {"epoch": row["epoch"], "all": _short(row["angle_deg"]),
+         "blocks": [_short(block["angle_deg"]) for block in row["blocks"]]}
+        for row in rows
+    ]  # fmt: skip
+
+
+def _short(value: float | None) -> float | None:
+    """Six digits."""
+    return None if value is None else float(f"{value:.6g}")

@@ -1,0 +1,99 @@
+"""What can be read off one stored run. Errors are in percent of the test set, of the output block."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.accuracy.cell import Metric
+
+__all__ = [
+    "after", "angle", "angle_most", "best", "best_epoch", "best_within", "depth", "depth_rise", "last", "test_loss",
+    "train_loss",
+]  # fmt: skip
+
+
+def _errors(run: Mapping[str, Any]) -> Sequence[float]:
+    """After each epoch in which the output block was evaluated."""
+    found: Sequence[float] = run["errors"]
+    return found
+
+
+def best(run: Mapping[str, Any]) -> float | None:
+    """The least error after any epoch: best on *test*, as the sources report it."""
+    return min(_errors(run), default=None)
+
+
+def last(run: Mapping[str, Any]) -> float | None:
+    """The error after the last epoch."""
+    return _errors(run)[-1] if _errors(run) else None
+
+
+def after(epoch: int) -> Metric:
+    """The error after so many epochs."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        return _errors(run)[epoch - 1] if len(_errors(run)) >= epoch else None
+
+    return metric
+
+
+def best_within(epochs: int) -> Metric:
+    """The least error after any of the first epochs."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        return min(_errors(run)[:epochs]) if len(_errors(run)) >= epochs else None
+
+    return metric
+
+
+def best_epoch(run: Mapping[str, Any]) -> float | None:
+    """The epoch, from 1, after which the error was least."""
+    found = _errors(run)
+    return float(found.index(min(found)) + 1) if found else None
+
+
+def test_loss(run: Mapping[str, Any]) -> float | None:
+    """The output loss on the test set after the last epoch."""
+    found: Sequence[float | None] = run["test_losses"]
+    return found[-1] if found else None
+
+
+def train_loss(run: Mapping[str, Any]) -> float | None:
+    """The output loss over the last epoch, before each step."""
+    found: Sequence[float | None] = run["train_losses"]
+    return found[-1] if found else None
+
+
+def depth(epoch: int) -> Metric:
+    """Depth of credit: the mean number of blocks updated per sample in an epoch, from 1; -1 is the last."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found = _depths(run)
+        return found[epoch - 1 if epoch > 0 else epoch] if len(found) >= abs(epoch) else None
+
+    return metric
+
+
+def depth_rise(run: Mapping[str, Any]) -> float | None:
+    """The largest rise of the depth of credit between epochs, from the second on; below 0 where it always falls."""
+    found = _depths(run)[1:]
+    return max((after - before for before, after in zip(found, found[1:], strict=False)), default=None)
+
+
+def _depths(run: Mapping[str, Any]) -> list[float]:
+    return [sum(credits) for credits in run["credit"] or ()]
+
+
+def angle(epoch: int) -> Metric:
+    """Between the rule's gradient of all blocks and backpropagation's, in degrees, after so many epochs."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found: list[float | None] = [row["all"] for row in run["angles"] or () if row["epoch"] == epoch]
+        return found[0] if found else None
+
+    return metric
+
+
+def angle_most(run: Mapping[str, Any]) -> float | None:
+    """The largest angle of any one block's gradients after any epoch, the initial weights left out."""
+    rows = (row for row in run["angles"] or () if row["epoch"] >= 1)
+    return max((value for row in rows for value in row["blocks"] if value is not None), default=None)

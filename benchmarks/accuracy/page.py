@@ -1,0 +1,162 @@
+"""A table as Markdown: measured beside published, and whether that is accepted."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.accuracy.cell import Cell, Check, Figure, Place, Table
+from benchmarks.accuracy.store import Store
+from benchmarks.wording import seconds
+from benchmarks.wording import table as markdown
+
+__all__ = ["Absent", "measured", "outside", "render"]
+
+Absent = Callable[[Cell], str | None]
+"""Why a cell cannot be run here; None where it can."""
+
+
+def measured(cell: Cell, figure: Figure, store: Store, table: Table) -> float | None:
+    """The median of a figure over the seeds that ran; None where none did, or none has it."""
+    values = [value for run in store.completed(table, cell) if (value := figure.metric(run)) is not None]
+    return statistics.median(values) if values else None
+
+
+def outside(table: Table, store: Store) -> list[Place]:
+    """The figures that were measured and lie outside their band."""
+    found = []
+    for place, (cell, figure) in table.figures().items():
+        value = measured(cell, figure, store, table)
+        if value is not None and not _accepts(figure, value, store):
+            found.append(place)
+    return found
+
+
+def _accepts(figure: Figure, value: float, store: Store) -> bool:
+    """Whether there is nothing to say against a figure; of a quick run nothing is expected."""
+    return store.quick or figure.band is None or value in figure.band
+
+
+def render(table: Table, store: Store, absent: Absent = lambda cell: None) -> str:
+    """The table, what it shows, and how it was run.
+
+    Args:
+        table: what was published.
+        store: what was run.
+        absent: why a cell cannot be run; pages that are kept leave it out, for it depends on the machine.
+    """
+    remarks = [*([] if store.quick else _checks(table, store)), *_reasons(table, store)]
+    parts = [_about(table), _grid(table, store, absent), "\n".join(remarks), _how(table, store)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _about(table: Table) -> str:
+    """What it is, where it comes from, and what a reader must know."""
+    return f"**{table.title}.** Source: {table.source}.{' ' if table.note else ''}{table.note}"
+
+
+def _grid(table: Table, store: Store, absent: Absent) -> str:
+    figures, columns = table.figures(), table.columns()
+    rows = []
+    for row in table.rows():
+        found = (figures.get((row, column)) for column in columns)
+        rows.append([row, *("" if f is None else _entry(*f, table, store, absent) for f in found)])
+    return markdown(["", *columns], rows)
+
+
+def _entry(cell: Cell, figure: Figure, table: Table, store: Store, absent: Absent) -> str:
+    """``2.81 (2.75; at most 3.6)``: measured, published, accepted."""
+    value = measured(cell, figure, store, table)
+    text = _state(cell, table, store, absent) if value is None else f"{value:.4g}"
+    if value is not None and not _accepts(figure, value, store):
+        text = f"**{text}, outside**"
+    known = [] if figure.published is None else [f"{figure.published:g}"]
+    known += [] if figure.band is None else [str(figure.band)]
+    return f"{text} ({'; '.join(known)})" if known else text
+
+
+def _state(cell: Cell, table: Table, store: Store, absent: Absent) -> str:
+    """Why there is no figure."""
+    runs = store.runs(table, cell)
+    if any(run["status"] == "completed" for run in runs):
+        return "-"
+    if runs:
+        return "failed"
+    return absent(cell) or ("needs a GPU" if cell.device == "cuda" else "not run")
+
+
+def _checks(table: Table, store: Store) -> Iterator[str]:
+    """A line for each check of which anything was measured."""
+    for check in table.checks:
+        found = differences(check, table, store)
+        if not found:
+            continue
+        wrong = [(pair, value) for pair, value in found if value not in check.band]
+        of = f"{len(found)} of {len(check.pairs)} comparisons" if len(check.pairs) > 1 else ""
+        if not wrong:
+            verdict = ", ".join(x for x in ("holds", of) if x)
+        else:
+            said = "; ".join(f"{_spell(a)} - {_spell(b)}: {value:.3g}" for (a, b), value in wrong[:4])
+            verdict = f"**does not hold** ({said}; accepted: {check.band})"
+        if len(found) == 1 and not wrong:
+            verdict += f" ({found[0][1]:.3g}; accepted: {check.band})"
+        yield f"- {check.about}: {verdict}"
+
+
+def differences(check: Check, table: Table, store: Store) -> list[tuple[tuple[Place, Place], float]]:
+    """Of those pairs of which both figures were measured, the first less the second."""
+    figures = table.figures()
+    found = []
+    for pair in check.pairs:
+        values = [measured(*figures[place], store, table) for place in pair]
+        if values[0] is not None and values[1] is not None:
+            found.append((pair, values[0] - values[1]))
+    return found
+
+
+def _spell(place: Place) -> str:
+    return ", ".join(place)
+
+
+def _reasons(table: Table, store: Store) -> Iterator[str]:
+    """Why figures lie outside their bands, where it is known, and how runs failed."""
+    figures = table.figures()
+    by_reason: dict[str, list[str]] = {}
+    for place in outside(table, store):
+        if figures[place][1].reason:
+            by_reason.setdefault(figures[place][1].reason, []).append(_spell(place))
+    for reason, places in by_reason.items():
+        yield f"- Outside ({'; '.join(places)}): {reason}"
+    for cell in table.cells:
+        for run in store.runs(table, cell):
+            if run["status"] == "failed":
+                yield f"- Failed ({cell.name}, seed {run['seed']}): {_one_line(run['error'])}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "/")[:300]
+
+
+def _how(table: Table, store: Store) -> str:
+    """The command, and what the runs that count have in common."""
+    runs = [run for cell in table.cells for run in store.completed(table, cell)]
+    command = f"Command: `python -m benchmarks.accuracy --table {table.name}{' --quick' if store.quick else ''}`"
+    if not runs:
+        return f"{command}; not run yet."
+    seeds = max(len(store.completed(table, cell)) for cell in table.cells)
+    total = sum(float(run["wall_s"]) for run in runs)
+    facts = [
+        f"{len(runs)} run{'s' if len(runs) > 1 else ''} of {_listed(runs, lambda run: str(run['epochs']))} epochs",
+        f"{seeds} seed{'s at most' if seeds > 1 else ''}", f"{seconds(total)} in all",
+        f"on {_listed(runs, _device)}", f"commit {_listed(runs, lambda run: str(run['commit']))}",
+    ]  # fmt: skip
+    return f"{command}; {', '.join(facts)}."
+
+
+def _device(run: Mapping[str, Any]) -> str:
+    return run["devices"][0] if run["device"] == "cuda" else f"{run['threads']} thread of {run['cpu']}"
+
+
+def _listed(runs: Sequence[Mapping[str, Any]], spell: Callable[[Mapping[str, Any]], str]) -> str:
+    """What runs say of themselves, each once, numbers in their order."""
+    found = sorted(dict.fromkeys(map(spell, runs)), key=lambda text: (not text.isdigit(), text.zfill(9)))
+    return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)

@@ -1,0 +1,72 @@
+"""One JSON file for each cell: its config and its runs, one for each seed.
+
+A run counts only for the config that it was made with, known by its digest: whoever edits a cell runs it again. A run
+that failed is kept, to be read, and counts for nothing.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.cell import Cell, Table
+
+__all__ = ["Store", "digest"]
+
+
+def digest(cell: Cell, quick: bool = False) -> str:
+    """Of everything in the config but the seed."""
+    table = cell.nested(0, quick)
+    del table["seed"]
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files of full runs, or in another folder those of quick ones."""
+
+    folder: Path
+    quick: bool = False
+
+    def path(self, table: Table, cell: Cell) -> Path:
+        """Of a cell's file."""
+        return self.folder / table.name / f"{cell.name}.json"
+
+    def runs(self, table: Table, cell: Cell) -> list[dict[str, Any]]:
+        """What ran with the cell's present config, failed or not, by seed."""
+        path = self.path(table, cell)
+        if not path.exists():
+            return []
+        found = json.loads(path.read_text(encoding="utf8"))
+        if found["digest"] != digest(cell, self.quick) or found["quick"] != self.quick:
+            return []
+        runs: list[dict[str, Any]] = sorted(found["runs"], key=lambda run: int(run["seed"]))
+        return runs
+
+    def completed(self, table: Table, cell: Cell) -> list[dict[str, Any]]:
+        """Those of :meth:`runs` from which figures are read: of the seeds that the cell names."""
+        return [r for r in self.runs(table, cell) if r["status"] == "completed" and r["seed"] in cell.seeds]
+
+    def missing(self, table: Table, cell: Cell, seeds: Sequence[int]) -> list[int]:
+        """The seeds that are yet to be run, those that failed among them."""
+        done = {run["seed"] for run in self.completed(table, cell)}
+        return [seed for seed in seeds if seed not in done]
+
+    def add(self, table: Table, cell: Cell, run: Mapping[str, Any]) -> None:
+        """Keeps a run in place of an earlier one of its seed; the file is whole at any moment."""
+        others = [r for r in self.runs(table, cell) if r["seed"] != run["seed"]]
+        about = {
+            "table": table.name, "cell": cell.name, "quick": self.quick, "digest": digest(cell, self.quick),
+            "command": ["python", "-m", "benchmarks.accuracy", "--table", table.name, "--cells", cell.name,
+                        *(["--quick"] if self.quick else [])],
+            "config": dict(cell.config),
+        }  # fmt: skip
+        path = self.path(table, cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".part")
+        lines = ",\n".join(json.dumps(r) for r in sorted([*others, run], key=lambda r: int(r["seed"])))
+        draft.write_text(f'{json.dumps(about, indent=1)[:-2]},\n "runs": [\n{lines}\n]}}\n', encoding="utf8")
+        os.replace(draft, path)

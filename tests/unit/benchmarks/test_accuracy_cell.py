@@ -1,0 +1,63 @@
+"""Bands, figures, checks and the order of rows."""
+
+import pytest
+from benchmarks.accuracy import metrics
+from benchmarks.accuracy.cell import Band, Cell, Check, in_order
+from pipeline.errors import ConfigError
+
+RUN = {"errors": [12.0, 4.1, 2.6, 3.0], "test_losses": [0.5, 0.3, 0.2, 0.25], "train_losses": [0.6, None],
+       "credit": [[1.0, 1.0], [1.0, 0.9], [0.9, 0.5], [0.7, 0.8]],
+       "angles": [{"epoch": 0, "all": 95.0, "blocks": [120.0]}, {"epoch": 1, "all": 20.0, "blocks": [30.0, None]},
+                  {"epoch": 2, "all": 25.0, "blocks": [10.0, 44.0]}]}  # fmt: skip
+NOTHING = {"errors": [], "test_losses": [], "train_losses": [], "credit": None, "angles": None}
+
+
+@pytest.mark.parametrize(
+    ("band", "inside", "out", "text"),
+    [
+        (Band(most=2.6), (100 * (1 - 0.974), 0.0, -1.0), (2.61,), "at most 2.6"),
+        (Band(least=2.0), (2.0, 90.0), (1.99,), "at least 2"),
+        (Band(0.12, 0.3), (0.12, 0.3, 0.1571), (0.119, 0.301), "0.12 to 0.3"),
+        (Band.around(88.65, 0.1), (88.55, 88.75), (88.54, 88.76), "88.55 to 88.75"),
+    ],
+)
+def test_a_band_includes_its_ends_and_says_what_it_is(band, inside, out, text):
+    assert all(value in band for value in inside) and not any(value in band for value in out)
+    assert str(band) == text
+
+
+def test_figures_are_read_off_a_run():
+    assert (metrics.best(RUN), metrics.last(RUN), metrics.best_epoch(RUN)) == (2.6, 3.0, 3.0)
+    assert (metrics.after(2)(RUN), metrics.best_within(2)(RUN)) == (4.1, 4.1)
+    assert (metrics.test_loss(RUN), metrics.train_loss(RUN)) == (0.25, None)
+    assert (metrics.depth(1)(RUN), metrics.depth(-1)(RUN)) == (2.0, 1.5)
+    assert metrics.depth_rise(RUN) == pytest.approx(0.1)
+    assert (metrics.angle(1)(RUN), metrics.angle(0)(RUN), metrics.angle_most(RUN)) == (20.0, 95.0, 44.0)
+
+
+@pytest.mark.parametrize("name", ["best", "last", "best_epoch", "test_loss", "train_loss", "depth_rise", "angle_most"])
+def test_a_run_without_a_figure_has_none(name):
+    assert getattr(metrics, name)(NOTHING) is None
+
+
+def test_an_epoch_that_was_not_reached_has_no_figure():
+    assert metrics.after(5)(RUN) is None and metrics.best_within(5)(RUN) is None
+    assert metrics.depth(5)(RUN) is None and metrics.angle(3)(RUN) is None
+
+
+def test_an_order_compares_every_row_with_those_of_the_next_group():
+    check = in_order("a before b", "best", [["a", "b"], ["c"], ["d"]], slack=0.5)
+    column = "best"
+    assert check == Check("a before b", [(("a", column), ("c", column)), (("b", column), ("c", column)),
+                                         (("c", column), ("d", column))], Band(most=0.5))  # fmt: skip
+
+
+def test_a_cell_s_config_is_nested_placed_and_checked():
+    cell = Cell("a", {"model.name": "mlp", "model.depth": 2, "train.epochs": 30, "run.threads": 2}, [], device="cuda")
+    assert cell.nested(7) == {
+        "seed": 7, "run": {"stages": 1, "threads": 2, "predict": False, "device": "cuda"},
+        "model": {"name": "mlp", "depth": 2}, "train": {"epochs": 30},
+    }  # fmt: skip
+    assert cell.checked(7).train.epochs == 30 and cell.checked(quick=True).train.epochs == 2
+    with pytest.raises(ConfigError, match="unknown key"):
+        Cell("a", {"train.epoch": 3}, []).checked()

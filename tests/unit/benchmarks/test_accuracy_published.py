@@ -1,0 +1,59 @@
+"""Every cell of every table: a config that a run would accept, names that are files, figures that can be found."""
+
+import struct
+
+import pytest
+from benchmarks.published import TABLES
+from pipeline.resolve import resolve
+
+CELLS = {f"{table.name}/{cell.name}": cell for table in TABLES.values() for cell in table.cells}
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """Data sets that are there as far as anyone looks before a run: headers of MNIST, empty files of CIFAR-10."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("MNIST", "FashionMNIST"):
+        raw = root / name / "raw"
+        raw.mkdir(parents=True)
+        for split, count in (("train", 60000), ("t10k", 10000)):
+            for content, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+                header = bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
+                (raw / f"{split}-{content}-ubyte").write_bytes(header)
+    batches = root / "cifar-10-batches-py"
+    batches.mkdir()
+    for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]:
+        (batches / name).touch()
+    for split in ("train", "test"):
+        for label in range(10):
+            folder = root / "cifar10-jpeg" / split / str(label)
+            folder.mkdir(parents=True)
+            (folder / "0.png").touch()
+    return root
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_can_be_run_as_far_as_can_be_told_before(name, data_root):
+    cell = CELLS[name]
+    resolved = resolve(cell.checked(cell.seeds[0]), data_root)
+    assert resolved.config.run.stages == 1 and resolved.config.run.threads == 1 and not resolved.config.run.predict
+    assert resolved.config.run.device == cell.device and resolved.num_blocks > 1
+    assert resolved.config.train.eval_every == 1  # errors are counted by epochs
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_names_places_and_checks_of_a_table_fit(name):
+    table = TABLES[name]
+    assert table.source and table.title and table.cells
+    assert len({cell.name for cell in table.cells}) == len(table.cells)
+    assert all(set(cell.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_.") for cell in table.cells)
+    assert sum(len(cell.figures) for cell in table.cells) == len(table.figures())
+    assert all(place in table.figures() for check in table.checks for pair in check.pairs for place in pair)
+    assert all(check.pairs for check in table.checks)
+    assert all(len(set(cell.seeds)) == len(cell.seeds) > 0 and cell.limit_s > 0 for cell in table.cells)
+
+
+def test_what_two_cores_cannot_do_is_left_to_a_gpu():
+    on_gpu = {name.partition("/")[0] for name, cell in CELLS.items() if cell.device == "cuda"}
+    assert on_gpu == {"nokland2016-full", "dtp", "lra-table2-full", "lra-table3-full", "nokland-eidnes-mnist-full",
+                      "nokland-eidnes-cifar10", "nokland-eidnes-cifar10-jpeg"}  # fmt: skip

@@ -1,0 +1,130 @@
+"""The command from end to end on the smallest of tables: runs, resumes, failures, and an end before the end."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from benchmarks.accuracy import __main__ as command
+from benchmarks.accuracy.attempt import Attempt
+from benchmarks.accuracy.cell import Cell, Figure, Table
+from benchmarks.accuracy.metrics import best
+
+pytestmark = pytest.mark.distributed
+
+ROOT = Path(__file__).resolve().parents[3]
+XOR = {"model.name": "mlp", "model.width": [8], "dataset.name": "signed_xor", "dataset.num_train": 64,
+       "dataset.num_test": 64, "rule.name": "pred", "train.batch_size": 32, "train.epochs": 3}  # fmt: skip
+
+
+def cell(name, seeds=(0,), device="cpu", limit_s=60.0, **changes):
+    config = {**XOR, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return Cell(name, config, [Figure(name, "best", best)], seeds, device, limit_s)
+
+
+def use(monkeypatch, *cells):
+    monkeypatch.setattr(command, "TABLES", {"tiny": Table("tiny", "Tiny", "nobody", cells)})
+
+
+def test_what_is_missing_is_run_and_nothing_else(tmp_path, monkeypatch, capsys):
+    no_data = Cell("elsewhere", {"dataset.name": "fashion_mnist"}, [Figure("elsewhere", "best", best)])
+    use(monkeypatch, cell("good", seeds=(0, 1)), cell("bad", rule__name="no_such_rule"), no_data,
+        cell("gpu", device="cuda"))  # fmt: skip
+    monkeypatch.setattr(command.torch.cuda, "is_available", lambda: False)
+    arguments = ["--jobs", "2", "--out", str(tmp_path / "out"), "--data-root", str(tmp_path)]
+    assert command.main([*arguments, "--seeds", "1"]) == 1  # one failed
+    said = capsys.readouterr().out
+    assert "tiny/bad, seed 0," in said and "failed: launch.py: unknown rule (given: 'no_such_rule'" in said
+    assert "| bad | failed |" in said and "| elsewhere | data not reachable offline |" in said
+    assert "| gpu | needs a GPU |" in said and "- Failed (bad, seed 0): launch.py: unknown rule" in said
+    file = tmp_path / "out" / "tiny" / "good.json"
+    first = json.loads(file.read_text())
+    (run,) = first["runs"]
+    assert run["status"] == "completed" and len(run["errors"]) == run["epochs"] == 3 and run["threads"] == 1
+    assert run["versions"]["torch"] and run["wall_s"] > 0 and len(run["test_losses"]) == 3
+    assert command.main([*arguments, "--cells", "good"]) == 0
+    said = capsys.readouterr().out
+    assert "tiny/good, seed 1," in said and "tiny/good, seed 0," not in said and "tiny/bad" not in said
+    after = json.loads(file.read_text())
+    assert after["runs"][0] == run and [r["seed"] for r in after["runs"]] == [0, 1]
+    assert not list(Path(tmp_path / "out" / "tiny").glob("*.part"))
+
+
+def test_an_option_that_does_not_exist_is_no_missing_data(tmp_path):
+    machine = command.Machine(tmp_path)
+    assert machine.lacks(Cell("a", {"dataset.name": "mnist"}, [])) == "data not reachable offline"
+    assert machine.lacks(Cell("a", {"dataset.name": "mnist", "dataset.colour": 3}, [])) is None
+
+
+def test_a_quick_run_is_kept_apart(tmp_path, monkeypatch, capsys):
+    use(monkeypatch, cell("good", seeds=(0, 1), train__epochs=500))
+    monkeypatch.setattr(command, "QUICK_RESULTS", tmp_path / "quick")
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "full")
+    assert command.main(["--quick", "--table", "tiny"]) == 0
+    kept = json.loads((tmp_path / "quick" / "tiny" / "good.json").read_text())
+    assert kept["quick"] and [r["epochs"] for r in kept["runs"]] == [2] and not (tmp_path / "full").exists()
+    assert "--table tiny --quick`; 1 run of 2 epochs" in capsys.readouterr().out
+    assert command.main(["--print"]) == 0 and "| good | not run |" in capsys.readouterr().out
+
+
+def test_a_run_that_takes_too_long_is_ended():
+    attempt = Attempt(cell("slow", limit_s=0.3, train__epochs=10**6), 0, Path("nowhere"))
+    process = psutil.Process(attempt._process.pid)
+    assert attempt.poll() is None
+    time.sleep(0.4)
+    run = attempt.poll()
+    assert run["status"] == "failed" and "ended after 0.3 s (limit_s of the cell)" in run["error"]
+    assert not process.is_running() and not Path(attempt._folder.name).exists()
+
+
+def test_the_list_tells_what_has_run(tmp_path, monkeypatch, capsys):
+    use(monkeypatch, cell("good", seeds=(0, 1)), cell("gpu", device="cuda"))
+    assert command.main(["--list", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == ["tiny", "0", "of", "2", "cells", "Tiny"]
+    assert command.main(["--list", "--table", "tiny", "--cells", "g*d", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["good", "cpu", "0", "of", "2", "seeds"]
+    assert command.main(["--cells", "nothing", "--out", str(tmp_path)]) == 2
+    assert "no cell has such a name (given: --cells 'nothing')" in capsys.readouterr().err
+
+
+DRIVER = """
+import sys
+from benchmarks.accuracy import __main__ as command
+from tests_cells import TABLE
+command.TABLES = {"tiny": TABLE}
+sys.exit(command.main(sys.argv[1:]))
+"""
+
+CELLS = f"""
+from benchmarks.accuracy.cell import Cell, Figure, Table
+from benchmarks.accuracy.metrics import best
+XOR = {XOR!r}
+TABLE = Table("tiny", "Tiny", "nobody", [
+    Cell("short", XOR, [Figure("a", "b", best)]),
+    Cell("long", {{**XOR, "train.epochs": 10**6}}, [Figure("c", "b", best)]),
+])
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_end_before_the_end_stops_runs_and_keeps_what_was_done(number, status, tmp_path):
+    (tmp_path / "tests_cells.py").write_text(CELLS)
+    arguments = ["--jobs", "2", "--out", str(tmp_path / "out"), "--data-root", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                               stdout=subprocess.DEVNULL, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})  # fmt: skip
+    short = tmp_path / "out" / "tiny" / "short.json"
+    deadline = time.monotonic() + 60.0
+    while not short.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert short.exists() and any("long.toml" in " ".join(child.cmdline()) for child in children)
+    process.send_signal(number)
+    assert process.wait(30.0) == status, process.stderr.read()
+    process.stderr.close()
+    _, alive = psutil.wait_procs(children, timeout=10.0)
+    assert not alive and json.loads(short.read_text())["runs"][0]["status"] == "completed"
+    assert not (tmp_path / "out" / "tiny" / "long.json").exists()
