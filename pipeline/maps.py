@@ -40,8 +40,8 @@ class Extent:
 
 def extent_of(x: Tensor) -> Extent:
     """The rectangle that holds samples (n, 2), rounded outwards to tenths: the unit square for signed_xor."""
-    low, high = torch.floor(x.amin(0) * 10) / 10, torch.ceil(x.amax(0) * 10) / 10
-    return Extent((round(float(low[0]), 1), round(float(low[1]), 1)), (round(float(high[0]), 1), round(float(high[1]), 1)))
+    (left, bottom), (right, top) = torch.floor(x.amin(0) * 10).tolist(), torch.ceil(x.amax(0) * 10).tolist()
+    return Extent((left / 10, bottom / 10), (right / 10, top / 10))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class Measurement:
             }  # fmt: skip
         if self._layouts:
             files["tsne"] = {
-                "epochs": torch.tensor(list(self._layouts)), "blocks": torch.tensor(self._resolved.config.measure.tsne),
+                "epochs": torch.tensor(list(self._layouts)),
+                "blocks": torch.tensor(self._resolved.config.measure.tsne),
                 "points": torch.stack(list(self._layouts.values())), "labels": self._probe.shown[1].cpu(),
             }  # fmt: skip
         return files

@@ -91,8 +91,8 @@ def _weights(folder: Path, num_blocks: int) -> list[dict[str, Tensor]]:
     missing = next((k for k in range(num_blocks) if not (folder / f"block-{k:03d}.pt").exists()), None)
     if missing is not None:
         raise FileNotFoundError(
-            f"cannot measure the run: weights are missing (given: {folder} without block {missing}, expected: blocks 0 "
-            f"to {num_blocks - 1}). Choose an --out that every host of the run shares."
+            f"cannot measure the run: weights are missing (given: {folder} without block {missing}, expected: blocks "
+            f"0 to {num_blocks - 1}). Choose an --out that every host of the run shares."
         )
     if not (folder / "manifest.json").exists():
         write_manifest(folder, {"num_blocks": num_blocks})

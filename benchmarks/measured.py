@@ -1,0 +1,105 @@
+"""What a run's folder says of its measurements, as the figures need it.
+
+Accuracies and credit stand in the record of every run; angles, read-outs, maps and layouts only where ``[measure]``
+asked for them.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Curve", "Measured", "read_run"]
+
+Curve = dict[int, float]
+"""A value after each of some epochs."""
+
+Arrays = dict[str, Any]
+"""The arrays of one file by name."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run."""
+
+    name: str
+    """Of its folder."""
+    angles: dict[int, Curve]
+    """By block, in degrees, epoch 0 being the initial weights; empty without measurements."""
+    accuracies: dict[int, Curve]
+    """By block, on the test set: of its own decoder, else of a fitted read-out."""
+    fitted: frozenset[int]
+    """Blocks whose accuracy is a read-out's."""
+    depth: Curve
+    """Mean number of blocks updated for a sample; empty where the rule does not count it."""
+    maps: Arrays | None
+    """``epochs``, ``x_axis``, ``y_axis``, ``values`` (epochs, blocks, rows, columns), ``levels`` (epochs, blocks)."""
+    tsne: Arrays | None
+    """``epochs``, ``blocks``, ``points`` (epochs, blocks, samples, 2), ``labels``."""
+
+
+def read_run(folder: Path) -> Measured:
+    """Reads a run's folder.
+
+    Raises:
+        FileNotFoundError: it is no run's.
+    """
+    if not (folder / "record.jsonl").exists():
+        raise FileNotFoundError(
+            f"this is not the folder of a run (given: {folder}, expected: record.jsonl in it). Name what --out named."
+        )
+    recorded = list(_recorded(folder / "record.jsonl"))
+    measured = list(_measured(folder / "measurements.json"))
+    own = _curves(measured or recorded, "test_accuracy")
+    fitted = _curves(measured, "readout_accuracy")
+    return Measured(
+        folder.resolve().name, _curves(measured, "angle_deg"), dict(sorted({**fitted, **own}.items())),
+        frozenset(fitted) - frozenset(own), _depth(recorded),
+        _arrays(folder / "measurements" / "maps.npz"), _arrays(folder / "measurements" / "tsne.npz"),
+    )  # fmt: skip
+
+
+def _recorded(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Epochs trained so far and a block's row, from the reports of the stages."""
+    for line in path.read_text(encoding="utf8").splitlines():
+        row = json.loads(line)
+        if row["event"] == "epoch":
+            for block in row["blocks"]:
+                yield row["epoch"] + 1, block
+
+
+def _measured(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The same, from measurements."""
+    if path.exists():
+        for row in json.loads(path.read_text(encoding="utf8"))["epochs"]:
+            for block in row["blocks"]:
+                yield row["epoch"], block
+
+
+def _curves(rows: list[tuple[int, Mapping[str, Any]]], key: str) -> dict[int, Curve]:
+    """What ``key`` was in every block, as far as it was anything."""
+    found: dict[int, Curve] = {}
+    for epoch, block in rows:
+        if block.get(key) is not None:
+            found.setdefault(block["block"], {})[epoch] = block[key]
+    return dict(sorted(found.items()))
+
+
+def _depth(rows: list[tuple[int, Mapping[str, Any]]]) -> Curve:
+    """Credit summed over blocks."""
+    total: Curve = {}
+    for credit in _curves(rows, "credit").values():
+        for epoch, share in credit.items():
+            total[epoch] = total.get(epoch, 0.0) + share
+    return dict(sorted(total.items()))
+
+
+def _arrays(path: Path) -> Arrays | None:
+    """A file of arrays, if it is there."""
+    if not path.exists():
+        return None
+    with np.load(path) as found:
+        return dict(found)

@@ -1,0 +1,42 @@
+"""Measurements that cannot be had are refused before the run."""
+
+import pytest
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.resolve import resolve
+from tests.support.runs import SMALL, merged
+
+XOR = {"dataset": {"name": "signed_xor"}, "model": {"name": "mlp", "depth": 2, "width": 8}}
+
+
+@pytest.mark.parametrize(
+    ("measure", "text"),
+    [
+        ({"maps": True}, r"no map can be drawn \(given: measure.maps with samples of shape \(1, 8, 8\) and 10 out"),
+        ({"tsne": [0, 5]}, r"no such block \(given: measure.tsne has 5, expected: 0 to 4\)\. Correct it"),
+        ({"tsne": [-1]}, r"no such block \(given: measure.tsne has -1"),
+    ],
+)
+def test_what_cannot_be_measured(tmp_path, measure, text):
+    with pytest.raises(ConfigError, match=text):
+        resolve(Config.from_dict(merged(SMALL, {"measure": {"every": 1, **measure}})), tmp_path)
+    unmeasured = resolve(Config.from_dict(merged(SMALL, {"measure": measure})), tmp_path)
+    assert unmeasured.config.measure.every == 0  # nothing is asked for
+
+
+def test_two_numbers_and_two_classes_can_be_drawn(tmp_path):
+    changes = {**XOR, "measure": {"every": 1, "maps": True, "tsne": [0, 2]}}
+    assert resolve(Config.from_dict(merged(SMALL, changes)), tmp_path).config.measure.maps
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("every", -1, "at least 0"), ("every", 1.5, "a whole number"), ("probe_samples", 1, "at least 2"),
+        ("readout_samples", 1, "at least 2"), ("tsne_samples", 3, "at least 4"), ("tsne", 2, "a list in which each"),
+        ("maps", 1, "true or false"), ("angels", True, "Did you mean 'angles'"),
+    ],
+)  # fmt: skip
+def test_wrong_values(key, value, text):
+    with pytest.raises(ConfigError, match=rf"(wrong value for|unknown key \(given:) measure\.{key}.*{text}"):
+        Config.from_dict({"measure": {key: value}})
