@@ -45,8 +45,8 @@ class LraDerivative(LocalRepresentation):
         super().__init__(block, spec, settings, "lra_diff")
         if steps < 1:
             raise ValueError(f"a target takes a step (given: rule.steps = {steps}, expected: 1 or more). Raise it.")
-        if self.ends_with_unit or (block.ahead is None) != spec.is_last:
-            given = "one that ends with a unit" if self.ends_with_unit else "one that ends another way"
+        if self.ends_with_unit or (block.ahead is None and not spec.is_last):
+            given = "one that ends with a unit" if self.ends_with_unit else "a hidden block that knows no unit ahead"
             raise ValueError(
                 f"lra_diff trains blocks that begin with the unit below and know the one ahead (given: {given}, "
                 "expected: model.boundary = 'half'). Change it, or use lra_fdbk."

@@ -44,6 +44,10 @@ class LraFeedback(LocalRepresentation):
                 "lra_fdbk trains blocks that end with their unit (given: one that begins with the unit below, "
                 "expected: model.boundary = 'post'). Change it, or use lra_diff."
             )
+        if not error_std >= 0:
+            raise ValueError(
+                f"no such deviation (given: rule.error_std = {error_std}, expected: 0 or above). Change it."
+            )
         if not spec.is_first:
             weight = self.affine[0]
             self.register_buffer("matrix", torch.empty_like(weight, requires_grad=False).normal_(0.0, error_std))
