@@ -1,7 +1,8 @@
 """The figures of measured runs; needs matplotlib.
 
 Lines are labelled where they end and classes where they lie, so that no figure needs a legend. Colours are those of
-Okabe and Ito and of Tol, and of the map cividis, which people with a colour vision deficiency tell apart.
+Okabe and Ito and of Tol, and of the map viridis, which people with a colour vision deficiency tell apart; blocks differ
+in their markers as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ _STYLE: dict[Any, Any] = {
 _RUNS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 _CLASSES = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499",
             "#666666")  # Tol, muted  # fmt: skip
+_MARKERS = "os^Dv"
 _MOST_ROWS = 6
 """Epochs of a run that are shown as maps; more are left out evenly."""
 _LABEL_GAP = 0.065
@@ -85,10 +87,11 @@ def _panels(
     figure = Figure(figsize=(4.2 * len(runs), 3.0), layout="constrained")
     for axes, run in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs, strict=True):
         curves = curves_of(run)
-        shades = matplotlib.colormaps["cividis"](np.linspace(0.0, 0.85, len(curves)))
+        shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(curves)))
         for (block, curve), colour in zip(curves.items(), shades, strict=True):
             # Filled or not tells a fitted read-out from a decoder of the block's own without any colour.
-            _line(axes, curve, colour, hollow=block in run.fitted and what.startswith("test"))
+            hollow = block in run.fitted and what.startswith("test")
+            _line(axes, curve, colour, _MARKERS[block % len(_MARKERS)], hollow)
         axes.set(xlabel="epochs trained", ylabel=what, title=run.name)
         finish(axes, run)
         _label_ends(axes, [(c, label(run, k), s) for (k, c), s in zip(curves.items(), shades, strict=True)])
@@ -111,11 +114,10 @@ def _depths(runs: Sequence[Measured]) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, curve: Curve, colour: Any, hollow: bool = False) -> None:
+def _line(axes: Axes, curve: Curve, colour: Any, marker: str = "o", hollow: bool = False) -> None:
     """A marker for each epoch where there are few."""
-    marker = "o" if len(curve) <= 25 else ""
     axes.plot(
-        list(curve), list(curve.values()), marker=marker, ms=3.5, lw=1.4, color=colour, clip_on=False,
+        list(curve), list(curve.values()), marker=marker if len(curve) <= 25 else "", ms=3.5, lw=1.4, color=colour, clip_on=False,
         markerfacecolor="white" if hollow else colour,
     )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

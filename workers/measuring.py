@@ -56,7 +56,7 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
     torch.set_float32_matmul_precision(resolved.config.run.matmul_precision)
     recorder = Recorder(out / "record.jsonl")
     try:
-        with seeded(0):
+        with seeded(0), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             measurement = Measurement(resolved, data_root, torch.device(placement.devices[0]))
             rows = []
             for epoch in epochs:
