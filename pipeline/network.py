@@ -61,8 +61,8 @@ class Network:
             self._rules, range(count), count, optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
             batch_size=1, stash=False, device=device, learn_after="stage", channels_last=config.run.channels_last,
         )  # fmt: skip
-        self._plan = Plan(max(num_epochs - 1, 0), (BlockMode.TRAIN,) * count, (0,) * count)
-        self._stage.begin(self._plan)
+        # Once, and before the weights are loaded: what a rule changes at the beginning of an epoch is among them.
+        self._stage.begin(Plan(max(num_epochs - 1, 0), (BlockMode.TRAIN,) * count, (0,) * count))
         for rule, state in zip(self._rules, states or (), strict=states is not None):
             rule.load_state_dict(state)
 
@@ -74,21 +74,18 @@ class Network:
     def learned(self, x: Tensor, y: Tensor) -> Gradients:
         """What the rule makes of one batch, in training mode and undelayed: x (batch, ...), y (batch,)."""
         stage = self._stage
-        stage.begin(self._plan)
-        self._forget()
+        self._begin_training()
         stage.forward(_KEY, x, y, 1.0)
         stage.learn_at_once(_KEY)
         if stage.topology is Topology.SETTLE:
             _settle(stage.settling(_KEY))
         if stage.waits:
             stage.learn(_KEY, ())
-        found: Gradients = [[p.grad for p in rule.block.parameters() if p.requires_grad] for rule in self._rules]
-        self._forget()
-        return found
+        return [[p.grad for p in rule.block.parameters() if p.requires_grad] for rule in self._rules]
 
     def backpropagated(self, x: Tensor, y: Tensor) -> Gradients:
         """The gradient of the output loss by autograd, through the same blocks with the same random numbers."""
-        self._stage.begin(self._plan)
+        self._begin_training()
         h = x
         with self._rounding():
             for k, rule in enumerate(self._rules):
@@ -112,7 +109,7 @@ class Network:
         Returns:
             Of every block the scores (batch, num_outputs) of its own decoder; None where it has none.
         """
-        self._begin_evaluation()
+        self._stage.begin_evaluation()
         contexts = self._evaluate(0, x, y, seen)
         with self._rounding():
             decoded = [rule.decode(contexts[k]) for k, rule in enumerate(self._rules)]
@@ -127,16 +124,12 @@ class Network:
             passes: of each sample, one below the other in a batch.
             seen: shown what every block sends on and the labels: ``seen(block, out, y)``.
         """
-        self._begin_evaluation()
+        self._stage.begin_evaluation()
         for index in range(test.num_batches):
             x, y = (t if passes == 1 else torch.cat([t] * passes) for t in test.batch(0, index))
             contexts = self._evaluate(index, x, y, lambda k, out, y=y: seen(k, out, y))  # type: ignore[misc]
             self._stage.score(contexts, y, passes)
         return [row["test_accuracy"] for row in self._stage.scores()]
-
-    def _begin_evaluation(self) -> None:
-        self._stage.begin(self._plan)
-        self._stage.begin_evaluation()
 
     def _evaluate(self, index: int, x: Tensor, y: Tensor, seen: Seen | None) -> dict[int, Any]:
         """Contexts of a batch that has run forward and settled."""
@@ -151,9 +144,10 @@ class Network:
             _settle(stage.evaluation_settling(contexts))
         return contexts
 
-    def _forget(self) -> None:
-        """Clears gradients."""
+    def _begin_training(self) -> None:
+        """Training mode, and no gradients yet."""
         for rule in self._rules:
+            rule.train()
             rule.zero_grad()
 
     def _rounding(self) -> AbstractContextManager[object]:

@@ -1,5 +1,7 @@
 """Whole runs on a CUDA device: one stage, and two that share it."""
 
+import json
+
 import pytest
 import torch
 from tests.support.runs import run
@@ -57,3 +59,18 @@ def test_dense_blocks_by_hand_are_close_to_autograd(tmp_path):
         for closed in (True, False)
     ]  # fmt: skip
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def test_a_run_is_measured_on_the_gpu_as_on_the_cpu(tmp_path):
+    """The initial weights are the same on both; nearly so are the angles, and the accuracies to a sample or two."""
+    plain = {"rule": {"name": "fa"}, "train": {"epochs": 1}, "transport": {"name": "shared_memory"}}
+    measure = {"every": 1, "probe_samples": 100, "tsne": [0], "tsne_samples": 20}
+    first = []
+    for device in ("cpu", "cuda"):
+        run(tmp_path / device, {**plain, "model": {"dropout": 0.0}, "run": {"device": device}, "measure": measure})
+        first.append(json.loads((tmp_path / device / "measurements.json").read_text())["epochs"][0])
+        assert (tmp_path / device / "measurements" / "tsne.npz").exists()
+    for cpu, cuda in zip(*(row["blocks"] for row in first), strict=True):
+        assert cuda["angle_deg"] == pytest.approx(cpu["angle_deg"], abs=0.1)
+        for key in ("test_accuracy", "readout_accuracy"):
+            assert cuda[key] == (None if cpu[key] is None else pytest.approx(cpu[key], abs=0.02))
