@@ -27,6 +27,14 @@ def test_derivative_is_that_of_autograd(f):
     assert smooth.is_known == (f in KNOWN)
 
 
+@pytest.mark.parametrize(
+    ("f", "kinks"), [(nn.ReLU(), [0.0]), (nn.ReLU6(), [0.0, 6.0]), (nn.Hardtanh(), [-1.0, 1.0])], ids=str
+)
+def test_at_a_kink_the_derivative_is_that_of_the_sloping_side(f, kinks):
+    a = torch.tensor([kinks])
+    assert Smooth.of(f).derive(torch.full_like(a, 3.0), a, f(a)).tolist() == [[3.0] * len(kinks)]
+
+
 def test_a_unit_that_somebody_watches_is_called_and_left_to_autograd():
     f, seen = nn.Tanh(), []
     f.register_forward_hook(lambda *_: seen.append(1))
