@@ -63,6 +63,13 @@ def test_backprop_to_itself_is_zero_in_every_block(tmp_path, changes):
     assert found.whole == pytest.approx(0.0, abs=1.0 if "run" in changes else 1e-3)
 
 
+def test_backprop_to_itself_is_zero_after_every_epoch(tmp_path):
+    run(tmp_path / "run", {"schedule": {"mode": "gpipe"}, "train": {"microbatches": 2}, "measure": {"every": 1}})
+    rows = json.loads((tmp_path / "run" / "measurements.json").read_text())["epochs"]
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert all(b["angle_deg"] == pytest.approx(0.0, abs=1e-3) for row in rows for b in row["blocks"])
+
+
 def test_feedback_alignment_through_the_weights_themselves_is_backprop(tmp_path):
     resolved = resolved_of(tmp_path, rule={"name": "fa"}, model=TANH)
     states = initial_states(resolved)
