@@ -33,6 +33,7 @@ class Reinforce(LearningRule):
         spec: its place in the network.
         adjusted: see above.
         decay: share of the past in the running means.
+        hidden_rate: see :func:`build`.
         closed_form: see :func:`build`.
 
     Raises:
@@ -46,12 +47,20 @@ class Reinforce(LearningRule):
     """Running mean of ``(b - p)^2`` of each unit."""
 
     def __init__(
-        self, block: Block, spec: BlockSpec, *, adjusted: bool = False, decay: float = 0.99, closed_form: bool = True
+        self,
+        block: Block,
+        spec: BlockSpec,
+        *,
+        adjusted: bool = False,
+        decay: float = 0.99,
+        hidden_rate: float = 1.0,
+        closed_form: bool = True,
     ) -> None:
         super().__init__(block, spec)
         self.unit = cut_at_hard_unit(block, "reinforce")
         self.adjusted = adjusted and not spec.is_last
         self.decay = decay
+        self.rate = 1.0 if spec.is_last else hidden_rate
         if not spec.is_last:
             self._check()
         if self.adjusted:
@@ -71,6 +80,10 @@ class Reinforce(LearningRule):
                 f"reinforce trains what a logistic unit draws (given: {given}{behind}, expected: Sigmoid and "
                 'Bernoulli at the end of the block). Set model.activation to "bernoulli" and model.boundary to "post".'
             )
+
+    def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """See :class:`LearningRule`."""
+        return [(list(self.parameters()), self.rate)]
 
     def leave_to_autograd(self) -> None:
         """See :class:`LearningRule`."""
@@ -128,7 +141,13 @@ class Reinforce(LearningRule):
 
 
 def build(
-    block: Block, spec: BlockSpec, *, adjusted: bool = False, decay: float = 0.99, closed_form: bool = True
+    block: Block,
+    spec: BlockSpec,
+    *,
+    adjusted: bool = False,
+    decay: float = 0.99,
+    hidden_rate: float = 1.0,
+    closed_form: bool = True,
 ) -> LearningRule:
     """The rule of one block.
 
@@ -137,6 +156,7 @@ def build(
         spec: its place in the network.
         adjusted: whether each unit compares the loss with the baseline of least variance.
         decay: share of the past in the baseline's running means, at least 0, below 1.
+        hidden_rate: factor on the learning rate of hidden blocks, whose gradients are far noisier than the last one's.
         closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
 
     Raises:
@@ -147,4 +167,6 @@ def build(
             f"a running mean keeps a share of its past (given: rule.decay = {decay}, expected: at least 0, below 1). "
             "Change it."
         )
-    return Reinforce(block, spec, adjusted=adjusted, decay=decay, closed_form=closed_form)
+    return Reinforce(
+        block, spec, adjusted=adjusted, decay=decay, hidden_rate=hidden_rate, closed_form=closed_form
+    )  # fmt: skip

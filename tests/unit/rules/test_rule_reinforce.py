@@ -149,3 +149,9 @@ def test_blocks_that_draw_nothing(layers, text):
 def test_a_running_mean_that_never_moves():
     with pytest.raises(ValueError, match=r"given: rule.decay = 1.0, expected: at least 0, below 1\). Change it."):
         toy(0.0, decay=1.0)
+
+
+def test_hidden_blocks_may_have_a_rate_of_their_own():
+    rules = make_rules(build, [hidden(6, 8), read_out((8,))], (6,), hidden_rate=0.1)
+    assert [factor for rule in rules for _, factor in rule.parameter_groups()] == [0.1, 1.0]
+    assert all(len(rule.parameter_groups()[0][0]) == 2 for rule in rules)
