@@ -196,3 +196,30 @@ def test_a_unit_inside_a_module_of_ones_own_is_not_found():
 def test_slopes_that_would_fall(options):
     with pytest.raises(ValueError, match=r"begins with the slope 1 and never lowers it \(given: rule.growth = "):
         make_rule(slope_annealing.build, hidden(3, 4, nn.Sigmoid(), Bernoulli()), (3,), **options)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_dense_block_is_in_closed_form_until_that_is_given_up(name):
+    rule = make_rule(RULES[name].build, hidden(6, 8, nn.Sigmoid(), Bernoulli()), (6,))
+    assert rule.dense is not None and rule.draws
+    rule.leave_to_autograd()
+    out, context = rule(*batch((6,)))
+    assert rule.dense is None and context[0].requires_grad and not out.requires_grad
+    assert not make_rule(RULES[name].build, hidden(6, 8, nn.Tanh(), Sign()), (6,), closed_form=False).dense
+
+
+@pytest.mark.parametrize("unit", [Sign, Bernoulli])
+def test_a_weight_stepped_before_feedback_is_not_the_one_that_is_gone_back_through(unit):
+    """What goes down is the error through the forward pass's weight, if the runtime copies what is saved."""
+    blocks = [hidden(6, 8, nn.Sigmoid(), unit()), hidden(8, 7, nn.Sigmoid(), unit()), read_out((7,))]
+    rule = make_rules(straight_through.build, blocks, (6,))[1]
+    before = blocks[1].body[0].weight.detach().clone()
+    saved = torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t)
+    x, y = batch((8,))
+    with saved:
+        _, context = rule(x, y)
+    with torch.no_grad():
+        blocks[1].body[0].weight.add_(1.0)
+    gamma = torch.randn(16, 7, dtype=torch.float64)
+    (upstream,) = rule.learn(context, (gamma,)).upstream
+    torch.testing.assert_close(upstream, gamma @ before, rtol=1e-12, atol=1e-14)
