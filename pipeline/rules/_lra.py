@@ -116,7 +116,8 @@ class LocalRepresentation(LearningRule):
         return Learned(losses.mean(), upstream, credited)
 
     def pre_activation(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """``rows W^T + b`` without a graph; in bfloat16 under autocast, and a target is close to what it is for."""
+        """``rows W^T + b`` without a graph. In bfloat16 under autocast: it is compared with its target in float32, from
+        which a small beta would make it differ by less than the rounding."""
         return torch.addmm(bias.detach(), rows, weight.detach().t())
 
     def rows(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ one, and none would ever leave it.
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ def _softsign(_: nn.Module) -> _Derive:
 
 
 def _hardtanh(f: nn.Module) -> _Derive:
-    low, high = f.min_val, f.max_val
+    low, high = float(cast(float, f.min_val)), float(cast(float, f.max_val))
     return lambda d, a, z: d * ((a >= low) & (a <= high))
 
 

@@ -55,6 +55,7 @@ class LraDerivative(LocalRepresentation):
         if block.ahead is not None:
             ahead = tuple(block.ahead) if isinstance(block.ahead, nn.Sequential) else (block.ahead,)
             self.f = Smooth.of(parts_of_unit(ahead, "lra_diff")[0])
+            self.draws = self.draws or not self.f.is_known
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """See :class:`LearningRule`. The context is ``(z, a, y, u, f(u), kept weights)``; z, the affine layer's input,
