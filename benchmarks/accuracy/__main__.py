@@ -116,15 +116,16 @@ def jobs_of(tables: Sequence[Table], store: Store, machine: Machine, options: ar
 
 def run(jobs: Sequence[Job], store: Store, machine: Machine, options: argparse.Namespace) -> int:
     """Runs jobs, first those on the CPU; returns how many failed."""
-    failed = 0
+    failed = ended = 0
 
     def keep(job: Job, found: dict[str, Any]) -> None:
-        nonlocal failed
+        nonlocal failed, ended
         store.add(job.table, job.cell, found)
         good = found["status"] == "completed"
-        failed += not good
+        failed, ended = failed + (not good), ended + 1
         what = f"test error {found['errors'][-1]:.2f} %" if good else f"failed: {found['error']}"
-        print(f"{job.table.name}/{job.cell.name}, seed {job.seed}, {found['wall_s']:.0f} s: {what}", flush=True)
+        name = f"{job.table.name}/{job.cell.name}, seed {job.seed}, {found['wall_s']:.0f} s"
+        print(f"[{ended}/{len(jobs)}] {name}: {what}", flush=True)
 
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     for device, limit in (("cpu", options.jobs or cores), ("cuda", options.jobs or 1)):

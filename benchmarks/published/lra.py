@@ -87,7 +87,8 @@ def _table_1_cell(data: str, rule: str, activation: str, index: int) -> Cell:
     init = ZERO if std == 0.0 else {"model.init": "normal", "model.init_std": std}
     config = {**MLP, **DATA[data], **_SGD, "model.depth": 8, "model.width": 128, "model.activation": activation,
               **init, **options, "train.epochs": 100}  # fmt: skip
-    return Cell(f"{rule}-{activation}-{std:g}", config, figures)
+    tight = rule == "backprop" and activation == "tanh" and std >= 0.05  # a band of about half a point
+    return Cell(f"{rule}-{activation}-{std:g}", config, figures, (0, 1, 2) if tight else (0,))
 
 
 def _table_1(data: str, title: str) -> Table:

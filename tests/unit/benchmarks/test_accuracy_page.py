@@ -15,7 +15,8 @@ CELLS = [
     Cell("three", {"train.epochs": 4}, [Figure("rule b", "last", last, 1.5)], device="cuda"),
 ]  # fmt: skip
 PAIR = (("rule b", "best"), ("rule a", "best"))
-TABLE = Table("some", "Some", "nobody", CELLS, [Check("b is at least a point worse", [PAIR], Band(least=1.0))], "A note.")
+WORSE = Check("b is at least a point worse", [PAIR], Band(least=1.0))
+TABLE = Table("some", "Some", "nobody", CELLS, [WORSE], "A note.")
 
 
 def completed(seed, *errors):
