@@ -88,7 +88,7 @@ def _table_3(epochs: int, device: Device) -> Table:
         [_estimator_cell(row, epochs, device) for row in _ESTIMATORS],
         [in_order("LRA and DTP before slope annealing, sigmoid-adjusted, variance-adjusted REINFORCE and REINFORCE",
                   "best", order)],
-        "Adam at 2e-4, under REINFORCE at 1e-3 and a tenth of it in hidden blocks; an answer is the mean of 100 passes.",
+        "Adam at 2e-4, under REINFORCE at 1e-3, a tenth of it in hidden blocks; answers are the mean of 100 passes.",
     )  # fmt: skip
 
 
