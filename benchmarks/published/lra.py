@@ -3,7 +3,8 @@
 Its tables of units without a derivative are in :mod:`benchmarks.published.lra_units`.
 
 Step, bounds, reduction and halting threshold are not in print. Chosen here: beta .1, and 1 for logistic units, whose
-derivative is small; displacements bounded by 5, and not at all for logistic units; gradients summed over the batch.
+derivative is small; displacements bounded by 5, and not at all for logistic units; gradients summed over the batch;
+for tanh a rate of .003, because at the printed .01 the sums are too long a step (best of 100 epochs 4.23 %, rising).
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,16 @@ _BANDS_1: Mapping[tuple[str, str], Sequence[Band | None]] = {
 """Of MNIST's best errors, ``rules.md`` 5.1."""
 
 
+_RATES: Mapping[str, dict[str, Any]] = {"sigmoid": {}, "tanh": {"optimizer.lr": 0.003}}
+_OPTIONS_1: Mapping[str, dict[str, Any]] = {
+    **{rule: {"rule.name": rule} for rule in ("backprop", "fa", "dfa")},
+    "dtp": {"rule.name": "dtp", "rule.step": 5.0, "rule.noise": 0.36, "rule.scale_reconstruction": True,
+            "rule.inverse_rate": 2.5, "optimizer.name": "adam", "optimizer.lr": 4e-4,
+            "optimizer.milestones": [20, 25], "optimizer.gamma": 0.3, "train.epochs": 30},
+}  # fmt: skip
+"""By rule; plain descent takes dtp nowhere at this depth (92.3 % accuracy after 4 epochs, then worse)."""
+
+
 def _early_band(rule: str, activation: str, std: float) -> Band | None:
     """After 10 epochs; from zero weights tanh has a narrower one."""
     if rule == "backprop" and std == 0.0:
@@ -83,10 +94,10 @@ def _table_1_cell(data: str, rule: str, activation: str, index: int) -> Cell:
                bands[index] if banded and bands else None),
         Figure(f"{rule}, 10 epochs", column, after(10), None, _early_band(rule, activation, std) if banded else None),
     ]  # fmt: skip
-    options = fdbk(activation) if rule == "lra_fdbk" else {"rule.name": rule}
+    options = _OPTIONS_1.get(rule) or (fdbk(activation) | _RATES[activation])
     init = ZERO if std == 0.0 else {"model.init": "normal", "model.init_std": std}
     config = {**MLP, **DATA[data], **_SGD, "model.depth": 8, "model.width": 128, "model.activation": activation,
-              **init, **options, "train.epochs": 100}  # fmt: skip
+              "train.epochs": 100, **init, **options}  # fmt: skip
     tight = rule == "backprop" and activation == "tanh" and std >= 0.05  # a band of about half a point
     return Cell(f"{rule}-{activation}-{std:g}", config, figures, (0, 1, 2) if tight else (0,))
 
@@ -100,7 +111,8 @@ def _table_1(data: str, title: str) -> Table:
         f"lra-table1-{data}", f"LRA, table 1: 8x128 on {title}, test error in %, best of 100 epochs",
         "Ororbia et al. (2018), table 1", cells,
         note=f"Columns: unit, standard deviation of the initial weights. {_CONSTANT[data]:g} % is the error of "
-        "always the same answer. SGD at .01, batches of 50, 50 000 images as pixels in [0, 1].",
+        "always the same answer. SGD at .01, under LRA with tanh .003; under DTP Adam at .0004 for 30 epochs. "
+        "Batches of 50, 50 000 images as pixels in [0, 1].",
     )  # fmt: skip
 
 
@@ -142,9 +154,8 @@ _FIGURE_2_TABLE = Table(
 
 # Figures 5 and 7: how deep credit goes, and how far from backpropagation's gradient.
 
-_HALT = 0.05
-_FIGURE_5 = {**MLP, **DATA["mnist"], **_SGD, **ZERO, "model.depth": 8, "model.width": 128, "train.epochs": 10,
-             "rule.halt": _HALT}  # fmt: skip
+_HALT = {"tanh": 0.005, "sigmoid": 0.05}
+_FIGURE_5 = {**MLP, **DATA["mnist"], **_SGD, **ZERO, "model.depth": 8, "model.width": 128, "train.epochs": 10}
 
 
 def _depth_cell(activation: str) -> Cell:
@@ -154,7 +165,8 @@ def _depth_cell(activation: str) -> Cell:
         Figure(row, "largest rise from epoch 2 on", depth_rise, None, Band(most=0.1)),
         Figure(row, "test error, %", last),
     ]
-    config = {**_FIGURE_5, **fdbk(activation), "model.activation": activation}
+    config = {**_FIGURE_5, **fdbk(activation), **_RATES[activation], "model.activation": activation,
+              "rule.halt": _HALT[activation]}  # fmt: skip
     return Cell(activation, config, figures)
 
 
@@ -179,8 +191,8 @@ _MEASURED = (
         "LRA, figure 5: depth of credit, blocks updated per sample, 8x128 on MNIST",
         "Ororbia et al. (2018), figure 5: it falls after about 5 epochs, towards 0 to 1 for tanh",
         [_depth_cell("tanh"), _depth_cell("sigmoid")],
-        note=f"A sample halts where a loss is below {_HALT:g} of the output's first mean loss; the source gives no "
-        "threshold.",
+        note="A sample halts where a block's loss is below .005 (tanh) or .05 (sigmoid) of the output's first mean "
+        "loss; the source gives no threshold.",
     ),
     Table(
         "lra-figure7",

@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+from benchmarks.accuracy.metrics import best, last
 from benchmarks.published import TABLES
 from pipeline.resolve import resolve
 
@@ -38,7 +39,8 @@ def test_every_cell_can_be_run_as_far_as_can_be_told_before(name, data_root):
     resolved = resolve(cell.checked(cell.seeds[0]), data_root)
     assert resolved.config.run.stages == 1 and resolved.config.run.threads == 1 and not resolved.config.run.predict
     assert resolved.config.run.device == cell.device and resolved.num_blocks > 1
-    assert resolved.config.train.eval_every == 1  # errors are counted by epochs
+    whole = all(figure.metric in (best, last) for figure in cell.figures)
+    assert resolved.config.train.eval_every == 1 or whole  # errors are counted by epochs
 
 
 @pytest.mark.parametrize("name", TABLES)
