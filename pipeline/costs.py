@@ -7,12 +7,12 @@ than its block, so the default is to run each block once.
 from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 
 from pipeline.autocast import autocast
 from pipeline.memory_format import channels_last
 from pipeline.partition import least_seconds
 from pipeline.resolve import Resolved, build_rule
-from pipeline.rule import LearningRule, Topology
 
 __all__ = ["block_seconds"]
 
@@ -20,8 +20,9 @@ __all__ = ["block_seconds"]
 def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> list[float]:
     """Least seconds of one training step of each block at the run's micro-batch size.
 
-    Blocks are built one at a time, so that no more than one is in memory. Each takes two steps, and as many more as
-    fit into a tenth of a second, up to fifteen.
+    Blocks are built one at a time, so that no more than one is in memory, from the last down: each is told what a
+    block above has sent, whose form only the rule knows. Each takes two steps, and as many more as fit into a tenth of
+    a second, up to fifteen.
 
     Args:
         resolved: the run.
@@ -32,7 +33,13 @@ def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> lis
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(resolved.config.run.matmul_precision)
     try:
-        return [_seconds(resolved, k, device) for k in range(resolved.num_blocks)]
+        seconds: list[float] = []
+        feedback: tuple[Tensor, ...] = ()
+        for k in reversed(range(resolved.num_blocks)):
+            spent, sent = _measure(resolved, k, device, feedback)
+            seconds.append(spent)
+            feedback = sent or feedback  # a block that sends nothing is told what the others below are: BROADCAST
+        return seconds[::-1]
     finally:
         torch.set_num_threads(before[0])
         torch.set_float32_matmul_precision(before[1])
@@ -40,8 +47,10 @@ def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> lis
             torch.cuda.empty_cache()  # this process may go on to share the GPU with stages
 
 
-def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
-    """One block."""
+def _measure(
+    resolved: Resolved, index: int, device: torch.device, feedback: tuple[Tensor, ...]
+) -> tuple[float, tuple[Tensor, ...]]:
+    """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]
     rule = build_rule(resolved.config, resolved.blueprints[index], spec).to(device)
     parameters = [p for p in rule.parameters() if p.requires_grad]
@@ -50,14 +59,16 @@ def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(rows, *spec.in_shape, generator=generator).to(device)
     y = torch.randint(max(2, spec.task.num_outputs), (rows,), generator=generator).to(device)
-    feedback = _feedback(rule, rows, generator, device)
     if resolved.config.run.channels_last:
         rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = channels_last(x)
 
+    sent: tuple[Tensor, ...] = ()
+
     def step() -> None:
+        nonlocal sent
         _, context = rule(x, y)
-        rule.learn(context, () if rule.learns_at_once else feedback)
+        sent = rule.learn(context, () if rule.learns_at_once else feedback).upstream
         if optimizer is not None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -65,13 +76,4 @@ def _seconds(resolved: Resolved, index: int, device: torch.device) -> float:
             torch.cuda.synchronize(device)
 
     with autocast(device) if resolved.config.run.autocast != "none" else nullcontext():
-        return least_seconds(step, repeats=15, limit_s=0.1)
-
-
-def _feedback(
-    rule: LearningRule, rows: int, generator: torch.Generator, device: torch.device
-) -> tuple[torch.Tensor, ...]:
-    """Random feedback of the right shape: an error at the output, or about this block's own output."""
-    spec = rule.spec
-    shape = (spec.task.num_outputs,) if rule.topology is Topology.BROADCAST else spec.out_shape
-    return (torch.randn(rows, *shape, generator=generator).to(device),)
+        return least_seconds(step, repeats=15, limit_s=0.1), sent

@@ -18,3 +18,20 @@ def test_every_block_is_timed_and_the_process_is_left_as_it_was(rule, autocast):
     assert len(found) == 3 and all(seconds > 0 for seconds in found)
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "highest")
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("rule", "model"),
+    [
+        ({"name": "reinforce"}, {"activation": "bernoulli"}),
+        ({"name": "lra_fdbk", "halt": 0.1}, {"activation": "tanh"}),
+        ({"name": "dtp"}, {"activation": "tanh"}),
+    ],
+    ids=["one number per sample", "limits beside the message", "targets"],
+)
+def test_a_block_is_told_what_the_rule_tells_it(rule, model):
+    """Feedback is neither as wide as the output nor one tensor under every rule."""
+    table = {"model": {"name": "mlp", "depth": 2, "width": 8, "norm": "none", **model}, "rule": rule}
+    resolved = resolve(Config.from_dict(table), Path("nowhere"))
+    found = block_seconds(resolved, 1, torch.device("cpu"))
+    assert len(found) == 3 and all(seconds > 0 for seconds in found)
