@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import WorkerFailed
 from pipeline.ledger import Ledger
 from pipeline.measurement import Measurement, with_credit
 from pipeline.record import Recorder, jsonable
@@ -45,7 +47,7 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
         data_root: where data sets are.
 
     Raises:
-        FileNotFoundError: the weights of a stage are not in ``out``.
+        WorkerFailed: the weights of a stage are not in ``out``; the run itself has ended well.
     """
     every = resolved.config.measure.every
     epochs = measured_epochs(every, len(ledger.history))
@@ -60,7 +62,11 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
             measurement = Measurement(resolved, data_root, torch.device(placement.devices[0]))
             rows = []
             for epoch in epochs:
-                rows.append(_measured(measurement, epoch, every, epochs[-1], ledger, out))
+                kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
+                folder = measured_folder(out, epoch) if kept else Path(ledger.stage_results()[0]["folder"])
+                states = _weights(folder, placement) if epoch > 0 else None
+                row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))
+                rows.append(with_credit(row, ledger.block_rows(epoch - 1) if epoch > 0 else {}))
                 recorder.write({"event": "measurement", **rows[-1]})
     finally:  # the process is the caller's
         recorder.close()
@@ -72,28 +78,21 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
     if not resolved.config.measure.keep_weights:
         for epoch in epochs:
             shutil.rmtree(measured_folder(out, epoch), ignore_errors=True)
+        with suppress(OSError):  # there are maps or layouts in it
+            (out / "measurements").rmdir()
 
 
-def _measured(
-    measurement: Measurement, epoch: int, every: int, num_epochs: int, ledger: Ledger, out: Path
-) -> dict[str, Any]:
-    """One epoch's row."""
-    if epoch == 0:
-        return with_credit(measurement.epoch(0, None, layout=True), {})
-    kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
-    folder = measured_folder(out, epoch) if kept else Path(ledger.stage_results()[0]["folder"])
-    row = measurement.epoch(epoch, _weights(folder, ledger.num_blocks), layout=epoch == num_epochs)
-    return with_credit(row, ledger.block_rows(epoch - 1))
-
-
-def _weights(folder: Path, num_blocks: int) -> list[dict[str, Tensor]]:
+def _weights(folder: Path, placement: Placement) -> list[dict[str, Tensor]]:
     """Of all blocks; declares a folder complete that every stage has written to."""
-    missing = next((k for k in range(num_blocks) if not (folder / f"block-{k:03d}.pt").exists()), None)
-    if missing is not None:
-        raise FileNotFoundError(
-            f"cannot measure the run: weights are missing (given: {folder} without block {missing}, expected: blocks "
-            f"0 to {num_blocks - 1}). Choose an --out that every host of the run shares."
-        )
+    num_blocks = placement.partition[-1].stop
+    for stage, blocks in enumerate(placement.partition):
+        missing = next((k for k in blocks if not (folder / f"block-{k:03d}.pt").exists()), None)
+        if missing is not None:
+            raise WorkerFailed(
+                stage, placement.num_stages,
+                f"the run has ended well and cannot be measured: its weights are not here (given: {folder} without "
+                f"block {missing}, expected: blocks 0 to {num_blocks - 1}). Choose an --out that every host shares.",
+            )  # fmt: skip
     if not (folder / "manifest.json").exists():
         write_manifest(folder, {"num_blocks": num_blocks})
     return load_blocks(folder)

@@ -3,10 +3,12 @@
 import json
 
 import pytest
-from pipeline.weights import latest_weights, load_blocks, measured_folder
+from pipeline.errors import WorkerFailed
+from pipeline.weights import latest_weights, load_blocks, measured_folder, save_block
 from tests.support.runs import run
 from workers import measuring
 from workers.measuring import measured_epochs
+from workers.placement import Placement
 
 QUICK = {"rule": {"name": "pred"}, "train": {"epochs": 3}}
 
@@ -44,13 +46,19 @@ def test_what_is_found_is_recorded_with_the_run(tmp_path, keep):
                 assert [b["test_accuracy"] for b in measured["blocks"]] == [b["test_accuracy"] for b in row["blocks"]]
     assert table["epochs"][-1]["blocks"][-1]["test_accuracy"] == result["test"]["accuracy"]
     assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result))
-    assert measured_folder(out, 2).exists() == keep and len(load_blocks(latest_weights(out))) == 5
+    assert (out / "measurements").exists() == measured_folder(out, 2).exists() == keep and len(load_blocks(latest_weights(out))) == 5
 
 
 def test_weights_that_another_host_wrote_elsewhere(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"weights are missing \(given: .* without block 0, expected: blocks 0 "
-                                                r"to 2\)\. Choose an --out that every host"):  # fmt: skip
-        measuring._weights(tmp_path, 3)
+    """The first stage's are here, the second one's are not."""
+    for k in (0, 1):
+        save_block(tmp_path, k, {})
+    placement = Placement((range(2), range(2, 3)), ("cpu", "cpu"), "process_group", 1, ())
+    with pytest.raises(WorkerFailed, match=r"^\[stage 1/2\] .* weights are not here \(given: .* without block 2, "
+                                           r"expected: blocks 0 to 2\)\. Choose an --out that every host"):  # fmt: skip
+        measuring._weights(tmp_path, placement)
+    save_block(tmp_path, 2, {})
+    assert measuring._weights(tmp_path, placement) == [{}, {}, {}]
 
 
 def test_an_error_in_measuring_leaves_the_result_as_it_is(tmp_path, monkeypatch):
