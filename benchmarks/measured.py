@@ -64,7 +64,8 @@ def read_run(folder: Path) -> Measured:
 
 def _recorded(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Epochs trained so far and a block's row, from the reports of the stages."""
-    for line in path.read_text(encoding="utf8").splitlines():
+    text = path.read_text(encoding="utf8")
+    for line in text[: text.rfind("\n") + 1].splitlines():  # the last row of a run that was killed may break off
         row = json.loads(line)
         if row["event"] == "epoch":
             for block in row["blocks"]:

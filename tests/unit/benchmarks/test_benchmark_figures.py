@@ -67,6 +67,17 @@ def test_a_run_that_was_not_measured_has_its_record(tmp_path):
     assert found.accuracies == {1: dict.fromkeys(range(1, 5), 0.1), 2: dict.fromkeys(range(1, 5), 0.2)}
 
 
+def test_a_record_that_breaks_off_is_read_as_far_as_it_goes(tmp_path):
+    """Of a run that goes on, or was killed."""
+    record = a_run(tmp_path / "mine", measured=False) / "record.jsonl"
+    whole = read_run(tmp_path / "mine")
+    record.write_text(record.read_text().removesuffix('"result"}\n'))
+    assert read_run(tmp_path / "mine") == whole
+    record.write_text(record.read_text().replace("{", "[", 1))
+    with pytest.raises(ValueError, match="Expecting"):
+        read_run(tmp_path / "mine")
+
+
 def test_figures_are_drawn_into_files(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib draws the figures and is not installed")
     assert figures.main([str(a_run(tmp_path / "mine"))]) == 0
