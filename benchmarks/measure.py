@@ -55,12 +55,17 @@ def take_turns(arms: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[st
 
 
 def leave_on_sigterm() -> None:
-    """Lets SIGTERM end this process by the way of an exception, so that what it has started is killed."""
+    """Lets SIGTERM end this process by the way of an exception, so that what it has started is killed.
+
+    So does the end of the terminal, unless ``nohup`` has said that it does not matter.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, stop)
 
 
 def write(path: Path | None, table: Mapping[str, Any]) -> None:

@@ -34,11 +34,17 @@ def test_the_environment_names_the_command_and_what_figures_depend_on(tmp_path):
 
 
 def test_a_termination_leaves_by_way_of_an_exception():
-    before = signal.getsignal(signal.SIGTERM)
-    measure.leave_on_sigterm()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        with pytest.raises(SystemExit, match="143"):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)  # the handler runs in here at the latest
+        for number, status in ((signal.SIGTERM, "143"), (signal.SIGHUP, "129")):
+            signal.signal(number, signal.SIG_DFL)
+            measure.leave_on_sigterm()
+            with pytest.raises(SystemExit, match=status):
+                os.kill(os.getpid(), number)
+                time.sleep(5)  # the handler runs in here at the latest
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        measure.leave_on_sigterm()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
