@@ -74,6 +74,13 @@ def _is_there(config: Config, data_root: Path) -> bool:
     return True
 
 
+def _at_least_one(text: str) -> int:
+    """A number on the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wrong number (given: {text}, expected: 1 or more). Change it.")
+    return int(text)
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.partition("\n")[0])
@@ -82,8 +89,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--print", action="store_true", help="run nothing")
     parser.add_argument("--quick", action="store_true", help="two epochs, one seed, kept apart: to see that it runs")
     parser.add_argument("--cells", default="*", metavar="GLOB", help="only those; --list --table NAME has the names")
-    parser.add_argument("--seeds", type=int, metavar="N", help="at most so many of each cell")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once; default: cores, and one on a GPU")
+    parser.add_argument("--seeds", type=_at_least_one, metavar="N", help="at most so many of each cell")
+    parser.add_argument("--jobs", type=_at_least_one, metavar="N", help="runs at once; default: cores, and one on a GPU")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of the result files")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     return parser.parse_args(arguments)
@@ -138,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted."""
     leave_on_sigterm()
     options = parse(arguments)
-    tables = [TABLES[name] for name in options.table or TABLES]
+    tables = [TABLES[name] for name in dict.fromkeys(options.table or TABLES)]
     store = Store(options.out or (QUICK_RESULTS if options.quick else RESULTS), options.quick)
     machine = Machine(options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward"))
     if not any(matching(table, options.cells) for table in tables):

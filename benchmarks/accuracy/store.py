@@ -32,8 +32,8 @@ class Store:
     quick: bool = False
 
     def path(self, table: Table, cell: Cell) -> Path:
-        """Of a cell's file."""
-        return self.folder / table.name / f"{cell.name}.json"
+        """Of a cell's file; a quick run never takes the place of a full one, whatever the folder."""
+        return self.folder / table.name / f"{cell.name}{'.quick' if self.quick else ''}.json"
 
     def runs(self, table: Table, cell: Cell) -> list[dict[str, Any]]:
         """What ran with the cell's present config, failed or not, by seed."""

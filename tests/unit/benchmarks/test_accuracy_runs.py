@@ -65,7 +65,7 @@ def test_a_quick_run_is_kept_apart(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "QUICK_RESULTS", tmp_path / "quick")
     monkeypatch.setattr(command, "RESULTS", tmp_path / "full")
     assert command.main(["--quick", "--table", "tiny"]) == 0
-    kept = json.loads((tmp_path / "quick" / "tiny" / "good.json").read_text())
+    kept = json.loads((tmp_path / "quick" / "tiny" / "good.quick.json").read_text())
     assert kept["quick"] and [r["epochs"] for r in kept["runs"]] == [2] and not (tmp_path / "full").exists()
     assert "--table tiny --quick`; 1 run of 2 epochs" in capsys.readouterr().out
     assert command.main(["--print"]) == 0 and "| good | not run |" in capsys.readouterr().out
@@ -79,6 +79,20 @@ def test_a_run_that_takes_too_long_is_ended():
     run = attempt.poll()
     assert run["status"] == "failed" and "ended after 0.3 s (limit_s of the cell)" in run["error"]
     assert not process.is_running() and not Path(attempt._folder.name).exists()
+
+
+@pytest.mark.parametrize("option", ["--jobs", "--seeds"])
+def test_nothing_is_done_less_than_once(option, capsys):
+    for given in ("0", "-1", "two"):
+        with pytest.raises(SystemExit, match="2"):
+            command.main(["--print", option, given])
+        assert f"argument {option}: wrong number (given: {given}, expected: 1 or more)" in capsys.readouterr().err
+
+
+def test_a_table_that_is_named_twice_is_run_once(tmp_path, monkeypatch, capsys):
+    use(monkeypatch, cell("good"))
+    assert command.main(["--list", "--table", "tiny", "--table", "tiny", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("of   1 cells  Tiny") == 1
 
 
 def test_the_list_tells_what_has_run(tmp_path, monkeypatch, capsys):
@@ -110,7 +124,7 @@ TABLE = Table("tiny", "Tiny", "nobody", [
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_end_before_the_end_stops_runs_and_keeps_what_was_done(number, status, tmp_path):
     (tmp_path / "tests_cells.py").write_text(CELLS)
     arguments = ["--jobs", "2", "--out", str(tmp_path / "out"), "--data-root", str(tmp_path)]

@@ -60,6 +60,10 @@ def test_quick_runs_are_never_taken_for_full_ones(tmp_path):
     full, quick = Store(tmp_path), Store(tmp_path, quick=True)
     quick.add(TABLE, CELL, completed(0))
     assert full.runs(TABLE, CELL) == [] and len(quick.runs(TABLE, CELL)) == 1
+    full.add(TABLE, CELL, completed(0, 3.0))
+    quick.add(TABLE, CELL, completed(1))
+    assert full.runs(TABLE, CELL) == [completed(0, 3.0)]  # nor do they take their place, whatever --out says
+    assert [r["seed"] for r in quick.runs(TABLE, CELL)] == [0, 1]
     short = dataclasses.replace(CELL, config={**CELL.config, "train.epochs": 1})  # quick leaves it as it is
     quick.add(TABLE, short, completed(0))
     assert digest(short) == digest(short, quick=True) and full.runs(TABLE, short) == []
