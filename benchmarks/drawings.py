@@ -1,8 +1,8 @@
 """The figures of measured runs; needs matplotlib.
 
 Lines are labelled where they end and classes where they lie, so that no figure needs a legend. Colours are those of
-Okabe and Ito and of Tol, and of the map viridis, which people with a colour vision deficiency tell apart; blocks differ
-in their markers as well.
+Okabe and Ito and of Tol, and of the map viridis, which people with a colour vision deficiency tell apart; blocks
+differ in their markers as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -117,8 +117,8 @@ def _depths(runs: Sequence[Measured]) -> Figure | None:
 def _line(axes: Axes, curve: Curve, colour: Any, marker: str = "o", hollow: bool = False) -> None:
     """A marker for each epoch where there are few."""
     axes.plot(
-        list(curve), list(curve.values()), marker=marker if len(curve) <= 25 else "", ms=3.5, lw=1.4, color=colour, clip_on=False,
-        markerfacecolor="white" if hollow else colour,
+        list(curve), list(curve.values()), marker=marker if len(curve) <= 25 else "", ms=3.5, lw=1.4, color=colour,
+        clip_on=False, markerfacecolor="white" if hollow else colour,
     )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)

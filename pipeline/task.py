@@ -118,7 +118,7 @@ class Classification(Task):
 
 
 class Logistic(Classification):
-    """One of ``num_classes`` classes, each with a logistic unit of its own: binary cross entropies, summed over classes.
+    """One of ``num_classes`` classes, each with a logistic unit of its own: binary cross entropies, summed.
 
     Source: the output of Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks" (2016), with a
     mean over the batch.

@@ -25,8 +25,8 @@ from workers.environment import run_header
 from workers.fork_server import warm_up
 from workers.inline_run import run_inline
 from workers.job import Job, share_out
-from workers.measuring import measure_run
 from workers.local_run import StageProcesses
+from workers.measuring import measure_run
 from workers.placement import Placement, place, this_host
 from workers.rehearsal import confirm, foresee
 from workers.trace_file import merge_parts

@@ -38,4 +38,5 @@ def build(
             training images.
     """
     augment = Augment(crop_padding, flip, cutout)
-    return build_idx("fashion_mnist", root, "FashionMNIST", _NORMALISATION if normalise else None, augment, download, train_samples)
+    normalisation = _NORMALISATION if normalise else None
+    return build_idx("fashion_mnist", root, "FashionMNIST", normalisation, augment, download, train_samples)

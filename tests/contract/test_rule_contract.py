@@ -82,8 +82,8 @@ SHAPES = {
     "conv": [(2, 8, 8), (5, 4, 4), (6, 2, 2), (4,)],
     "binary": [(2,), (9,), (8,), (1,)],
 }
-BODIES = {"dense": SHAPES["dense"][1:], "plain": SHAPES["plain"][1:], "half": SHAPES["half"][1:], "conv": [(5, 8, 8), (6, 4, 4), (4,)],
-          "binary": SHAPES["binary"][1:]}  # fmt: skip
+BODIES = {**{kind: SHAPES[kind][1:] for kind in ("dense", "plain", "half", "binary")},
+          "conv": [(5, 8, 8), (6, 4, 4), (4,)]}  # fmt: skip
 PLAIN_ONLY = {"lra_fdbk", "tp", "dtp", "ifa"}
 """Rules of blocks of one linear layer and a unit, which refuse normalisation and convolutions."""
 NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sampled(9, 8), _top((8,), 4)])
