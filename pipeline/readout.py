@@ -33,10 +33,11 @@ class Readout:
             targets: (samples, outputs).
             ridge: alpha is this times ``|F_c|^2 / min(samples, features)``, F_c being the centred features.
         """
-        f, t = features.flatten(1).double(), targets.double()
+        f, t = features.flatten(1).to(torch.float64, copy=True), targets.double()
         mean, level = f.mean(0), t.mean(0)
-        f, t = f - mean, t - level
-        alpha = ridge * f.square().sum() / min(f.shape)
+        f -= mean  # in place: maps are large
+        t = t - level
+        alpha = ridge * torch.linalg.vector_norm(f).square() / min(f.shape)
         alpha = torch.where(alpha > 0, alpha, torch.ones_like(alpha))  # constant features: nothing can be read
         if f.shape[1] <= len(f):
             weight = torch.linalg.solve(f.T @ f + alpha * _eye(f.shape[1], f), f.T @ t)
