@@ -10,8 +10,8 @@ In the process that coordinated, when the stages are gone: the run's clock has s
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,25 +53,18 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
     epochs = measured_epochs(every, len(ledger.history))
     if not epochs:
         return
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(placement.threads)
-    torch.set_float32_matmul_precision(resolved.config.run.matmul_precision)
-    recorder = Recorder(out / "record.jsonl")
-    try:
-        with seeded(0), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            measurement = Measurement(resolved, data_root, torch.device(placement.devices[0]))
-            rows = []
-            for epoch in epochs:
-                kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
-                folder = measured_folder(out, epoch) if kept else Path(ledger.stage_results()[0]["folder"])
-                states = _weights(folder, placement) if epoch > 0 else None
-                row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))
-                rows.append(with_credit(row, ledger.block_rows(epoch - 1) if epoch > 0 else {}))
-                recorder.write({"event": "measurement", **rows[-1]})
-    finally:  # the process is the caller's
-        recorder.close()
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
+    with _formats_of_the_run(placement.threads, resolved.config.run.matmul_precision), closing(
+        Recorder(out / "record.jsonl")
+    ) as recorder:
+        measurement = Measurement(resolved, data_root, torch.device(placement.devices[0]))
+        rows = []
+        for epoch in epochs:
+            kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
+            folder = measured_folder(out, epoch) if kept else Path(ledger.stage_results()[0]["folder"])
+            states = _weights(folder, placement) if epoch > 0 else None
+            row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))
+            rows.append(with_credit(row, ledger.block_rows(epoch - 1) if epoch > 0 else {}))
+            recorder.write({"event": "measurement", **rows[-1]})
     for name, arrays in measurement.arrays().items():
         _write_arrays(out / "measurements" / f"{name}.npz", arrays)
     _write_table(out / "measurements.json", {"num_blocks": resolved.num_blocks, "epochs": rows})
@@ -80,6 +73,22 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
             shutil.rmtree(measured_folder(out, epoch), ignore_errors=True)
         with suppress(OSError):  # there are maps or layouts in it
             (out / "measurements").rmdir()
+
+
+@contextmanager
+def _formats_of_the_run(threads: int, precision: str) -> Iterator[None]:
+    """Computes as the stages did, see :func:`workers.worker.prepare_process`; the process is the caller's."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with seeded(0), torch.backends.cudnn.flags(
+            enabled=True, deterministic=True, allow_tf32=precision != "highest"
+        ):
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
 
 
 def _weights(folder: Path, placement: Placement) -> list[dict[str, Tensor]]:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from pipeline.errors import WorkerFailed
 from pipeline.weights import latest_weights, load_blocks, measured_folder, save_block
 from tests.support.runs import run
@@ -59,6 +60,18 @@ def test_weights_that_another_host_wrote_elsewhere(tmp_path):
         measuring._weights(tmp_path, placement)
     save_block(tmp_path, 2, {})
     assert measuring._weights(tmp_path, placement) == [{}, {}, {}]
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True)])
+def test_numbers_have_the_formats_of_the_run_and_afterwards_those_of_before(tmp_path, monkeypatch, precision, tf32):
+    def formats():
+        cudnn = torch.backends.cudnn
+        return torch.get_num_threads(), torch.get_float32_matmul_precision(), cudnn.deterministic, cudnn.allow_tf32
+
+    seen, before, epoch = set(), formats(), measuring.Measurement.epoch
+    monkeypatch.setattr(measuring.Measurement, "epoch", lambda *a, **k: (seen.add(formats()), epoch(*a, **k))[1])
+    run(tmp_path / "run", {**QUICK, "measure": {"every": 3}, "run": {"matmul_precision": precision}})
+    assert seen == {(1, precision, True, tf32)} and formats() == before
 
 
 def test_an_error_in_measuring_leaves_the_result_as_it_is(tmp_path, monkeypatch):
