@@ -79,7 +79,7 @@ class Estimated(LearningRule):
 
     def _estimate(self, a: Tensor) -> Tensor:
         """The unit with the estimate for its derivative."""
-        z: Tensor = self.unit.f(self._sloped(a))
+        z = self.f.run(self._sloped(a))
         if self.unit.g is None:
             return z
         way_back = a if self.whole else z

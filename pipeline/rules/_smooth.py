@@ -25,10 +25,11 @@ class Smooth:
     """
 
     def __init__(self, f: nn.Module, derive: _Derive | None) -> None:
-        self.run: Callable[[Tensor], Tensor] = f.forward if derive is not None else f
+        run: Callable[[Tensor], Tensor] = f.forward if derive is not None else f
+        # The pre-activation is needed again: for the derivative, and to be moved to a target.
+        self.run = (lambda a: run(a.clone())) if getattr(f, "inplace", False) else run
         self.is_known = derive is not None
         """Whether f is a fixed function, elementwise and without random numbers, with its derivative at hand."""
-        self._f = f
         self._derive = derive
 
     @classmethod
@@ -44,7 +45,7 @@ class Smooth:
             return self._derive(d, a, z)
         with torch.enable_grad():
             leaf = a.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self._f(leaf), leaf, d)
+            (found,) = torch.autograd.grad(self.run(leaf), leaf, d)
         return found
 
 

@@ -41,3 +41,14 @@ def test_a_unit_that_somebody_watches_is_called_and_left_to_autograd():
     smooth = Smooth.of(f)
     smooth.run(torch.zeros(2))
     assert seen == [1] and not smooth.is_known
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Mish])
+def test_a_unit_that_works_in_place_leaves_the_pre_activation_alone(kind):
+    smooth, usual = Smooth.of(kind(inplace=True)), Smooth.of(kind())
+    a = torch.linspace(-9.0, 9.0, 40, dtype=torch.float64)
+    before = a.clone()
+    z = smooth.run(a)
+    assert torch.equal(z, usual.run(before)) and torch.equal(a, before)
+    assert torch.equal(smooth.derive(torch.ones_like(a), a, z), usual.derive(torch.ones_like(a), before, z))
+    assert torch.equal(a, before)
