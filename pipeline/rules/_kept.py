@@ -13,18 +13,19 @@ __all__ = ["Kept"]
 
 
 class Kept:
-    """Tensors, at least one of which requires a gradient, in the version of this moment.
+    """Tensors in the version of this moment; those that nobody trains have no other.
 
     Args:
-        tensors: parameters; nothing is kept under ``no_grad``.
+        tensors: parameters; what is trained of them is not kept under ``no_grad``.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
+        self._constant = () if any(tensor.requires_grad for tensor in tensors) else tensors
         self._token: Tensor = _Save.apply(*tensors)  # type: ignore[no-untyped-call]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """What was given, without a graph: copies where they would have changed."""
-        saved = cast(Any, self._token.grad_fn).saved_tensors
+        saved = self._constant or cast(Any, self._token.grad_fn).saved_tensors
         return tuple(tensor.detach() for tensor in saved)
 
 

@@ -12,7 +12,7 @@ from pipeline.dense import accumulate
 from pipeline.rules._smooth import Smooth
 from pipeline.rules._unit_split import split_at_unit
 
-__all__ = ["PlainDense", "descend"]
+__all__ = ["PlainDense", "learn_linear"]
 
 
 class PlainDense:
@@ -67,10 +67,12 @@ class PlainDense:
             x: what :meth:`forward` was given.
             delta: the derivative by a, (batch, features).
         """
-        descend(self.weight, self.bias, x.flatten(1), delta)
+        learn_linear(self.weight, self.bias, x.flatten(1), delta)
 
 
-def descend(weight: Tensor, bias: Tensor, rows: Tensor, delta: Tensor) -> None:
-    """Adds a linear layer's gradients: ``delta^T rows``, and the sum of the rows of ``delta``."""
-    accumulate(weight, torch.mm(delta.t(), rows.to(delta.dtype)).to(weight.dtype))
-    accumulate(bias, delta.sum(0).to(bias.dtype))
+def learn_linear(weight: Tensor, bias: Tensor, rows: Tensor, delta: Tensor) -> None:
+    """Adds a linear layer's gradients, ``delta^T rows`` and the sum of ``delta``'s rows, where they are wanted."""
+    if weight.requires_grad:
+        accumulate(weight, torch.mm(delta.t(), rows.to(delta.dtype)).to(weight.dtype))
+    if bias.requires_grad:
+        accumulate(bias, delta.sum(0).to(bias.dtype))

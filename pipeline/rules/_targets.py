@@ -11,7 +11,7 @@ from pipeline.autocast import at_least_float32
 from pipeline.block import Block
 from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.rules._kept import Kept
-from pipeline.rules._plain_dense import PlainDense, descend
+from pipeline.rules._plain_dense import PlainDense, learn_linear
 from pipeline.rules._smooth import Smooth
 from pipeline.units import Bernoulli
 
@@ -36,16 +36,16 @@ class Targets:
     alternate: Alternate
 
     def __post_init__(self) -> None:
-        if self.step <= 0.0 or self.noise < 0.0 or self.noise_halving < 0 or self.inverse_rate < 0.0:
+        if not (self.step > 0.0 and self.noise >= 0.0 and self.noise_halving >= 0 and self.inverse_rate >= 0.0):
             raise ValueError(
-                f"targets cannot be formed (given: step = {self.step}, noise = {self.noise}, noise_halving = "
-                f"{self.noise_halving}, inverse_rate = {self.inverse_rate}; expected: step above 0, the others not "
-                "below). Change the one that is."
+                f"targets cannot be formed (given: rule.step = {self.step}, rule.noise = {self.noise}, "
+                f"rule.noise_halving = {self.noise_halving}, rule.inverse_rate = {self.inverse_rate}; expected: "
+                "rule.step above 0, the others at least 0). Change the one that is not."
             )
         if self.scale_reconstruction and self.noise == 0.0:
             raise ValueError(
-                "cannot divide the reconstruction loss by a variance of 0 (given: scale_reconstruction with noise = "
-                "0.0, expected: noise above 0). Set one of them."
+                "cannot divide the reconstruction loss by a variance of 0 (given: rule.scale_reconstruction with "
+                "rule.noise = 0.0, expected: rule.noise above 0). Change one of them."
             )
 
     def noise_at(self, epoch: int) -> float:
@@ -141,8 +141,8 @@ class TargetPropagation(LearningRule):
             self.trains_inverse, self.trains_forward = epoch % 2 == 0, epoch % 2 == 1
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`LearningRule`. The context is ``(x, a, z, out, y, kept)``; kept, where there is an inverse, holds
-        the weights of this moment."""
+        """See :class:`LearningRule`. The context is ``(x, a, z, out, y, kept)``; kept, where there is an inverse,
+        holds the weights of this moment."""
         kept = None
         if self.training and self.inverse is not None:
             kept = Kept(self.dense.weight, self.dense.bias, self.inverse.weight, self.inverse.bias)
@@ -191,7 +191,7 @@ class TargetPropagation(LearningRule):
             scale = 2.0 * weight / len(rows)
             if self.options.scale_reconstruction:
                 scale /= self.noise**2
-            descend(inverse.weight, inverse.bias, codes, inverse.f.derive((guess - noisy) * scale, a, guess))
+            learn_linear(inverse.weight, inverse.bias, codes, inverse.f.derive((guess - noisy) * scale, a, guess))
         aim = inverse.run(self._read(target), back_weight, back_bias)[1]
         if self.difference:
             aim = rows + (aim - inverse.run(self._read(z), back_weight, back_bias)[1])

@@ -49,7 +49,8 @@ class IndirectFeedbackAlignment(LearningRule):
         self.draws = self.dense.draws
         if spec.is_first and not spec.is_last:
             size = prod(spec.out_shape)
-            self.register_buffer("matrix", torch.empty(spec.task.num_outputs, size).uniform_(-(size**-0.5), size**-0.5))
+            bound = size**-0.5
+            self.register_buffer("matrix", torch.empty(spec.task.num_outputs, size).uniform_(-bound, bound))
 
     @property
     def num_rounds(self) -> int:

@@ -18,7 +18,9 @@ NARROW = {"name": "mlp", "depth": 4, "width": 8, "norm": "none", "activation": "
 IFA = {"rule": {"name": "ifa"}, "model": NARROW, "optimizer": {"name": "sgd", "lr": RATE, "milestones": []}}
 
 
-@pytest.mark.parametrize(("transport", "in_flight"), [("shared_memory", 1), ("shared_memory", 3), ("process_group", 1)])
+@pytest.mark.parametrize(
+    ("transport", "in_flight"), [("shared_memory", 1), ("shared_memory", 3), ("process_group", 1)]
+)
 def test_p1_any_number_of_stages(tmp_path, transport, in_flight):
     changes = {**IFA, "train": {"in_flight": in_flight}}
     first = run(tmp_path / "one", changes)

@@ -110,3 +110,15 @@ def test_a_block_of_another_form_is_refused():
     block = Block(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh()))
     with pytest.raises(ValueError, match="ifa cannot tell a unit's parts"):
         ifa.build(block, BlockSpec(1, 3, (3,), (4,), (4,), TASK))
+
+
+def test_a_layer_that_is_not_trained_passes_errors_on_and_gathers_none():
+    rules = _network(ifa.build, (6, 9, 8, 7, 4))
+    frozen = _network(ifa.build, (6, 9, 8, 7, 4))
+    frozen[1].block.requires_grad_(False)
+    for network in (rules, frozen):
+        _learn(network, *_batch(6))
+    assert all(p.grad is None for p in frozen[1].block.parameters())
+    for k in (0, 2, 3):
+        for mine, wanted in zip(frozen[k].block.parameters(), rules[k].block.parameters(), strict=True):
+            assert torch.equal(mine.grad, wanted.grad)

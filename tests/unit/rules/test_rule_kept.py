@@ -28,6 +28,12 @@ def test_copies_where_the_runtime_steps_them_meanwhile_and_its_bytes_are_counted
     assert saved.num_bytes == (6 + 2) * 4
 
 
+def test_weights_that_nobody_trains_are_kept_as_they_are():
+    layer = nn.Linear(3, 2).requires_grad_(False)
+    weight, bias = Kept(layer.weight, layer.bias).tensors()
+    assert torch.equal(weight, layer.weight) and torch.equal(bias, layer.bias)
+
+
 def test_a_parameter_that_is_not_trained_is_kept_too():
     layer = nn.Linear(3, 2)
     layer.bias.requires_grad_(False)
