@@ -1,4 +1,4 @@
-"""What both rules of local representation alignment share: a loss against a target, halting, and a block's gradient."""
+"""What both rules of local representation alignment share: a loss against a target, halting, a block's gradient."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -116,18 +116,18 @@ class LocalRepresentation(LearningRule):
         return Learned(losses.mean(), upstream, credited)
 
     def pre_activation(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """``rows W^T + b`` without a graph. In bfloat16 under autocast: it is compared with its target in float32, from
-        which a small beta would make it differ by less than the rounding."""
+        """``rows W^T + b`` without a graph. In bfloat16 under autocast: it is compared with its target in float32,
+        from which a small beta would make it differ by less than the rounding."""
         return torch.addmm(bias.detach(), rows, weight.detach().t())
 
     def rows(self, x: Tensor) -> Tensor:
         """x, (batch, ...), as (batch, features)."""
         return x.flatten(1) if self._flattens else x
 
-    def output_error(self, out: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Each sample's own output loss, (batch,), and its derivative, (batch, num_outputs)."""
-        task = self.spec.task
-        return task.sample_losses(out, y), task.loss_and_error(out, y, float(len(y)))[1]
+    def output_error(self, a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Each sample's own output loss, (batch,), and its derivative by a, (batch, num_outputs)."""
+        task, out = self.spec.task, self.f.run(a)
+        return task.sample_losses(out, y), self.f.derive(task.loss_and_error(out, y, float(len(y)))[1], a, out)
 
     def _halted(
         self, losses: Tensor, e: Tensor, feedback: tuple[Tensor, ...]
@@ -155,8 +155,7 @@ class LocalRepresentation(LearningRule):
 
     def decode(self, context: Any) -> Tensor | None:
         """The last block's output; None below it."""
-        out: Tensor | None = context[1] if self.spec.is_last else None
-        return out
+        return self.f.run(context[1]) if self.spec.is_last else None
 
 
 def _front(

@@ -21,8 +21,8 @@ class LraFeedback(LocalRepresentation):
     take. E is drawn from N(0, error_std^2) and never trained. A hard part g of the unit is run forward and gone around
     back: targets and errors are those of f, whose output g reads. The last block's e is that of the output loss.
 
-    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018), LRA-fdbk.
-    beta, the bounds, the reduction over the batch and the threshold are not in print.
+    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018),
+    LRA-fdbk. beta, the bounds, the reduction over the batch and the threshold are not in print.
 
     Args:
         block: a flattening or nothing, one ``nn.Linear`` and a unit.

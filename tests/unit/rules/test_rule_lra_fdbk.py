@@ -105,6 +105,21 @@ def test_o_l4_linear_units_and_the_weights_as_feedback_are_backpropagation(reduc
             torch.testing.assert_close(given, expected * factor, rtol=1e-10, atol=1e-12)
 
 
+def test_a_last_block_with_a_unit_has_the_gradient_behind_it():
+    """A network of one's own may end with one."""
+    blocks = [dense(6, 7), dense(7, 5, nn.Tanh)]
+    rules = rules_of(blocks)
+    x, y = batch((6,))
+    h, _ = rules[0](x, y)
+    out, context = rules[1](h, y)
+    assert torch.equal(rules[1].decode(context), out)
+    loss = Classification(5).loss(blocks[1](h), y)
+    wanted = torch.autograd.grad(loss * len(x), list(blocks[1].parameters()))
+    torch.testing.assert_close(rules[1].learn(context, ()).loss, loss.detach(), **EXACT)
+    for given, expected in zip(gradients(rules[1]), wanted, strict=True):
+        torch.testing.assert_close(given, expected, rtol=1e-10, atol=1e-13)
+
+
 def test_parts_of_a_batch_add_up_to_it():
     """As they are under ``sum``, each by its share under ``mean``."""
     x, y = batch((6,), size=12)
@@ -289,7 +304,7 @@ def test_blocks_of_another_form():
     with pytest.raises(ValueError, match=r"lra_fdbk takes vectors \(given: samples of shape \(2, 6\).*nn.Flatten"):
         make_rules(build, [dense(6, 3), read_out((2, 3))], (2, 6))
     half = Block(nn.Sequential(nn.Tanh(), nn.Linear(6, 7)))
-    with pytest.raises(ValueError, match=r"end with their unit .* expected: model.boundary = 'post'.* or use lra_diff"):
+    with pytest.raises(ValueError, match=r"end with their unit .* model.boundary = 'post'.* or use lra_diff"):
         rules_of([half, read_out((7,))])
     with pytest.raises(ValueError, match=r"lra_fdbk is a rule of fully connected layers"):
         make_rules(build, [conv(2, 3), read_out((3, 4, 4))], (2, 4, 4))
