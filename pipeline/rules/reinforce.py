@@ -74,7 +74,7 @@ class Reinforce(LearningRule):
         f, g = self.unit.f, self.unit.g
         trained = [type(m).__name__ for m in self.unit.after if any(True for _ in m.parameters())]
         if not isinstance(f, nn.Sigmoid) or not isinstance(g, Bernoulli) or trained:
-            given = " and ".join(type(m).__name__ for m in (f, g) if m is not None)
+            given = "a block that draws nothing" if g is None else f"{type(f).__name__} and {type(g).__name__}"
             behind = f", {', '.join(trained)} with parameters behind it" if trained else ""
             raise ValueError(
                 f"reinforce trains what a logistic unit draws (given: {given}{behind}, expected: Sigmoid and "
@@ -83,7 +83,8 @@ class Reinforce(LearningRule):
 
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """See :class:`LearningRule`."""
-        return [(list(self.parameters()), self.rate)]
+        ((trained, _),) = super().parameter_groups()
+        return [(trained, self.rate)]
 
     def leave_to_autograd(self) -> None:
         """See :class:`LearningRule`."""
@@ -156,12 +157,18 @@ def build(
         spec: its place in the network.
         adjusted: whether each unit compares the loss with the baseline of least variance.
         decay: share of the past in the baseline's running means, at least 0, below 1.
-        hidden_rate: factor on the learning rate of hidden blocks, whose gradients are far noisier than the last one's.
+        hidden_rate: factor on the learning rate of hidden blocks, whose gradients are far noisier than the last one's;
+            at least 0.
         closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
 
     Raises:
-        ValueError: ``block`` is not of that form, or ``decay`` out of its range.
+        ValueError: ``block`` is not of that form, or a number is out of range.
     """
+    if not hidden_rate >= 0:
+        raise ValueError(
+            f"units climb at a rate below 0 (given: rule.hidden_rate = {hidden_rate}, expected: at least 0). "
+            "Change it."
+        )
     if not 0 <= decay < 1:
         raise ValueError(
             f"a running mean keeps a share of its past (given: rule.decay = {decay}, expected: at least 0, below 1). "

@@ -136,7 +136,7 @@ def test_convolutions_with_normalisation_and_pooling():
 @pytest.mark.parametrize(
     ("layers", "text"),
     [
-        ([nn.Tanh()], r"reinforce trains what a logistic unit draws \(given: Identity, expected: Sigmoid and"),
+        ([nn.Tanh()], r"reinforce trains what a logistic unit draws \(given: a block that draws nothing, "),
         ([nn.Tanh(), Bernoulli()], r"given: Tanh and Bernoulli, expected"),
         ([nn.Sigmoid(), Bernoulli(), nn.Linear(3, 3)], r"given: Sigmoid and Bernoulli, Linear with parameters behind"),
     ],
@@ -144,6 +144,11 @@ def test_convolutions_with_normalisation_and_pooling():
 def test_blocks_that_draw_nothing(layers, text):
     with pytest.raises(ValueError, match=text):
         make_rule(build, Block(nn.Sequential(nn.Linear(3, 3), *layers)), (3,))
+
+
+def test_a_rate_that_would_climb():
+    with pytest.raises(ValueError, match=r"given: rule.hidden_rate = -0.1, expected: at least 0\). Change it."):
+        toy(0.0, hidden_rate=-0.1)
 
 
 def test_a_running_mean_that_never_moves():
@@ -155,3 +160,5 @@ def test_hidden_blocks_may_have_a_rate_of_their_own():
     rules = make_rules(build, [hidden(6, 8), read_out((8,))], (6,), hidden_rate=0.1)
     assert [factor for rule in rules for _, factor in rule.parameter_groups()] == [0.1, 1.0]
     assert all(len(rule.parameter_groups()[0][0]) == 2 for rule in rules)
+    rules[0].block.body[0].bias.requires_grad_(False)
+    assert rules[0].parameter_groups() == [([rules[0].block.body[0].weight], 0.1)]
