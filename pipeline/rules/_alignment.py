@@ -100,7 +100,8 @@ class Alignment(LearningRule):
         delta = dense.learn(x, out, error)
         if self.spec.is_first:
             return Learned(loss)
-        return Learned(loss, (back_through(self.split.affine, self.feedback_matrix(noted), delta, x.shape).view_as(x),))
+        error = back_through(self.split.affine, self.feedback_matrix(noted), delta, x.shape)
+        return Learned(loss, (error.view_as(x),))
 
     def decode(self, context: Any) -> Tensor | None:
         """The last block's output; None below it."""
