@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Table
 from benchmarks.accuracy.metrics import after, angle, angle_most, best, depth, depth_rise, last
 
-__all__ = ["DATA", "MLP", "TABLES", "ZERO", "fdbk"]
+__all__ = ["DATA", "MLP", "TABLES", "ZERO"]
 
 DATA = {
     "mnist": {"dataset.name": "mnist", "dataset.train_samples": 50000, "dataset.normalise": False},
