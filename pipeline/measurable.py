@@ -1,10 +1,14 @@
 """Whether what ``[measure]`` asks for can be measured on this network and this data."""
 
+import logging
+
 from pipeline.config import MeasureConfig
 from pipeline.dataset import DataSpec
 from pipeline.errors import ConfigError
 
 __all__ = ["check_measurable"]
+
+logger = logging.getLogger(__name__)
 
 
 def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) -> None:
@@ -14,6 +18,9 @@ def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) ->
         ConfigError: a map of data that is not of two numbers and two classes, or t-SNE of a block that is not there.
     """
     if measure.every == 0:
+        if measure.maps or measure.tsne:
+            logger.warning("no map and no t-SNE is made of a run that is not measured (measure.every: 0). "
+                           "Set it to 1 or more.")  # fmt: skip
         return
     if measure.maps and (data.input_shape != (2,) or data.task.num_outputs > 2):
         raise ConfigError(

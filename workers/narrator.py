@@ -115,6 +115,8 @@ class Narrator:
         predicted = self._placement.predicted
         aside = "" if predicted is None else f" (predicted: {grouped(predicted.samples_per_s)})"
         parts.append(f"{grouped(table['train_samples_per_s'])} samples/s{aside} over {duration(table['wall_s'])}")
+        if self._resolved.config.measure.every > 0:
+            parts.append("now measuring")
         return f"done: {', '.join(parts)}", f"files in {self._out}"
 
 

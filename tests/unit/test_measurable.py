@@ -24,6 +24,13 @@ def test_what_cannot_be_measured(tmp_path, measure, text):
     assert unmeasured.config.measure.every == 0  # nothing is asked for
 
 
+@pytest.mark.parametrize(("measure", "warned"), [({"maps": True}, 1), ({"tsne": [0]}, 1), ({"angles": True}, 0)])
+def test_what_is_asked_for_and_never_measured_is_said(tmp_path, caplog, measure, warned):
+    resolve(Config.from_dict(merged(SMALL, {"measure": measure})), tmp_path)
+    assert [r.getMessage() for r in caplog.records] == ["no map and no t-SNE is made of a run that is not measured "
+                                                        "(measure.every: 0). Set it to 1 or more."] * warned  # fmt: skip
+
+
 def test_two_numbers_and_two_classes_can_be_drawn(tmp_path):
     changes = {**XOR, "measure": {"every": 1, "maps": True, "tsne": [0, 2]}}
     assert resolve(Config.from_dict(merged(SMALL, changes)), tmp_path).config.measure.maps

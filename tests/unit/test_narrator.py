@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.config import MeasureConfig
 from pipeline.prediction import Prediction
 from tests.support.views import Clock, blocks, narrator, parallel, placed, resolved, result, sequential
 from workers.narrator import block_range, duration, grouped, loss_text, percent
@@ -55,6 +56,13 @@ def test_headline_tells_what_is_predicted():
 def test_ending_sets_what_was_predicted_beside_what_came():
     how, _ = predicted((0.1, 0.2), 18000.4).ending(result([0.5]))
     assert how == "done: test accuracy 50.00 %, 17 553 samples/s (predicted: 18 000) over 1.64 s"
+
+
+def test_ending_says_what_the_command_does_next():
+    run = resolved("parallel")
+    measured = replace(run, config=replace(run.config, measure=MeasureConfig(every=2)))
+    how, where = narrator(measured, placed((2, 2)), Clock()).ending(result([0.5]))
+    assert how.endswith(" over 1.64 s, now measuring") and where == "files in runs/one"
 
 
 def test_the_rule_of_a_baseline_is_the_one_that_runs():
