@@ -97,8 +97,8 @@ def _table_3(epochs: int, device: Device) -> Table:
         [in_order("LRA and DTP before slope annealing, sigmoid-adjusted, variance-adjusted REINFORCE and REINFORCE",
                   "best", order)],
         "Estimators: plain descent at .1, under REINFORCE a tenth (variance-adjusted) or 3 % of it in hidden blocks, "
-        "or Adam at .001 where it is named. DTP: Adam at .001; LRA: at .002, falling, with beta .05. Every fifth epoch "
-        "is evaluated; answers are the mean of 100 passes.",
+        "or Adam at .001 where it is named. DTP: Adam at .001; LRA: at .002, falling, with beta .05. Every fifth "
+        "epoch is evaluated; answers are the mean of 100 passes.",
     )  # fmt: skip
 
 
