@@ -43,6 +43,13 @@ def test_one_result_on_any_number_of_stages(tmp_path, rule, model):
     assert blocks["num_stages"] == blocks["num_blocks"]
 
 
+@pytest.mark.parametrize("rule", ["ifa", "straight_through", "reinforce"])
+def test_one_result_of_networks_that_draw_samples(tmp_path, rule):
+    drawing = {"model": {"norm": "none", "dropout": 0.0, "activation": "bernoulli"}}
+    found = {weights(tmp_path / str(n), rule, n, more=drawing) for n in (1, 2, "blocks")}
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(("rule", "transport"), [("predsim", "shared_memory"), ("dfa", "process_group")])
 def test_one_result_over_any_transport_and_half_the_bytes(tmp_path, rule, transport):
     inline = trained(tmp_path / "inline", rule)
