@@ -39,8 +39,9 @@ class Bernoulli(NonDifferentiable):
 
     def forward(self, v: Tensor) -> Tensor:
         """Probabilities of any shape to a sample of the same shape."""
-        # torch.bernoulli takes four times as long.
-        return _flat(v, (torch.rand_like(v) < v).to(v.dtype))
+        # torch.bernoulli takes four times as long; random numbers in bfloat16 are multiples of 1/256.
+        dtype = torch.promote_types(v.dtype, torch.float32)
+        return _flat(v, (torch.rand_like(v, dtype=dtype) < v).to(v.dtype))
 
 
 class _Groups(NonDifferentiable):

@@ -100,7 +100,7 @@ class Reinforce(LearningRule):
         assert self.unit.g is not None
         p = self.unit.f(a.detach())
         b = self.unit.g(p)
-        return run(self.unit.after, b), (a, at_least_float32(b - p), y, x)
+        return run(self.unit.after, b), (a, at_least_float32(b) - at_least_float32(p), y, x)
 
     def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
         """See :class:`LearningRule`. ``feedback``, and the last block's ``upstream``, is the loss of every sample

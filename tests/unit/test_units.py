@@ -57,3 +57,13 @@ def test_soft_winners_share_one_in_each_group():
 
 def test_a_group_shows_its_size():
     assert repr(LocalWinner(4)) == "LocalWinner(group=4)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_samples_are_as_rare_as_they_should_be_in_bfloat16_too(dtype):
+    """Its own random numbers are multiples of 1/256, of which 0 alone would come four times too often."""
+    p = torch.full((1_000_000,), 2.0**-10, dtype=dtype)
+    drawn = Bernoulli()(p)
+    assert drawn.dtype == dtype
+    # 3 standard errors of 1e6 draws are 9.4e-5.
+    assert drawn.float().mean().item() == pytest.approx(2.0**-10, abs=9.4e-5)
