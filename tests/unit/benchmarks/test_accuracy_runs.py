@@ -107,7 +107,8 @@ def test_the_list_tells_what_has_run(tmp_path, monkeypatch, capsys):
 
 
 DRIVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which the command heeds
 from benchmarks.accuracy import __main__ as command
 from tests_cells import TABLE
 command.TABLES = {"tiny": TABLE}
