@@ -77,8 +77,8 @@ _OPTIONS_1: Mapping[str, dict[str, Any]] = {
 
 
 _REASONS_1: Mapping[tuple[str, str], str] = {
-    ("dfa", "sigmoid"): "better than printed, and only after more than 10 epochs at 88.65 %; the scale of the feedback "
-    "matrices is not in print, here it is 1/sqrt(128)",
+    ("dfa", "sigmoid"): "better than printed, and only after more than 10 epochs at 88.65 %; the feedback matrices' "
+    "scale is not in print, here it is 1/sqrt(128)",
 }
 
 
