@@ -1,4 +1,4 @@
-"""What a run ran on: versions, commit, hardware. Asking git for the commit starts a process, so this is not pipeline's."""
+"""What a run ran on: versions, commit, hardware. Asking git for the commit starts a process: not for ``pipeline``."""
 
 import os
 import platform
