@@ -57,10 +57,13 @@ def take_turns(arms: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[st
 def leave_on_sigterm() -> None:
     """Lets SIGTERM end this process by the way of an exception, so that what it has started is killed.
 
-    So does the end of the terminal, unless ``nohup`` has said that it does not matter.
+    So does the end of the terminal, unless ``nohup`` has said that it does not matter. A second such signal is not
+    heeded: ``timeout`` and batch systems send several, and the way out must not be cut short.
     """
 
     def stop(number: int, frame: object) -> None:
+        for deaf in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(deaf, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
