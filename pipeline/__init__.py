@@ -1,0 +1,40 @@
+"""What is computed, and when: blocks, learning rules, schedules, records. Starts no process.
+
+A *schedule* makes a *plan* for each epoch; a plan's *actions* are what a *program* walks, asking its driver by
+*requests*. A *block* is the smallest unit that a *rule* trains; a *stage* is contiguous blocks hosted together, which
+decides where they run and never what they learn; a *worker* is the process of one stage; the *coordinator* holds the
+schedule and the record.
+
+To read it in order: ``rule`` (the contract of a learning rule), ``stage`` (what is done with one), ``actions`` and
+``program`` (in which order), ``schedule`` (which blocks, in which epoch), ``resolve`` (how a config becomes all this).
+
+The names below are imported when they are first asked for: importing this package leaves torch out.
+"""
+
+from typing import TYPE_CHECKING
+
+from pipeline.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from pipeline.block import Block
+    from pipeline.config import Config, load_config
+    from pipeline.dataset import Dataset, DataSpec
+    from pipeline.errors import ConfigError
+    from pipeline.local_rule import LocalRule, Output
+    from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
+    from pipeline.weights import latest_weights, load_blocks
+
+__all__ = [
+    "Block", "BlockSpec", "Config", "ConfigError", "DataSpec", "Dataset", "Learned", "LearningRule", "LocalRule",
+    "Output", "Topology", "latest_weights", "load_blocks", "load_config",
+]  # fmt: skip
+
+__getattr__, __dir__ = lazy_names(__name__, {
+    "pipeline.block": ("Block",),
+    "pipeline.config": ("Config", "load_config"),
+    "pipeline.dataset": ("DataSpec", "Dataset"),
+    "pipeline.errors": ("ConfigError",),
+    "pipeline.local_rule": ("LocalRule", "Output"),
+    "pipeline.rule": ("BlockSpec", "Learned", "LearningRule", "Topology"),
+    "pipeline.weights": ("latest_weights", "load_blocks"),
+})

@@ -17,8 +17,10 @@ def module_name(path):
 
 
 def imports_of(path):
-    """Names imported anywhere in a file, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+    """Names imported anywhere in a file when it runs, inside functions too; not those for the type checker alone."""
+    tree = ast.parse(path.read_text(encoding="utf8"))
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
