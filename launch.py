@@ -14,7 +14,7 @@ import pipeline
 from pipeline import registry
 from pipeline.config import LoadedConfig, Mode, load_config
 from pipeline.errors import ConfigError, WorkerFailed
-from workers.fork_server import warm_up
+from workers.host.fork_server import warm_up
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -66,9 +66,9 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     if "RANK" not in os.environ:
         warm_up(loaded.config.dataset.name)
     # Importing torch takes a second or two, for which the fork server need not wait, nor a misspelt key.
-    from workers.ranks import Ranks, run_rank
     from workers.run import train
-    from workers.terminal import view_maker
+    from workers.torchrun import Ranks, run_rank
+    from workers.view.terminal import view_maker
 
     out = options.out or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward")

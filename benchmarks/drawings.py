@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.isotonic import isotonic_regression
 
-from benchmarks.measured import Curve, Measured
+from benchmarks.run_folder import Curve, Measured
 
 __all__ = ["apart", "draw"]
 

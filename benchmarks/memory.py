@@ -31,15 +31,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.measure import environment, leave_on_sigterm, spread, take_turns, write
+from benchmarks.harness import environment, leave_on_sigterm, spread, take_turns, write
 from benchmarks.pair import run_pair
-from pipeline.block import build_block
 from pipeline.config import Config
-from pipeline.held import SavedTensors
-from pipeline.meters import format_bytes, module_bytes, peak_device_bytes, peak_rss_bytes
-from pipeline.optimizers import load_optimizer
+from pipeline.engine.in_flight import SavedTensors
+from pipeline.network.block import build_block
+from pipeline.optim.optimizers import load_optimizer
+from pipeline.records.time_budget import format_bytes, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.resolve import load_dataset, resolve
-from workers.fork_server import warm_up
+from workers.host.fork_server import warm_up
 from workers.run import train
 
 ROOT = Path(__file__).resolve().parent.parent

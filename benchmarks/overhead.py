@@ -20,17 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import environment, ratio, spread, take_turns, write
+from benchmarks.harness import environment, ratio, spread, take_turns, write
 from benchmarks.wording import numbers, table
-from pipeline.block import build_block
 from pipeline.config import Config, NamedConfig
-from pipeline.meters import TimeBudget
-from pipeline.plan import BlockMode, Plan
-from pipeline.requests import NextPlan, Receive
+from pipeline.engine.requests import NextPlan, Receive
+from pipeline.engine.stage import Stage
+from pipeline.learning.rule import LearningRule
+from pipeline.network.block import build_block
+from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import Resolved, build_rule, resolve
-from pipeline.rule import LearningRule
-from pipeline.stage import Stage
-from workers.allocator import keep_freed_memory
+from pipeline.schedules.plan import BlockMode, Plan
+from workers.host.allocator import keep_freed_memory
 from workers.job import Job, share_out
 from workers.placement import Placement
 from workers.worker import build_program, build_stage

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from workers.allocator import keep_freed_memory
-from workers.fork_server import process_context
+from workers.host.allocator import keep_freed_memory
+from workers.host.fork_server import process_context
 
 __all__ = ["run_pair"]
 

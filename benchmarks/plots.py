@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.tables import largest_stage, read
 from benchmarks.wording import figures, grouped, number
-from pipeline.meters import format_bytes
+from pipeline.records.time_budget import format_bytes
 
 __all__ = ["draw"]
 

@@ -12,10 +12,10 @@ from typing import Literal
 
 from torch import nn
 
-from pipeline.block import Block, build_block
 from pipeline.config import Config, Mode, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
+from pipeline.network.block import Block, build_block
+from pipeline.network.shapes import BlockShapes
 from pipeline.resolve import Resolved
-from pipeline.shapes import BlockShapes
 
 __all__ = [
     "PRESETS", "Precision", "Preset", "Product", "backprop_flop", "forward_flop", "local_flop", "main_product",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import load_config
-from workers.environment import run_header
+from workers.host.environment import run_header
 from workers.run import train
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -17,9 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import environment, ratio, spread, take_turns, write
+from benchmarks.harness import environment, ratio, spread, take_turns, write
 from pipeline.config import Config
-from workers.fork_server import warm_up
+from workers.host.fork_server import warm_up
 from workers.run import train
 
 CACHES = ("memory", "off")

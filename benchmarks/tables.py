@@ -16,7 +16,7 @@ from benchmarks.published import TABLES as PUBLISHED
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
 from benchmarks.wording import bandwidth, number, numbers, percent, seconds, spread_text, table
-from pipeline.meters import format_bytes
+from pipeline.records.time_budget import format_bytes
 
 __all__ = ["fill", "largest_stage", "read", "render"]
 

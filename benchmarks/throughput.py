@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarks import measure
+from benchmarks import harness
 from benchmarks.arms import catalogue
 from benchmarks.arms.catalogue import Host
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import run
 from benchmarks.arms.turns import Arm, Settings
 from benchmarks.presets import PRESETS, Precision, Preset, backprop_flop, local_flop
-from pipeline.record import jsonable
+from pipeline.records.run_record import jsonable
 from pipeline.resolve import resolve
 from workers.placement import this_host
 
@@ -52,7 +52,7 @@ def run_preset(preset: Preset, settings: Settings, host: Host) -> dict[str, Any]
     arms = {name: Arm(jobs[name], settings) for name in catalogue.selected(list(jobs), settings.arms)}
     matmul = Arm(catalogue.matmul_job(template, host), settings, "flop_per_s")
     turns = {name: _reporting(name, arm) for name, arm in [*arms.items(), ("matmul", matmul)]}
-    measure.take_turns(turns, settings.rounds)
+    harness.take_turns(turns, settings.rounds)
     return {**table(preset, settings, arms, matmul), "block_seconds": measured.table}
 
 
@@ -109,7 +109,7 @@ def ratios(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> dict[str, Any] | None:
     """The spread of the rounds in which both have a figure."""
     pairs = [(a, b) for a, b in zip(ours, theirs, strict=False) if a is not None and b is not None]
-    return measure.ratio([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None
+    return harness.ratio([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
         precision=options.precision or preset.precision, keeps_memory=options.allocator == "keep",
         arms=tuple(filter(None, options.arms.split(","))),
     )  # fmt: skip
-    about = measure.environment(
+    about = harness.environment(
         "benchmarks.throughput", arguments, matmul_precision=settings.precision, allocator=options.allocator,
         load_before=os.getloadavg(),
     )  # fmt: skip
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         _parser().error(str(error))
     print(markdown(found))
-    measure.write(options.out, jsonable({**found, "environment": {**about, "load_after": os.getloadavg()}}))
+    harness.write(options.out, jsonable({**found, "environment": {**about, "load_after": os.getloadavg()}}))
     return 0
 
 
@@ -180,5 +180,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    measure.leave_on_sigterm()
+    harness.leave_on_sigterm()
     sys.exit(main(sys.argv[1:]))

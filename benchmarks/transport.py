@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.measure import environment, ratio, spread, take_turns, write
+from benchmarks.harness import environment, ratio, spread, take_turns, write
 from benchmarks.pair import run_pair
 from benchmarks.wires import DEPTH, Wire, message, open_transport, open_wire
-from workers.fork_server import process_context, warm_up
+from workers.host.fork_server import process_context, warm_up
 
 KIB, MIB = 2**10, 2**20
 SIZES = (4 * KIB, 64 * KIB, 512 * KIB, 8 * MIB, 64 * MIB)

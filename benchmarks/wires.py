@@ -13,7 +13,7 @@ import torch.multiprocessing  # noqa: F401  # teaches queues to carry tensors
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.message import Kind, Message
+from pipeline.engine.message import Kind, Message
 from workers.transport import Edge, Transport, WireSpec
 
 __all__ = ["DEPTH", "TIMEOUT_S", "GlooWire", "OurWire", "QueueWire", "Wire", "message", "open_transport", "open_wire"]

@@ -5,8 +5,9 @@ A *schedule* makes a *plan* for each epoch; a plan's *actions* are what a *progr
 decides where they run and never what they learn; a *worker* is the process of one stage; the *coordinator* holds the
 schedule and the record.
 
-To read it in order: ``rule`` (the contract of a learning rule), ``stage`` (what is done with one), ``actions`` and
-``program`` (in which order), ``schedule`` (which blocks, in which epoch), ``resolve`` (how a config becomes all this).
+To read it in order: ``learning/rule`` (the contract of a learning rule), ``engine/stage`` (what is done with one),
+``schedules/actions`` and ``engine/program`` (in which order), ``schedules/epochs`` (which blocks, in which epoch),
+``resolve`` (how a config becomes all this).
 
 The names below are imported when they are first asked for: importing this package leaves torch out.
 """
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING
 from pipeline.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pipeline.block import Block
     from pipeline.config import Config, load_config
-    from pipeline.dataset import Dataset, DataSpec
+    from pipeline.data.dataset import Dataset, DataSpec
     from pipeline.errors import ConfigError
-    from pipeline.local_rule import LocalRule, Output
-    from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
-    from pipeline.weights import latest_weights, load_blocks
+    from pipeline.learning.local_rule import LocalRule, Output
+    from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+    from pipeline.network.block import Block
+    from pipeline.records.weights import latest_weights, load_blocks
 
 __all__ = [
     "Block", "BlockSpec", "Config", "ConfigError", "DataSpec", "Dataset", "Learned", "LearningRule", "LocalRule",
@@ -30,11 +31,11 @@ __all__ = [
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy_names(__name__, {
-    "pipeline.block": ("Block",),
+    "pipeline.network.block": ("Block",),
     "pipeline.config": ("Config", "load_config"),
-    "pipeline.dataset": ("DataSpec", "Dataset"),
+    "pipeline.data.dataset": ("DataSpec", "Dataset"),
     "pipeline.errors": ("ConfigError",),
-    "pipeline.local_rule": ("LocalRule", "Output"),
-    "pipeline.rule": ("BlockSpec", "Learned", "LearningRule", "Topology"),
-    "pipeline.weights": ("latest_weights", "load_blocks"),
+    "pipeline.learning.local_rule": ("LocalRule", "Output"),
+    "pipeline.learning.rule": ("BlockSpec", "Learned", "LearningRule", "Topology"),
+    "pipeline.records.weights": ("latest_weights", "load_blocks"),
 })

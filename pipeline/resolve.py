@@ -13,20 +13,20 @@ from typing import Any
 from torch import nn
 
 from pipeline import registry
-from pipeline.block import Blueprint, build_block
+from pipeline.checks import check_measurable
 from pipeline.config import Config, NamedConfig
-from pipeline.dataset import Dataset, DataSpec
+from pipeline.data.dataset import Dataset, DataSpec
+from pipeline.data.task import Classification, Logistic, Task
 from pipeline.errors import ConfigError
-from pipeline.lr import LrSchedule
-from pipeline.measurable import check_measurable
-from pipeline.model import blueprints_of, load_model
-from pipeline.optimizers import OptimizerSpec, load_optimizer
-from pipeline.rule import BlockSpec, LearningRule, Topology
-from pipeline.schedule import Parallel, Schedule, Sequential
-from pipeline.seeds import derive, seeded
-from pipeline.shapes import BlockShapes, infer_shapes
-from pipeline.task import Classification, Logistic, Task
-from pipeline.traffic import BASELINES, Declared, Traffic, cut
+from pipeline.learning.rule import BlockSpec, LearningRule, Topology
+from pipeline.network.block import Blueprint, build_block
+from pipeline.network.blueprints import blueprints_of, load_model
+from pipeline.network.shapes import BlockShapes, infer_shapes
+from pipeline.numerics.seeds import derive, seeded
+from pipeline.optim.lr import LrSchedule
+from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
+from pipeline.schedules.batching import BASELINES, Declared, Traffic, cut
+from pipeline.schedules.epochs import Parallel, Schedule, Sequential
 
 __all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
 

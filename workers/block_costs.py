@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.costs import block_seconds
+from pipeline.planning.block_costs import block_seconds
 from pipeline.resolve import Resolved
 from workers import cost_cache
 

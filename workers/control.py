@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.errors import TransportTimeout
-from pipeline.plan import Plan
+from pipeline.schedules.plan import Plan
 
 __all__ = ["EXIT_ORPHANED", "ControlLink"]
 

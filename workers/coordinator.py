@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipeline.errors import ConfigError, WorkerFailed
-from pipeline.ledger import Ledger
+from pipeline.records.run_state import Ledger
 
 __all__ = ["Coordinator"]
 

@@ -18,7 +18,7 @@ import psutil
 import torch
 
 from pipeline.resolve import Resolved
-from workers.environment import cpu_name
+from workers.host.environment import ROOT, cpu_name
 
 __all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
 
@@ -62,9 +62,8 @@ def conditions(resolved: Resolved, threads: int, device: torch.device) -> dict[s
 def code_digest() -> str:
     """Of this code: whoever changes it changes what a run costs."""
     total = hashlib.sha256()
-    root = Path(__file__).resolve().parent.parent
-    for path in sorted([*root.glob("pipeline/**/*.py"), *root.glob("workers/**/*.py")]):
-        total.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py")]):
+        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.block import Blueprint
+from pipeline.network.block import Blueprint
 from pipeline.resolve import Resolved
+from workers.edges import edges_of
 from workers.placement import Placement
-from workers.trace_start import TraceStart
+from workers.trace_origin import TraceStart
 from workers.transport import WireSpec
-from workers.wiring import edges_of
 
 __all__ = ["Job", "share_out"]
 

@@ -8,12 +8,12 @@ from typing import Literal
 import psutil
 import torch
 
-from pipeline import partition
 from pipeline.errors import ConfigError
-from pipeline.prediction import Prediction
+from pipeline.learning.rule import Topology
+from pipeline.planning import partition
+from pipeline.planning.prediction import Prediction
 from pipeline.registry import load
 from pipeline.resolve import Resolved
-from pipeline.rule import Topology
 from workers.block_costs import block_costs
 
 __all__ = ["Host", "Placement", "place", "this_host"]

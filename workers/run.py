@@ -14,23 +14,23 @@ from typing import Any
 from torch import nn
 
 from pipeline.config import Config
+from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
-from pipeline.ledger import Ledger, View
-from pipeline.record import Recorder, jsonable, result_table
+from pipeline.records.run_record import Recorder, jsonable, result_table
+from pipeline.records.run_state import Ledger, View
+from pipeline.records.weights import write_manifest
 from pipeline.resolve import Resolved, resolve
-from pipeline.toml_text import to_toml
-from pipeline.weights import write_manifest
 from workers.coordinator import Coordinator
-from workers.environment import run_header
-from workers.fork_server import warm_up
-from workers.inline_run import run_inline
+from workers.dry_run.dry_run import confirm, foresee
+from workers.host.environment import run_header
+from workers.host.fork_server import warm_up
 from workers.job import Job, share_out
-from workers.local_run import StageProcesses
-from workers.measuring import measure_run
+from workers.launchers.inline import run_inline
+from workers.launchers.processes import StageProcesses
+from workers.measure_run import measure_run
 from workers.placement import Placement, place, this_host
-from workers.rehearsal import confirm, foresee
 from workers.trace_file import merge_parts
-from workers.trace_start import TraceStart
+from workers.trace_origin import TraceStart
 
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
@@ -43,22 +43,22 @@ class Silent:
     """A view that shows nothing."""
 
     def planned(self, plan: Any) -> None:
-        """See :class:`pipeline.ledger.View`."""
+        """See :class:`pipeline.records.run_state.View`."""
 
     def started(self) -> None:
-        """See :class:`pipeline.ledger.View`."""
+        """See :class:`pipeline.records.run_state.View`."""
 
     def progress(self, body: Any) -> None:
-        """See :class:`pipeline.ledger.View`."""
+        """See :class:`pipeline.records.run_state.View`."""
 
     def epoch(self, plan: Any, blocks: Any) -> None:
-        """See :class:`pipeline.ledger.View`."""
+        """See :class:`pipeline.records.run_state.View`."""
 
     def finished(self, table: Any) -> None:
-        """See :class:`pipeline.ledger.View`."""
+        """See :class:`pipeline.records.run_state.View`."""
 
     def close(self) -> None:
-        """See :class:`pipeline.ledger.View`."""
+        """See :class:`pipeline.records.run_state.View`."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.meters import TimeBudget
-from pipeline.recording import TracedBudget
-from pipeline.trace import StageTrace, chrome_events
+from pipeline.records.chrome_trace import StageTrace, chrome_events
+from pipeline.records.time_budget import TimeBudget
+from pipeline.records.traced_budget import TracedBudget
 from workers.job import Job
 
 __all__ = ["merge_parts", "open_budget", "save_part"]

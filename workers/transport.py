@@ -10,8 +10,8 @@ in every transport, and a contract test holds it.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from pipeline.engine.message import Message
 from pipeline.errors import TransportTimeout
-from pipeline.message import Message
 
 __all__ = ["Edge", "Transport", "TransportTimeout", "WireSpec"]
 

@@ -10,18 +10,18 @@ from typing import Any
 import torch
 
 from pipeline import registry
-from pipeline.autocast_stage import AutocastStage
-from pipeline.batches import Batches
-from pipeline.cache import allocator
-from pipeline.digest import digest
-from pipeline.meters import Activity, TimeBudget, peak_device_bytes, peak_rss_bytes
-from pipeline.program import Program
-from pipeline.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
+from pipeline.data.activation_cache import allocator
+from pipeline.data.batches import Batches
+from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.program import Program
+from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
+from pipeline.engine.stage import Stage
+from pipeline.numerics.digest import digest
+from pipeline.records.time_budget import Activity, TimeBudget, peak_device_bytes, peak_rss_bytes
+from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import build_rule, load_dataset
-from pipeline.stage import Stage
-from pipeline.weights import measured_folder, save_block
-from workers.allocator import keep_freed_memory
 from workers.control import ControlLink
+from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport

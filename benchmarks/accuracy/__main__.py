@@ -23,7 +23,7 @@ from benchmarks.accuracy.cell import Cell, Table
 from benchmarks.accuracy.page import render
 from benchmarks.accuracy.pool import Job, run_all
 from benchmarks.accuracy.store import Store
-from benchmarks.measure import leave_on_sigterm
+from benchmarks.harness import leave_on_sigterm
 from benchmarks.published import TABLES
 from pipeline import registry
 from pipeline.config import Config

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.cell import Cell
-from pipeline.toml_text import to_toml
+from pipeline.config.toml_text import to_toml
 
 __all__ = ["Attempt", "summary"]
 

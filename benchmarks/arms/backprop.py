@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.stopwatch import timed
 from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
-from pipeline.meters import peak_device_bytes
+from pipeline.records.time_budget import peak_device_bytes
 
 __all__ = ["main"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.arms.job import ArmJob
 from pipeline.config import Mode
-from pipeline.partition import split
+from pipeline.planning.partition import split
 
 __all__ = ["ABOUT", "Host", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.arms.job import ArmJob
-from workers.allocator import keep_freed_memory
+from workers.host.allocator import keep_freed_memory
 
 __all__ = ["main"]
 

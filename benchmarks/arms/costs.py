@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.arms.job import ArmJob
 from pipeline.config import Mode
-from pipeline.costs import block_seconds
+from pipeline.planning.block_costs import block_seconds
 from pipeline.resolve import resolve
 
 __all__ = ["main"]

@@ -16,7 +16,7 @@ from benchmarks.arms.job import ArmJob
 from benchmarks.arms.ranks import Rank, run_ranks
 from benchmarks.arms.stopwatch import timed
 from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
-from pipeline.meters import peak_device_bytes
+from pipeline.records.time_budget import peak_device_bytes
 
 __all__ = ["main"]
 

@@ -22,7 +22,7 @@ class ArmJob:
     """Compute threads of each process."""
     processes: int = 1
     keeps_memory: bool = True
-    """Whether freed memory stays in the process, see :mod:`workers.allocator`; our own stages always do that."""
+    """Whether freed memory stays in the process, see :mod:`workers.host.allocator`; our own stages always do that."""
     partition: tuple[int, ...] = (1,)
     """Blocks of each stage."""
     mode: Mode = "parallel"

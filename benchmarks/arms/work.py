@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.arms.job import ArmJob
-from pipeline.batches import epoch_order
-from pipeline.block import build_block
+from pipeline.data.batches import epoch_order
+from pipeline.network.block import build_block
 from pipeline.resolve import Resolved, load_dataset, resolve
 
 __all__ = ["Feed", "Synchronise", "blocks_of", "resolved_work", "users_adam"]

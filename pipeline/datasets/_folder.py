@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from pipeline.augment import Augment
-from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.data.augment import Augment
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.data.task import Classification
 from pipeline.datasets._pixels import load_pixels
 from pipeline.errors import ConfigError
-from pipeline.task import Classification
 
 __all__ = ["build_folder"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.augment import Augment
-from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.data.augment import Augment
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.data.task import Classification
 from pipeline.datasets._torchvision import ensure, remedy
 from pipeline.errors import ConfigError
-from pipeline.task import Classification
 
 __all__ = ["build_idx"]
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.torchvision_import import torchvision_datasets
 from pipeline.errors import ConfigError
-from pipeline.torchvision_import import torchvision_datasets
 
 __all__ = ["ensure", "missing", "remedy"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.augment import Augment
-from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Split
-from pipeline.task import Classification
+from pipeline.data.augment import Augment
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.data.task import Classification
 
 __all__ = ["build"]
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from pipeline.augment import Augment
-from pipeline.dataset import Dataset, Normalisation
+from pipeline.data.augment import Augment
+from pipeline.data.dataset import Dataset, Normalisation
 from pipeline.datasets._folder import build_folder
 from pipeline.errors import ConfigError
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.augment import Augment
-from pipeline.dataset import Dataset, Normalisation
+from pipeline.data.augment import Augment
+from pipeline.data.dataset import Dataset, Normalisation
 from pipeline.datasets._idx import build_idx
 
 __all__ = ["build"]

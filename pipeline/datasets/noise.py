@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.data.task import Classification
 from pipeline.errors import ConfigError
-from pipeline.seeds import derive
-from pipeline.task import Classification
+from pipeline.numerics.seeds import derive
 
 __all__ = ["build"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.data.task import Binary
 from pipeline.errors import ConfigError
-from pipeline.seeds import derive
-from pipeline.task import Binary
+from pipeline.numerics.seeds import derive
 
 __all__ = ["build"]
 

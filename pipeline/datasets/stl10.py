@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.augment import Augment
-from pipeline.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.data.augment import Augment
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
+from pipeline.data.task import Classification
 from pipeline.datasets._torchvision import ensure, remedy
-from pipeline.task import Classification
 
 __all__ = ["build"]
 

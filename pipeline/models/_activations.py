@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.units import Bernoulli, LocalWinner, Sign, SoftLocalWinner, Step
+from pipeline.network.hard_units import Bernoulli, LocalWinner, Sign, SoftLocalWinner, Step
 
 __all__ = ["Activation", "ConvActivation", "Unit"]
 

@@ -1,7 +1,7 @@
 """The blocks that the models are made of, as picklable functions.
 
 The body is convolution or linear map, normalisation, nonlinearity (``activation``, and ``hard`` where a part of it
-has no derivative, see :mod:`pipeline.units`); dropout and max-pooling are the outlet, because
+has no derivative, see :mod:`pipeline.network.hard_units`); dropout and max-pooling are the outlet, because
 local losses read what stands before them (``rules.md`` 2.4). No layer works in place: a rule keeps the body's output
 while the next block is already reading it.
 """
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.block import Block, Blueprint
 from pipeline.errors import ConfigError
 from pipeline.models._activations import ConvActivation, Unit
 from pipeline.models._init import Initial
+from pipeline.network.block import Block, Blueprint
 
 __all__ = ["L2Normalise", "MaxPool", "Norm", "check_dropout", "conv", "half_layer", "hidden", "output"]
 

@@ -7,11 +7,11 @@ Source: Nøkland and Eidnes 2019, *Training Neural Networks with Local Error Sig
 from collections.abc import Sequence
 from typing import Literal
 
-from pipeline.block import Blueprint
 from pipeline.errors import ConfigError
 from pipeline.models._activations import ConvActivation, Unit
 from pipeline.models._init import Initial
 from pipeline.models._layers import check_dropout, conv, hidden, output
+from pipeline.network.block import Blueprint
 
 __all__ = ["POOL", "vgg"]
 

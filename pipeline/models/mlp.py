@@ -8,11 +8,11 @@ With batch normalisation and dropout it is the MLP of Nøkland and Eidnes (``rul
 from itertools import pairwise
 from typing import Literal
 
-from pipeline.block import Blueprint
 from pipeline.errors import ConfigError
 from pipeline.models._activations import Activation, Unit
 from pipeline.models._init import Init, Initial
 from pipeline.models._layers import Norm, check_dropout, half_layer, hidden, output
+from pipeline.network.block import Blueprint
 
 __all__ = ["build"]
 

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pipeline.block import Blueprint
 from pipeline.models._activations import ConvActivation
 from pipeline.models._vgg import POOL, vgg
+from pipeline.network.block import Blueprint
 
 __all__ = ["build"]
 

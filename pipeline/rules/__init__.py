@@ -1,0 +1,1 @@
+"""The learning rules, a file each; its name is the config's. See ``docs/rules.md``."""

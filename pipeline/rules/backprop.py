@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
-from pipeline.rules._descent import descend
+from pipeline.learning.descent import descend
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.network.block import Block
 
 __all__ = ["Backprop", "build"]
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._sign_symmetry import Scale, SignSymmetry
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.sign_symmetry import Scale, SignSymmetry
+from pipeline.network.block import Block
 
 __all__ = ["BatchRandomSign", "build"]
 

@@ -6,13 +6,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.autocast import at_least_float32
-from pipeline.block import Block
-from pipeline.dense import Dense
-from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
-from pipeline.rules._affine import run
-from pipeline.rules._descent import descend
-from pipeline.rules._pre_activation import cut_at_pre_activation
+from pipeline.learning.affine import run
+from pipeline.learning.dense import Dense
+from pipeline.learning.descent import descend
+from pipeline.learning.pre_activation import cut_at_pre_activation
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.network.block import Block
+from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["DirectFeedbackAlignment", "build"]
 

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.dense import Dense
-from pipeline.local_rule import LocalRule, Output
-from pipeline.rule import BlockSpec, LearningRule
+from pipeline.learning.dense import Dense
+from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 
 __all__ = ["DirectRandomTargetProjection", "build"]
 

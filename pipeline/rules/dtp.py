@@ -1,8 +1,8 @@
 """Difference target propagation: targets through learned inverses, their common error cancelled (Lee 2015)."""
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._targets import Alternate, InverseInit, InverseUnit, TargetPropagation, Targets
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.targets import Alternate, InverseInit, InverseUnit, TargetPropagation, Targets
+from pipeline.network.block import Block
 
 __all__ = ["DifferenceTargetPropagation", "build"]
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._alignment import Alignment
+from pipeline.learning.alignment import Alignment
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 
 __all__ = ["FeedbackAlignment", "build"]
 

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, Learned, LearningRule
-from pipeline.rules._heads import clear_output
-from pipeline.rules._similarity import SimilarityHead, similarity_loss
+from pipeline.learning.heads import clear_output
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule
+from pipeline.learning.similarity import SimilarityHead, similarity_loss
+from pipeline.network.block import Block
 from pipeline.rules.backprop import Backprop
 
 __all__ = ["GlobSim", "build"]

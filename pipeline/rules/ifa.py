@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.autocast import at_least_float32
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
-from pipeline.rules._kept import Kept
-from pipeline.rules._plain_dense import PlainDense
+from pipeline.learning.plain_dense import PlainDense
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.saved_weights import Kept
+from pipeline.network.block import Block
+from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["IndirectFeedbackAlignment", "build"]
 

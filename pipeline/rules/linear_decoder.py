@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.autocast import at_least_float32, exact_product
-from pipeline.block import Block
-from pipeline.dense import Dense, accumulate
-from pipeline.local_rule import LocalRule, Output
-from pipeline.memory_format import in_memory_order
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.task import scalar
+from pipeline.data.task import scalar
+from pipeline.learning.dense import Dense, accumulate
+from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
+from pipeline.numerics.autocast import at_least_float32, exact_product
+from pipeline.numerics.memory_format import in_memory_order
 
 __all__ = ["LinearDecoder", "build"]
 

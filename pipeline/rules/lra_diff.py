@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.autocast import at_least_float32
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._affine import run
-from pipeline.rules._kept import Kept
-from pipeline.rules._lra import LocalRepresentation, Reduction, Settings
-from pipeline.rules._representation import Discrepancy, bounded, discrepancy
-from pipeline.rules._smooth import Smooth
-from pipeline.rules._unit_split import parts_of_unit
+from pipeline.learning.activation import Smooth
+from pipeline.learning.affine import run
+from pipeline.learning.discrepancy import Discrepancy, bounded, discrepancy
+from pipeline.learning.lra import LocalRepresentation, Reduction, Settings
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.saved_weights import Kept
+from pipeline.learning.unit_split import parts_of_unit
+from pipeline.network.block import Block
+from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["LraDerivative", "build"]
 

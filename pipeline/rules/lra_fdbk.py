@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.autocast import at_least_float32
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._lra import LocalRepresentation, Reduction, Settings
-from pipeline.rules._representation import Discrepancy, bounded, discrepancy
+from pipeline.learning.discrepancy import Discrepancy, bounded, discrepancy
+from pipeline.learning.lra import LocalRepresentation, Reduction, Settings
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
+from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["LraFeedback", "build"]
 

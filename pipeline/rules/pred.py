@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.dense import Dense, accumulate
-from pipeline.local_rule import LocalRule, Output
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._heads import PooledHead, clear_output
+from pipeline.learning.dense import Dense, accumulate
+from pipeline.learning.heads import PooledHead, clear_output
+from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 
 __all__ = ["Pred", "build"]
 

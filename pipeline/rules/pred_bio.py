@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.local_rule import LocalRule, Output
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._aligned_head import AlignedHead
-from pipeline.rules._heads import clear_output
-from pipeline.rules._target_projection import NUM_BITS, TargetProjection
+from pipeline.learning.aligned_head import AlignedHead
+from pipeline.learning.heads import clear_output
+from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.target_projection import NUM_BITS, TargetProjection
+from pipeline.network.block import Block
 
 __all__ = ["PredBio", "build"]
 

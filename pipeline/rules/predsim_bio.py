@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.local_rule import Output
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._heads import clear_output
+from pipeline.learning.heads import clear_output
+from pipeline.learning.local_rule import Output
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 from pipeline.rules.pred_bio import PredBio
 from pipeline.rules.predsim import check_beta
 

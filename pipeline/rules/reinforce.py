@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.autocast import at_least_float32
-from pipeline.block import Block
-from pipeline.dense import Dense
-from pipeline.rule import BlockSpec, Learned, LearningRule, Topology
-from pipeline.rules._affine import run
-from pipeline.rules._descent import descend
-from pipeline.rules._hard_unit import cut_at_hard_unit
-from pipeline.units import Bernoulli
+from pipeline.learning.affine import run
+from pipeline.learning.dense import Dense
+from pipeline.learning.descent import descend
+from pipeline.learning.hard_unit import cut_at_hard_unit
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli
+from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["Reinforce", "build"]
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 from pipeline.rules.dfa import DirectFeedbackAlignment
 
 __all__ = ["SignDirectFeedbackAlignment", "build"]

@@ -1,8 +1,8 @@
 """Sigmoid-adjusted straight-through estimator: a sample has the derivative of its probability (Bengio 2013)."""
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._estimated import Estimated
+from pipeline.learning.estimated import Estimated
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 
 __all__ = ["SigmoidAdjusted", "build"]
 

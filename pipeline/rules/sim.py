@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.block import Block
-from pipeline.local_rule import LocalRule, Output
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._heads import clear_output
-from pipeline.rules._similarity import SimilarityHead, similarity_loss
+from pipeline.learning.heads import clear_output
+from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.similarity import SimilarityHead, similarity_loss
+from pipeline.network.block import Block
 
 __all__ = ["Sim", "build"]
 

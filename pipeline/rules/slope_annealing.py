@@ -1,8 +1,8 @@
 """Slope annealing: a sample has the derivative of its probability, which grows steeper epoch by epoch (Chung 2017)."""
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._estimated import Estimated
+from pipeline.learning.estimated import Estimated
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 
 __all__ = ["SlopeAnnealing", "build"]
 

@@ -1,8 +1,8 @@
 """Straight-through estimator: backpropagation that takes a hard unit for the identity (Hinton 2012, Bengio 2013)."""
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._estimated import Estimated
+from pipeline.learning.estimated import Estimated
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.network.block import Block
 
 __all__ = ["StraightThrough", "build"]
 

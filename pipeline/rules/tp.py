@@ -1,8 +1,8 @@
 """Target propagation: each block's target is its upper neighbour's, through a learned inverse (Bengio 2014)."""
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._targets import Alternate, InverseInit, InverseUnit, TargetPropagation, Targets
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.targets import Alternate, InverseInit, InverseUnit, TargetPropagation, Targets
+from pipeline.network.block import Block
 
 __all__ = ["PlainTargetPropagation", "build"]
 

@@ -1,8 +1,8 @@
 """Uniform sign-concordant feedback: backpropagation that knows the signs of the weights alone (Liao 2016)."""
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, LearningRule
-from pipeline.rules._sign_symmetry import Scale, SignSymmetry
+from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.sign_symmetry import Scale, SignSymmetry
+from pipeline.network.block import Block
 
 __all__ = ["UniformSign", "build"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from pipeline import registry
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, Topology
-from pipeline.settling import Settling
-from pipeline.task import Binary, Classification
-from pipeline.units import Bernoulli
+from pipeline.data.task import Binary, Classification
+from pipeline.engine.settling import Settling
+from pipeline.learning.rule import BlockSpec, Topology
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),

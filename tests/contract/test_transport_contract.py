@@ -6,10 +6,10 @@ import time
 
 import pytest
 import torch
-
-from pipeline.message import DTYPES, Kind
 from tests.support.processes import left_running, results, run_stages
 from tests.support.stage_programs import Recv, Send, message, open_wires, run_programs
+
+from pipeline.engine.message import DTYPES, Kind
 from workers.transport import TransportTimeout
 
 ALL = ["inline", "shared_memory", "process_group"]

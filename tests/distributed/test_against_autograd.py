@@ -5,12 +5,13 @@ from collections import deque
 
 import pytest
 import torch
-from pipeline.batches import Batches
-from pipeline.config import Config
-from pipeline.resolve import load_dataset
-from pipeline.weights import latest_weights, load_blocks
 from tests.support.runs import SMALL, merged, run
 from torch import nn
+
+from pipeline.config import Config
+from pipeline.data.batches import Batches
+from pipeline.records.weights import latest_weights, load_blocks
+from pipeline.resolve import load_dataset
 
 pytestmark = pytest.mark.distributed
 TOLERANCE = 1e-5  # relative to the largest weight of a tensor, float32

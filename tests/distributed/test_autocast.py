@@ -8,10 +8,10 @@ import torch
 from tests.support.runs import SMALL, merged, run
 from torch import nn
 
-from pipeline.batches import Batches
 from pipeline.config import Config
+from pipeline.data.batches import Batches
+from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.resolve import load_dataset
-from pipeline.weights import latest_weights, load_blocks
 
 CONV = {"model": {"name": "tests.support.conv_net.small"}, "optimizer": {"name": "sgd", "lr": 0.01}}
 PLAIN = {"model": {"name": "mlp", "depth": 3, "width": 24, "norm": "none"}}

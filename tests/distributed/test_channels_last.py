@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.support.runs import run
 
-from pipeline.weights import latest_weights, load_blocks
+from pipeline.records.weights import latest_weights, load_blocks
 
 CONV = {
     "model": {"name": "tests.support.conv_net.small"}, "dataset": {"name": "digits", "crop_padding": 1},

@@ -7,9 +7,10 @@ part of the result on CPU).
 import json
 
 import pytest
-from pipeline.config import load_config
 from tests.support.command import ROOT, launch
 from tests.support.runs import sha
+
+from pipeline.config import load_config
 
 LOCAL = ["linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp"]
 FEEDBACK = ["backprop", "glob_sim", "fa", "usf", "brsf", "frsf", "dfa", "sdfa"]

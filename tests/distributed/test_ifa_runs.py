@@ -4,12 +4,13 @@ from collections import deque
 
 import pytest
 import torch
-from pipeline.batches import Batches
-from pipeline.config import Config
-from pipeline.resolve import build_rule, load_dataset, resolve
-from pipeline.settling import Settling
-from pipeline.weights import latest_weights, load_blocks
 from tests.support.runs import SMALL, merged, run
+
+from pipeline.config import Config
+from pipeline.data.batches import Batches
+from pipeline.engine.settling import Settling
+from pipeline.records.weights import latest_weights, load_blocks
+from pipeline.resolve import build_rule, load_dataset, resolve
 
 pytestmark = pytest.mark.distributed
 RATE = 0.5

@@ -8,14 +8,15 @@ from collections import deque
 
 import pytest
 import torch
-from pipeline import registry
-from pipeline.batches import Batches
-from pipeline.config import Config
-from pipeline.resolve import build_rule, load_dataset, resolve
-from pipeline.rule import Topology
-from pipeline.seeds import derive, mix
-from pipeline.weights import latest_weights, load_blocks
 from tests.support.runs import SMALL, merged, run
+
+from pipeline import registry
+from pipeline.config import Config
+from pipeline.data.batches import Batches
+from pipeline.learning.rule import Topology
+from pipeline.numerics.seeds import derive, mix
+from pipeline.records.weights import latest_weights, load_blocks
+from pipeline.resolve import build_rule, load_dataset, resolve
 
 pytestmark = pytest.mark.distributed
 RATE = 0.05

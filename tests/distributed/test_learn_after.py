@@ -1,7 +1,6 @@
 """Learning block by block or stage by stage: the same weights, and what is held meanwhile."""
 
 import pytest
-
 from tests.support.runs import run
 
 DROPPING = {"width": 24, "norm": "batch", "dropout": 0.3}

@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from pipeline.weights import latest_weights, load_blocks
 from tests.support.runs import run, sha
+
+from pipeline.records.weights import latest_weights, load_blocks
 
 pytestmark = pytest.mark.distributed
 HALF = {"boundary": "half", "init": "xavier"}

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from pipeline.config import load_config
-from pipeline.weights import latest_weights, load_blocks, measured_folder
 from tests.support.command import ROOT, launch
 from tests.support.runs import run
+
+from pipeline.config import load_config
+from pipeline.records.weights import latest_weights, load_blocks, measured_folder
 
 pytestmark = pytest.mark.distributed
 MEASURE = {"measure": {"every": 1, "tsne": [1], "tsne_samples": 40, "probe_samples": 100, "readout_samples": 300}}

@@ -5,8 +5,9 @@ wherever the same parts are laid on other stages.
 """
 
 import pytest
-from pipeline.weights import latest_weights, load_blocks
 from tests.support.runs import run, sha
+
+from pipeline.records.weights import latest_weights, load_blocks
 
 pytestmark = pytest.mark.distributed
 RULES = ["linear_decoder", "pred", "pred_bio", "drtp", "dfa", "sdfa", "fa", "frsf", "ifa", "backprop"]

@@ -6,13 +6,14 @@ that epoch; its gradient is update k + 1 (Harlap et al. 2018). So what is learne
 
 import pytest
 import torch
-from pipeline.batches import Batches
-from pipeline.config import Config
-from pipeline.held import SavedTensors
-from pipeline.resolve import build_rule, load_dataset, resolve
-from pipeline.seeds import derive, mix
-from pipeline.weights import latest_weights, load_blocks
 from tests.support.runs import SMALL, merged, run, sha
+
+from pipeline.config import Config
+from pipeline.data.batches import Batches
+from pipeline.engine.in_flight import SavedTensors
+from pipeline.numerics.seeds import derive, mix
+from pipeline.records.weights import latest_weights, load_blocks
+from pipeline.resolve import build_rule, load_dataset, resolve
 
 pytestmark = pytest.mark.distributed
 PARTITIONS = {1: [5], 2: [2, 3], 4: [1, 2, 1, 1]}

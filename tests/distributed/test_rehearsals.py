@@ -7,6 +7,7 @@ import pytest
 from tests.support.command import launch
 from tests.support.processes import left_running
 from tests.support.runs import run, sha
+
 from workers import cost_cache
 
 pytestmark = pytest.mark.distributed
@@ -77,9 +78,9 @@ def test_a_rehearsal_in_which_a_block_breaks_down_leaves_the_run_alone(tmp_path,
     """The run will meet the same, and says which stage it was."""
     model = {"name": "tests.support.bad_blocks.in_training"}
     sections = merged(model=model, run={"stages": 2}, transport={"name": transport}, train={"epochs": 300})
-    with caplog.at_level(logging.DEBUG, "workers.rehearsal"), pytest.raises(Exception, match="breaks down in train"):
+    with caplog.at_level(logging.DEBUG, "workers.dry_run.dry_run"), pytest.raises(Exception, match="breaks down in train"):
         run(tmp_path / "run", {**sections, "rule": {"name": "pred"}})
-    told = [record.getMessage() for record in caplog.records if record.name == "workers.rehearsal"]
+    told = [record.getMessage() for record in caplog.records if record.name == "workers.dry_run.dry_run"]
     assert len(told) == 1 and told[0].startswith("the run could not be rehearsed: ") and "breaks down" in told[0]
 
 

@@ -5,10 +5,11 @@ from collections import Counter
 from itertools import combinations, pairwise
 
 import pytest
-from pipeline.meters import Activity
-from pipeline.trace import overlap_seconds
 from tests.support.command import launch
 from tests.support.runs import run
+
+from pipeline.records.chrome_trace import overlap_seconds
+from pipeline.records.time_budget import Activity
 
 pytestmark = pytest.mark.distributed
 ACTIVITIES = [a.value for a in Activity]

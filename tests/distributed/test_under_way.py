@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from pipeline.stage import Stage
 from tests.support.runs import run
+
+from pipeline.engine.stage import Stage
 
 pytestmark = pytest.mark.distributed
 PLAIN = {"norm": "none", "dropout": 0.0, "activation": "tanh"}

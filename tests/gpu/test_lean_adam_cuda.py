@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from pipeline.lean_adam import LeanAdam
+from pipeline.optim.lean_adam import LeanAdam
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

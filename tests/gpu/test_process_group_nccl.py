@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from tests.support.processes import results
 from tests.support.stage_programs import message, open_wires
 

@@ -1,6 +1,6 @@
 """A local rule that does more than its loss when it learns."""
 
-from pipeline.local_rule import Output
+from pipeline.learning.local_rule import Output
 from pipeline.rules.linear_decoder import LinearDecoder
 
 

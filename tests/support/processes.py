@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from workers.fork_server import warm_up
+from workers.host.fork_server import warm_up
 
 __all__ = ["Outcome", "left_running", "results", "run_stages"]
 

@@ -1,8 +1,7 @@
 """Runs for tests: small, quiet, with one compute thread."""
 
-from workers.run import train
-
 from pipeline.config import Config
+from workers.run import train
 
 # Dropout, batch normalisation and augmentation on: whatever depends on the step must not depend on the placement.
 SMALL = {

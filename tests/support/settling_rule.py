@@ -1,6 +1,6 @@
 """A rule whose blocks relax towards both neighbours before they learn, to hold the contract to its word."""
 
-from pipeline.rule import Learned, LearningRule, Topology
+from pipeline.learning.rule import Learned, LearningRule, Topology
 
 
 class Settles(LearningRule):

@@ -4,9 +4,9 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-
 from tests.support.views import Clock, narrator, placed, report, resolved
-from workers.live_table import LiveTable
+
+from workers.view.live_table import LiveTable
 
 __all__ = ["Shown", "show", "stripped"]
 

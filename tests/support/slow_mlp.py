@@ -4,9 +4,10 @@ import functools
 import random
 import time
 
-from pipeline.block import Blueprint
-from pipeline.models import mlp
 from torch import nn
+
+from pipeline.models import mlp
+from pipeline.network.block import Blueprint
 
 
 class Slow(nn.Module):

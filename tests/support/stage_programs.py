@@ -7,8 +7,9 @@ the message received, and returns its result. It is the way in which the runtime
 import importlib
 from typing import NamedTuple
 
-from pipeline.message import Kind, Message
 from tests.support.processes import results
+
+from pipeline.engine.message import Kind, Message
 from workers.transport import Edge, WireSpec
 
 __all__ = ["Recv", "Send", "message", "open_wires", "run_programs", "wires"]

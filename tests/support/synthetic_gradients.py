@@ -1,8 +1,9 @@
 """A rule that learns at once and again when the message comes (Jaderberg 2016), to hold the contract to its word."""
 
 import torch
-from pipeline.rule import Learned, LearningRule, Topology
 from torch import nn
+
+from pipeline.learning.rule import Learned, LearningRule, Topology
 
 
 class SyntheticGradients(LearningRule):

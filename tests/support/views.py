@@ -4,10 +4,10 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.plan import BlockMode, Plan
 from pipeline.resolve import resolve
-from workers.narrator import Narrator
+from pipeline.schedules.plan import BlockMode, Plan
 from workers.placement import Placement
+from workers.view.text import Narrator
 
 __all__ = ["Clock", "blocks", "narrator", "parallel", "placed", "report", "resolved", "result", "sequential"]
 

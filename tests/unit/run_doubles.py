@@ -1,6 +1,6 @@
 """What stands in for a terminal, a disk and a stage in tests of what coordinates them."""
 
-from pipeline.ledger import Ledger
+from pipeline.records.run_state import Ledger
 
 
 class Notes(list):

@@ -3,7 +3,7 @@ from itertools import product
 
 import pytest
 
-from pipeline.actions import Op, one_f_one_b, stream
+from pipeline.schedules.actions import Op, one_f_one_b, stream
 
 COUNTS = [(), (1,), (1, 1, 1, 1, 1, 1), (4, 4, 4), (4, 2), (3, 3, 1)]
 

@@ -3,7 +3,8 @@
 import sys
 
 import pytest
-from workers import allocator
+
+from workers.host import allocator
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings are Linux's")

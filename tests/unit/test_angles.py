@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
-from pipeline.angles import angle_deg, angles
-from pipeline.config import Config
-from pipeline.network import Network
-from pipeline.resolve import build_rule, resolve
 from tests.support.runs import SMALL, merged, run
+
+from pipeline.config import Config
+from pipeline.measure.angles import angle_deg, angles
+from pipeline.measure.whole_network import Network
+from pipeline.resolve import build_rule, resolve
 
 TANH = {"name": "mlp", "depth": 3, "width": 16, "activation": "tanh", "norm": "none"}
 

@@ -8,6 +8,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
+WINGS = {
+    "pipeline": (
+        "errors lazy numerics", "registry data", "config network optim datasets", "learning models", "schedules rules local_rule",
+        "checks records", "resolve weights", "engine", "planning measure",
+    ),
+    "workers": (
+        "host control coordinator transport", "transports cost_cache edges trace_origin", "block_costs", "placement",
+        "job", "trace_file", "measure_run worker", "launchers", "dry_run", "run", "view", "torchrun",
+    ),
+}  # fmt: skip
+"""Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""
 FORBIDDEN = ("torch.distributed", "multiprocessing", "threading", "subprocess", "workers")
 
 
@@ -40,6 +51,35 @@ def test_there_is_no_import_cycle():
     while leaves := {name for name, needs in graph.items() if not needs & graph.keys()}:
         graph = {name: needs for name, needs in graph.items() if name not in leaves}
     assert graph == {}
+
+
+def wing(name):
+    """The package and the folder or file in it that a module belongs to; None for the front doors."""
+    package, _, rest = name.partition(".")
+    return (package, rest.partition(".")[0]) if rest else None
+
+
+def floor(place):
+    """How far up a wing stands."""
+    package, name = place
+    found = [level for level, names in enumerate(WINGS[package]) if name in names.split()]
+    assert len(found) == 1, f"{package}/{name} stands on no floor of WINGS, or on two"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name != "launch.py"], ids=module_name)
+def test_imports_go_down_from_floor_to_floor(path):
+    modules = {module_name(p) for p in FILES}
+    here = wing(module_name(path))
+    for name in (n for n in imports_of(path) if n in modules):
+        there = wing(name)
+        if here is not None and there is not None and here != there and here[0] == there[0]:
+            assert floor(there) < floor(here), f"{module_name(path)} imports {name}"
+
+
+def test_every_wing_is_there():
+    here = {wing(module_name(p)) for p in FILES if p.name != "launch.py"} - {None}
+    assert {(package, n) for package, floors in WINGS.items() for names in floors for n in names.split()} == here
 
 
 def test_no_file_shadows_a_package_or_the_standard_library():

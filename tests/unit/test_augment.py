@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.augment import Augment, crop, cutout, draw, flip
+from pipeline.data.augment import Augment, crop, cutout, draw, flip
 from pipeline.errors import ConfigError
 
 CPU = torch.device("cpu")

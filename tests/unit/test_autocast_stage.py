@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.autocast import at_least_float32, autocast, exact_product
-from pipeline.autocast_stage import AutocastStage
-from pipeline.block import Block
 from pipeline.config import Config
-from pipeline.lr import LrSchedule
-from pipeline.optimizers import load_optimizer
-from pipeline.plan import BlockMode, Plan
+from pipeline.data.task import Binary, Classification
+from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.learning.rule import BlockSpec
+from pipeline.learning.similarity import similarity, similarity_loss
+from pipeline.network.block import Block
+from pipeline.numerics.autocast import at_least_float32, autocast, exact_product
+from pipeline.optim.lr import LrSchedule
+from pipeline.optim.optimizers import load_optimizer
 from pipeline.resolve import build_rule, resolve
-from pipeline.rule import BlockSpec
 from pipeline.rules import dfa, linear_decoder
-from pipeline.rules._similarity import similarity, similarity_loss
-from pipeline.task import Binary, Classification
+from pipeline.schedules.plan import BlockMode, Plan
 
 CPU = torch.device("cpu")
 

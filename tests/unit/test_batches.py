@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from pipeline import batches as module
-from pipeline.augment import Augment
-from pipeline.batches import Batches, epoch_order
-from pipeline.dataset import ArrayDataset, DataSpec, Normalisation, Split
+from pipeline.data import batches as module
+from pipeline.data.augment import Augment
+from pipeline.data.batches import Batches, epoch_order
+from pipeline.data.dataset import ArrayDataset, DataSpec, Normalisation, Split
+from pipeline.data.task import Classification
 from pipeline.errors import ConfigError
-from pipeline.task import Classification
 
 ALL = Augment(crop_padding=2, flip=True, cutout=3)
 

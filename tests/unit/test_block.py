@@ -4,7 +4,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from pipeline.block import Block, Blueprint, build_block
+from pipeline.network.block import Block, Blueprint, build_block
 
 
 def dense(num_in, num_out):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from pipeline.batches import epoch_order
-from pipeline.cache import ActivationCache, allocator
+from pipeline.data.activation_cache import ActivationCache, allocator
+from pipeline.data.batches import epoch_order
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import (
-    Config, MeasureConfig, NamedConfig, RunConfig, ScheduleConfig, TrainConfig, TransportConfig, load_config,
-)  # fmt: skip
+    Config,
+    MeasureConfig,
+    NamedConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TransportConfig,
+    load_config,
+)
+from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
-from pipeline.toml_text import to_toml
 
 SECTIONS = (TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig)
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))

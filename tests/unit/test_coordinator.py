@@ -4,7 +4,7 @@ import pytest
 from run_doubles import block_row, epoch_body, ledger_of, result_body
 
 from pipeline.errors import ConfigError, WorkerFailed
-from pipeline.schedule import Parallel, Sequential
+from pipeline.schedules.epochs import Parallel, Sequential
 from workers import coordinator as module
 from workers.coordinator import Coordinator
 

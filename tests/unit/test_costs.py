@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.costs import block_seconds
+from pipeline.planning.block_costs import block_seconds
 from pipeline.resolve import resolve
 
 

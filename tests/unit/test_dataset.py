@@ -5,10 +5,10 @@ import pickle
 import pytest
 import torch
 
-from pipeline.augment import Augment
-from pipeline.dataset import ArrayDataset, DataSpec, Split
+from pipeline.data.augment import Augment
+from pipeline.data.dataset import ArrayDataset, DataSpec, Split
+from pipeline.data.task import Binary, Classification
 from pipeline.errors import ConfigError
-from pipeline.task import Binary, Classification
 
 SPEC = DataSpec((2,), Classification(3), 4, 2)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.dense import Dense, accumulate
-from pipeline.rule import BlockSpec
+from pipeline.data.task import Binary, Classification, Logistic
+from pipeline.learning.dense import Dense, accumulate
+from pipeline.learning.rule import BlockSpec
+from pipeline.network.block import Block
 from pipeline.rules import brsf, dfa, drtp, fa, linear_decoder, pred, sdfa
-from pipeline.task import Binary, Classification, Logistic
 
 BODIES = {
     "relu": lambda: nn.Sequential(nn.Linear(24, 16), nn.ReLU()),

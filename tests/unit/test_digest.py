@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.digest import combine, digest
+from pipeline.numerics.digest import combine, digest
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(3)}
 

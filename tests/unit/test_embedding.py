@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from pipeline.embedding import embed
+
+from pipeline.measure.tsne import embed
 
 
 @pytest.mark.parametrize("num_features", [1, 5])

@@ -5,12 +5,15 @@ import platform
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from workers import environment
-from workers.environment import run_header
 
+from workers.host import environment
+from workers.host.environment import run_header
+
+HERE = Path(__file__).resolve()
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git required")
 
 
@@ -34,6 +37,12 @@ def test_a_package_that_is_not_there_has_no_version():
     assert environment._version("onward-no-such-package") is None
 
 
+def test_the_root_holds_both_packages_and_the_launcher():
+    """Commits and the digest that guards the cost cache are asked of it: one folder off, both go wrong in silence."""
+    assert (environment.ROOT / "launch.py").exists() and environment.ROOT in HERE.parents
+    assert {p.name for p in environment.ROOT.iterdir()} >= {"pipeline", "workers"}
+
+
 def repository(folder):
     """A repository with one commit."""
     (folder / "file").write_text("a")
@@ -47,7 +56,7 @@ def repository(folder):
 @needs_git
 def test_commit_of_this_code(tmp_path, monkeypatch):
     head = repository(tmp_path)
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "workers" / "environment.py"))
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
     assert environment.commit() == head[:12]
     (tmp_path / "file").write_text("b")
     assert environment.commit() == f"{head[:12]}-dirty"
@@ -56,9 +65,9 @@ def test_commit_of_this_code(tmp_path, monkeypatch):
 @needs_git
 def test_another_repository_around_this_code_is_not_its_own(tmp_path, monkeypatch):
     repository(tmp_path)
-    installed = tmp_path / "lib" / "pipeline"
-    installed.mkdir(parents=True)
-    monkeypatch.setattr(environment, "__file__", str(installed / "environment.py"))
+    installed = tmp_path / "lib"
+    installed.mkdir()
+    monkeypatch.setattr(environment, "ROOT", installed)
     assert environment.commit() is None
 
 

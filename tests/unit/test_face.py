@@ -39,3 +39,14 @@ def test_modules_can_still_be_imported_from_the_packages():
     from workers import control
 
     assert registry.known("pipeline.rules") and control.ControlLink
+
+
+def test_paths_that_the_pages_showed_once_still_lead_to_the_same():
+    from pipeline.config import Config
+    from pipeline.local_rule import LocalRule, Output
+    from pipeline.weights import latest_weights, load_blocks
+    from workers.run import train
+
+    faces = [(pipeline, name) for name in ("Config", "LocalRule", "Output", "latest_weights", "load_blocks")]
+    shown = [getattr(package, name) for package, name in [*faces, (workers, "train")]]
+    assert shown == [Config, LocalRule, Output, latest_weights, load_blocks, train]

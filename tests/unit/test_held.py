@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.held import SavedTensors
+from pipeline.engine.in_flight import SavedTensors
 
 
 def test_counts_what_autograd_keeps():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import launch
 import pytest
+
 from pipeline.errors import ConfigError
 
 

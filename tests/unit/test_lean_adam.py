@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from pipeline.lean_adam import LeanAdam, LeanAdamW
+from pipeline.optim.lean_adam import LeanAdam, LeanAdamW
 
 KINDS = {"adam": (LeanAdam, optim.Adam), "adamw": (LeanAdamW, optim.AdamW)}
 

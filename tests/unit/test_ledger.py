@@ -1,8 +1,8 @@
 import pytest
 from run_doubles import block_row, epoch_body, ledger_of, result_body
 
-from pipeline import ledger as ledger_module
-from pipeline.schedule import EpochResult, Parallel, Sequential
+from pipeline.records import run_state as ledger_module
+from pipeline.schedules.epochs import EpochResult, Parallel, Sequential
 
 
 @pytest.fixture

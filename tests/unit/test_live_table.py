@@ -1,5 +1,4 @@
 import pytest
-
 from tests.support.shown import show, stripped  # noqa: F401
 from tests.support.views import blocks, parallel, sequential
 

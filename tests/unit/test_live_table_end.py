@@ -4,7 +4,6 @@ import sys
 from io import StringIO
 
 import pytest
-
 from tests.support.shown import show, stripped  # noqa: F401
 from tests.support.views import blocks, parallel, result, sequential
 

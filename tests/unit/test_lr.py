@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.lr import LrSchedule
+from pipeline.optim.lr import LrSchedule
 
 
 def test_rate_falls_at_the_milestones():

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from pipeline.maps import GRID, DecisionMap, extent_of
+
+from pipeline.measure.decision_map import GRID, DecisionMap, extent_of
 
 
 def linear(points):

@@ -1,10 +1,11 @@
 """Measurements that cannot be had are refused before the run."""
 
 import pytest
+from tests.support.runs import SMALL, merged
+
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.resolve import resolve
-from tests.support.runs import SMALL, merged
 
 XOR = {"dataset": {"name": "signed_xor"}, "model": {"name": "mlp", "depth": 2, "width": 8}}
 

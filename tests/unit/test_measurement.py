@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from pipeline.config import Config
-from pipeline.measurement import Measurement, with_credit
-from pipeline.network import Network
-from pipeline.probe import load_probe
-from pipeline.resolve import build_rule, resolve
 from tests.support.runs import SMALL, merged
+
+from pipeline.config import Config
+from pipeline.measure.epoch import Measurement, with_credit
+from pipeline.measure.samples import load_probe
+from pipeline.measure.whole_network import Network
+from pipeline.resolve import build_rule, resolve
 
 CPU = torch.device("cpu")
 XOR = {

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from pipeline.errors import WorkerFailed
-from pipeline.weights import latest_weights, load_blocks, measured_folder, save_block
 from tests.support.runs import run
-from workers import measuring
-from workers.measuring import measured_epochs
+
+from pipeline.errors import WorkerFailed
+from pipeline.records.weights import latest_weights, load_blocks, measured_folder, save_block
+from workers import measure_run
+from workers.measure_run import measured_epochs
 from workers.placement import Placement
 
 QUICK = {"rule": {"name": "pred"}, "train": {"epochs": 3}}
@@ -57,9 +58,9 @@ def test_weights_that_another_host_wrote_elsewhere(tmp_path):
     placement = Placement((range(2), range(2, 3)), ("cpu", "cpu"), "process_group", 1, ())
     with pytest.raises(WorkerFailed, match=r"^\[stage 1/2\] .* weights are not here \(given: .* without block 2, "
                                            r"expected: blocks 0 to 2\)\. Choose an --out that every host"):  # fmt: skip
-        measuring._weights(tmp_path, placement)
+        measure_run._weights(tmp_path, placement)
     save_block(tmp_path, 2, {})
-    assert measuring._weights(tmp_path, placement) == [{}, {}, {}]
+    assert measure_run._weights(tmp_path, placement) == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True)])
@@ -68,14 +69,14 @@ def test_numbers_have_the_formats_of_the_run_and_afterwards_those_of_before(tmp_
         cudnn = torch.backends.cudnn
         return torch.get_num_threads(), torch.get_float32_matmul_precision(), cudnn.deterministic, cudnn.allow_tf32
 
-    seen, before, epoch = set(), formats(), measuring.Measurement.epoch
-    monkeypatch.setattr(measuring.Measurement, "epoch", lambda *a, **k: (seen.add(formats()), epoch(*a, **k))[1])
+    seen, before, epoch = set(), formats(), measure_run.Measurement.epoch
+    monkeypatch.setattr(measure_run.Measurement, "epoch", lambda *a, **k: (seen.add(formats()), epoch(*a, **k))[1])
     run(tmp_path / "run", {**QUICK, "measure": {"every": 3}, "run": {"matmul_precision": precision}})
     assert seen == {(1, precision, True, tf32)} and formats() == before
 
 
 def test_an_error_in_measuring_leaves_the_result_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring.Measurement, "epoch", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(measure_run.Measurement, "epoch", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(tmp_path / "run", {**QUICK, "measure": {"every": 1}})
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "completed"

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.memory_format import channels_last, from_wire, in_memory_order, to_wire
+from pipeline.numerics.memory_format import channels_last, from_wire, in_memory_order, to_wire
 
 
 def test_maps_are_laid_out_once_and_everything_else_is_left_alone():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.message import DTYPES, Kind, Message, TensorSpec, decode_header, encode_header
+from pipeline.engine.message import DTYPES, Kind, Message, TensorSpec, decode_header, encode_header
 
 
 def test_header_round_trip():

@@ -5,8 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import meters
-from pipeline.meters import Activity, TimeBudget, format_bytes, module_bytes, peak_device_bytes, peak_rss_bytes
+from pipeline.records import time_budget
+from pipeline.records.time_budget import (
+    Activity,
+    TimeBudget,
+    format_bytes,
+    module_bytes,
+    peak_device_bytes,
+    peak_rss_bytes,
+)
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def clock(monkeypatch):
             return self.now
 
     found = Clock()
-    monkeypatch.setattr(meters.time, "perf_counter", found)
+    monkeypatch.setattr(time_budget.time, "perf_counter", found)
     return found
 
 

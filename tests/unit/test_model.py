@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.block import Block, Blueprint, build_block
 from pipeline.errors import ConfigError
-from pipeline.model import blueprints_of, load_model
+from pipeline.network.block import Block, Blueprint, build_block
+from pipeline.network.blueprints import blueprints_of, load_model
 
 instance = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
 several = [nn.Linear(6, 4), nn.Linear(4, 2)]

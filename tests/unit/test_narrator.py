@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from tests.support.views import Clock, blocks, narrator, parallel, placed, resolved, result, sequential
 
 from pipeline.config import MeasureConfig
-from pipeline.prediction import Prediction
-from tests.support.views import Clock, blocks, narrator, parallel, placed, resolved, result, sequential
-from workers.narrator import block_range, duration, grouped, loss_text, percent
+from pipeline.planning.prediction import Prediction
+from workers.view.text import block_range, duration, grouped, loss_text, percent
 
 
 def told(mode="parallel", counts=(2, 2), clock=None, **kwargs):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.optimizers import load_optimizer
+from pipeline.optim.optimizers import load_optimizer
 
 CASES = [
     ("adam", {}),

@@ -1,7 +1,7 @@
 import torch
 
-from pipeline.message import TensorSpec
-from workers.packing import ALIGN, own_copy, pack, packed_bytes, padded, unpack
+from pipeline.engine.message import TensorSpec
+from workers.transports._packing import ALIGN, own_copy, pack, packed_bytes, padded, unpack
 
 
 def test_padded():

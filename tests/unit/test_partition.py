@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from pipeline import partition
 from pipeline.errors import ConfigError
+from pipeline.planning import partition
 
 
 def every_partition(num_blocks, num_stages):

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.rule import Topology
+from pipeline.learning.rule import Topology
 from workers import placement
 from workers.placement import Host, place, this_host
 

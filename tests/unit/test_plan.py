@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from pipeline.plan import BlockMode, Plan
+from pipeline.schedules.plan import BlockMode, Plan
 
 MODES = {"T": BlockMode.TRAIN, "F": BlockMode.FROZEN, ".": BlockMode.IDLE}
 

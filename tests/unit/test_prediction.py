@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.prediction import Pace, Prediction, predict
-from pipeline.traffic import Traffic
+from pipeline.planning.prediction import Pace, Prediction, predict
+from pipeline.schedules.batching import Traffic
 
 PACE = Pace(stage_s=(0.1, 0.2), first_s=0.5, step_s=0.2, eval_s=0.05)
 TRAFFIC = Traffic(num_train=95, num_test=30, batch_size=10, eval_batch_size=15, microbatches=1, in_flight=1)

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline.cache import allocator
-from pipeline.config import Config
-from pipeline.message import Kind, Message
-from pipeline.meters import TimeBudget
-from pipeline.plan import BlockMode, Plan
-from pipeline.program import Program
-from pipeline.requests import EpochReport, NextPlan, Progress, Receive, Send
-from pipeline.traffic import Traffic
-from pipeline.resolve import build_rule, resolve
-from pipeline.stage import Stage
 from tests.support.runs import SMALL, merged
+
+from pipeline.config import Config
+from pipeline.data.activation_cache import allocator
+from pipeline.engine.message import Kind, Message
+from pipeline.engine.program import Program
+from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Send
+from pipeline.engine.stage import Stage
+from pipeline.records.time_budget import TimeBudget
+from pipeline.resolve import build_rule, resolve
+from pipeline.schedules.batching import Traffic
+from pipeline.schedules.plan import BlockMode, Plan
 
 
 class Feed:

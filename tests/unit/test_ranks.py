@@ -3,9 +3,10 @@
 import threading
 
 import pytest
+
 from pipeline.errors import WorkerFailed
-from workers import ranks
-from workers.ranks import Ranks
+from workers import torchrun
+from workers.torchrun import Ranks
 
 
 class Coordinates:
@@ -25,15 +26,15 @@ FAILED = WorkerFailed(1, 3, "boom")
 
 @pytest.fixture
 def coordination(monkeypatch):
-    monkeypatch.setattr(ranks, "_LAST_WORDS_S", 5.0)
-    monkeypatch.setattr(ranks.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(torchrun, "_LAST_WORDS_S", 5.0)
+    monkeypatch.setattr(torchrun.signal, "signal", lambda *_: None)
     interrupts = []
-    monkeypatch.setattr(ranks.signal, "pthread_kill", lambda *_: interrupts.append(1))
+    monkeypatch.setattr(torchrun.signal, "pthread_kill", lambda *_: interrupts.append(1))
     started = []
 
     def start(coordinator, give_up=lambda error: None):
         started.append(coordinator)
-        return ranks._Coordination(coordinator, give_up)
+        return torchrun._Coordination(coordinator, give_up)
 
     yield start
     for coordinator in started:
@@ -86,7 +87,7 @@ def test_stages_that_do_not_end(coordination):
 
 
 def test_a_main_thread_that_does_not_hear_is_given_up(coordination, monkeypatch):
-    monkeypatch.setattr(ranks, "_HEARD_S", 0.01)
+    monkeypatch.setattr(torchrun, "_HEARD_S", 0.01)
     given_up = []
     coordinator = Coordinates(FAILED)
     both = coordination(coordinator, given_up.append)

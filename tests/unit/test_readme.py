@@ -7,6 +7,7 @@ from pathlib import Path
 
 import launch
 import pytest
+
 from benchmarks import report
 from pipeline.config import load_config
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from pipeline.readout import RIDGE, Readout
+
+from pipeline.measure.linear_probe import RIDGE, Readout
 
 
 @pytest.mark.parametrize("num_features", [3, 20, 60], ids=["tall", "square", "wide"])

@@ -1,14 +1,14 @@
 import json
 
-from pipeline import record
-from pipeline.digest import combine
-from pipeline.plan import BlockMode, Plan
-from pipeline.record import Recorder, result_table
-from pipeline.schedule import EpochResult
+from pipeline.numerics.digest import combine
+from pipeline.records import run_record
+from pipeline.records.run_record import Recorder, result_table
+from pipeline.schedules.epochs import EpochResult
+from pipeline.schedules.plan import BlockMode, Plan
 
 
 def test_rows_are_on_disk_at_once_and_appended(tmp_path, monkeypatch):
-    monkeypatch.setattr(record.time, "time", lambda: 12.34567)
+    monkeypatch.setattr(run_record.time, "time", lambda: 12.34567)
     path = tmp_path / "record.jsonl"
     first = Recorder(path)
     first.write({"event": "epoch", "loss": None, "text": "a\nb"})

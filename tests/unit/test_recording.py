@@ -1,16 +1,17 @@
 import pickle
 
 import pytest
-from pipeline import meters
-from pipeline.meters import Activity, TimeBudget
-from pipeline.recording import TracedBudget
+
+from pipeline.records import time_budget
+from pipeline.records.time_budget import Activity, TimeBudget
+from pipeline.records.traced_budget import TracedBudget
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that moves by a second at every reading."""
     now = iter(range(100, 10000))
-    monkeypatch.setattr(meters.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(time_budget.time, "perf_counter", lambda: float(next(now)))
 
 
 def found(budget):

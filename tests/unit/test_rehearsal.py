@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Config
-from pipeline.prediction import Pace, predict
+from pipeline.planning.prediction import Pace, predict
 from pipeline.resolve import resolve
-from workers import rehearsal
+from workers.dry_run import dry_run
+from workers.dry_run.dry_run import confirm, foresee
+from workers.dry_run.stage import Part, Performance
 from workers.placement import Host, Placement
-from workers.rehearsal import confirm, foresee
-from workers.rehearsal_stage import Part, Performance
 
 ALONE = Host(cores=2, num_gpus=0)
 ROOT = Path("nowhere")
@@ -37,7 +37,7 @@ def stages(monkeypatch):
         known.heard.append(sizes)
         return Pace(known[sizes], 0.1, max(known[sizes]), 0.01)
 
-    monkeypatch.setattr(rehearsal, "_rehearse", rehearse)
+    monkeypatch.setattr(dry_run, "_rehearse", rehearse)
     return known
 
 
@@ -84,7 +84,7 @@ def test_a_rehearsal_that_fails_stops_nothing(monkeypatch):
     def fails(*_):
         raise RuntimeError("this block breaks down")
 
-    monkeypatch.setattr(rehearsal, "_rehearse", fails)
+    monkeypatch.setattr(dry_run, "_rehearse", fails)
     assert foresee(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
 
 
@@ -171,7 +171,7 @@ def test_partitions_that_stay(stages, sections, placement):
 def test_a_cache_that_holds_something_else_is_not_believed(stages, monkeypatch, kept):
     stages[2, 2] = (0.02, 0.01)
     value = {"sizes": [2, 2], "pace": Pace((0.5, 0.5), 0.1, 0.5, 0.1).to_dict(), **kept}
-    monkeypatch.setattr(rehearsal.cost_cache, "recall", lambda kind, key: value)
+    monkeypatch.setattr(dry_run.cost_cache, "recall", lambda kind, key: value)
     assert foresee(run(), placed(2, 2), ALONE, ROOT).predicted.stage_s == (0.02, 0.01)
 
 
@@ -186,7 +186,7 @@ def test_a_prediction_that_was_wrong_is_forgotten(stages, ratio, rehearsals):
 
 def test_a_run_that_was_not_predicted_has_nothing_to_confirm():
     confirm(run(), placed(2, 2), 1.0)
-    assert rehearsal.cost_cache.recall("pace", {}) is None
+    assert dry_run.cost_cache.recall("pace", {}) is None
 
 
 def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
@@ -210,7 +210,7 @@ def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
 )
 def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
     play, parts = stage_that_takes(step_s, work_s=0.7 * step_s)
-    found = rehearsal._pace(play, run(), on_cuda=False)
+    found = dry_run._pace(play, run(), on_cuda=False)
     assert parts == [Part(2), Part(num_steps, steady=num_steps // 4), Part(1, num_evals)]
     assert found.step_s == pytest.approx(step_s) and found.eval_s == pytest.approx(0.1)
     assert found.stage_s == pytest.approx((0.0, 0.7 * step_s)) and found.first_s == 1.0
@@ -227,19 +227,19 @@ def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
 def test_the_pace_counts_while_all_stages_work(ahead, expected):
     last = [0.0, 1.0, 3.0, 5.0, 8.0, 11.0]
     stages = [Performance(0.0, steps, [], 1.0) for steps in (ahead, last)]
-    assert rehearsal._step_s(stages, steady=1) == pytest.approx(expected)
+    assert dry_run._step_s(stages, steady=1) == pytest.approx(expected)
 
 
 def test_a_moment_of_something_else_does_not_count():
     last = [0.0]
     for step in range(100):
         last.append(last[-1] + (0.1 if step != 50 else 30.0))
-    assert rehearsal._step_s([Performance(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
+    assert dry_run._step_s([Performance(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
 
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
     play, parts = stage_that_takes(0.01, work_s=0.002)
-    found = rehearsal._pace(play, run(), on_cuda=True)
+    found = dry_run._pace(play, run(), on_cuda=True)
     assert parts[2] == Part(10, waits_for_device=True)
     assert found.stage_s == pytest.approx((0.0, 0.002))
 
@@ -248,6 +248,6 @@ def test_a_rehearsal_that_takes_too_long_is_mentioned_and_the_run_goes_on(monkey
     def slow(*_):
         raise TimeoutError("a stage in rehearsal was silent")
 
-    monkeypatch.setattr(rehearsal, "_refined", slow)
+    monkeypatch.setattr(dry_run, "_refined", slow)
     assert foresee(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
     assert "the run's speed is not predicted: a stage in rehearsal was silent" in caplog.text

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from workers import rehearsal_cast
-from workers.rehearsal_cast import There
+from workers.dry_run import runners
+from workers.dry_run.runners import There
 
 
 @pytest.fixture
 def silent(monkeypatch):
     """A stage that never says a word, and our end of its line."""
-    monkeypatch.setattr(rehearsal_cast, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(runners, "PATIENCE_S", 0.05)
     here, there = Pipe()
     troupe = There.__new__(There)
     troupe._processes = SimpleNamespace(links=[here])

@@ -4,15 +4,16 @@ import logging
 import re
 
 import pytest
-from pipeline.config import Config
-from pipeline.errors import ConfigError
-from pipeline.resolve import resolve
-from pipeline.rule import Topology
-from pipeline.rules.fa import FeedbackAlignment
-from pipeline.schedule import Parallel, Sequential
-from pipeline.task import Binary, Logistic
 from tests.support.runs import SMALL, merged
 from torch import nn
+
+from pipeline.config import Config
+from pipeline.data.task import Binary, Logistic
+from pipeline.errors import ConfigError
+from pipeline.learning.rule import Topology
+from pipeline.resolve import resolve
+from pipeline.rules.fa import FeedbackAlignment
+from pipeline.schedules.epochs import Parallel, Sequential
 
 
 def resolved(tmp_path, changes=None, model=None):

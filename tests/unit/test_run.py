@@ -4,12 +4,13 @@ import json
 import tomllib
 
 import pytest
-from pipeline.config import Config
-from pipeline.errors import ConfigError
-from pipeline.program import Program
-from pipeline.requests import Receive
-from pipeline.weights import latest_weights, load_blocks
 from tests.support.runs import run
+
+from pipeline.config import Config
+from pipeline.engine.program import Program
+from pipeline.engine.requests import Receive
+from pipeline.errors import ConfigError
+from pipeline.records.weights import latest_weights, load_blocks
 from workers.run import check_out
 
 TIMES = ["forward_s", "learn_s", "wait_recv_s", "wait_send_s", "transfer_s", "eval_s", "other_s"]

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.scores import Scores
-from pipeline.task import Classification
+from pipeline.data.task import Classification
+from pipeline.engine.scores import Scores
 
 TASK = Classification(3)
 RULE = SimpleNamespace(num_correct=TASK.num_correct, decoded_loss=TASK.loss, averaged=TASK.averaged)

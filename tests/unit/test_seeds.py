@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.seeds import derive, mix, reseed, seeded
+from pipeline.numerics.seeds import derive, mix, reseed, seeded
 
 KEYS = [(0,), (0, "init", 0), (0, "init", 1), (1, "init", 0), (0, "rule", 0), (0, "a", 1), (0, "a", "1"), (0, "a1"),
         (0, "init", 0, 0), (10, 1), (1, 0, 1), (101,)]  # fmt: skip

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.block import Block, build_block
 from pipeline.errors import ConfigError
-from pipeline.sequential import blueprints_from, blueprints_of, check_picklable, split
+from pipeline.network.block import Block, build_block
+from pipeline.network.from_modules import blueprints_from, blueprints_of, check_picklable, split
 
 
 class Residual(nn.Module):

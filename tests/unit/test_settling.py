@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, Topology
-from pipeline.rules.backprop import Backprop
-from pipeline.settling import Settling
-from pipeline.task import Classification
 from torch import nn
+
+from pipeline.data.task import Classification
+from pipeline.engine.settling import Settling
+from pipeline.learning.rule import BlockSpec, Topology
+from pipeline.network.block import Block
+from pipeline.rules.backprop import Backprop
 
 
 class Notes(Backprop):

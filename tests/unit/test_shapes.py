@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.block import Block, Blueprint
 from pipeline.errors import ConfigError
 from pipeline.models import mlp
-from pipeline.sequential import blueprints_of
-from pipeline.shapes import BlockShapes, infer_shapes
+from pipeline.network.block import Block, Blueprint
+from pipeline.network.from_modules import blueprints_of
+from pipeline.network.shapes import BlockShapes, infer_shapes
 
 
 class Called(nn.Module):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from pipeline.optimizers import load_optimizer
-from pipeline.sign_descent import SignDescent
+
+from pipeline.optim.optimizers import load_optimizer
+from pipeline.optim.sign_descent import SignDescent
 
 
 def parameters():

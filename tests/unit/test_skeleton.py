@@ -3,7 +3,7 @@ import warnings
 import torch
 from torch import nn
 
-from pipeline.skeleton import skeleton
+from pipeline.network.meta import skeleton
 
 
 def needs_numbers():

@@ -4,12 +4,12 @@ import socket
 import pytest
 import torch
 
+from pipeline.engine.message import Kind, Message
 from pipeline.errors import TransportTimeout
-from pipeline.message import Kind, Message
-from workers.slot_receiver import SlotReceiver
-from workers.slot_sender import SlotSender
-from workers.slots import Slots, anonymous_file
 from workers.transport import Edge
+from workers.transports._slots.receiver import SlotReceiver
+from workers.transports._slots.ring import Slots, anonymous_file
+from workers.transports._slots.sender import SlotSender
 
 # A header of several KiB, so that a few fill a small socket buffer.
 WIDE = Message(Kind.TRAIN, 0, 0, 0, 1.0, tuple(torch.zeros((1,) * 8) for _ in range(100)))

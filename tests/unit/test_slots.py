@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from workers.slots import Slots, anonymous_file, slot_stride
+from workers.transports._slots.ring import Slots, anonymous_file, slot_stride
 
 
 @pytest.mark.parametrize("has_memfd", [True, False])

@@ -1,7 +1,7 @@
 import pytest
-
 from tests.support.views import report
-from workers.stage_meter import StageMeter
+
+from workers.view.stage_meter import StageMeter
 
 
 def reported(*points, start=0.0):

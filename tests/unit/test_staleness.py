@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.actions import Op, stream
-from pipeline.staleness import Staleness
+from pipeline.engine.staleness import Staleness
+from pipeline.schedules.actions import Op, stream
 
 
 def test_nothing_was_updated():

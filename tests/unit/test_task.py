@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.task import Binary, Classification, Logistic
+from pipeline.data.task import Binary, Classification, Logistic
 
 TASKS = [Classification(5), Logistic(5), Binary()]
 

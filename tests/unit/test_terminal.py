@@ -3,12 +3,12 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-
-from pipeline.ledger import Ledger, View
 from tests.support.views import Clock, blocks, narrator, parallel, placed, report, resolved, result
-from workers.live_table import LiveTable
+
+from pipeline.records.run_state import Ledger, View
 from workers.run import Silent
-from workers.terminal import Lines, view_maker
+from workers.view.live_table import LiveTable
+from workers.view.terminal import Lines, view_maker
 
 METHODS = [name for name in vars(View) if not name.startswith("_")]
 

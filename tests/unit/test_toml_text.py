@@ -3,7 +3,7 @@ import tomllib
 
 import pytest
 
-from pipeline.toml_text import to_toml
+from pipeline.config.toml_text import to_toml
 
 
 @pytest.mark.parametrize(

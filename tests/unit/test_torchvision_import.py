@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-from pipeline import torchvision_import
+from pipeline.data import torchvision_import
+from pipeline.data.torchvision_import import torchvision_datasets
 from pipeline.errors import ConfigError
-from pipeline.torchvision_import import torchvision_datasets
 
 
 class Importer:

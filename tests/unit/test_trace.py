@@ -1,10 +1,11 @@
 from itertools import pairwise
 
 import pytest
-from pipeline import meters
-from pipeline.meters import Activity
-from pipeline.recording import TracedBudget
-from pipeline.trace import StageTrace, chrome_events, overlap_seconds
+
+from pipeline.records import time_budget
+from pipeline.records.chrome_trace import StageTrace, chrome_events, overlap_seconds
+from pipeline.records.time_budget import Activity
+from pipeline.records.traced_budget import TracedBudget
 
 
 class Clock:
@@ -19,7 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     found = Clock()
-    monkeypatch.setattr(meters.time, "perf_counter", found)
+    monkeypatch.setattr(time_budget.time, "perf_counter", found)
     return found
 
 

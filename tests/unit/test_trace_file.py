@@ -3,10 +3,11 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from pipeline.meters import Activity, TimeBudget
-from pipeline.recording import TracedBudget
+
+from pipeline.records.time_budget import Activity, TimeBudget
+from pipeline.records.traced_budget import TracedBudget
 from workers.trace_file import merge_parts, open_budget, save_part
-from workers.trace_start import TraceStart
+from workers.trace_origin import TraceStart
 
 
 @pytest.fixture

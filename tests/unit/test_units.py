@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.units import Bernoulli, LocalWinner, NonDifferentiable, Sign, SoftLocalWinner, Step
+from pipeline.network.hard_units import Bernoulli, LocalWinner, NonDifferentiable, Sign, SoftLocalWinner, Step
 
 EVERY = [Sign(), Step(), Bernoulli(), LocalWinner(2), SoftLocalWinner(2)]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.weights import latest_weights, load_blocks, save_block, write_manifest
+from pipeline.records.weights import latest_weights, load_blocks, save_block, write_manifest
 
 
 def saved(run, step, states, complete=True):

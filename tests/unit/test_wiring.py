@@ -4,11 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.traffic import Traffic
-from pipeline.rule import Topology
-from pipeline.shapes import BlockShapes
+from pipeline.learning.rule import Topology
+from pipeline.network.shapes import BlockShapes
+from pipeline.schedules.batching import Traffic
+from workers.edges import edges_of
 from workers.transport import Edge
-from workers.wiring import edges_of
 
 # Bytes of a sample of each block's output: 40, 20 (bfloat16), 96, 12.
 OUTPUTS = [((10,), torch.float32), ((10,), torch.bfloat16), ((2, 3, 4), torch.float32), ((3,), torch.float32)]

@@ -1,0 +1,1 @@
+"""The transports, a file each; its name is the config's."""

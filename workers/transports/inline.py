@@ -8,10 +8,10 @@ from collections import deque
 
 import torch
 
-from pipeline.message import Message
-from workers.faults import gone, no_room, no_wire, not_taken, nothing_came
-from workers.packing import own_copy
+from pipeline.engine.message import Message
 from workers.transport import Edge, Transport, WireSpec
+from workers.transports._errors import gone, no_room, no_wire, not_taken, nothing_came
+from workers.transports._packing import own_copy
 
 __all__ = ["Hub", "InlineTransport", "build"]
 

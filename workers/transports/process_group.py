@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 
-from pipeline.message import Message
-from workers.faults import gone, no_room, no_wire, not_taken, nothing_came
-from workers.group_opening import open_links
-from workers.group_link import Link
-from workers.group_wire import GroupReceiver, GroupSender
-from workers.mailbox import MailboxFailed
+from pipeline.engine.message import Message
 from workers.transport import Edge, Transport, WireSpec
+from workers.transports._errors import gone, no_room, no_wire, not_taken, nothing_came
+from workers.transports._group.link import Link
+from workers.transports._group.mailbox import MailboxFailed
+from workers.transports._group.opening import open_links
+from workers.transports._group.wire import GroupReceiver, GroupSender
 
 __all__ = ["ProcessGroupTransport", "build"]
 

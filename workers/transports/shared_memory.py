@@ -12,12 +12,12 @@ from contextlib import ExitStack
 
 import torch
 
-from pipeline.message import Message
-from workers.faults import no_wire, not_connected
-from workers.slot_receiver import SlotReceiver
-from workers.slot_sender import SlotSender
-from workers.slots import Slots, anonymous_file, slot_stride
+from pipeline.engine.message import Message
 from workers.transport import Edge, Transport, TransportTimeout, WireSpec
+from workers.transports._errors import no_wire, not_connected
+from workers.transports._slots.receiver import SlotReceiver
+from workers.transports._slots.ring import Slots, anonymous_file, slot_stride
+from workers.transports._slots.sender import SlotSender
 
 __all__ = ["SharedMemoryTransport", "build"]
 

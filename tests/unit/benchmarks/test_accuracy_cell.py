@@ -1,6 +1,7 @@
 """Bands, figures, checks and the order of rows."""
 
 import pytest
+
 from benchmarks.accuracy import metrics
 from benchmarks.accuracy.cell import Band, Cell, Check, in_order
 from pipeline.errors import ConfigError

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Table
 from benchmarks.accuracy.metrics import best, last
 from benchmarks.accuracy.page import outside, render

@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+
 from benchmarks.accuracy.metrics import best, last
 from benchmarks.published import TABLES
 from pipeline.resolve import resolve

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from benchmarks import report, tables
 from benchmarks.accuracy.store import digest
 from benchmarks.published import TABLES

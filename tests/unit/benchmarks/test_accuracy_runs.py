@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy.attempt import Attempt
 from benchmarks.accuracy.cell import Cell, Figure, Table

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+
 from benchmarks.accuracy.cell import Cell, Figure, Table
 from benchmarks.accuracy.metrics import best
 from benchmarks.accuracy.store import Store, digest

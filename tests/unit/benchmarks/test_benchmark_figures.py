@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+
 from benchmarks import figures
-from benchmarks.measured import read_run
+from benchmarks.run_folder import read_run
 
 BLOCKS, EPOCHS = 3, 4
 

@@ -7,30 +7,30 @@ import time
 
 import pytest
 
-from benchmarks import measure
+from benchmarks import harness
 
 
 def test_arms_take_turns_forward_and_backward():
     order = []
-    found = measure.take_turns({n: lambda n=n: order.append(n) or float(len(order)) for n in "abc"}, rounds=2)
+    found = harness.take_turns({n: lambda n=n: order.append(n) or float(len(order)) for n in "abc"}, rounds=2)
     assert order == ["a", "b", "c", "c", "b", "a"]
     assert found == {"a": [1.0, 6.0], "b": [2.0, 5.0], "c": [3.0, 4.0]}
 
 
 def test_ratios_are_taken_round_by_round():
-    assert measure.ratio([2.0, 8.0, 3.0], [1.0, 2.0, 1.0]) == {
+    assert harness.ratio([2.0, 8.0, 3.0], [1.0, 2.0, 1.0]) == {
         "median": 3.0, "min": 2.0, "max": 4.0, "all": [2.0, 4.0, 3.0],
     }  # fmt: skip
 
 
 def test_the_environment_names_the_command_and_what_figures_depend_on(tmp_path):
-    found = measure.environment("benchmarks.transport", ["--quick"], threads=1)
+    found = harness.environment("benchmarks.transport", ["--quick"], threads=1)
     assert found["command"] == ["python", "-m", "benchmarks.transport", "--quick"]
     assert found["threads"] == 1 and {"versions", "commit", "cpu", "cores", "matmul_precision"} <= set(found)
     assert "config" not in found
-    measure.write(tmp_path / "f.json", {"environment": found})
+    harness.write(tmp_path / "f.json", {"environment": found})
     assert json.loads((tmp_path / "f.json").read_text())["environment"]["threads"] == 1
-    measure.write(None, {})
+    harness.write(None, {})
 
 
 def test_a_termination_leaves_by_way_of_an_exception():
@@ -38,12 +38,12 @@ def test_a_termination_leaves_by_way_of_an_exception():
     try:
         for number, status in ((signal.SIGTERM, "143"), (signal.SIGHUP, "129")):
             signal.signal(number, signal.SIG_DFL)
-            measure.leave_on_sigterm()
+            harness.leave_on_sigterm()
             with pytest.raises(SystemExit, match=status):
                 os.kill(os.getpid(), number)
                 time.sleep(5)  # the handler runs in here at the latest
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        measure.leave_on_sigterm()
+        harness.leave_on_sigterm()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
     finally:
         for number, handler in before.items():

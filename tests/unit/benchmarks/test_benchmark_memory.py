@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from benchmarks import memory
 
 STAGE = {"stage": 0, "blocks": 4, "parameter_bytes": 10, "head_bytes": 2, "optimizer_bytes": 24, "held_bytes": 30,

@@ -4,8 +4,9 @@ import os
 import time
 
 import pytest
+
 from benchmarks.pair import run_pair
-from workers.fork_server import warm_up
+from workers.host.fork_server import warm_up
 
 
 def say_hello(index, peer, word):

@@ -1,6 +1,7 @@
 """The workloads: what they resolve to, and how much arithmetic that is."""
 
 import pytest
+
 from benchmarks import presets
 from benchmarks.presets import PRESETS, Preset, Product
 from pipeline.config import Config, NamedConfig

@@ -4,8 +4,9 @@ import json
 import sys
 
 import pytest
+
 from benchmarks import report, tables
-from benchmarks.measure import environment, spread
+from benchmarks.harness import environment, spread
 
 
 def transport(gloo=40e-6):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from benchmarks import runs
 from pipeline.config import load_config
 

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+
 from benchmarks import sequential
 from pipeline.resolve import resolve
-from pipeline.schedule import EpochResult
+from pipeline.schedules.epochs import EpochResult
 
 SIZE = {"width": 16, "batch": 8, "samples": 16}
 

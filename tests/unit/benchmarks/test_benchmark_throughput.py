@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from benchmarks import throughput
 from benchmarks.arms import catalogue, launch, onward, stopwatch, turns, work
 from benchmarks.arms.catalogue import Host, Impossible
@@ -16,8 +17,8 @@ from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import Outcome
 from benchmarks.arms.turns import Arm, Settings
 from benchmarks.presets import PRESETS, Preset
-from pipeline.batches import Batches
 from pipeline.config import NamedConfig
+from pipeline.data.batches import Batches
 from pipeline.resolve import load_dataset
 
 TINY = Preset(

@@ -1,6 +1,7 @@
 """How figures are written."""
 
 import pytest
+
 from benchmarks import wording
 
 

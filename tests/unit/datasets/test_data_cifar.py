@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.augment import Augment
+from pipeline.data.augment import Augment
 from pipeline.datasets import cifar10, cifar100
 from pipeline.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.augment import Augment
+from pipeline.data.augment import Augment
 from pipeline.datasets.digits import build
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.augment import Augment
+from pipeline.data.augment import Augment
 from pipeline.datasets import fashion_mnist, kmnist, mnist
 from pipeline.errors import ConfigError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.augment import Augment
+from pipeline.data.augment import Augment
 from pipeline.datasets.image_folder import build
 from pipeline.errors import ConfigError
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from pipeline.datasets import noise
 from pipeline.errors import ConfigError
 

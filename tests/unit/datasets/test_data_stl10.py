@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.augment import Augment
+from pipeline.data.augment import Augment
 from pipeline.datasets import stl10
 from pipeline.errors import ConfigError
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from pipeline.augment import Augment
+from pipeline.data.augment import Augment
 from pipeline.datasets import svhn
 from pipeline.errors import ConfigError
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import registry, units
-from pipeline.block import build_block
+from pipeline import registry
 from pipeline.errors import ConfigError
+from pipeline.network import hard_units
 from pipeline.models import mlp
+from pipeline.network.block import build_block
 
 
 def built(*args, **options):
@@ -66,10 +67,10 @@ def test_every_activation_is_torchs_own_and_not_in_place(activation):
     ("activation", "layers"),
     [
         ("softsign", [nn.Softsign]), ("relu6", [nn.ReLU6]), ("softplus", [nn.Softplus]), ("hard_tanh", [nn.Hardtanh]),
-        ("sign", [nn.Tanh, units.Sign]), ("signum", [nn.Tanh, units.Step]),
-        ("bernoulli", [nn.Sigmoid, units.Bernoulli]), ("lwta1", [nn.Tanh, units.LocalWinner]),
-        ("lwta2", [nn.Hardtanh, units.LocalWinner]), ("slwta1", [nn.Tanh, units.SoftLocalWinner]),
-        ("slwta2", [nn.Hardtanh, units.SoftLocalWinner]),
+        ("sign", [nn.Tanh, hard_units.Sign]), ("signum", [nn.Tanh, hard_units.Step]),
+        ("bernoulli", [nn.Sigmoid, hard_units.Bernoulli]), ("lwta1", [nn.Tanh, hard_units.LocalWinner]),
+        ("lwta2", [nn.Hardtanh, hard_units.LocalWinner]), ("slwta1", [nn.Tanh, hard_units.SoftLocalWinner]),
+        ("slwta2", [nn.Hardtanh, hard_units.SoftLocalWinner]),
     ],
 )  # fmt: skip
 def test_units_of_a_smooth_and_a_hard_part(activation, layers):

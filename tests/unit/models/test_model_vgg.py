@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from pipeline import registry
-from pipeline.block import build_block
 from pipeline.errors import ConfigError
 from pipeline.models import vgg8b, vgg11b
 from pipeline.models._layers import MaxPool
-from pipeline.shapes import infer_shapes
+from pipeline.network.block import build_block
+from pipeline.network.shapes import infer_shapes
 
 
 def num_parameters(blueprints):

@@ -5,9 +5,9 @@ from math import prod
 import torch
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.rule import BlockSpec, Topology
-from pipeline.task import Classification
+from pipeline.data.task import Classification
+from pipeline.learning.rule import BlockSpec, Topology
+from pipeline.network.block import Block
 
 CLASSES = 5
 

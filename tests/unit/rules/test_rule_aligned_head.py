@@ -3,7 +3,7 @@
 import torch
 from rule_builders import assert_same, batch
 
-from pipeline.rules._aligned_head import AlignedHead
+from pipeline.learning.aligned_head import AlignedHead
 
 
 def test_scores_and_own_gradients_are_exact_and_the_error_goes_through_the_matrix():

@@ -5,9 +5,9 @@ import torch
 from rule_builders import assert_same, batch, conv, dense, gradients, learn_chain, make_rules, read_out, true_gradients
 from torch import nn
 
-from pipeline.block import Block
+from pipeline.data.task import Binary
+from pipeline.network.block import Block
 from pipeline.rules.backprop import build
-from pipeline.task import Binary
 
 
 def test_o_bp1_dense_chain_is_autograd():

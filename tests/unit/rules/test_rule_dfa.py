@@ -15,10 +15,10 @@ from rule_builders import (
 )
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.rule import Topology
+from pipeline.data.task import Binary
+from pipeline.learning.rule import Topology
+from pipeline.network.block import Block
 from pipeline.rules.dfa import build
-from pipeline.task import Binary
 
 
 def weight_of(block):

@@ -7,7 +7,7 @@ import torch
 from rule_builders import assert_same, batch, dense, gradients, make_rules, read_out
 
 from pipeline import registry
-from pipeline.local_rule import Output
+from pipeline.learning.local_rule import Output
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf8")

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from rule_builders import CLASSES, assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out
 
-from pipeline.rule import Topology
+from pipeline.data.task import Binary
+from pipeline.learning.rule import Topology
 from pipeline.rules import dfa
 from pipeline.rules.drtp import build
-from pipeline.task import Binary
 
 
 @pytest.mark.parametrize(("block", "shape"), [(dense(6, 8), (6,)), (conv(2, 5), (2, 4, 4))], ids=["dense", "conv"])

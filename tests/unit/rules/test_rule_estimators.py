@@ -5,15 +5,25 @@ from functools import partial
 import pytest
 import torch
 from rule_builders import (
-    CLASSES, assert_same, batch, conv, dense, gradients, learn_chain, make_rule, make_rules, read_out, true_gradients,
+    CLASSES,
+    assert_same,
+    batch,
+    conv,
+    dense,
+    gradients,
+    learn_chain,
+    make_rule,
+    make_rules,
+    read_out,
+    true_gradients,
 )
 from torch import nn
 
-from pipeline.block import Block
+from pipeline.data.task import Classification
 from pipeline.models import mlp
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli, LocalWinner, Sign, Step
 from pipeline.rules import backprop, sigmoid_adjusted, slope_annealing, straight_through
-from pipeline.task import Classification
-from pipeline.units import Bernoulli, LocalWinner, Sign, Step
 
 RULES = {
     "straight_through": straight_through, "sigmoid_adjusted": sigmoid_adjusted, "slope_annealing": slope_annealing,

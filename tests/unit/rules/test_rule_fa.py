@@ -5,10 +5,10 @@ import torch
 from rule_builders import assert_same, batch, conv, dense, gradients, learn_chain, make_rules, read_out, true_gradients
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.rule import Topology
+from pipeline.data.task import Classification, Task
+from pipeline.learning.rule import Topology
+from pipeline.network.block import Block
 from pipeline.rules.fa import build
-from pipeline.task import Classification, Task
 
 
 def with_weights(rules):

@@ -5,8 +5,8 @@ import torch
 from rule_builders import batch, conv, dense, gradients, learn_chain, make_rules, read_out, true_gradients
 from torch import nn
 
-from pipeline.rule import Topology
-from pipeline.rules._similarity import similarity_loss
+from pipeline.learning.rule import Topology
+from pipeline.learning.similarity import similarity_loss
 from pipeline.rules.glob_sim import build
 
 NETWORKS = pytest.mark.parametrize(

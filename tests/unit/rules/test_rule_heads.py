@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.rules._heads import PooledHead, clear_output, pool_sizes
+from pipeline.learning.heads import PooledHead, clear_output, pool_sizes
+from pipeline.network.block import Block
 
 # rules.md 2.4: channels, edge of the map -> pooled (height, width), for each model, edge of the image and dimdec.
 TABLE = {

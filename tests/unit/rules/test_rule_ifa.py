@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from pipeline.block import Block
-from pipeline.rule import BlockSpec
-from pipeline.rules import dfa, ifa
-from pipeline.settling import Settling
-from pipeline.task import Classification
-from pipeline.units import Sign
 from torch import nn
+
+from pipeline.data.task import Classification
+from pipeline.engine.settling import Settling
+from pipeline.learning.rule import BlockSpec
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Sign
+from pipeline.rules import dfa, ifa
 
 TASK = Classification(4)
 BATCH = 5

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from pipeline.held import SavedTensors
-from pipeline.rules._kept import Kept
+from pipeline.engine.in_flight import SavedTensors
+from pipeline.learning.saved_weights import Kept
 
 
 def test_the_parameters_themselves_where_nobody_steps_them_meanwhile():

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from rule_builders import assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out, true_gradients
 from torch import nn
 
-from pipeline.block import Block
+from pipeline.data.task import Binary
+from pipeline.network.block import Block
 from pipeline.rules.linear_decoder import build
-from pipeline.task import Binary
 
 
 class UnitNorm(nn.Module):

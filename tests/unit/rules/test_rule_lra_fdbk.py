@@ -9,13 +9,13 @@ from rule_builders import batch, conv, dense, gradients, learn_chain, make_rules
 from tests.support.runs import run
 from torch import nn
 
-from pipeline.block import Block
+from pipeline.data.task import Binary, Classification
 from pipeline.datasets import fashion_mnist, mnist
-from pipeline.rule import Topology
+from pipeline.learning.rule import Topology
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli, LocalWinner, Sign, SoftLocalWinner, Step
+from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.rules.lra_fdbk import build
-from pipeline.task import Binary, Classification
-from pipeline.units import Bernoulli, LocalWinner, Sign, SoftLocalWinner, Step
-from pipeline.weights import latest_weights, load_blocks
 
 EXACT = {"rtol": 1e-10, "atol": 1e-14}
 BARE = {"weight_clip": 0.0, "displacement_clip": 0.0}

@@ -5,7 +5,7 @@ import torch
 from rule_builders import CLASSES, assert_same, batch, conv, dense, gradients, learn_chain, make_rules, read_out
 from torch import nn
 
-from pipeline.block import Block
+from pipeline.network.block import Block
 from pipeline.rules.dfa import build
 
 

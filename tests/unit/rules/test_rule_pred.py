@@ -3,8 +3,8 @@
 import torch
 from rule_builders import CLASSES, assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out
 
+from pipeline.data.task import Binary
 from pipeline.rules.pred import build
-from pipeline.task import Binary
 
 
 def unfreeze_head(rule):

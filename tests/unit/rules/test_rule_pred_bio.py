@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from rule_builders import CLASSES, assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out
 
+from pipeline.data.task import Binary
 from pipeline.rules.pred_bio import build
-from pipeline.task import Binary
 
 BLOCKS = pytest.mark.parametrize(
     ("block", "shape", "options"),

@@ -5,10 +5,10 @@ import torch
 from rule_builders import CLASSES, assert_same, batch, gradients, learn_chain, make_rule, make_rules, read_out
 from torch import nn
 
-from pipeline.block import Block
+from pipeline.data.task import Classification
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli
 from pipeline.rules.reinforce import build
-from pipeline.task import Classification
-from pipeline.units import Bernoulli
 
 DRAWS = 100_000
 LOSSES = (2.0, 0.5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.rules._representation import bounded, discrepancy
+from pipeline.learning.discrepancy import bounded, discrepancy
 
 
 def test_o_l5_a_bound_for_each_row():

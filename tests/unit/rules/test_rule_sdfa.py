@@ -4,10 +4,10 @@ import pytest
 import torch
 from rule_builders import CLASSES, assert_same, batch, conv, dense, gradients, make_rules, read_out
 
-from pipeline.rule import Topology
+from pipeline.data.task import Binary, Classification
+from pipeline.learning.rule import Topology
 from pipeline.rules import dfa
 from pipeline.rules.sdfa import build
-from pipeline.task import Binary, Classification
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.25])

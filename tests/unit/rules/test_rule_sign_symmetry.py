@@ -7,8 +7,8 @@ import torch
 from rule_builders import assert_same, batch, conv, dense, gradients, learn_chain, make_rules, read_out, true_gradients
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.rule import Topology
+from pipeline.learning.rule import Topology
+from pipeline.network.block import Block
 from pipeline.rules import brsf, frsf, usf
 
 BUILDS = {"usf": usf.build, "brsf": brsf.build, "frsf": frsf.build}

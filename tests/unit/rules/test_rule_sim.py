@@ -4,10 +4,10 @@ import torch
 from rule_builders import assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.rules._similarity import similarity_loss
+from pipeline.data.task import Binary
+from pipeline.learning.similarity import similarity_loss
+from pipeline.network.block import Block
 from pipeline.rules.sim import build
-from pipeline.task import Binary
 
 
 def test_learns_the_similarity_of_its_projected_body():

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from rule_builders import CLASSES, batch, conv, dense, gradients, make_rule, make_rules, read_out
 from torch import nn
 
-from pipeline.block import Block
-from pipeline.rules._similarity import similarity
+from pipeline.learning.similarity import similarity
+from pipeline.network.block import Block
 from pipeline.rules.sim_bio import build
 
 

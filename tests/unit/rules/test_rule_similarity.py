@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.rules._similarity import SimilarityHead, similarity, similarity_loss
+from pipeline.learning.similarity import SimilarityHead, similarity, similarity_loss
 
 
 def plain_loss(x, y, num_classes):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.rules._smooth import Smooth
+from pipeline.learning.activation import Smooth
 
 KNOWN = [
     nn.Identity(), nn.Tanh(), nn.Sigmoid(), nn.ReLU(), nn.Softsign(), nn.Hardtanh(), nn.Hardtanh(-0.5, 2.0),

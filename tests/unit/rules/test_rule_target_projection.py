@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from rule_builders import batch
 
-from pipeline.rules._similarity import similarity
-from pipeline.rules._target_projection import NUM_BITS, TargetProjection
+from pipeline.learning.similarity import similarity
+from pipeline.learning.target_projection import NUM_BITS, TargetProjection
 
 
 def test_projection_is_drawn_within_the_fan_in_and_has_no_parameters():

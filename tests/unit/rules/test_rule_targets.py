@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
-from pipeline.block import Block
-from pipeline.rule import BlockSpec
-from pipeline.rules import dtp, tp
-from pipeline.task import Classification
-from pipeline.units import Bernoulli, Sign
 from torch import nn
+
+from pipeline.data.task import Classification
+from pipeline.learning.rule import BlockSpec
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli, Sign
+from pipeline.rules import dtp, tp
 
 TASK = Classification(4)
 WIDTHS = (6, 9, 8, 7, 4)

@@ -3,10 +3,10 @@ import torch
 from rule_builders import conv
 from torch import nn
 
-from pipeline.block import Block
+from pipeline.learning.unit_split import parts_of_unit, split_at_unit
 from pipeline.models import mlp
-from pipeline.rules._unit_split import parts_of_unit, split_at_unit
-from pipeline.units import Bernoulli, Sign
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli, Sign
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 import torch
-
 from tests.support.stage_programs import message, open_wires
+
 from workers.transport import TransportTimeout
 
 EDGES = [(0, 1, 2, 64)]

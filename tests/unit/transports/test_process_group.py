@@ -3,9 +3,9 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-
 from tests.support.processes import results
 from tests.support.stage_programs import message, open_wires
+
 from workers.transport import TransportTimeout
 
 pytestmark = pytest.mark.distributed

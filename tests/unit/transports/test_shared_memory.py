@@ -2,8 +2,8 @@ import os
 import socket
 
 import pytest
-
 from tests.support.stage_programs import open_wires
+
 from workers.transport import TransportTimeout
 
 

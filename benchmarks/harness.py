@@ -1,0 +1,77 @@
+"""What every benchmark shares: its environment, the spread of repeated figures, turns between arms, the JSON file.
+
+Figures that are compared are taken in turns, A B A B: a machine that gets slower or faster meanwhile does so for all
+arms. A ratio is taken inside each round, and the median of the ratios is what is quoted.
+"""
+
+import json
+import signal
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from workers.host.environment import run_header
+
+__all__ = ["environment", "leave_on_sigterm", "ratio", "spread", "take_turns", "write"]
+
+Figure = TypeVar("Figure")
+
+
+def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str, Any]:
+    """Versions, commit, processor, cores and command; call it before measuring, so that the commit is what ran.
+
+    Args:
+        module: ``benchmarks.throughput``.
+        arguments: of the command line.
+        more: what else the figures depend on: threads, precision.
+    """
+    header = run_header(["python", "-m", module, *arguments], {}, 0, 0)
+    for name in ("event", "config", "threads_per_stage", "num_stages"):
+        del header[name]
+    return {**header, "matmul_precision": torch.get_float32_matmul_precision(), **more}
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Median, least and most of repeated figures, and all of them in their order."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "all": list(values)}
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+    """The spread of ``ours / theirs`` round by round."""
+    return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def take_turns(arms: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:
+    """Calls every arm once per round, in reverse order in every second round; the figures of each, in order."""
+    found: dict[str, list[Figure]] = {name: [] for name in arms}
+    for index in range(rounds):
+        names = list(arms)
+        for name in names if index % 2 == 0 else reversed(names):
+            found[name].append(arms[name]())
+    return found
+
+
+def leave_on_sigterm() -> None:
+    """Lets SIGTERM end this process by the way of an exception, so that what it has started is killed.
+
+    So does the end of the terminal, unless ``nohup`` has said that it does not matter. A second such signal is not
+    heeded: ``timeout`` and batch systems send several, and the way out must not be cut short.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        for deaf in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(deaf, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, stop)
+
+
+def write(path: Path | None, table: Mapping[str, Any]) -> None:
+    """Writes a benchmark's JSON file, where one was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf8")

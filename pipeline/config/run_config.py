@@ -1,0 +1,161 @@
+"""A run as the user wrote it: TOML file, then ``section.key=value`` overrides, checked before a process starts.
+
+Sections that name a thing (model, dataset, rule, optimizer) hold the thing's options beside its name; their names
+and types are those of its ``build`` function and are checked in :mod:`pipeline.resolve`. The other sections are
+fixed dataclasses, in :mod:`pipeline.config.sections`.
+"""
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.config.sections import (
+    MeasureConfig,
+    Mode,
+    NamedConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TransportConfig,
+    at_least,
+)
+from pipeline.errors import ConfigError
+from pipeline.registry import check_value, nearest
+
+__all__ = ["Config", "LoadedConfig", "load_config"]
+
+_SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every choice of a section has
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run, complete."""
+
+    seed: int = 0
+    """From it and the block's index come all initial weights; from it and the step, everything random."""
+    model: NamedConfig = NamedConfig(name="mlp")
+    dataset: NamedConfig = NamedConfig(name="digits")
+    rule: NamedConfig = NamedConfig(name="predsim")
+    optimizer: NamedConfig = NamedConfig(name="adam")
+    train: TrainConfig = TrainConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    transport: TransportConfig = TransportConfig()
+    run: RunConfig = RunConfig()
+    measure: MeasureConfig = MeasureConfig()
+
+    def __post_init__(self) -> None:
+        at_least("seed", self.seed, 0)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """A config from nested tables as TOML gives them.
+
+        Raises:
+            ConfigError: an unknown section or key, a value of the wrong type or out of range.
+        """
+        sections = {f.name: f for f in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for name, value in table.items():
+            if name not in sections:
+                raise ConfigError(
+                    f"unknown section (given: {name}, expected: {', '.join(sections)}). "
+                    f"{nearest(name, list(sections))}Correct or remove it."
+                )
+            values[name] = _section(name, value, hints[name], sections[name].default)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested tables, every default included; :meth:`from_dict` gives the same config again."""
+        table: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, NamedConfig):
+                table[item.name] = {"name": value.name, **value.options}
+            elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+                table[item.name] = dataclasses.asdict(value)
+            else:
+                table[item.name] = value
+        return table
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config and the name of the file that it came from, which names the run's folder."""
+
+    config: Config
+    name: str
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Reads a TOML file and applies ``section.key=value`` overrides.
+
+    Raises:
+        ConfigError: no such file, not TOML, or something in it is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config (given: {path}, {error.strerror}). Name a TOML file, e.g. configs/digits.toml."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct that line.") from None
+    # Names first: naming a thing drops the options of the one before it, and not those given with the new name.
+    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
+        _override(table, override)
+    return LoadedConfig(Config.from_dict(table), path.stem)
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    """Applies one ``section.key=value`` to ``table``; the value is TOML, or text where it is not."""
+    key, equals, text = override.partition("=")
+    path = key.split(".")
+    if not equals or not all(path) or len(path) > 2:
+        raise ConfigError(
+            f"cannot read the override (given: {override!r}, expected: section.key=value, e.g. train.epochs=5). "
+            "Correct it."
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target = table
+    if len(path) == 2:
+        target = table.setdefault(path[0], {})
+        if not isinstance(target, dict):
+            raise ConfigError(
+                f"cannot override (given: {override!r}): {path[0]} is a value, not a section. Write {path[0]}=value."
+            )
+    default = getattr(Config, path[0], None)
+    if path[1:] == ["name"] and isinstance(default, NamedConfig) and target.get("name", default.name) != value:
+        # The options in the file belong to the thing that is being replaced; overrides that follow stay.
+        for option in [k for k in target if k not in _SHARED.get(path[0], ())]:
+            del target[option]
+    target[path[-1]] = value
+
+
+def _section(name: str, value: Any, hint: Any, default: Any) -> Any:
+    """One top-level entry as the object that :class:`Config` holds."""
+    if not dataclasses.is_dataclass(hint):
+        return check_value(value, hint, name)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"wrong value for {name} (given: {value!r}, expected: a section [{name}]). Change it.")
+    if hint is NamedConfig:
+        options = dict(value)
+        chosen = options.pop("name", default.name)
+        return NamedConfig(name=check_value(chosen, str, f"{name}.name"), options=options)
+    assert isinstance(hint, type)
+    hints = typing.get_type_hints(hint)
+    for key in value:
+        if key not in hints:
+            allowed = ", ".join(f"{name}.{k}" for k in hints)
+            raise ConfigError(
+                f"unknown key (given: {name}.{key}, expected: {allowed}). "
+                f"{nearest(key, list(hints))}Correct or remove it."
+            )
+    return hint(**{k: check_value(v, hints[k], f"{name}.{k}") for k, v in value.items()})

@@ -1,0 +1,189 @@
+"""The sections of a config: frozen dataclasses, each of which refuses numbers that it cannot mean.
+
+A section's docstrings are its reference: what a key does, in which unit, and what 0 stands for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipeline.errors import ConfigError
+
+__all__ = [
+    "MeasureConfig", "Mode", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig", "TransportConfig",
+    "at_least",
+]  # fmt: skip
+
+Mode = Literal["parallel", "sequential", "backprop", "gpipe", "1f1b", "pipedream"]
+
+
+def at_least(key: str, value: float, least: float) -> None:
+    """Refuses a number that is too small, or none (nan)."""
+    if not value >= least:
+        raise ConfigError(f"wrong value for {key} (given: {value}, expected: at least {least}). Change it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedConfig:
+    """A thing chosen by name, and its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long and in which portions."""
+
+    epochs: int = 20
+    """Passes over the training set; in sequential mode, the most that one block may take."""
+    batch_size: int = 64
+    """Samples per optimizer step."""
+    microbatches: int = 0
+    """Parts into which a batch is cut, one optimizer step for all of them: a stage then holds activations of fewer
+    samples at a time. 0: 4 in the modes gpipe and 1f1b, else 1. Refused under the rules of similarity (sim, predsim,
+    their bio variants, glob_sim), whose loss is of the whole batch; the statistics of batch normalisation become
+    those of the parts, which is said when it happens."""
+    in_flight: int = 1
+    """Batches that a block may have sent on and not yet learned from, where its rule waits for feedback.
+    With n, every update but the last block's is n - 1 steps late, on any number of stages. The baselines do not ask:
+    pipedream has as many as there are stages from a block's to the last, the others one."""
+    loss: Literal["cross_entropy", "logistic"] = "cross_entropy"
+    """Of several classes: one softmax over them, or a logistic unit and a binary cross entropy for each, summed. Two
+    classes in one output are a logistic unit either way."""
+    eval_every: int = 1
+    """Epochs between evaluations on the test set; the last epoch is always evaluated."""
+    eval_batch_size: int = 0
+    """Samples per evaluation batch. 0: as ``batch_size``."""
+    eval_passes: int = 1
+    """Times that each test sample goes through a network that draws samples (``model.activation = "bernoulli"``);
+    the posteriors are averaged before they are scored."""
+
+    def __post_init__(self) -> None:
+        at_least("train.epochs", self.epochs, 1)
+        at_least("train.batch_size", self.batch_size, 1)
+        at_least("train.microbatches", self.microbatches, 0)
+        at_least("train.in_flight", self.in_flight, 1)
+        at_least("train.eval_every", self.eval_every, 1)
+        at_least("train.eval_batch_size", self.eval_batch_size, 0)
+        at_least("train.eval_passes", self.eval_passes, 1)
+        if self.microbatches > self.batch_size:
+            raise ConfigError(
+                f"cannot cut a batch of {self.batch_size} into {self.microbatches} micro-batches "
+                f"(train.microbatches: {self.microbatches}, expected: at most {self.batch_size}). Lower it."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """When each block trains."""
+
+    mode: Mode = "parallel"
+    """parallel, sequential, or one of the baselines backprop, gpipe, 1f1b, pipedream. The last applies late gradients,
+    the later the more stages follow: what it learns depends on the partition."""
+    patience: int = 3
+    """Sequential: epochs over which the loss must have improved, or the block is frozen."""
+    tolerance: float = 0.01
+    """Sequential: the relative improvement over ``patience`` epochs that counts as one."""
+    cache: Literal["auto", "memory", "file", "off"] = "auto"
+    """Sequential: where the outputs of frozen blocks are kept; auto is memory up to ``cache_limit_bytes``, then a
+    memory-mapped file."""
+    cache_limit_bytes: int = 2 * 1024**3
+    """Sequential: the most that ``cache = "auto"`` keeps in memory."""
+
+    def __post_init__(self) -> None:
+        at_least("schedule.patience", self.patience, 1)
+        at_least("schedule.tolerance", self.tolerance, 0)
+        at_least("schedule.cache_limit_bytes", self.cache_limit_bytes, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportConfig:
+    """How stages talk."""
+
+    name: str = "auto"
+    """auto, inline, shared_memory, process_group, or a dotted name."""
+    depth: int = 4
+    """Activations that may wait between two stages."""
+
+    def __post_init__(self) -> None:
+        at_least("transport.depth", self.depth, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where it runs."""
+
+    stages: int | Literal["auto", "blocks"] = "auto"
+    """Stage processes; auto: ranks, else GPUs, else physical cores, at most the number of blocks."""
+    partition: Literal["measured", "parameters"] | list[int] = "measured"
+    """How blocks are laid on stages: by the measured time of each block, by parameters, or blocks per stage."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is cuda where there is one."""
+    threads: int = 0
+    """Compute threads per stage; 0: the host's cores divided by its stages. Part of the result on CPU."""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """``torch.set_float32_matmul_precision``. On CPU, medium hands float32 products to oneDNN, which is twice as
+    fast as the default library on AMD cores with AVX-512, still in float32 there; CPUs with bfloat16 matrix units
+    round the factors to bfloat16."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Products and convolutions in bfloat16, see :mod:`pipeline.numerics.autocast`; weights and gradients stay in float32.
+    Part of the result."""
+    predict: bool = True
+    """Rehearse the run on noise for about a second before it starts, and tell its speed; see
+    :mod:`workers.dry_run.dry_run`. Never changes the result."""
+    trace: bool = False
+    """Also write ``trace.json``: what every stage did and when, for Perfetto."""
+    channels_last: bool = False
+    """Keep maps and the weights of convolutions channels last in memory, see :mod:`pipeline.numerics.memory_format`. Part of
+    the result: convolutions sum in another order."""
+    learn_after: Literal["block", "stage"] = "block"
+    """Blocks with local losses learn right after their own forward pass, and one block's activations are held at a
+    time; or after the stage's, which has then sent its activation on: the next stage starts sooner, more is held.
+    The numbers are the same."""
+    timeout_s: float = 300.0
+    """Longest wait for another stage, in seconds, up to 1e6: the system's own waits take no number without bound."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stages, int):
+            at_least("run.stages", self.stages, 1)
+        if isinstance(self.partition, list) and (not self.partition or min(self.partition) < 1):
+            raise ConfigError(
+                f"wrong value for run.partition (given: {self.partition}, expected: the number of blocks of each "
+                "stage, at least 1 each). Change it."
+            )
+        at_least("run.threads", self.threads, 0)
+        if not 0 < self.timeout_s <= 1e6:
+            raise ConfigError(
+                f"wrong value for run.timeout_s (given: {self.timeout_s}, expected: above 0, at most 1e6). Change it."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """What is measured after the run, from the weights that its stages kept; see :mod:`pipeline.measure.epoch`."""
+
+    every: int = 0
+    """Epochs between measurements; the initial weights and the last epoch are measured as well. 0: none."""
+    angles: bool = True
+    """In each block, the angle between the rule's gradient and backpropagation's."""
+    accuracies: bool = True
+    """The test accuracy of each block, by its own decoder or, without one, by a ridge regression fitted to it."""
+    maps: bool = False
+    """The decision boundary at each block, for data of two numbers and two classes."""
+    tsne: list[int] = field(default_factory=list)
+    """Blocks whose representation is laid out by t-SNE, before the first and after the last epoch."""
+    probe_samples: int = 512
+    """Training samples in the batch on which angles are measured."""
+    readout_samples: int = 2000
+    """Training samples that ridge regressions and the class means of maps are taken from."""
+    tsne_samples: int = 500
+    """Test samples that t-SNE lays out."""
+    keep_weights: bool = True
+    """Whether the weights of the measured epochs stay in the run's folder."""
+
+    def __post_init__(self) -> None:
+        at_least("measure.every", self.every, 0)
+        at_least("measure.probe_samples", self.probe_samples, 2)
+        at_least("measure.readout_samples", self.readout_samples, 2)
+        at_least("measure.tsne_samples", self.tsne_samples, 4)

@@ -1,0 +1,163 @@
+"""The batches of an epoch, each a pure function of (seed, epoch, index).
+
+A run that was resumed, or cut into other stages, meets the same samples in the same order and form without having
+stored any random state.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pipeline.data.augment import Augment, crop, cutout, draw, flip
+from pipeline.data.dataset import Dataset, Normalisation, Split
+from pipeline.errors import ConfigError
+from pipeline.numerics.seeds import derive, mix
+
+__all__ = ["Batches", "epoch_order"]
+
+
+def epoch_order(seed: int, epoch: int, num_samples: int) -> Tensor:
+    """The order in which an epoch visits the training samples, (num_samples,) int64 on the CPU."""
+    generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
+    return torch.randperm(num_samples, generator=generator)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a CUDA device that nobody uses yet."""
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+class Batches:
+    """Cuts a split into normalised, augmented batches on ``device``.
+
+    The raw samples lie on the device when they fit. When they do not they stay in the host's memory, and each batch
+    is gathered there and copied.
+
+    Args:
+        split: raw samples, kept without a copy where they are on the device already.
+        dataset: says how to normalise and augment.
+        batch_size: in samples; the last batch of an epoch may be smaller.
+        seed: of the run.
+        device: of the batches.
+        train: shuffle and augment; otherwise the samples come in their own order, as they are.
+        resident_share: the share of the device's free memory that the raw samples may take. Host memory is not
+            counted: the samples are there in any case.
+
+    Raises:
+        ConfigError: a batch size below 1, or augmentation of samples that are not images.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        train: bool,
+        resident_share: float = 0.6,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(
+                f"a batch needs a sample (given: train.batch_size={batch_size}, expected: 1 or more). Raise it."
+            )
+        self._augment = dataset.augment if train else Augment()
+        if not self._augment.is_identity and split.x.dim() != 4:
+            raise ConfigError(
+                f"only images can be augmented (given: samples of shape {tuple(split.x.shape[1:])}, "
+                "expected: channels, height, width). Set crop_padding, flip and cutout to 0 or false."
+            )
+        self._device = torch.device(device)
+        self._train = train
+        self._seed = seed
+        self._batch_size = batch_size
+        self.num_samples = len(split.y)
+        self.num_batches = -(-self.num_samples // batch_size)
+        self._x = split.x.contiguous()
+        if _fits(self._x, self._device, resident_share):
+            self._x = self._x.to(self._device)
+        self._y = split.y.to(self._device)
+        self._affine = _affine(self._x, dataset.normalisation, self._device)
+        self._generator = torch.Generator()
+        self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
+
+    def order(self, epoch: int) -> Tensor:
+        """The samples of an epoch in the order of its batches, (num_samples,) int64 on the CPU."""
+        if self._train:
+            return epoch_order(self._seed, epoch, self.num_samples)
+        return torch.arange(self.num_samples)
+
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Batch ``index`` of an epoch: inputs (batch, ...) float32, labels (batch,) int64; the caller's to keep.
+
+        Raises:
+            IndexError: the epoch has no such batch.
+        """
+        if not 0 <= index < self.num_batches:
+            raise IndexError(
+                f"no such batch (given: {index}, expected: 0 to {self.num_batches - 1}). Start the next epoch."
+            )
+        chosen_x, chosen_y = self._chosen(epoch)
+        x = self._x.index_select(0, chosen_x[index])
+        if self._x.device != self._device:
+            x = _upload(x, self._device)
+        return self._transform(x, epoch, index), self._y.index_select(0, chosen_y[index])
+
+    def _chosen(self, epoch: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """The epoch's samples batch by batch, beside the samples and beside the labels; made once per epoch."""
+        if self._placed is None or self._placed[0] != epoch:
+            order = self.order(epoch)
+            beside = [torch.split(order.to(device), self._batch_size) for device in (self._x.device, self._device)]
+            self._placed = epoch, beside[0], beside[1]
+        return self._placed[1], self._placed[2]
+
+    def _transform(self, raw: Tensor, epoch: int, index: int) -> Tensor:
+        """Raw samples to what the network sees. Cropping is done on bytes, cutout on what is normalised."""
+        settings = self._augment
+        if settings.is_identity:
+            return self._normalise(raw)
+        self._generator.manual_seed(mix(derive(self._seed, "augment", epoch), index))
+        chance = draw(settings, raw.shape, self._generator, self._device)
+        if settings.crop_padding:
+            raw = crop(raw, settings.crop_padding, chance.top, chance.left)
+        if settings.flip:
+            raw = flip(raw, chance.mirrored)
+        x = self._normalise(raw)
+        if settings.cutout:
+            x = cutout(x, settings.cutout, chance.row, chance.column)
+        return x
+
+    def _normalise(self, raw: Tensor) -> Tensor:
+        x = raw.float()
+        if self._affine is None:
+            return x
+        scale, shift = self._affine
+        return x.mul_(scale).add_(shift)
+
+
+def _fits(x: Tensor, device: torch.device, share: float) -> bool:
+    """Whether ``x`` may lie on ``device``."""
+    return device.type != "cuda" or x.numel() * x.element_size() <= share * free_bytes(device)
+
+
+def _upload(x: Tensor, device: torch.device) -> Tensor:
+    """A host batch on the device. Pinned batch by batch: a gathered batch is new memory, whatever it came from."""
+    if device.type == "cuda":
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
+
+
+def _affine(x: Tensor, normalisation: Normalisation | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Scale and shift per channel that take raw samples to normalised ones; None where nothing is to be done."""
+    unit = 255.0 if x.dtype == torch.uint8 else 1.0
+    if normalisation is None:
+        if unit == 1.0:
+            return None
+        normalisation = Normalisation((0.0,), (1.0,))
+    mean = torch.tensor(normalisation.mean, dtype=torch.float64)
+    std = torch.tensor(normalisation.std, dtype=torch.float64)
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    scale, shift = (1 / (unit * std)).view(shape), (-mean / std).view(shape)
+    return scale.to(device, torch.float32), shift.to(device, torch.float32)

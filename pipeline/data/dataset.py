@@ -1,0 +1,126 @@
+"""What every data set is: facts that are known at once, and two splits that are loaded when they are needed.
+
+The two are apart because every process plans with the facts, while only the stages at the ends of the pipeline hold
+images or labels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor
+
+from pipeline.data.augment import Augment
+from pipeline.data.task import Task
+from pipeline.errors import ConfigError
+
+__all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What can be said about a data set without loading it."""
+
+    input_shape: tuple[int, ...]
+    """Of one sample: (channels, height, width) or (features,)."""
+    task: Task
+    num_train: int
+    num_test: int
+    is_augmented: bool = False
+    """Whether the training samples look different in every epoch: ``Dataset.augment`` is not the identity."""
+
+
+@dataclass
+class Split:
+    """Training or test samples as they are stored."""
+
+    x: Tensor
+    """uint8 images (samples, channels, height, width), or float32 of any shape (samples, ...)."""
+    y: Tensor
+    """Classes from 0, (samples,) of dtype int64."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """``(x - mean) / std`` per channel, on pixels scaled to [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Dataset(ABC):
+    """A data set; what ``build`` of a file in ``pipeline/datasets`` returns. Instances can be pickled."""
+
+    spec: DataSpec
+    augment: Augment = Augment()
+    normalisation: Normalisation | None = None
+
+    @abstractmethod
+    def load(self) -> tuple[Split, Split]:
+        """Training and test samples, neither normalised nor augmented.
+
+        Raises:
+            ConfigError: the files cannot be read, or do not hold what ``spec`` says.
+        """
+
+
+class ArrayDataset(Dataset):
+    """A data set whose splits one function reads.
+
+    Args:
+        name: for messages.
+        spec: what ``read`` is going to return; ``is_augmented`` is filled in.
+        read: a picklable function without arguments.
+        augment: for the training images.
+        normalisation: None leaves pixels in [0, 1] and features as they are.
+        remedy: what to do when the contents are wrong, a sentence.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: DataSpec,
+        read: Callable[[], tuple[Split, Split]],
+        *,
+        augment: Augment = Augment(),
+        normalisation: Normalisation | None = None,
+        remedy: str = "Choose another data set.",
+    ) -> None:
+        self.name = name
+        self.spec = replace(spec, is_augmented=not augment.is_identity)
+        self.augment = augment
+        self.normalisation = normalisation
+        self._read = read
+        self._remedy = remedy
+
+    def load(self) -> tuple[Split, Split]:
+        try:
+            train, test = self._read()
+        except ConfigError:
+            raise
+        except (OSError, ValueError, EOFError, KeyError, UnpicklingError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"cannot read the data set {self.name} ({reason}). {self._remedy}") from error
+        self._check("training", train, self.spec.num_train)
+        self._check("test", test, self.spec.num_test)
+        return train, test
+
+    def _check(self, noun: str, split: Split, num_samples: int) -> None:
+        """Files that were cut short or hold something else are found here, not by a shape error in a worker."""
+        expected = (num_samples, *self.spec.input_shape)
+        if tuple(split.x.shape) != expected or split.y.shape != (num_samples,) or split.y.dtype != torch.int64:
+            given = f"inputs {tuple(split.x.shape)}, labels {tuple(split.y.shape)} of {split.y.dtype}"
+            raise ConfigError(
+                f"the {noun} samples of {self.name} are not what they should be (given: {given}, "
+                f"expected: inputs {expected}, labels ({num_samples},) of torch.int64). {self._remedy}"
+            )
+        # One output scores two classes.
+        num_classes = max(self.spec.task.num_outputs, 2)
+        low, high = int(split.y.min()), int(split.y.max())
+        if low < 0 or high >= num_classes:
+            raise ConfigError(
+                f"a {noun} label of {self.name} is out of range (given: {low} to {high}, "
+                f"expected: 0 to {num_classes - 1}). {self._remedy}"
+            )

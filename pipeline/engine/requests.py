@@ -1,0 +1,48 @@
+"""What a stage's program asks of whoever drives it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.engine.message import Message
+
+__all__ = ["EpochReport", "NextPlan", "Progress", "Receive", "Request", "Send"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Answered with the next :class:`Message` from stage ``src``."""
+
+    src: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Answered with None once ``message`` has been taken over for stage ``dst``."""
+
+    dst: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class NextPlan:
+    """Answered with the :class:`Plan` of ``epoch``, or None when the run is over."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Answered with None: one optimizer step is done."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """Answered with None: an epoch is done."""
+
+    row: dict[str, Any]
+
+
+Request = Receive | Send | NextPlan | Progress | EpochReport

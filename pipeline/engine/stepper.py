@@ -1,0 +1,64 @@
+"""The optimizer of a stage: one object over the parameters of all its blocks.
+
+Each parameter's state is its own, and blocks that do not learn have no gradients, so the numbers are those of an
+optimizer for each block, in one call.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from pipeline.learning.rule import LearningRule
+from pipeline.optim.lr import LrSchedule
+from pipeline.optim.optimizers import OptimizerSpec
+from pipeline.schedules.plan import Plan
+
+__all__ = ["Stepper"]
+
+
+class Stepper:
+    """Steps the parameters that rules declare.
+
+    Args:
+        rules: of the hosted blocks, by block.
+        optimizer: how parameters are stepped.
+        lr: the learning rate's course.
+    """
+
+    def __init__(self, rules: Mapping[int, LearningRule], optimizer: OptimizerSpec, lr: LrSchedule) -> None:
+        self._lr = lr
+        self._groups = {k: rule.parameter_groups() for k, rule in rules.items()}
+        every = [p for k in rules for p in self.parameters(k)]
+        self._optimizer = optimizer.build(every) if every else None
+
+    def parameters(self, block: int) -> list[nn.Parameter]:
+        """Those of one block that are trained."""
+        return [p for parameters, _ in self._groups[block] for p in parameters]
+
+    def begin(self, plan: Plan, training: Sequence[int]) -> None:
+        """Groups the parameters of the blocks that train by their learning rate in this epoch."""
+        if self._optimizer is None:
+            return
+        shared = {k: v for k, v in self._optimizer.param_groups[0].items() if k not in ("params", "lr")}
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for k in training:
+            for parameters, scale in self._groups[k]:
+                by_rate.setdefault(self._lr.at(plan.lr_epochs[k]) * scale, []).extend(parameters)
+        groups = [{**shared, "params": ps, "lr": rate} for rate, ps in by_rate.items() if ps]
+        # An empty group keeps the settings for the next epoch when nothing trains in this one.
+        self._optimizer.param_groups = groups or [{**shared, "params": [], "lr": self._lr.at(0)}]
+
+    def step(self) -> None:
+        """Steps every parameter that has a gradient, and clears them."""
+        if self._optimizer is not None:
+            self._optimizer.step()
+            for group in self._optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    def num_bytes(self) -> int:
+        """What is kept per parameter."""
+        if self._optimizer is None:
+            return 0
+        tensors = (v for s in self._optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
+        return sum(t.numel() * t.element_size() for t in tensors)

@@ -1,0 +1,105 @@
+"""Finds the one affine layer of a block, and sends an error back through it by a matrix that is not its weight."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
+
+from pipeline.network.block import Block
+
+__all__ = ["Affine", "AffineSplit", "back_through", "cut_at_affine", "layers_of", "run", "split_at_affine"]
+
+Affine = nn.Linear | nn.Conv2d
+
+
+@dataclass(frozen=True)
+class AffineSplit:
+    """The layers of a block in order: those before its affine layer, the layer, those after it."""
+
+    before: tuple[nn.Module, ...]
+    affine: Affine
+    after: tuple[nn.Module, ...]
+
+
+def cut_at_affine(block: Block, rule: str) -> AffineSplit:
+    """The block cut at its only ``nn.Linear`` or ``nn.Conv2d``.
+
+    Args:
+        block: its layers stand in ``nn.Sequential``, nested or not.
+        rule: name, for the message.
+
+    Raises:
+        ValueError: there is no such layer or more than one, or it is not reached through ``nn.Sequential`` alone.
+    """
+    layers = layers_of(block)
+    at = [k for k, layer in enumerate(layers) if isinstance(layer, Affine)]
+    num_inside = sum(isinstance(m, Affine) for m in block.modules())
+    if len(at) != 1 or num_inside != 1:
+        raise ValueError(
+            f"{rule} cannot find the affine layer to cut the block at (given: a block with {num_inside} affine "
+            f"layers, {len(at)} of them directly in nn.Sequential, expected: exactly one nn.Linear or nn.Conv2d, "
+            "directly in nn.Sequential). Make it a block of its own, or use rule dfa, whose default takes any block."
+        )
+    return AffineSplit(layers[: at[0]], cast(Affine, layers[at[0]]), layers[at[0] + 1 :])
+
+
+def split_at_affine(block: Block, rule: str) -> AffineSplit:
+    """As :func:`cut_at_affine`, at a layer that :func:`back_through` can go back through.
+
+    Raises:
+        ValueError: there is no layer to cut at, or it is a convolution whose padding is not a number of zeros.
+    """
+    split = cut_at_affine(block, rule)
+    affine = split.affine
+    if isinstance(affine, nn.Conv2d) and (isinstance(affine.padding, str) or affine.padding_mode != "zeros"):
+        raise ValueError(
+            f"{rule} cannot send an error back through this padding (given: padding={affine.padding!r}, "
+            f"padding_mode={affine.padding_mode!r}, expected: numbers, 'zeros'). Give the padding in pixels."
+        )
+    return split
+
+
+def layers_of(block: Block) -> tuple[nn.Module, ...]:
+    """Body and outlet, layer by layer."""
+    return (*_flatten(block.body), *_flatten(block.outlet))
+
+
+def _flatten(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of nested ``nn.Sequential``s, in order."""
+    if isinstance(module, nn.Sequential):
+        for layer in module:
+            yield from _flatten(layer)
+    else:
+        yield module
+
+
+def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """``x`` through ``layers``, one after another."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def back_through(affine: Affine, matrix: Tensor, delta: Tensor, shape: torch.Size) -> Tensor:
+    """The error of the layer's input, had the layer's weight been ``matrix``.
+
+    Args:
+        affine: says stride, padding and groups.
+        matrix: of the weight's shape.
+        delta: error of the layer's output, (batch, ..., out) or (batch, out, height, width).
+        shape: of the layer's input, the batch included.
+
+    Returns:
+        A tensor of that shape.
+    """
+    matrix = matrix.to(delta.dtype)  # under autocast the error is in bfloat16
+    if isinstance(affine, nn.Linear):
+        return delta @ matrix
+    padding = cast(tuple[int, ...], affine.padding)
+    error: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
+        shape, matrix, delta, affine.stride, padding, affine.dilation, affine.groups
+    )
+    return error

@@ -1,0 +1,108 @@
+"""Backpropagation in which the way down through a block's affine layer is another matrix than its weight."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.learning.affine import back_through, run, split_at_affine
+from pipeline.learning.dense import Dense
+from pipeline.learning.descent import descend
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.network.block import Block
+
+__all__ = ["Alignment"]
+
+
+class Alignment(LearningRule):
+    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = delta_l B_l``.
+
+    Subclasses say what B is. Everything else, normalisation among it, keeps its exact gradient, so with B equal to
+    the weight this is backpropagation. The first block sends nothing and has no B, unless it trains layers in front
+    of its affine one.
+
+    The graph is cut in front of the affine layer: its weight is not needed to learn later, and no time goes into
+    the exact input gradient.
+
+    Args:
+        block: has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
+        spec: its place in the network.
+        name: of the rule, for the message.
+        closed_form: differentiate a dense block without normalisation by hand: the same bits in less time.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+
+    topology = Topology.NEIGHBOUR
+
+    def __init__(self, block: Block, spec: BlockSpec, name: str, *, closed_form: bool = True) -> None:
+        super().__init__(block, spec)
+        self.split = split_at_affine(block, name)
+        trains_before = any(True for m in self.split.before for _ in m.parameters())
+        self.uses_matrix = trains_before or not spec.is_first
+        plain = closed_form and isinstance(block.outlet, nn.Identity)
+        self.dense = Dense.of(block, spec.in_shape) if plain else None
+
+    def leave_to_autograd(self) -> None:
+        """See :class:`LearningRule`."""
+        self.dense, self.draws = None, True
+
+    def note(self) -> Tensor | None:
+        """What :meth:`feedback_matrix` needs of the weight, as it is in the forward pass; None if nothing.
+
+        It is held until feedback comes, so it is a copy: the weight may have been stepped by then.
+        """
+        return None
+
+    @abstractmethod
+    def feedback_matrix(self, noted: Tensor | None) -> Tensor:
+        """B, of the weight's shape. Args: noted, what :meth:`note` returned in the forward pass."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(x, u, deltas, out, y, noted)``, u being the affine layer's
+        input; in closed form nothing in it has a graph."""
+        if self.dense is not None:
+            out = self.dense.forward(x)
+            noted = self.note() if self.training and self.uses_matrix else None
+            return out, (x, x, [], out, y, noted)
+        if self.training and not self.spec.is_first and self.split.before:
+            x = x.detach().requires_grad_()
+        noted = self.note() if self.training and self.uses_matrix else None
+        u = run(self.split.before, x)
+        a = self.split.affine(u.detach())
+        deltas: list[Tensor] = []
+        if a.requires_grad and self.uses_matrix:
+            # Not retain_grad: a layer that works in place would move that to its own result.
+            a.register_hook(deltas.append)
+        out = run(self.split.after, a)
+        return out.detach(), (x, u, deltas, out, y, noted)
+
+    def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
+        """See :class:`LearningRule`. ``feedback`` and ``upstream`` are one tensor of the activation's shape."""
+        x, u, deltas, out, y, noted = context
+        if self.dense is not None:
+            return self._learn_dense(context, feedback, weight, self.dense)
+        loss = descend(self.spec, out, y, feedback, weight)
+        if not self.uses_matrix:
+            return Learned(loss)
+        error = back_through(self.split.affine, self.feedback_matrix(noted), deltas.pop(), u.shape)
+        if u.requires_grad:
+            torch.autograd.backward(u, error)
+            error = x.grad
+        return Learned(loss, () if self.spec.is_first else (error,))
+
+    def _learn_dense(self, context: Any, feedback: tuple[Tensor, ...], weight: float, dense: Dense) -> Learned:
+        """As :meth:`learn`, the same bits."""
+        x, _, _, out, y, noted = context
+        loss, error = self.spec.task.loss_and_error(out, y, weight) if self.spec.is_last else (None, feedback[0])
+        delta = dense.learn(x, out, error)
+        if self.spec.is_first:
+            return Learned(loss)
+        error = back_through(self.split.affine, self.feedback_matrix(noted), delta, x.shape)
+        return Learned(loss, (error.view_as(x),))
+
+    def decode(self, context: Any) -> Tensor | None:
+        """The last block's output; None below it."""
+        return context[3].detach() if self.spec.is_last else None

@@ -1,0 +1,30 @@
+"""What a rule with feedback does inside its own block: exact gradients, of the output loss or of what came back."""
+
+import torch
+from torch import Tensor
+
+from pipeline.learning.rule import BlockSpec
+
+__all__ = ["descend"]
+
+
+def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...], weight: float) -> Tensor | None:
+    """Adds the gradients of one micro-batch, of the block's parameters and of its input if that requires one.
+
+    Args:
+        spec: the last block descends on the task's loss, the others on what ``feedback`` says.
+        out: the block's output with its graph, (batch, *out_shape).
+        y: labels, (batch,), int64.
+        feedback: the loss's derivative by ``out``, or an estimate of it, already weighted; empty for the last block.
+        weight: share of the optimizer step's samples; only the last block has a use for it.
+
+    Returns:
+        The loss, a detached scalar; None where the block has none of its own.
+    """
+    if spec.is_last:
+        loss = spec.task.loss(out, y)
+        torch.autograd.backward(loss if weight == 1.0 else loss * weight)
+        return loss.detach()
+    if out.requires_grad:  # not so for a first block without parameters
+        torch.autograd.backward(out, feedback[0])
+    return None

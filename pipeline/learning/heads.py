@@ -1,0 +1,93 @@
+"""Linear read-outs of a block: the pooled head of pred and predsim, and what they ask of the output block."""
+
+from math import ceil, prod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.network.block import Block
+
+__all__ = ["AveragePool", "PooledHead", "clear_output", "pool_sizes"]
+
+
+def pool_sizes(shape: tuple[int, int, int], dimdec: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Kernel and result of the average-pool that leaves about ``dimdec`` features.
+
+    Height and width of the kernel are doubled in turn, height first, until the map has at most ``dimdec`` values or
+    the kernel is as high as the map.
+
+    Args:
+        shape: of the map, (channels, height, width).
+        dimdec: number of features that the decoder may read.
+
+    Returns:
+        The kernel (height, width), which is also the stride; and the pooled map's (height, width).
+    """
+    channels, height, width = shape
+    kernel_h = kernel_w = 1
+    pooled_h, pooled_w = height, width
+    while channels * pooled_h * pooled_w > dimdec and kernel_h < height:
+        kernel_h *= 2
+        pooled_h = ceil(height / kernel_h)
+        if channels * pooled_h * pooled_w > dimdec:
+            kernel_w *= 2
+            pooled_w = ceil(width / kernel_w)
+    return (kernel_h, kernel_w), (pooled_h, pooled_w)
+
+
+class AveragePool(nn.Module):
+    """Average-pool for maps, down to about ``dimdec`` features; anything else passes as it is.
+
+    Padding fills up a map that the kernel does not divide; its zeros count in the mean.
+
+    Args:
+        shape: of what is read, without the batch: (channels, height, width) is pooled.
+        dimdec: see :func:`pool_sizes`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dimdec: int) -> None:
+        super().__init__()
+        self.kernel, self.padding, self.num_features = (1, 1), (0, 0), prod(shape)
+        if len(shape) == 3:
+            channels, height, width = shape
+            self.kernel, pooled = pool_sizes((channels, height, width), dimdec)
+            self.padding = (_padding(height, self.kernel[0]), _padding(width, self.kernel[1]))
+            self.num_features = channels * prod(pooled)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Args: h (batch, *shape). Returns: (batch, channels, pooled height, pooled width), or h itself."""
+        return h if self.kernel == (1, 1) else F.avg_pool2d(h, self.kernel, padding=self.padding)
+
+
+class PooledHead(nn.Module):
+    """Average-pool for maps, then a linear map with bias, its weight 0 at the start.
+
+    Args:
+        shape: of what is read, without the batch; flattened behind the pool.
+        num_outputs: width of the result.
+        dimdec: see :func:`pool_sizes`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], num_outputs: int, dimdec: int) -> None:
+        super().__init__()
+        self.pool = AveragePool(shape, dimdec)
+        self.linear = nn.Linear(self.pool.num_features, num_outputs)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Args: h (batch, *shape). Returns: (batch, num_outputs)."""
+        scores: Tensor = self.linear(self.pool(h).flatten(1))
+        return scores
+
+
+def _padding(size: int, kernel: int) -> int:
+    """Half a kernel where ``kernel`` does not divide ``size``, so that the pooled size is rounded up."""
+    return 0 if size % kernel == 0 else kernel // 2
+
+
+def clear_output(block: Block) -> Block:
+    """``block`` with the weight of its last linear layer at 0, where the output layer of these rules starts."""
+    layers = [m for m in block.modules() if isinstance(m, nn.Linear)]
+    if layers:
+        nn.init.zeros_(layers[-1].weight)
+    return block

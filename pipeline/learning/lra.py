@@ -1,0 +1,176 @@
+"""What both rules of local representation alignment share: a loss against a target, halting, a block's gradient."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.learning.activation import Smooth
+from pipeline.learning.dense import accumulate
+from pipeline.learning.discrepancy import Discrepancy, bounded
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.unit_split import parts_of_unit, split_at_unit
+from pipeline.network.block import Block
+from pipeline.network.hard_units import NonDifferentiable
+from pipeline.numerics.autocast import at_least_float32
+
+__all__ = ["LocalRepresentation", "Reduction", "Settings"]
+
+Reduction = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that both rules have; see their ``build``.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    beta: float
+    loss: Discrepancy
+    weight_clip: float
+    displacement_clip: float
+    halt: float
+    reduction: Reduction
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise ValueError(f"a target must differ (given: rule.beta = {self.beta}, expected: above 0). Raise it.")
+        for name in ("weight_clip", "displacement_clip", "halt"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"no such bound (given: rule.{name} = {getattr(self, name)}, expected: 0 for none, or above). "
+                    "Change it."
+                )
+
+
+class LocalRepresentation(LearningRule):
+    """``e = l'(z - t) f'(a)``, ``G_W = e^T x``, t being this block's target; subclasses say what goes down.
+
+    A message is no derivative and carries no weight. Where samples may halt, a number for each of them rides along:
+    the loss below which it halts, infinite once it has; then neither this block nor any below is updated for it.
+
+    Under ``sum`` a step descends on the sum over its samples' losses: the parts of a batch add up as they are, and
+    ``weight`` is not used. Under ``mean`` each part's mean is weighted by its share of the samples.
+
+    Args:
+        block: a flattening or nothing, one ``nn.Linear`` and a unit.
+        spec: its place in the network.
+        settings: see :class:`Settings`.
+        name: of the rule, for the message.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+
+    topology = Topology.NEIGHBOUR
+    first_loss: Tensor
+
+    def __init__(self, block: Block, spec: BlockSpec, settings: Settings, name: str) -> None:
+        super().__init__(block, spec)
+        self.settings = settings
+        self.split = split_at_unit(block, name)
+        self._flattens, below, self.hard_below = _front(self.split.before, spec, name)
+        self.below, self.f = Smooth.of(below), Smooth.of(self.split.f)
+        self.begins_with_unit = self.hard_below is not None or not isinstance(below, nn.Identity)
+        self.ends_with_unit = self.split.g is not None or not isinstance(self.split.f, nn.Identity)
+        hard = self.hard_below is not None or self.split.g is not None
+        self.draws = hard or not (self.below.is_known and self.f.is_known)
+        # A module looks each parameter up anew, which costs as much as a small operation.
+        self.affine = (self.split.affine.weight, self.split.affine.bias)
+        if settings.halt and spec.is_last:
+            self.register_buffer("first_loss", torch.full((), float("nan")))
+
+    @abstractmethod
+    def compare(self, context: Any, target: Tensor) -> tuple[Tensor, Tensor]:
+        """A hidden block's loss for each sample, (batch,), and e, (batch, features), not summed over the batch."""
+
+    @abstractmethod
+    def message(self, context: Any, e: Tensor, losses: Tensor, target: Tensor | None) -> Tensor:
+        """What the block below is told, (batch, features of this block's input).
+
+        Args:
+            context: from ``forward``.
+            e: see :meth:`compare`, without the samples that have halted.
+            losses: of each sample.
+            target: what this block was told; None in the last, whose target is the label.
+        """
+
+    def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
+        """See :class:`LearningRule`. ``feedback`` and ``upstream`` are a tensor of the activation's shape and, where
+        samples may halt, their limits, (batch,). The context begins with the affine layer's input, a and y."""
+        rows, a, y = context[:3]
+        with torch.no_grad():
+            target = None if self.spec.is_last else at_least_float32(feedback[0])
+            losses, e = self.output_error(a, y) if target is None else self.compare(context, target)
+            limits: tuple[Tensor, ...] = ()
+            credited = None
+            if self.settings.halt:
+                e, limits, credited = self._halted(losses, e, feedback)
+            upstream = () if self.spec.is_first else (self.message(context, e, losses, target), *limits)
+            self._descend(e, rows, weight)
+        return Learned(losses.mean(), upstream, credited)
+
+    def pre_activation(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """``rows W^T + b`` without a graph. In bfloat16 under autocast: it is compared with its target in float32,
+        from which a small beta would make it differ by less than the rounding."""
+        return torch.addmm(bias.detach(), rows, weight.detach().t())
+
+    def rows(self, x: Tensor) -> Tensor:
+        """x, (batch, ...), as (batch, features)."""
+        return x.flatten(1) if self._flattens else x
+
+    def output_error(self, a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Each sample's own output loss, (batch,), and its derivative by a, (batch, num_outputs)."""
+        task, out = self.spec.task, self.f.run(a)
+        return task.sample_losses(out, y), self.f.derive(task.loss_and_error(out, y, float(len(y)))[1], a, out)
+
+    def _halted(
+        self, losses: Tensor, e: Tensor, feedback: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """e without the rows of the samples that have halted, the limits to send on, and how many have not."""
+        if self.spec.is_last:
+            self.first_loss.copy_(torch.where(self.first_loss.isnan(), losses.mean(), self.first_loss))
+            limits = (self.first_loss * self.settings.halt).expand_as(losses)
+        else:
+            limits = feedback[1]
+        active = losses >= limits
+        limits = torch.where(active, limits, float("inf")).to(losses.dtype)
+        return e * active.unsqueeze(1), (limits,), active.sum()
+
+    def _descend(self, e: Tensor, rows: Tensor, weight: float) -> None:
+        """Adds the gradients of the affine layer."""
+        clip, share = self.settings.weight_clip, 1.0
+        if self.settings.reduction == "mean":
+            e, share = e * (1.0 / len(e)), weight
+        for parameter in self.affine:
+            if parameter.requires_grad:
+                found = torch.mm(e.t(), rows) if parameter.dim() == 2 else e.sum(0)
+                found = bounded(found.to(parameter.dtype), clip, rows=False)
+                accumulate(parameter, found if share == 1.0 else found.mul_(share))
+
+    def decode(self, context: Any) -> Tensor | None:
+        """The last block's output; None below it."""
+        return self.f.run(context[1]) if self.spec.is_last else None
+
+
+def _front(
+    layers: Sequence[nn.Module], spec: BlockSpec, name: str
+) -> tuple[bool, nn.Module, NonDifferentiable | None]:
+    """Whether the block begins by flattening its input, and the unit in front of its affine layer.
+
+    Raises:
+        ValueError: its input has more than one dimension and nothing flattens it, or there are other layers.
+    """
+    flattens = any(isinstance(layer, nn.Flatten) for layer in layers)
+    if not flattens and len(spec.in_shape) != 1:
+        raise ValueError(
+            f"{name} takes vectors (given: samples of shape {spec.in_shape} at nn.Linear, expected: nn.Flatten in "
+            "front of it). Add one to the block."
+        )
+    f, g = parts_of_unit([layer for layer in layers if not isinstance(layer, nn.Flatten)], name)
+    return flattens, f, g

@@ -1,0 +1,207 @@
+"""Target propagation, with and without the difference correction: what tp and dtp share."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.learning.activation import Smooth
+from pipeline.learning.plain_dense import PlainDense, learn_linear
+from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.saved_weights import Kept
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli
+from pipeline.numerics.autocast import at_least_float32
+
+__all__ = ["Alternate", "InverseInit", "InverseUnit", "TargetPropagation", "Targets"]
+
+InverseUnit = Literal["tanh", "linear", "same"]
+InverseInit = Literal["orthogonal", "xavier"]
+Alternate = Literal["batch", "epoch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The options that tp and dtp share; see their ``build``."""
+
+    step: float
+    noise: float
+    noise_halving: int
+    inverse_rate: float
+    inverse_activation: InverseUnit
+    inverse_init: InverseInit
+    scale_reconstruction: bool
+    alternate: Alternate
+
+    def __post_init__(self) -> None:
+        if not (self.step > 0.0 and self.noise >= 0.0 and self.noise_halving >= 0 and self.inverse_rate >= 0.0):
+            raise ValueError(
+                f"targets cannot be formed (given: rule.step = {self.step}, rule.noise = {self.noise}, "
+                f"rule.noise_halving = {self.noise_halving}, rule.inverse_rate = {self.inverse_rate}; expected: "
+                "rule.step above 0, the others at least 0). Change the one that is not."
+            )
+        if self.scale_reconstruction and self.noise == 0.0:
+            raise ValueError(
+                "cannot divide the reconstruction loss by a variance of 0 (given: rule.scale_reconstruction with "
+                "rule.noise = 0.0, expected: rule.noise above 0). Change one of them."
+            )
+
+    def noise_at(self, epoch: int) -> float:
+        """Deviation of the noise in an epoch counted from 0; halved after ``noise_halving`` epochs, then slower."""
+        if self.alternate == "epoch":
+            epoch //= 2
+        return self.noise / (1.0 + epoch / self.noise_halving) if self.noise_halving else self.noise
+
+
+class Inverse(nn.Module):
+    """``G(v) = f(v V^T + c)``, from a block's output to its input; c starts at 0.
+
+    Args:
+        sizes: features of the block's input and of its output.
+        unit: f.
+        init: of V, singular values of 1 or Glorot's normal distribution.
+    """
+
+    def __init__(self, sizes: tuple[int, int], unit: nn.Module, init: InverseInit) -> None:
+        super().__init__()
+        num_in, num_out = sizes
+        self.weight = nn.Parameter(torch.empty(num_in, num_out))
+        self.bias = nn.Parameter(torch.zeros(num_in))
+        if init == "orthogonal":
+            nn.init.orthogonal_(self.weight)
+        else:
+            nn.init.xavier_normal_(self.weight)
+        self.f = Smooth.of(unit)
+
+    def run(self, codes: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """``codes V^T + c`` and G(codes), (batch, outputs) to (batch, inputs), with V and c of the forward pass."""
+        a = torch.addmm(bias, codes, weight.t())
+        return a, self.f.run(a)
+
+
+class TargetPropagation(LearningRule):
+    """``min_W ||F(z_(l-1)) - t_l||^2``, ``min_G ||G(F(z~)) - z~||^2``; t_(l-1) goes down.
+
+    Both are sums over features and means over the batch. ``z~ = z_(l-1) + noise``; what F makes of it is a constant
+    to G's descent. The target of the topmost hidden block is ``z - step * dLoss/dz``, and the last block descends on
+    the loss itself.
+
+    Where a unit has a hard part g, the target is that of ``z = f(a)``: what came back is relative to g(z), so that
+    ``t = z + (returned - g(z))``. G reads g of what it is given, except for samples, where it reads probabilities.
+
+    Args:
+        block: a linear layer and its unit.
+        spec: its place in the network.
+        name: of the rule, for messages.
+        options: see ``build``.
+        difference: what goes down, ``z_(l-1) + G(t_l) - G(z_l)`` or ``G(t_l)``.
+
+    Raises:
+        ValueError: ``block`` is not of that form.
+    """
+
+    topology = Topology.NEIGHBOUR
+    inverse: Inverse | None
+
+    def __init__(self, block: Block, spec: BlockSpec, name: str, options: Targets, *, difference: bool) -> None:
+        super().__init__(block, spec)
+        self.dense = PlainDense(block, name)
+        self.options = options
+        self.difference = difference
+        self.noise = options.noise
+        self.trains_forward = self.trains_inverse = True
+        # The last block of a network has a target for no one, the first hands none down.
+        self.inverse = None
+        if not (spec.is_first or spec.is_last):
+            sizes = prod(spec.in_shape), prod(spec.out_shape)
+            self.inverse = Inverse(sizes, self._inverse_unit(), options.inverse_init)
+        self.draws = self.inverse is not None or self.dense.draws
+        # G's answer is a target for z itself, an answer relative to what was sent is one for that.
+        self._relative = self.dense.g is not None and (difference or spec.index == spec.num_blocks - 2)
+
+    def _inverse_unit(self) -> nn.Module:
+        """Of the block below, which is taken to be like this one where the option says so."""
+        wanted = self.options.inverse_activation
+        if wanted == "same":
+            return self.dense.unit
+        return nn.Tanh() if wanted == "tanh" else nn.Identity()
+
+    def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """See :class:`LearningRule`: the block at the run's rate, its inverse at ``inverse_rate`` times that."""
+        block = [p for p in self.block.parameters() if p.requires_grad]
+        inverse = [] if self.inverse is None else list(self.inverse.parameters())
+        return [(block, 1.0), (inverse, self.options.inverse_rate)]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """See :class:`LearningRule`: this epoch's noise, and whose turn it is."""
+        self.noise = self.options.noise_at(epoch)
+        if self.options.alternate == "epoch":
+            self.trains_inverse, self.trains_forward = epoch % 2 == 0, epoch % 2 == 1
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`LearningRule`. The context is ``(x, a, z, out, y, kept)``; kept, where there is an inverse,
+        holds the weights of this moment."""
+        kept = None
+        if self.training and self.inverse is not None:
+            kept = Kept(self.dense.weight, self.dense.bias, self.inverse.weight, self.inverse.bias)
+        a, z = self.dense.forward(x)
+        out = self.dense.sent(z)
+        return out, (x, a, z, out, y, kept)
+
+    @torch.no_grad()
+    def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
+        """See :class:`LearningRule`. ``feedback`` and ``upstream`` are one target, of the activation's shape."""
+        if self.spec.is_last:
+            return self._learn_last(context, weight)
+        x, a, z, out, _, kept = context
+        target = z + (feedback[0] - out) if self._relative else feedback[0]
+        off = z - target
+        if self.trains_forward:
+            self.dense.descend(x, self.dense.f.derive(off * (2.0 * weight / len(x)), a, z))
+        loss = off.square().sum() / len(x)
+        if kept is None:
+            return Learned(loss)
+        return Learned(loss, (self._invert(x.flatten(1), z, target, kept, weight).view(x.shape),))
+
+    def _learn_last(self, context: Any, weight: float) -> Learned:
+        """Descent on the output loss; the first target. The step is relative to the loss of the whole batch, of which
+        this may be a part."""
+        x, a, z, _, y, _ = context
+        loss, error = self.spec.task.loss_and_error(at_least_float32(z), y, weight)
+        delta = self.dense.f.derive(error, a, z)
+        upstream: tuple[Tensor, ...] = ()
+        if not self.spec.is_first:
+            gamma = torch.mm(delta, self.dense.weight.to(delta.dtype))
+            upstream = (x - self.options.step * gamma.view(x.shape),)
+        if self.trains_forward:
+            self.dense.descend(x, delta)
+        return Learned(loss, upstream)
+
+    def _invert(self, rows: Tensor, z: Tensor, target: Tensor, kept: Kept, weight: float) -> Tensor:
+        """The target of the block below; and G learns to invert F. Both with the weights of the forward pass."""
+        inverse = self.inverse
+        assert inverse is not None, "weights are kept only where there is an inverse"
+        *own, back_weight, back_bias = kept.tensors()
+        if self.trains_inverse:
+            noisy = rows + self.noise * torch.randn_like(rows)
+            codes = self._read(self.dense.forward(noisy, *own)[1])
+            a, guess = inverse.run(codes, back_weight, back_bias)
+            scale = 2.0 * weight / len(rows)
+            if self.options.scale_reconstruction:
+                scale /= self.noise**2
+            learn_linear(inverse.weight, inverse.bias, codes, inverse.f.derive((guess - noisy) * scale, a, guess))
+        aim = inverse.run(self._read(target), back_weight, back_bias)[1]
+        if self.difference:
+            aim = rows + (aim - inverse.run(self._read(z), back_weight, back_bias)[1])
+        return aim
+
+    def _read(self, z: Tensor) -> Tensor:
+        """What G is given of z."""
+        return z if isinstance(self.dense.g, Bernoulli) else self.dense.sent(z)
+
+    def decode(self, context: Any) -> Tensor | None:
+        """The last block's output; None below it."""
+        out: Tensor = context[3]
+        return out if self.spec.is_last else None

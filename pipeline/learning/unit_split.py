@@ -1,0 +1,74 @@
+"""Finds the parts of a plain block by their roles: affine layer, smooth part f and hard part g of its unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.learning.affine import cut_at_affine, run
+from pipeline.network.block import Block
+from pipeline.network.hard_units import NonDifferentiable
+
+__all__ = ["UnitSplit", "parts_of_unit", "split_at_unit"]
+
+
+@dataclass(frozen=True)
+class UnitSplit:
+    """``a = affine(before(x))``, ``z = f(a)``, ``z* = g(z)``, which is sent on."""
+
+    before: tuple[nn.Module, ...]
+    """What the affine layer's input goes through: flattening, and with ``model.boundary = "half"`` the unit of the
+    layer below."""
+    affine: nn.Linear
+    f: nn.Module
+    """``nn.Identity`` where nothing follows the affine layer."""
+    g: NonDifferentiable | None
+
+    def hard(self, z: Tensor) -> Tensor:
+        """``z*``, or ``z`` itself where there is no g."""
+        return z if self.g is None else run([self.g], z)
+
+
+def split_at_unit(block: Block, rule: str) -> UnitSplit:
+    """The parts of a block of one ``nn.Linear`` and its unit, without normalisation or dropout.
+
+    Args:
+        block: its layers stand in ``nn.Sequential``, nested or not.
+        rule: name, for the message.
+
+    Raises:
+        ValueError: ``block`` has another form.
+    """
+    split = cut_at_affine(block, rule)
+    if not isinstance(split.affine, nn.Linear) or split.affine.bias is None:
+        raise ValueError(
+            f"{rule} is a rule of fully connected layers (given: {split.affine}, expected: nn.Linear with a bias). "
+            "Choose the model mlp, or another rule."
+        )
+    f, g = parts_of_unit(split.after, rule)
+    return UnitSplit(split.before, split.affine, f, g)
+
+
+def parts_of_unit(layers: Sequence[nn.Module], rule: str) -> tuple[nn.Module, NonDifferentiable | None]:
+    """The smooth part and the hard part, if any, of the unit that ``layers`` are.
+
+    Args:
+        layers: at most one of either kind, in this order, but for ``nn.Identity``.
+        rule: name, for the message.
+
+    Raises:
+        ValueError: there are others.
+    """
+    layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
+    left = list(layers)
+    g: NonDifferentiable | None = None
+    if left and isinstance(left[-1], NonDifferentiable):
+        g = left[-1]
+        del left[-1]
+    if len(left) > 1 or any(isinstance(m, NonDifferentiable) or any(True for _ in m.parameters()) for m in left):
+        raise ValueError(
+            f"{rule} cannot tell a unit's parts (given: {', '.join(type(m).__name__ for m in layers)} behind the "
+            "affine layer, expected: a smooth nonlinearity, and a hard part of pipeline.network.hard_units behind it or nothing). "
+            "Set model.norm to none and model.dropout to 0."
+        )
+    return left[0] if left else nn.Identity(), g

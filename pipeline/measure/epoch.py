@@ -1,0 +1,173 @@
+"""What is measured of a run at the end of an epoch, from the weights that its stages kept.
+
+After the run, in one place and from files: measuring takes nothing from the run but the time to write them, and cannot
+depend on how many stages there were.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.measure.angles import Angles, angles
+from pipeline.measure.decision_map import DecisionMap, extent_of
+from pipeline.measure.linear_probe import Readout
+from pipeline.measure.samples import load_probe
+from pipeline.measure.tsne import embed
+from pipeline.measure.whole_network import Network
+from pipeline.numerics.seeds import derive
+from pipeline.resolve import Resolved
+
+__all__ = ["Measurement", "with_credit"]
+
+_DRY = 2
+"""Samples that tell which blocks have a decoder."""
+
+States = Sequence[Mapping[str, Tensor]]
+
+
+class Measurement:
+    """Measures epoch by epoch and keeps what is drawn.
+
+    Args:
+        resolved: the run, with the blueprints of all blocks.
+        data_root: where data sets are.
+        device: to compute on.
+    """
+
+    def __init__(self, resolved: Resolved, data_root: Path, device: torch.device) -> None:
+        self._resolved, self._device = resolved, device
+        self._probe = load_probe(resolved, data_root, device)
+        self._maps: dict[int, DecisionMap] = {}
+        self._layouts: dict[int, Tensor] = {}
+
+    def epoch(self, number: int, states: States | None, *, layout: bool) -> dict[str, Any]:
+        """Measures one.
+
+        Args:
+            number: epochs that the network has been trained for.
+            states: of its blocks then; None: the initial weights.
+            layout: whether to do t-SNE, which takes seconds for each block.
+
+        Returns:
+            ``epoch``, ``angle_deg`` and ``blocks``, a row for each: ``block``, ``angle_deg``, ``test_accuracy`` of
+            its own decoder, ``readout_accuracy`` where it has none. None stands for what there is not.
+        """
+        measure = self._resolved.config.measure
+        network = Network(self._resolved, number, states, self._device)
+        count = network.num_blocks
+        none: list[float | None] = [None] * count
+        own = read = none
+        if measure.accuracies or measure.maps:
+            readouts = self._readouts(network)
+            if measure.accuracies:
+                own, read = self._accuracies(network, readouts)
+            if measure.maps:
+                self._maps[number] = self._map(network, readouts)
+        if layout and measure.tsne:
+            self._layouts[number] = self._layout(network)
+        found = angles(network, *self._probe.batch) if measure.angles else Angles(none, None)
+        rows = [
+            {"block": k, "angle_deg": found.blocks[k], "test_accuracy": own[k], "readout_accuracy": read[k]}
+            for k in range(count)
+        ]
+        return {"epoch": number, "angle_deg": found.whole, "blocks": rows}
+
+    def arrays(self) -> dict[str, dict[str, Tensor]]:
+        """Files of arrays, ``maps`` and ``tsne``, as far as they were asked for; float32, int64."""
+        files: dict[str, dict[str, Tensor]] = {}
+        if self._maps:
+            x, y = self._probe.fit
+            across, up = extent_of(x).axes()
+            files["maps"] = {
+                "epochs": torch.tensor(list(self._maps)), "x_axis": across, "y_axis": up,
+                "values": torch.stack([m.values for m in self._maps.values()]),
+                "levels": torch.stack([m.levels for m in self._maps.values()]), "points": x.cpu(), "labels": y.cpu(),
+            }  # fmt: skip
+        if self._layouts:
+            files["tsne"] = {
+                "epochs": torch.tensor(list(self._layouts)),
+                "blocks": torch.tensor(self._resolved.config.measure.tsne),
+                "points": torch.stack(list(self._layouts.values())), "labels": self._probe.shown[1].cpu(),
+            }  # fmt: skip
+        return files
+
+    def _readouts(self, network: Network) -> dict[int, Readout]:
+        """One for every block without a decoder."""
+        x, y = self._probe.fit
+        decoded = network.look(x[:_DRY], y[:_DRY])
+        targets = self._resolved.specs[-1].task.targets(y)
+        found: dict[int, Readout] = {}
+
+        def fit(block: int, out: Tensor) -> None:  # as it passes: activations of one block at a time
+            if decoded[block] is None:
+                found[block] = Readout.fit(out, targets)
+
+        network.look(x, y, fit)
+        return found
+
+    def _accuracies(
+        self, network: Network, readouts: Mapping[int, Readout]
+    ) -> tuple[list[float | None], list[float | None]]:
+        """On the test set, of every block: by its own decoder, and by a read-out."""
+        test, passes = self._probe.test, self._resolved.traffic.eval_passes
+        task = self._resolved.specs[-1].task
+        right = dict.fromkeys(readouts, 0)
+
+        def score(block: int, out: Tensor, y: Tensor) -> None:
+            if block in readouts:
+                scores = readouts[block](out).view(passes, len(y) // passes, -1).mean(0)
+                right[block] += int(task.num_correct_decoded(scores, y[: len(scores)]))
+
+        own = network.test(test, passes, score)
+        return own, [right[k] / test.num_samples if k in right else None for k in range(network.num_blocks)]
+
+    def _map(self, network: Network, readouts: Mapping[int, Readout]) -> DecisionMap:
+        """Of every block, by its decoder or the read-out."""
+        x, y = self._probe.fit
+
+        def values(points: Tensor) -> list[Tensor]:
+            read: dict[int, Tensor] = {}
+            decoded = network.look(
+                points, torch.zeros_like(points[:, 0], dtype=torch.int64), lambda k, out: _read(readouts, k, out, read)
+            )
+            return [read[k] if scores is None else scores.double() for k, scores in enumerate(decoded)]
+
+        return DecisionMap.of(values, extent_of(x), x, y)
+
+    def _layout(self, network: Network) -> Tensor:
+        """t-SNE of the blocks that were asked for, (blocks, samples, 2)."""
+        wanted = self._resolved.config.measure.tsne
+        outs: dict[int, Tensor] = {}
+
+        def keep(block: int, out: Tensor) -> None:
+            if block in wanted:
+                outs[block] = out
+
+        network.look(*self._probe.shown, keep)
+        return torch.stack([embed(outs[k], derive(self._resolved.config.seed, "tsne", k)) for k in wanted])
+
+
+def _read(readouts: Mapping[int, Readout], block: int, out: Tensor, read: dict[int, Tensor]) -> None:
+    """Notes what is read from ``out`` where ``block`` has a read-out."""
+    if block in readouts:
+        read[block] = readouts[block](out)
+
+
+def with_credit(row: Mapping[str, Any], trained: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """A measured row with what the epoch itself recorded of credit.
+
+    Args:
+        row: from :meth:`Measurement.epoch`.
+        trained: by block, its row of the epoch that has just ended; empty before the first.
+
+    Returns:
+        The row with ``credit`` in every block's, the share of samples that it was updated for, and their sum
+        ``depth_of_credit``, the mean number of blocks updated for a sample; None where no block counts it.
+    """
+    credits = [trained.get(b["block"], {}).get("credit") for b in row["blocks"]]
+    known = [c for c in credits if c is not None]
+    blocks = [{**b, "credit": c} for b, c in zip(row["blocks"], credits, strict=True)]
+    return {**row, "blocks": blocks, "depth_of_credit": sum(known) if known else None}

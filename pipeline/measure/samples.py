@@ -1,0 +1,58 @@
+"""The samples that a run is measured on: fixed, drawn from the run's seed, and never augmented."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.data.batches import Batches
+from pipeline.data.dataset import Dataset, Split
+from pipeline.numerics.seeds import derive, mix
+from pipeline.resolve import Resolved, load_dataset
+
+__all__ = ["Probe", "Samples", "load_probe"]
+
+Samples = tuple[Tensor, Tensor]
+"""Inputs (n, ...) as the network gets them, and labels (n,)."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is measured on."""
+
+    batch: Samples
+    """Of the training set, for gradients."""
+    fit: Samples
+    """Of the training set, for read-outs and the class means of maps."""
+    shown: Samples
+    """Of the test set, for t-SNE."""
+    test: Batches
+    """The whole test set."""
+
+
+def load_probe(resolved: Resolved, data_root: Path, device: torch.device) -> Probe:
+    """Loads the data set.
+
+    Raises:
+        ConfigError: it cannot be read any more.
+    """
+    config, measure = resolved.config, resolved.config.measure
+    dataset = load_dataset(config, data_root)
+    train, test = dataset.load()
+
+    def drawn(split: Split, purpose: str, count: int) -> Samples:
+        generator = torch.Generator().manual_seed(mix(derive(config.seed, "measure", purpose), 0))
+        chosen = torch.randperm(len(split.y), generator=generator)[:count]
+        part = Split(split.x[chosen], split.y[chosen])
+        return _feed(part, dataset, len(chosen), config.seed, device).batch(0, 0)
+
+    return Probe(
+        drawn(train, "probe", measure.probe_samples), drawn(train, "readout", measure.readout_samples),
+        drawn(test, "tsne", measure.tsne_samples),
+        _feed(test, dataset, resolved.traffic.eval_batch_size, config.seed, device),
+    )  # fmt: skip
+
+
+def _feed(split: Split, dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> Batches:
+    return Batches(split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=False)

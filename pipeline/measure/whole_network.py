@@ -1,0 +1,161 @@
+"""All blocks of a run in one place and in one state, to be looked at and not to be trained.
+
+The blocks stand in a :class:`pipeline.engine.stage.Stage`, so that what a rule does here is what it does in a run, whatever
+its topology: one stage hosts them all, and every exchange between neighbours stays inside it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.program import Feed
+from pipeline.engine.settling import Settling
+from pipeline.engine.stage import Stage
+from pipeline.learning.rule import Topology
+from pipeline.numerics.autocast import at_least_float32, autocast
+from pipeline.numerics.seeds import derive, mix, reseed
+from pipeline.resolve import Resolved, build_rule
+from pipeline.schedules.plan import BlockMode, Plan
+
+__all__ = ["Gradients", "Network", "Seen"]
+
+Gradients = list[list[Tensor | None]]
+"""Of every block: the gradient of each of its trainable parameters, None where it got none."""
+
+Seen = Callable[[int, Tensor], None]
+"""Shown what a block sends on: ``seen(block, out)``, (batch, ...)."""
+
+_KEY = 0
+"""The micro-batch whose random numbers are used: masks and samples are those of a run's first step."""
+
+
+class Network:
+    """The network of a run after an epoch.
+
+    Args:
+        resolved: the run, with the blueprints of all blocks.
+        num_epochs: it has been trained for; rules are in the state that they had in the last of them.
+        states: of every block, as :func:`pipeline.records.weights.load_blocks` gives them; None: the initial weights.
+        device: where to build it.
+    """
+
+    def __init__(
+        self, resolved: Resolved, num_epochs: int, states: Sequence[Mapping[str, Tensor]] | None, device: torch.device
+    ) -> None:
+        config, count = resolved.config, resolved.num_blocks
+        self._seed, self._task, self._device = config.seed, resolved.specs[-1].task, device
+        self._autocast = config.run.autocast != "none"
+        self._rules = [
+            build_rule(config, blueprint, spec).to(device)
+            for blueprint, spec in zip(resolved.blueprints, resolved.specs, strict=True)
+        ]
+        if config.run.channels_last:
+            for rule in self._rules:
+                rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        make = AutocastStage if self._autocast else Stage
+        self._stage = make(
+            self._rules, range(count), count, optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
+            batch_size=1, stash=False, device=device, learn_after="stage", channels_last=config.run.channels_last,
+        )  # fmt: skip
+        # Once, and before the weights are loaded: what a rule changes at the beginning of an epoch is among them.
+        self._stage.begin(Plan(max(num_epochs - 1, 0), (BlockMode.TRAIN,) * count, (0,) * count))
+        for rule, state in zip(self._rules, states or (), strict=states is not None):
+            rule.load_state_dict(state)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the network."""
+        return len(self._rules)
+
+    def learned(self, x: Tensor, y: Tensor) -> Gradients:
+        """What the rule makes of one batch, in training mode and undelayed: x (batch, ...), y (batch,)."""
+        stage = self._stage
+        self._begin_training()
+        stage.forward(_KEY, x, y, 1.0)
+        stage.learn_at_once(_KEY)
+        if stage.topology is Topology.SETTLE:
+            _settle(stage.settling(_KEY))
+        if stage.waits:
+            stage.learn(_KEY, ())
+        return [[p.grad for p in rule.block.parameters() if p.requires_grad] for rule in self._rules]
+
+    def backpropagated(self, x: Tensor, y: Tensor) -> Gradients:
+        """The gradient of the output loss by autograd, through the same blocks with the same random numbers."""
+        self._begin_training()
+        h = x
+        with self._rounding():
+            for k, rule in enumerate(self._rules):
+                reseed(mix(derive(self._seed, "forward", k), _KEY), self._device)
+                h = rule.block(h)
+            loss = self._task.loss(at_least_float32(h), y)
+        by_block = [[p for p in rule.block.parameters() if p.requires_grad] for rule in self._rules]
+        every = [p for parameters in by_block for p in parameters]
+        grads = iter(torch.autograd.grad(loss, every, allow_unused=True))
+        return [[next(grads) for _ in parameters] for parameters in by_block]
+
+    @torch.no_grad()
+    def look(self, x: Tensor, y: Tensor, seen: Seen | None = None) -> list[Tensor | None]:
+        """Runs a batch forward in evaluation mode.
+
+        Args:
+            x: (batch, ...).
+            y: labels, (batch,).
+            seen: shown what every block sends on, as it passes.
+
+        Returns:
+            Of every block the scores (batch, num_outputs) of its own decoder; None where it has none.
+        """
+        self._stage.begin_evaluation()
+        contexts = self._evaluate(0, x, y, seen)
+        with self._rounding():
+            decoded = [rule.decode(contexts[k]) for k, rule in enumerate(self._rules)]
+        return [None if scores is None else at_least_float32(scores) for scores in decoded]
+
+    @torch.no_grad()
+    def test(self, test: Feed, passes: int, seen: Callable[[int, Tensor, Tensor], None]) -> list[float | None]:
+        """The test accuracy of every block that has a decoder, as the run evaluates it; None of the others.
+
+        Args:
+            test: the test set.
+            passes: of each sample, one below the other in a batch.
+            seen: shown what every block sends on and the labels: ``seen(block, out, y)``.
+        """
+        self._stage.begin_evaluation()
+        for index in range(test.num_batches):
+            x, y = (t if passes == 1 else torch.cat([t] * passes) for t in test.batch(0, index))
+            contexts = self._evaluate(index, x, y, lambda k, out, y=y: seen(k, out, y))  # type: ignore[misc]
+            self._stage.score(contexts, y, passes)
+        return [row["test_accuracy"] for row in self._stage.scores()]
+
+    def _evaluate(self, index: int, x: Tensor, y: Tensor, seen: Seen | None) -> dict[int, Any]:
+        """Contexts of a batch that has run forward and settled."""
+        stage = self._stage
+        if seen is not None:
+            stage.tap = lambda k, h, _: seen(k - 1, h) if k > 0 else None
+        out, contexts = stage.evaluate(x, y, index)
+        stage.tap = None
+        if seen is not None:
+            seen(self.num_blocks - 1, out)
+        if stage.topology is Topology.SETTLE:
+            _settle(stage.evaluation_settling(contexts))
+        return contexts
+
+    def _begin_training(self) -> None:
+        """Training mode, and no gradients yet."""
+        for rule in self._rules:
+            rule.train()
+            rule.zero_grad()
+
+    def _rounding(self) -> AbstractContextManager[object]:
+        """As the run computes."""
+        return autocast(self._device) if self._autocast else nullcontext()
+
+
+def _settle(settling: Settling) -> None:
+    """All rounds; nobody is outside."""
+    for index in range(settling.num_rounds):
+        settling.round(index, (), ())

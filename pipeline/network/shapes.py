@@ -1,0 +1,130 @@
+"""What each block is handed and returns, found without running the network and, where possible, without its memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.errors import ConfigError
+from pipeline.network.block import Block, Blueprint
+from pipeline.network.hard_units import Bernoulli
+from pipeline.network.meta import skeleton
+from pipeline.numerics.seeds import seeded
+
+__all__ = ["BlockShapes", "infer_shapes"]
+
+_BATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BlockShapes:
+    """Sizes of one block. Shapes are without the batch dimension."""
+
+    in_shape: tuple[int, ...]
+    body_shape: tuple[int, ...]
+    """Of ``block.body(x)``, which local losses read."""
+    out_shape: tuple[int, ...]
+    """Of what is sent to the next block."""
+    dtype: torch.dtype
+    """Of what is sent to the next block."""
+    num_parameters: int
+    has_batch_norm: bool
+    """Its statistics depend on the size of a micro-batch, which must be at least 2."""
+    draws_samples: bool = False
+    """What it returns differs from call to call, in evaluation too."""
+
+
+def infer_shapes(
+    blueprints: Sequence[Blueprint],
+    input_shape: tuple[int, ...],
+    num_outputs: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> list[BlockShapes]:
+    """Sizes of every block, in order, from a batch of two in evaluation mode.
+
+    A block that cannot run on the meta device is built and run on the CPU.
+
+    Args:
+        blueprints: of all blocks.
+        input_shape: of one sample.
+        num_outputs: what the last block must return, where that is known.
+        dtype: of the samples.
+
+    Raises:
+        ConfigError: a block does not accept what the one before it returns, writes into its input, or does not return
+            one tensor with the batch as its first dimension; or the last returns something else than ``num_outputs``
+            scores.
+    """
+    shapes: list[BlockShapes] = []
+    in_shape = tuple(input_shape)
+    for index, blueprint in enumerate(blueprints):
+        found = _infer(index, blueprint, in_shape, dtype)
+        shapes.append(found)
+        in_shape, dtype = found.out_shape, found.dtype
+    if num_outputs is not None and in_shape != (num_outputs,):
+        raise ConfigError(
+            f"the last block does not return the scores that the task needs (given: {in_shape} for each sample, "
+            f"expected: ({num_outputs},)). Change the model's last layer."
+        )
+    return shapes
+
+
+def _infer(index: int, blueprint: Blueprint, in_shape: tuple[int, ...], dtype: torch.dtype) -> BlockShapes:
+    """One block's sizes, on the meta device if it can be."""
+    where = f"block {index}, {blueprint.name}"
+    with seeded(0):
+        try:
+            block = skeleton(blueprint.make).to("meta")
+            return _run(block, torch.zeros(_BATCH, *in_shape, dtype=dtype, device="meta"), where)
+        except Exception:
+            # On the CPU it may work, and if it does not, the message is the one that the user would see.
+            return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
+
+
+def _run_on_cpu(blueprint: Blueprint, x: Tensor, where: str) -> BlockShapes:
+    try:
+        return _run(blueprint.make(), x, where)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"a block cannot run (given: {where}, samples of shape {tuple(x.shape[1:])} and {x.dtype}; it says: "
+            f"{type(error).__name__}: {error}). Change this block, or the one before it."
+        ) from error
+
+
+def _run(block: Block, x: Tensor, where: str) -> BlockShapes:
+    """Sizes of a block that exists, from a batch on its device."""
+    block.eval()
+    with torch.no_grad():
+        h = _called(block.body, x, where)
+        out = _called(block.outlet, h, where)
+    return BlockShapes(
+        in_shape=tuple(x.shape[1:]),
+        body_shape=tuple(h.shape[1:]),
+        out_shape=tuple(out.shape[1:]),
+        dtype=out.dtype,
+        num_parameters=sum(p.numel() for p in block.parameters()),
+        has_batch_norm=any(isinstance(m, _BatchNorm) for m in block.modules()),
+        draws_samples=any(isinstance(m, Bernoulli) for m in block.modules()),
+    )
+
+
+def _called(module: nn.Module, x: Tensor, where: str) -> Tensor:
+    """What ``module`` returns, if that is one tensor whose first dimension is the batch, and ``x`` is left alone."""
+    version = x._version
+    out = module(x)
+    if x._version != version:
+        raise ConfigError(
+            f"a block writes into its input, which others still read (given: {where}, expected: no in-place "
+            "operation on what it is handed). Replace x += y by x = x + y, relu_ by relu."
+        )
+    if isinstance(out, Tensor) and out.shape[:1] == (_BATCH,):
+        return out
+    given = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    raise ConfigError(
+        f"a block does not map a batch to a batch (given: {where}, returns {given} for {_BATCH} samples; expected: "
+        f"one tensor of {_BATCH} rows). Wrap it in a module that does."
+    )

@@ -1,0 +1,1 @@
+"""Number formats and random numbers: seeds, autocast, memory layout, digests of tensors."""

@@ -1,0 +1,132 @@
+"""torch's optimizers by name, with checked options, in the fastest form that torch has for them.
+
+One optimizer may hold the parameters of all blocks of a stage. Every parameter has state of its own, and one whose
+gradient is None is passed over, so that the result is the same bit for bit as from one optimizer per block.
+"""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+
+from pipeline.errors import ConfigError
+from pipeline.optim.lean_adam import LeanAdam, LeanAdamW
+from pipeline.optim.sign_descent import SignDescent
+from pipeline.registry import check_value, nearest
+
+__all__ = ["OptimizerSpec", "load_optimizer"]
+
+_CLASSES: dict[str, type[optim.Optimizer]] = {
+    "adagrad": optim.Adagrad,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rmsprop": optim.RMSprop,
+    "rprop": optim.Rprop,
+    "sgd": optim.SGD,
+    "sign_sgd": SignDescent,
+}
+
+_FUSED = {"adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "sgd": ("cpu", "cuda"), "adagrad": ("cpu",)}
+"""Devices for which one kernel does the whole step, in every torch that ``setup.cfg`` admits."""
+
+_LEAN: dict[str, type[LeanAdam]] = {"adam": LeanAdam, "adamw": LeanAdamW}
+
+_NOT_OPTIONS = {"params", "foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay"}
+"""Arguments about how a step is computed, which is decided here, or which make another optimizer of it."""
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """A checked choice; picklable."""
+
+    name: str
+    options: Mapping[str, Any]
+    """Complete: torch's defaults filled in."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate before any schedule."""
+        return float(self.options["lr"])
+
+    def build(self, params: Iterable[Tensor]) -> optim.Optimizer:
+        """The optimizer over ``params``, at least one, all on one device."""
+        params = list(params)
+        kind: Any = _CLASSES[self.name]
+        if not self._fuses(params):
+            foreach: optim.Optimizer = kind(params, **self.options, foreach=True)
+            return foreach
+        if self.name in _LEAN:
+            return _LEAN[self.name](params, **self.options)
+        fused: optim.Optimizer = kind(params, **self.options, fused=True)
+        if self.options.get("momentum"):
+            # [Note: momentum from zero] torch's fused SGD fills missing buffers only if all are missing, and blocks
+            # need not begin in the same step. From a buffer of zeros the first step is the same.
+            for p in params:
+                fused.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return fused
+
+    def _fuses(self, params: list[Tensor]) -> bool:
+        """Whether one kernel can do the step; with dampening, [Note: momentum from zero] would not hold."""
+        if self.options.get("momentum") and self.options.get("dampening"):
+            return False
+        return all(p.device.type in _FUSED.get(self.name, ()) and p.is_floating_point() for p in params)
+
+
+def load_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSpec:
+    """The named optimizer with its options checked.
+
+    Args:
+        name: adagrad, adam, adamw, rmsprop, rprop, sgd or sign_sgd.
+        options: keyword arguments of the torch class: ``lr``, ``betas``, ``momentum``, ``weight_decay``.
+
+    Raises:
+        ConfigError: unknown name or option, a value of the wrong type, or one that torch refuses.
+    """
+    if name not in _CLASSES:
+        raise ConfigError(
+            f"unknown optimizer (given: {name!r}, expected: {', '.join(_CLASSES)}). "
+            f"{nearest(name, list(_CLASSES))}Change optimizer.name."
+        )
+    checked = _defaults(name)
+    for key, value in options.items():
+        if key not in checked:
+            allowed = ", ".join(f"optimizer.{k}" for k in checked)
+            raise ConfigError(
+                f"unknown key (given: optimizer.{key}, expected: {allowed}). "
+                f"{nearest(key, list(checked))}Correct or remove it."
+            )
+        checked[key] = _check(key, value, checked[key])
+    spec = OptimizerSpec(name, checked)
+    try:
+        spec.build([torch.nn.Parameter(torch.zeros(1))])
+    except ValueError as error:
+        raise ConfigError(f"torch refuses these options (given: {name}; it says: {error}). Change them.") from None
+    return spec
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The options of the torch class, numbers as floats."""
+    parameters = inspect.signature(_CLASSES[name]).parameters.values()
+    return {p.name: _as_float(p.default) for p in parameters if p.name not in _NOT_OPTIONS}
+
+
+def _as_float(default: Any) -> Any:
+    """torch writes ``weight_decay=0`` where any number is meant."""
+    if isinstance(default, tuple):
+        return tuple(map(_as_float, default))
+    return float(default) if type(default) is int else default
+
+
+def _check(key: str, value: Any, default: Any) -> Any:
+    """``value`` if it is of the kind that ``default`` is."""
+    if not isinstance(default, tuple):
+        return check_value(value, type(default), f"optimizer.{key}")
+    checked = check_value(value, tuple[float, float], f"optimizer.{key}")
+    if len(checked) != len(default):
+        raise ConfigError(
+            f"wrong number of values for optimizer.{key} (given: {value!r}, expected: {len(default)}). Change it."
+        )
+    return checked

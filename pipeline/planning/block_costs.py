@@ -1,0 +1,79 @@
+"""What each block costs, measured on this machine: forward, learning and step, its own head included.
+
+Parameter counts mislead where weights are shared over positions (convolutions) and where a rule's head is larger
+than its block, so the default is to run each block once.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from pipeline.numerics.autocast import autocast
+from pipeline.numerics.memory_format import channels_last
+from pipeline.planning.partition import least_seconds
+from pipeline.resolve import Resolved, build_rule
+
+__all__ = ["block_seconds"]
+
+
+def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> list[float]:
+    """Least seconds of one training step of each block at the run's micro-batch size.
+
+    Blocks are built one at a time, so that no more than one is in memory, from the last down: each is told what a
+    block above has sent, whose form only the rule knows. Each takes two steps, and as many more as fit into a tenth of
+    a second, up to fifteen.
+
+    Args:
+        resolved: the run.
+        threads: compute threads that a stage will have.
+        device: where its stages will run.
+    """
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(resolved.config.run.matmul_precision)
+    try:
+        seconds: list[float] = []
+        feedback: tuple[Tensor, ...] = ()
+        for k in reversed(range(resolved.num_blocks)):
+            spent, sent = _measure(resolved, k, device, feedback)
+            seconds.append(spent)
+            feedback = sent or feedback  # a block that sends nothing is told what the others below are: BROADCAST
+        return seconds[::-1]
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # this process may go on to share the GPU with stages
+
+
+def _measure(
+    resolved: Resolved, index: int, device: torch.device, feedback: tuple[Tensor, ...]
+) -> tuple[float, tuple[Tensor, ...]]:
+    """Seconds of one block, told ``feedback``; and what it sends down."""
+    spec = resolved.specs[index]
+    rule = build_rule(resolved.config, resolved.blueprints[index], spec).to(device)
+    parameters = [p for p in rule.parameters() if p.requires_grad]
+    optimizer = resolved.optimizer.build(parameters) if parameters else None
+    rows = resolved.microbatch_size
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(rows, *spec.in_shape, generator=generator).to(device)
+    y = torch.randint(max(2, spec.task.num_outputs), (rows,), generator=generator).to(device)
+    if resolved.config.run.channels_last:
+        rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = channels_last(x)
+
+    sent: tuple[Tensor, ...] = ()
+
+    def step() -> None:
+        nonlocal sent
+        _, context = rule(x, y)
+        sent = rule.learn(context, () if rule.learns_at_once else feedback).upstream
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with autocast(device) if resolved.config.run.autocast != "none" else nullcontext():
+        return least_seconds(step, repeats=15, limit_s=0.1), sent

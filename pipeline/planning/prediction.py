@@ -1,0 +1,74 @@
+"""How fast a run is going to be, from the pace of its rehearsal.
+
+The rate is that of ``train_samples_per_s`` in ``result.json``: from the first batch to the last report, the first
+fill of the pipeline and the evaluations included, so that the two can be compared.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.schedules.batching import Traffic
+
+__all__ = ["Pace", "Prediction", "predict"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a rehearsal measured, in seconds."""
+
+    stage_s: tuple[float, ...]
+    """What each stage does for one batch, all its micro-batches: waits left out."""
+    first_s: float
+    """From the start until the last stage has learned from the first batch: the filling of the pipeline, and what
+    is done only once."""
+    step_s: float
+    """From one batch to the next, at the last stage."""
+    eval_s: float
+    """From one test batch to the next, at the last stage."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> "Pace":
+        """From :meth:`to_dict`'s table.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        stage_s = tuple(float(s) for s in table["stage_s"])
+        pace = cls(stage_s, float(table["first_s"]), float(table["step_s"]), float(table["eval_s"]))
+        if not all(0 < s < math.inf for s in (*stage_s, pace.first_s, pace.step_s, pace.eval_s)):
+            raise ValueError(f"no pace has such times (given: {table}, expected: seconds above 0). Measure again.")
+        return pace
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of a run before it starts."""
+
+    stage_s: tuple[float, ...]
+    """What each stage does for one batch, in seconds, waits left out."""
+    samples_per_s: float
+    """Of the whole run, as ``train_samples_per_s`` will be."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in ``result.json``."""
+        return {"stage_s": list(self.stage_s), "samples_per_s": self.samples_per_s}
+
+
+def predict(pace: Pace, traffic: Traffic, epochs: int, eval_every: int) -> Prediction:
+    """What a run of that pace comes to.
+
+    Args:
+        pace: of the stages.
+        traffic: how the data is cut.
+        epochs: passes over the training set.
+        eval_every: epochs between evaluations; the last epoch is always evaluated.
+    """
+    steps = epochs * traffic.num_train / traffic.batch_size
+    evaluations = -(-epochs // eval_every)
+    seconds = pace.first_s + max(0.0, steps - 1) * pace.step_s + evaluations * traffic.num_eval_batches * pace.eval_s
+    return Prediction(pace.stage_s, epochs * traffic.num_train / seconds)

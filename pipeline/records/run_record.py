@@ -1,0 +1,85 @@
+"""The record of a run: JSON lines as things happen, and ``result.json`` at the end."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.numerics.digest import combine
+from pipeline.schedules.epochs import EpochResult
+from pipeline.schedules.plan import BlockMode
+
+__all__ = ["Recorder", "jsonable", "result_table"]
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` with None where a number is not finite: JSON has no word for it, and strict readers refuse ``NaN``."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Recorder:
+    """Appends rows to ``record.jsonl``; each has left this process when :meth:`write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf8", buffering=1)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """One row; the time of writing is added."""
+        self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        """Ends the record."""
+        self._file.close()
+
+
+def result_table(
+    about: Mapping[str, Any],
+    stage_results: Sequence[Mapping[str, Any]],
+    history: Sequence[EpochResult],
+    last_scores: Mapping[int, Mapping[str, Any]],
+    num_train: int,
+    wall_s: float,
+) -> dict[str, Any]:
+    """``result.json`` of a completed run; its names are fixed, scripts read them.
+
+    Args:
+        about: mode, rule, model, dataset, transport, device, threads_per_stage, seed.
+        stage_results: from every stage, in order.
+        history: the finished epochs.
+        last_scores: the newest row of every block that was evaluated.
+        num_train: samples of the training set.
+        wall_s: from the moment every stage was ready to the last report, evaluation included.
+    """
+    digests = {k: d for result in stage_results for k, d in result["digests"].items()}
+    owner = {k: r["row"]["stage"] for r in stage_results for k in r["digests"]}
+    num_blocks = len(digests)
+    trained = [sum(e.plan.modes[k] is BlockMode.TRAIN for e in history) for k in range(num_blocks)]
+    output = last_scores.get(num_blocks - 1, {})
+    rows = [r["row"] for r in stage_results]
+    samples = len(history) * num_train
+    return {
+        "status": "completed", **about, "num_stages": len(rows), "num_blocks": num_blocks,
+        "epochs": len(history), "steps": max(r["steps"] for r in stage_results), "wall_s": wall_s,
+        "train_samples_per_s": samples / wall_s if wall_s > 0 else 0.0,
+        "test": {"accuracy": output.get("test_accuracy"), "loss": output.get("test_loss")},
+        "blocks": [
+            {
+                "block": k, "stage": owner[k], "test_accuracy": last_scores.get(k, {}).get("test_accuracy"),
+                "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
+            }
+            for k in range(num_blocks)
+        ],
+        "stages": rows,
+        "weights_sha256": combine([digests[k] for k in sorted(digests)]), "restarts": 0,
+    }  # fmt: skip
+
+
+def _frozen_at(history: Sequence[EpochResult], block: int) -> int | None:
+    """The first epoch in which the block was frozen, or None."""
+    return next((e.plan.epoch for e in history if e.plan.modes[block] is BlockMode.FROZEN), None)

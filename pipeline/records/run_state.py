@@ -1,0 +1,132 @@
+"""What is known of a run so far, and the plans that follow from it: the coordinator without its wires."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pipeline.records.run_record import Recorder
+from pipeline.schedules.epochs import EpochResult, Schedule
+from pipeline.schedules.plan import Plan
+
+__all__ = ["Ledger", "View"]
+
+_AHEAD = 64
+"""Epochs whose plans are published before they are due, where they do not depend on results."""
+
+
+class View(Protocol):
+    """Shows a run while it goes on. Called between reports of the stages, so every method has to be quick."""
+
+    def planned(self, plan: Plan) -> None:
+        """An epoch is going to be as ``plan`` says; where nothing depends on results, all come before the start."""
+
+    def started(self) -> None:
+        """The last stage is ready; the run's clock starts."""
+
+    def progress(self, body: Mapping[str, Any]) -> None:
+        """A stage's news inside an epoch: stage, epoch, step, samples, loss, fill."""
+
+    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Every stage has finished an epoch; a row for each block that was active."""
+
+    def finished(self, table: Mapping[str, Any]) -> None:
+        """The run is complete; ``table`` is ``result.json``."""
+
+    def close(self) -> None:
+        """The last call, whatever has happened; nothing more is shown."""
+
+
+class Ledger:
+    """Collects what stages report and asks the schedule for plans.
+
+    Args:
+        schedule: decides the plans.
+        num_stages: that report.
+        num_blocks: of the network.
+        recorder: takes every row.
+        view: shows progress.
+    """
+
+    def __init__(
+        self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View
+    ) -> None:
+        self.history: list[EpochResult] = []
+        self.last_scores: dict[int, Mapping[str, Any]] = {}
+        """The newest row of every block that was evaluated."""
+        self.results: dict[int, dict[str, Any]] = {}
+        """What each stage sent at its end."""
+        self.num_stages = num_stages
+        self._schedule = schedule
+        self.num_blocks = num_blocks
+        self._recorder = recorder
+        self._view = view
+        self._plans: list[Plan | None] = []
+        self._rows: dict[int, list[dict[str, Any]]] = {}
+        self._started_s: float | None = None
+        self._ended_s = 0.0
+
+    def new_plans(self) -> list[tuple[int, Plan | None]]:
+        """The plans that have become known since the last call, with their epochs; None ends the run."""
+        found: list[tuple[int, Plan | None]] = []
+        while not self._plans or self._plans[-1] is not None:
+            epoch = len(self._plans)
+            if epoch >= len(self.history) + _AHEAD:
+                break
+            if self._schedule.depends_on_results and len(self.history) < epoch:
+                break
+            plan = self._schedule.plan(epoch, self.history if self._schedule.depends_on_results else ())
+            self._plans.append(plan)
+            if plan is not None:
+                self._view.planned(plan)
+            found.append((epoch, plan))
+        return found
+
+    def ready(self) -> None:
+        """A stage is built and connected; the run's clock starts when the last one is."""
+        self._started_s = time.perf_counter()
+        self._view.started()
+
+    def progress(self, body: Mapping[str, Any]) -> None:
+        """News inside an epoch."""
+        self._view.progress(body)
+
+    def epoch(self, body: dict[str, Any]) -> None:
+        """A stage has finished an epoch."""
+        self._recorder.write({"event": "epoch", **body})
+        rows = self._rows.setdefault(body["epoch"], [])
+        rows.append(body)
+        if len(rows) < self.num_stages:
+            return
+        plan = self._plans[body["epoch"]]
+        assert plan is not None
+        blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: int(b["block"]))
+        losses: list[float | None] = [None] * self.num_blocks
+        for block in blocks:
+            losses[block["block"]] = block["train_loss"]
+            if block["test_accuracy"] is not None:
+                self.last_scores[block["block"]] = block
+        self.history.append(EpochResult(plan, tuple(losses)))
+        self._ended_s = time.perf_counter()
+        self._view.epoch(plan, blocks)
+
+    def result(self, body: dict[str, Any]) -> None:
+        """A stage has ended in order."""
+        self.results[body["row"]["stage"]] = body
+
+    def block_rows(self, epoch: int) -> dict[int, Mapping[str, Any]]:
+        """What every block that was active in an epoch reported of it, by block."""
+        return {block["block"]: block for row in self._rows[epoch] for block in row["blocks"]}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every stage has ended in order."""
+        return len(self.results) == self.num_stages
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from the moment the last stage was ready to the last epoch's report."""
+        return self._ended_s - self._started_s if self._started_s is not None and self.history else 0.0
+
+    def stage_results(self) -> list[dict[str, Any]]:
+        """What the stages sent at their end, in order."""
+        return [self.results[s] for s in range(self.num_stages)]

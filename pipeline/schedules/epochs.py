@@ -1,0 +1,119 @@
+"""Schedules: pure functions from what has happened to the plan of the next epoch.
+
+Decisions depend on epoch reports only, never on timing, so a run is repeated exactly.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.schedules.plan import BlockMode, Plan
+
+__all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "converged"]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What a schedule may know of a finished epoch."""
+
+    plan: Plan
+    losses: tuple[float | None, ...]
+    """Mean training loss of each block over the epoch; None where it did not train."""
+
+
+class Schedule(ABC):
+    """Decides what each block does in the next epoch."""
+
+    depends_on_results: ClassVar[bool]
+    """False: every plan can be published before the run starts, so the pipeline never waits for one."""
+
+    @abstractmethod
+    def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
+        """The plan of ``epoch``, or None when the run is over.
+
+        Args:
+            epoch: counted from 0.
+            history: the finished epochs 0 to ``epoch - 1``; empty where the schedule does not depend on results.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel(Schedule):
+    """Every block trains from the first batch on; the baselines use it too."""
+
+    num_blocks: int
+    epochs: int
+    eval_every: int = 1
+
+    depends_on_results: ClassVar[bool] = False
+
+    def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
+        """See :class:`Schedule`."""
+        if epoch >= self.epochs:
+            return None
+        return Plan(
+            epoch=epoch,
+            modes=(BlockMode.TRAIN,) * self.num_blocks,
+            lr_epochs=(epoch,) * self.num_blocks,
+            evaluate=(epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sequential(Schedule):
+    """Block k trains until its own loss has converged, then freezes, and block k + 1 starts.
+
+    With ``cached`` the first epoch of a phase runs block k - 1 forward over its kept inputs and keeps what comes
+    out; the epochs after it start at block k. So a phase costs what its block costs, at any depth.
+    """
+
+    num_blocks: int
+    epochs: int
+    """The most that one block may train."""
+    patience: int = 3
+    tolerance: float = 0.01
+    cached: bool = True
+    eval_every: int = 1
+
+    depends_on_results: ClassVar[bool] = True
+
+    def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
+        """See :class:`Schedule`."""
+        block, trained, counts = 0, 0, [0] * self.num_blocks
+        losses: list[float] = []
+        for result in history:
+            loss = result.losses[block]
+            assert loss is not None, "the block of a phase trains in every epoch of it"
+            losses.append(loss)
+            counts[block] += 1
+            trained += 1
+            if trained >= self.epochs or converged(losses, self.patience, self.tolerance):
+                block, trained, losses = block + 1, 0, []
+        if block == self.num_blocks:
+            return None
+        return self._phase(epoch, block, trained, tuple(counts))
+
+    def _phase(self, epoch: int, block: int, trained: int, counts: tuple[int, ...]) -> Plan:
+        """The plan for an epoch in which ``block`` trains and has trained ``trained`` epochs before."""
+        modes = [BlockMode.IDLE] * self.num_blocks
+        modes[:block] = [BlockMode.FROZEN] * block
+        modes[block] = BlockMode.TRAIN
+        filling = self.cached and trained == 0 and block > 0
+        source = (block - 1 if filling else block) if self.cached else 0
+        # Whether this is the block's last epoch is known only after it, so a phase that may end is evaluated too; and
+        # where inputs are kept, those of the test set are.
+        due = filling or (trained + 1) % self.eval_every == 0 or trained + 1 >= min(self.epochs, self.patience + 1)
+        return Plan(epoch, tuple(modes), counts, source=source, store=filling, evaluate=due)
+
+
+def converged(losses: Sequence[float], patience: int, tolerance: float) -> bool:
+    """Whether the best of the last ``patience`` losses is less than ``tolerance`` (relative) below the best before.
+
+    A loss that can be negative is compared by its absolute size, so that the test stays meaningful. No improvement
+    at all, of a loss that has reached 0 for one, is less than any tolerance.
+    """
+    if len(losses) <= patience:
+        return False
+    before, recent = min(losses[:-patience]), min(losses[-patience:])
+    return before <= recent or before - recent < tolerance * abs(before)

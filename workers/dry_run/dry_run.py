@@ -1,0 +1,211 @@
+"""A run in small before the run: the same stages at the same places, on noise, to tell how fast it is going to be.
+
+Blocks that were measured alone do not add up to a stage: blocks of a stage share calls, and stages that run at the
+same time share memory bandwidth, caches and clock. So what will happen is done, for a moment: with the run's own
+programs and wires, whatever its mode. It costs the start of the processes, then at least nine batches (two to warm
+up, six to measure, one before an evaluation), and beyond that a second, or a tenth of the run where that is less;
+three times that where the first partition turns out uneven.
+"""
+
+import logging
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.learning.rule import Topology
+from pipeline.planning import partition
+from pipeline.planning.prediction import Pace, predict
+from pipeline.resolve import Resolved
+from workers import cost_cache
+from workers.block_costs import forget_costs
+from workers.dry_run.runners import PATIENCE_S, Here, There
+from workers.dry_run.stage import Part, Performance
+from workers.job import share_out
+from workers.placement import Host, Placement
+
+__all__ = ["confirm", "foresee"]
+
+logger = logging.getLogger(__name__)
+
+Play = Callable[[Part], list[Performance]]
+
+KIND = "pace"
+"""Of the cache's files."""
+WORTH_STEPS = 30
+"""A run of fewer steps is over before it is rehearsed."""
+STEPS = 6
+"""The fewest that are measured."""
+MEASURE_S = 1.0
+EVALUATE_S = 0.2
+REFINEMENTS = 2
+"""Partitions that are tried beside the first."""
+PROMISE = 0.96
+"""Of its slowest stage's time another partition may take, to be worth a rehearsal."""
+TOLERANCE = 0.1
+"""A prediction that was wrong by more is not kept."""
+
+
+def foresee(resolved: Resolved, placement: Placement, host: Host, data_root: Path) -> Placement:
+    """``placement`` with what is predicted of it, or with nothing where that cannot be told.
+
+    Nothing is said of the sequential mode, whose course depends on its losses, of stages on several hosts, which
+    cannot be rehearsed from one, of runs of a few steps, and where the rehearsal failed: the run will tell why.
+    Where blocks are laid out by their measured cost, the rehearsal may find a better partition; that is taken.
+    """
+    config, total = resolved.config, resolved.config.train.epochs * resolved.traffic.num_steps
+    if not config.run.predict or config.schedule.mode == "sequential" or not host.is_alone or total < WORTH_STEPS:
+        return placement
+    cached, key = cost_cache.is_cacheable(resolved), _key(resolved, placement)
+    known = _recall(key, placement) if cached else None
+    if known is None:
+        try:
+            known = _refined(resolved, placement, data_root)
+        except TimeoutError as error:
+            logger.warning("the run's speed is not predicted: %s", error)
+            return placement
+        except Exception as error:  # the user's own code may raise anything, and the run will tell it better
+            logger.debug("the run could not be rehearsed: %s", error)
+            return placement
+        if cached:
+            sizes = [len(blocks) for blocks in known[0].partition]
+            cost_cache.keep(KIND, key, {"sizes": sizes, "pace": known[1].to_dict()})
+    placement, pace = known
+    return replace(placement, predicted=predict(pace, resolved.traffic, config.train.epochs, config.train.eval_every))
+
+
+def confirm(resolved: Resolved, placement: Placement, samples_per_s: float) -> None:
+    """Forgets what was measured for a prediction that the run has not confirmed: the machine was busy meanwhile.
+
+    Args:
+        resolved: the run.
+        placement: with the prediction.
+        samples_per_s: as measured.
+    """
+    predicted = placement.predicted
+    if predicted is not None and abs(samples_per_s / predicted.samples_per_s - 1) > TOLERANCE:
+        cost_cache.forget(KIND, _key(resolved, placement))
+        forget_costs(resolved, placement.threads, torch.device(placement.devices[0]))
+
+
+def _key(resolved: Resolved, placement: Placement) -> dict[str, Any]:
+    """All that a pace depends on."""
+    traffic, table = resolved.traffic, resolved.config.to_dict()
+    return {
+        **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
+        "dataset": table["dataset"], "mode": resolved.config.schedule.mode,
+        "devices": placement.devices, "transport": placement.transport, "depth": resolved.config.transport.depth,
+        "batch_size": traffic.batch_size, "eval_batch_size": traffic.eval_batch_size,
+        "microbatches": traffic.microbatches, "in_flight": traffic.in_flight,
+    }  # fmt: skip
+
+
+def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace] | None:
+    """The partition and its pace, if the cache holds that."""
+    found = cost_cache.recall(KIND, key)
+    try:
+        ranges = tuple(partition.parse(found["sizes"], placement.partition[-1].stop))
+        if len(ranges) != placement.num_stages or (placement.block_s is None and ranges != placement.partition):
+            return None
+        pace = Pace.from_dict(found["pace"])
+        return (replace(placement, partition=ranges), pace) if len(pace.stage_s) == len(ranges) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _refined(resolved: Resolved, placement: Placement, data_root: Path) -> tuple[Placement, Pace]:
+    """The better of the partition by blocks measured alone and the one by what they cost in that company.
+
+    The time of a stage is shared among its blocks as they cost alone. The programme over these costs gives another
+    partition where stages turned out uneven; it is rehearsed if it promises enough, and taken if it keeps that.
+    """
+    pace = _rehearse(resolved, placement, data_root)
+    for _ in range(REFINEMENTS):
+        other = _evened(placement, pace) if _overlaps(resolved, placement) else placement
+        if other == placement:
+            break
+        attempt = _rehearse(resolved, other, data_root)
+        if attempt.step_s >= pace.step_s:
+            break
+        placement, pace = other, attempt
+    return placement, pace
+
+
+def _overlaps(resolved: Resolved, placement: Placement) -> bool:
+    """Whether stages work at the same time, so that the slowest decides."""
+    traffic = resolved.traffic
+    most = traffic.in_flight_at(0, placement.num_stages) * traffic.microbatches
+    waits = resolved.topology is not Topology.LOCAL and most == 1
+    return placement.transport != "inline" and not waits
+
+
+def _evened(placement: Placement, pace: Pace) -> Placement:
+    """The partition that what each stage really took speaks for, if it promises enough."""
+    if placement.block_s is None:
+        return placement
+    costs: list[float] = []
+    for blocks, seconds in zip(placement.partition, pace.stage_s, strict=True):
+        alone = placement.block_s[blocks.start : blocks.stop]
+        costs += [cost * seconds / sum(alone) for cost in alone]
+    ranges = tuple(partition.split(costs, placement.num_stages))
+    slowest = max(sum(costs[blocks.start : blocks.stop]) for blocks in ranges)
+    return replace(placement, partition=ranges) if slowest < PROMISE * max(pace.stage_s) else placement
+
+
+def _rehearse(resolved: Resolved, placement: Placement, data_root: Path) -> Pace:
+    """Rehearses where the run will be."""
+    inline = placement.transport == "inline"
+    folder = Path(tempfile.mkdtemp(prefix="onward-"))  # the paths of Unix sockets are short by law
+    jobs = share_out(_impatient(resolved, inline), placement, folder, data_root, folder)
+    try:
+        with Here(jobs) if inline else There(jobs) as troupe:
+            return _pace(troupe.play, resolved, placement.devices[-1] != "cpu")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _impatient(resolved: Resolved, inline: bool) -> Resolved:
+    """The run with short waits, and, in one thread, with stages that take turns at every batch."""
+    config = resolved.config
+    run = replace(config.run, timeout_s=min(config.run.timeout_s, PATIENCE_S / 2))
+    transport = replace(config.transport, depth=1) if inline else config.transport
+    return replace(resolved, config=replace(config, run=run, transport=transport))
+
+
+def _pace(play: Play, resolved: Resolved, on_cuda: bool) -> Pace:
+    """Warms up, measures, evaluates."""
+    config, traffic = resolved.config, resolved.traffic
+    warm = play(Part(2))[-1]
+    about = max(warm.steps[1] - warm.steps[0], 1e-6)
+    num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * traffic.num_steps // 10))
+    steady = num_steps // 4
+    performances = play(Part(num_steps, steady=steady))
+    step_s = _step_s(performances, steady)
+    if on_cuda:  # where the host's clock alone would tell when work was given, not when it was done
+        num_steps = min(num_steps, 10)
+        performances = play(Part(num_steps, waits_for_device=True))
+    stage_s = tuple(p.work_s / num_steps for p in performances)
+    num_evals = max(1, min(int(EVALUATE_S / step_s), traffic.num_eval_batches))
+    last = play(Part(1, num_evals))[-1]
+    return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals)
+
+
+def _step_s(performances: Sequence[Performance], steady: int) -> float:
+    """Seconds from one batch to the next at the last stage, while every stage is at work.
+
+    A stage that has run ahead ends first, and those above it are faster when they are left alone. Of up to five spans
+    the middle one counts, so that a moment in which the machine did something else does not.
+    """
+    steps = performances[-1].steps
+    until = min(p.steps[-1] for p in performances)
+    together = [moment for moment in steps[steady:] if moment <= until]
+    counted = together if len(together) > 1 else steps[steady:]
+    length = -(-(len(counted) - 1) // 5)
+    ends = counted[::length]
+    return statistics.median(later - earlier for earlier, later in pairwise(ends)) / length

@@ -1,0 +1,209 @@
+"""One stage in rehearsal: the run's own stage, program and wires, and noise in place of the data."""
+
+import math
+import os
+import pickle
+import signal
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline import registry
+from pipeline.data.activation_cache import allocator
+from pipeline.data.batches import Batches
+from pipeline.data.dataset import Split
+from pipeline.engine.program import Feed, Program
+from pipeline.engine.requests import Progress, Request
+from pipeline.records.time_budget import TimeBudget
+from pipeline.resolve import load_dataset
+from pipeline.schedules.plan import BlockMode, Plan
+from workers.host.allocator import keep_freed_memory
+from workers.job import Job
+from workers.transport import Transport
+from workers.worker import StageRun, build_stage, drive, prepare_process
+
+__all__ = ["Part", "Performance", "Player", "main"]
+
+_NOISE_BYTES = 2**25
+_WORK = ("forward_s", "learn_s", "transfer_s", "other_s")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is to be played."""
+
+    num_steps: int
+    """Optimizer steps, at least 1."""
+    num_evals: int = 0
+    """Test batches behind them."""
+    steady: int = 0
+    """The step from whose end on the pace counts."""
+    waits_for_device: bool = False
+    """Whether every activity lasts until the device has done what it was given."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How one stage played a part; seconds on the host's clock."""
+
+    begun: float
+    steps: list[float]
+    """When each batch was learned from, as far as this stage does that at once."""
+    evals: list[float]
+    """When each test batch was scored; the last one only with all that follows an epoch."""
+    work_s: float
+    """Spent in all on what is neither waiting nor evaluation."""
+
+
+class _TimedRun(StageRun):
+    """Notes when steps are done."""
+
+    part: Part
+    marks: list[tuple[int, float]]
+
+    def answer(self, request: Request) -> Any:
+        """See :class:`StageRun`."""
+        device = self.program.stage.device
+        if device.type == "cuda" and (self.part.waits_for_device or isinstance(request, Progress)):
+            torch.cuda.synchronize(device)  # or the mark would tell when the work was given, not when it was done
+        if isinstance(request, Progress):
+            self.marks.append((request.step, time.perf_counter()))
+        return super().answer(request)
+
+    def keep(self, num_epochs: int) -> None:
+        """Nothing of a rehearsal is kept."""
+
+
+class Player:
+    """A stage that plays one part after another.
+
+    Args:
+        job: its share of the run.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.stage = build_stage(job)
+        self.transport: Transport = registry.load("workers.transports", job.transport, "transport")(job.wires)
+        self._train: Feed | None = None
+        self._test: Feed | None = None
+        if 0 in job.blocks:
+            self._train, self._test = _noise(job)
+
+    def prepare(self, part: Part) -> _TimedRun:
+        """What is to be driven to play ``part``."""
+        resolved = self.job.resolved
+        traffic = replace(
+            resolved.traffic, num_train=part.num_steps * resolved.traffic.batch_size,
+            num_test=max(1, part.num_evals) * resolved.traffic.eval_batch_size,
+        )  # fmt: skip
+        program = Program(
+            self.stage, self.job.stage_index, self.job.num_stages, traffic, self._train, self._test, TimeBudget(),
+            resolved.config.seed, allocator("memory", 0, self.job.out),
+        )  # fmt: skip
+        modes = (BlockMode.TRAIN,) * resolved.num_blocks
+        plan = Plan(0, modes, (0,) * resolved.num_blocks, evaluate=part.num_evals > 0)
+        run = _TimedRun(self.job, program, self.transport, (plan, None).__getitem__, lambda topic, body: None)
+        run.part, run.marks = part, []
+        return run
+
+    def play(self, part: Part) -> Performance:
+        """Plays ``part`` together with the other stages, which do so in processes of their own."""
+        run = self.prepare(part)
+        begun = time.perf_counter()
+        drive(run)
+        return self.review(run, part, begun)
+
+    def review(self, run: _TimedRun, part: Part, begun: float) -> Performance:
+        """How it went; called when the device's work counts as done with the last step."""
+        if self.stage.device.type == "cuda":
+            torch.cuda.synchronize(self.stage.device)
+            last, _ = run.marks[-1]
+            run.marks[-1] = last, time.perf_counter()
+        budget = run.program.budget.read()
+        learned, scored = run.marks, run.marks[:0]
+        if part.num_evals:
+            learned, scored = run.marks[: -part.num_evals], run.marks[-part.num_evals :]
+        first: dict[int, float] = {}
+        for step, moment in learned:
+            first.setdefault(step, moment)
+        evals = [moment for _, moment in scored]
+        if evals:
+            evals[-1] = time.perf_counter()
+        return Performance(begun, list(first.values()), evals, sum(budget[name] for name in _WORK))
+
+
+class _Noise:
+    """A feed that begins again when it is at its end."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self.num_samples = batches.num_samples
+        self.num_batches = batches.num_batches
+
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """See :class:`pipeline.engine.program.Feed`."""
+        return self._batches.batch(epoch, index % self.num_batches)
+
+
+def _noise(job: Job) -> tuple[Feed, Feed]:
+    """Samples like those of the data set, cut, normalised and augmented as they will be."""
+    config, traffic, spec = job.resolved.config, job.resolved.traffic, job.resolved.data
+    dataset = load_dataset(config, job.data_root)
+    pixels = len(spec.input_shape) == 3 and dataset.normalisation is not None
+    most = _NOISE_BYTES // (math.prod(spec.input_shape) * (1 if pixels else 4))
+    generator = torch.Generator().manual_seed(0)
+
+    def feed(batch_size: int, num_samples: int, train: bool) -> Feed:
+        count = max(1, min(num_samples, most) // batch_size) * batch_size
+        if pixels:
+            x = torch.randint(256, (count, *spec.input_shape), generator=generator, dtype=torch.uint8)
+        else:
+            x = torch.rand(count, *spec.input_shape, generator=generator)
+        y = torch.randint(max(2, spec.task.num_outputs), (count,), generator=generator)
+        device = job.wires.device
+        return _Noise(
+            Batches(Split(x, y), dataset=dataset, batch_size=batch_size, seed=config.seed, device=device, train=train)
+        )
+
+    return feed(traffic.batch_size, spec.num_train, True), feed(traffic.eval_batch_size, spec.num_test, False)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, also while a block of the user's hangs."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def main(connection: Connection, stage_index: int) -> None:
+    """A process in which one stage rehearses: plays the parts that come over the line, until None comes.
+
+    Whatever goes wrong ends it: the run itself will meet it again, and can tell it better.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    player: Player | None = None
+    try:
+        job: Job = pickle.loads(connection.recv_bytes())
+        keep_freed_memory()
+        prepare_process(job)
+        player = Player(job)
+        connection.send(None)
+        while (part := connection.recv()) is not None:
+            connection.send(player.play(part))
+        player.transport.close(job.wires.timeout_s)
+    except BaseException as error:
+        if player is not None:
+            player.transport.abort()
+        with suppress(OSError):
+            connection.send(f"stage {stage_index}: {type(error).__name__}: {error}")
+        os._exit(1)

@@ -1,0 +1,49 @@
+"""Which wires a run needs, from what its rule declares."""
+
+import math
+
+from pipeline.learning.rule import Topology
+from pipeline.network.shapes import BlockShapes
+from pipeline.resolve import Resolved
+from workers.transport import Edge
+
+__all__ = ["edges_of"]
+
+_LABEL_BYTES = 8
+_RIDER_BYTES = 8
+"""A number for each sample may ride with the feedback of a neighbour."""
+
+
+def edges_of(resolved: Resolved, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
+    """Every wire of the pipeline.
+
+    Activations go up from stage to stage. Feedback goes down from stage to stage (NEIGHBOUR) or from the last stage
+    straight to every other (BROADCAST). A feedback queue takes everything that can be under way, so that sending
+    feedback never blocks: two stages that each wait for room in the other's queue would wait for ever.
+
+    Args:
+        resolved: the run.
+        partition: blocks of each stage.
+        depth: activations that may wait between two stages.
+    """
+    num_stages = len(partition)
+    traffic = resolved.traffic
+    rows = max(resolved.microbatch_size, traffic.eval_batch_size * traffic.eval_passes)
+    edges = []
+    for src in range(num_stages - 1):
+        shape = resolved.shapes[partition[src].stop - 1]
+        edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + _LABEL_BYTES)))
+    waiting = [traffic.in_flight_at(dst, num_stages) * traffic.microbatches + 1 for dst in range(num_stages - 1)]
+    if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
+        for dst in range(num_stages - 1):
+            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + _RIDER_BYTES
+            edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * num_bytes))
+    if resolved.topology is Topology.BROADCAST:
+        num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
+        edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
+    return tuple(edges)
+
+
+def _sample_bytes(shapes: BlockShapes) -> int:
+    """One sample of a block's output."""
+    return math.prod(shapes.out_shape) * shapes.dtype.itemsize

@@ -1,0 +1,51 @@
+"""Where stages are forked from: a process that has imported torch and done nothing else.
+
+A stage then starts in tens of milliseconds, and never from a process that has run threads or CUDA. This module must
+not import torch itself: the server is started while its parent is still importing.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import BaseContext
+
+__all__ = ["process_context", "warm_up"]
+
+
+def warm_up(dataset: str) -> None:
+    """Starts the fork server, which imports torch while this process goes on to check the config.
+
+    Args:
+        dataset: its name, for what else is worth importing once.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    # The first optimizer imports torch._dynamo: two seconds in all.
+    modules = ["workers.launchers.processes", "torch._dynamo"]
+    if dataset == "digits":
+        modules.append("sklearn.datasets")  # a second, as long as the whole default run
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
+    # The server looks for modules where a fresh interpreter would, which need not be where this one found them.
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    # Ctrl-C reaches the whole terminal group. The server ignores it once it has imported torch; blocked, it does
+    # from its first moment, and here it is delivered as soon as the block is lifted. Starting the resource tracker,
+    # which the server needs, lifts the block, so that comes first.
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def process_context() -> BaseContext:
+    """The fork server where there is one."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")

@@ -1,0 +1,105 @@
+"""All stages in one process and one thread, taking turns: for debugging, and the oracle of the other runners.
+
+The programs are the same generators that processes drive. Here each is advanced until it asks for something that is
+not there yet, then the next one gets its turn. Nothing can wait, so a circle of waits is an error at once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pipeline.engine.requests import NextPlan, Receive, Request, Send
+from pipeline.records.run_state import Ledger
+from pipeline.records.time_budget import Activity
+from pipeline.schedules.plan import Plan
+from workers.job import Job
+from workers.trace_file import open_budget
+from workers.transports.inline import InlineTransport, build
+from workers.worker import StageRun, build_program, prepare_process
+
+__all__ = ["Turn", "run_inline"]
+
+
+class Turn:
+    """One stage, stopped at a request."""
+
+    def __init__(self, run: StageRun, transport: InlineTransport) -> None:
+        self.run = run
+        self.transport = transport
+        self._steps = run.program.run()
+        self.request: Request | None = self._steps.send(None)
+
+    def can_go_on(self, plans: Sequence[Plan | None]) -> bool:
+        """Whether the request can be answered now."""
+        if isinstance(self.request, Receive):
+            return self.transport.can_recv(self.request.src)
+        if isinstance(self.request, Send):
+            return self.transport.can_send(self.request.dst)
+        if isinstance(self.request, NextPlan):
+            return self.request.epoch < len(plans)
+        return self.request is not None
+
+    def rest(self) -> None:
+        """Another stage's turn: until :meth:`go_on` this one waits for what it has requested."""
+        waits_for_room = isinstance(self.request, Send)
+        self.run.program.budget.enter(Activity.WAIT_SEND if waits_for_room else Activity.WAIT_RECV)
+
+    def go_on(self) -> None:
+        """Answers the request and advances to the next; ``request`` is None at the end."""
+        assert self.request is not None
+        reply: Any = self.run.answer(self.request)
+        try:
+            self.request = self._steps.send(reply)
+        except StopIteration:
+            self.request = None
+
+
+def run_inline(jobs: Sequence[Job], ledger: Ledger) -> None:
+    """Runs every stage of a run here; results end up in ``ledger``.
+
+    Args:
+        jobs: of all stages, in order.
+        ledger: decides the plans and takes the reports.
+
+    Raises:
+        RuntimeError: every stage waits for another.
+    """
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    prepare_process(jobs[0])
+    try:
+        _take_turns(jobs, ledger)
+    finally:  # the process is the caller's
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+
+
+def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
+    """See :func:`run_inline`."""
+    plans: list[Plan | None] = []
+
+    def report(topic: str, body: Any) -> None:
+        getattr(ledger, topic)(body)
+
+    turns = []
+    for job in jobs:
+        program = build_program(job, open_budget(job))
+        transport = build(job.wires)
+        turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
+    ledger.ready()
+    for turn in turns:
+        turn.run.program.budget.restart()
+        turn.rest()
+    while any(turn.request is not None for turn in turns):
+        plans += [plan for _, plan in ledger.new_plans()]
+        ready = [turn for turn in turns if turn.can_go_on(plans)]
+        if not ready:
+            waits = ", ".join(f"stage {t.run.job.stage_index}: {t.request}" for t in turns)
+            raise RuntimeError(f"every stage waits for another ({waits}). Raise transport.depth.")
+        for turn in ready:
+            while turn.can_go_on(plans):
+                turn.go_on()
+            turn.rest()
+    for turn in turns:
+        ledger.result(turn.run.finish())
+        turn.transport.close(0.0)

@@ -1,0 +1,1 @@
+"""The process group: edges over ``torch.distributed`` send and recv, with a thread for each."""

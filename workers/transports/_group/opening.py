@@ -1,0 +1,118 @@
+"""How the stages meet to send over ``torch.distributed``: the default group, and a group for every edge.
+
+Under ``torchrun`` the default group that exists is used. Otherwise the processes meet through a file in the common
+folder, over the loopback interface: nobody but the stages of one host can have that folder.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from workers.transport import Edge, TransportTimeout, WireSpec
+from workers.transports._group.link import Link
+
+__all__ = ["open_links"]
+
+
+def open_links(wires: WireSpec, use_nccl: bool) -> tuple[dict[Edge, Link], bool]:
+    """Meets the other stages.
+
+    Returns:
+        A link for each edge that starts or ends at this stage, and whether the default group was made here.
+
+    Raises:
+        TransportTimeout: not all stages came in time.
+        ValueError: the group that exists has another layout.
+    """
+    owns_group = not dist.is_initialized()
+    if not owns_group:
+        _check_group(wires)
+    try:
+        links = _open_own_group(wires, use_nccl) if owns_group else _open_edges(wires, use_nccl)
+    except RuntimeError as error:
+        if owns_group and dist.is_initialized():
+            dist.destroy_process_group()
+        raise TransportTimeout(
+            f"stage {wires.stage_index}: the {wires.num_stages} stages did not meet within {wires.timeout_s:g} s. "
+            "See whether all processes started; the error of a stage that did not comes first."
+        ) from error
+    return links, owns_group
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Lets gloo listen on the loopback interface, whether or not the host's name resolves."""
+    names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    if "GLOO_SOCKET_IFNAME" in os.environ or not names:
+        yield
+        return
+    os.environ["GLOO_SOCKET_IFNAME"] = names[0]
+    try:
+        yield
+    finally:
+        del os.environ["GLOO_SOCKET_IFNAME"]
+
+
+def _meet(wires: WireSpec) -> None:
+    """Makes the default group, through a file in the common folder."""
+    limit = timedelta(seconds=wires.timeout_s)
+    # Without a world size a store leaves its file to us, and says nothing when it is gone.
+    store = dist.FileStore(_meeting_file(wires), -1)  # type: ignore[attr-defined]  # public, but not exported
+    store.set_timeout(limit)
+    dist.init_process_group("gloo", store=store, rank=wires.stage_index, world_size=wires.num_stages, timeout=limit)
+
+
+def _meeting_file(wires: WireSpec) -> str:
+    """Serves until all groups are open; nccl goes on reading it."""
+    return os.path.join(wires.folder, "group")
+
+
+def _check_group(wires: WireSpec) -> None:
+    """The group of torchrun has a rank for each stage, in order."""
+    given = (dist.get_rank(), dist.get_world_size())
+    if given != (wires.stage_index, wires.num_stages):
+        raise ValueError(
+            f"torch.distributed is initialised for another layout (given: rank {given[0]} of {given[1]}, expected: "
+            f"rank {wires.stage_index} of {wires.num_stages}). Start one rank for each stage."
+        )
+
+
+def _open_edges(wires: WireSpec, use_nccl: bool) -> dict[Edge, Link]:
+    """A group for every edge. All ranks take part in all of them, in the same order: torch demands it."""
+    limit = timedelta(seconds=wires.timeout_s)
+    device = torch.device(wires.device)
+    links = {}
+    for edge in wires.edges:
+        ranks = [edge.src, edge.dst]
+        group = dist.new_group(ranks, backend="gloo", timeout=limit)
+        payload_group = dist.new_group(ranks, backend="nccl") if use_nccl else None
+        if wires.stage_index in ranks:
+            peer = edge.dst if wires.stage_index == edge.src else edge.src
+            links[edge] = Link(peer, group, device, payload_group)
+            if use_nccl:
+                _first_contact(edge, links[edge], wires.stage_index)
+    return links
+
+
+def _open_own_group(wires: WireSpec, use_nccl: bool) -> dict[Edge, Link]:
+    """The default group, then the edges; leaves no file behind where gloo carries everything."""
+    with _loopback():
+        _meet(wires)
+        links = _open_edges(wires, use_nccl)
+    dist.barrier()
+    if wires.stage_index == 0 and not use_nccl:
+        os.unlink(_meeting_file(wires))
+    return links
+
+
+def _first_contact(edge: Edge, link: Link, stage_index: int) -> None:
+    """nccl connects at the first message. Here, edge by edge: connecting in threads could cross and lock up."""
+    if stage_index == edge.src:
+        link.send(torch.zeros(1, dtype=torch.uint8, device=link.device))
+    else:
+        link.recv(1, link.device)

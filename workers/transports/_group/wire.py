@@ -1,0 +1,201 @@
+"""The two ends of one edge over ``torch.distributed`` send and receive, each with two threads of its own.
+
+A send of gloo is over when the peer has received, and two stages that both wait in a send wait for ever: so one thread
+per edge end does nothing but send, or receive, and the stage's thread meets it at a :class:`Mailbox`.
+
+    stage 0          sender thread                      receiver thread          stage 1
+    send: pack,      frame: lengths, header,   ----->   waits for room,
+    put              small payload                      receives a frame,
+                     payload, if large         ----->   then the payload, put    recv: get
+    close: put END   END                       ----->   all was taken?
+                     hears it, done            <-----   says so
+                     says so                   ----->   hears it, done
+
+A peer that died is noticed as [Note: word of the peer] says.
+
+A frame has one size, since gloo's receiver must know it before; it holds the whole message where that is small, which
+halves the time of small ones. Up to ``depth`` messages wait at each end.
+"""
+
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from pipeline.engine.message import Message, decode_header, encode_header
+from workers.transport import Edge
+from workers.transports._group.link import Link
+from workers.transports._group.mailbox import Mailbox
+from workers.transports._packing import pack, packed_bytes, padded, unpack
+
+__all__ = ["GroupReceiver", "GroupSender"]
+
+_FRAME_BYTES = 8192
+_LENGTHS = struct.Struct("<qq")  # bytes of the header, bytes of the packed payload
+_END = -1
+
+
+@dataclass(slots=True)
+class _Parcel:
+    """An owned copy of one message, as the sender thread sends it."""
+
+    parts: list[Tensor]
+    packed: torch.cuda.Event | None
+    """After which the device holds the copy."""
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(part.numel() for part in self.parts)
+
+
+def _as_bytes(data: bytes) -> Tensor:
+    """uint8, owned."""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+class _GroupEnd:
+    """A mailbox and the threads behind it."""
+
+    mailbox: Mailbox[Any]
+
+    def __init__(self, edge: Edge, link: Link) -> None:
+        self.edge, self.link = edge, link
+        self.is_done = False
+        self._heard = threading.Event()
+        name = f"wire {edge.src}->{edge.dst}"
+        self.threads = [
+            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
+            for work in (self._listen, self._run)
+        ]
+
+    def start(self) -> None:
+        """Starts the threads."""
+        for thread in self.threads:
+            thread.start()
+
+    def join(self, deadline: float) -> bool:
+        """Whether the threads ended before ``deadline``, by ``time.perf_counter``."""
+        for thread in self.threads:
+            thread.join(max(deadline - time.perf_counter(), 0.0))
+        return not any(thread.is_alive() for thread in self.threads)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Runs in a thread; whatever ends it, the stage's thread must hear of it."""
+        try:
+            work()
+        except BaseException as error:
+            self.mailbox.fail(error)
+            self._heard.set()
+
+    def _listen(self) -> None:
+        """See [Note: word of the peer]."""
+        self.link.hear_word()
+        self._heard.set()
+
+    def _wait_for_word(self) -> None:
+        """Returns when the peer has said its word."""
+        self._heard.wait()
+        if self.mailbox.failure is not None:
+            raise self.mailbox.failure
+
+    def _run(self) -> None:
+        """Moves messages until the end of the wire."""
+        raise NotImplementedError
+
+
+class GroupSender(_GroupEnd):
+    """The sending end of ``edge``."""
+
+    def __init__(self, edge: Edge, link: Link) -> None:
+        super().__init__(edge, link)
+        self.mailbox: Mailbox[_Parcel | None] = Mailbox(edge.depth)
+        self.start()
+
+    def parcel(self, message: Message) -> _Parcel:
+        """Copies ``message``; see [Note: sender copies]. On CUDA the copy is queued on the caller's stream."""
+        header, total = encode_header(message), packed_bytes(message.tensors)
+        frame = torch.empty(_FRAME_BYTES, dtype=torch.uint8)
+        start, is_inside = _inside(len(header), total, self.link.payload_group is not None)
+        parts = [frame]
+        lengths = _LENGTHS.pack(len(header), total)
+        if start <= _FRAME_BYTES:
+            lengths += header
+        else:
+            parts.append(_as_bytes(header))
+        frame[: len(lengths)] = _as_bytes(lengths)
+        if is_inside:
+            payload = frame[start:]
+        else:
+            payload = torch.empty(total, dtype=torch.uint8, device=self.link.payload_device)
+            parts.append(payload)
+        pack(message.tensors, payload)
+        return _Parcel(parts, self._mark() if payload.is_cuda else None)
+
+    def _mark(self) -> torch.cuda.Event:
+        """An event behind the copies that the caller's stream was given."""
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self.link.device))
+        return event
+
+    def _run(self) -> None:
+        while (parcel := self.mailbox.head()) is not None:
+            if parcel.packed is not None:
+                cast(torch.cuda.Stream, self.link.stream).wait_event(parcel.packed)
+            for part in parcel.parts:
+                self.link.send(part)
+            self.mailbox.drop()
+        end = torch.zeros(_FRAME_BYTES, dtype=torch.uint8)
+        end[: _LENGTHS.size] = _as_bytes(_LENGTHS.pack(_END, 0))
+        self.link.send(end)
+        self._wait_for_word()
+        self.link.say_word()
+        self.is_done = True
+
+
+class GroupReceiver(_GroupEnd):
+    """The receiving end of ``edge``. The tensors of a message are parts of the memory it was received into."""
+
+    def __init__(self, edge: Edge, link: Link) -> None:
+        super().__init__(edge, link)
+        self.mailbox: Mailbox[Message] = Mailbox(edge.depth)
+        self.start()
+
+    def _run(self) -> None:
+        while True:
+            self.mailbox.wait_room()
+            message = self._receive()
+            if message is None:
+                break
+            self.mailbox.put(message, message.num_bytes)
+        self.mailbox.wait_empty()
+        self.link.say_word()
+        self._wait_for_word()
+        self.is_done = True
+        self.mailbox.fail(ConnectionResetError("the sender has closed the wire"))
+
+    def _receive(self) -> Message | None:
+        """The next message; None at the end of the wire."""
+        cpu = torch.device("cpu")
+        frame = self.link.recv(_FRAME_BYTES, cpu)
+        memory = frame.numpy().data
+        header_bytes, total = _LENGTHS.unpack_from(memory)
+        if header_bytes == _END:
+            return None
+        start, is_inside = _inside(header_bytes, total, self.link.payload_group is not None)
+        if start <= _FRAME_BYTES:
+            header = decode_header(memory[_LENGTHS.size : _LENGTHS.size + header_bytes].tobytes())
+        else:
+            header = decode_header(self.link.recv(header_bytes, cpu).numpy().tobytes())
+        payload = frame[start:] if is_inside else self.link.recv(total, self.link.payload_device)
+        return header.message(unpack(header.specs, payload))
+
+
+def _inside(header_bytes: int, total: int, is_apart: bool) -> tuple[int, bool]:
+    """Where a payload starts in its frame, and whether it is there; an empty one always is."""
+    start = padded(_LENGTHS.size + header_bytes)
+    return start, total == 0 or (start + total <= _FRAME_BYTES and not is_apart)

@@ -1,0 +1,108 @@
+"""The sending end of an edge over shared slots."""
+
+import socket
+import time
+
+import torch
+from torch import Tensor
+
+from pipeline.engine.message import Message, encode_header
+from workers.transport import Edge
+from workers.transports._errors import gone, no_room, not_taken
+from workers.transports._packing import ALIGN, pack, packed_bytes
+from workers.transports._slots.ring import Slots
+from workers.transports._slots.wire import MORE, TOKEN, SlotEnd, copy_bytes
+
+__all__ = ["SlotSender"]
+
+
+class SlotSender(SlotEnd):
+    """The sending end of ``edge``.
+
+    Args:
+        edge: whose receiver is at the other end of ``sock``.
+        sock: connected and blocking.
+        slots: as the receiver maps them.
+    """
+
+    def __init__(self, edge: Edge, sock: socket.socket, slots: Slots) -> None:
+        super().__init__(edge, sock, slots)
+        self._free = self._count
+
+    def send(self, message: Message, timeout: float) -> float:
+        """See :meth:`Transport.send`."""
+        header = encode_header(message)
+        total = packed_bytes(message.tensors)
+        token = TOKEN.pack(len(header), total) + header
+        try:
+            if total > self._slots.stride:
+                return self._send_pieces(token, message, total, timeout)
+            waited = 0.0 if self._free else self._wait_room(timeout)
+            self._copy_in(message.tensors)
+            self._tell(token, timeout)
+        except BlockingIOError:
+            raise no_room(self._edge, timeout) from None
+        except ConnectionError as error:
+            raise gone(self._edge, self._edge.dst) from error
+        return waited
+
+    def _copy_in(self, tensors: tuple[Tensor, ...]) -> None:
+        """Copies ``tensors`` into the next slot, each at a multiple of 64 bytes."""
+        address, start = self._slots.addresses[self._next], 0
+        for tensor in tensors:
+            num_bytes = tensor.nbytes
+            # A lazy conjugate or negative is contiguous, but its memory holds other values than the tensor.
+            if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
+                copy_bytes(address + start, tensor.data_ptr(), num_bytes)
+            else:
+                pack((tensor,), self._slots.part(self._next, start, num_bytes))
+            start += (num_bytes + ALIGN - 1) & -ALIGN
+
+    def _send_pieces(self, token: bytes, message: Message, total: int, timeout: float) -> float:
+        """A message larger than a slot, piece by piece."""
+        packed = torch.empty(total, dtype=torch.uint8)
+        pack(message.tensors, packed)
+        waited = 0.0
+        for start in range(0, total, self._slots.stride):
+            waited += 0.0 if self._free else self._wait_room(timeout - waited)
+            num_bytes = min(self._slots.stride, total - start)
+            copy_bytes(self._slots.addresses[self._next], packed.data_ptr() + start, num_bytes)
+            self._tell(MORE if start else token, timeout)
+        return waited
+
+    def _tell(self, token: bytes, timeout: float) -> None:
+        """Hands the next slot over. Blocks only behind hundreds of unread tokens."""
+        self._allow(timeout)
+        sent = 0
+        try:
+            while sent < len(token):
+                sent += self._sock.send(token[sent:] if sent else token)
+        except BlockingIOError:
+            if sent:  # half a token: nothing after it could be read
+                self._sock.shutdown(socket.SHUT_RDWR)
+            raise
+        self._free -= 1
+        self._next = (self._next + 1) % self._count
+
+    def _wait_room(self, timeout: float) -> float:
+        """Blocks until a credit is there; returns the seconds."""
+        start = time.perf_counter()
+        self._allow(timeout)
+        self._free += len(self._read())
+        return time.perf_counter() - start
+
+    def drain(self, deadline: float, timeout: float) -> None:
+        """Returns when the receiver has taken everything.
+
+        Args:
+            deadline: by ``time.perf_counter``.
+            timeout: the seconds that were given, for the message.
+
+        Raises:
+            TransportTimeout: it did not in time, or is gone.
+        """
+        while self._free < self._count:
+            try:
+                self._wait_room(deadline - time.perf_counter())
+            except OSError as error:
+                raise not_taken(self._edge, timeout) from error

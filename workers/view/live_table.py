@@ -1,0 +1,234 @@
+"""A run on a terminal: one table that is drawn over and over while it goes on.
+
+The coordinator only notes what it is told; rich's own thread draws, four times a second, so a slow terminal never
+holds up a report.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.resolve import Resolved
+from pipeline.schedules.plan import BlockMode, Plan
+from workers.placement import Placement
+from workers.view.stage_meter import StageMeter
+from workers.view.text import Narrator, block_range, duration, grouped, loss_text, percent, plural
+
+__all__ = ["LiveTable"]
+
+BAR_FROM = 40
+"""Characters of a line below which there is no bar."""
+TIMES_FROM = 64
+"""Characters of a line below which there is no elapsed and remaining time."""
+
+
+class LiveTable:
+    """Shows the run's progress, and for each stage its rate, loss, queue and the accuracy of its blocks.
+
+    Args:
+        resolved: the run.
+        placement: where it runs.
+        narrator: for the sentences.
+        console: a terminal.
+    """
+
+    def __init__(self, resolved: Resolved, placement: Placement, narrator: Narrator, console: Console) -> None:
+        self._narrator = narrator
+        self._console = console
+        self._clock = narrator.clock
+        self._partition = placement.partition
+        self._num_steps = resolved.traffic.num_steps
+        self._max_epochs = resolved.config.train.epochs
+        self._depth = resolved.config.transport.depth
+        self._phased = resolved.schedule().depends_on_results
+        self._meters = [StageMeter() for _ in placement.partition]
+        self._accuracy: dict[int, float] = {}
+        """Of every block, when it was last evaluated."""
+        self._plans: dict[int, Plan] = {}
+        """Of the epochs that not every stage has finished, as far as they are known."""
+        self._plan: Plan | None = None
+        """Of the first of them; of the last epoch when there is none."""
+        self._last_epoch = ""
+        self._created_s = self._clock()
+        self._started_s: float | None = None
+        self._ended_s: float | None = None
+        self._is_complete = False
+        self._live = Live(console=console, get_renderable=lambda: self, refresh_per_second=4)
+        self._live.start(refresh=True)
+
+    # -- what the coordinator calls ----------------------------------------------------------------------------
+
+    def planned(self, plan: Plan) -> None:
+        """Notes it."""
+        self._plans[plan.epoch] = plan
+        self._go_on()
+
+    def started(self) -> None:
+        """Starts the clocks."""
+        self._narrator.started()
+        self._started_s = self._clock()
+        self._set_meters()
+
+    def progress(self, body: Mapping[str, Any]) -> None:
+        """Notes it."""
+        self._meters[body["stage"]].take(body, self._clock())
+
+    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Notes it."""
+        self._last_epoch = self._narrator.epoch(plan, blocks, aligned=False)
+        self._accuracy |= {b["block"]: b["test_accuracy"] for b in blocks if b["test_accuracy"] is not None}
+        for meter in self._active_meters(plan):
+            meter.finish((plan.epoch + 1) * self._num_steps)
+        self._plans.pop(plan.epoch, None)
+        self._go_on()
+
+    def finished(self, table: Mapping[str, Any]) -> None:
+        """Leaves the last state and a summary on the terminal."""
+        self._is_complete = True
+        self.close()
+        how, where = self._narrator.ending(table)
+        with suppress(OSError):
+            self._console.print(Text(how, style="bold"))
+            self._console.print(Text(where), soft_wrap=True)  # unbroken, so that it can be copied
+
+    def close(self) -> None:
+        """Draws a last time and gives the cursor back; a second call does nothing."""
+        if self._ended_s is not None:
+            return
+        self._ended_s = self._clock()
+        # A terminal that is gone must not turn a good run into a failed one.
+        with suppress(OSError):
+            try:
+                self._live.stop()
+            finally:
+                self._console.show_cursor(True)
+
+    def _go_on(self) -> None:
+        """To the first epoch that is not finished, where its plan is known."""
+        plan = next(iter(self._plans.values()), None)
+        if plan is not None and plan is not self._plan:
+            self._plan = plan
+            self._set_meters()
+
+    def _set_meters(self) -> None:
+        """Takes rates only of stages that batches pass through."""
+        if self._plan is None or self._started_s is None:
+            return
+        active = self._active_meters(self._plan)
+        for meter in self._meters:
+            if meter not in active:
+                meter.rest()
+            elif meter.is_resting:
+                meter.begin(self._clock())
+
+    def _active_meters(self, plan: Plan) -> list[StageMeter]:
+        """Of the stages that the batches of ``plan`` pass through."""
+        return [m for m, blocks in zip(self._meters, self._partition, strict=True) if plan.active(blocks)]
+
+    # -- what rich's thread calls ------------------------------------------------------------------------------
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The whole view, for a terminal ``options.max_width`` characters wide."""
+        yield Text(self._narrator.headline(), style="bold")
+        yield self._bar(options.max_width)
+        # Above the stages: where the terminal is too low, it is stages that are cut off.
+        if self._last_epoch:
+            yield Text(self._last_epoch, overflow="fold")
+        yield self._stages(options.max_width)
+
+    def _bar(self, width: int) -> Table | Text:
+        """How far it is."""
+        now, share, waiting = self._now(), self._share(), self._started_s is None
+        percentage = "" if waiting else f"{int(100 * share)} %"
+        if width < BAR_FROM:
+            return Text(f"{self._label()}  {percentage}")
+        bar = ProgressBar(total=1.0, completed=share, pulse=waiting and self._ended_s is None)
+        cells: list[RenderableType] = [self._label(), bar, percentage]
+        if width >= TIMES_FROM:
+            cells.append(self._times(now, share))
+        grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        for cell in cells:
+            grid.add_column(no_wrap=True, ratio=1 if cell is bar else None)
+        grid.add_row(*cells)
+        return grid
+
+    def _label(self) -> str:
+        """Which epoch it is."""
+        if self._started_s is None or self._plan is None:
+            return f"starting {plural(len(self._meters), 'stage')}"
+        return self._narrator.position(self._plan)
+
+    def _share(self) -> float:
+        """Of the run that is done; of the current block's most epochs, where blocks take turns."""
+        if self._is_complete:
+            return 1.0
+        if self._plan is None:
+            return 0.0
+        first = self._plan.epoch * self._num_steps
+        slowest = min((m.steps_done for m in self._active_meters(self._plan)), default=first)
+        step = min(max(slowest - first, 0), self._num_steps)
+        done = self._plan.lr_epochs[self._plan.top] * self._num_steps + step
+        return min(1.0, done / (self._max_epochs * self._num_steps))
+
+    def _times(self, now: float, share: float) -> str:
+        """Elapsed, and what is left where the number of epochs is known."""
+        since = self._created_s if self._started_s is None else self._started_s
+        elapsed = now - since
+        if self._phased or not 0 < share < 1 or self._ended_s is not None:
+            return duration(elapsed, digits=0)
+        return f"{duration(elapsed, digits=0)}, {duration(elapsed / share - elapsed, digits=0)} left"
+
+    def _now(self) -> float:
+        """The clock, which stands still after the end."""
+        return self._clock() if self._ended_s is None else self._ended_s
+
+    def _stages(self, width: int) -> Table:
+        """A row for each stage; a narrow terminal shows the more important columns."""
+        columns = [c for c in self._columns() if width >= c[1]]
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        for header, _, _ in columns:
+            wraps = header == "test %"
+            table.add_column(header, justify="left" if wraps else "right", no_wrap=not wraps)
+        for index in range(len(self._meters)):
+            table.add_row(*(cell(index) for _, _, cell in columns))
+        return table
+
+    def _columns(self) -> Iterator[tuple[str, int, Callable[[int], str]]]:
+        """Header, characters of a line below which it is left out, and the text of a stage."""
+        meters, now = self._meters, self._now()
+        yield "stage", 0, str
+        yield "blocks", 60, lambda s: block_range(self._partition[s])
+        if self._phased:
+            yield "does", 76, self._state
+        yield "epoch", 52, lambda s: self._position(meters[s])[0]
+        yield "step", 68, lambda s: self._position(meters[s])[1]
+        yield "samples/s", 0, lambda s: grouped(meters[s].samples_per_s(now))
+        yield "loss", 28, lambda s: loss_text(meters[s].loss)
+        if len(meters) > 1:
+            yield "queue", 44, lambda s: "-" if meters[s].fill is None else f"{meters[s].fill}/{self._depth}"
+        yield "test %", 36, lambda s: " ".join(percent(self._accuracy.get(k)) for k in self._partition[s])
+
+    def _position(self, meter: StageMeter) -> tuple[str, str]:
+        """Epoch and step of a stage."""
+        if meter.steps_done == 0:
+            return "-", "-"
+        epoch, step = divmod(meter.steps_done - 1, self._num_steps)
+        return str(epoch + 1), f"{step + 1}/{self._num_steps}"
+
+    def _state(self, stage: int) -> str:
+        """What a stage does where blocks take turns."""
+        plan, blocks = self._plan, self._partition[stage]
+        if plan is None or self._is_complete:
+            return "-"
+        training = [k for k in blocks if plan.modes[k] is BlockMode.TRAIN]
+        if training:
+            return "trains " + " ".join(map(str, training))
+        if plan.active(blocks):
+            return "forward"
+        return "frozen" if any(plan.modes[k] is BlockMode.FROZEN for k in blocks) else "waits"

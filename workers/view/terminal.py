@@ -1,0 +1,86 @@
+"""What a person sees of a run: a live table on a terminal, plain lines elsewhere, nothing with ``--quiet``."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from pipeline.records.run_state import View
+from pipeline.resolve import Resolved
+from pipeline.schedules.plan import Plan
+from workers.placement import Placement
+from workers.run import Silent, ViewMaker
+from workers.view.live_table import LiveTable
+from workers.view.text import Narrator
+
+__all__ = ["Lines", "view_maker"]
+
+
+def view_maker(*, quiet: bool) -> ViewMaker:
+    """The view that fits this process's standard output."""
+
+    def make(resolved: Resolved, placement: Placement, out: Path) -> View:
+        if quiet:
+            return Silent()
+        narrator = Narrator(resolved, placement, out)
+        console = Console(file=sys.stdout, highlight=False)
+        # The stream is asked as well: rich takes FORCE_COLOR for a terminal, and a log file wants no table.
+        if sys.stdout.isatty() and console.is_interactive:
+            return LiveTable(resolved, placement, narrator, console)
+        return Lines(narrator, sys.stdout)
+
+    return make
+
+
+class Lines:
+    """A line at the start, one for each epoch, one at the end."""
+
+    def __init__(self, narrator: Narrator, stream: TextIO) -> None:
+        self._narrator = narrator
+        self._stream: TextIO | None = stream
+        self._say(narrator.headline())
+
+    def _say(self, text: str) -> None:
+        """One line, at once."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except OSError:
+            _discard(self._stream)
+            self._stream = None
+
+    def planned(self, plan: Plan) -> None:
+        """Nothing: it is told when it is done."""
+
+    def started(self) -> None:
+        """The first epoch's time begins."""
+        self._narrator.started()
+
+    def progress(self, body: Mapping[str, Any]) -> None:
+        """Nothing: a log file wants no flicker."""
+
+    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """One line."""
+        self._say(self._narrator.epoch(plan, blocks))
+
+    def finished(self, table: Mapping[str, Any]) -> None:
+        """One line."""
+        self._say(", ".join(self._narrator.ending(table)))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _discard(stream: TextIO) -> None:
+    """The reader is gone (``| head``) or the disk is full: training goes on, and what is still buffered must not
+    turn the exit status into a failure."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,157 @@
+"""A run in sentences, the same for a terminal and for a log file."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.resolve import Resolved
+from pipeline.schedules.plan import Plan
+from workers.placement import Placement
+
+__all__ = ["Narrator", "block_range", "duration", "grouped", "loss_text", "percent"]
+
+
+class Narrator:
+    """Tells what runs where, how each epoch went, and how it ended.
+
+    Args:
+        resolved: the run.
+        placement: where it runs.
+        out: the run's folder.
+        clock: seconds from any origin.
+    """
+
+    def __init__(
+        self, resolved: Resolved, placement: Placement, out: Path, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.clock = clock
+        self._resolved = resolved
+        self._placement = placement
+        self._out = out
+        self._epochs = resolved.config.train.epochs
+        self._phased = resolved.schedule().depends_on_results
+        self._since = clock()
+
+    def headline(self) -> str:
+        """What runs where."""
+        config, placement = self._resolved.config, self._placement
+        threads = plural(placement.threads, "thread") + (" each" if placement.num_stages > 1 else "")
+        transport = [placement.transport] if placement.num_stages > 1 else []
+        epochs = f"{plural(self._epochs, 'epoch')} of {plural(self._resolved.traffic.num_steps, 'step')}"
+        return ", ".join([
+            f"{config.rule.name} on {config.dataset.name}",
+            f"{config.model.name} of {plural(self._resolved.num_blocks, 'block')}",
+            f"{config.schedule.mode} mode", self._stages(), threads, *transport,
+            f"at most {epochs} per block" if self._phased else epochs, *self._predicted(),
+        ])  # fmt: skip
+
+    def _predicted(self) -> list[str]:
+        """``predicted: 12.3 | 11.9 ms per batch, 10 400 samples/s``: each stage's own time, and the run's rate."""
+        predicted = self._placement.predicted
+        if predicted is None:
+            return []
+        own = " | ".join(f"{seconds * 1000:.3g}" for seconds in predicted.stage_s)
+        return [f"predicted: {own} ms per batch", f"{grouped(predicted.samples_per_s)} samples/s"]
+
+    def _stages(self) -> str:
+        """``2 stages (blocks 0-1 | 2-3) on cpu``."""
+        devices, ranges = self._placement.devices, [block_range(r) for r in self._placement.partition]
+        if len(ranges) == 1:
+            return f"1 stage on {devices[0]}"
+        if len(set(devices)) == 1:
+            return f"{len(ranges)} stages (blocks {' | '.join(ranges)}) on {devices[0]}"
+        places = " | ".join(f"{r} on {d}" for r, d in zip(ranges, devices, strict=True))
+        return f"{len(ranges)} stages (blocks {places})"
+
+    def started(self) -> None:
+        """The first epoch begins."""
+        self._since = self.clock()
+
+    def position(self, plan: Plan, *, aligned: bool = True) -> str:
+        """``epoch  7/20``; where the number of epochs is not known, which block trains and for how long it has."""
+        last, most = self._resolved.num_blocks - 1, self._epochs
+        trained = plan.lr_epochs[plan.top] + 1
+        if not aligned:
+            rest = f", block {plan.top} ({trained}/{most})" if self._phased else f"/{most}"
+            return f"epoch {plan.epoch + 1}{rest}"
+        width = len(str(most))
+        if not self._phased:
+            return f"epoch {plan.epoch + 1:>{width}}/{most}"
+        epoch = f"epoch {plan.epoch + 1:>{len(str(most * (last + 1)))}}"
+        return f"{epoch}  block {plan.top:>{len(str(last))}} ({trained:>{width}}/{most})"
+
+    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]], *, aligned: bool = True) -> str:
+        """How an epoch went: the loss and the accuracy are those of the top training block.
+
+        The time is the wall's, so evaluation is in it; ``blocks`` are rows as :class:`pipeline.records.run_state.View` has them.
+        ``aligned`` lines make columns when they are written one under the other.
+        """
+        now = self.clock()
+        elapsed, self._since = now - self._since, now
+        trained: list[Mapping[str, Any]] = [b for b in blocks if b["trained"]]
+        row = trained[-1] if trained else {}
+        rate = self._resolved.traffic.num_train / elapsed if elapsed > 0 else None
+        # In the phases before the last one it is not the network's accuracy, and must not read like it.
+        owner = "its test accuracy" if self._phased else "test accuracy"
+        widths, gap = ((9, 6, 9, 7), "  ") if aligned else ((0, 0, 0, 0), ", ")
+        return gap.join([
+            self.position(plan, aligned=aligned),
+            f"loss {loss_text(row.get('train_loss')):>{widths[0]}}",
+            f"{owner} {percent(row.get('test_accuracy')):>{widths[1]}} %",
+            f"{grouped(rate):>{widths[2]}} samples/s",
+            f"{elapsed:{widths[3]}.2f} s",
+        ])  # fmt: skip
+
+    def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
+        """How it ended, and where its files are; ``table`` is ``result.json``."""
+        accuracy = [b["test_accuracy"] for b in table["blocks"]]
+        parts = []
+        if table["test"]["accuracy"] is not None:
+            parts.append(f"test accuracy {percent(table['test']['accuracy'])} %")
+        if len(accuracy) > 1 and any(a is not None for a in accuracy[:-1]):
+            values = " ".join(percent(a) for a in accuracy)
+            parts.append(f"blocks {block_range(range(len(accuracy)))}: {values} %")
+        predicted = self._placement.predicted
+        aside = "" if predicted is None else f" (predicted: {grouped(predicted.samples_per_s)})"
+        parts.append(f"{grouped(table['train_samples_per_s'])} samples/s{aside} over {duration(table['wall_s'])}")
+        if self._resolved.config.measure.every > 0:
+            parts.append("now measuring")
+        return f"done: {', '.join(parts)}", f"files in {self._out}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 stage``, ``2 stages``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def block_range(blocks: range) -> str:
+    """``0-1``, or ``2`` for one block."""
+    return str(blocks.start) if len(blocks) == 1 else f"{blocks.start}-{blocks.stop - 1}"
+
+
+def loss_text(loss: float | None) -> str:
+    """Four digits that count; ``-`` where there is no loss."""
+    return "-" if loss is None else f"{loss:#.4g}"
+
+
+def percent(share: float | None) -> str:
+    """A share of one in per cent, without the sign; ``-`` where there is none."""
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def grouped(count: float | None) -> str:
+    """``17 553``; ``-`` where nothing was counted."""
+    return "-" if count is None else f"{count:,.0f}".replace(",", " ")
+
+
+def duration(seconds: float, *, digits: int = 2) -> str:
+    """``0.25 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``; ``digits`` are those behind the point, below 10 s."""
+    if seconds < 10:
+        return f"{seconds:.{digits}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
