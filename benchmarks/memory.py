@@ -160,18 +160,16 @@ def in_fresh_tree(task: dict[str, Any]) -> Any:
         RuntimeError: it failed, or was not done in time.
     """
     command = [sys.executable, "-m", "benchmarks.memory", "--one", json.dumps(task)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                               start_new_session=True)  # fmt: skip
-    try:
-        out, errors = process.communicate(timeout=LIMIT_S)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"a run was not done in time (given: {task}, expected: within {LIMIT_S:g} s). "
-                           "See what it waits for.") from None  # fmt: skip
-    finally:
-        with suppress(ProcessLookupError):  # whatever the run has left behind goes with it
-            os.killpg(process.pid, signal.SIGKILL)
-        if process.poll() is None:
-            process.communicate(timeout=10)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+                          start_new_session=True) as process:  # fmt: skip
+        try:
+            out, errors = process.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"a run was not done in time (given: {task}, expected: within {LIMIT_S:g} s). "
+                               "See what it waits for.") from None  # fmt: skip
+        finally:
+            with suppress(ProcessLookupError):  # whatever the run has left behind goes with it
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         last = (errors.strip().splitlines() or ["nothing on its standard error"])[-1]
         raise RuntimeError(f"a run failed (given: {task}; it says: {last}). Try it alone with --one.")
