@@ -1,4 +1,4 @@
-"""Where ``LocalRule`` stood when the pages first showed it: rules written then still load. Now ``pipeline.LocalRule``."""
+"""Where ``LocalRule`` stood when the pages first showed it, so that rules written then still load."""
 
 from pipeline.learning.local_rule import LocalRule, Output
 

@@ -1,4 +1,4 @@
-"""Where ``load_blocks`` stood when the pages first showed it: scripts of then still run. Now ``pipeline.load_blocks``."""
+"""Where ``load_blocks`` stood when the pages first showed it, so that scripts written then still run."""
 
 from pipeline.records.weights import latest_weights, load_blocks
 

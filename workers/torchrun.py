@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store

@@ -90,7 +90,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two epochs, one seed, kept apart: to see that it runs")
     parser.add_argument("--cells", default="*", metavar="GLOB", help="only those; --list --table NAME has the names")
     parser.add_argument("--seeds", type=_at_least_one, metavar="N", help="at most so many of each cell")
-    parser.add_argument("--jobs", type=_at_least_one, metavar="N", help="runs at once; default: cores, and one on a GPU")
+    parser.add_argument("--jobs", type=_at_least_one, metavar="N", help="runs at once; default: cores; 1 on a GPU")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of the result files")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     return parser.parse_args(arguments)

@@ -15,7 +15,6 @@ from typing import Any, Self
 
 from pipeline.config.sections import (
     MeasureConfig,
-    Mode,
     NamedConfig,
     RunConfig,
     ScheduleConfig,

@@ -127,16 +127,16 @@ class RunConfig:
     fast as the default library on AMD cores with AVX-512, still in float32 there; CPUs with bfloat16 matrix units
     round the factors to bfloat16."""
     autocast: Literal["none", "bfloat16"] = "none"
-    """Products and convolutions in bfloat16, see :mod:`pipeline.numerics.autocast`; weights and gradients stay in float32.
-    Part of the result."""
+    """Products and convolutions in bfloat16, see :mod:`pipeline.numerics.autocast`; weights and gradients stay in
+    float32. Part of the result."""
     predict: bool = True
     """Rehearse the run on noise for about a second before it starts, and tell its speed; see
     :mod:`workers.dry_run.dry_run`. Never changes the result."""
     trace: bool = False
     """Also write ``trace.json``: what every stage did and when, for Perfetto."""
     channels_last: bool = False
-    """Keep maps and the weights of convolutions channels last in memory, see :mod:`pipeline.numerics.memory_format`. Part of
-    the result: convolutions sum in another order."""
+    """Keep maps and the weights of convolutions channels last in memory, see :mod:`pipeline.numerics.memory_format`.
+    Part of the result: convolutions sum in another order."""
     learn_after: Literal["block", "stage"] = "block"
     """Blocks with local losses learn right after their own forward pass, and one block's activations are held at a
     time; or after the stage's, which has then sent its activation on: the next stage starts sooner, more is held.

@@ -1,8 +1,8 @@
 """What one stage does from the first batch to the last, as a generator of requests.
 
 The program says *what* happens *when*; it waits for nobody itself. Whoever drives it answers its requests: a process
-over a transport (``workers.worker``), or one thread that takes turns between all stages (``workers.launchers.inline``). So
-the loop is the same wherever the stages are, and this is the loop:
+over a transport (``workers.worker``), or one thread that takes turns between all stages
+(``workers.launchers.inline``). So the loop is the same wherever the stages are, and this is the loop:
 
     for action in order:            F  request an activation (or take a batch); block by block run forward and learn,
                                        the last one after its activation has been sent on

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.measure.whole_network import Gradients, Network
+from pipeline.measure.whole_network import Network
 
 __all__ = ["Angles", "angle_deg", "angles"]
 

@@ -1,7 +1,7 @@
 """All blocks of a run in one place and in one state, to be looked at and not to be trained.
 
-The blocks stand in a :class:`pipeline.engine.stage.Stage`, so that what a rule does here is what it does in a run, whatever
-its topology: one stage hosts them all, and every exchange between neighbours stays inside it.
+The blocks stand in a :class:`pipeline.engine.stage.Stage`, so that what a rule does here is what it does in a run,
+whatever its topology: one stage hosts them all, and every exchange between neighbours stays inside it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
 WINGS = {
     "pipeline": (
-        "errors lazy numerics", "registry data", "config network optim datasets", "learning models", "schedules rules local_rule",
-        "checks records", "resolve weights", "engine", "planning measure",
+        "errors lazy numerics", "registry data", "config network optim datasets", "learning models",
+        "schedules rules local_rule", "checks records", "resolve weights", "engine", "planning measure",
     ),
     "workers": (
         "host control coordinator transport", "transports cost_cache edges trace_origin", "block_costs", "placement",

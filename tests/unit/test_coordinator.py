@@ -1,7 +1,7 @@
 from multiprocessing import Pipe
 
 import pytest
-from run_doubles import block_row, epoch_body, ledger_of, result_body
+from tests.support.run_doubles import block_row, epoch_body, ledger_of, result_body
 
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.epochs import Parallel, Sequential

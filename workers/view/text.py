@@ -84,8 +84,8 @@ class Narrator:
     def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]], *, aligned: bool = True) -> str:
         """How an epoch went: the loss and the accuracy are those of the top training block.
 
-        The time is the wall's, so evaluation is in it; ``blocks`` are rows as :class:`pipeline.records.run_state.View` has them.
-        ``aligned`` lines make columns when they are written one under the other.
+        The time is the wall's, so evaluation is in it; ``blocks`` are rows as
+        :class:`pipeline.records.run_state.View` has them. ``aligned`` lines make columns when they are written one under the other.
         """
         now = self.clock()
         elapsed, self._since = now - self._since, now

@@ -6,8 +6,8 @@ from torch import nn
 
 from pipeline import registry
 from pipeline.errors import ConfigError
-from pipeline.network import hard_units
 from pipeline.models import mlp
+from pipeline.network import hard_units
 from pipeline.network.block import build_block
 
 

@@ -18,7 +18,7 @@ from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 
 SECTIONS = (TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig)
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 
 # No value is the default one, so that a field that gets lost on the way is missed.
 OTHER = {

@@ -1,5 +1,5 @@
 import pytest
-from run_doubles import block_row, epoch_body, ledger_of, result_body
+from tests.support.run_doubles import block_row, epoch_body, ledger_of, result_body
 
 from pipeline.records import run_state as ledger_module
 from pipeline.schedules.epochs import EpochResult, Parallel, Sequential
