@@ -85,7 +85,7 @@ def place(resolved: Resolved, host: Host) -> Placement:
     if ranges is not None:
         return Placement(tuple(ranges), devices, transport, threads)
     costs = block_costs(resolved, threads, torch.device(devices[0]))
-    return Placement(tuple(partition.split(costs, num_stages)), devices, transport, threads, tuple(costs))
+    return Placement(tuple(partition.balanced(costs, num_stages)), devices, transport, threads, tuple(costs))
 
 
 def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
@@ -183,7 +183,7 @@ def _partition(resolved: Resolved, num_stages: int) -> Sequence[range] | None:
             )
         return ranges
     if num_stages in (1, num_blocks):
-        return partition.split([1.0] * num_blocks, num_stages)
+        return partition.balanced([1.0] * num_blocks, num_stages)
     if wanted == "parameters" or resolved.topology is Topology.SETTLE:  # a settling block cannot be run alone
-        return partition.split([float(s.num_parameters) for s in resolved.shapes], num_stages)
+        return partition.balanced([float(s.num_parameters) for s in resolved.shapes], num_stages)
     return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.arms.job import ArmJob
 from pipeline.config import Mode
-from pipeline.planning.partition import split
+from pipeline.planning.partition import balanced
 
 __all__ = ["ABOUT", "Host", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
 
@@ -109,4 +109,4 @@ def _stages(template: ArmJob, costs: Sequence[float], count: int) -> ArmJob | Im
 
 def _cut(costs: Sequence[float], count: int) -> tuple[int, ...]:
     """Blocks of each stage."""
-    return tuple(len(blocks) for blocks in split(costs, count))
+    return tuple(len(blocks) for blocks in balanced(costs, count))

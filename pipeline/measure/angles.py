@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.measure.whole_network import Network
+from pipeline.measure.whole_network import WholeNetwork
 
 __all__ = ["Angles", "angle_deg", "angles"]
 
@@ -20,7 +20,7 @@ class Angles:
     """Of all blocks' parameters together, those left out whose backpropagated gradient is zero."""
 
 
-def angles(network: Network, x: Tensor, y: Tensor) -> Angles:
+def angles(network: WholeNetwork, x: Tensor, y: Tensor) -> Angles:
     """Rule against backpropagation on one batch, x (batch, ...) and y (batch,), in training mode.
 
     Both run the same blocks with the same random numbers. Behind a unit without a derivative backpropagation's

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pipeline.measure.angles import Angles, angles
 from pipeline.measure.decision_map import DecisionMap, extent_of
-from pipeline.measure.linear_probe import Readout
-from pipeline.measure.samples import load_probe
+from pipeline.measure.linear_probe import LinearProbe
+from pipeline.measure.samples import load_samples
 from pipeline.measure.tsne import embed
-from pipeline.measure.whole_network import Network
+from pipeline.measure.whole_network import WholeNetwork
 from pipeline.numerics.seeds import derive
 from pipeline.resolve import Resolved
 
@@ -39,7 +39,7 @@ class Measurement:
 
     def __init__(self, resolved: Resolved, data_root: Path, device: torch.device) -> None:
         self._resolved, self._device = resolved, device
-        self._probe = load_probe(resolved, data_root, device)
+        self._samples = load_samples(resolved, data_root, device)
         self._maps: dict[int, DecisionMap] = {}
         self._layouts: dict[int, Tensor] = {}
 
@@ -56,19 +56,19 @@ class Measurement:
             its own decoder, ``readout_accuracy`` where it has none. None stands for what there is not.
         """
         measure = self._resolved.config.measure
-        network = Network(self._resolved, number, states, self._device)
+        network = WholeNetwork(self._resolved, number, states, self._device)
         count = network.num_blocks
         none: list[float | None] = [None] * count
         own = read = none
         if measure.accuracies or measure.maps:
-            readouts = self._readouts(network)
+            probes = self._probes(network)
             if measure.accuracies:
-                own, read = self._accuracies(network, readouts)
+                own, read = self._accuracies(network, probes)
             if measure.maps:
-                self._maps[number] = self._map(network, readouts)
+                self._maps[number] = self._map(network, probes)
         if layout and measure.tsne:
             self._layouts[number] = self._layout(network)
-        found = angles(network, *self._probe.batch) if measure.angles else Angles(none, None)
+        found = angles(network, *self._samples.batch) if measure.angles else Angles(none, None)
         rows = [
             {"block": k, "angle_deg": found.blocks[k], "test_accuracy": own[k], "readout_accuracy": read[k]}
             for k in range(count)
@@ -79,7 +79,7 @@ class Measurement:
         """Files of arrays, ``maps`` and ``tsne``, as far as they were asked for; float32, int64."""
         files: dict[str, dict[str, Tensor]] = {}
         if self._maps:
-            x, y = self._probe.fit
+            x, y = self._samples.fit
             across, up = extent_of(x).axes()
             files["maps"] = {
                 "epochs": torch.tensor(list(self._maps)), "x_axis": across, "y_axis": up,
@@ -90,54 +90,54 @@ class Measurement:
             files["tsne"] = {
                 "epochs": torch.tensor(list(self._layouts)),
                 "blocks": torch.tensor(self._resolved.config.measure.tsne),
-                "points": torch.stack(list(self._layouts.values())), "labels": self._probe.shown[1].cpu(),
+                "points": torch.stack(list(self._layouts.values())), "labels": self._samples.shown[1].cpu(),
             }  # fmt: skip
         return files
 
-    def _readouts(self, network: Network) -> dict[int, Readout]:
+    def _probes(self, network: WholeNetwork) -> dict[int, LinearProbe]:
         """One for every block without a decoder."""
-        x, y = self._probe.fit
+        x, y = self._samples.fit
         decoded = network.look(x[:_DRY], y[:_DRY])
         targets = self._resolved.specs[-1].task.targets(y)
-        found: dict[int, Readout] = {}
+        found: dict[int, LinearProbe] = {}
 
         def fit(block: int, out: Tensor) -> None:  # as it passes: activations of one block at a time
             if decoded[block] is None:
-                found[block] = Readout.fit(out, targets)
+                found[block] = LinearProbe.fit(out, targets)
 
         network.look(x, y, fit)
         return found
 
     def _accuracies(
-        self, network: Network, readouts: Mapping[int, Readout]
+        self, network: WholeNetwork, probes: Mapping[int, LinearProbe]
     ) -> tuple[list[float | None], list[float | None]]:
         """On the test set, of every block: by its own decoder, and by a read-out."""
-        test, passes = self._probe.test, self._resolved.traffic.eval_passes
+        test, passes = self._samples.test, self._resolved.traffic.eval_passes
         task = self._resolved.specs[-1].task
-        right = dict.fromkeys(readouts, 0)
+        right = dict.fromkeys(probes, 0)
 
         def score(block: int, out: Tensor, y: Tensor) -> None:
-            if block in readouts:
-                scores = readouts[block](out).view(passes, len(y) // passes, -1).mean(0)
+            if block in probes:
+                scores = probes[block](out).view(passes, len(y) // passes, -1).mean(0)
                 right[block] += int(task.num_correct_decoded(scores, y[: len(scores)]))
 
         own = network.test(test, passes, score)
         return own, [right[k] / test.num_samples if k in right else None for k in range(network.num_blocks)]
 
-    def _map(self, network: Network, readouts: Mapping[int, Readout]) -> DecisionMap:
+    def _map(self, network: WholeNetwork, probes: Mapping[int, LinearProbe]) -> DecisionMap:
         """Of every block, by its decoder or the read-out."""
-        x, y = self._probe.fit
+        x, y = self._samples.fit
 
         def values(points: Tensor) -> list[Tensor]:
             read: dict[int, Tensor] = {}
             decoded = network.look(
-                points, torch.zeros_like(points[:, 0], dtype=torch.int64), lambda k, out: _read(readouts, k, out, read)
+                points, torch.zeros_like(points[:, 0], dtype=torch.int64), lambda k, out: _read(probes, k, out, read)
             )
             return [read[k] if scores is None else scores.double() for k, scores in enumerate(decoded)]
 
         return DecisionMap.of(values, extent_of(x), x, y)
 
-    def _layout(self, network: Network) -> Tensor:
+    def _layout(self, network: WholeNetwork) -> Tensor:
         """t-SNE of the blocks that were asked for, (blocks, samples, 2)."""
         wanted = self._resolved.config.measure.tsne
         outs: dict[int, Tensor] = {}
@@ -146,14 +146,14 @@ class Measurement:
             if block in wanted:
                 outs[block] = out
 
-        network.look(*self._probe.shown, keep)
+        network.look(*self._samples.shown, keep)
         return torch.stack([embed(outs[k], derive(self._resolved.config.seed, "tsne", k)) for k in wanted])
 
 
-def _read(readouts: Mapping[int, Readout], block: int, out: Tensor, read: dict[int, Tensor]) -> None:
+def _read(probes: Mapping[int, LinearProbe], block: int, out: Tensor, read: dict[int, Tensor]) -> None:
     """Notes what is read from ``out`` where ``block`` has a read-out."""
-    if block in readouts:
-        read[block] = readouts[block](out)
+    if block in probes:
+        read[block] = probes[block](out)
 
 
 def with_credit(row: Mapping[str, Any], trained: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["RIDGE", "Readout"]
+__all__ = ["RIDGE", "LinearProbe"]
 
 RIDGE = 1e-3
 """Penalty, in units of the mean squared singular value of the centred features: the scale of activations, which
@@ -13,7 +13,7 @@ differs much between rules, then does not matter."""
 
 
 @dataclass(frozen=True)
-class Readout:
+class LinearProbe:
     """``scores = features W + b``, fitted by ridge regression.
 
     It shows layers of a network that was trained by backpropagation, too, which has nothing to decode there.
@@ -25,7 +25,7 @@ class Readout:
     """(outputs,), float64; not penalised."""
 
     @classmethod
-    def fit(cls, features: Tensor, targets: Tensor, ridge: float = RIDGE) -> "Readout":
+    def fit(cls, features: Tensor, targets: Tensor, ridge: float = RIDGE) -> "LinearProbe":
         """Minimises ``|T - F W - b|^2 + alpha |W|^2``.
 
         Args:

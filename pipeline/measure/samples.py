@@ -11,14 +11,14 @@ from pipeline.data.dataset import Dataset, Split
 from pipeline.numerics.seeds import derive, mix
 from pipeline.resolve import Resolved, load_dataset
 
-__all__ = ["Probe", "Samples", "load_probe"]
+__all__ = ["MeasureSamples", "Samples", "load_samples"]
 
 Samples = tuple[Tensor, Tensor]
 """Inputs (n, ...) as the network gets them, and labels (n,)."""
 
 
 @dataclass(frozen=True)
-class Probe:
+class MeasureSamples:
     """What is measured on."""
 
     batch: Samples
@@ -31,7 +31,7 @@ class Probe:
     """The whole test set."""
 
 
-def load_probe(resolved: Resolved, data_root: Path, device: torch.device) -> Probe:
+def load_samples(resolved: Resolved, data_root: Path, device: torch.device) -> MeasureSamples:
     """Loads the data set.
 
     Raises:
@@ -47,7 +47,7 @@ def load_probe(resolved: Resolved, data_root: Path, device: torch.device) -> Pro
         part = Split(split.x[chosen], split.y[chosen])
         return _feed(part, dataset, len(chosen), config.seed, device).batch(0, 0)
 
-    return Probe(
+    return MeasureSamples(
         drawn(train, "probe", measure.probe_samples), drawn(train, "readout", measure.readout_samples),
         drawn(test, "tsne", measure.tsne_samples),
         _feed(test, dataset, resolved.traffic.eval_batch_size, config.seed, device),

@@ -21,7 +21,7 @@ from pipeline.numerics.seeds import derive, mix, reseed
 from pipeline.resolve import Resolved, build_rule
 from pipeline.schedules.plan import BlockMode, Plan
 
-__all__ = ["Gradients", "Network", "Seen"]
+__all__ = ["Gradients", "WholeNetwork", "Seen"]
 
 Gradients = list[list[Tensor | None]]
 """Of every block: the gradient of each of its trainable parameters, None where it got none."""
@@ -33,7 +33,7 @@ _KEY = 0
 """The micro-batch whose random numbers are used: masks and samples are those of a run's first step."""
 
 
-class Network:
+class WholeNetwork:
     """The network of a run after an epoch.
 
     Args:

@@ -26,9 +26,9 @@ from pipeline.errors import ConfigError
 from pipeline.network.block import Block, Blueprint
 from pipeline.network.meta import skeleton
 
-__all__ = ["Network", "Part", "blueprints_from", "blueprints_of", "check_picklable", "split"]
+__all__ = ["UserModel", "BlockLayers", "blueprints_from", "blueprints_of", "check_picklable", "cut_into_blocks"]
 
-Network: TypeAlias = nn.Module | Sequence[nn.Module]
+UserModel: TypeAlias = nn.Module | Sequence[nn.Module]
 """An ``nn.Sequential``, or modules that are one block each; any other module is refused."""
 
 _JOINING = (batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)
@@ -47,7 +47,7 @@ _OUTLET = (
 
 
 @dataclass(frozen=True)
-class Part:
+class BlockLayers:
     """The layers of one block, in order."""
 
     layers: tuple[nn.Module, ...]
@@ -64,21 +64,21 @@ class Part:
         return Block(_chained(self.layers[:cut]), _chained(self.layers[cut:]) if cut < len(self.layers) else None)
 
 
-def blueprints_of(network: Network) -> list[Blueprint]:
+def blueprints_of(network: UserModel) -> list[Blueprint]:
     """Blueprints of a network that exists, with copies of the weights it has now.
 
     A worker receives the weights of the blocks it builds, and no others.
 
     Args:
-        network: an ``nn.Sequential``, split as this module describes; or modules, one for each block.
+        network: an ``nn.Sequential``, cut as this module describes; or modules, one for each block.
 
     Raises:
-        ConfigError: it cannot be split, copied or sent to a worker.
+        ConfigError: it cannot be cut, copied or sent to a worker.
     """
-    return [_frozen(part) for part in split(network)]
+    return [_frozen(part) for part in cut_into_blocks(network)]
 
 
-def blueprints_from(build: Callable[[], Network]) -> list[Blueprint]:
+def blueprints_from(build: Callable[[], UserModel]) -> list[Blueprint]:
     """Blueprints of the network that a function returns, with initial weights from the run's seed.
 
     The function is called once for each block, under that block's own seed, and all but the block is thrown away: the
@@ -89,13 +89,13 @@ def blueprints_from(build: Callable[[], Network]) -> list[Blueprint]:
         build: returns the same structure at every call; picklable.
 
     Raises:
-        ConfigError: what it returns cannot be split, or it cannot be sent to a worker.
+        ConfigError: what it returns cannot be cut into blocks, or it cannot be sent to a worker.
     """
     check_picklable(build, "the function that builds the model")
-    return [Blueprint(partial(_part_of, build, i), part.name) for i, part in enumerate(split(skeleton(build)))]
+    return [Blueprint(partial(_part_of, build, i), part.name) for i, part in enumerate(cut_into_blocks(skeleton(build)))]
 
 
-def split(network: Network) -> list[Part]:
+def cut_into_blocks(network: UserModel) -> list[BlockLayers]:
     """The layers of each block, the network's own and not copies.
 
     Raises:
@@ -105,7 +105,7 @@ def split(network: Network) -> list[Part]:
     named = _groups(network) if isinstance(network, nn.Module) else [[("", m)] for m in network]
     last = len(named) - 1
     parts = [
-        Part(tuple(chain.from_iterable(_flat(m) for _, m in group)), _name(group), i == last)
+        BlockLayers(tuple(chain.from_iterable(_flat(m) for _, m in group)), _name(group), i == last)
         for i, group in enumerate(named)
     ]
     if not parts:
@@ -132,8 +132,8 @@ class _Nowhere:
         return len(data)
 
 
-def _part_of(build: Callable[[], Network], index: int) -> Block:
-    return _out_of_place(split(build())[index].block())
+def _part_of(build: Callable[[], UserModel], index: int) -> Block:
+    return _out_of_place(cut_into_blocks(build())[index].block())
 
 
 def _out_of_place(block: Block) -> Block:
@@ -144,7 +144,7 @@ def _out_of_place(block: Block) -> Block:
     return block
 
 
-def _frozen(part: Part) -> Blueprint:
+def _frozen(part: BlockLayers) -> Blueprint:
     """A copy now, so that the user may go on with the original, and one for every block that is built."""
     try:
         block = _out_of_place(copy.deepcopy(part.block()))
@@ -218,7 +218,7 @@ def _name(group: Sequence[tuple[str, nn.Module]]) -> str:
     return type(layer).__name__.lower()
 
 
-def _check_state(parts: Sequence[Part]) -> None:
+def _check_state(parts: Sequence[BlockLayers]) -> None:
     """Every block has parameters whose sizes are known, and state of its own."""
     owners: dict[int, int] = {}
     for i, part in enumerate(parts):

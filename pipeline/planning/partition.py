@@ -11,10 +11,10 @@ from itertools import accumulate, pairwise
 
 from pipeline.errors import ConfigError
 
-__all__ = ["least_seconds", "parse", "split"]
+__all__ = ["least_seconds", "parse", "balanced"]
 
 
-def split(costs: Sequence[float], num_stages: int) -> list[range]:
+def balanced(costs: Sequence[float], num_stages: int) -> list[range]:
     """The blocks of each stage, such that the dearest stage costs least.
 
     Among the partitions with that cost the most even is taken (least sum of squared stage costs), and of those the one

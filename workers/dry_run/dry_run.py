@@ -153,7 +153,7 @@ def _evened(placement: Placement, pace: Pace) -> Placement:
     for blocks, seconds in zip(placement.partition, pace.stage_s, strict=True):
         alone = placement.block_s[blocks.start : blocks.stop]
         costs += [cost * seconds / sum(alone) for cost in alone]
-    ranges = tuple(partition.split(costs, placement.num_stages))
+    ranges = tuple(partition.balanced(costs, placement.num_stages))
     slowest = max(sum(costs[blocks.start : blocks.stop]) for blocks in ranges)
     return replace(placement, partition=ranges) if slowest < PROMISE * max(pace.stage_s) else placement
 

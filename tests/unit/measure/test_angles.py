@@ -9,7 +9,7 @@ from tests.support.runs import SMALL, merged, run
 
 from pipeline.config import Config
 from pipeline.measure.angles import angle_deg, angles
-from pipeline.measure.whole_network import Network
+from pipeline.measure.whole_network import WholeNetwork
 from pipeline.resolve import build_rule, resolve
 
 TANH = {"name": "mlp", "depth": 3, "width": 16, "activation": "tanh", "norm": "none"}
@@ -20,7 +20,7 @@ def resolved_of(tmp_path, **changes):
 
 
 def network_of(resolved, states=None):
-    return Network(resolved, 1, states, torch.device("cpu"))
+    return WholeNetwork(resolved, 1, states, torch.device("cpu"))
 
 
 def initial_states(resolved):

@@ -6,8 +6,8 @@ from tests.support.runs import SMALL, merged
 
 from pipeline.config import Config
 from pipeline.measure.epoch import Measurement, with_credit
-from pipeline.measure.samples import load_probe
-from pipeline.measure.whole_network import Network
+from pipeline.measure.samples import load_samples
+from pipeline.measure.whole_network import WholeNetwork
 from pipeline.resolve import build_rule, resolve
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def resolved_of(tmp_path, **changes):
 def test_the_probe_is_fixed_never_augmented_and_has_no_sample_twice(tmp_path):
     resolved = resolved_of(tmp_path)
     assert resolved.data.is_augmented
-    first, second = load_probe(resolved, tmp_path, CPU), load_probe(resolved, tmp_path, CPU)
+    first, second = load_samples(resolved, tmp_path, CPU), load_samples(resolved, tmp_path, CPU)
     assert torch.equal(first.batch[0], second.batch[0]) and torch.equal(first.batch[1], second.batch[1])
     assert [len(y) for _, y in (first.batch, first.fit, first.shown)] == [50, 120, 360]  # the test set has no more
     assert len(first.fit[0].flatten(1).unique(dim=0)) == 120
@@ -67,7 +67,7 @@ def test_maps_show_the_decoder_or_the_read_out_of_every_block(tmp_path, rule):
     assert maps["values"].shape == (1, 3, 60, 60) and maps["levels"].shape == (1, 3)
     assert maps["x_axis"][0] == -1 and maps["y_axis"][-1] == 1 and maps["points"].shape == (120, 2)
     corner = torch.tensor([[-1.0, 1.0]])  # first column, last row
-    decoded = Network(resolved, 0, None, CPU).look(corner, torch.zeros(1, dtype=torch.int64))
+    decoded = WholeNetwork(resolved, 0, None, CPU).look(corner, torch.zeros(1, dtype=torch.int64))
     for k, scores in enumerate(decoded):
         if scores is not None:
             assert maps["values"][0, k, -1, 0] == pytest.approx(scores.item(), abs=1e-5)
@@ -90,7 +90,7 @@ def test_the_rule_is_in_the_state_of_the_last_epoch_trained(tmp_path, monkeypatc
     kind = type(build_rule(resolved.config, resolved.blueprints[0], resolved.specs[0]))
     monkeypatch.setattr(kind, "begin_epoch", lambda self, epoch: seen.append(epoch))
     for num_epochs in (0, 1, 7):
-        Network(resolved, num_epochs, None, CPU)
+        WholeNetwork(resolved, num_epochs, None, CPU)
     assert sorted(set(seen)) == [0, 6]
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.network.block import Block, build_block
-from pipeline.network.from_modules import blueprints_from, blueprints_of, check_picklable, split
+from pipeline.network.from_modules import blueprints_from, blueprints_of, check_picklable, cut_into_blocks
 
 
 class Residual(nn.Module):
@@ -120,19 +120,19 @@ def test_gradients_of_blocks_in_a_row_are_the_networks(make):
 
 
 def test_where_a_network_is_cut():
-    blocks = [part.block() for part in split(conv_net())]
+    blocks = [part.block() for part in cut_into_blocks(conv_net())]
     assert [kinds(b.body) for b in blocks] == [["Conv2d", "GroupNorm", "ReLU"], ["Conv2d", "PReLU"], ["Linear"]]
     assert [kinds(b.outlet) for b in blocks] == [["Identity"], ["Dropout2d", "MaxPool2d", "Flatten"], ["Identity"]]
 
 
 def test_leading_layers_join_the_first_block_and_dropout_is_its_outlet():
-    first, last = (part.block() for part in split(linear_net()))
+    first, last = (part.block() for part in cut_into_blocks(linear_net()))
     assert kinds(first.body) == ["Flatten", "Linear", "BatchNorm1d", "ReLU"]
     assert kinds(first.outlet) == ["Dropout"] and kinds(last.body) == ["Linear"]
 
 
 def test_a_container_is_one_block_with_an_outlet_of_its_own():
-    features, head, out = (part.block() for part in split(nested_net()))
+    features, head, out = (part.block() for part in cut_into_blocks(nested_net()))
     assert kinds(features.body) == ["Conv2d", "ReLU", "Conv2d", "ReLU"] and kinds(features.outlet) == ["AvgPool2d"]
     assert kinds(head.body) == ["Flatten", "Linear", "Tanh"]
     assert kinds(out.body) == ["Linear"]
@@ -140,18 +140,18 @@ def test_a_container_is_one_block_with_an_outlet_of_its_own():
 
 def test_all_of_the_last_block_is_body():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert kinds(split(network)[-1].block().body) == ["Conv2d", "AdaptiveAvgPool2d", "Flatten"]
+    assert kinds(cut_into_blocks(network)[-1].block().body) == ["Conv2d", "AdaptiveAvgPool2d", "Flatten"]
 
 
 def test_names_are_the_users_own_or_say_what_a_block_is():
-    assert [p.name for p in split(nested_net())] == ["features", "head", "out"]
-    assert [p.name for p in split(conv_net())] == ["conv 1-4", "conv 4-6", "linear 54-10"]
-    assert [p.name for p in split(transformer())] == ["linear 8-8", "residual", "residual", "linear 8-10"]
+    assert [p.name for p in cut_into_blocks(nested_net())] == ["features", "head", "out"]
+    assert [p.name for p in cut_into_blocks(conv_net())] == ["conv 1-4", "conv 4-6", "linear 54-10"]
+    assert [p.name for p in cut_into_blocks(transformer())] == ["linear 8-8", "residual", "residual", "linear 8-10"]
 
 
 def test_modules_of_a_list_are_one_block_each():
     own = Block(nn.Linear(4, 4), nn.Dropout(0.1))
-    parts = split([own, nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Dropout(0.2)), Residual(4)])
+    parts = cut_into_blocks([own, nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Dropout(0.2)), Residual(4)])
     blocks = [part.block() for part in parts]
     assert blocks[0] is own
     assert kinds(blocks[1].body) == ["Linear", "ReLU", "Linear"] and kinds(blocks[1].outlet) == ["Dropout"]
@@ -240,12 +240,12 @@ def sharing_statistics():
 )
 def test_networks_that_cannot_be_cut(network, text):
     with pytest.raises(ConfigError, match=text):
-        split(network)
+        cut_into_blocks(network)
 
 
 def test_a_nested_container_with_a_forward_of_its_own_stays_whole():
     network = nn.Sequential(Own(nn.Linear(3, 3), nn.Dropout(0.1)), nn.Linear(3, 2))
-    assert type(split(network)[0].block().body) is Own
+    assert type(cut_into_blocks(network)[0].block().body) is Own
     x = torch.randn(2, 3)
     blocks = [b.make().eval() for b in blueprints_of(network)]
     assert torch.equal(blocks[1](blocks[0](x)), network.eval()(x))

@@ -28,26 +28,26 @@ def test_equals_the_best_of_all_partitions():
             stages = stage_costs(costs, ranges)
             return max(stages), sum(c * c for c in stages), [r.stop for r in ranges]
 
-        assert partition.split(costs, num_stages) == min(every_partition(len(costs), num_stages), key=value)
+        assert partition.balanced(costs, num_stages) == min(every_partition(len(costs), num_stages), key=value)
 
 
 def test_ties_go_to_the_most_even_then_to_the_earliest_cut():
-    assert partition.split([10, 1, 1, 1, 1], 3) == [range(0, 1), range(1, 3), range(3, 5)]
-    assert partition.split([1, 1, 1, 1, 1], 2) == [range(0, 2), range(2, 5)]
+    assert partition.balanced([10, 1, 1, 1, 1], 3) == [range(0, 1), range(1, 3), range(3, 5)]
+    assert partition.balanced([1, 1, 1, 1, 1], 2) == [range(0, 2), range(2, 5)]
 
 
 def test_one_stage_and_one_block_per_stage():
-    assert partition.split([3.0, 1.0], 1) == [range(0, 2)]
-    assert partition.split([3.0, 1.0], 2) == [range(0, 1), range(1, 2)]
+    assert partition.balanced([3.0, 1.0], 1) == [range(0, 2)]
+    assert partition.balanced([3.0, 1.0], 2) == [range(0, 1), range(1, 2)]
 
 
 def test_blocks_that_cost_nothing_leave_no_stage_empty():
-    ranges = partition.split([0, 0, 5, 0], 3)
+    ranges = partition.balanced([0, 0, 5, 0], 3)
     assert [len(r) > 0 for r in ranges] == [True] * 3 and ranges[-1].stop == 4
 
 
 def test_costs_in_seconds():
-    assert partition.split([0.1, 0.2, 0.3, 0.6], 2) == [range(0, 3), range(3, 4)]
+    assert partition.balanced([0.1, 0.2, 0.3, 0.6], 2) == [range(0, 3), range(3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_costs_in_seconds():
 )
 def test_impossible_numbers_of_stages(num_stages, text):
     with pytest.raises(ConfigError, match=text):
-        partition.split([1] * 6, num_stages)
+        partition.balanced([1] * 6, num_stages)
 
 
 @pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf")])
 def test_costs_that_are_none(cost):
     with pytest.raises(ConfigError, match=r"cannot weigh blocks by these costs \(given: \[1.0, .*finite, at least 0"):
-        partition.split([1.0, cost], 2)
+        partition.balanced([1.0, cost], 2)
 
 
 def test_explicit_sizes():
