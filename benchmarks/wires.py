@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline import registry
 from pipeline.engine.message import Kind, Message
-from workers.transport import Edge, Transport, WireSpec
+from workers.transport import Edge, Transport, Endpoint
 
 __all__ = ["DEPTH", "TIMEOUT_S", "GlooWire", "OurWire", "QueueWire", "Wire", "message", "open_transport", "open_wire"]
 
@@ -110,7 +110,7 @@ def open_transport(name: str, index: int, num_bytes: int, folder: str) -> Transp
     """One end of a transport with an edge each way between stages 0 and 1."""
     edges = (Edge(0, 1, DEPTH, num_bytes), Edge(1, 0, DEPTH, num_bytes))
     build = registry.load("workers.transports", name, "transport")
-    transport: Transport = build(WireSpec(index, 2, edges, folder, TIMEOUT_S, "cpu"))
+    transport: Transport = build(Endpoint(index, 2, edges, folder, TIMEOUT_S, "cpu"))
     return transport
 
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from workers.coordinator import Coordinator
     from workers.placement import Host, Placement, place
     from workers.run import train
-    from workers.transport import Edge, Transport, WireSpec
+    from workers.transport import Edge, Transport, Endpoint
 
 __all__ = [
-    "Coordinator", "Edge", "Host", "Placement", "Transport", "TransportTimeout", "WireSpec", "WorkerFailed", "place",
+    "Coordinator", "Edge", "Host", "Placement", "Transport", "TransportTimeout", "Endpoint", "WorkerFailed", "place",
     "train",
 ]  # fmt: skip
 
@@ -28,5 +28,5 @@ __getattr__, __dir__ = lazy_names(__name__, {
     "workers.coordinator": ("Coordinator",),
     "workers.placement": ("Host", "Placement", "place"),
     "workers.run": ("train",),
-    "workers.transport": ("Edge", "Transport", "WireSpec"),
+    "workers.transport": ("Edge", "Transport", "Endpoint"),
 })

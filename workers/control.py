@@ -20,7 +20,7 @@ __all__ = ["EXIT_ORPHANED", "ControlLink"]
 EXIT_ORPHANED = 70
 """Exit status of a stage whose coordinator vanished."""
 
-_FAREWELL_S = 10.0
+_GOODBYE_S = 10.0
 _LOOK_AGAIN_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -103,5 +103,5 @@ class ControlLink:
     def close(self) -> None:
         """Ends the line from this side without alarm, after the coordinator's farewell where one comes."""
         self._closing.set()
-        self._thread.join(_FAREWELL_S)
+        self._thread.join(_GOODBYE_S)
         self._connection.close()

@@ -10,7 +10,7 @@ from workers.transport import Edge
 __all__ = ["edges_of"]
 
 _LABEL_BYTES = 8
-_RIDER_BYTES = 8
+_PER_SAMPLE_BYTES = 8
 """A number for each sample may ride with the feedback of a neighbour."""
 
 
@@ -36,7 +36,7 @@ def edges_of(resolved: Resolved, partition: tuple[range, ...], depth: int) -> tu
     waiting = [traffic.in_flight_at(dst, num_stages) * traffic.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
-            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + _RIDER_BYTES
+            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + _PER_SAMPLE_BYTES
             edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * num_bytes))
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])

@@ -8,7 +8,7 @@ from pipeline.resolve import Resolved
 from workers.edges import edges_of
 from workers.placement import Placement
 from workers.trace_origin import TraceStart
-from workers.transport import WireSpec
+from workers.transport import Endpoint
 
 __all__ = ["Job", "share_out"]
 
@@ -24,7 +24,7 @@ class Job:
     partition: tuple[range, ...]
     transport: str
     """A name or a dotted name."""
-    wires: WireSpec
+    endpoint: Endpoint
     threads: int
     data_root: Path
     out: Path
@@ -35,12 +35,12 @@ class Job:
     @property
     def stage_index(self) -> int:
         """Of the stage."""
-        return self.wires.stage_index
+        return self.endpoint.stage_index
 
     @property
     def num_stages(self) -> int:
         """Of the pipeline."""
-        return self.wires.num_stages
+        return self.endpoint.num_stages
 
     @property
     def blocks(self) -> range:
@@ -62,13 +62,13 @@ def share_out(resolved: Resolved, placement: Placement, folder: Path, data_root:
     edges = edges_of(resolved, placement.partition, config.transport.depth)
     jobs = []
     for index, blocks in enumerate(placement.partition):
-        wires = WireSpec(
+        endpoint = Endpoint(
             index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index]
         )
         jobs.append(
             Job(
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
-                placement.partition, placement.transport, wires, placement.threads, data_root, out,
+                placement.partition, placement.transport, endpoint, placement.threads, data_root, out,
             )
         )  # fmt: skip
     return jobs

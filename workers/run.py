@@ -21,7 +21,7 @@ from pipeline.records.run_state import Ledger, View
 from pipeline.records.weights import write_manifest
 from pipeline.resolve import Resolved, resolve
 from workers.coordinator import Coordinator
-from workers.dry_run.dry_run import confirm, foresee
+from workers.dry_run.dry_run import validate, predict_run
 from workers.host.environment import run_header
 from workers.host.fork_server import warm_up
 from workers.job import Job, share_out
@@ -94,7 +94,7 @@ class Session:
         write_manifest(Path(results[0]["folder"]), manifest)
         _write_result(self.out, table)
         merge_parts(self.out)
-        confirm(self.resolved, self.placement, table["train_samples_per_s"])
+        validate(self.resolved, self.placement, table["train_samples_per_s"])
         self.view.finished(table)
         return table
 
@@ -127,7 +127,7 @@ def train(
         warm_up(config.dataset.name)
     resolved = resolve(config, data_root, model)
     host = this_host()
-    placement = foresee(resolved, place(resolved, host), host, data_root)
+    placement = predict_run(resolved, place(resolved, host), host, data_root)
     with open_session(resolved, placement, out, data_root, make_view, command) as session:
         jobs = jobs_of(session)
         if placement.transport == "inline":

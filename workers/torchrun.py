@@ -30,7 +30,7 @@ from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.resolve import resolve
 from workers.control import ControlLink
 from workers.coordinator import Coordinator
-from workers.dry_run.dry_run import foresee
+from workers.dry_run.dry_run import predict_run
 from workers.job import Job
 from workers.measure_run import measure_run
 from workers.placement import place, this_host
@@ -41,7 +41,7 @@ __all__ = ["Ranks", "run_rank"]
 
 _CONNECT_S = 120.0
 _HEARD_S = 3.0
-_LAST_WORDS_S = 10.0
+_REPORT_S = 10.0
 """For rank 0 to print what went wrong before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
 """Of the process group: an idle wire is legal, and our own waits have their own limits."""
@@ -89,17 +89,17 @@ def run_rank(
     if ranks.rank > 0:
         _follow(ranks, store)
         return
-    with _Lines(ranks, store) as lines:
+    with _Connections(ranks, store) as connections:
         try:
             check_out(out)
             resolved = resolve(config, data_root)
             host = this_host(ranks.num_ranks, ranks.ranks_here)
-            placement = foresee(resolved, place(resolved, host), host, data_root)
+            placement = predict_run(resolved, place(resolved, host), host, data_root)
         except ConfigError:
-            lines.broadcast(None)
+            connections.broadcast(None)
             raise
         with open_session(resolved, placement, out, data_root, make_view, command) as session:
-            _lead(session, lines, store)
+            _lead(session, connections, store)
             session.finish()
     measure_run(resolved, placement, session.ledger, out, data_root)
 
@@ -110,8 +110,8 @@ def _store(ranks: Ranks) -> Store:
     return PrefixStore(f"onward-{ranks.restart}", store)
 
 
-class _Lines:
-    """Rank 0's lines to every rank's stage, its own included."""
+class _Connections:
+    """Rank 0's connections to every rank's stage, its own included."""
 
     def __init__(self, ranks: Ranks, store: Store) -> None:
         here, self.own = Pipe()
@@ -133,7 +133,7 @@ class _Lines:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Closes the lines after a run. After a failure they end with this process, which has yet to print it:
+        """Closes the connections after a run. After a failure they end with this process, which has yet to print it:
         torchrun ends every rank as soon as one has ended."""
         self._listener.close()
         if kind is None:
@@ -158,10 +158,10 @@ def _socket_of(listener: Listener) -> socket.socket:
     return found
 
 
-def _lead(session: Session, lines: _Lines, store: Store) -> None:
+def _lead(session: Session, connections: _Connections, store: Store) -> None:
     """Coordinates in a thread while this process runs stage 0."""
     jobs = jobs_of(session)
-    lines.broadcast(jobs)
+    connections.broadcast(jobs)
     timeout_s = session.resolved.config.run.timeout_s
 
     def give_up(error: BaseException) -> None:
@@ -171,9 +171,9 @@ def _lead(session: Session, lines: _Lines, store: Store) -> None:
         sys.stderr.flush()
         os._exit(1)
 
-    coordination = _Coordination(Coordinator(session.ledger, lines.all, (), timeout_s), give_up)
-    lines.own.recv_bytes()  # its own job, which it knows
-    link = ControlLink(lines.own, 0, orphaned=lambda: None)
+    coordination = _Coordination(Coordinator(session.ledger, connections.all, (), timeout_s), give_up)
+    connections.own.recv_bytes()  # its own job, which it knows
+    link = ControlLink(connections.own, 0, orphaned=lambda: None)
     try:
         _run_stage(jobs[0], link, store)
     except BaseException as error:
@@ -221,7 +221,7 @@ class _Coordination:
         self._heard.set()
         if isinstance(error, KeyboardInterrupt) and self._failure is None:
             return error  # the user's own
-        self._thread.join(_LAST_WORDS_S)
+        self._thread.join(_REPORT_S)
         return self._failure or error
 
     def join(self, timeout: float, num_stages: int) -> None:
@@ -257,17 +257,17 @@ def _follow(ranks: Ranks, store: Store) -> None:
         job: Job | None = pickle.loads(data)
     except Exception as error:  # a module of the user's that cannot be imported here
         line.send(("failed", failure(ranks.rank, error)))
-        line.poll(_LAST_WORDS_S)
+        line.poll(_REPORT_S)
         raise SystemExit(1) from None
     if job is None:
-        line.poll(_LAST_WORDS_S)  # the end of rank 0, which has the message to print
+        line.poll(_REPORT_S)  # the end of rank 0, which has the message to print
         raise SystemExit(2)
     link = ControlLink(line, job.stage_index)
     try:
         _run_stage(job, link, store)
     except Exception:
         # Reported to rank 0 already, with its traceback; its end is noticed by the line's listener, and ends this.
-        time.sleep(_LAST_WORDS_S)
+        time.sleep(_REPORT_S)
         os._exit(1)
     link.close()
 
@@ -276,7 +276,7 @@ def _run_stage(job: Job, link: ControlLink, store: Store) -> None:
     """One stage, with a process group where the transport wants one."""
     group = job.transport == "process_group"
     if group:
-        backend = "gloo" if job.wires.device == "cpu" else "cpu:gloo,cuda:nccl"
+        backend = "gloo" if job.endpoint.device == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(
             backend, store=PrefixStore("group", store), rank=job.stage_index, world_size=job.num_stages,
             timeout=_GROUP_TIMEOUT,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pipeline.engine.message import Message
 from pipeline.errors import TransportTimeout
 
-__all__ = ["Edge", "Transport", "TransportTimeout", "WireSpec"]
+__all__ = ["Edge", "Transport", "TransportTimeout", "Endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class WireSpec:
+class Endpoint:
     """What a stage's process needs to open its end of every wire. Picklable."""
 
     stage_index: int

@@ -34,7 +34,7 @@ PROGRESS_EVERY_S = 0.25
 def build_stage(job: Job) -> Stage:
     """Builds this stage's blocks and no others."""
     resolved, config = job.resolved, job.resolved.config
-    device = torch.device(job.wires.device)
+    device = torch.device(job.endpoint.device)
     rules = [
         build_rule(config, blueprint, resolved.specs[k]).to(device)
         for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
@@ -100,7 +100,7 @@ class StageRun:
         self.transport = transport
         self._next_plan = next_plan
         self._report = report
-        self._timeout = job.wires.timeout_s
+        self._timeout = job.endpoint.timeout_s
         self._budget = program.budget
         self._time: dict[str, float] = {}
         self._bytes_sent = 0
@@ -193,13 +193,13 @@ def run_stage(job: Job, link: ControlLink) -> None:
         keep_freed_memory()
         prepare_process(job)
         program = build_program(job, budget)
-        transport = registry.load("workers.transports", job.transport, "transport")(job.wires)
+        transport = registry.load("workers.transports", job.transport, "transport")(job.endpoint)
         assert transport is not None
         run = StageRun(job, program, transport, link.next_plan, link.send)
         link.send("ready", job.stage_index)
         drive(run)
         result = run.finish()
-        transport.close(job.wires.timeout_s)
+        transport.close(job.endpoint.timeout_s)
         link.send("result", result)
     except BaseException as error:
         if transport is not None:
@@ -223,7 +223,7 @@ def prepare_process(job: Job) -> None:
     """Threads, device and number formats of this process."""
     torch.set_num_threads(job.threads)
     torch.set_float32_matmul_precision(job.resolved.config.run.matmul_precision)
-    device = torch.device(job.wires.device)
+    device = torch.device(job.endpoint.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True

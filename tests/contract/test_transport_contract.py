@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 from tests.support.processes import left_running, results, run_stages
-from tests.support.stage_programs import Recv, Send, message, open_wires, run_programs
+from tests.support.stage_programs import Recv, Send, message, open_transport, run_programs
 
 from pipeline.engine.message import DTYPES, Kind
 from workers.transport import TransportTimeout
@@ -245,7 +245,7 @@ def _sign(folder, name):
 
 
 def _fill_up(stage_index, folder, name):
-    transport = open_wires(name, stage_index, folder, [(0, 1, 3, 64)])
+    transport = open_transport(name, stage_index, folder, [(0, 1, 3, 64)])
     taken = []
     if stage_index == 0:
         with pytest.raises(TransportTimeout) as full:
@@ -277,7 +277,7 @@ def test_bounded_and_both_ends_named(name, tmp_path):
 
 
 def _nothing_comes(stage_index, folder, name):
-    transport = open_wires(name, stage_index, folder, FORWARD)
+    transport = open_transport(name, stage_index, folder, FORWARD)
     text = None
     if stage_index == 1:
         with pytest.raises(TransportTimeout) as empty:
@@ -300,7 +300,7 @@ def test_recv_names_both_ends_and_the_seconds(name, tmp_path):
 
 def _give_up(stage_index, folder):
     """A message of many pieces runs out of time in the middle; another one follows."""
-    transport = open_wires("shared_memory", stage_index, folder, [(0, 1, 2, 64)])
+    transport = open_transport("shared_memory", stage_index, folder, [(0, 1, 2, 64)])
     if stage_index == 0:
         with pytest.raises(TransportTimeout, match=r"no room within 0\.2 s"):
             transport.send(message(torch.zeros(1000), step=1), 1, 0.2)
@@ -323,7 +323,7 @@ def test_half_a_message_is_forgotten(tmp_path):
 
 
 def _slow_reader(stage_index, folder, name):
-    transport = open_wires(name, stage_index, folder, FORWARD)
+    transport = open_transport(name, stage_index, folder, FORWARD)
     if stage_index == 0:
         for step in range(4):
             transport.send(message(torch.zeros(100), step=step), 1, 20.0)
@@ -344,7 +344,7 @@ def test_close_returns_after_everything_was_received(name, tmp_path):
 
 
 def _unread(stage_index, folder, name):
-    transport = open_wires(name, stage_index, folder, FORWARD)
+    transport = open_transport(name, stage_index, folder, FORWARD)
     if stage_index == 0:
         transport.send(message(step=0), 1, 20.0)
         transport.send(message(step=1), 1, 20.0)
@@ -364,7 +364,7 @@ def test_close_says_what_was_not_received(name, tmp_path):
 
 
 def _killed(stage_index, folder, name, victim):
-    transport = open_wires(name, stage_index, folder, BOTH_WAYS)
+    transport = open_transport(name, stage_index, folder, BOTH_WAYS)
     if stage_index == victim:
         transport.send(message(step=5), 1 - victim, 20.0)
         _wait_for(folder, "taken")
@@ -395,7 +395,7 @@ def test_a_killed_peer_is_noticed_on_both_sides(name, victim, tmp_path):
 
 
 def _aborting(stage_index, folder, name):
-    transport = open_wires(name, stage_index, folder, BOTH_WAYS)
+    transport = open_transport(name, stage_index, folder, BOTH_WAYS)
     if stage_index == 0:
         transport.abort()
         transport.abort()
@@ -423,7 +423,7 @@ def test_abort_is_news_to_the_peer_and_lets_the_process_end(name, tmp_path):
 
 def _alone(stage_index, folder, name, edges):
     with pytest.raises(TransportTimeout) as missing:
-        open_wires(name, stage_index, folder, edges, timeout_s=0.5)
+        open_transport(name, stage_index, folder, edges, timeout_s=0.5)
     return str(missing.value)
 
 
@@ -434,7 +434,7 @@ def test_a_stage_that_does_not_come(edges, tmp_path):
 
 
 def _hoard(stage_index, folder, name):
-    transport = open_wires(name, stage_index, folder, BOTH_WAYS)
+    transport = open_transport(name, stage_index, folder, BOTH_WAYS)
     transport.send(message(torch.zeros(100)), 1 - stage_index, 20.0)
     transport.recv(1 - stage_index, 20.0)
     held = transport.queue_bytes()

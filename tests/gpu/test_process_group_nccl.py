@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.support.processes import results
-from tests.support.stage_programs import message, open_wires
+from tests.support.stage_programs import message, open_transport
 
 pytestmark = [pytest.mark.gpu, pytest.mark.distributed]
 EDGES = [(0, 1, 2, 1 << 20), (1, 0, 2, 1 << 20)]
@@ -17,7 +17,7 @@ WAYS = [
 
 def _exchange(stage_index, folder, name, options, num_devices, rounds):
     device = torch.device("cuda", stage_index % num_devices)
-    transport = open_wires(name, stage_index, folder, EDGES, device=str(device), timeout_s=120.0, options=options)
+    transport = open_transport(name, stage_index, folder, EDGES, device=str(device), timeout_s=120.0, options=options)
     corrupted = 0
     body = torch.empty(300, 500, device=device)
     for step in range(rounds):

@@ -6,9 +6,9 @@ import time
 from workers.transports import shared_memory
 
 
-def build(wires):
+def build(endpoint):
     """The transport, with delays in every call; the delays differ from run to run on purpose."""
-    transport = shared_memory.build(wires)
+    transport = shared_memory.build(endpoint)
     late = random.Random()
     for name in ("send", "recv"):
         setattr(transport, name, _delayed(getattr(transport, name), late))

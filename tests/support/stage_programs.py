@@ -10,9 +10,9 @@ from typing import NamedTuple
 from tests.support.processes import results
 
 from pipeline.engine.message import Kind, Message
-from workers.transport import Edge, WireSpec
+from workers.transport import Edge, Endpoint
 
-__all__ = ["Recv", "Send", "message", "open_wires", "run_programs", "wires"]
+__all__ = ["Recv", "Send", "message", "open_transport", "run_programs", "endpoint_of"]
 
 TIMEOUT_S = 20.0
 
@@ -31,15 +31,15 @@ def message(*tensors, step=0, kind=Kind.TRAIN):
     return Message(kind, 0, step, 0, 1.0, tensors)
 
 
-def wires(stage_index, folder, edges, num_stages=2, timeout_s=TIMEOUT_S, device="cpu"):
+def endpoint_of(stage_index, folder, edges, num_stages=2, timeout_s=TIMEOUT_S, device="cpu"):
     """The specification of one stage; ``edges`` as tuples (src, dst, depth, slot_bytes)."""
-    return WireSpec(stage_index, num_stages, tuple(Edge(*e) for e in edges), str(folder), timeout_s, device)
+    return Endpoint(stage_index, num_stages, tuple(Edge(*e) for e in edges), str(folder), timeout_s, device)
 
 
-def open_wires(name, *args, options=None, **kwargs):
+def open_transport(name, *args, options=None, **kwargs):
     """This stage's end of a transport; ``options`` go to its build."""
     build = importlib.import_module(f"workers.transports.{name}").build
-    return build(wires(*args, **kwargs), **(options or {}))
+    return build(endpoint_of(*args, **kwargs), **(options or {}))
 
 
 def run_programs(name, program, folder, edges, *args, num_stages=2):
@@ -50,7 +50,7 @@ def run_programs(name, program, folder, edges, *args, num_stages=2):
 
 
 def _in_process(stage_index, folder, name, program, edges, args, num_stages):
-    transport = open_wires(name, stage_index, folder, edges, num_stages)
+    transport = open_transport(name, stage_index, folder, edges, num_stages)
     steps = program(stage_index, *args)
     reply = None
     while True:
@@ -68,7 +68,7 @@ def _in_process(stage_index, folder, name, program, edges, args, num_stages):
 
 
 def _in_turn(program, folder, edges, args, num_stages):
-    transports = [open_wires("inline", s, folder, edges, num_stages) for s in range(num_stages)]
+    transports = [open_transport("inline", s, folder, edges, num_stages) for s in range(num_stages)]
     steps = [program(s, *args) for s in range(num_stages)]
     requests = [s.send(None) for s in steps]
     values = [None] * num_stages

@@ -13,7 +13,7 @@ from workers.transport import Edge
 # Bytes of a sample of each block's output: 40, 20 (bfloat16), 96, 12.
 OUTPUTS = [((10,), torch.float32), ((10,), torch.bfloat16), ((2, 3, 4), torch.float32), ((3,), torch.float32)]
 LABEL = 8
-RIDER = 8
+PER_SAMPLE = 8
 
 
 def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16):
@@ -32,8 +32,8 @@ UP = [Edge(0, 1, 4, 16 * (40 + LABEL)), Edge(1, 2, 4, 16 * (96 + LABEL))]
     ("topology", "down"),
     [
         (Topology.LOCAL, []),
-        (Topology.NEIGHBOUR, [Edge(1, 0, 2, 16 * (40 + RIDER)), Edge(2, 1, 2, 16 * (96 + RIDER))]),
-        (Topology.SETTLE, [Edge(1, 0, 2, 16 * (40 + RIDER)), Edge(2, 1, 2, 16 * (96 + RIDER))]),
+        (Topology.NEIGHBOUR, [Edge(1, 0, 2, 16 * (40 + PER_SAMPLE)), Edge(2, 1, 2, 16 * (96 + PER_SAMPLE))]),
+        (Topology.SETTLE, [Edge(1, 0, 2, 16 * (40 + PER_SAMPLE)), Edge(2, 1, 2, 16 * (96 + PER_SAMPLE))]),
         (Topology.BROADCAST, [Edge(2, 0, 2, 16 * 12), Edge(2, 1, 2, 16 * 12)]),
     ],
 )
@@ -69,8 +69,8 @@ def test_slots_take_the_larger_of_a_microbatch_and_a_test_batch():
     small, large = (
         edges_of(resolved(Topology.NEIGHBOUR, microbatches=4, eval_batch_size=size), THREE[1:], 4) for size in (1, 32)
     )
-    assert [e.slot_bytes for e in small] == [4 * (96 + LABEL), 4 * (96 + RIDER)]
-    assert [e.slot_bytes for e in large] == [32 * (96 + LABEL), 4 * (96 + RIDER)]  # nothing comes back from a test batch
+    assert [e.slot_bytes for e in small] == [4 * (96 + LABEL), 4 * (96 + PER_SAMPLE)]
+    assert [e.slot_bytes for e in large] == [32 * (96 + LABEL), 4 * (96 + PER_SAMPLE)]  # nothing comes back from a test batch
 
 
 def test_slots_take_all_passes_of_a_test_batch():

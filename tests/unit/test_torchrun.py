@@ -26,7 +26,7 @@ FAILED = WorkerFailed(1, 3, "boom")
 
 @pytest.fixture
 def coordination(monkeypatch):
-    monkeypatch.setattr(torchrun, "_LAST_WORDS_S", 5.0)
+    monkeypatch.setattr(torchrun, "_REPORT_S", 5.0)
     monkeypatch.setattr(torchrun.signal, "signal", lambda *_: None)
     interrupts = []
     monkeypatch.setattr(torchrun.signal, "pthread_kill", lambda *_: interrupts.append(1))

@@ -25,16 +25,16 @@ from pipeline.planning.prediction import Pace, predict
 from pipeline.resolve import Resolved
 from workers import cost_cache
 from workers.block_costs import forget_costs
-from workers.dry_run.runners import PATIENCE_S, Here, There
-from workers.dry_run.stage import Part, Performance
+from workers.dry_run.runners import PATIENCE_S, InProcess, InProcesses
+from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.job import share_out
 from workers.placement import Host, Placement
 
-__all__ = ["confirm", "foresee"]
+__all__ = ["validate", "predict_run"]
 
 logger = logging.getLogger(__name__)
 
-Play = Callable[[Part], list[Performance]]
+Runner = Callable[[DryRunSpec], list[StageTimings]]
 
 KIND = "pace"
 """Of the cache's files."""
@@ -52,7 +52,7 @@ TOLERANCE = 0.1
 """A prediction that was wrong by more is not kept."""
 
 
-def foresee(resolved: Resolved, placement: Placement, host: Host, data_root: Path) -> Placement:
+def predict_run(resolved: Resolved, placement: Placement, host: Host, data_root: Path) -> Placement:
     """``placement`` with what is predicted of it, or with nothing where that cannot be told.
 
     Nothing is said of the sequential mode, whose course depends on its losses, of stages on several hosts, which
@@ -80,7 +80,7 @@ def foresee(resolved: Resolved, placement: Placement, host: Host, data_root: Pat
     return replace(placement, predicted=predict(pace, resolved.traffic, config.train.epochs, config.train.eval_every))
 
 
-def confirm(resolved: Resolved, placement: Placement, samples_per_s: float) -> None:
+def validate(resolved: Resolved, placement: Placement, samples_per_s: float) -> None:
     """Forgets what was measured for a prediction that the run has not confirmed: the machine was busy meanwhile.
 
     Args:
@@ -125,12 +125,12 @@ def _refined(resolved: Resolved, placement: Placement, data_root: Path) -> tuple
     The time of a stage is shared among its blocks as they cost alone. The programme over these costs gives another
     partition where stages turned out uneven; it is rehearsed if it promises enough, and taken if it keeps that.
     """
-    pace = _rehearse(resolved, placement, data_root)
+    pace = _dry_run(resolved, placement, data_root)
     for _ in range(REFINEMENTS):
         other = _evened(placement, pace) if _overlaps(resolved, placement) else placement
         if other == placement:
             break
-        attempt = _rehearse(resolved, other, data_root)
+        attempt = _dry_run(resolved, other, data_root)
         if attempt.step_s >= pace.step_s:
             break
         placement, pace = other, attempt
@@ -158,14 +158,14 @@ def _evened(placement: Placement, pace: Pace) -> Placement:
     return replace(placement, partition=ranges) if slowest < PROMISE * max(pace.stage_s) else placement
 
 
-def _rehearse(resolved: Resolved, placement: Placement, data_root: Path) -> Pace:
+def _dry_run(resolved: Resolved, placement: Placement, data_root: Path) -> Pace:
     """Rehearses where the run will be."""
     inline = placement.transport == "inline"
     folder = Path(tempfile.mkdtemp(prefix="onward-"))  # the paths of Unix sockets are short by law
     jobs = share_out(_impatient(resolved, inline), placement, folder, data_root, folder)
     try:
-        with Here(jobs) if inline else There(jobs) as troupe:
-            return _pace(troupe.play, resolved, placement.devices[-1] != "cpu")
+        with InProcess(jobs) if inline else InProcesses(jobs) as runner:
+            return _pace(runner.measure, resolved, placement.devices[-1] != "cpu")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -178,32 +178,32 @@ def _impatient(resolved: Resolved, inline: bool) -> Resolved:
     return replace(resolved, config=replace(config, run=run, transport=transport))
 
 
-def _pace(play: Play, resolved: Resolved, on_cuda: bool) -> Pace:
+def _pace(measure: Runner, resolved: Resolved, on_cuda: bool) -> Pace:
     """Warms up, measures, evaluates."""
     config, traffic = resolved.config, resolved.traffic
-    warm = play(Part(2))[-1]
+    warm = measure(DryRunSpec(2))[-1]
     about = max(warm.steps[1] - warm.steps[0], 1e-6)
     num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * traffic.num_steps // 10))
     steady = num_steps // 4
-    performances = play(Part(num_steps, steady=steady))
-    step_s = _step_s(performances, steady)
+    timings = measure(DryRunSpec(num_steps, steady=steady))
+    step_s = _step_s(timings, steady)
     if on_cuda:  # where the host's clock alone would tell when work was given, not when it was done
         num_steps = min(num_steps, 10)
-        performances = play(Part(num_steps, waits_for_device=True))
-    stage_s = tuple(p.work_s / num_steps for p in performances)
+        timings = measure(DryRunSpec(num_steps, waits_for_device=True))
+    stage_s = tuple(p.work_s / num_steps for p in timings)
     num_evals = max(1, min(int(EVALUATE_S / step_s), traffic.num_eval_batches))
-    last = play(Part(1, num_evals))[-1]
+    last = measure(DryRunSpec(1, num_evals))[-1]
     return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals)
 
 
-def _step_s(performances: Sequence[Performance], steady: int) -> float:
+def _step_s(timings: Sequence[StageTimings], steady: int) -> float:
     """Seconds from one batch to the next at the last stage, while every stage is at work.
 
     A stage that has run ahead ends first, and those above it are faster when they are left alone. Of up to five spans
     the middle one counts, so that a moment in which the machine did something else does not.
     """
-    steps = performances[-1].steps
-    until = min(p.steps[-1] for p in performances)
+    steps = timings[-1].steps
+    until = min(p.steps[-1] for p in timings)
     together = [moment for moment in steps[steady:] if moment <= until]
     counted = together if len(together) > 1 else steps[steady:]
     length = -(-(len(counted) - 1) // 5)

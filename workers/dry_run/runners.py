@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 
 from workers.dry_run import stage
-from workers.dry_run.stage import Part, Performance, Player
+from workers.dry_run.stage import DryRunSpec, StageTimings, DryRunStage
 from workers.host.fork_server import warm_up
 from workers.job import Job
 from workers.launchers.inline import Turn
@@ -16,13 +16,13 @@ from workers.launchers.processes import StageProcesses
 from workers.transports.inline import InlineTransport
 from workers.worker import prepare_process
 
-__all__ = ["PATIENCE_S", "Here", "There"]
+__all__ = ["PATIENCE_S", "InProcess", "InProcesses"]
 
 PATIENCE_S = 60.0
 """For anything in a rehearsal; a network that takes longer is not rehearsed to its end."""
 
 
-class There:
+class InProcesses:
     """The stages in processes of their own, until the end of the ``with`` statement.
 
     Raises:
@@ -51,7 +51,7 @@ class There:
         finally:
             self._processes.stop()
 
-    def play(self, part: Part) -> list[Performance]:
+    def measure(self, part: DryRunSpec) -> list[StageTimings]:
         """How each stage played it."""
         for link in self._processes.links:
             link.send(part)
@@ -81,33 +81,33 @@ class There:
         return [heard[link] for link in links]
 
 
-class Here:
+class InProcess:
     """The stages in this process and thread, taking turns."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._before = torch.get_num_threads(), torch.get_float32_matmul_precision()
         self._jobs = jobs
-        self._players: list[Player] = []
+        self._stages: list[DryRunStage] = []
 
     def __enter__(self) -> Self:
         try:
             prepare_process(self._jobs[0])
             for job in self._jobs:
-                self._players.append(Player(job))
+                self._stages.append(DryRunStage(job))
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        for player in self._players:
+        for player in self._stages:
             player.transport.abort()
         torch.set_num_threads(self._before[0])  # the process is the caller's
         torch.set_float32_matmul_precision(self._before[1])
 
-    def play(self, part: Part) -> list[Performance]:
+    def measure(self, part: DryRunSpec) -> list[StageTimings]:
         """How each stage played it."""
-        runs = [player.prepare(part) for player in self._players]
+        runs = [player.prepare(part) for player in self._stages]
         begun = time.perf_counter()
         turns = []
         for run in runs:
@@ -119,4 +119,4 @@ class Here:
                 while turn.can_go_on((None, None)):
                     turn.go_on()
                 turn.rest()
-        return [player.review(run, part, begun) for player, run in zip(self._players, runs, strict=True)]
+        return [player.timings(run, part, begun) for player, run in zip(self._stages, runs, strict=True)]

@@ -29,14 +29,14 @@ from workers.job import Job
 from workers.transport import Transport
 from workers.worker import StageRun, build_stage, drive, prepare_process
 
-__all__ = ["Part", "Performance", "Player", "main"]
+__all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
 
 _NOISE_BYTES = 2**25
 _WORK = ("forward_s", "learn_s", "transfer_s", "other_s")
 
 
 @dataclass(frozen=True)
-class Part:
+class DryRunSpec:
     """What is to be played."""
 
     num_steps: int
@@ -50,7 +50,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Performance:
+class StageTimings:
     """How one stage played a part; seconds on the host's clock."""
 
     begun: float
@@ -65,7 +65,7 @@ class Performance:
 class _TimedRun(StageRun):
     """Notes when steps are done."""
 
-    part: Part
+    part: DryRunSpec
     marks: list[tuple[int, float]]
 
     def answer(self, request: Request) -> Any:
@@ -81,7 +81,7 @@ class _TimedRun(StageRun):
         """Nothing of a rehearsal is kept."""
 
 
-class Player:
+class DryRunStage:
     """A stage that plays one part after another.
 
     Args:
@@ -91,13 +91,13 @@ class Player:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.stage = build_stage(job)
-        self.transport: Transport = registry.load("workers.transports", job.transport, "transport")(job.wires)
+        self.transport: Transport = registry.load("workers.transports", job.transport, "transport")(job.endpoint)
         self._train: Feed | None = None
         self._test: Feed | None = None
         if 0 in job.blocks:
             self._train, self._test = _noise(job)
 
-    def prepare(self, part: Part) -> _TimedRun:
+    def prepare(self, part: DryRunSpec) -> _TimedRun:
         """What is to be driven to play ``part``."""
         resolved = self.job.resolved
         traffic = replace(
@@ -114,14 +114,14 @@ class Player:
         run.part, run.marks = part, []
         return run
 
-    def play(self, part: Part) -> Performance:
+    def measure(self, part: DryRunSpec) -> StageTimings:
         """Plays ``part`` together with the other stages, which do so in processes of their own."""
         run = self.prepare(part)
         begun = time.perf_counter()
         drive(run)
-        return self.review(run, part, begun)
+        return self.timings(run, part, begun)
 
-    def review(self, run: _TimedRun, part: Part, begun: float) -> Performance:
+    def timings(self, run: _TimedRun, part: DryRunSpec, begun: float) -> StageTimings:
         """How it went; called when the device's work counts as done with the last step."""
         if self.stage.device.type == "cuda":
             torch.cuda.synchronize(self.stage.device)
@@ -137,7 +137,7 @@ class Player:
         evals = [moment for _, moment in scored]
         if evals:
             evals[-1] = time.perf_counter()
-        return Performance(begun, list(first.values()), evals, sum(budget[name] for name in _WORK))
+        return StageTimings(begun, list(first.values()), evals, sum(budget[name] for name in _WORK))
 
 
 class _Noise:
@@ -168,7 +168,7 @@ def _noise(job: Job) -> tuple[Feed, Feed]:
         else:
             x = torch.rand(count, *spec.input_shape, generator=generator)
         y = torch.randint(max(2, spec.task.num_outputs), (count,), generator=generator)
-        device = job.wires.device
+        device = job.endpoint.device
         return _Noise(
             Batches(Split(x, y), dataset=dataset, batch_size=batch_size, seed=config.seed, device=device, train=train)
         )
@@ -191,16 +191,16 @@ def main(connection: Connection, stage_index: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    player: Player | None = None
+    player: DryRunStage | None = None
     try:
         job: Job = pickle.loads(connection.recv_bytes())
         keep_freed_memory()
         prepare_process(job)
-        player = Player(job)
+        player = DryRunStage(job)
         connection.send(None)
         while (part := connection.recv()) is not None:
-            connection.send(player.play(part))
-        player.transport.close(job.wires.timeout_s)
+            connection.send(player.measure(part))
+        player.transport.close(job.endpoint.timeout_s)
     except BaseException as error:
         if player is not None:
             player.transport.abort()

@@ -84,7 +84,7 @@ def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
     turns = []
     for job in jobs:
         program = build_program(job, open_budget(job))
-        transport = build(job.wires)
+        transport = build(job.endpoint)
         turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
     ledger.ready()
     for turn in turns:

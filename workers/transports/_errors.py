@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pipeline.errors import TransportTimeout
 from workers.transport import Edge
 
-__all__ = ["gone", "no_room", "no_wire", "not_connected", "not_taken", "nothing_came"]
+__all__ = ["gone", "no_room", "no_edge", "not_connected", "not_taken", "nothing_came"]
 
 
 def _both(edge: Edge) -> str:
@@ -13,12 +13,12 @@ def _both(edge: Edge) -> str:
     return f"stage {edge.src} -> stage {edge.dst}"
 
 
-def no_wire(stage_index: int, peer: int, peers: Iterable[int]) -> ValueError:
+def no_edge(stage_index: int, peer: int, peers: Iterable[int]) -> ValueError:
     """There is no open wire between two stages."""
     known = ", ".join(str(p) for p in sorted(peers)) or "none, the transport is closed or has no wire this way"
     return ValueError(
         f"stage {stage_index} has no open wire of this direction with stage {peer} (given: {peer}, "
-        f"expected: {known}). Name the edge in the WireSpec of every stage."
+        f"expected: {known}). Name the edge in the Endpoint of every stage."
     )
 
 

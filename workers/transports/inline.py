@@ -9,8 +9,8 @@ from collections import deque
 import torch
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Transport, WireSpec
-from workers.transports._errors import gone, no_room, no_wire, not_taken, nothing_came
+from workers.transport import Edge, Transport, Endpoint
+from workers.transports._errors import gone, no_room, no_edge, not_taken, nothing_came
 from workers.transports._packing import own_copy
 
 __all__ = ["Hub", "InlineTransport", "build"]
@@ -28,10 +28,10 @@ class Hub:
         self.present: set[int] = set()
         self.left: set[int] = set()
 
-    def endpoint(self, wires: WireSpec) -> "InlineTransport":
+    def join(self, endpoint: Endpoint) -> "InlineTransport":
         """The end of one stage."""
-        self.present.add(wires.stage_index)
-        return InlineTransport(self, wires)
+        self.present.add(endpoint.stage_index)
+        return InlineTransport(self, endpoint)
 
 
 # The stages of one pipeline have their folder in common, and nothing else.
@@ -41,18 +41,18 @@ _hubs: dict[str, Hub] = {}
 class InlineTransport(Transport):
     """One stage's end of a :class:`Hub`."""
 
-    def __init__(self, hub: Hub, wires: WireSpec) -> None:
+    def __init__(self, hub: Hub, endpoint: Endpoint) -> None:
         self._hub = hub
-        self._wires = wires
-        self._device = torch.device(wires.device)
-        self._outgoing = {e.dst: e for e in wires.outgoing()}
-        self._incoming = {e.src: e for e in wires.incoming()}
+        self._endpoint = endpoint
+        self._device = torch.device(endpoint.device)
+        self._outgoing = {e.dst: e for e in endpoint.outgoing()}
+        self._incoming = {e.src: e for e in endpoint.incoming()}
         self._peak_bytes = 0
 
     def _edge(self, edges: dict[int, Edge], peer: int) -> Edge:
         """The edge to or from ``peer``."""
         if peer not in edges:
-            raise no_wire(self._wires.stage_index, peer, edges)
+            raise no_edge(self._endpoint.stage_index, peer, edges)
         return edges[peer]
 
     def _queue(self, edge: Edge) -> deque[Message]:
@@ -112,12 +112,12 @@ class InlineTransport(Transport):
 
     def abort(self) -> None:
         """Leaves the hub; what was sent can still be received."""
-        self._hub.left.add(self._wires.stage_index)
+        self._hub.left.add(self._endpoint.stage_index)
         self._outgoing, self._incoming = {}, {}
-        if self._hub.left >= self._hub.present and _hubs.get(self._wires.folder) is self._hub:
-            del _hubs[self._wires.folder]
+        if self._hub.left >= self._hub.present and _hubs.get(self._endpoint.folder) is self._hub:
+            del _hubs[self._endpoint.folder]
 
 
-def build(wires: WireSpec) -> InlineTransport:
+def build(endpoint: Endpoint) -> InlineTransport:
     """This stage's end; the stages whose wires name the same folder meet."""
-    return _hubs.setdefault(wires.folder, Hub(wires.edges)).endpoint(wires)
+    return _hubs.setdefault(endpoint.folder, Hub(endpoint.edges)).join(endpoint)

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Transport, WireSpec
-from workers.transports._errors import gone, no_room, no_wire, not_taken, nothing_came
+from workers.transport import Edge, Transport, Endpoint
+from workers.transports._errors import gone, no_room, no_edge, not_taken, nothing_came
 from workers.transports._group.link import Link
 from workers.transports._group.mailbox import MailboxFailed
 from workers.transports._group.opening import open_links
@@ -29,29 +29,29 @@ class ProcessGroupTransport(Transport):
     """One stage's ends of all its wires.
 
     Args:
-        wires: what to open.
+        endpoint: what to open.
         links: of each edge that starts or ends here.
         owns_group: whether the default group goes with this transport.
     """
 
-    def __init__(self, wires: WireSpec, links: dict[Edge, Link], owns_group: bool) -> None:
-        self._wires = wires
+    def __init__(self, endpoint: Endpoint, links: dict[Edge, Link], owns_group: bool) -> None:
+        self._endpoint = endpoint
         self._links = links
         self._owns_group = owns_group
-        self._device = torch.device(wires.device)
-        self._senders = {e.dst: GroupSender(e, links[e]) for e in wires.outgoing()}
-        self._receivers = {e.src: GroupReceiver(e, links[e]) for e in wires.incoming()}
+        self._device = torch.device(endpoint.device)
+        self._senders = {e.dst: GroupSender(e, links[e]) for e in endpoint.outgoing()}
+        self._receivers = {e.src: GroupReceiver(e, links[e]) for e in endpoint.incoming()}
         self._ends = [*self._senders.values(), *self._receivers.values()]
 
     def send(self, message: Message, dst: int, timeout: float) -> float:
         """See :meth:`Transport.send`."""
         if dst not in self._senders:
-            raise no_wire(self._wires.stage_index, dst, self._senders)
+            raise no_edge(self._endpoint.stage_index, dst, self._senders)
         sender = self._senders[dst]
-        parcel = sender.parcel(message)
+        packed_message = sender.packed_message(message)
         start = time.perf_counter()
         try:
-            sender.mailbox.put(parcel, parcel.num_bytes, timeout)
+            sender.mailbox.put(packed_message, packed_message.num_bytes, timeout)
         except TimeoutError:
             raise no_room(sender.edge, timeout) from None
         except MailboxFailed as error:
@@ -81,7 +81,7 @@ class ProcessGroupTransport(Transport):
     def _receiver(self, src: int) -> GroupReceiver:
         """The wire from ``src``."""
         if src not in self._receivers:
-            raise no_wire(self._wires.stage_index, src, self._receivers)
+            raise no_edge(self._endpoint.stage_index, src, self._receivers)
         return self._receivers[src]
 
     def fill(self, src: int) -> int:
@@ -151,11 +151,11 @@ class ProcessGroupTransport(Transport):
                 dist.destroy_process_group(link.group)
 
 
-def build(wires: WireSpec, *, payload: Payload = "auto") -> ProcessGroupTransport:
+def build(endpoint: Endpoint, *, payload: Payload = "auto") -> ProcessGroupTransport:
     """Opens this stage's ends and meets the other stages.
 
     Args:
-        wires: the same for every stage but for its index and device.
+        endpoint: the same for every stage but for its index and device.
         payload: what carries the tensors: ``auto`` is nccl on CUDA and gloo on CPU. gloo on CUDA takes them through
             the host, and is the only way for two stages on one device, which nccl refuses.
 
@@ -163,8 +163,8 @@ def build(wires: WireSpec, *, payload: Payload = "auto") -> ProcessGroupTranspor
         TransportTimeout: not all stages met in time.
         ValueError: the group that exists has another layout.
     """
-    device = torch.device(wires.device)
+    device = torch.device(endpoint.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    links, owns_group = open_links(wires, device.type == "cuda" and payload != "gloo")
-    return ProcessGroupTransport(wires, links, owns_group)
+    links, owns_group = open_links(endpoint, device.type == "cuda" and payload != "gloo")
+    return ProcessGroupTransport(endpoint, links, owns_group)

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 import torch
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Transport, TransportTimeout, WireSpec
-from workers.transports._errors import no_wire, not_connected
+from workers.transport import Edge, Transport, TransportTimeout, Endpoint
+from workers.transports._errors import no_edge, not_connected
 from workers.transports._slots.receiver import SlotReceiver
 from workers.transports._slots.ring import Slots, anonymous_file, slot_stride
 from workers.transports._slots.sender import SlotSender
@@ -43,7 +43,7 @@ class SharedMemoryTransport(Transport):
         try:
             sender = self._senders[dst]
         except KeyError:
-            raise no_wire(self._stage_index, dst, self._senders) from None
+            raise no_edge(self._stage_index, dst, self._senders) from None
         return sender.send(message, timeout)
 
     def recv(self, src: int, timeout: float) -> tuple[Message, float]:
@@ -55,7 +55,7 @@ class SharedMemoryTransport(Transport):
         try:
             return self._receivers[src]
         except KeyError:
-            raise no_wire(self._stage_index, src, self._receivers) from None
+            raise no_edge(self._stage_index, src, self._receivers) from None
 
     def fill(self, src: int) -> int:
         """See :meth:`Transport.fill`."""
@@ -114,7 +114,7 @@ def _listen(path: str, undo: ExitStack) -> socket.socket:
     return listener
 
 
-def _connect(edge: Edge, path: str, wires: WireSpec, deadline: float) -> SlotSender:
+def _connect(edge: Edge, path: str, endpoint: Endpoint, deadline: float) -> SlotSender:
     """The sending end of ``edge``, as soon as the receiver listens."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     pause = _FIRST_PAUSE_S
@@ -125,11 +125,11 @@ def _connect(edge: Edge, path: str, wires: WireSpec, deadline: float) -> SlotSen
         except (FileNotFoundError, ConnectionRefusedError):
             if time.perf_counter() + pause > deadline:
                 sock.close()
-                raise not_connected(edge, edge.dst, wires.timeout_s) from None
+                raise not_connected(edge, edge.dst, endpoint.timeout_s) from None
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
     stride = slot_stride(edge.slot_bytes)
-    fd = anonymous_file(edge.depth * stride, wires.folder)
+    fd = anonymous_file(edge.depth * stride, endpoint.folder)
     try:
         socket.send_fds(sock, [b"\0"], [fd])
         return SlotSender(edge, sock, Slots(fd, edge.depth, stride))
@@ -137,7 +137,7 @@ def _connect(edge: Edge, path: str, wires: WireSpec, deadline: float) -> SlotSen
         os.close(fd)
 
 
-def _accept(edge: Edge, listener: socket.socket, wires: WireSpec, deadline: float) -> SlotReceiver:
+def _accept(edge: Edge, listener: socket.socket, endpoint: Endpoint, deadline: float) -> SlotReceiver:
     """The receiving end of ``edge``, as soon as the sender has connected."""
     listener.settimeout(max(deadline - time.perf_counter(), 0.001))
     try:
@@ -145,31 +145,31 @@ def _accept(edge: Edge, listener: socket.socket, wires: WireSpec, deadline: floa
         sock.settimeout(max(deadline - time.perf_counter(), 0.001))
         _, fds, _, _ = socket.recv_fds(sock, 1, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
     except TimeoutError:
-        raise not_connected(edge, edge.src, wires.timeout_s) from None
+        raise not_connected(edge, edge.src, endpoint.timeout_s) from None
     if not fds:
         sock.close()
-        raise not_connected(edge, edge.src, wires.timeout_s)
+        raise not_connected(edge, edge.src, endpoint.timeout_s)
     os.set_inheritable(fds[0], False)
     sock.settimeout(None)
     try:
         slots = Slots(fds[0], edge.depth, slot_stride(edge.slot_bytes))
-        return SlotReceiver(edge, sock, slots, torch.device(wires.device))
+        return SlotReceiver(edge, sock, slots, torch.device(endpoint.device))
     finally:
         os.close(fds[0])
 
 
-def build(wires: WireSpec) -> SharedMemoryTransport:
+def build(endpoint: Endpoint) -> SharedMemoryTransport:
     """Opens this stage's ends and meets the other stages of this host."""
-    deadline = time.perf_counter() + wires.timeout_s
-    transport = SharedMemoryTransport(wires.stage_index, {}, {})
+    deadline = time.perf_counter() + endpoint.timeout_s
+    transport = SharedMemoryTransport(endpoint.stage_index, {}, {})
     with ExitStack() as listening:
-        listeners = [(e, _listen(_socket_path(wires.folder, e), listening)) for e in wires.incoming()]
+        listeners = [(e, _listen(_socket_path(endpoint.folder, e), listening)) for e in endpoint.incoming()]
         try:
-            for edge in wires.outgoing():
-                path = _socket_path(wires.folder, edge)
-                transport._senders[edge.dst] = _connect(edge, path, wires, deadline)
+            for edge in endpoint.outgoing():
+                path = _socket_path(endpoint.folder, edge)
+                transport._senders[edge.dst] = _connect(edge, path, endpoint, deadline)
             for edge, listener in listeners:
-                transport._receivers[edge.src] = _accept(edge, listener, wires, deadline)
+                transport._receivers[edge.src] = _accept(edge, listener, endpoint, deadline)
         except (TransportTimeout, OSError):
             transport.abort()
             raise

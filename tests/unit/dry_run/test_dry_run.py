@@ -9,8 +9,8 @@ from pipeline.config import Config
 from pipeline.planning.prediction import Pace, predict
 from pipeline.resolve import resolve
 from workers.dry_run import dry_run
-from workers.dry_run.dry_run import confirm, foresee
-from workers.dry_run.stage import Part, Performance
+from workers.dry_run.dry_run import validate, predict_run
+from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.placement import Host, Placement
 
 ALONE = Host(cores=2, num_gpus=0)
@@ -32,12 +32,12 @@ def stages(monkeypatch):
     known = Rehearsals()
     known.heard = []
 
-    def rehearse(resolved, placement, data_root):
+    def dry(resolved, placement, data_root):
         sizes = tuple(len(blocks) for blocks in placement.partition)
         known.heard.append(sizes)
         return Pace(known[sizes], 0.1, max(known[sizes]), 0.01)
 
-    monkeypatch.setattr(dry_run, "_rehearse", rehearse)
+    monkeypatch.setattr(dry_run, "_dry_run", dry)
     return known
 
 
@@ -60,7 +60,7 @@ def sizes(placement):
 def test_a_rehearsed_run_is_predicted(stages):
     stages[2, 2] = (0.02, 0.01)
     ours = run()
-    found = foresee(ours, placed(2, 2), ALONE, ROOT)
+    found = predict_run(ours, placed(2, 2), ALONE, ROOT)
     assert found.predicted == predict(Pace((0.02, 0.01), 0.1, 0.02, 0.01), ours.traffic, 20, 1)
     assert dataclasses.replace(found, predicted=None) == placed(2, 2)
 
@@ -76,7 +76,7 @@ def test_a_rehearsed_run_is_predicted(stages):
     ids=["sequential", "not-wanted", "few-steps", "two-hosts"],
 )
 def test_where_nothing_can_be_told_nothing_is_said(stages, sections, host):
-    assert foresee(run(**sections), placed(2, 2), host, ROOT) == placed(2, 2)
+    assert predict_run(run(**sections), placed(2, 2), host, ROOT) == placed(2, 2)
     assert stages.heard == []
 
 
@@ -84,14 +84,14 @@ def test_a_rehearsal_that_fails_stops_nothing(monkeypatch):
     def fails(*_):
         raise RuntimeError("this block breaks down")
 
-    monkeypatch.setattr(dry_run, "_rehearse", fails)
-    assert foresee(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
+    monkeypatch.setattr(dry_run, "_dry_run", fails)
+    assert predict_run(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
 
 
 def test_the_same_run_is_rehearsed_once(stages):
     stages[2, 2] = (0.02, 0.01)
-    first = foresee(run(), placed(2, 2), ALONE, ROOT)
-    again = foresee(run(seed=3, train={"epochs": 20}), placed(2, 2), ALONE, ROOT)
+    first = predict_run(run(), placed(2, 2), ALONE, ROOT)
+    again = predict_run(run(seed=3, train={"epochs": 20}), placed(2, 2), ALONE, ROOT)
     assert again == first and stages.heard == [(2, 2)]
 
 
@@ -99,7 +99,7 @@ def test_the_users_own_code_is_rehearsed_every_time(stages):
     stages[2, 2] = (0.02, 0.01)
     for _ in range(2):
         theirs = run(model={"name": "tests.support.conv_net.small"}, rule={"name": "pred"})
-        assert foresee(theirs, placed(2, 2), ALONE, ROOT).predicted is not None
+        assert predict_run(theirs, placed(2, 2), ALONE, ROOT).predicted is not None
     assert stages.heard == [(2, 2)] * 2
 
 
@@ -114,37 +114,37 @@ def test_the_users_own_code_is_rehearsed_every_time(stages):
 )  # fmt: skip
 def test_another_run_is_rehearsed_anew(stages, other):
     stages[2, 2] = (0.02, 0.01)
-    foresee(run(), placed(2, 2), ALONE, ROOT)
-    foresee(run(**other), placed(2, 2), ALONE, ROOT)
+    predict_run(run(), placed(2, 2), ALONE, ROOT)
+    predict_run(run(**other), placed(2, 2), ALONE, ROOT)
     assert len(stages.heard) == 2
 
 
 def test_another_number_of_stages_or_threads_is_rehearsed_anew(stages):
     stages.update({(2, 2): (0.02, 0.01), (1, 1, 2): (0.01, 0.01, 0.01)})
     for placement in (placed(2, 2), placed(1, 1, 2), dataclasses.replace(placed(2, 2), threads=2)):
-        foresee(run(), placement, ALONE, ROOT)
+        predict_run(run(), placement, ALONE, ROOT)
     assert stages.heard == [(2, 2), (1, 1, 2), (2, 2)]
 
 
 def test_stages_that_turn_out_uneven_are_laid_out_again(stages):
     stages.update({(2, 2): (0.04, 0.01), (1, 3): (0.025, 0.025)})
-    found = foresee(run(), placed(2, 2, block_s=(1.0, 1.0, 1.0, 1.0)), ALONE, ROOT)
+    found = predict_run(run(), placed(2, 2, block_s=(1.0, 1.0, 1.0, 1.0)), ALONE, ROOT)
     assert sizes(found) == (1, 3) and found.predicted.stage_s == (0.025, 0.025)
     assert stages.heard == [(2, 2), (1, 3)]
-    again = foresee(run(), placed(2, 2, block_s=(1.0, 1.0, 1.0, 1.0)), ALONE, ROOT)  # and stay there
+    again = predict_run(run(), placed(2, 2, block_s=(1.0, 1.0, 1.0, 1.0)), ALONE, ROOT)  # and stay there
     assert again == found and len(stages.heard) == 2
 
 
 def test_a_promise_that_is_not_kept_is_not_taken(stages):
     stages.update({(2, 2): (0.04, 0.01), (1, 3): (0.02, 0.05)})
-    found = foresee(run(), placed(2, 2, block_s=(1.0,) * 4), ALONE, ROOT)
+    found = predict_run(run(), placed(2, 2, block_s=(1.0,) * 4), ALONE, ROOT)
     assert sizes(found) == (2, 2) and found.predicted.stage_s == (0.04, 0.01)
 
 
 def test_no_more_than_two_other_partitions_are_tried(stages):
     stages.update({(3, 1): (0.9, 0.01), (2, 2): (0.8, 0.01), (1, 3): (0.7, 0.01)})
     costs = (1.0, 1.0, 1.0, 1.0)
-    assert sizes(foresee(run(), placed(3, 1, block_s=costs), ALONE, ROOT)) == (1, 3)
+    assert sizes(predict_run(run(), placed(3, 1, block_s=costs), ALONE, ROOT)) == (1, 3)
     assert stages.heard == [(3, 1), (2, 2), (1, 3)]
 
 
@@ -159,7 +159,7 @@ def test_no_more_than_two_other_partitions_are_tried(stages):
 )
 def test_partitions_that_stay(stages, sections, placement):
     stages[2, 2] = (0.04, 0.01)
-    assert sizes(foresee(run(**sections), placement, ALONE, ROOT)) == (2, 2)
+    assert sizes(predict_run(run(**sections), placement, ALONE, ROOT)) == (2, 2)
     assert stages.heard == [(2, 2)]
 
 
@@ -172,20 +172,20 @@ def test_a_cache_that_holds_something_else_is_not_believed(stages, monkeypatch, 
     stages[2, 2] = (0.02, 0.01)
     value = {"sizes": [2, 2], "pace": Pace((0.5, 0.5), 0.1, 0.5, 0.1).to_dict(), **kept}
     monkeypatch.setattr(dry_run.cost_cache, "recall", lambda kind, key: value)
-    assert foresee(run(), placed(2, 2), ALONE, ROOT).predicted.stage_s == (0.02, 0.01)
+    assert predict_run(run(), placed(2, 2), ALONE, ROOT).predicted.stage_s == (0.02, 0.01)
 
 
 @pytest.mark.parametrize(("ratio", "rehearsals"), [(1.0, 1), (1.09, 1), (0.91, 1), (1.2, 2), (0.5, 2)])
 def test_a_prediction_that_was_wrong_is_forgotten(stages, ratio, rehearsals):
     stages[2, 2] = (0.02, 0.01)
-    first = foresee(run(), placed(2, 2), ALONE, ROOT)
-    confirm(run(), first, ratio * first.predicted.samples_per_s)
-    foresee(run(), placed(2, 2), ALONE, ROOT)
+    first = predict_run(run(), placed(2, 2), ALONE, ROOT)
+    validate(run(), first, ratio * first.predicted.samples_per_s)
+    predict_run(run(), placed(2, 2), ALONE, ROOT)
     assert len(stages.heard) == rehearsals
 
 
 def test_a_run_that_was_not_predicted_has_nothing_to_confirm():
-    confirm(run(), placed(2, 2), 1.0)
+    validate(run(), placed(2, 2), 1.0)
     assert dry_run.cost_cache.recall("pace", {}) is None
 
 
@@ -193,14 +193,14 @@ def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
     """A player whose steps take ``step_s``; remembers its parts."""
     parts = []
 
-    def play(part):
+    def measure(part):
         parts.append(part)
         steps = [first_s + n * step_s for n in range(part.num_steps)]
         evals = [steps[-1] + (n + 1) * eval_s for n in range(part.num_evals)]
-        first = Performance(0.0, steps, [], 0.0)
-        return [first, Performance(0.0, steps, evals, work_s * part.num_steps)]
+        first = StageTimings(0.0, steps, [], 0.0)
+        return [first, StageTimings(0.0, steps, evals, work_s * part.num_steps)]
 
-    return play, parts
+    return measure, parts
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
     ids=["a tenth of the run", "a second", "six at least"],
 )
 def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
-    play, parts = stage_that_takes(step_s, work_s=0.7 * step_s)
-    found = dry_run._pace(play, run(), on_cuda=False)
-    assert parts == [Part(2), Part(num_steps, steady=num_steps // 4), Part(1, num_evals)]
+    measure, parts = stage_that_takes(step_s, work_s=0.7 * step_s)
+    found = dry_run._pace(measure, run(), on_cuda=False)
+    assert parts == [DryRunSpec(2), DryRunSpec(num_steps, steady=num_steps // 4), DryRunSpec(1, num_evals)]
     assert found.step_s == pytest.approx(step_s) and found.eval_s == pytest.approx(0.1)
     assert found.stage_s == pytest.approx((0.0, 0.7 * step_s)) and found.first_s == 1.0
 
@@ -226,7 +226,7 @@ def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
 )
 def test_the_pace_counts_while_all_stages_work(ahead, expected):
     last = [0.0, 1.0, 3.0, 5.0, 8.0, 11.0]
-    stages = [Performance(0.0, steps, [], 1.0) for steps in (ahead, last)]
+    stages = [StageTimings(0.0, steps, [], 1.0) for steps in (ahead, last)]
     assert dry_run._step_s(stages, steady=1) == pytest.approx(expected)
 
 
@@ -234,13 +234,13 @@ def test_a_moment_of_something_else_does_not_count():
     last = [0.0]
     for step in range(100):
         last.append(last[-1] + (0.1 if step != 50 else 30.0))
-    assert dry_run._step_s([Performance(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
+    assert dry_run._step_s([StageTimings(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
 
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
-    play, parts = stage_that_takes(0.01, work_s=0.002)
-    found = dry_run._pace(play, run(), on_cuda=True)
-    assert parts[2] == Part(10, waits_for_device=True)
+    measure, parts = stage_that_takes(0.01, work_s=0.002)
+    found = dry_run._pace(measure, run(), on_cuda=True)
+    assert parts[2] == DryRunSpec(10, waits_for_device=True)
     assert found.stage_s == pytest.approx((0.0, 0.002))
 
 
@@ -249,5 +249,5 @@ def test_a_rehearsal_that_takes_too_long_is_mentioned_and_the_run_goes_on(monkey
         raise TimeoutError("a stage in rehearsal was silent")
 
     monkeypatch.setattr(dry_run, "_refined", slow)
-    assert foresee(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
+    assert predict_run(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
     assert "the run's speed is not predicted: a stage in rehearsal was silent" in caplog.text

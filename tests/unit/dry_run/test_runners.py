@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from workers.dry_run import runners
-from workers.dry_run.runners import There
+from workers.dry_run.runners import InProcesses
 
 
 @pytest.fixture
@@ -14,32 +14,32 @@ def silent(monkeypatch):
     """A stage that never says a word, and our end of its line."""
     monkeypatch.setattr(runners, "PATIENCE_S", 0.05)
     here, there = Pipe()
-    troupe = There.__new__(There)
-    troupe._processes = SimpleNamespace(links=[here])
-    yield troupe, there
+    runner = InProcesses.__new__(InProcesses)
+    runner._processes = SimpleNamespace(links=[here])
+    yield runner, there
     here.close()
     there.close()
 
 
 def test_silence_has_an_end(silent):
     with pytest.raises(TimeoutError, match=r"silent for too long \(given: 0 s, .*Set run\.predict = false"):
-        silent[0].play(None)
+        silent[0].measure(None)
 
 
 def test_a_stage_that_fails_is_quoted(silent):
     silent[1].send("stage 0: ValueError: no")
     with pytest.raises(RuntimeError, match="stage 0: ValueError: no"):
-        silent[0].play(None)
+        silent[0].measure(None)
 
 
 def test_the_cause_is_told_and_not_the_neighbour_who_lost_it():
     lines = [Pipe(), Pipe()]
-    troupe = There.__new__(There)
-    troupe._processes = SimpleNamespace(links=[here for here, _ in lines])
+    runner = InProcesses.__new__(InProcesses)
+    runner._processes = SimpleNamespace(links=[here for here, _ in lines])
     lines[0][1].send("stage 0: TransportTimeout: stage 1 is gone")
     lines[1][1].send("stage 1: ValueError: no")
     with pytest.raises(RuntimeError, match="stage 1: ValueError: no"):
-        troupe.play(None)
+        runner.measure(None)
     for here, there in lines:
         here.close()
         there.close()
@@ -48,4 +48,4 @@ def test_the_cause_is_told_and_not_the_neighbour_who_lost_it():
 def test_a_lost_neighbour_is_told_where_there_is_no_cause(silent):
     silent[1].send("stage 0: TransportTimeout: stage 1 is gone")
     with pytest.raises(RuntimeError, match="stage 1 is gone"):
-        silent[0].play(None)
+        silent[0].measure(None)

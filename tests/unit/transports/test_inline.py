@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.support.stage_programs import message, open_wires
+from tests.support.stage_programs import message, open_transport
 
 from workers.transport import TransportTimeout
 
@@ -9,7 +9,7 @@ EDGES = [(0, 1, 2, 64)]
 
 @pytest.fixture
 def ends(tmp_path):
-    pair = [open_wires("inline", s, tmp_path, EDGES) for s in (0, 1)]
+    pair = [open_transport("inline", s, tmp_path, EDGES) for s in (0, 1)]
     yield pair
     for end in pair:
         end.abort()
@@ -63,10 +63,10 @@ def test_wires_go_one_way(ends):
 
 def test_pipelines_in_other_folders_never_meet(ends, tmp_path):
     ends[0].send(message(), 1, 9.0)
-    other = [open_wires("inline", s, tmp_path / "other", EDGES) for s in (0, 1)]
+    other = [open_transport("inline", s, tmp_path / "other", EDGES) for s in (0, 1)]
     assert other[1].fill(0) == 0
     for end in other:
         end.close(0.0)
-    again = open_wires("inline", 1, tmp_path / "other", EDGES)
+    again = open_transport("inline", 1, tmp_path / "other", EDGES)
     assert again.fill(0) == 0
     again.abort()

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from tests.support.processes import results
-from tests.support.stage_programs import message, open_wires
+from tests.support.stage_programs import message, open_transport
 
 from workers.transport import TransportTimeout
 
@@ -17,14 +17,14 @@ def _existing_group(stage_index, folder):
     store = dist.FileStore(os.path.join(folder, "rendezvous"), 2)
     dist.init_process_group("gloo", store=store, rank=stage_index, world_size=2)
     for _ in range(2):
-        transport = open_wires("process_group", stage_index, folder, EDGES)
+        transport = open_transport("process_group", stage_index, folder, EDGES)
         transport.send(message(torch.tensor(stage_index)), 1 - stage_index, 20.0)
         received = int(transport.recv(1 - stage_index, 20.0)[0].tensors[0])
         transport.close(20.0)
     total = torch.tensor(stage_index + 1)
     dist.all_reduce(total)
     with pytest.raises(ValueError, match=r"given: rank . of 2, expected: rank 0 of 3\). Start one rank for each"):
-        open_wires("process_group", 0, folder, EDGES, num_stages=3)
+        open_transport("process_group", 0, folder, EDGES, num_stages=3)
     dist.destroy_process_group()
     return received, int(total)
 
@@ -35,7 +35,7 @@ def test_uses_the_group_that_exists(tmp_path):
 
 def _twice_own(stage_index, folder):
     for _ in range(2):
-        transport = open_wires("process_group", stage_index, folder, EDGES)
+        transport = open_transport("process_group", stage_index, folder, EDGES)
         transport.send(message(), 1 - stage_index, 20.0)
         transport.recv(1 - stage_index, 20.0)
         transport.close(20.0)
@@ -49,7 +49,7 @@ def test_own_group_goes_with_the_transport(tmp_path):
 
 def _alone(stage_index, folder):
     with pytest.raises(TransportTimeout) as missing:
-        open_wires("process_group", stage_index, folder, EDGES, timeout_s=0.5)
+        open_transport("process_group", stage_index, folder, EDGES, timeout_s=0.5)
     return str(missing.value), missing.value.__cause__ is not None, dist.is_initialized()
 
 

@@ -1,6 +1,6 @@
 """Blocking traffic with one peer over ``torch.distributed``, and the news that the peer is gone.
 
-[Note: word of the peer]
+[Note: goodbye byte]
 The second thread of either end waits from the start for one byte, the word that the other end says when it is done.
 It is how a dead peer is noticed on an idle edge, and the only sure way: an operation that gloo is given in the very
 moment in which a connection breaks may wait for ever (seen in 3 of 100 kills), one that waits already always raises.
@@ -18,7 +18,7 @@ __all__ = ["Link"]
 # An idle edge is legal, so waiting in the thread has no end of its own: send and recv have their time-outs, and gloo
 # raises when the other process is gone. A wait that runs out would close the connection for good.
 _FOR_EVER = timedelta(days=365)
-_WORD_TAG = 1
+_GOODBYE_TAG = 1
 _NEVER_TAG = 2
 
 
@@ -40,8 +40,8 @@ class Link:
         self.stream: torch.cuda.Stream | None = None
         if payload_group is not None:
             self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._word = torch.empty(1, dtype=torch.uint8)
-        self._hearing = cast(dist.Work, dist.irecv(self._word, peer, group=group, tag=_WORD_TAG))
+        self._goodbye = torch.empty(1, dtype=torch.uint8)
+        self._hearing = cast(dist.Work, dist.irecv(self._goodbye, peer, group=group, tag=_GOODBYE_TAG))
 
     def send(self, tensor: Tensor) -> None:
         """Returns when ``tensor`` may be overwritten."""
@@ -67,12 +67,12 @@ class Link:
         cast(dist.Work, work).wait()
         cast(torch.cuda.Stream, self.stream).synchronize()
 
-    def say_word(self) -> None:
-        """See [Note: word of the peer]."""
+    def send_goodbye(self) -> None:
+        """See [Note: goodbye byte]."""
         word = torch.zeros(1, dtype=torch.uint8)
-        cast(dist.Work, dist.isend(word, self.peer, group=self.group, tag=_WORD_TAG)).wait(_FOR_EVER)
+        cast(dist.Work, dist.isend(word, self.peer, group=self.group, tag=_GOODBYE_TAG)).wait(_FOR_EVER)
 
-    def hear_word(self) -> None:
+    def wait_for_goodbye(self) -> None:
         """Returns when the peer has said its word; raises when the connection breaks."""
         self._hearing.wait(_FOR_EVER)
 

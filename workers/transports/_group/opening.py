@@ -13,13 +13,13 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from workers.transport import Edge, TransportTimeout, WireSpec
+from workers.transport import Edge, TransportTimeout, Endpoint
 from workers.transports._group.link import Link
 
 __all__ = ["open_links"]
 
 
-def open_links(wires: WireSpec, use_nccl: bool) -> tuple[dict[Edge, Link], bool]:
+def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bool]:
     """Meets the other stages.
 
     Returns:
@@ -31,14 +31,14 @@ def open_links(wires: WireSpec, use_nccl: bool) -> tuple[dict[Edge, Link], bool]
     """
     owns_group = not dist.is_initialized()
     if not owns_group:
-        _check_group(wires)
+        _check_group(endpoint)
     try:
-        links = _open_own_group(wires, use_nccl) if owns_group else _open_edges(wires, use_nccl)
+        links = _open_own_group(endpoint, use_nccl) if owns_group else _open_edges(endpoint, use_nccl)
     except RuntimeError as error:
         if owns_group and dist.is_initialized():
             dist.destroy_process_group()
         raise TransportTimeout(
-            f"stage {wires.stage_index}: the {wires.num_stages} stages did not meet within {wires.timeout_s:g} s. "
+            f"stage {endpoint.stage_index}: the {endpoint.num_stages} stages did not meet within {endpoint.timeout_s:g} s. "
             "See whether all processes started; the error of a stage that did not comes first."
         ) from error
     return links, owns_group
@@ -58,55 +58,55 @@ def _loopback() -> Iterator[None]:
         del os.environ["GLOO_SOCKET_IFNAME"]
 
 
-def _meet(wires: WireSpec) -> None:
+def _meet(endpoint: Endpoint) -> None:
     """Makes the default group, through a file in the common folder."""
-    limit = timedelta(seconds=wires.timeout_s)
+    limit = timedelta(seconds=endpoint.timeout_s)
     # Without a world size a store leaves its file to us, and says nothing when it is gone.
-    store = dist.FileStore(_meeting_file(wires), -1)  # type: ignore[attr-defined]  # public, but not exported
+    store = dist.FileStore(_meeting_file(endpoint), -1)  # type: ignore[attr-defined]  # public, but not exported
     store.set_timeout(limit)
-    dist.init_process_group("gloo", store=store, rank=wires.stage_index, world_size=wires.num_stages, timeout=limit)
+    dist.init_process_group("gloo", store=store, rank=endpoint.stage_index, world_size=endpoint.num_stages, timeout=limit)
 
 
-def _meeting_file(wires: WireSpec) -> str:
+def _meeting_file(endpoint: Endpoint) -> str:
     """Serves until all groups are open; nccl goes on reading it."""
-    return os.path.join(wires.folder, "group")
+    return os.path.join(endpoint.folder, "group")
 
 
-def _check_group(wires: WireSpec) -> None:
+def _check_group(endpoint: Endpoint) -> None:
     """The group of torchrun has a rank for each stage, in order."""
     given = (dist.get_rank(), dist.get_world_size())
-    if given != (wires.stage_index, wires.num_stages):
+    if given != (endpoint.stage_index, endpoint.num_stages):
         raise ValueError(
             f"torch.distributed is initialised for another layout (given: rank {given[0]} of {given[1]}, expected: "
-            f"rank {wires.stage_index} of {wires.num_stages}). Start one rank for each stage."
+            f"rank {endpoint.stage_index} of {endpoint.num_stages}). Start one rank for each stage."
         )
 
 
-def _open_edges(wires: WireSpec, use_nccl: bool) -> dict[Edge, Link]:
+def _open_edges(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
     """A group for every edge. All ranks take part in all of them, in the same order: torch demands it."""
-    limit = timedelta(seconds=wires.timeout_s)
-    device = torch.device(wires.device)
+    limit = timedelta(seconds=endpoint.timeout_s)
+    device = torch.device(endpoint.device)
     links = {}
-    for edge in wires.edges:
+    for edge in endpoint.edges:
         ranks = [edge.src, edge.dst]
         group = dist.new_group(ranks, backend="gloo", timeout=limit)
         payload_group = dist.new_group(ranks, backend="nccl") if use_nccl else None
-        if wires.stage_index in ranks:
-            peer = edge.dst if wires.stage_index == edge.src else edge.src
+        if endpoint.stage_index in ranks:
+            peer = edge.dst if endpoint.stage_index == edge.src else edge.src
             links[edge] = Link(peer, group, device, payload_group)
             if use_nccl:
-                _first_contact(edge, links[edge], wires.stage_index)
+                _first_contact(edge, links[edge], endpoint.stage_index)
     return links
 
 
-def _open_own_group(wires: WireSpec, use_nccl: bool) -> dict[Edge, Link]:
+def _open_own_group(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
     """The default group, then the edges; leaves no file behind where gloo carries everything."""
     with _loopback():
-        _meet(wires)
-        links = _open_edges(wires, use_nccl)
+        _meet(endpoint)
+        links = _open_edges(endpoint, use_nccl)
     dist.barrier()
-    if wires.stage_index == 0 and not use_nccl:
-        os.unlink(_meeting_file(wires))
+    if endpoint.stage_index == 0 and not use_nccl:
+        os.unlink(_meeting_file(endpoint))
     return links
 
 

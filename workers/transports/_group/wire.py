@@ -11,7 +11,7 @@ per edge end does nothing but send, or receive, and the stage's thread meets it 
                      hears it, done            <-----   says so
                      says so                   ----->   hears it, done
 
-A peer that died is noticed as [Note: word of the peer] says.
+A peer that died is noticed as [Note: goodbye byte] says.
 
 A frame has one size, since gloo's receiver must know it before; it holds the whole message where that is small, which
 halves the time of small ones. Up to ``depth`` messages wait at each end.
@@ -41,7 +41,7 @@ _END = -1
 
 
 @dataclass(slots=True)
-class _Parcel:
+class _PackedMessage:
     """An owned copy of one message, as the sender thread sends it."""
 
     parts: list[Tensor]
@@ -93,11 +93,11 @@ class _GroupEnd:
             self._heard.set()
 
     def _listen(self) -> None:
-        """See [Note: word of the peer]."""
-        self.link.hear_word()
+        """See [Note: goodbye byte]."""
+        self.link.wait_for_goodbye()
         self._heard.set()
 
-    def _wait_for_word(self) -> None:
+    def _wait_for_peer(self) -> None:
         """Returns when the peer has said its word."""
         self._heard.wait()
         if self.mailbox.failure is not None:
@@ -113,10 +113,10 @@ class GroupSender(_GroupEnd):
 
     def __init__(self, edge: Edge, link: Link) -> None:
         super().__init__(edge, link)
-        self.mailbox: Mailbox[_Parcel | None] = Mailbox(edge.depth)
+        self.mailbox: Mailbox[_PackedMessage | None] = Mailbox(edge.depth)
         self.start()
 
-    def parcel(self, message: Message) -> _Parcel:
+    def packed_message(self, message: Message) -> _PackedMessage:
         """Copies ``message``; see [Note: sender copies]. On CUDA the copy is queued on the caller's stream."""
         header, total = encode_header(message), packed_bytes(message.tensors)
         frame = torch.empty(_FRAME_BYTES, dtype=torch.uint8)
@@ -134,7 +134,7 @@ class GroupSender(_GroupEnd):
             payload = torch.empty(total, dtype=torch.uint8, device=self.link.payload_device)
             parts.append(payload)
         pack(message.tensors, payload)
-        return _Parcel(parts, self._mark() if payload.is_cuda else None)
+        return _PackedMessage(parts, self._mark() if payload.is_cuda else None)
 
     def _mark(self) -> torch.cuda.Event:
         """An event behind the copies that the caller's stream was given."""
@@ -143,17 +143,17 @@ class GroupSender(_GroupEnd):
         return event
 
     def _run(self) -> None:
-        while (parcel := self.mailbox.head()) is not None:
-            if parcel.packed is not None:
-                cast(torch.cuda.Stream, self.link.stream).wait_event(parcel.packed)
-            for part in parcel.parts:
+        while (packed_message := self.mailbox.head()) is not None:
+            if packed_message.packed is not None:
+                cast(torch.cuda.Stream, self.link.stream).wait_event(packed_message.packed)
+            for part in packed_message.parts:
                 self.link.send(part)
             self.mailbox.drop()
         end = torch.zeros(_FRAME_BYTES, dtype=torch.uint8)
         end[: _LENGTHS.size] = _as_bytes(_LENGTHS.pack(_END, 0))
         self.link.send(end)
-        self._wait_for_word()
-        self.link.say_word()
+        self._wait_for_peer()
+        self.link.send_goodbye()
         self.is_done = True
 
 
@@ -173,8 +173,8 @@ class GroupReceiver(_GroupEnd):
                 break
             self.mailbox.put(message, message.num_bytes)
         self.mailbox.wait_empty()
-        self.link.say_word()
-        self._wait_for_word()
+        self.link.send_goodbye()
+        self._wait_for_peer()
         self.is_done = True
         self.mailbox.fail(ConnectionResetError("the sender has closed the wire"))
 
