@@ -28,7 +28,7 @@ from pipeline.engine.stage import Stage
 from pipeline.learning.rule import LearningRule
 from pipeline.network.block import build_block
 from pipeline.records.time_budget import TimeBudget
-from pipeline.resolve import Resolved, build_rule, resolve
+from pipeline.resolve import RunSpec, build_rule, resolve
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job, share_out
@@ -68,7 +68,7 @@ def _config(size: Size, steps: int) -> Config:
     })  # fmt: skip
 
 
-def _job(resolved: Resolved, size: Size, folder: Path) -> Job:
+def _job(resolved: RunSpec, size: Size, folder: Path) -> Job:
     """The first ``size.blocks`` blocks as a stage of their own."""
     partition = (range(size.blocks), range(size.blocks, resolved.num_blocks))
     return share_out(resolved, Placement(partition, ("cpu", "cpu"), "inline", 1), folder, folder, folder)[0]
@@ -77,7 +77,7 @@ def _job(resolved: Resolved, size: Size, folder: Path) -> Job:
 class _Plain:
     """The blocks as they would be written down: zero_grad, forward, backward and step for each."""
 
-    def __init__(self, resolved: Resolved, size: Size, x: Tensor, y: Tensor, *, fused: bool | None) -> None:
+    def __init__(self, resolved: RunSpec, size: Size, x: Tensor, y: Tensor, *, fused: bool | None) -> None:
         self._bodies = [build_block(resolved.blueprints[k], 0, k).body for k in range(size.blocks)]
         self._decoders = [nn.Linear(size.width, 10, bias=False) for _ in self._bodies]
         self._optimizers = [
@@ -126,7 +126,7 @@ def _rules(rules: Sequence[LearningRule], x: Tensor, y: Tensor) -> Callable[[], 
     return step
 
 
-def _optimizer(resolved: Resolved, rules: Sequence[LearningRule]) -> Callable[[], object]:
+def _optimizer(resolved: RunSpec, rules: Sequence[LearningRule]) -> Callable[[], object]:
     """The step of one optimizer over the parameters of all blocks, as a stage has it."""
     parameters = [p for rule in rules for p in rule.parameters()]
     for p in parameters:
@@ -191,7 +191,7 @@ def arms(size: Size, steps: int, folder: Path) -> dict[str, Callable[[], float]]
     return {**per_step, "program": lambda: _seconds([epoch]) / steps / size.blocks * 1e6}
 
 
-def _build(resolved: Resolved, size: Size, closed_form: bool) -> list[LearningRule]:
+def _build(resolved: RunSpec, size: Size, closed_form: bool) -> list[LearningRule]:
     rule = NamedConfig(name="linear_decoder", options={"closed_form": closed_form})
     config = replace(resolved.config, rule=rule)
     return [build_rule(config, resolved.blueprints[k], resolved.specs[k]) for k in range(size.blocks)]

@@ -15,7 +15,7 @@ from torch import nn
 from pipeline.config import Config, Mode, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
 from pipeline.network.block import Block, build_block
 from pipeline.network.shapes import BlockShapes
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 
 __all__ = [
     "PRESETS", "Precision", "Preset", "Product", "backprop_flop", "forward_flop", "local_flop", "main_product",
@@ -172,12 +172,12 @@ def products(block: Block, shapes: BlockShapes) -> list[Product]:
     return found
 
 
-def forward_flop(resolved: Resolved) -> list[int]:
+def forward_flop(resolved: RunSpec) -> list[int]:
     """Floating-point operations of every block's forward pass over one sample."""
     return [sum(p.flop for p in found) for found in _all_products(resolved)]
 
 
-def local_flop(resolved: Resolved) -> int:
+def local_flop(resolved: RunSpec) -> int:
     """Operations per sample of training with linear decoders or DFA.
 
     A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: nobody asks for the gradient
@@ -189,19 +189,19 @@ def local_flop(resolved: Resolved) -> int:
     return 2 * sum(forward_flop(resolved)) + sum(heads)
 
 
-def backprop_flop(resolved: Resolved) -> int:
+def backprop_flop(resolved: RunSpec) -> int:
     """Operations per sample of backpropagation: all three products, but for the gradient of the samples."""
     flop = forward_flop(resolved)
     return 3 * sum(flop) - flop[0]
 
 
-def main_product(resolved: Resolved, batch_size: int) -> Product:
+def main_product(resolved: RunSpec, batch_size: int) -> Product:
     """The product of a whole batch with the hidden layer that takes most of the arithmetic."""
     found = [p for block in _all_products(resolved)[1:-1] or _all_products(resolved) for p in block]
     largest = max(found, key=lambda p: p.flop)
     return Product(batch_size * largest.rows, largest.inner, largest.columns)
 
 
-def _all_products(resolved: Resolved) -> list[list[Product]]:
+def _all_products(resolved: RunSpec) -> list[list[Product]]:
     blocks = [build_block(b, resolved.config.seed, k) for k, b in enumerate(resolved.blueprints)]
     return [products(block, shapes) for block, shapes in zip(blocks, resolved.shapes, strict=True)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline import registry
 from pipeline.engine.message import Kind, Message
-from workers.transport import Edge, Transport, Endpoint
+from workers.transport import Edge, Endpoint, Transport
 
 __all__ = ["DEPTH", "TIMEOUT_S", "GlooWire", "OurWire", "QueueWire", "Wire", "message", "open_transport", "open_wire"]
 

@@ -25,14 +25,14 @@ from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
-from pipeline.schedules.batching import BASELINES, Declared, Traffic, cut
+from pipeline.schedules.batching import BASELINES, Batching, Declared, batching_of
 from pipeline.schedules.epochs import Parallel, Schedule, Sequential
 
-__all__ = ["Resolved", "build_rule", "load_dataset", "resolve"]
+__all__ = ["RunSpec", "build_rule", "load_dataset", "resolve"]
 
 
 @dataclass(frozen=True)
-class Resolved:
+class RunSpec:
     """A checked run. Picklable; ``blueprints`` hold weights only where the user handed over a module object."""
 
     config: Config
@@ -44,7 +44,7 @@ class Resolved:
     data: DataSpec
     optimizer: OptimizerSpec
     lr: LrSchedule
-    traffic: Traffic
+    batching: Batching
 
     @property
     def num_blocks(self) -> int:
@@ -54,7 +54,7 @@ class Resolved:
     @property
     def microbatch_size(self) -> int:
         """Samples of a full micro-batch."""
-        return -(-self.traffic.batch_size // self.traffic.microbatches)
+        return -(-self.batching.batch_size // self.batching.microbatches)
 
     def schedule(self) -> Schedule:
         """Which blocks train when."""
@@ -73,7 +73,7 @@ class Resolved:
         return self.config.schedule.cache != "off" and not self.data.is_augmented and not sampled
 
 
-def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Module] | None = None) -> Resolved:
+def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Module] | None = None) -> RunSpec:
     """Checks ``config`` and fills it in.
 
     Args:
@@ -103,10 +103,10 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     if config.schedule.mode in BASELINES:
         config = _with_rule_for_mode(config, blueprints[0], specs[0])
     rule = _check_rules(config, blueprints, specs)
-    traffic = cut(config, dataset.spec, rule, shapes)
+    batching = batching_of(config, dataset.spec, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
-    return Resolved(
-        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, traffic
+    return RunSpec(
+        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workers.coordinator import Coordinator
     from workers.placement import Host, Placement, place
     from workers.run import train
-    from workers.transport import Edge, Transport, Endpoint
+    from workers.transport import Edge, Endpoint, Transport
 
 __all__ = [
     "Coordinator", "Edge", "Host", "Placement", "Transport", "TransportTimeout", "Endpoint", "WorkerFailed", "place",

@@ -3,7 +3,7 @@
 import torch
 
 from pipeline.planning.block_costs import block_seconds
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from workers import cost_cache
 
 __all__ = ["block_costs", "forget_costs"]
@@ -12,7 +12,7 @@ KIND = "blocks"
 """Of the cache's files."""
 
 
-def block_costs(resolved: Resolved, threads: int, device: torch.device) -> list[float]:
+def block_costs(resolved: RunSpec, threads: int, device: torch.device) -> list[float]:
     """Seconds of one training step of each block at the run's micro-batch size.
 
     Args:
@@ -31,7 +31,7 @@ def block_costs(resolved: Resolved, threads: int, device: torch.device) -> list[
     return costs
 
 
-def forget_costs(resolved: Resolved, threads: int, device: torch.device) -> None:
+def forget_costs(resolved: RunSpec, threads: int, device: torch.device) -> None:
     """Has them measured again next time; see :func:`block_costs`."""
     cost_cache.forget(KIND, cost_cache.conditions(resolved, threads, device))
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipeline.errors import ConfigError, WorkerFailed
-from pipeline.records.run_state import Ledger
+from pipeline.records.run_state import RunState
 
 __all__ = ["Coordinator"]
 
@@ -28,7 +28,7 @@ class Coordinator:
     """Serves the stages at the other end of ``links`` until all have ended.
 
     Args:
-        ledger: decides and remembers.
+        run_state: decides and remembers.
         links: a connection to each stage, in order.
         sentinels: of their processes where this process started them: readable when one has ended.
         timeout_s: longest silence of all stages together, once all are ready.
@@ -37,13 +37,13 @@ class Coordinator:
 
     def __init__(
         self,
-        ledger: Ledger,
+        run_state: RunState,
         links: Sequence[Connection],
         sentinels: Sequence[int],
         timeout_s: float,
         how_ended: Callable[[int], str] = lambda stage: "",
     ) -> None:
-        self._ledger = ledger
+        self._ledger = run_state
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
         self._num_stages = len(links)

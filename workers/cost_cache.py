@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import torch
 
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from workers.host.environment import ROOT, cpu_name
 
 __all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
@@ -28,7 +28,7 @@ _NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s")
 """Keys of ``[run]`` that cost nothing, or are part of the placement; any that is added later is taken to matter."""
 
 
-def is_cacheable(resolved: Resolved) -> bool:
+def is_cacheable(resolved: RunSpec) -> bool:
     """Whether nothing but Onward's own code decides what a run costs.
 
     What is behind a dotted name or in an object that was handed over may change in ways that no file name tells:
@@ -39,7 +39,7 @@ def is_cacheable(resolved: Resolved) -> bool:
     return config.model.name != "object" and not any("." in name for name in names)
 
 
-def conditions(resolved: Resolved, threads: int, device: torch.device) -> dict[str, Any]:
+def conditions(resolved: RunSpec, threads: int, device: torch.device) -> dict[str, Any]:
     """What the cost of a block depends on.
 
     Args:

@@ -4,7 +4,7 @@ import math
 
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from workers.transport import Edge
 
 __all__ = ["edges_of"]
@@ -14,7 +14,7 @@ _PER_SAMPLE_BYTES = 8
 """A number for each sample may ride with the feedback of a neighbour."""
 
 
-def edges_of(resolved: Resolved, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
+def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
     """Every wire of the pipeline.
 
     Activations go up from stage to stage. Feedback goes down from stage to stage (NEIGHBOUR) or from the last stage
@@ -27,13 +27,13 @@ def edges_of(resolved: Resolved, partition: tuple[range, ...], depth: int) -> tu
         depth: activations that may wait between two stages.
     """
     num_stages = len(partition)
-    traffic = resolved.traffic
-    rows = max(resolved.microbatch_size, traffic.eval_batch_size * traffic.eval_passes)
+    batching = resolved.batching
+    rows = max(resolved.microbatch_size, batching.eval_batch_size * batching.eval_passes)
     edges = []
     for src in range(num_stages - 1):
         shape = resolved.shapes[partition[src].stop - 1]
         edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + _LABEL_BYTES)))
-    waiting = [traffic.in_flight_at(dst, num_stages) * traffic.microbatches + 1 for dst in range(num_stages - 1)]
+    waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
             num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + _PER_SAMPLE_BYTES

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.network.block import Blueprint
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from workers.edges import edges_of
 from workers.placement import Placement
 from workers.trace_origin import TraceStart
@@ -17,7 +17,7 @@ __all__ = ["Job", "share_out"]
 class Job:
     """One stage's share of a run. Picklable."""
 
-    resolved: Resolved
+    resolved: RunSpec
     """Of the whole run, without blueprints: a stage gets its own only."""
     blueprints: tuple[Blueprint, ...]
     """Of this stage's blocks."""
@@ -48,7 +48,7 @@ class Job:
         return self.partition[self.stage_index]
 
 
-def share_out(resolved: Resolved, placement: Placement, folder: Path, data_root: Path, out: Path) -> list[Job]:
+def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: Path, out: Path) -> list[Job]:
     """Every stage's share of a run.
 
     Args:

@@ -23,9 +23,9 @@ from pipeline.errors import WorkerFailed
 from pipeline.measure.epoch import Measurement, with_credit
 from pipeline.numerics.seeds import seeded
 from pipeline.records.run_record import Recorder, jsonable
-from pipeline.records.run_state import Ledger
+from pipeline.records.run_state import RunState
 from pipeline.records.weights import load_blocks, measured_folder, write_manifest
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from workers.placement import Placement
 
 __all__ = ["measure_run", "measured_epochs"]
@@ -36,13 +36,13 @@ def measured_epochs(every: int, num_epochs: int) -> list[int]:
     return [*range(0, num_epochs, every), num_epochs] if every > 0 else []
 
 
-def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: Path, data_root: Path) -> None:
+def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, out: Path, data_root: Path) -> None:
     """Measures as ``[measure]`` asks.
 
     Args:
         resolved: the run, with the blueprints of all blocks.
         placement: names the device and the threads, which are part of the result.
-        ledger: of the run, which has ended.
+        run_state: of the run, which has ended.
         out: the run's folder.
         data_root: where data sets are.
 
@@ -50,7 +50,7 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
         WorkerFailed: the weights of a stage are not in ``out``; the run itself has ended well.
     """
     every = resolved.config.measure.every
-    epochs = measured_epochs(every, len(ledger.history))
+    epochs = measured_epochs(every, len(run_state.history))
     if not epochs:
         return
     with _formats_of_the_run(placement.threads, resolved.config.run.matmul_precision), closing(
@@ -60,10 +60,10 @@ def measure_run(resolved: Resolved, placement: Placement, ledger: Ledger, out: P
         rows = []
         for epoch in epochs:
             kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
-            folder = measured_folder(out, epoch) if kept else Path(ledger.stage_results()[0]["folder"])
+            folder = measured_folder(out, epoch) if kept else Path(run_state.stage_results()[0]["folder"])
             states = _weights(folder, placement) if epoch > 0 else None
             row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))
-            rows.append(with_credit(row, ledger.block_rows(epoch - 1) if epoch > 0 else {}))
+            rows.append(with_credit(row, run_state.block_rows(epoch - 1) if epoch > 0 else {}))
             recorder.write({"event": "measurement", **rows[-1]})
     for name, arrays in measurement.arrays().items():
         _write_arrays(out / "measurements" / f"{name}.npz", arrays)

@@ -13,7 +13,7 @@ from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.planning.prediction import Prediction
 from pipeline.registry import load
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from workers.block_costs import block_costs
 
 __all__ = ["Host", "Placement", "place", "this_host"]
@@ -67,7 +67,7 @@ def this_host(num_ranks: int = 1, ranks_here: int = 1) -> Host:
     return Host(min(physical, allowed), torch.cuda.device_count(), num_ranks, ranks_here)
 
 
-def place(resolved: Resolved, host: Host) -> Placement:
+def place(resolved: RunSpec, host: Host) -> Placement:
     """Lays the blocks of a run on stages.
 
     Raises:
@@ -97,7 +97,7 @@ def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
     return "cuda" if wanted != "cpu" and host.num_gpus > 0 else "cpu"
 
 
-def _num_stages(resolved: Resolved, host: Host, device: str) -> int:
+def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
     """How many stages; one rank each under torchrun with several ranks."""
     wanted, num_blocks = resolved.config.run.stages, resolved.num_blocks
     if resolved.config.schedule.mode == "backprop":
@@ -167,7 +167,7 @@ def _transport(wanted: str, host: Host, device: str, num_stages: int) -> str:
     return wanted
 
 
-def _partition(resolved: Resolved, num_stages: int) -> Sequence[range] | None:
+def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:
     """Blocks of each stage; None where they have to be measured."""
     wanted = resolved.config.run.partition
     num_blocks = resolved.num_blocks

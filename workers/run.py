@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 from pipeline.records.run_record import Recorder, jsonable, result_table
-from pipeline.records.run_state import Ledger, View
+from pipeline.records.run_state import RunState
+from pipeline.records.view import Silent, View
 from pipeline.records.weights import write_manifest
-from pipeline.resolve import Resolved, resolve
+from pipeline.resolve import RunSpec, resolve
 from workers.coordinator import Coordinator
-from workers.dry_run.dry_run import validate, predict_run
+from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
 from workers.host.fork_server import warm_up
 from workers.job import Job, share_out
@@ -31,47 +32,23 @@ from workers.measure_run import measure_run
 from workers.placement import Placement, place, this_host
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart
+from workers.view import ViewMaker
 
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
 logger = logging.getLogger(__name__)
 
-ViewMaker = Callable[[Resolved, Placement, Path], View]
-
-
-class Silent:
-    """A view that shows nothing."""
-
-    def planned(self, plan: Any) -> None:
-        """See :class:`pipeline.records.run_state.View`."""
-
-    def started(self) -> None:
-        """See :class:`pipeline.records.run_state.View`."""
-
-    def progress(self, body: Any) -> None:
-        """See :class:`pipeline.records.run_state.View`."""
-
-    def epoch(self, plan: Any, blocks: Any) -> None:
-        """See :class:`pipeline.records.run_state.View`."""
-
-    def finished(self, table: Any) -> None:
-        """See :class:`pipeline.records.run_state.View`."""
-
-    def close(self) -> None:
-        """See :class:`pipeline.records.run_state.View`."""
-
-
 @dataclass(frozen=True)
 class Session:
     """What is open while a run goes on."""
 
-    resolved: Resolved
+    resolved: RunSpec
     placement: Placement
     out: Path
     folder: Path
     """For sockets and rendezvous files; removed at the end."""
     recorder: Recorder
-    ledger: Ledger
+    run_state: RunState
     data_root: Path
     view: View
     started: TraceStart
@@ -79,7 +56,7 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Writes ``result.json`` and declares the weights complete; returns the table."""
         config = self.resolved.config
-        results = self.ledger.stage_results()
+        results = self.run_state.stage_results()
         about = {
             "mode": config.schedule.mode, "rule": config.rule.name, "model": config.model.name,
             "dataset": config.dataset.name, "transport": self.placement.transport,
@@ -87,8 +64,8 @@ class Session:
             "seed": config.seed,
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
-        table = result_table(about, results, self.ledger.history, self.ledger.last_scores,
-                             self.resolved.data.num_train, self.ledger.wall_s)  # fmt: skip
+        table = result_table(about, results, self.run_state.history, self.run_state.last_scores,
+                             self.resolved.data.num_train, self.run_state.wall_s)  # fmt: skip
         self.recorder.write({"event": "result", **table})
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         write_manifest(Path(results[0]["folder"]), manifest)
@@ -131,11 +108,11 @@ def train(
     with open_session(resolved, placement, out, data_root, make_view, command) as session:
         jobs = jobs_of(session)
         if placement.transport == "inline":
-            run_inline(jobs, session.ledger)
+            run_inline(jobs, session.run_state)
         else:
             _run_processes(jobs, session)
         table = session.finish()
-    measure_run(resolved, placement, session.ledger, out, data_root)
+    measure_run(resolved, placement, session.run_state, out, data_root)
     return table
 
 
@@ -144,7 +121,7 @@ def _run_processes(jobs: Sequence[Job], session: Session) -> None:
     processes = StageProcesses(jobs)
     try:
         timeout_s = session.resolved.config.run.timeout_s
-        Coordinator(session.ledger, processes.links, processes.sentinels, timeout_s, processes.how_ended).run()
+        Coordinator(session.run_state, processes.links, processes.sentinels, timeout_s, processes.how_ended).run()
         processes.join(10.0)
     finally:
         processes.stop()
@@ -164,7 +141,7 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def open_session(
-    resolved: Resolved,
+    resolved: RunSpec,
     placement: Placement,
     out: Path,
     data_root: Path,
@@ -195,8 +172,8 @@ def open_session(
         recorder.write(run_header(command, table, placement.threads, placement.num_stages, predicted))
         if make_view is not None:
             view = make_view(resolved, placement, out)
-        ledger = Ledger(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
-        yield Session(resolved, placement, out, folder, recorder, ledger, data_root, view, TraceStart.now())
+        run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
+        yield Session(resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now())
     except BaseException as error:
         note_failure(out, recorder, error)
         raise

@@ -34,7 +34,8 @@ from workers.dry_run.dry_run import predict_run
 from workers.job import Job
 from workers.measure_run import measure_run
 from workers.placement import place, this_host
-from workers.run import Session, ViewMaker, check_out, jobs_of, note_failure, open_session
+from workers.run import Session, check_out, jobs_of, note_failure, open_session
+from workers.view import ViewMaker
 from workers.worker import failure, run_stage
 
 __all__ = ["Ranks", "run_rank"]
@@ -101,7 +102,7 @@ def run_rank(
         with open_session(resolved, placement, out, data_root, make_view, command) as session:
             _lead(session, connections, store)
             session.finish()
-    measure_run(resolved, placement, session.ledger, out, data_root)
+    measure_run(resolved, placement, session.run_state, out, data_root)
 
 
 def _store(ranks: Ranks) -> Store:
@@ -171,7 +172,7 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
         sys.stderr.flush()
         os._exit(1)
 
-    coordination = _Coordination(Coordinator(session.ledger, connections.all, (), timeout_s), give_up)
+    coordination = _Coordination(Coordinator(session.run_state, connections.all, (), timeout_s), give_up)
     connections.own.recv_bytes()  # its own job, which it knows
     link = ControlLink(connections.own, 0, orphaned=lambda: None)
     try:

@@ -47,7 +47,7 @@ def build_stage(job: Job) -> Stage:
         rules, job.blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
         batch_size=resolved.microbatch_size, device=device,
-        stash=resolved.traffic.in_flight_at(job.stage_index, job.num_stages) > 1,
+        stash=resolved.batching.in_flight_at(job.stage_index, job.num_stages) > 1,
         learn_after=config.run.learn_after, channels_last=config.run.channels_last,
     )  # fmt: skip
 
@@ -61,19 +61,19 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
         train, test = _load_data(job, stage.device)
     where = config.schedule.cache
     return Program(
-        stage, job.stage_index, job.num_stages, resolved.traffic, train, test, budget, config.seed,
+        stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
     )  # fmt: skip
 
 
 def _load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
     """Both splits, on the device where they fit."""
-    traffic, seed = job.resolved.traffic, job.resolved.config.seed
+    batching, seed = job.resolved.batching, job.resolved.config.seed
     dataset = load_dataset(job.resolved.config, job.data_root)
     train, test = dataset.load()
     return (
-        Batches(train, dataset=dataset, batch_size=traffic.batch_size, seed=seed, device=device, train=True),
-        Batches(test, dataset=dataset, batch_size=traffic.eval_batch_size, seed=seed, device=device, train=False),
+        Batches(train, dataset=dataset, batch_size=batching.batch_size, seed=seed, device=device, train=True),
+        Batches(test, dataset=dataset, batch_size=batching.eval_batch_size, seed=seed, device=device, train=False),
     )
 
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from benchmarks.arms.job import ArmJob
 from pipeline.data.batches import epoch_order
 from pipeline.network.block import build_block
-from pipeline.resolve import Resolved, load_dataset, resolve
+from pipeline.resolve import RunSpec, load_dataset, resolve
 
 __all__ = ["Feed", "Synchronise", "blocks_of", "resolved_work", "users_adam"]
 
 
-def resolved_work(job: ArmJob) -> Resolved:
+def resolved_work(job: ArmJob) -> RunSpec:
     """The job's config, checked; noise needs no folder."""
     return resolve(job.preset.config(precision=job.precision), Path(tempfile.gettempdir()))
 
@@ -34,7 +34,7 @@ class _Maps(nn.Module):
         return x.contiguous(memory_format=self._memory_format)
 
 
-def blocks_of(resolved: Resolved, blocks: range, device: torch.device) -> nn.Sequential:
+def blocks_of(resolved: RunSpec, blocks: range, device: torch.device) -> nn.Sequential:
     """Some blocks with their initial weights, one after another, in the run's memory format.
 
     What enters and leaves is contiguous: torch's pipelines send what is.
@@ -48,7 +48,7 @@ def blocks_of(resolved: Resolved, blocks: range, device: torch.device) -> nn.Seq
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def users_adam(resolved: Resolved, net: nn.Module) -> torch.optim.Adam:
+def users_adam(resolved: RunSpec, net: nn.Module) -> torch.optim.Adam:
     """torch's own fused Adam: what a good user of torch takes."""
     return torch.optim.Adam(net.parameters(), **resolved.optimizer.options, fused=True)
 
@@ -62,14 +62,14 @@ class Feed:
         part, parts: which of how many equal parts of every batch is taken.
     """
 
-    def __init__(self, resolved: Resolved, device: torch.device, part: int = 0, parts: int = 1) -> None:
+    def __init__(self, resolved: RunSpec, device: torch.device, part: int = 0, parts: int = 1) -> None:
         split = load_dataset(resolved.config, Path(tempfile.gettempdir())).load()[0]
-        self.batch_size = resolved.traffic.batch_size
+        self.batch_size = resolved.batching.batch_size
         self._x, self._y = split.x.to(device), split.y.to(device)
         share = self.batch_size // parts
         self._slice = slice(part * share, (part + 1) * share)
         self._seed = resolved.config.seed
-        self._steps = resolved.traffic.num_steps
+        self._steps = resolved.batching.num_steps
         self._step = 0
         self._order = torch.empty(0, dtype=torch.int64)
 

@@ -26,7 +26,7 @@ from pipeline.learning.rule import Topology
 from pipeline.numerics.memory_format import from_wire, to_wire
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.actions import Action, Op, one_f_one_b, stream
-from pipeline.schedules.batching import Traffic
+from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import Plan
 
 __all__ = ["Feed", "Program"]
@@ -49,7 +49,7 @@ class Program:
         stage: the blocks.
         stage_index: of this stage.
         num_stages: of the pipeline.
-        traffic: how the data is cut.
+        batching: how the data is cut.
         train, test: the data set's splits; None on stages that do not host block 0.
         budget: where the stage's time is booked.
         seed: the run's, for the order of kept inputs.
@@ -61,7 +61,7 @@ class Program:
         stage: Stage,
         stage_index: int,
         num_stages: int,
-        traffic: Traffic,
+        batching: Batching,
         train: Feed | None,
         test: Feed | None,
         budget: TimeBudget,
@@ -71,11 +71,11 @@ class Program:
         self.stage = stage
         self.stage_index = stage_index
         self.num_stages = num_stages
-        self.traffic = traffic
+        self.batching = batching
         self.budget = budget
         self.steps = 0
         self._seed = seed
-        self._counts = traffic.counts()
+        self._counts = batching.counts()
         self._allocate = allocate
         self._train_feeds: dict[int, Feed] = {} if train is None else {0: train}
         self._test_feeds: dict[int, Feed] = {} if test is None else {0: test}
@@ -101,11 +101,11 @@ class Program:
 
     def _train(self, plan: Plan) -> Generator[Request, Any, None]:
         """One pass over the training set."""
-        first = plan.epoch * self.traffic.num_steps
-        self.steps = first + self.traffic.num_steps
+        first = plan.epoch * self.batching.num_steps
+        self.steps = first + self.batching.num_steps
         if not plan.active(self.stage.blocks):
             return
-        self.stage.tap = self._keeper(plan, self._train_feeds, self.traffic.num_train, self.traffic.batch_size,
+        self.stage.tap = self._keeper(plan, self._train_feeds, self.batching.num_train, self.batching.batch_size,
                                       self._seed)  # fmt: skip
         for action in self.budget.follow(self._order(), lambda a: (plan.epoch, first + a.step, a.microbatch)):
             if action.op is Op.STEP:
@@ -121,9 +121,9 @@ class Program:
     def _order(self) -> Iterator[Action]:
         """This epoch's list of work."""
         feedback = self.stage.topology is not Topology.LOCAL
-        if self.traffic.one_f_one_b:
+        if self.batching.one_f_one_b:
             return one_f_one_b(self._counts, self.stage_index, self.num_stages)
-        in_flight = self.traffic.in_flight_at(self.stage_index, self.num_stages)
+        in_flight = self.batching.in_flight_at(self.stage_index, self.num_stages)
         return stream(self._counts, in_flight, feedback=feedback)
 
     def _forward(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
@@ -221,7 +221,7 @@ class Program:
 
     def _key(self, first: int, action: Action) -> int:
         """Of a micro-batch, unique in the run and the same on every stage."""
-        return (first + action.step) * self.traffic.microbatches + action.microbatch
+        return (first + action.step) * self.batching.microbatches + action.microbatch
 
     # -- evaluation --------------------------------------------------------------------------------------------
 
@@ -230,11 +230,11 @@ class Program:
         samples go through several times, they do so as one batch of as many copies."""
         if not plan.active(self.stage.blocks):
             return
-        passes = self.traffic.eval_passes
+        passes = self.batching.eval_passes
         self.stage.begin_evaluation()
-        self.stage.tap = self._keeper(plan, self._test_feeds, self.traffic.num_test, self.traffic.eval_batch_size,
+        self.stage.tap = self._keeper(plan, self._test_feeds, self.batching.num_test, self.batching.eval_batch_size,
                                       None)  # fmt: skip
-        for index in self.budget.follow(range(self.traffic.num_eval_batches), lambda i: (plan.epoch, i, -1)):
+        for index in self.budget.follow(range(self.batching.num_eval_batches), lambda i: (plan.epoch, i, -1)):
             if plan.source in self.stage.blocks:
                 x, y = (_repeated(t, passes) for t in self._test_feeds[plan.source].batch(plan.epoch, index))
             else:

@@ -18,7 +18,7 @@ from pipeline.measure.samples import load_samples
 from pipeline.measure.tsne import embed
 from pipeline.measure.whole_network import WholeNetwork
 from pipeline.numerics.seeds import derive
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 
 __all__ = ["Measurement", "with_credit"]
 
@@ -37,7 +37,7 @@ class Measurement:
         device: to compute on.
     """
 
-    def __init__(self, resolved: Resolved, data_root: Path, device: torch.device) -> None:
+    def __init__(self, resolved: RunSpec, data_root: Path, device: torch.device) -> None:
         self._resolved, self._device = resolved, device
         self._samples = load_samples(resolved, data_root, device)
         self._maps: dict[int, DecisionMap] = {}
@@ -112,7 +112,7 @@ class Measurement:
         self, network: WholeNetwork, probes: Mapping[int, LinearProbe]
     ) -> tuple[list[float | None], list[float | None]]:
         """On the test set, of every block: by its own decoder, and by a read-out."""
-        test, passes = self._samples.test, self._resolved.traffic.eval_passes
+        test, passes = self._samples.test, self._resolved.batching.eval_passes
         task = self._resolved.specs[-1].task
         right = dict.fromkeys(probes, 0)
 

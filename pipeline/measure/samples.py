@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Dataset, Split
 from pipeline.numerics.seeds import derive, mix
-from pipeline.resolve import Resolved, load_dataset
+from pipeline.resolve import RunSpec, load_dataset
 
 __all__ = ["MeasureSamples", "Samples", "load_samples"]
 
@@ -31,7 +31,7 @@ class MeasureSamples:
     """The whole test set."""
 
 
-def load_samples(resolved: Resolved, data_root: Path, device: torch.device) -> MeasureSamples:
+def load_samples(resolved: RunSpec, data_root: Path, device: torch.device) -> MeasureSamples:
     """Loads the data set.
 
     Raises:
@@ -50,7 +50,7 @@ def load_samples(resolved: Resolved, data_root: Path, device: torch.device) -> M
     return MeasureSamples(
         drawn(train, "probe", measure.probe_samples), drawn(train, "readout", measure.readout_samples),
         drawn(test, "tsne", measure.tsne_samples),
-        _feed(test, dataset, resolved.traffic.eval_batch_size, config.seed, device),
+        _feed(test, dataset, resolved.batching.eval_batch_size, config.seed, device),
     )  # fmt: skip
 
 

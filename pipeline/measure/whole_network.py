@@ -18,7 +18,7 @@ from pipeline.engine.stage import Stage
 from pipeline.learning.rule import Topology
 from pipeline.numerics.autocast import at_least_float32, autocast
 from pipeline.numerics.seeds import derive, mix, reseed
-from pipeline.resolve import Resolved, build_rule
+from pipeline.resolve import RunSpec, build_rule
 from pipeline.schedules.plan import BlockMode, Plan
 
 __all__ = ["Gradients", "WholeNetwork", "Seen"]
@@ -44,7 +44,7 @@ class WholeNetwork:
     """
 
     def __init__(
-        self, resolved: Resolved, num_epochs: int, states: Sequence[Mapping[str, Tensor]] | None, device: torch.device
+        self, resolved: RunSpec, num_epochs: int, states: Sequence[Mapping[str, Tensor]] | None, device: torch.device
     ) -> None:
         config, count = resolved.config, resolved.num_blocks
         self._seed, self._task, self._device = config.seed, resolved.specs[-1].task, device

@@ -92,7 +92,8 @@ def blueprints_from(build: Callable[[], UserModel]) -> list[Blueprint]:
         ConfigError: what it returns cannot be cut into blocks, or it cannot be sent to a worker.
     """
     check_picklable(build, "the function that builds the model")
-    return [Blueprint(partial(_part_of, build, i), part.name) for i, part in enumerate(cut_into_blocks(skeleton(build)))]
+    parts = cut_into_blocks(skeleton(build))
+    return [Blueprint(partial(_part_of, build, i), part.name) for i, part in enumerate(parts)]
 
 
 def cut_into_blocks(network: UserModel) -> list[BlockLayers]:

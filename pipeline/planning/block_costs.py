@@ -12,12 +12,12 @@ from torch import Tensor
 from pipeline.numerics.autocast import autocast
 from pipeline.numerics.memory_format import channels_last
 from pipeline.planning.partition import least_seconds
-from pipeline.resolve import Resolved, build_rule
+from pipeline.resolve import RunSpec, build_rule
 
 __all__ = ["block_seconds"]
 
 
-def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> list[float]:
+def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list[float]:
     """Least seconds of one training step of each block at the run's micro-batch size.
 
     Blocks are built one at a time, so that no more than one is in memory, from the last down: each is told what a
@@ -48,7 +48,7 @@ def block_seconds(resolved: Resolved, threads: int, device: torch.device) -> lis
 
 
 def _measure(
-    resolved: Resolved, index: int, device: torch.device, feedback: tuple[Tensor, ...]
+    resolved: RunSpec, index: int, device: torch.device, feedback: tuple[Tensor, ...]
 ) -> tuple[float, tuple[Tensor, ...]]:
     """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.schedules.batching import Traffic
+from pipeline.schedules.batching import Batching
 
 __all__ = ["Pace", "Prediction", "predict"]
 
@@ -59,16 +59,16 @@ class Prediction:
         return {"stage_s": list(self.stage_s), "samples_per_s": self.samples_per_s}
 
 
-def predict(pace: Pace, traffic: Traffic, epochs: int, eval_every: int) -> Prediction:
+def predict(pace: Pace, batching: Batching, epochs: int, eval_every: int) -> Prediction:
     """What a run of that pace comes to.
 
     Args:
         pace: of the stages.
-        traffic: how the data is cut.
+        batching: how the data is cut.
         epochs: passes over the training set.
         eval_every: epochs between evaluations; the last epoch is always evaluated.
     """
-    steps = epochs * traffic.num_train / traffic.batch_size
+    steps = epochs * batching.num_train / batching.batch_size
     evaluations = -(-epochs // eval_every)
-    seconds = pace.first_s + max(0.0, steps - 1) * pace.step_s + evaluations * traffic.num_eval_batches * pace.eval_s
-    return Prediction(pace.stage_s, epochs * traffic.num_train / seconds)
+    seconds = pace.first_s + max(0.0, steps - 1) * pace.step_s + evaluations * batching.num_eval_batches * pace.eval_s
+    return Prediction(pace.stage_s, epochs * batching.num_train / seconds)

@@ -1,42 +1,21 @@
-"""What is known of a run so far, and the plans that follow from it: the coordinator without its wires."""
+"""Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.records.run_record import Recorder
+from pipeline.records.view import View
 from pipeline.schedules.epochs import EpochResult, Schedule
 from pipeline.schedules.plan import Plan
 
-__all__ = ["Ledger", "View"]
+__all__ = ["RunState"]
 
 _AHEAD = 64
 """Epochs whose plans are published before they are due, where they do not depend on results."""
 
 
-class View(Protocol):
-    """Shows a run while it goes on. Called between reports of the stages, so every method has to be quick."""
-
-    def planned(self, plan: Plan) -> None:
-        """An epoch is going to be as ``plan`` says; where nothing depends on results, all come before the start."""
-
-    def started(self) -> None:
-        """The last stage is ready; the run's clock starts."""
-
-    def progress(self, body: Mapping[str, Any]) -> None:
-        """A stage's news inside an epoch: stage, epoch, step, samples, loss, fill."""
-
-    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
-        """Every stage has finished an epoch; a row for each block that was active."""
-
-    def finished(self, table: Mapping[str, Any]) -> None:
-        """The run is complete; ``table`` is ``result.json``."""
-
-    def close(self) -> None:
-        """The last call, whatever has happened; nothing more is shown."""
-
-
-class Ledger:
+class RunState:
     """Collects what stages report and asks the schedule for plans.
 
     Args:

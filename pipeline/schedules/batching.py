@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 
-__all__ = ["BASELINES", "Declared", "Traffic", "cut"]
+__all__ = ["BASELINES", "Declared", "Batching", "batching_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Traffic:
+class Batching:
     """Sizes of the two splits in batches and samples, known to every stage."""
 
     num_train: int
@@ -67,7 +67,7 @@ class Traffic:
         return [self.microbatches] * (self.num_steps - 1) + [min(self.microbatches, last)]
 
 
-def cut(config: Config, data: DataSpec, rule: Declared, shapes: Sequence[BlockShapes]) -> Traffic:
+def batching_of(config: Config, data: DataSpec, rule: Declared, shapes: Sequence[BlockShapes]) -> Batching:
     """How the data is cut, and how much of it may be under way.
 
     Raises:
@@ -80,16 +80,16 @@ def cut(config: Config, data: DataSpec, rule: Declared, shapes: Sequence[BlockSh
     in_flight = 1 if rule.topology is Topology.LOCAL or mode in BASELINES else train.in_flight
     returns = rule.topology in (Topology.NEIGHBOUR, Topology.BROADCAST)
     _check_in_flight(config, rule, in_flight, microbatches)
-    traffic = Traffic(
+    batching = Batching(
         data.num_train, data.num_test, batch_size,
         min(train.eval_batch_size or train.batch_size, data.num_test), microbatches, in_flight,
         # The same numbers as from all parts forward and then all parts back, and less is held; gpipe is the other.
         one_f_one_b=mode == "1f1b" or (mode != "gpipe" and returns and microbatches > 1),
         pipedream=mode == "pipedream", eval_passes=train.eval_passes,
     )  # fmt: skip
-    _check_parts(config, traffic, rule, shapes)
+    _check_parts(config, batching, rule, shapes)
     _check_passes(config, shapes)
-    return traffic
+    return batching
 
 
 def _check_in_flight(config: Config, rule: Declared, in_flight: int, microbatches: int) -> None:
@@ -127,30 +127,30 @@ def _check_passes(config: Config, shapes: Sequence[BlockShapes]) -> None:
         )
 
 
-def _check_parts(config: Config, traffic: Traffic, rule: Declared, shapes: Sequence[BlockShapes]) -> None:
+def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Sequence[BlockShapes]) -> None:
     """Refuses parts of a batch whose losses do not add up to the batch's, and says where their statistics differ.
 
     BatchNorm has no statistics of a single sample, and those of a part of a batch are not those of the batch.
     """
-    if traffic.microbatches > 1 and not rule.splits_batches:
+    if batching.microbatches > 1 and not rule.splits_batches:
         raise ConfigError(
             f"the loss of {config.rule.name} compares the samples of a batch with each other, and parts of the batch "
-            f"have another loss (train.microbatches: {traffic.microbatches}, expected: 1). "
+            f"have another loss (train.microbatches: {batching.microbatches}, expected: 1). "
             "Set train.microbatches to 1; a smaller train.batch_size bounds the memory too."
         )
     if not any(s.has_batch_norm for s in shapes):
         return
-    last = traffic.num_train - (traffic.num_steps - 1) * traffic.batch_size
-    smallest = min(traffic.batch_size // traffic.microbatches, last // traffic.counts()[-1])
+    last = batching.num_train - (batching.num_steps - 1) * batching.batch_size
+    smallest = min(batching.batch_size // batching.microbatches, last // batching.counts()[-1])
     if smallest < 2:
         raise ConfigError(
             f"batch normalisation needs two samples, and a micro-batch here has one (train.batch_size: "
-            f"{traffic.batch_size}, last batch: {last}, micro-batches: {traffic.microbatches}). "
+            f"{batching.batch_size}, last batch: {last}, micro-batches: {batching.microbatches}). "
             f"Choose a batch size that leaves more, or model.norm = \"none\"."
         )
-    if traffic.microbatches > 1:
+    if batching.microbatches > 1:
         logger.warning(
             "batch normalisation takes its statistics from each micro-batch, %d samples, and not from the batch "
             "of %d: another function than without micro-batches.",
-            traffic.batch_size // traffic.microbatches, traffic.batch_size,
+            batching.batch_size // batching.microbatches, batching.batch_size,
         )  # fmt: skip

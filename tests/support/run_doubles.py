@@ -1,6 +1,6 @@
 """What stands in for a terminal, a disk and a stage in tests of what coordinates them."""
 
-from pipeline.records.run_state import Ledger
+from pipeline.records.run_state import RunState
 
 
 class Notes(list):
@@ -22,10 +22,10 @@ class Notes(list):
         self.append(("epoch", plan.epoch, [b["block"] for b in blocks]))
 
 
-def ledger_of(schedule, num_stages, num_blocks):
-    """A ledger, and the notes of everything that it shows and records."""
+def run_state_of(schedule, num_stages, num_blocks):
+    """A run_state, and the notes of everything that it shows and records."""
     notes = Notes()
-    return Ledger(schedule, num_stages, num_blocks, notes, notes), notes
+    return RunState(schedule, num_stages, num_blocks, notes, notes), notes
 
 
 def block_row(block, loss=None, accuracy=None):

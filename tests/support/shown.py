@@ -4,7 +4,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from tests.support.views import Clock, narrator, placed, report, resolved
+from tests.support.views import Clock, placed, report, resolved, text
 
 from workers.view.live_table import LiveTable
 
@@ -21,7 +21,7 @@ class Shown:
         console = Console(
             file=self.file, force_terminal=True, width=100, highlight=False, _environ=environ or {"TERM": "xterm"}
         )
-        self.view = LiveTable(run, placement, narrator(run, placement, self.clock), console)
+        self.view = LiveTable(run, placement, text(run, placement, self.clock), console)
 
     def lines(self, width=100):
         """Below the headline."""

@@ -7,9 +7,9 @@ from pipeline.config import Config
 from pipeline.resolve import resolve
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.placement import Placement
-from workers.view.text import Narrator
+from workers.view.text import RunText
 
-__all__ = ["Clock", "blocks", "narrator", "parallel", "placed", "report", "resolved", "result", "sequential"]
+__all__ = ["Clock", "blocks", "text", "parallel", "placed", "report", "resolved", "result", "sequential"]
 
 
 class Clock:
@@ -41,8 +41,8 @@ def placed(counts=(2, 2), devices=None, threads=1):
     return Placement(partition, tuple(devices or ["cpu"] * len(counts)), "shared_memory", threads)
 
 
-def narrator(run, placement, clock):
-    return Narrator(run, placement, Path("runs/one"), clock)
+def text(run, placement, clock):
+    return RunText(run, placement, Path("runs/one"), clock)
 
 
 def parallel(epoch, num_blocks=4, evaluate=True):

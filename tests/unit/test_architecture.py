@@ -15,7 +15,7 @@ WINGS = {
     ),
     "workers": (
         "host control coordinator transport", "transports cost_cache edges trace_origin", "block_costs", "placement",
-        "job", "trace_file", "measure_run worker", "launchers", "dry_run", "run", "view", "torchrun",
+        "job", "trace_file", "measure_run worker", "launchers view", "dry_run", "run", "torchrun",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

@@ -1,7 +1,7 @@
 from multiprocessing import Pipe
 
 import pytest
-from tests.support.run_doubles import block_row, epoch_body, ledger_of, result_body
+from tests.support.run_doubles import block_row, epoch_body, result_body, run_state_of
 
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.epochs import Parallel, Sequential
@@ -13,13 +13,13 @@ class Run:
     """A coordinator and the stages' ends of its lines. What stages say is in the lines before it looks."""
 
     def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False):
-        self.ledger, self.notes = ledger_of(schedule, num_stages, num_blocks)
+        self.run_state, self.notes = run_state_of(schedule, num_stages, num_blocks)
         pairs = [Pipe() for _ in range(num_stages)]
         self.stages = [stage for _, stage in pairs]
         # In place of a process: readable when the test closes its other end.
         self.lives = [Pipe(duplex=False) for _ in range(num_stages)] if watched else []
         self._links = [link for link, _ in pairs]
-        self.coordinator = Coordinator(self.ledger, self._links, [r.fileno() for r, _ in self.lives], timeout_s)
+        self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s)
 
     def say(self, stage, *messages):
         for message in messages:
@@ -88,7 +88,7 @@ def test_parallel_plans_are_published_ahead(start):
     run.coordinator.run()
     plans = [("plan", (epoch, Parallel(2, 2).plan(epoch, ()))) for epoch in range(3)]
     assert run.heard(0) == run.heard(1) == [*plans, ("bye", None)]
-    assert len(run.ledger.history) == 2 and run.ledger.is_complete
+    assert len(run.run_state.history) == 2 and run.run_state.is_complete
     assert [n for n in run.notes if n[0] in ("started", "progress")].count(("started",)) == 1
     assert run.notes.count(("progress", 3)) == 2
 
@@ -117,7 +117,7 @@ def test_sequential_plans_come_one_by_one_and_go_by_the_reports(start, monkeypat
     run.say(1, ("ready", 1))
     between_waits(monkeypatch, lambda: None, *(stages_report(e, pair) for e, pair in enumerate(losses)), stages_end)
     run.coordinator.run()
-    histories = [run.ledger.history[:e] for e in range(6)]
+    histories = [run.run_state.history[:e] for e in range(6)]
     expected = [[("plan", (e, schedule.plan(e, histories[e])))] for e in range(6)]
     assert heard == expected
     assert expected[2][0][1][1].modes != expected[1][0][1][1].modes and expected[5] == [("plan", (5, None))]
@@ -180,7 +180,7 @@ def test_a_line_may_close_after_the_result(start, monkeypatch):
     run.stages[0].close()
     between_waits(monkeypatch, *[lambda: None] * 8, lambda: run.say(1, *done(1)))
     run.coordinator.run()
-    assert run.ledger.is_complete
+    assert run.run_state.is_complete
     assert run.heard(1)[-1] == ("bye", None)
 
 
@@ -198,7 +198,7 @@ def test_last_words_count_even_when_the_process_has_ended(start):
     run.die(0)
     run.die(1)
     run.coordinator.run()
-    assert run.ledger.is_complete
+    assert run.run_state.is_complete
     failed = start(Parallel(2, epochs=2), watched=True)
     failed.say(1, ("ready", 1), ERROR_1)
     failed.die(1)
@@ -211,7 +211,7 @@ def test_a_process_that_ends_after_its_result_is_no_failure(start, monkeypatch):
     run.say(0, *done(0))
     between_waits(monkeypatch, *[lambda: None] * 8, lambda: run.die(0), lambda: run.say(1, *done(1)))
     run.coordinator.run()
-    assert run.ledger.is_complete
+    assert run.run_state.is_complete
 
 
 @pytest.mark.parametrize(("ready", "stage"), [([], 0), ([0], 1), ([0, 1], 0)])

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
-from pipeline.schedules.batching import Traffic
+from pipeline.schedules.batching import Batching
 from workers.edges import edges_of
 from workers.transport import Edge
 
@@ -18,9 +18,9 @@ PER_SAMPLE = 8
 
 def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16):
     shapes = tuple(BlockShapes((1,), (1,), shape, dtype, 0, False) for shape, dtype in OUTPUTS)
-    traffic = Traffic(100, 50, 16, eval_batch_size, microbatches, in_flight)
+    batching = Batching(100, 50, 16, eval_batch_size, microbatches, in_flight)
     return SimpleNamespace(
-        topology=topology, shapes=shapes, traffic=traffic, microbatch_size=16 // microbatches
+        topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches
     )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_a_feedback_queue_takes_all_that_can_be_under_way(topology, in_flight, m
 
 def test_under_pipedream_a_queue_takes_a_batch_for_every_stage_above():
     run = resolved(Topology.NEIGHBOUR)
-    run.traffic = replace(run.traffic, pipedream=True)
+    run.batching = replace(run.batching, pipedream=True)
     assert [e.depth for e in edges_of(run, THREE, depth=1)] == [1, 1, 4, 3]
 
 
@@ -75,5 +75,5 @@ def test_slots_take_the_larger_of_a_microbatch_and_a_test_batch():
 
 def test_slots_take_all_passes_of_a_test_batch():
     run = resolved(Topology.LOCAL)
-    run.traffic = replace(run.traffic, eval_passes=10)
+    run.batching = replace(run.batching, eval_passes=10)
     assert [e.slot_bytes for e in edges_of(run, THREE[1:], 4)] == [160 * (96 + LABEL)]

@@ -67,7 +67,7 @@ def test_sampled_activations_are_not_kept(tmp_path, activation, caches):
 
 def test_passes_are_known_to_every_stage(tmp_path):
     changes = {"model": {"activation": "bernoulli"}, "train": {"eval_passes": 3}}
-    assert resolved(tmp_path, changes).traffic.eval_passes == 3
+    assert resolved(tmp_path, changes).batching.eval_passes == 3
 
 
 def test_a_rule_that_does_not_fit_a_block(tmp_path):
@@ -94,19 +94,19 @@ def test_a_comparison_changes_one_word(tmp_path, mode, rule, expected):
     found = resolved(tmp_path, {"schedule": {"mode": mode}, "rule": {"name": rule}})
     assert found.config.rule.name == expected
     assert isinstance(found.schedule(), Sequential if mode == "sequential" else Parallel)
-    assert found.traffic.microbatches == (4 if mode in ("gpipe", "1f1b") else 1)
-    assert found.traffic.one_f_one_b == (mode == "1f1b")
-    assert found.traffic.pipedream == (mode == "pipedream")
+    assert found.batching.microbatches == (4 if mode in ("gpipe", "1f1b") else 1)
+    assert found.batching.one_f_one_b == (mode == "1f1b")
+    assert found.batching.pipedream == (mode == "pipedream")
 
 
 def test_topology_and_what_is_in_flight(tmp_path):
     late = {"train": {"in_flight": 3}}
-    assert resolved(tmp_path, late).traffic.in_flight == 1  # nothing comes back, nothing is late
+    assert resolved(tmp_path, late).batching.in_flight == 1  # nothing comes back, nothing is late
     for rule, topology in (("dfa", Topology.BROADCAST), ("backprop", Topology.NEIGHBOUR)):
         found = resolved(tmp_path, {"rule": {"name": rule}, **late})
-        assert found.topology is topology and found.traffic.in_flight == 3
+        assert found.topology is topology and found.batching.in_flight == 3
     flush = resolved(tmp_path, {"rule": {"name": "backprop"}, "schedule": {"mode": "gpipe"}, **late})
-    assert flush.traffic.in_flight == 1
+    assert flush.batching.in_flight == 1
 
 
 def test_a_rule_bounds_what_is_in_flight(tmp_path, monkeypatch):
@@ -114,11 +114,11 @@ def test_a_rule_bounds_what_is_in_flight(tmp_path, monkeypatch):
         return {"rule": {"name": "fa"}, "train": {"in_flight": in_flight}, **more}
 
     monkeypatch.setattr(FeedbackAlignment, "max_in_flight", 2)
-    assert resolved(tmp_path, late(2)).traffic.in_flight == 2
+    assert resolved(tmp_path, late(2)).batching.in_flight == 2
     with pytest.raises(ConfigError, match=re.escape("the rule fa does not bear feedback that late (train.in_flight: 3, "
                                                     "expected: at most 2). Lower it.")):
         resolved(tmp_path, late(3))
-    assert resolved(tmp_path, late(3, schedule={"mode": "gpipe"})).traffic.in_flight == 1
+    assert resolved(tmp_path, late(3, schedule={"mode": "gpipe"})).batching.in_flight == 1
     with pytest.raises(ConfigError, match=re.escape("the rule fa bounds them (its most: 2, expected: a rule without a "
                                                     "bound, e.g. backprop). Change the rule or the mode.")):
         resolved(tmp_path, late(1, schedule={"mode": "pipedream"}))
@@ -127,14 +127,14 @@ def test_a_rule_bounds_what_is_in_flight(tmp_path, monkeypatch):
 def test_no_micro_batch_is_empty(tmp_path):
     plain = {"model": {"norm": "none", "dropout": 0.0}, "rule": {"name": "pred"}}
     few = resolved(tmp_path, {"train": {"batch_size": 2}, "schedule": {"mode": "gpipe"}, **plain})
-    assert few.traffic.microbatches == 2 and min(few.traffic.counts()) == 1
+    assert few.batching.microbatches == 2 and min(few.batching.counts()) == 1
     last = resolved(tmp_path, {"train": {"batch_size": 359, "microbatches": 4}, **plain})
-    assert last.traffic.counts() == [4, 4, 4, 4, 1]
+    assert last.batching.counts() == [4, 4, 4, 4, 1]
 
 
 def test_a_batch_is_at_most_the_data(tmp_path):
-    traffic = resolved(tmp_path, {"train": {"batch_size": 5000}}).traffic
-    assert (traffic.batch_size, traffic.eval_batch_size, traffic.num_steps) == (1437, 360, 1)
+    batching = resolved(tmp_path, {"train": {"batch_size": 5000}}).batching
+    assert (batching.batch_size, batching.eval_batch_size, batching.num_steps) == (1437, 360, 1)
 
 
 @pytest.mark.parametrize(("changes", "caches"), [({}, False), ({"dataset": {"crop_padding": 0}}, True)])
@@ -171,7 +171,7 @@ def test_statistics_of_micro_batches_are_said(tmp_path, caplog, changes, said):
 )  # fmt: skip
 def test_parts_of_a_batch_are_learned_from_as_soon_as_may_be(tmp_path, mode, rule, microbatches, expected):
     changes = {"schedule": {"mode": mode}, "rule": {"name": rule}, "train": {"microbatches": microbatches}}
-    assert resolved(tmp_path, {**changes, "model": {"norm": "none"}}).traffic.one_f_one_b is expected
+    assert resolved(tmp_path, {**changes, "model": {"norm": "none"}}).batching.one_f_one_b is expected
 
 
 def test_logistic_outputs_take_the_place_of_softmax_and_leave_one_output_alone(tmp_path):

@@ -22,7 +22,7 @@ import torch
 from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.planning.prediction import Pace, predict
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from workers import cost_cache
 from workers.block_costs import forget_costs
 from workers.dry_run.runners import PATIENCE_S, InProcess, InProcesses
@@ -52,14 +52,14 @@ TOLERANCE = 0.1
 """A prediction that was wrong by more is not kept."""
 
 
-def predict_run(resolved: Resolved, placement: Placement, host: Host, data_root: Path) -> Placement:
+def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: Path) -> Placement:
     """``placement`` with what is predicted of it, or with nothing where that cannot be told.
 
     Nothing is said of the sequential mode, whose course depends on its losses, of stages on several hosts, which
     cannot be rehearsed from one, of runs of a few steps, and where the rehearsal failed: the run will tell why.
     Where blocks are laid out by their measured cost, the rehearsal may find a better partition; that is taken.
     """
-    config, total = resolved.config, resolved.config.train.epochs * resolved.traffic.num_steps
+    config, total = resolved.config, resolved.config.train.epochs * resolved.batching.num_steps
     if not config.run.predict or config.schedule.mode == "sequential" or not host.is_alone or total < WORTH_STEPS:
         return placement
     cached, key = cost_cache.is_cacheable(resolved), _key(resolved, placement)
@@ -77,10 +77,10 @@ def predict_run(resolved: Resolved, placement: Placement, host: Host, data_root:
             sizes = [len(blocks) for blocks in known[0].partition]
             cost_cache.keep(KIND, key, {"sizes": sizes, "pace": known[1].to_dict()})
     placement, pace = known
-    return replace(placement, predicted=predict(pace, resolved.traffic, config.train.epochs, config.train.eval_every))
+    return replace(placement, predicted=predict(pace, resolved.batching, config.train.epochs, config.train.eval_every))
 
 
-def validate(resolved: Resolved, placement: Placement, samples_per_s: float) -> None:
+def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:
     """Forgets what was measured for a prediction that the run has not confirmed: the machine was busy meanwhile.
 
     Args:
@@ -94,15 +94,15 @@ def validate(resolved: Resolved, placement: Placement, samples_per_s: float) -> 
         forget_costs(resolved, placement.threads, torch.device(placement.devices[0]))
 
 
-def _key(resolved: Resolved, placement: Placement) -> dict[str, Any]:
+def _key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
     """All that a pace depends on."""
-    traffic, table = resolved.traffic, resolved.config.to_dict()
+    batching, table = resolved.batching, resolved.config.to_dict()
     return {
         **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
         "dataset": table["dataset"], "mode": resolved.config.schedule.mode,
         "devices": placement.devices, "transport": placement.transport, "depth": resolved.config.transport.depth,
-        "batch_size": traffic.batch_size, "eval_batch_size": traffic.eval_batch_size,
-        "microbatches": traffic.microbatches, "in_flight": traffic.in_flight,
+        "batch_size": batching.batch_size, "eval_batch_size": batching.eval_batch_size,
+        "microbatches": batching.microbatches, "in_flight": batching.in_flight,
     }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace]
         return None
 
 
-def _refined(resolved: Resolved, placement: Placement, data_root: Path) -> tuple[Placement, Pace]:
+def _refined(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[Placement, Pace]:
     """The better of the partition by blocks measured alone and the one by what they cost in that company.
 
     The time of a stage is shared among its blocks as they cost alone. The programme over these costs gives another
@@ -137,10 +137,10 @@ def _refined(resolved: Resolved, placement: Placement, data_root: Path) -> tuple
     return placement, pace
 
 
-def _overlaps(resolved: Resolved, placement: Placement) -> bool:
+def _overlaps(resolved: RunSpec, placement: Placement) -> bool:
     """Whether stages work at the same time, so that the slowest decides."""
-    traffic = resolved.traffic
-    most = traffic.in_flight_at(0, placement.num_stages) * traffic.microbatches
+    batching = resolved.batching
+    most = batching.in_flight_at(0, placement.num_stages) * batching.microbatches
     waits = resolved.topology is not Topology.LOCAL and most == 1
     return placement.transport != "inline" and not waits
 
@@ -158,7 +158,7 @@ def _evened(placement: Placement, pace: Pace) -> Placement:
     return replace(placement, partition=ranges) if slowest < PROMISE * max(pace.stage_s) else placement
 
 
-def _dry_run(resolved: Resolved, placement: Placement, data_root: Path) -> Pace:
+def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
     """Rehearses where the run will be."""
     inline = placement.transport == "inline"
     folder = Path(tempfile.mkdtemp(prefix="onward-"))  # the paths of Unix sockets are short by law
@@ -170,7 +170,7 @@ def _dry_run(resolved: Resolved, placement: Placement, data_root: Path) -> Pace:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _impatient(resolved: Resolved, inline: bool) -> Resolved:
+def _impatient(resolved: RunSpec, inline: bool) -> RunSpec:
     """The run with short waits, and, in one thread, with stages that take turns at every batch."""
     config = resolved.config
     run = replace(config.run, timeout_s=min(config.run.timeout_s, PATIENCE_S / 2))
@@ -178,12 +178,12 @@ def _impatient(resolved: Resolved, inline: bool) -> Resolved:
     return replace(resolved, config=replace(config, run=run, transport=transport))
 
 
-def _pace(measure: Runner, resolved: Resolved, on_cuda: bool) -> Pace:
+def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     """Warms up, measures, evaluates."""
-    config, traffic = resolved.config, resolved.traffic
+    config, batching = resolved.config, resolved.batching
     warm = measure(DryRunSpec(2))[-1]
     about = max(warm.steps[1] - warm.steps[0], 1e-6)
-    num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * traffic.num_steps // 10))
+    num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * batching.num_steps // 10))
     steady = num_steps // 4
     timings = measure(DryRunSpec(num_steps, steady=steady))
     step_s = _step_s(timings, steady)
@@ -191,7 +191,7 @@ def _pace(measure: Runner, resolved: Resolved, on_cuda: bool) -> Pace:
         num_steps = min(num_steps, 10)
         timings = measure(DryRunSpec(num_steps, waits_for_device=True))
     stage_s = tuple(p.work_s / num_steps for p in timings)
-    num_evals = max(1, min(int(EVALUATE_S / step_s), traffic.num_eval_batches))
+    num_evals = max(1, min(int(EVALUATE_S / step_s), batching.num_eval_batches))
     last = measure(DryRunSpec(1, num_evals))[-1]
     return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals)
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 
 from workers.dry_run import stage
-from workers.dry_run.stage import DryRunSpec, StageTimings, DryRunStage
+from workers.dry_run.stage import DryRunSpec, DryRunStage, StageTimings
 from workers.host.fork_server import warm_up
 from workers.job import Job
 from workers.launchers.inline import Turn

@@ -100,12 +100,12 @@ class DryRunStage:
     def prepare(self, part: DryRunSpec) -> _TimedRun:
         """What is to be driven to play ``part``."""
         resolved = self.job.resolved
-        traffic = replace(
-            resolved.traffic, num_train=part.num_steps * resolved.traffic.batch_size,
-            num_test=max(1, part.num_evals) * resolved.traffic.eval_batch_size,
+        batching = replace(
+            resolved.batching, num_train=part.num_steps * resolved.batching.batch_size,
+            num_test=max(1, part.num_evals) * resolved.batching.eval_batch_size,
         )  # fmt: skip
         program = Program(
-            self.stage, self.job.stage_index, self.job.num_stages, traffic, self._train, self._test, TimeBudget(),
+            self.stage, self.job.stage_index, self.job.num_stages, batching, self._train, self._test, TimeBudget(),
             resolved.config.seed, allocator("memory", 0, self.job.out),
         )  # fmt: skip
         modes = (BlockMode.TRAIN,) * resolved.num_blocks
@@ -155,7 +155,7 @@ class _Noise:
 
 def _noise(job: Job) -> tuple[Feed, Feed]:
     """Samples like those of the data set, cut, normalised and augmented as they will be."""
-    config, traffic, spec = job.resolved.config, job.resolved.traffic, job.resolved.data
+    config, batching, spec = job.resolved.config, job.resolved.batching, job.resolved.data
     dataset = load_dataset(config, job.data_root)
     pixels = len(spec.input_shape) == 3 and dataset.normalisation is not None
     most = _NOISE_BYTES // (math.prod(spec.input_shape) * (1 if pixels else 4))
@@ -173,7 +173,7 @@ def _noise(job: Job) -> tuple[Feed, Feed]:
             Batches(Split(x, y), dataset=dataset, batch_size=batch_size, seed=config.seed, device=device, train=train)
         )
 
-    return feed(traffic.batch_size, spec.num_train, True), feed(traffic.eval_batch_size, spec.num_test, False)
+    return feed(batching.batch_size, spec.num_train, True), feed(batching.eval_batch_size, spec.num_test, False)
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pipeline.engine.requests import NextPlan, Receive, Request, Send
-from pipeline.records.run_state import Ledger
+from pipeline.records.run_state import RunState
 from pipeline.records.time_budget import Activity
 from pipeline.schedules.plan import Plan
 from workers.job import Job
@@ -55,12 +55,12 @@ class Turn:
             self.request = None
 
 
-def run_inline(jobs: Sequence[Job], ledger: Ledger) -> None:
-    """Runs every stage of a run here; results end up in ``ledger``.
+def run_inline(jobs: Sequence[Job], run_state: RunState) -> None:
+    """Runs every stage of a run here; results end up in ``run_state``.
 
     Args:
         jobs: of all stages, in order.
-        ledger: decides the plans and takes the reports.
+        run_state: decides the plans and takes the reports.
 
     Raises:
         RuntimeError: every stage waits for another.
@@ -68,30 +68,30 @@ def run_inline(jobs: Sequence[Job], ledger: Ledger) -> None:
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     prepare_process(jobs[0])
     try:
-        _take_turns(jobs, ledger)
+        _take_turns(jobs, run_state)
     finally:  # the process is the caller's
         torch.set_num_threads(before[0])
         torch.set_float32_matmul_precision(before[1])
 
 
-def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
+def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:
     """See :func:`run_inline`."""
     plans: list[Plan | None] = []
 
     def report(topic: str, body: Any) -> None:
-        getattr(ledger, topic)(body)
+        getattr(run_state, topic)(body)
 
     turns = []
     for job in jobs:
         program = build_program(job, open_budget(job))
         transport = build(job.endpoint)
         turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
-    ledger.ready()
+    run_state.ready()
     for turn in turns:
         turn.run.program.budget.restart()
         turn.rest()
     while any(turn.request is not None for turn in turns):
-        plans += [plan for _, plan in ledger.new_plans()]
+        plans += [plan for _, plan in run_state.new_plans()]
         ready = [turn for turn in turns if turn.can_go_on(plans)]
         if not ready:
             waits = ", ".join(f"stage {t.run.job.stage_index}: {t.request}" for t in turns)
@@ -101,5 +101,5 @@ def _take_turns(jobs: Sequence[Job], ledger: Ledger) -> None:
                 turn.go_on()
             turn.rest()
     for turn in turns:
-        ledger.result(turn.run.finish())
+        run_state.result(turn.run.finish())
         turn.transport.close(0.0)

@@ -9,8 +9,8 @@ from collections import deque
 import torch
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Transport, Endpoint
-from workers.transports._errors import gone, no_room, no_edge, not_taken, nothing_came
+from workers.transport import Edge, Endpoint, Transport
+from workers.transports._errors import gone, no_edge, no_room, not_taken, nothing_came
 from workers.transports._packing import own_copy
 
 __all__ = ["Hub", "InlineTransport", "build"]

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Transport, Endpoint
-from workers.transports._errors import gone, no_room, no_edge, not_taken, nothing_came
+from workers.transport import Edge, Endpoint, Transport
+from workers.transports._errors import gone, no_edge, no_room, not_taken, nothing_came
 from workers.transports._group.link import Link
 from workers.transports._group.mailbox import MailboxFailed
 from workers.transports._group.opening import open_links

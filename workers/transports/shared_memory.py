@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import torch
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Transport, TransportTimeout, Endpoint
+from workers.transport import Edge, Endpoint, Transport, TransportTimeout
 from workers.transports._errors import no_edge, not_connected
 from workers.transports._slots.receiver import SlotReceiver
 from workers.transports._slots.ring import Slots, anonymous_file, slot_stride

@@ -1,1 +1,13 @@
-"""What a person sees of a run."""
+"""What a person sees of a run. Imports no terminal library: a run that is not shown needs none."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.records.view import View
+from pipeline.resolve import RunSpec
+from workers.placement import Placement
+
+__all__ = ["ViewMaker"]
+
+ViewMaker = Callable[[RunSpec, Placement, Path], View]
+"""Makes the view of a run: what runs, where, and the folder of its files."""

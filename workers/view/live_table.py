@@ -14,11 +14,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.placement import Placement
 from workers.view.stage_meter import StageMeter
-from workers.view.text import Narrator, block_range, duration, grouped, loss_text, percent, plural
+from workers.view.text import RunText, block_range, duration, grouped, loss_text, percent, plural
 
 __all__ = ["LiveTable"]
 
@@ -34,16 +34,16 @@ class LiveTable:
     Args:
         resolved: the run.
         placement: where it runs.
-        narrator: for the sentences.
+        text: for the sentences.
         console: a terminal.
     """
 
-    def __init__(self, resolved: Resolved, placement: Placement, narrator: Narrator, console: Console) -> None:
-        self._narrator = narrator
+    def __init__(self, resolved: RunSpec, placement: Placement, text: RunText, console: Console) -> None:
+        self._text = text
         self._console = console
-        self._clock = narrator.clock
+        self._clock = text.clock
         self._partition = placement.partition
-        self._num_steps = resolved.traffic.num_steps
+        self._num_steps = resolved.batching.num_steps
         self._max_epochs = resolved.config.train.epochs
         self._depth = resolved.config.transport.depth
         self._phased = resolved.schedule().depends_on_results
@@ -71,7 +71,7 @@ class LiveTable:
 
     def started(self) -> None:
         """Starts the clocks."""
-        self._narrator.started()
+        self._text.started()
         self._started_s = self._clock()
         self._set_meters()
 
@@ -81,7 +81,7 @@ class LiveTable:
 
     def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
         """Notes it."""
-        self._last_epoch = self._narrator.epoch(plan, blocks, aligned=False)
+        self._last_epoch = self._text.epoch(plan, blocks, aligned=False)
         self._accuracy |= {b["block"]: b["test_accuracy"] for b in blocks if b["test_accuracy"] is not None}
         for meter in self._active_meters(plan):
             meter.finish((plan.epoch + 1) * self._num_steps)
@@ -92,7 +92,7 @@ class LiveTable:
         """Leaves the last state and a summary on the terminal."""
         self._is_complete = True
         self.close()
-        how, where = self._narrator.ending(table)
+        how, where = self._text.ending(table)
         with suppress(OSError):
             self._console.print(Text(how, style="bold"))
             self._console.print(Text(where), soft_wrap=True)  # unbroken, so that it can be copied
@@ -135,7 +135,7 @@ class LiveTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The whole view, for a terminal ``options.max_width`` characters wide."""
-        yield Text(self._narrator.headline(), style="bold")
+        yield Text(self._text.headline(), style="bold")
         yield self._bar(options.max_width)
         # Above the stages: where the terminal is too low, it is stages that are cut off.
         if self._last_epoch:
@@ -162,7 +162,7 @@ class LiveTable:
         """Which epoch it is."""
         if self._started_s is None or self._plan is None:
             return f"starting {plural(len(self._meters), 'stage')}"
-        return self._narrator.position(self._plan)
+        return self._text.position(self._plan)
 
     def _share(self) -> float:
         """Of the run that is done; of the current block's most epochs, where blocks take turns."""

@@ -39,7 +39,7 @@ class StageMeter:
         self.loss = self.fill = None
 
     def take(self, body: Mapping[str, Any], now: float) -> None:
-        """A report from inside an epoch, see :meth:`pipeline.records.run_state.View.progress`, that came at ``now``."""
+        """A report from inside an epoch, see :meth:`pipeline.records.view.View.progress`, that came at ``now``."""
         self.steps_done = body["step"] + 1
         self.loss, self.fill, self._samples = body["loss"], body["fill"], body["samples"]
         points = (*self._points, (now, self._samples))

@@ -9,13 +9,13 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from pipeline.records.run_state import View
-from pipeline.resolve import Resolved
+from pipeline.records.view import Silent, View
+from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import Plan
 from workers.placement import Placement
-from workers.run import Silent, ViewMaker
+from workers.view import ViewMaker
 from workers.view.live_table import LiveTable
-from workers.view.text import Narrator
+from workers.view.text import RunText
 
 __all__ = ["Lines", "view_maker"]
 
@@ -23,15 +23,15 @@ __all__ = ["Lines", "view_maker"]
 def view_maker(*, quiet: bool) -> ViewMaker:
     """The view that fits this process's standard output."""
 
-    def make(resolved: Resolved, placement: Placement, out: Path) -> View:
+    def make(resolved: RunSpec, placement: Placement, out: Path) -> View:
         if quiet:
             return Silent()
-        narrator = Narrator(resolved, placement, out)
+        text = RunText(resolved, placement, out)
         console = Console(file=sys.stdout, highlight=False)
         # The stream is asked as well: rich takes FORCE_COLOR for a terminal, and a log file wants no table.
         if sys.stdout.isatty() and console.is_interactive:
-            return LiveTable(resolved, placement, narrator, console)
-        return Lines(narrator, sys.stdout)
+            return LiveTable(resolved, placement, text, console)
+        return Lines(text, sys.stdout)
 
     return make
 
@@ -39,10 +39,10 @@ def view_maker(*, quiet: bool) -> ViewMaker:
 class Lines:
     """A line at the start, one for each epoch, one at the end."""
 
-    def __init__(self, narrator: Narrator, stream: TextIO) -> None:
-        self._narrator = narrator
+    def __init__(self, text: RunText, stream: TextIO) -> None:
+        self._text = text
         self._stream: TextIO | None = stream
-        self._say(narrator.headline())
+        self._say(text.headline())
 
     def _say(self, text: str) -> None:
         """One line, at once."""
@@ -60,18 +60,18 @@ class Lines:
 
     def started(self) -> None:
         """The first epoch's time begins."""
-        self._narrator.started()
+        self._text.started()
 
     def progress(self, body: Mapping[str, Any]) -> None:
         """Nothing: a log file wants no flicker."""
 
     def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
         """One line."""
-        self._say(self._narrator.epoch(plan, blocks))
+        self._say(self._text.epoch(plan, blocks))
 
     def finished(self, table: Mapping[str, Any]) -> None:
         """One line."""
-        self._say(", ".join(self._narrator.ending(table)))
+        self._say(", ".join(self._text.ending(table)))
 
     def close(self) -> None:
         """Nothing is open."""

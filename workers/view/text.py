@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.resolve import Resolved
+from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import Plan
 from workers.placement import Placement
 
-__all__ = ["Narrator", "block_range", "duration", "grouped", "loss_text", "percent"]
+__all__ = ["RunText", "block_range", "duration", "grouped", "loss_text", "percent"]
 
 
-class Narrator:
+class RunText:
     """Tells what runs where, how each epoch went, and how it ended.
 
     Args:
@@ -23,7 +23,7 @@ class Narrator:
     """
 
     def __init__(
-        self, resolved: Resolved, placement: Placement, out: Path, clock: Callable[[], float] = time.perf_counter
+        self, resolved: RunSpec, placement: Placement, out: Path, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.clock = clock
         self._resolved = resolved
@@ -38,7 +38,7 @@ class Narrator:
         config, placement = self._resolved.config, self._placement
         threads = plural(placement.threads, "thread") + (" each" if placement.num_stages > 1 else "")
         transport = [placement.transport] if placement.num_stages > 1 else []
-        epochs = f"{plural(self._epochs, 'epoch')} of {plural(self._resolved.traffic.num_steps, 'step')}"
+        epochs = f"{plural(self._epochs, 'epoch')} of {plural(self._resolved.batching.num_steps, 'step')}"
         return ", ".join([
             f"{config.rule.name} on {config.dataset.name}",
             f"{config.model.name} of {plural(self._resolved.num_blocks, 'block')}",
@@ -85,13 +85,13 @@ class Narrator:
         """How an epoch went: the loss and the accuracy are those of the top training block.
 
         The time is the wall's, so evaluation is in it; ``blocks`` are rows as
-        :class:`pipeline.records.run_state.View` has them. ``aligned`` lines make columns when they are written one under the other.
+        :class:`pipeline.records.view.View` has them. ``aligned`` lines make columns when they are written one under the other.
         """
         now = self.clock()
         elapsed, self._since = now - self._since, now
         trained: list[Mapping[str, Any]] = [b for b in blocks if b["trained"]]
         row = trained[-1] if trained else {}
-        rate = self._resolved.traffic.num_train / elapsed if elapsed > 0 else None
+        rate = self._resolved.batching.num_train / elapsed if elapsed > 0 else None
         # In the phases before the last one it is not the network's accuracy, and must not read like it.
         owner = "its test accuracy" if self._phased else "test accuracy"
         widths, gap = ((9, 6, 9, 7), "  ") if aligned else ((0, 0, 0, 0), ", ")

@@ -22,8 +22,8 @@ def linear(*widths):
 def test_a_preset_is_as_deep_as_it_says_and_has_whole_batches(name, tmp_path):
     found = resolved(name, tmp_path)
     assert found.num_blocks == BLOCKS[name]
-    assert found.traffic.num_steps == PRESETS[name].steps_per_epoch
-    assert found.traffic.num_train == found.traffic.num_steps * found.traffic.batch_size
+    assert found.batching.num_steps == PRESETS[name].steps_per_epoch
+    assert found.batching.num_train == found.batching.num_steps * found.batching.batch_size
     assert (found.config.optimizer.name, found.config.rule.name) == ("adam", "linear_decoder")
     assert found.config.optimizer.options["lr"] == 1e-3
 
@@ -40,7 +40,7 @@ def test_the_multiplications_of_an_mlp(tmp_path):
 
 def test_dfa_has_one_product_for_a_decoder_s_three_and_the_baselines_are_backprop(tmp_path):
     found = resolved("dfa-8x1024", tmp_path)
-    assert found.traffic.in_flight == 4
+    assert found.batching.in_flight == 4
     assert presets.local_flop(found) == 2 * sum(presets.forward_flop(found)) + 8 * 2 * 1024 * 10
     baseline = PRESETS["dfa-8x1024"].config(precision="highest", mode="gpipe")
     assert (baseline.rule.name, baseline.train.in_flight) == ("backprop", 1)

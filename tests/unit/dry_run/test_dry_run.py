@@ -9,7 +9,7 @@ from pipeline.config import Config
 from pipeline.planning.prediction import Pace, predict
 from pipeline.resolve import resolve
 from workers.dry_run import dry_run
-from workers.dry_run.dry_run import validate, predict_run
+from workers.dry_run.dry_run import predict_run, validate
 from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.placement import Host, Placement
 
@@ -61,7 +61,7 @@ def test_a_rehearsed_run_is_predicted(stages):
     stages[2, 2] = (0.02, 0.01)
     ours = run()
     found = predict_run(ours, placed(2, 2), ALONE, ROOT)
-    assert found.predicted == predict(Pace((0.02, 0.01), 0.1, 0.02, 0.01), ours.traffic, 20, 1)
+    assert found.predicted == predict(Pace((0.02, 0.01), 0.1, 0.02, 0.01), ours.batching, 20, 1)
     assert dataclasses.replace(found, predicted=None) == placed(2, 2)
 
 

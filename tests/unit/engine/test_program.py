@@ -14,7 +14,7 @@ from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, S
 from pipeline.engine.stage import Stage
 from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import build_rule, resolve
-from pipeline.schedules.batching import Traffic
+from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import BlockMode, Plan
 
 
@@ -28,7 +28,7 @@ class Feed:
         return torch.full((self.size, 1, 8, 8), float(index)), torch.zeros(self.size, dtype=torch.int64)
 
 
-def program(rule, stage_index, partition, **traffic):
+def program(rule, stage_index, partition, **batching):
     """One stage of a net of three blocks."""
     plain = {"rule": {"name": rule}, "model": {"depth": 2, "width": 8, "norm": "none", "dropout": 0.0}}
     found = resolve(Config.from_dict(merged(SMALL, plain)), Path("."))
@@ -38,7 +38,7 @@ def program(rule, stage_index, partition, **traffic):
     stage = Stage(rules, blocks, 3, optimizer=found.optimizer, lr=found.lr, seed=0, batch_size=3, stash=False,
                   device=torch.device("cpu"))  # fmt: skip
     feeds = (Feed(6, 3), Feed(4, 2)) if stage_index == 0 else (None, None)
-    return Program(stage, stage_index, len(partition), Traffic(**{**sizes, **traffic}), *feeds, TimeBudget(), 0,
+    return Program(stage, stage_index, len(partition), Batching(**{**sizes, **batching}), *feeds, TimeBudget(), 0,
                    allocator("memory", 0, Path(".")))  # fmt: skip
 
 
@@ -96,7 +96,7 @@ UPPER = "plan  <0 step  <0 step  <0 step <0 step report plan"
 
 
 @pytest.mark.parametrize(
-    ("rule", "stage", "traffic", "requests"),
+    ("rule", "stage", "batching", "requests"),
     [
         ("pred", 0, {}, LOWER),
         ("pred", 1, {}, UPPER),
@@ -106,8 +106,8 @@ UPPER = "plan  <0 step  <0 step  <0 step <0 step report plan"
          "plan  TRAIN0>1 step  TRAIN1>1 step <1 step  <1 step  EVAL0>1 step EVAL1>1 step report plan"),
     ],
 )  # fmt: skip
-def test_requests_of_an_epoch(rule, stage, traffic, requests):
-    steps = program(rule, stage, TWO, **traffic).run()
+def test_requests_of_an_epoch(rule, stage, batching, requests):
+    steps = program(rule, stage, TWO, **batching).run()
     assert drive(steps, upstream([plan(), None])) == requests.split()
 
 

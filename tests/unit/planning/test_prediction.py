@@ -1,10 +1,10 @@
 import pytest
 
 from pipeline.planning.prediction import Pace, Prediction, predict
-from pipeline.schedules.batching import Traffic
+from pipeline.schedules.batching import Batching
 
 PACE = Pace(stage_s=(0.1, 0.2), first_s=0.5, step_s=0.2, eval_s=0.05)
-TRAFFIC = Traffic(num_train=95, num_test=30, batch_size=10, eval_batch_size=15, microbatches=1, in_flight=1)
+TRAFFIC = Batching(num_train=95, num_test=30, batch_size=10, eval_batch_size=15, microbatches=1, in_flight=1)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_the_rate_counts_the_first_fill_every_step_and_every_evaluation(epochs, 
 
 
 def test_a_run_of_part_of_a_step_takes_the_first_steps_time():
-    tiny = Traffic(num_train=5, num_test=1, batch_size=10, eval_batch_size=1, microbatches=1, in_flight=1)
+    tiny = Batching(num_train=5, num_test=1, batch_size=10, eval_batch_size=1, microbatches=1, in_flight=1)
     assert predict(PACE, tiny, 1, 1).samples_per_s == pytest.approx(5 / 0.55)
 
 

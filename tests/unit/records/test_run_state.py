@@ -1,52 +1,52 @@
 import pytest
-from tests.support.run_doubles import block_row, epoch_body, ledger_of, result_body
+from tests.support.run_doubles import block_row, epoch_body, result_body, run_state_of
 
-from pipeline.records import run_state as ledger_module
+from pipeline.records import run_state as module
 from pipeline.schedules.epochs import EpochResult, Parallel, Sequential
 
 
 @pytest.fixture
 def clock(monkeypatch):
     times = iter(range(10, 100, 10))
-    monkeypatch.setattr(ledger_module.time, "perf_counter", lambda: float(next(times)))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(times)))
 
 
 def test_plans_that_depend_on_nothing_are_known_at_once():
     schedule = Parallel(2, epochs=3)
-    ledger, notes = ledger_of(schedule, 2, 2)
-    assert ledger.new_plans() == [(epoch, schedule.plan(epoch, ())) for epoch in range(3)] + [(3, None)]
-    assert ledger.new_plans() == []
+    run_state, notes = run_state_of(schedule, 2, 2)
+    assert run_state.new_plans() == [(epoch, schedule.plan(epoch, ())) for epoch in range(3)] + [(3, None)]
+    assert run_state.new_plans() == []
     assert notes == [("planned", 0), ("planned", 1), ("planned", 2)]
 
 
 def test_plans_that_depend_on_results_come_one_by_one():
     schedule = Sequential(2, epochs=1)
-    ledger, notes = ledger_of(schedule, 1, 2)
-    assert ledger.new_plans() == [(0, schedule.plan(0, []))]
-    assert ledger.new_plans() == []
-    ledger.epoch(epoch_body(0, 0, block_row(0, loss=0.5)))
-    (found,) = ledger.new_plans()
-    assert found == (1, schedule.plan(1, ledger.history))
-    assert ledger.new_plans() == []
-    ledger.epoch(epoch_body(1, 0, block_row(0), block_row(1, loss=0.25)))
-    assert ledger.new_plans() == [(2, None)]
-    assert ledger.new_plans() == []
+    run_state, notes = run_state_of(schedule, 1, 2)
+    assert run_state.new_plans() == [(0, schedule.plan(0, []))]
+    assert run_state.new_plans() == []
+    run_state.epoch(epoch_body(0, 0, block_row(0, loss=0.5)))
+    (found,) = run_state.new_plans()
+    assert found == (1, schedule.plan(1, run_state.history))
+    assert run_state.new_plans() == []
+    run_state.epoch(epoch_body(1, 0, block_row(0), block_row(1, loss=0.25)))
+    assert run_state.new_plans() == [(2, None)]
+    assert run_state.new_plans() == []
     assert [n for n in notes if n[0] == "planned"] == [("planned", 0), ("planned", 1)]
 
 
 def test_an_epoch_is_over_when_every_stage_has_reported():
-    ledger, notes = ledger_of(Parallel(3, epochs=2), 2, 3)
-    plans = [plan for _, plan in ledger.new_plans()]
+    run_state, notes = run_state_of(Parallel(3, epochs=2), 2, 3)
+    plans = [plan for _, plan in run_state.new_plans()]
     notes.clear()
-    ledger.epoch(epoch_body(0, 1, block_row(2, 0.25, 0.5)))
-    ledger.epoch(epoch_body(1, 1, block_row(2, 0.125, 0.75)))  # stage 1 is ahead
-    assert ledger.history == []
-    ledger.epoch(epoch_body(0, 0, block_row(0, 1.0), block_row(1, 2.0, 0.5)))
-    assert ledger.history == [EpochResult(plans[0], (1.0, 2.0, 0.25))]
-    assert ledger.last_scores == {1: block_row(1, 2.0, 0.5), 2: block_row(2, 0.25, 0.5)}
-    ledger.epoch(epoch_body(1, 0, block_row(0, 0.5), block_row(1, None, None)))
-    assert ledger.history[1] == EpochResult(plans[1], (0.5, None, 0.125))
-    assert ledger.last_scores == {1: block_row(1, 2.0, 0.5), 2: block_row(2, 0.125, 0.75)}  # the newest that there is
+    run_state.epoch(epoch_body(0, 1, block_row(2, 0.25, 0.5)))
+    run_state.epoch(epoch_body(1, 1, block_row(2, 0.125, 0.75)))  # stage 1 is ahead
+    assert run_state.history == []
+    run_state.epoch(epoch_body(0, 0, block_row(0, 1.0), block_row(1, 2.0, 0.5)))
+    assert run_state.history == [EpochResult(plans[0], (1.0, 2.0, 0.25))]
+    assert run_state.last_scores == {1: block_row(1, 2.0, 0.5), 2: block_row(2, 0.25, 0.5)}
+    run_state.epoch(epoch_body(1, 0, block_row(0, 0.5), block_row(1, None, None)))
+    assert run_state.history[1] == EpochResult(plans[1], (0.5, None, 0.125))
+    assert run_state.last_scores == {1: block_row(1, 2.0, 0.5), 2: block_row(2, 0.125, 0.75)}  # the newest that there is
     assert notes == [
         ("row", "epoch"), ("row", "epoch"), ("row", "epoch"), ("epoch", 0, [0, 1, 2]),
         ("row", "epoch"), ("epoch", 1, [0, 1, 2]),
@@ -54,34 +54,34 @@ def test_an_epoch_is_over_when_every_stage_has_reported():
 
 
 def test_progress_goes_to_the_view():
-    ledger, notes = ledger_of(Parallel(1, 1), 1, 1)
-    ledger.progress({"step": 7})
+    run_state, notes = run_state_of(Parallel(1, 1), 1, 1)
+    run_state.progress({"step": 7})
     assert notes == [("progress", 7)]
 
 
 def test_complete_when_every_stage_has_sent_its_result():
-    ledger, _ = ledger_of(Parallel(2, 1), 2, 2)
-    ledger.result(result_body(1))
-    assert not ledger.is_complete
-    ledger.result(result_body(0))
-    assert ledger.is_complete
-    assert [r["row"]["stage"] for r in ledger.stage_results()] == [0, 1]
+    run_state, _ = run_state_of(Parallel(2, 1), 2, 2)
+    run_state.result(result_body(1))
+    assert not run_state.is_complete
+    run_state.result(result_body(0))
+    assert run_state.is_complete
+    assert [r["row"]["stage"] for r in run_state.stage_results()] == [0, 1]
 
 
 def test_the_clock_runs_from_the_last_stage_ready_to_the_last_epoch(clock):
-    ledger, notes = ledger_of(Parallel(1, 2), 1, 1)
-    ledger.new_plans()
-    assert ledger.wall_s == 0.0
-    ledger.ready()  # 10
-    assert ledger.wall_s == 0.0
-    ledger.epoch(epoch_body(0, 0, block_row(0, 1.0)))  # 20
-    ledger.epoch(epoch_body(1, 0, block_row(0, 1.0)))  # 30
-    assert ledger.wall_s == 20.0
+    run_state, notes = run_state_of(Parallel(1, 2), 1, 1)
+    run_state.new_plans()
+    assert run_state.wall_s == 0.0
+    run_state.ready()  # 10
+    assert run_state.wall_s == 0.0
+    run_state.epoch(epoch_body(0, 0, block_row(0, 1.0)))  # 20
+    run_state.epoch(epoch_body(1, 0, block_row(0, 1.0)))  # 30
+    assert run_state.wall_s == 20.0
     assert ("started",) in notes
 
 
 def test_no_time_before_a_stage_is_ready(clock):
-    ledger, _ = ledger_of(Parallel(1, 1), 1, 1)
-    ledger.new_plans()
-    ledger.epoch(epoch_body(0, 0, block_row(0, 1.0)))
-    assert ledger.wall_s == 0.0
+    run_state, _ = run_state_of(Parallel(1, 1), 1, 1)
+    run_state.new_plans()
+    run_state.epoch(epoch_body(0, 0, block_row(0, 1.0)))
+    assert run_state.wall_s == 0.0

@@ -3,10 +3,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from tests.support.views import Clock, blocks, narrator, parallel, placed, report, resolved, result
+from tests.support.views import Clock, blocks, parallel, placed, report, resolved, result, text
 
-from pipeline.records.run_state import Ledger, View
-from workers.run import Silent
+from pipeline.records.run_state import RunState
+from pipeline.records.view import Silent, View
 from workers.view.live_table import LiveTable
 from workers.view.terminal import Lines, view_maker
 
@@ -87,7 +87,7 @@ def test_every_view_has_every_method(kind):
 
 def test_lines():
     stream, clock = StringIO(), Clock()
-    tell_all(Lines(narrator(resolved(), placed(), clock), stream), clock)
+    tell_all(Lines(text(resolved(), placed(), clock), stream), clock)
     assert stream.getvalue().splitlines() == [
         "predsim on digits, mlp of 4 blocks, parallel mode, 2 stages (blocks 0-1 | 2-3) on cpu, 1 thread each, "
         "shared_memory, 20 epochs of 23 steps",
@@ -100,7 +100,7 @@ def test_lines():
 
 def test_a_line_is_there_as_soon_as_it_is_told(tmp_path):
     with (tmp_path / "log").open("w") as stream:
-        Lines(narrator(resolved(), placed(), Clock()), stream)
+        Lines(text(resolved(), placed(), Clock()), stream)
         assert (tmp_path / "log").read_text().startswith("predsim on digits, ")
 
 
@@ -108,7 +108,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run():
     read, write = os.pipe()
     clock = Clock()
     with os.fdopen(write, "w") as stream:
-        view = Lines(narrator(resolved(), placed(), clock), stream)
+        view = Lines(text(resolved(), placed(), clock), stream)
         assert os.read(read, 1000).startswith(b"predsim on digits, ")
         os.close(read)
         tell_all(view, clock)
@@ -122,7 +122,7 @@ class Full(StringIO):
 
 def test_a_full_disk_does_not_end_the_run():
     clock = Clock()
-    view = Lines(narrator(resolved(), placed(), clock), Full())
+    view = Lines(text(resolved(), placed(), clock), Full())
     tell_all(view, clock)
     assert view._stream is None
 
@@ -144,7 +144,7 @@ class Rows:
 
 def test_the_ledger_tells_its_view_the_plans_and_the_start():
     view = Heard()
-    ledger = Ledger(resolved(epochs=2).schedule(), 1, 4, Rows(), view)
-    ledger.new_plans()
-    ledger.ready()
+    run_state = RunState(resolved(epochs=2).schedule(), 1, 4, Rows(), view)
+    run_state.new_plans()
+    run_state.ready()
     assert view.calls == [("planned", parallel(0)), ("planned", parallel(1)), ("started",)]

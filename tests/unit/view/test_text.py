@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.views import Clock, blocks, narrator, parallel, placed, resolved, result, sequential
+from tests.support.views import Clock, blocks, parallel, placed, resolved, result, sequential, text
 
 from pipeline.config import MeasureConfig
 from pipeline.planning.prediction import Prediction
@@ -9,7 +9,7 @@ from workers.view.text import block_range, duration, grouped, loss_text, percent
 
 
 def told(mode="parallel", counts=(2, 2), clock=None, **kwargs):
-    return narrator(resolved(mode), placed(counts, **kwargs), clock or Clock())
+    return text(resolved(mode), placed(counts, **kwargs), clock or Clock())
 
 
 def after(seconds, teller, clock, plan, rows, **kwargs):
@@ -44,7 +44,7 @@ def test_headline_of_the_sequential_mode_promises_no_number_of_epochs():
 
 def predicted(stage_s, samples_per_s):
     placement = replace(placed((2, 2)), predicted=Prediction(stage_s, samples_per_s))
-    return narrator(resolved("parallel"), placement, Clock())
+    return text(resolved("parallel"), placement, Clock())
 
 
 def test_headline_tells_what_is_predicted():
@@ -61,7 +61,7 @@ def test_ending_sets_what_was_predicted_beside_what_came():
 def test_ending_says_what_the_command_does_next():
     run = resolved("parallel")
     measured = replace(run, config=replace(run.config, measure=MeasureConfig(every=2)))
-    how, where = narrator(measured, placed((2, 2)), Clock()).ending(result([0.5]))
+    how, where = text(measured, placed((2, 2)), Clock()).ending(result([0.5]))
     assert how.endswith(" over 1.64 s, now measuring") and where == "files in runs/one"
 
 

@@ -1,4 +1,4 @@
-"""Blocking traffic with one peer over ``torch.distributed``, and the news that the peer is gone.
+"""Blocking exchange with one peer over ``torch.distributed``, and the news that the peer is gone.
 
 [Note: goodbye byte]
 The second thread of either end waits from the start for one byte, the word that the other end says when it is done.
@@ -23,7 +23,7 @@ _NEVER_TAG = 2
 
 
 class Link:
-    """Blocking point-to-point traffic with one peer.
+    """Blocking point-to-point batching with one peer.
 
     Args:
         peer: its rank.

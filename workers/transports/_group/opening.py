@@ -13,7 +13,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from workers.transport import Edge, TransportTimeout, Endpoint
+from workers.transport import Edge, Endpoint, TransportTimeout
 from workers.transports._group.link import Link
 
 __all__ = ["open_links"]
