@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import pipeline
 from pipeline import registry
-from pipeline.config import LoadedConfig, Mode, load_config
+from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.schedules.modes import MODES
 from workers.host.fork_server import warm_up
 
 HERE = Path(__file__).resolve().parent
@@ -32,7 +32,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "digits.toml", metavar="FILE", help="TOML")
-    parser.add_argument("--mode", choices=get_args(Mode), help="default: the config's, else parallel")
+    parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="stage processes, or 'blocks' for one per block")
     parser.add_argument("--transport", metavar="NAME", help="auto, inline, shared_memory, process_group")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
@@ -55,6 +55,9 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
 
 def show_list() -> None:
     """``--list``: a line for everything that has a name."""
+    print("modes:")
+    for mode in MODES:
+        print(f"  {mode.name:<16} {mode.summary}")
     for noun, package in KINDS.items():
         print(f"{noun}:")
         for name in registry.known(package):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import nn
 
-from pipeline.config import Config, Mode, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
+from pipeline.config import Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
 from pipeline.network.block import Block, build_block
 from pipeline.network.shapes import BlockShapes
 from pipeline.resolve import RunSpec
@@ -67,7 +67,7 @@ class Preset:
         self,
         *,
         precision: Precision,
-        mode: Mode = "parallel",
+        mode: str = "parallel",
         partition: Sequence[int] = (1,),
         threads: int = 1,
         epochs: int = 1,

@@ -1,18 +1,23 @@
-"""Whether what ``[measure]`` asks for can be measured on this network and this data."""
+"""Refusals: what a mode, a rule, the batches or ``[measure]`` ask for and cannot have, found before a run starts."""
 
 import logging
+from collections.abc import Sequence
 
-from pipeline.config import MeasureConfig
+from pipeline.config import Config, MeasureConfig
 from pipeline.data.dataset import DataSpec
 from pipeline.errors import ConfigError
+from pipeline.learning.rule import Topology
+from pipeline.network.shapes import BlockShapes
+from pipeline.schedules.batching import Batching, Declared
+from pipeline.schedules.modes import InFlight, Mode, Rules
 
-__all__ = ["check_measurable"]
+__all__ = ["check_batching", "check_measurable", "check_mode"]
 
 logger = logging.getLogger(__name__)
 
 
 def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) -> None:
-    """Found before the run, for measuring comes after it.
+    """Refuses measurements that this network or this data does not allow; measuring comes after the run.
 
     Raises:
         ConfigError: a map of data that is not of two numbers and two classes, or t-SNE of a block that is not there.
@@ -33,3 +38,95 @@ def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) ->
         raise ConfigError(
             f"no such block (given: measure.tsne has {missing[0]}, expected: 0 to {num_blocks - 1}). Correct it."
         )
+
+
+def check_mode(config: Config, mode: Mode, topology: Topology) -> None:
+    """Refuses a rule that needs the blocks above in a mode that trains a block before they exist.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if mode.rules is Rules.LOCAL and topology is not Topology.LOCAL:
+        raise ConfigError(
+            f"the {mode.name} mode trains blocks before those above them exist (rule: {config.rule.name}, "
+            f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
+        )
+
+
+def check_batching(
+    config: Config, mode: Mode, batching: Batching, rule: Declared, shapes: Sequence[BlockShapes]
+) -> None:
+    """Refuses pieces of the data that the rule or a block cannot live with.
+
+    Raises:
+        ConfigError: too many batches in flight, a loss or statistics that parts of a batch do not have, or several
+            passes through a network that draws no samples.
+    """
+    _check_in_flight(config, mode, batching, rule)
+    _check_parts(config, batching, rule, shapes)
+    _check_passes(config, shapes)
+
+
+def _check_in_flight(config: Config, mode: Mode, batching: Batching, rule: Declared) -> None:
+    """Refuses more batches in flight than the rule supports, and late batches that come in parts."""
+    name, most = config.rule.name, rule.max_in_flight
+    in_flight, microbatches = batching.in_flight, batching.microbatches
+    if mode.in_flight is InFlight.BY_STAGE:
+        if most is not None:
+            raise ConfigError(
+                f"the mode {mode.name} has as many batches in flight as stages, and the rule {name} bounds them (its "
+                f"most: {most}, expected: a rule without a bound, e.g. backprop). Change the rule or the mode."
+            )
+        if microbatches > 1:
+            raise ConfigError(
+                f"the mode {mode.name} applies the gradient of every batch by itself (train.microbatches: "
+                f"{microbatches}, expected: 1). Set it to 1; a smaller train.batch_size bounds the memory too."
+            )
+    if most is not None and in_flight > most:
+        raise ConfigError(
+            f"the rule {name} supports at most {most} batches in flight (given: train.in_flight = {in_flight}). "
+            "Lower train.in_flight."
+        )
+    if in_flight > 1 and microbatches > 1:
+        raise ConfigError(
+            f"late feedback counts whole batches (train.in_flight: {in_flight}, train.microbatches: {microbatches}, "
+            "expected: one of them 1). Lower one."
+        )
+
+
+def _check_passes(config: Config, shapes: Sequence[BlockShapes]) -> None:
+    """Refuses several passes through a network whose answer is the same each time."""
+    if config.train.eval_passes > 1 and not any(s.draws_samples for s in shapes):
+        raise ConfigError(
+            f"every pass through this network gives the same (train.eval_passes: {config.train.eval_passes}, "
+            "expected: 1, or a network that draws samples, e.g. model.activation = \"bernoulli\"). Change one of them."
+        )
+
+
+def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Sequence[BlockShapes]) -> None:
+    """Refuses parts of a batch whose losses do not add up to the batch's, and says where their statistics differ.
+
+    BatchNorm has no statistics of a single sample, and those of a part of a batch are not those of the batch.
+    """
+    if batching.microbatches > 1 and not rule.splits_batches:
+        raise ConfigError(
+            f"the loss of {config.rule.name} compares the samples of a batch with each other, and parts of the batch "
+            f"have another loss (train.microbatches: {batching.microbatches}, expected: 1). "
+            "Set train.microbatches to 1; a smaller train.batch_size bounds the memory too."
+        )
+    if not any(s.has_batch_norm for s in shapes):
+        return
+    last = batching.num_train - (batching.num_steps - 1) * batching.batch_size
+    smallest = min(batching.batch_size // batching.microbatches, last // batching.counts()[-1])
+    if smallest < 2:
+        raise ConfigError(
+            f"batch normalisation needs two samples, and a micro-batch here has one (train.batch_size: "
+            f"{batching.batch_size}, last batch: {last}, micro-batches: {batching.microbatches}). "
+            f"Choose a batch size that leaves more, or model.norm = \"none\"."
+        )
+    if batching.microbatches > 1:
+        logger.warning(
+            "batch normalisation takes its statistics from each micro-batch, %d samples, and not from the batch "
+            "of %d: another function than without micro-batches.",
+            batching.batch_size // batching.microbatches, batching.batch_size,
+        )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from pipeline import registry
-from pipeline.checks import check_measurable
+from pipeline.checks import check_batching, check_measurable, check_mode
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.task import Classification, Logistic, Task
@@ -25,8 +25,9 @@ from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
-from pipeline.schedules.batching import BASELINES, Batching, Declared, batching_of
-from pipeline.schedules.epochs import Parallel, Schedule, Sequential
+from pipeline.schedules.batching import Batching, Declared, batching_of
+from pipeline.schedules.epochs import Schedule
+from pipeline.schedules.modes import Mode, Rules, find_mode
 
 __all__ = ["RunSpec", "build_rule", "load_dataset", "resolve"]
 
@@ -56,19 +57,18 @@ class RunSpec:
         """Samples of a full micro-batch."""
         return -(-self.batching.batch_size // self.batching.microbatches)
 
+    @property
+    def mode(self) -> Mode:
+        """The row of the run's mode."""
+        return find_mode(self.config.schedule.mode)
+
     def schedule(self) -> Schedule:
         """Which blocks train when."""
-        train, schedule = self.config.train, self.config.schedule
-        if schedule.mode == "sequential":
-            return Sequential(
-                self.num_blocks, train.epochs, schedule.patience, schedule.tolerance,
-                cached=self.caches, eval_every=train.eval_every,
-            )  # fmt: skip
-        return Parallel(self.num_blocks, train.epochs, train.eval_every)
+        return self.mode.schedule(self.config, self.num_blocks, self.caches)
 
     @property
     def caches(self) -> bool:
-        """Whether the outputs of frozen blocks are kept; augmented and sampled ones differ in every epoch."""
+        """The outputs of frozen blocks are kept; augmented and sampled ones differ in every epoch."""
         sampled = any(s.draws_samples for s in self.shapes)
         return self.config.schedule.cache != "off" and not self.data.is_augmented and not sampled
 
@@ -84,6 +84,7 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     Raises:
         ConfigError: whatever is wrong, with the next move.
     """
+    mode = find_mode(config.schedule.mode)
     config = _named(config, "dataset", "pipeline.datasets")
     dataset = load_dataset(config, data_root)
     task = _task(config, dataset.spec.task)
@@ -100,10 +101,11 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
     )
-    if config.schedule.mode in BASELINES:
-        config = _with_rule_for_mode(config, blueprints[0], specs[0])
+    config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     rule = _check_rules(config, blueprints, specs)
-    batching = batching_of(config, dataset.spec, rule, shapes)
+    check_mode(config, mode, rule.topology)
+    batching = batching_of(config.train, mode, dataset.spec, rule)
+    check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching
@@ -139,14 +141,12 @@ def _task(config: Config, task: Task) -> Task:
     return task
 
 
-def _with_rule_for_mode(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Config:
-    """The baselines run backprop whatever the rule is, so that a comparison changes one word.
-
-    A rule that has a backward pass of its own keeps it in the modes gpipe, 1f1b and pipedream.
-    """
-    if config.schedule.mode == "backprop" or _checked_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR:
-        return dataclasses.replace(config, rule=NamedConfig(name="backprop"))
-    return config
+def _with_rule_for_mode(config: Config, mode: Mode, blueprint: Blueprint, spec: BlockSpec) -> Config:
+    """The config with backprop in place of a rule that the mode does not run."""
+    replaced = mode.rules is Rules.BACKPROP or (
+        mode.rules is Rules.BACKWARD and _checked_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR
+    )
+    return dataclasses.replace(config, rule=NamedConfig(name="backprop")) if replaced else config
 
 
 def _named(config: Config, section: str, package: str) -> Config:
@@ -183,11 +183,6 @@ def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequenc
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
-    if config.schedule.mode == "sequential" and topology is not Topology.LOCAL:
-        raise ConfigError(
-            f"the sequential mode trains blocks before those above them exist (rule: {config.rule.name}, "
-            f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
-        )
     return Declared(topology, splits_batches, min(caps, default=None))
 
 

@@ -100,10 +100,10 @@ def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
 def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
     """How many stages; one rank each under torchrun with several ranks."""
     wanted, num_blocks = resolved.config.run.stages, resolved.num_blocks
-    if resolved.config.schedule.mode == "backprop":
+    if resolved.mode.is_one_stage:
         if host.num_ranks > 1:
             raise ConfigError(
-                f"the mode backprop is one process (ranks: {host.num_ranks}, expected: 1). "
+                f"the mode {resolved.mode.name} is one process (ranks: {host.num_ranks}, expected: 1). "
                 "Start it without --nproc-per-node, or choose gpipe or 1f1b."
             )
         return 1
@@ -171,7 +171,7 @@ def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:
     """Blocks of each stage; None where they have to be measured."""
     wanted = resolved.config.run.partition
     num_blocks = resolved.num_blocks
-    if isinstance(wanted, list) and resolved.config.schedule.mode != "backprop":
+    if isinstance(wanted, list) and not resolved.mode.is_one_stage:
         try:
             ranges = partition.parse(wanted, num_blocks)
         except ValueError as error:

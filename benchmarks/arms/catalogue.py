@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.arms.job import ArmJob
-from pipeline.config import Mode
 from pipeline.planning.partition import balanced
 
 __all__ = ["ABOUT", "Host", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
@@ -19,7 +18,7 @@ ABOUT = {
     "torch-gpipe-M": "torch.distributed.pipelining, 2 processes of one thread, M micro-batches; also torch-1f1b-M",
 }
 
-FLUSH: tuple[Mode, ...] = ("gpipe", "1f1b")
+FLUSH: tuple[str, ...] = ("gpipe", "1f1b")
 PROCESSES = 2
 STAGES = (1, 2, 4)
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from benchmarks.arms.job import ArmJob
-from pipeline.config import Mode
 from pipeline.planning.block_costs import block_seconds
 from pipeline.resolve import resolve
 
@@ -25,7 +24,7 @@ def main(job: ArmJob) -> dict[str, Any]:
     return {"local": _seconds(job, "parallel"), "backprop": _seconds(job, "gpipe")}
 
 
-def _seconds(job: ArmJob, mode: Mode) -> list[float]:
+def _seconds(job: ArmJob, mode: str) -> list[float]:
     """The median of a few measurements, each the least of up to fifteen: one disturbance must not move a cut."""
     config = job.preset.config(precision=job.precision, mode=mode, microbatches=1)
     resolved = resolve(config, Path(tempfile.gettempdir()))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from benchmarks.presets import Precision, Preset
-from pipeline.config import Mode
 
 __all__ = ["ArmJob"]
 
@@ -25,7 +24,7 @@ class ArmJob:
     """Whether freed memory stays in the process, see :mod:`workers.host.allocator`; our own stages always do that."""
     partition: tuple[int, ...] = (1,)
     """Blocks of each stage."""
-    mode: Mode = "parallel"
+    mode: str = "parallel"
     """Of our arms; of torch's pipelining gpipe or 1f1b."""
     microbatches: int = 0
     epochs: int = 0

@@ -10,11 +10,9 @@ from typing import Any, Literal
 from pipeline.errors import ConfigError
 
 __all__ = [
-    "MeasureConfig", "Mode", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig", "TransportConfig",
+    "MeasureConfig", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig", "TransportConfig",
     "at_least",
 ]  # fmt: skip
-
-Mode = Literal["parallel", "sequential", "backprop", "gpipe", "1f1b", "pipedream"]
 
 
 def at_least(key: str, value: float, least: float) -> None:
@@ -78,9 +76,9 @@ class TrainConfig:
 class ScheduleConfig:
     """When each block trains."""
 
-    mode: Mode = "parallel"
-    """parallel, sequential, or one of the baselines backprop, gpipe, 1f1b, pipedream. The last applies late gradients,
-    the later the more stages follow: what it learns depends on the partition."""
+    mode: str = "parallel"
+    """A name of :data:`pipeline.schedules.modes.MODES`. ``pipedream`` applies late gradients, the later the more
+    stages follow: what it learns depends on the partition."""
     patience: int = 3
     """Sequential: epochs over which the loss must have improved, or the block is frozen."""
     tolerance: float = 0.01

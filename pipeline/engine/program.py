@@ -25,7 +25,7 @@ from pipeline.engine.stage import Outbound, Stage
 from pipeline.learning.rule import Topology
 from pipeline.numerics.memory_format import from_wire, to_wire
 from pipeline.records.time_budget import Activity, TimeBudget
-from pipeline.schedules.actions import Action, Op, one_f_one_b, stream
+from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import Plan
 
@@ -120,11 +120,11 @@ class Program:
 
     def _order(self) -> Iterator[Action]:
         """This epoch's list of work."""
-        feedback = self.stage.topology is not Topology.LOCAL
-        if self.batching.one_f_one_b:
-            return one_f_one_b(self._counts, self.stage_index, self.num_stages)
-        in_flight = self.batching.in_flight_at(self.stage_index, self.num_stages)
-        return stream(self._counts, in_flight, feedback=feedback)
+        return self.batching.order(
+            self._counts, stage_index=self.stage_index, num_stages=self.num_stages,
+            in_flight=self.batching.in_flight_at(self.stage_index, self.num_stages),
+            feedback=self.stage.topology is not Topology.LOCAL,
+        )  # fmt: skip
 
     def _forward(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
         """F: the activation goes downstream before its block learns, computed with the weights before this step's

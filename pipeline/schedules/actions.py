@@ -16,8 +16,9 @@ whether the feedback came early or not, on any number of stages.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
-__all__ = ["Action", "Op", "one_f_one_b", "stream"]
+__all__ = ["Action", "Op", "Order", "one_f_one_b", "stream"]
 
 
 class Op(Enum):
@@ -44,14 +45,27 @@ class Action:
         return f"{self.op.value}{self.step}.{self.microbatch}"
 
 
-def stream(counts: Sequence[int], in_flight: int, *, feedback: bool) -> Iterator[Action]:
-    """The order for one epoch without a flush between steps.
+class Order(Protocol):
+    """The order of one stage's actions in one epoch."""
 
-    Args:
-        counts: micro-batches of each optimizer step of the epoch.
-        in_flight: batches sent on before the oldest is learned from.
-        feedback: whether any block waits for feedback; without, learning is part of FORWARD.
-    """
+    def __call__(
+        self, counts: Sequence[int], *, stage_index: int, num_stages: int, in_flight: int, feedback: bool
+    ) -> Iterator[Action]:
+        """The actions, in order.
+
+        Args:
+            counts: micro-batches of each optimizer step of the epoch.
+            stage_index: of the stage.
+            num_stages: of the pipeline.
+            in_flight: batches sent on before the oldest is learned from.
+            feedback: a block of the run waits for feedback; without, learning is part of FORWARD.
+        """
+
+
+def stream(
+    counts: Sequence[int], *, in_flight: int, feedback: bool, stage_index: int = 0, num_stages: int = 1
+) -> Iterator[Action]:
+    """The order without a flush between steps, the same on every stage; see :class:`Order`."""
     num_steps = len(counts)
     for step in range(num_steps):
         yield from (Action(Op.FORWARD, step, m) for m in range(counts[step]))
@@ -73,8 +87,10 @@ def _learn_and_step(step: int, counts: Sequence[int]) -> Iterator[Action]:
     yield Action(Op.STEP, step)
 
 
-def one_f_one_b(counts: Sequence[int], stage_index: int, num_stages: int) -> Iterator[Action]:
-    """The order for one epoch of 1F1B with a flush after each step (Narayanan et al. 2019, PipeDream-Flush).
+def one_f_one_b(
+    counts: Sequence[int], *, stage_index: int, num_stages: int, in_flight: int = 1, feedback: bool = True
+) -> Iterator[Action]:
+    """1F1B with a flush after each step (Narayanan et al. 2019, PipeDream-Flush); see :class:`Order`.
 
     Stage s runs ``num_stages - s`` micro-batches forward, then alternates, so that it holds no more than that many.
     """

@@ -6,8 +6,9 @@ Decisions depend on epoch reports only, never on timing, so a run is repeated ex
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from pipeline.config import Config
 from pipeline.schedules.plan import BlockMode, Plan
 
 __all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "converged"]
@@ -48,6 +49,11 @@ class Parallel(Schedule):
 
     depends_on_results: ClassVar[bool] = False
 
+    @classmethod
+    def of(cls, config: Config, num_blocks: int, cached: bool) -> Self:
+        """See :attr:`pipeline.schedules.modes.Mode.schedule`."""
+        return cls(num_blocks, config.train.epochs, config.train.eval_every)
+
     def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
         """See :class:`Schedule`."""
         if epoch >= self.epochs:
@@ -77,6 +83,14 @@ class Sequential(Schedule):
     eval_every: int = 1
 
     depends_on_results: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, config: Config, num_blocks: int, cached: bool) -> Self:
+        """See :attr:`pipeline.schedules.modes.Mode.schedule`."""
+        train, schedule = config.train, config.schedule
+        return cls(
+            num_blocks, train.epochs, schedule.patience, schedule.tolerance, cached=cached, eval_every=train.eval_every
+        )
 
     def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
         """See :class:`Schedule`."""

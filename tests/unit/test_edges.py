@@ -56,7 +56,7 @@ def test_a_feedback_queue_takes_all_that_can_be_under_way(topology, in_flight, m
 
 def test_under_pipedream_a_queue_takes_a_batch_for_every_stage_above():
     run = resolved(Topology.NEIGHBOUR)
-    run.batching = replace(run.batching, pipedream=True)
+    run.batching = replace(run.batching, in_flight_by_stage=True)
     assert [e.depth for e in edges_of(run, THREE, depth=1)] == [1, 1, 4, 3]
 
 

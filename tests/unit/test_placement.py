@@ -7,6 +7,7 @@ import torch
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
+from pipeline.schedules.modes import find_mode
 from workers import placement
 from workers.placement import Host, place, this_host
 
@@ -30,8 +31,9 @@ def costs(monkeypatch):
 def resolved(num_blocks=6, **sections):
     """A run, as far as placing it needs one; the parameters of a block grow towards the last."""
     shapes = [SimpleNamespace(num_parameters=n + 1) for n in range(num_blocks)]
-    return SimpleNamespace(config=Config.from_dict(sections), num_blocks=num_blocks, shapes=shapes,
-                           topology=Topology.LOCAL)  # fmt: skip
+    config = Config.from_dict(sections)
+    return SimpleNamespace(config=config, num_blocks=num_blocks, shapes=shapes, topology=Topology.LOCAL,
+                           mode=find_mode(config.schedule.mode))  # fmt: skip
 
 
 def ranks(num_ranks, ranks_here, num_gpus=0, cores=4):

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.resolve import resolve
 from pipeline.rules.fa import FeedbackAlignment
+from pipeline.schedules.actions import one_f_one_b, stream
 from pipeline.schedules.epochs import Parallel, Sequential
 
 
@@ -35,8 +36,8 @@ def test_options_are_completed(tmp_path):
         ({"schedule": {"mode": "sequential"}, "rule": {"name": "fa"}}, "expected: a local rule, e.g. predsim"),
         ({"rule": {"name": "fa"}, "train": {"in_flight": 2, "microbatches": 2}}, "late feedback counts whole batches"),
         ({"rule": {"name": "tests.support.settling_rule"}, "train": {"in_flight": 2}},
-         "the rule tests.support.settling_rule does not bear feedback that late (train.in_flight: 2, expected: at most "
-         "1). Lower it."),
+         "the rule tests.support.settling_rule supports at most 1 batches in flight (given: train.in_flight = 2). "
+         "Lower train.in_flight."),
         ({"schedule": {"mode": "pipedream"}, "train": {"microbatches": 4}},
          "the mode pipedream applies the gradient of every batch by itself (train.microbatches: 4, expected: 1). Set it "
          "to 1; a smaller train.batch_size bounds the memory too."),
@@ -95,8 +96,8 @@ def test_a_comparison_changes_one_word(tmp_path, mode, rule, expected):
     assert found.config.rule.name == expected
     assert isinstance(found.schedule(), Sequential if mode == "sequential" else Parallel)
     assert found.batching.microbatches == (4 if mode in ("gpipe", "1f1b") else 1)
-    assert found.batching.one_f_one_b == (mode == "1f1b")
-    assert found.batching.pipedream == (mode == "pipedream")
+    assert found.batching.order is (one_f_one_b if mode == "1f1b" else stream)
+    assert found.batching.in_flight_by_stage == (mode == "pipedream")
 
 
 def test_topology_and_what_is_in_flight(tmp_path):
@@ -115,8 +116,8 @@ def test_a_rule_bounds_what_is_in_flight(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FeedbackAlignment, "max_in_flight", 2)
     assert resolved(tmp_path, late(2)).batching.in_flight == 2
-    with pytest.raises(ConfigError, match=re.escape("the rule fa does not bear feedback that late (train.in_flight: 3, "
-                                                    "expected: at most 2). Lower it.")):
+    with pytest.raises(ConfigError, match=re.escape("the rule fa supports at most 2 batches in flight (given: "
+                                                    "train.in_flight = 3). Lower train.in_flight.")):
         resolved(tmp_path, late(3))
     assert resolved(tmp_path, late(3, schedule={"mode": "gpipe"})).batching.in_flight == 1
     with pytest.raises(ConfigError, match=re.escape("the rule fa bounds them (its most: 2, expected: a rule without a "
@@ -165,13 +166,13 @@ def test_statistics_of_micro_batches_are_said(tmp_path, caplog, changes, said):
 @pytest.mark.parametrize(
     ("mode", "rule", "microbatches", "expected"),
     [
-        ("parallel", "backprop", 4, True), ("parallel", "dfa", 4, True), ("parallel", "fa", 1, False),
-        ("parallel", "pred", 4, False), ("backprop", "pred", 4, True), ("gpipe", "pred", 4, False),
+        ("parallel", "backprop", 4, one_f_one_b), ("parallel", "dfa", 4, one_f_one_b), ("parallel", "fa", 1, stream),
+        ("parallel", "pred", 4, stream), ("backprop", "pred", 4, one_f_one_b), ("gpipe", "pred", 4, stream),
     ],
 )  # fmt: skip
 def test_parts_of_a_batch_are_learned_from_as_soon_as_may_be(tmp_path, mode, rule, microbatches, expected):
     changes = {"schedule": {"mode": mode}, "rule": {"name": rule}, "train": {"microbatches": microbatches}}
-    assert resolved(tmp_path, {**changes, "model": {"norm": "none"}}).batching.one_f_one_b is expected
+    assert resolved(tmp_path, {**changes, "model": {"norm": "none"}}).batching.order is expected
 
 
 def test_logistic_outputs_take_the_place_of_softmax_and_leave_one_output_alone(tmp_path):

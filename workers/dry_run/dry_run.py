@@ -60,7 +60,7 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
     Where blocks are laid out by their measured cost, the rehearsal may find a better partition; that is taken.
     """
     config, total = resolved.config, resolved.config.train.epochs * resolved.batching.num_steps
-    if not config.run.predict or config.schedule.mode == "sequential" or not host.is_alone or total < WORTH_STEPS:
+    if not (config.run.predict and resolved.mode.is_predictable and host.is_alone) or total < WORTH_STEPS:
         return placement
     cached, key = cost_cache.is_cacheable(resolved), _key(resolved, placement)
     known = _recall(key, placement) if cached else None

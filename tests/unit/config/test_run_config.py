@@ -176,7 +176,6 @@ def test_misspelt_keys(table, text):
         ("seed", "1", "a whole number"), ("seed", True, "a whole number"), ("seed", 1.0, "a whole number"),
         ("train.epochs", True, "a whole number"), ("train.batch_size", 2.5, "a whole number"),
         ("train.in_flight", "2", "a whole number"),
-        ("schedule.mode", "paralel", "'parallel' or 'sequential' or 'backprop' or 'gpipe' or '1f1b' or 'pipedream'"),
         ("schedule.tolerance", True, "a number"), ("schedule.cache", True, "'auto' or 'memory' or 'file' or 'off'"),
         ("transport.name", 3, "text"), ("transport.depth", [4], "a whole number"),
         ("run.stages", "two", "a whole number or 'auto' or 'blocks'"),

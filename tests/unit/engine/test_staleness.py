@@ -46,7 +46,7 @@ def test_epochs_are_counted_apart_and_the_run_as_a_whole():
 @pytest.mark.parametrize("in_flight", [1, 2, 4])
 def test_the_order_of_work_makes_updates_as_late_as_it_says(in_flight):
     staleness, held = Staleness([0]), {}
-    for action in stream([1] * 9, in_flight, feedback=True):
+    for action in stream([1] * 9, in_flight=in_flight, feedback=True):
         if action.op is Op.FORWARD:
             held[action.step] = staleness.versions[0]
         elif action.op is Op.LEARN:

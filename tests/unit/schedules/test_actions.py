@@ -54,7 +54,7 @@ def table(text):
     ],
 )  # fmt: skip
 def test_stream(counts, in_flight, feedback, expected):
-    assert drawn(stream(counts, in_flight, feedback=feedback)) == table(expected)
+    assert drawn(stream(counts, in_flight=in_flight, feedback=feedback)) == table(expected)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_stream(counts, in_flight, feedback, expected):
     ],
 )  # fmt: skip
 def test_one_f_one_b(counts, stages):
-    found = [drawn(one_f_one_b(counts, s, len(stages))) for s in range(len(stages))]
+    found = [drawn(one_f_one_b(counts, stage_index=s, num_stages=len(stages))) for s in range(len(stages))]
     assert found == [table(stage) for stage in stages]
 
 
@@ -83,10 +83,10 @@ def orders():
     """Every order in small, with the most micro-batches that it may hold, and whether it waits for feedback."""
     for counts, n in product(COUNTS, (1, 2, 3, 9)):
         most = max((sum(counts[i : i + n]) for i in range(len(counts))), default=0)
-        yield pytest.param(list(stream(counts, n, feedback=True)), counts, most, id=f"stream {counts} {n}")
+        yield pytest.param(list(stream(counts, in_flight=n, feedback=True)), counts, most, id=f"stream {counts} {n}")
     for counts, num_stages in product(COUNTS, (1, 2, 4)):
         for s in range(num_stages):
-            order = list(one_f_one_b(counts, s, num_stages))
+            order = list(one_f_one_b(counts, stage_index=s, num_stages=num_stages))
             yield pytest.param(order, counts, num_stages - s, id=f"1f1b {counts} {s}/{num_stages}")
 
 
@@ -121,15 +121,16 @@ def test_what_was_learned_is_applied_before_the_next_batch_is_learned_from(order
 
 @pytest.mark.parametrize("counts", COUNTS, ids=str)
 def test_without_feedback_a_step_follows_its_batch_at_once(counts):
-    found = list(stream(counts, 5, feedback=False))
+    found = list(stream(counts, in_flight=5, feedback=False))
     assert [a.op for a in found] == [op for n in counts for op in (*[Op.FORWARD] * n, Op.STEP)]
     assert [a.step for a in found if a.op is Op.STEP] == list(range(len(counts)))
 
 
 def order_of(kind, counts, stage, num_stages):
     if kind == "1f1b":
-        return one_f_one_b(counts, stage, num_stages)
-    return stream(counts, num_stages - stage if kind == "pipedream" else int(kind[-1]), feedback=True)
+        return one_f_one_b(counts, stage_index=stage, num_stages=num_stages)
+    in_flight = num_stages - stage if kind == "pipedream" else int(kind[-1])
+    return stream(counts, in_flight=in_flight, feedback=True)
 
 
 @pytest.mark.parametrize("num_stages", [1, 2, 3, 5])

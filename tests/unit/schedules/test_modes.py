@@ -1,0 +1,68 @@
+"""The table of modes, and that nothing else knows them by name."""
+
+import ast
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import launch
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.resolve import resolve
+from pipeline.schedules.epochs import Parallel, Sequential
+from pipeline.schedules.modes import MODES, find_mode
+
+ROOT = Path(__file__).resolve().parents[3]
+NAMES = [mode.name for mode in MODES]
+
+
+def test_every_mode_has_a_name_and_a_line_of_its_own():
+    assert len(set(NAMES)) == len(MODES) and Config().schedule.mode == NAMES[0]
+    assert all(20 < len(mode.summary) < 90 and find_mode(mode.name) is mode for mode in MODES)
+
+
+def test_an_unknown_mode_is_told_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown mode \(given: schedule.mode 'sequentail', expected: parallel, sequential, "
+                                          r".*pipedream\)\. Did you mean 'sequential'\? See launch.py --list"):  # fmt: skip
+        find_mode("sequentail")
+    with pytest.raises(ConfigError, match="unknown mode .*'paralel', .* Did you mean 'parallel'"):
+        resolve(Config.from_dict({"schedule": {"mode": "paralel"}}), ROOT)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=NAMES)
+def test_a_row_travels_to_a_stage_and_makes_its_schedule(mode):
+    assert pickle.loads(pickle.dumps(mode)) == mode
+    schedule = mode.schedule(Config(), 3, True)
+    assert schedule == (Parallel(3, 20) if mode.is_predictable else Sequential(3, 20))
+
+
+def test_the_command_line_knows_them_without_torch(capsys):
+    code = "import sys, pipeline.schedules.modes; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+    assert [launch.parse(["--mode", name]).mode for name in NAMES] == NAMES
+    launch.show_list()
+    listed = capsys.readouterr().out.splitlines()
+    assert all(f"  {mode.name:<16} {mode.summary}" in listed for mode in MODES)
+
+
+def test_the_pages_name_them_all():
+    page = (ROOT / "README.md").read_text(encoding="utf8")
+    assert all(f"`{name}`" in page for name in NAMES)
+
+
+def comparisons(path):
+    """Comparisons with the name of a mode, as text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Compare | ast.match_case):
+            names = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+            if names & set(NAMES) or re.search(r"schedule\.mode\b", ast.unparse(node)):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_no_mode_is_compared_by_name():
+    files = [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"]
+    assert [where for path in files for where in comparisons(path)] == []
