@@ -33,7 +33,7 @@ from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job, share_out
 from workers.placement import Placement
-from workers.worker import build_program, build_stage
+from workers.worker import build_program, stage_of
 
 __all__ = ["Size", "arms", "main"]
 
@@ -175,7 +175,7 @@ def arms(size: Size, steps: int, folder: Path) -> dict[str, Callable[[], float]]
     x, y = torch.rand(size.batch, size.width), torch.randint(10, (size.batch,))
     rules = {closed: _build(resolved, size, closed) for closed in (True, False)}
     job = _job(resolved, size, folder)
-    stage = build_stage(job)
+    stage = stage_of(job)
     stage.begin(plan)
     single = {
         "products alone": _products(size, x),

@@ -21,7 +21,7 @@ from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import run
 from benchmarks.arms.turns import Arm, Settings
 from benchmarks.presets import PRESETS, Precision, Preset, backprop_flop, local_flop
-from pipeline.records.run_record import jsonable
+from pipeline.records.files import jsonable
 from pipeline.resolve import resolve
 from workers.placement import this_host
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workers.transport import Edge, Endpoint, Transport
 
 __all__ = [
-    "Coordinator", "Edge", "Host", "Placement", "Transport", "TransportTimeout", "Endpoint", "WorkerFailed", "place",
+    "Coordinator", "Edge", "Endpoint", "Host", "Placement", "Transport", "TransportTimeout", "WorkerFailed", "place",
     "train",
 ]  # fmt: skip
 
@@ -28,5 +28,5 @@ __getattr__, __dir__ = lazy_names(__name__, {
     "workers.coordinator": ("Coordinator",),
     "workers.placement": ("Host", "Placement", "place"),
     "workers.run": ("train",),
-    "workers.transport": ("Edge", "Transport", "Endpoint"),
+    "workers.transport": ("Edge", "Endpoint", "Transport"),
 })

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 
+from pipeline.records.files import whole_file
 from pipeline.resolve import RunSpec
 from workers.host.environment import ROOT, cpu_name
 
@@ -88,14 +88,9 @@ def keep(kind: str, key: Mapping[str, Any], value: Any) -> None:
     try:
         path = _path(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf8") as file:
-                json.dump({"key": json.loads(_text(key)), "value": value}, file, indent=1, allow_nan=False)
-            os.replace(part, path)
-        except BaseException:
-            os.unlink(part)
-            raise
+        text = json.dumps({"key": json.loads(_text(key)), "value": value}, indent=1, allow_nan=False)
+        with whole_file(path) as part:
+            part.write_text(text, encoding="utf8")
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         logger.debug("nothing kept in the cache of %s: %s", kind, error)
 

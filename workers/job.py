@@ -1,9 +1,13 @@
 """What a stage's process is told at its start."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from pipeline.network.block import Blueprint
+from pipeline.numerics.compute import compute_as
 from pipeline.resolve import RunSpec
 from workers.edges import edges_of
 from workers.placement import Placement
@@ -41,6 +45,11 @@ class Job:
     def num_stages(self) -> int:
         """Of the pipeline."""
         return self.endpoint.num_stages
+
+    def compute(self) -> AbstractContextManager[None]:
+        """The stage's threads and number formats, for a process that is not its own; see :func:`compute_as`."""
+        precision = self.resolved.config.run.matmul_precision
+        return compute_as(self.threads, precision, torch.device(self.endpoint.device))
 
     @property
     def blocks(self) -> range:

@@ -7,13 +7,10 @@
 In the process that coordinated, when the stages are gone: the run's clock has stopped, and its result is written.
 """
 
-import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +18,10 @@ from torch import Tensor
 
 from pipeline.errors import WorkerFailed
 from pipeline.measure.epoch import Measurement, with_credit
+from pipeline.numerics.compute import compute_as
 from pipeline.numerics.seeds import seeded
-from pipeline.records.run_record import Recorder, jsonable
+from pipeline.records.files import whole_file, write_json
+from pipeline.records.run_record import Recorder
 from pipeline.records.run_state import RunState
 from pipeline.records.weights import load_blocks, measured_folder, write_manifest
 from pipeline.resolve import RunSpec
@@ -53,10 +52,12 @@ def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, ou
     epochs = measured_epochs(every, len(run_state.history))
     if not epochs:
         return
-    with _formats_of_the_run(placement.threads, resolved.config.run.matmul_precision), closing(
-        Recorder(out / "record.jsonl")
-    ) as recorder:
-        measurement = Measurement(resolved, data_root, torch.device(placement.devices[0]))
+    device, precision = torch.device(placement.devices[0]), resolved.config.run.matmul_precision
+    with (
+        compute_as(placement.threads, precision, device), seeded(0),
+        closing(Recorder(out / "record.jsonl")) as recorder,
+    ):  # fmt: skip
+        measurement = Measurement(resolved, data_root, device)
         rows = []
         for epoch in epochs:
             kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
@@ -67,28 +68,12 @@ def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, ou
             recorder.write({"event": "measurement", **rows[-1]})
     for name, arrays in measurement.arrays().items():
         _write_arrays(out / "measurements" / f"{name}.npz", arrays)
-    _write_table(out / "measurements.json", {"num_blocks": resolved.num_blocks, "epochs": rows})
+    write_json(out / "measurements.json", {"num_blocks": resolved.num_blocks, "epochs": rows})
     if not resolved.config.measure.keep_weights:
         for epoch in epochs:
             shutil.rmtree(measured_folder(out, epoch), ignore_errors=True)
         with suppress(OSError):  # there are maps or layouts in it
             (out / "measurements").rmdir()
-
-
-@contextmanager
-def _formats_of_the_run(threads: int, precision: str) -> Iterator[None]:
-    """Computes as the stages did, see :func:`workers.worker.prepare_process`; the process is the caller's."""
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision(precision)
-    try:
-        with seeded(0), torch.backends.cudnn.flags(
-            enabled=True, deterministic=True, allow_tf32=precision != "highest"
-        ):
-            yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
 
 
 def _weights(folder: Path, placement: Placement) -> list[dict[str, Tensor]]:
@@ -108,14 +93,7 @@ def _weights(folder: Path, placement: Placement) -> list[dict[str, Tensor]]:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
+    """An ``.npz`` of tensors, by name."""
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, **{name: tensor.numpy() for name, tensor in arrays.items()})  # type: ignore[arg-type]
-    os.replace(part, path)
-
-
-def _write_table(path: Path, table: Mapping[str, Any]) -> None:
-    """Whole or not at all: a script may be looking."""
-    part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(jsonable(table), indent=1) + "\n", encoding="utf8")
-    os.replace(part, path)
+    with whole_file(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **{name: tensor.numpy() for name, tensor in arrays.items()})  # type: ignore[arg-type]

@@ -1,8 +1,6 @@
 """One run from config to ``result.json``: checks, places, starts, watches, and cleans up whatever happens."""
 
-import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,7 +14,8 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
-from pipeline.records.run_record import Recorder, jsonable, result_table
+from pipeline.records.files import write_json
+from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.view import Silent, View
 from pipeline.records.weights import write_manifest
@@ -69,7 +68,7 @@ class Session:
         self.recorder.write({"event": "result", **table})
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         write_manifest(Path(results[0]["folder"]), manifest)
-        _write_result(self.out, table)
+        write_json(self.out / "result.json", table)
         merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
         self.view.finished(table)
@@ -188,7 +187,7 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error)}
     recorder.write({"event": "failure", **failure})
-    _write_result(out, failure)
+    write_json(out / "result.json", failure)
     merge_parts(out)
 
 
@@ -196,10 +195,3 @@ def jobs_of(session: Session) -> list[Job]:
     """Every stage's share of a run."""
     jobs = share_out(session.resolved, session.placement, session.folder, session.data_root, session.out)
     return [replace(job, trace=session.started) for job in jobs] if session.resolved.config.run.trace else jobs
-
-
-def _write_result(out: Path, table: dict[str, Any]) -> None:
-    """``result.json``, whole or not at all: a script may be looking."""
-    part = out / "result.json.part"
-    part.write_text(json.dumps(jsonable(table), indent=1) + "\n", encoding="utf8")
-    os.replace(part, out / "result.json")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.records.chrome_trace import StageTrace, chrome_events
+from pipeline.records.files import whole_file
 from pipeline.records.time_budget import TimeBudget
 from pipeline.records.traced_budget import TracedBudget
 from workers.job import Job
@@ -40,10 +41,9 @@ def save_part(job: Job, budget: TimeBudget) -> None:
         budget.recording(),
     )  # fmt: skip
     path = job.out / f"trace-stage-{job.stage_index}.part"
-    unfinished = path.with_suffix(".unfinished")
     try:
-        unfinished.write_bytes(pickle.dumps(trace))
-        os.replace(unfinished, path)
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(pickle.dumps(trace))
     except OSError as error:
         _lost(path, error)
 
@@ -67,8 +67,7 @@ def _lost(path: Path, error: Exception) -> None:
 def _merge(out: Path, paths: Sequence[Path]) -> None:
     """See :func:`merge_parts`."""
     traces = sorted((pickle.loads(path.read_bytes()) for path in paths), key=lambda t: int(t.stage))
-    unfinished = out / "trace.json.part"
-    with unfinished.open("w", encoding="utf8") as file:
+    with whole_file(out / "trace.json") as unfinished, unfinished.open("w", encoding="utf8") as file:
         # A line for each event: a long run has millions, and they are never all in memory at once.
         file.write('{"displayTimeUnit": "ms", "otherData": ')
         file.write(json.dumps(_about(traces)))
@@ -78,8 +77,7 @@ def _merge(out: Path, paths: Sequence[Path]) -> None:
             file.write(separator + json.dumps(event))
             separator = ",\n"
         file.write("\n]}\n")
-    os.replace(unfinished, out / "trace.json")
-    for path in [*paths, *out.glob("trace-stage-*.unfinished")]:
+    for path in [*paths, *out.glob(".trace-stage-*.part")]:  # the latter of stages that were killed while writing
         path.unlink()
 
 

@@ -12,50 +12,40 @@ import torch
 from pipeline import registry
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches
-from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.build import build_rules, build_stage
 from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
 from pipeline.engine.stage import Stage
+from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
 from pipeline.records.time_budget import Activity, TimeBudget, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
-from pipeline.resolve import build_rule, load_dataset
+from pipeline.resolve import load_dataset
 from workers.control import ControlLink
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport
 
-__all__ = ["StageRun", "build_program", "build_stage", "failure", "prepare_process", "run_stage"]
+__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage", "stage_of"]
 
 PROGRESS_EVERY_S = 0.25
 
 
-def build_stage(job: Job) -> Stage:
+def stage_of(job: Job) -> Stage:
     """Builds this stage's blocks and no others."""
-    resolved, config = job.resolved, job.resolved.config
-    device = torch.device(job.endpoint.device)
-    rules = [
-        build_rule(config, blueprint, resolved.specs[k]).to(device)
-        for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
-    ]
-    if config.run.channels_last:
-        for rule in rules:
-            rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    make = Stage if config.run.autocast == "none" else AutocastStage
-    return make(
-        rules, job.blocks, resolved.num_blocks,
-        optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
-        batch_size=resolved.microbatch_size, device=device,
+    resolved, device = job.resolved, torch.device(job.endpoint.device)
+    return build_stage(
+        resolved, build_rules(resolved, job.blueprints, job.blocks, device), job.blocks, device,
+        batch_size=resolved.microbatch_size, learn_after=resolved.config.run.learn_after,
         stash=resolved.batching.in_flight_at(job.stage_index, job.num_stages) > 1,
-        learn_after=config.run.learn_after, channels_last=config.run.channels_last,
     )  # fmt: skip
 
 
 def build_program(job: Job, budget: TimeBudget) -> Program:
     """Builds this stage's part of the run; the data set where block 0 is."""
     resolved, config = job.resolved, job.resolved.config
-    stage = build_stage(job)
+    stage = stage_of(job)
     train = test = None
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
@@ -221,13 +211,7 @@ def failure(stage_index: int, error: BaseException) -> dict[str, Any]:
 
 def prepare_process(job: Job) -> None:
     """Threads, device and number formats of this process."""
-    torch.set_num_threads(job.threads)
-    torch.set_float32_matmul_precision(job.resolved.config.run.matmul_precision)
-    device = torch.device(job.endpoint.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = job.resolved.config.run.matmul_precision != "highest"
+    set_compute(job.threads, job.resolved.config.run.matmul_precision, torch.device(job.endpoint.device))
 
 
 def drive(run: StageRun) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.build import build_rules, build_stage
 from pipeline.engine.program import Feed
 from pipeline.engine.settling import Settling
-from pipeline.engine.stage import Stage
 from pipeline.learning.rule import Topology
 from pipeline.numerics.autocast import at_least_float32, autocast
 from pipeline.numerics.seeds import derive, mix, reseed
-from pipeline.resolve import RunSpec, build_rule
+from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
 
 __all__ = ["Gradients", "WholeNetwork", "Seen"]
@@ -49,18 +48,11 @@ class WholeNetwork:
         config, count = resolved.config, resolved.num_blocks
         self._seed, self._task, self._device = config.seed, resolved.specs[-1].task, device
         self._autocast = config.run.autocast != "none"
-        self._rules = [
-            build_rule(config, blueprint, spec).to(device)
-            for blueprint, spec in zip(resolved.blueprints, resolved.specs, strict=True)
-        ]
-        if config.run.channels_last:
-            for rule in self._rules:
-                rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        make = AutocastStage if self._autocast else Stage
-        self._stage = make(
-            self._rules, range(count), count, optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed,
-            batch_size=1, stash=False, device=device, learn_after="stage", channels_last=config.run.channels_last,
-        )  # fmt: skip
+        blocks = range(count)
+        self._rules = build_rules(resolved, resolved.blueprints, blocks, device)
+        self._stage = build_stage(
+            resolved, self._rules, blocks, device, batch_size=1, stash=False, learn_after="stage"
+        )
         # Once, and before the weights are loaded: what a rule changes at the beginning of an epoch is among them.
         self._stage.begin(Plan(max(num_epochs - 1, 0), (BlockMode.TRAIN,) * count, (0,) * count))
         for rule, state in zip(self._rules, states or (), strict=states is not None):

@@ -9,10 +9,12 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from pipeline.engine.build import build_rules
 from pipeline.numerics.autocast import autocast
+from pipeline.numerics.compute import compute_as
 from pipeline.numerics.memory_format import channels_last
 from pipeline.planning.partition import least_seconds
-from pipeline.resolve import RunSpec, build_rule
+from pipeline.resolve import RunSpec
 
 __all__ = ["block_seconds"]
 
@@ -29,22 +31,18 @@ def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list
         threads: compute threads that a stage will have.
         device: where its stages will run.
     """
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision(resolved.config.run.matmul_precision)
+    seconds: list[float] = []
+    feedback: tuple[Tensor, ...] = ()
     try:
-        seconds: list[float] = []
-        feedback: tuple[Tensor, ...] = ()
-        for k in reversed(range(resolved.num_blocks)):
-            spent, sent = _measure(resolved, k, device, feedback)
-            seconds.append(spent)
-            feedback = sent or feedback  # a block that sends nothing is told what the others below are: BROADCAST
-        return seconds[::-1]
+        with compute_as(threads, resolved.config.run.matmul_precision, device):
+            for k in reversed(range(resolved.num_blocks)):
+                spent, sent = _measure(resolved, k, device, feedback)
+                seconds.append(spent)
+                feedback = sent or feedback  # a block that sends nothing is told what those below are: BROADCAST
     finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
         if device.type == "cuda":
             torch.cuda.empty_cache()  # this process may go on to share the GPU with stages
+    return seconds[::-1]
 
 
 def _measure(
@@ -52,7 +50,7 @@ def _measure(
 ) -> tuple[float, tuple[Tensor, ...]]:
     """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]
-    rule = build_rule(resolved.config, resolved.blueprints[index], spec).to(device)
+    (rule,) = build_rules(resolved, resolved.blueprints[index : index + 1], range(index, index + 1), device)
     parameters = [p for p in rule.parameters() if p.requires_grad]
     optimizer = resolved.optimizer.build(parameters) if parameters else None
     rows = resolved.microbatch_size
@@ -60,7 +58,6 @@ def _measure(
     x = torch.rand(rows, *spec.in_shape, generator=generator).to(device)
     y = torch.randint(max(2, spec.task.num_outputs), (rows,), generator=generator).to(device)
     if resolved.config.run.channels_last:
-        rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = channels_last(x)
 
     sent: tuple[Tensor, ...] = ()

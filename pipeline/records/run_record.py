@@ -1,26 +1,17 @@
 """The record of a run: JSON lines as things happen, and ``result.json`` at the end."""
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.numerics.digest import combine
+from pipeline.records.files import jsonable
 from pipeline.schedules.epochs import EpochResult
 from pipeline.schedules.plan import BlockMode
 
-__all__ = ["Recorder", "jsonable", "result_table"]
-
-
-def jsonable(value: Any) -> Any:
-    """``value`` with None where a number is not finite: JSON has no word for it, and strict readers refuse ``NaN``."""
-    if isinstance(value, Mapping):
-        return {key: jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+__all__ = ["Recorder", "result_table"]
 
 
 class Recorder:

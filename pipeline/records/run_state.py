@@ -1,7 +1,7 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.records.run_record import Recorder

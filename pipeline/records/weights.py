@@ -5,7 +5,6 @@
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.records.files import whole_file, write_json
+
 __all__ = ["latest_weights", "load_blocks", "measured_folder", "save_block", "write_manifest"]
 
 
 def save_block(folder: Path, block: int, state: Mapping[str, Tensor]) -> None:
     """Writes one block's parameters and buffers, under a temporary name first."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"block-{block:03d}.pt"
-    part = target.with_suffix(".part")
-    torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, part)
-    os.replace(part, target)
+    with whole_file(folder / f"block-{block:03d}.pt") as part:
+        torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, part)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Declares the folder complete: written last, once every block's file is there."""
-    part = folder / "manifest.json.part"
-    part.write_text(json.dumps(manifest, indent=1), encoding="utf8")
-    os.replace(part, folder / "manifest.json")
+    write_json(folder / "manifest.json", manifest)
 
 
 def latest_weights(run: Path) -> Path:

@@ -47,7 +47,7 @@ def test_a_run_without_a_trace_has_the_plain_budget_and_writes_nothing(job, tmp_
 def test_parts_become_one_file(job, tmp_path):
     saved(job(1))
     saved(job(0))
-    (tmp_path / "trace-stage-7.unfinished").write_bytes(b"of a stage that was stopped")
+    (tmp_path / ".trace-stage-7.part.123.part").write_bytes(b"of a stage that was stopped")
     assert "trace-stage-1.part" in names(tmp_path)
     merge_parts(tmp_path)
     assert names(tmp_path) == ["trace.json"]

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
-import torch
-
 from workers.dry_run import stage
 from workers.dry_run.stage import DryRunSpec, DryRunStage, StageTimings
 from workers.host.fork_server import warm_up
@@ -14,7 +12,6 @@ from workers.job import Job
 from workers.launchers.inline import Turn
 from workers.launchers.processes import StageProcesses
 from workers.transports.inline import InlineTransport
-from workers.worker import prepare_process
 
 __all__ = ["PATIENCE_S", "InProcess", "InProcesses"]
 
@@ -85,13 +82,12 @@ class InProcess:
     """The stages in this process and thread, taking turns."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self._before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        self._jobs = jobs
+        self._jobs, self._compute = jobs, jobs[0].compute()
         self._stages: list[DryRunStage] = []
 
     def __enter__(self) -> Self:
+        self._compute.__enter__()
         try:
-            prepare_process(self._jobs[0])
             for job in self._jobs:
                 self._stages.append(DryRunStage(job))
         except BaseException:
@@ -102,8 +98,7 @@ class InProcess:
     def __exit__(self, *_: object) -> None:
         for player in self._stages:
             player.transport.abort()
-        torch.set_num_threads(self._before[0])  # the process is the caller's
-        torch.set_float32_matmul_precision(self._before[1])
+        self._compute.__exit__(None, None, None)
 
     def measure(self, part: DryRunSpec) -> list[StageTimings]:
         """How each stage played it."""

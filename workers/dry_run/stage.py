@@ -27,7 +27,7 @@ from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.transport import Transport
-from workers.worker import StageRun, build_stage, drive, prepare_process
+from workers.worker import StageRun, drive, prepare_process, stage_of
 
 __all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
 
@@ -90,7 +90,7 @@ class DryRunStage:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.stage = build_stage(job)
+        self.stage = stage_of(job)
         self.transport: Transport = registry.load("workers.transports", job.transport, "transport")(job.endpoint)
         self._train: Feed | None = None
         self._test: Feed | None = None

@@ -7,8 +7,6 @@ not there yet, then the next one gets its turn. Nothing can wait, so a circle of
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from pipeline.engine.requests import NextPlan, Receive, Request, Send
 from pipeline.records.run_state import RunState
 from pipeline.records.time_budget import Activity
@@ -16,7 +14,7 @@ from pipeline.schedules.plan import Plan
 from workers.job import Job
 from workers.trace_file import open_budget
 from workers.transports.inline import InlineTransport, build
-from workers.worker import StageRun, build_program, prepare_process
+from workers.worker import StageRun, build_program
 
 __all__ = ["Turn", "run_inline"]
 
@@ -65,13 +63,8 @@ def run_inline(jobs: Sequence[Job], run_state: RunState) -> None:
     Raises:
         RuntimeError: every stage waits for another.
     """
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    prepare_process(jobs[0])
-    try:
+    with jobs[0].compute():
         _take_turns(jobs, run_state)
-    finally:  # the process is the caller's
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
 
 
 def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:

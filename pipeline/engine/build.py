@@ -1,0 +1,49 @@
+"""Builds rules on a device and stages from them, the same for a run, its measurements and the costs of its blocks."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.stage import Stage
+from pipeline.learning.rule import LearningRule
+from pipeline.network.block import Blueprint
+from pipeline.resolve import RunSpec, build_rule
+
+__all__ = ["build_rules", "build_stage"]
+
+
+def build_rules(
+    resolved: RunSpec, blueprints: Sequence[Blueprint], blocks: range, device: torch.device
+) -> list[LearningRule]:
+    """Blocks under their rules, in their initial state, on ``device`` and in the run's memory format.
+
+    Args:
+        resolved: the run.
+        blueprints: of ``blocks``, in order.
+        blocks: their indices in the whole network.
+        device: where to build them.
+    """
+    rules = [
+        build_rule(resolved.config, blueprint, resolved.specs[k]).to(device)
+        for k, blueprint in zip(blocks, blueprints, strict=True)
+    ]
+    if resolved.config.run.channels_last:
+        for rule in rules:
+            rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return rules
+
+
+def build_stage(
+    resolved: RunSpec, rules: Sequence[LearningRule], blocks: range, device: torch.device,
+    *, batch_size: int, stash: bool, learn_after: Literal["block", "stage"],
+) -> Stage:  # fmt: skip
+    """The stage of ``rules``; see :class:`Stage` for the arguments that are not the run's."""
+    config = resolved.config
+    make = Stage if config.run.autocast == "none" else AutocastStage
+    return make(
+        rules, blocks, resolved.num_blocks,
+        optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed, batch_size=batch_size, device=device,
+        stash=stash, learn_after=learn_after, channels_last=config.run.channels_last,
+    )  # fmt: skip

@@ -1,0 +1,37 @@
+"""Files that are there whole or not at all: a script may be looking while a run writes them."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["jsonable", "whole_file", "write_json"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; it becomes ``path`` when the body ends, and goes when it fails."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # two processes may write the same file
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, table: Mapping[str, Any]) -> None:
+    """Writes ``table`` to ``path``, whole; see :func:`jsonable`."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(jsonable(table), indent=1, allow_nan=False) + "\n", encoding="utf8")
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` with None where a number is not finite: JSON has no word for it, and strict readers refuse ``NaN``."""
+    if isinstance(value, Mapping):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
