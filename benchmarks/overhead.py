@@ -142,8 +142,8 @@ def _stage(stage: Stage, x: Tensor, y: Tensor) -> Callable[[], object]:
         nonlocal key
         key += 1
         z = x
-        for part in stage.parts:
-            z = stage.forward(key, z, y, 1.0, part)
+        for group in stage.groups:
+            z = stage.forward(key, z, y, 1.0, group)
             stage.learn_at_once(key)
         stage.step()
 

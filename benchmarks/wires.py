@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline import registry
 from pipeline.engine.message import Kind, Message
+from pipeline.schedules.position import Position
 from workers.transport import Edge, Endpoint, Transport
 
 __all__ = ["DEPTH", "TIMEOUT_S", "GlooWire", "OurWire", "QueueWire", "Wire", "message", "open_transport", "open_wire"]
@@ -103,7 +104,7 @@ class QueueWire:
 
 def message(body: Tensor) -> Message:
     """As a stage would send it."""
-    return Message(Kind.TRAIN, 0, 0, 0, 1.0, (body,))
+    return Message(Kind.TRAIN, Position(0, 0), 1.0, (body,))
 
 
 def open_transport(name: str, index: int, num_bytes: int, folder: str) -> Transport:

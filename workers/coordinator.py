@@ -43,7 +43,7 @@ class Coordinator:
         timeout_s: float,
         how_ended: Callable[[int], str] = lambda stage: "",
     ) -> None:
-        self._ledger = run_state
+        self._run_state = run_state
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
         self._num_stages = len(links)
@@ -60,7 +60,7 @@ class Coordinator:
             ConfigError: a stage found that the user's data or module is wrong.
         """
         heard = time.monotonic()
-        while not self._ledger.is_complete:
+        while not self._run_state.is_complete:
             events = wait([*self._open.values(), *self._sentinels], timeout=1.0)
             if events:
                 heard = time.monotonic()
@@ -75,7 +75,7 @@ class Coordinator:
 
     def _publish(self) -> None:
         """Sends every plan that has become known."""
-        for plan in self._ledger.new_plans():
+        for plan in self._run_state.new_plans():
             for link in self._open.values():
                 _send(link, ("plan", plan))
 
@@ -98,23 +98,23 @@ class Coordinator:
     def _hear(self, stage: int, topic: str, body: Any) -> None:
         """One report."""
         if topic == "progress":
-            self._ledger.progress(body)
+            self._run_state.progress(body)
         elif topic == "epoch":
-            self._ledger.epoch(body)
+            self._run_state.epoch(body)
             self._publish()
         elif topic == "result":
-            self._ledger.result(body)
+            self._run_state.result(body)
         elif topic == "ready":
             self._ready.add(stage)
             if len(self._ready) == self._num_stages:
-                self._ledger.ready()
+                self._run_state.ready()
                 self._publish()
         else:
             self._failed[stage] = body
 
     def _ended(self, stage: int) -> None:
         """A process or a line has ended: expected after a result, else the stage is dead."""
-        if stage not in self._ledger.results and stage not in self._failed:
+        if stage not in self._run_state.results and stage not in self._failed:
             link = self._open.get(stage)
             if link is not None and link.poll():
                 return  # its last words are still in the line

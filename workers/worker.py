@@ -18,7 +18,7 @@ from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, R
 from pipeline.engine.stage import Stage
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
-from pipeline.records.time_budget import Activity, TimeBudget, peak_device_bytes, peak_rss_bytes
+from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from workers.control import ControlLink
@@ -165,8 +165,8 @@ class StageRun:
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
             **self._time, "samples": stage.samples,
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
-            "parameter_bytes": stage.parameter_bytes(), "optimizer_bytes": stage.optimizer_bytes(),
-            "held_bytes": stage.held_bytes, "queue_bytes": self.transport.queue_bytes(),
+            "parameter_bytes": module_bytes(stage.rules.values()), "optimizer_bytes": stage.optimizer_bytes(),
+            "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
             "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
         }  # fmt: skip
         return {"row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder)}

@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.engine.evaluation import Evaluation
+from pipeline.engine.feeds import Tap
+from pipeline.engine.in_flight import Outbound
 from pipeline.engine.settling import Settling, Tensors
-from pipeline.engine.stage import Outbound, Stage
+from pipeline.engine.stage import Stage
 from pipeline.learning.rule import LearningRule
 from pipeline.numerics.autocast import autocast
 
@@ -27,16 +30,34 @@ class _AutocastSettling(Settling):
             return super().round(index, below, above)
 
 
+class _AutocastEvaluation(Evaluation):
+    """See :class:`Evaluation`."""
+
+    def forward(self, x: Tensor, y: Tensor, index: int, tap: Tap | None = None) -> tuple[Tensor, dict[int, Any]]:
+        """See :class:`Evaluation`."""
+        with autocast(self.device):
+            return super().forward(x, y, index, tap)
+
+    def settling(self, contexts: Mapping[int, Any]) -> Settling:
+        """See :class:`Evaluation`."""
+        return _AutocastSettling(self._active, contexts, self.device)
+
+    def score(self, contexts: Mapping[int, Any], y: Tensor, passes: int = 1) -> None:
+        """See :class:`Evaluation`."""
+        with autocast(self.device):
+            super().score(contexts, y, passes)
+
+
 class AutocastStage(Stage):
     """Runs, trains and evaluates its blocks under autocast; see :class:`Stage`.
 
     Its rules leave all derivatives to autograd, which alone knows what was rounded.
     """
 
-    def forward(self, key: int, x: Tensor, y: Tensor, weight: float, part: range | None = None) -> Tensor:
+    def forward(self, key: int, x: Tensor, y: Tensor, weight: float, group: range | None = None) -> Tensor:
         """See :class:`Stage`; (batch, ...), mostly in bfloat16."""
         with autocast(self.device):
-            return super().forward(key, x, y, weight, part)
+            return super().forward(key, x, y, weight, group)
 
     def learn_at_once(self, key: int) -> list[Outbound]:
         """See :class:`Stage`."""
@@ -48,16 +69,6 @@ class AutocastStage(Stage):
         with autocast(self.device):
             return super().learn(key, incoming)
 
-    def evaluate(self, x: Tensor, y: Tensor, index: int = 0) -> tuple[Tensor, dict[int, Any]]:
+    def _new_evaluation(self, seed: int) -> Evaluation:
         """See :class:`Stage`."""
-        with autocast(self.device):
-            return super().evaluate(x, y, index)
-
-    def evaluation_settling(self, contexts: dict[int, Any]) -> Settling:
-        """See :class:`Stage`."""
-        return _AutocastSettling({k: self._rules[k] for k in self._active}, contexts, self.device)
-
-    def score(self, contexts: dict[int, Any], y: Tensor, passes: int = 1) -> None:
-        """See :class:`Stage`."""
-        with autocast(self.device):
-            super().score(contexts, y, passes)
+        return _AutocastEvaluation(self.rules, seed, self.device, channels_last=self.channels_last)

@@ -1,6 +1,6 @@
-"""What a stage keeps between a micro-batch's forward pass and its learning: how much, and in which version."""
+"""Micro-batches in flight on a stage, between forward and learning: what is held, its size, and weight stashing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Held", "SavedTensors"]
+__all__ = ["Held", "InFlight", "Outbound", "SavedTensors"]
 
 
 @dataclass(slots=True)
@@ -24,6 +24,89 @@ class Held:
     """By block, where a block hosted here has given it before it was due."""
     versions: dict[int, int] = field(default_factory=dict)
     """By block: updates that its weights had seen when it ran forward."""
+
+
+@dataclass(slots=True)
+class Outbound:
+    """Feedback that leaves this stage: to the block below, or to every other stage."""
+
+    tensors: tuple[Tensor, ...]
+    to_all: bool
+
+
+class InFlight:
+    """The micro-batches that a stage has run forward and not yet learned from in all its blocks, by their key.
+
+    Args:
+        stash: blocks that wait for feedback are stepped while they wait, and need the weights of their forward pass.
+    """
+
+    def __init__(self, *, stash: bool) -> None:
+        self._stash = stash
+        self._held: dict[int, Held] = {}
+        self._weights: Sequence[Tensor] | None = None
+        self._stashed: Sequence[Tensor] = ()
+        self._saved: SavedTensors | None = None
+        self._measured = -1
+        self.most = 0
+        """The most micro-batches held at once since :meth:`restart`."""
+        self._bytes_before = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __getitem__(self, key: int) -> Held:
+        return self._held[key]
+
+    def get(self, key: int) -> Held | None:
+        """What is held of a micro-batch, if anything."""
+        return self._held.get(key)
+
+    def restart(self, weights: Sequence[Tensor] | None, stashed: Sequence[Tensor]) -> None:
+        """Other blocks train from now on, and what they hold is measured anew.
+
+        Args:
+            weights: of the blocks that train; None where none does.
+            stashed: those among them of blocks that wait for feedback.
+        """
+        self._bytes_before = self.max_bytes
+        self._weights, self._stashed = weights, stashed if self._stash else ()
+        self._saved, self.most = None, 0
+
+    def watcher(self, key: int) -> "SavedTensors | None":
+        """The watcher of a micro-batch's forward pass, if it has one.
+
+        The size of the first one is measured, for that costs time; where weights are stepped while blocks wait, those
+        of every micro-batch are copied.
+        """
+        if self._weights is None:
+            return None
+        if self._saved is None:
+            self._saved, self._measured = SavedTensors(self._weights, self._stashed), key
+        return self._saved if key == self._measured or self._stashed else None
+
+    def open(self, key: int, weight: float, num_samples: int) -> Held:
+        """What is held of a micro-batch that runs forward, from its first block on."""
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = Held(weight, num_samples)
+        return held
+
+    def ran_forward(self, key: int) -> None:
+        """Some blocks have run forward: forgets the micro-batch if none of them trains, else counts it."""
+        self.release(key)
+        self.most = max(self.most, len(self._held))
+
+    def release(self, key: int) -> None:
+        """Forgets a micro-batch that every block has learned from."""
+        if not self._held[key].contexts:
+            del self._held[key]
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that was kept for backward at any time: one micro-batch, measured, times the most held at once."""
+        now = self._saved.num_bytes * self.most if self._saved is not None else 0
+        return max(now, self._bytes_before)
 
 
 class SavedTensors:

@@ -12,6 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from pipeline.schedules.position import Position
+
 __all__ = ["DTYPES", "Header", "Kind", "Message", "TensorSpec", "decode_header", "encode_header"]
 
 
@@ -36,11 +38,7 @@ class Message:
     """
 
     kind: Kind
-    epoch: int
-    step: int
-    """Optimizer step, counted from 0 over the whole run."""
-    microbatch: int
-    """Position inside the step, counted from 0."""
+    position: Position
     weight: float
     """This micro-batch's share of the samples of its optimizer step: 1.0 where a step is one micro-batch."""
     tensors: tuple[Tensor, ...]
@@ -72,15 +70,13 @@ class Header:
     """A message without its payload."""
 
     kind: Kind
-    epoch: int
-    step: int
-    microbatch: int
+    position: Position
     weight: float
     specs: tuple[TensorSpec, ...]
 
     def message(self, tensors: tuple[Tensor, ...]) -> Message:
         """The message again, once the payload has arrived."""
-        return Message(self.kind, self.epoch, self.step, self.microbatch, self.weight, tensors)
+        return Message(self.kind, self.position, self.weight, tensors)
 
 
 # The position in this tuple is the code on the wire: append, never reorder.
@@ -102,8 +98,7 @@ def encode_header(message: Message) -> bytes:
     """
     parts = [
         _FIXED.pack(
-            message.kind, message.epoch, message.step, message.microbatch, message.weight,
-            len(message.tensors),
+            message.kind, *message.position, message.weight, len(message.tensors),
         )
     ]  # fmt: skip
     for tensor in message.tensors:
@@ -122,7 +117,8 @@ def encode_header(message: Message) -> bytes:
 def decode_header(data: bytes) -> Header:
     """The header that :func:`encode_header` wrote."""
     kind, epoch, step, microbatch, weight, num_tensors = _FIXED.unpack_from(data, 0)
-    return Header(Kind(kind), epoch, step, microbatch, weight, _decode_specs(num_tensors, data[_FIXED.size :]))
+    position = Position(epoch, step, microbatch)
+    return Header(Kind(kind), position, weight, _decode_specs(num_tensors, data[_FIXED.size :]))
 
 
 @lru_cache(maxsize=256)

@@ -1,45 +1,37 @@
-"""What one stage does from the first batch to the last, as a generator of requests.
+"""A stage's program: its work from the first batch to the last, as a generator of requests.
 
-The program says *what* happens *when*; it waits for nobody itself. Whoever drives it answers its requests: a process
-over a transport (``workers.worker``), or one thread that takes turns between all stages
-(``workers.launchers.inline``). So the loop is the same wherever the stages are, and this is the loop:
+The program says *what* happens *when*; it never waits by itself. Its driver answers its requests: a process over a
+transport (``workers.worker``), or one thread that takes turns between all stages (``workers.launchers.inline``). So
+the loop is the same wherever the stages are, and this is the loop:
 
-    for action in order:            F  request an activation (or take a batch); block by block run forward and learn,
+    for action in order:            F  request an activation (or take a batch); group by group run forward and learn,
                                        the last one after its activation has been sent on
                                     L  request feedback, learn, send feedback on
                                     S  step
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.data.activation_cache import ActivationCache, Allocate
+from pipeline.data.activation_cache import Allocate
+from pipeline.engine.feeds import Feed, Feeds
+from pipeline.engine.in_flight import Outbound
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
 from pipeline.engine.settling import Settling
-from pipeline.engine.stage import Outbound, Stage
+from pipeline.engine.stage import Stage
 from pipeline.learning.rule import Topology
 from pipeline.numerics.memory_format import from_wire, to_wire
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import Plan
+from pipeline.schedules.position import EVALUATION, NOWHERE, Position
 
-__all__ = ["Feed", "Program"]
-
-
-class Feed(Protocol):
-    """A source of batches: the data set, or the kept inputs of a block."""
-
-    num_samples: int
-    num_batches: int
-
-    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Inputs (batch, ...) and labels (batch,)."""
+__all__ = ["Program"]
 
 
 class Program:
@@ -74,12 +66,9 @@ class Program:
         self.batching = batching
         self.budget = budget
         self.steps = 0
-        self._seed = seed
         self._counts = batching.counts()
-        self._allocate = allocate
-        self._train_feeds: dict[int, Feed] = {} if train is None else {0: train}
-        self._test_feeds: dict[int, Feed] = {} if test is None else {0: test}
-        self._batches: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
+        self._train_feeds = Feeds(train, batching.num_train, batching.batch_size, seed, allocate, stage.device)
+        self._test_feeds = Feeds(test, batching.num_test, batching.eval_batch_size, None, allocate, stage.device)
 
     def run(self) -> Generator[Request, Any, None]:
         """The whole run; see the module's docstring."""
@@ -91,7 +80,8 @@ class Program:
                 self.budget.enter(Activity.EVAL)
                 yield from self._evaluate(plan)
             self.budget.enter(Activity.OTHER)
-            self._forget(plan)
+            self._train_feeds.forget(plan)
+            self._test_feeds.forget(plan)
             staleness = self.stage.staleness.epoch()
             row = {"epoch": epoch, "stage": self.stage_index, "blocks": self.stage.scores(), "staleness": staleness}
             yield EpochReport(row)
@@ -105,17 +95,19 @@ class Program:
         self.steps = first + self.batching.num_steps
         if not plan.active(self.stage.blocks):
             return
-        self.stage.tap = self._keeper(plan, self._train_feeds, self.batching.num_train, self.batching.batch_size,
-                                      self._seed)  # fmt: skip
-        for action in self.budget.follow(self._order(), lambda a: (plan.epoch, first + a.step, a.microbatch)):
+        self.stage.tap = self._train_feeds.keeper(plan, self.stage.blocks)
+        for action in self._order():
+            position = Position(plan.epoch, first + action.step, action.microbatch)
+            self.budget.at(position)
             if action.op is Op.STEP:
                 self.budget.enter(Activity.LEARN)
                 self.stage.step()
-                yield Progress(plan.epoch, first + action.step)
+                yield Progress(plan.epoch, position.step)
             elif action.op is Op.FORWARD:
-                yield from self._forward(plan, first, action)
+                yield from self._forward(plan, position)
             else:
-                yield from self._learn(plan, first, action)
+                yield from self._learn(position)
+        self.budget.at(NOWHERE)
         self.stage.tap = None
 
     def _order(self) -> Iterator[Action]:
@@ -126,56 +118,54 @@ class Program:
             feedback=self.stage.topology is not Topology.LOCAL,
         )  # fmt: skip
 
-    def _forward(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
-        """F: the activation goes downstream before its block learns, computed with the weights before this step's
-        update. Blocks in portions, see :attr:`Stage.parts`; all but the last have learned by then."""
-        step, key = first + action.step, self._key(first, action)
-        if plan.source in self.stage.blocks:
-            self.budget.enter(Activity.TRANSFER)
-            x, y, weight = self._take(plan, action)
-        else:
-            message = yield from self._receive(self.stage_index - 1, Kind.TRAIN, step, action.microbatch)
-            x, y = message.tensors
-            weight = message.weight
-        self.budget.enter(Activity.FORWARD)
-        parts = self.stage.parts
-        for part in parts[:-1]:
-            x = self.stage.forward(key, x, y, weight, part)
-            self.budget.enter(Activity.LEARN)
-            self.stage.learn_at_once(key)
+    def _forward(self, plan: Plan, position: Position) -> Generator[Request, Any, None]:
+        """F: each group of blocks learns as soon as it has run forward. The stage's activation goes downstream before
+        its last block learns, computed with the weights before this step's update."""
+        key = self._key(position)
+        x, y, weight = yield from self._input(plan, position)
+        learned: list[Outbound] = []
+        for group in self.stage.groups:
             self.budget.enter(Activity.FORWARD)
-        out = self.stage.forward(key, x, y, weight, parts[-1])
-        if plan.top >= self.stage.blocks.stop:
-            yield self._send(
-                self.stage_index + 1, Message(Kind.TRAIN, plan.epoch, step, action.microbatch, weight, (out, y))
-            )
-        self.budget.enter(Activity.LEARN)
-        yield from self._send_feedback(plan, step, action, self.stage.learn_at_once(key))
+            x = self.stage.forward(key, x, y, weight, group)
+            if group is self.stage.groups[-1] and plan.goes_beyond(self.stage.blocks):
+                yield self._send(self.stage_index + 1, Kind.TRAIN, position, (x, y), weight)
+            self.budget.enter(Activity.LEARN)
+            learned += self.stage.learn_at_once(key)  # rules with feedback learn when it comes
+        yield from self._send_feedback(position, learned)
 
-    def _learn(self, plan: Plan, first: int, action: Action) -> Generator[Request, Any, None]:
+    def _input(self, plan: Plan, position: Position) -> Generator[Request, Any, tuple[Tensor, Tensor, float]]:
+        """A micro-batch at the stage's input, its labels, and its share of the samples of its step."""
+        if plan.source not in self.stage.blocks:
+            message = yield from self._receive(self.stage_index - 1, Kind.TRAIN, position)
+            x, y = message.tensors
+            return x, y, message.weight
+        self.budget.enter(Activity.TRANSFER)
+        index = position.step % self.batching.num_steps
+        return self._train_feeds.microbatch(plan.source, plan.epoch, index, self._counts[index])
+
+    def _learn(self, position: Position) -> Generator[Request, Any, None]:
         """L: learn from feedback, and hand down what the block below needs before the optimizer steps."""
         if not self.stage.waits:
             return
-        step, key = first + action.step, self._key(first, action)
+        key = self._key(position)
         incoming: tuple[Tensor, ...] = ()
         if self.stage.topology is Topology.SETTLE:
-            yield from self._settle(plan, step, action.microbatch, self.stage.settling(key), Activity.LEARN)
+            yield from self._settle(position, self.stage.settling(key), Activity.LEARN)
         if self.stage.needs_incoming:
             broadcast = self.stage.topology is Topology.BROADCAST
             src = self.num_stages - 1 if broadcast else self.stage_index + 1
-            message = yield from self._receive(src, Kind.FEEDBACK, step, action.microbatch)
-            incoming = message.tensors
+            incoming = (yield from self._receive(src, Kind.FEEDBACK, position)).tensors
         self.budget.enter(Activity.LEARN)
-        out = self.stage.learn(key, incoming)
-        yield from self._send_feedback(plan, step, action, out)
+        yield from self._send_feedback(position, self.stage.learn(key, incoming))
 
     def _settle(
-        self, plan: Plan, step: int, microbatch: int, settling: Settling, activity: Activity
+        self, position: Position, settling: Settling, activity: Activity
     ) -> Generator[Request, Any, None]:
-        """All rounds of an exchange with both neighbours: everyone sends, then everyone receives."""
+        """All rounds of an exchange with both neighbours: every stage sends, then every stage receives."""
         below: tuple[Tensor, ...] = ()
         above: tuple[Tensor, ...] = ()
-        has_lower, has_upper = self.stage_index > 0, self.stage_index < self.num_stages - 1
+        lower, upper = self.stage_index - 1, self.stage_index + 1
+        has_lower, has_upper = lower >= 0, upper < self.num_stages
         for index in range(settling.num_rounds):
             self.budget.enter(activity)
             with torch.set_grad_enabled(activity is Activity.LEARN):
@@ -183,118 +173,72 @@ class Program:
             if index == settling.num_rounds - 1:
                 return
             if has_lower:
-                yield self._send(self.stage_index - 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, down))
+                yield self._send(lower, Kind.SETTLE, position, down)
             if has_upper:
-                yield self._send(self.stage_index + 1, Message(Kind.SETTLE, plan.epoch, step, microbatch, 1.0, up))
+                yield self._send(upper, Kind.SETTLE, position, up)
             if has_lower:
-                below = (yield from self._receive(self.stage_index - 1, Kind.SETTLE, step, microbatch)).tensors
+                below = (yield from self._receive(lower, Kind.SETTLE, position)).tensors
             if has_upper:
-                above = (yield from self._receive(self.stage_index + 1, Kind.SETTLE, step, microbatch)).tensors
+                above = (yield from self._receive(upper, Kind.SETTLE, position)).tensors
 
-    def _send_feedback(
-        self, plan: Plan, step: int, action: Action, outbound: Sequence[Outbound]
-    ) -> Generator[Request, Any, None]:
+    def _send_feedback(self, position: Position, outbound: Sequence[Outbound]) -> Generator[Request, Any, None]:
         """Feedback to the stage below, or to all of them."""
         for out in outbound:
-            message = Message(Kind.FEEDBACK, plan.epoch, step, action.microbatch, 1.0, out.tensors)
             targets = range(self.num_stages) if out.to_all else [self.stage_index - 1]
             for dst in targets:
                 if dst != self.stage_index and dst >= 0:
-                    yield self._send(dst, message)
+                    yield self._send(dst, Kind.FEEDBACK, position, out.tensors)
 
-    def _take(self, plan: Plan, action: Action) -> tuple[Tensor, Tensor, float]:
-        """A micro-batch of the data, and its share of its batch."""
-        count = self._counts[action.step]
-        if count == 1:
-            return *self._train_feeds[plan.source].batch(plan.epoch, action.step), 1.0
-        if action.step not in self._batches:
-            x, y = self._train_feeds[plan.source].batch(plan.epoch, action.step)
-            self._batches[action.step] = [
-                (part, labels, len(labels) / len(y))
-                for part, labels in zip(x.tensor_split(count), y.tensor_split(count), strict=True)
-            ]
-        parts = self._batches[action.step]
-        taken = parts.pop(0)
-        if not parts:
-            del self._batches[action.step]
-        return taken
-
-    def _key(self, first: int, action: Action) -> int:
-        """Of a micro-batch, unique in the run and the same on every stage."""
-        return (first + action.step) * self.batching.microbatches + action.microbatch
+    def _key(self, position: Position) -> int:
+        """Of a training micro-batch, unique in the run and the same on every stage."""
+        return position.step * self.batching.microbatches + position.microbatch
 
     # -- evaluation --------------------------------------------------------------------------------------------
 
     def _evaluate(self, plan: Plan) -> Generator[Request, Any, None]:
-        """The test set, behind the training set on the same wires: every stage meets it after the same step. Where
+        """The test set, behind the training set on the same edges: every stage meets it after the same step. Where
         samples go through several times, they do so as one batch of as many copies."""
         if not plan.active(self.stage.blocks):
             return
         passes = self.batching.eval_passes
-        self.stage.begin_evaluation()
-        self.stage.tap = self._keeper(plan, self._test_feeds, self.batching.num_test, self.batching.eval_batch_size,
-                                      None)  # fmt: skip
-        for index in self.budget.follow(range(self.batching.num_eval_batches), lambda i: (plan.epoch, i, -1)):
+        evaluation = self.stage.begin_evaluation()
+        tap = self._test_feeds.keeper(plan, self.stage.blocks)
+        for index in range(self.batching.num_eval_batches):
+            position = Position(plan.epoch, index)
+            self.budget.at(position._replace(microbatch=EVALUATION))
             if plan.source in self.stage.blocks:
-                x, y = (_repeated(t, passes) for t in self._test_feeds[plan.source].batch(plan.epoch, index))
+                x, y = (_repeated(t, passes) for t in self._test_feeds.batch(plan.source, plan.epoch, index))
             else:
-                message = yield from self._receive(self.stage_index - 1, Kind.EVAL, index, 0)
-                x, y = message.tensors
+                x, y = (yield from self._receive(self.stage_index - 1, Kind.EVAL, position)).tensors
             self.budget.enter(Activity.EVAL)
-            out, contexts = self.stage.evaluate(x, y, index)
-            if plan.top >= self.stage.blocks.stop:
-                yield self._send(self.stage_index + 1, Message(Kind.EVAL, plan.epoch, index, 0, 1.0, (out, y)))
+            out, contexts = evaluation.forward(x, y, index, tap)
+            if plan.goes_beyond(self.stage.blocks):
+                yield self._send(self.stage_index + 1, Kind.EVAL, position, (out, y))
             if self.stage.topology is Topology.SETTLE:
-                settling = self.stage.evaluation_settling(contexts)
-                yield from self._settle(plan, index, 0, settling, Activity.EVAL)
+                yield from self._settle(position, evaluation.settling(contexts), Activity.EVAL)
             self.budget.enter(Activity.EVAL)
-            self.stage.score(contexts, y, passes)
+            evaluation.score(contexts, y, passes)
             yield Progress(plan.epoch, self.steps - 1)
-        self.stage.tap = None
+        self.budget.at(NOWHERE)
 
-    # -- kept inputs -------------------------------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------------------------------------
 
-    def _keeper(
-        self, plan: Plan, feeds: dict[int, Feed], num_samples: int, batch_size: int, seed: int | None
-    ) -> Any:
-        """A tap that keeps the inputs of the training block, where the plan says so and the block is hosted here."""
-        block = plan.top
-        if not plan.store or block not in self.stage.blocks:
-            return None
-        cache = ActivationCache(num_samples, batch_size, seed, self._allocate, self.stage.device)
-        feeds[block] = cache
-        kept = 0
+    def _send(
+        self, dst: int, kind: Kind, position: Position, tensors: tuple[Tensor, ...], weight: float = 1.0
+    ) -> Send:
+        """The request to send a message."""
+        return Send(dst, Message(kind, position, weight, to_wire(tensors) if self.stage.channels_last else tensors))
 
-        def keep(passing: int, x: Tensor, y: Tensor) -> None:
-            nonlocal kept
-            if passing == block:
-                cache.put(plan.epoch, kept, x, y)
-                kept += len(y)
-
-        return keep
-
-    def _forget(self, plan: Plan) -> None:
-        """Lets go of kept inputs that no later epoch starts from."""
-        for feeds in (self._train_feeds, self._test_feeds):
-            for block in [b for b in feeds if 0 < b < plan.top]:
-                del feeds[block]
-
-    def _send(self, dst: int, message: Message) -> Send:
-        """The request to send ``message``."""
-        if self.stage.channels_last:
-            message = replace(message, tensors=to_wire(message.tensors))
-        return Send(dst, message)
-
-    def _receive(self, src: int, kind: Kind, step: int, microbatch: int) -> Generator[Request, Any, Message]:
+    def _receive(self, src: int, kind: Kind, position: Position) -> Generator[Request, Any, Message]:
         """The message that is due from ``src``."""
         message: Message = yield Receive(src)
         if self.stage.channels_last:
             message.tensors = from_wire(message.tensors)
-        found = (message.kind, message.step, message.microbatch)
-        if found != (kind, step, microbatch):
+        if message.kind is not kind or message.position != position:
             raise RuntimeError(
-                f"stage {self.stage_index} and stage {src} disagree about what comes next (given: {found}, "
-                f"expected: {(kind, step, microbatch)}). This is an error in Onward or in a transport of your own."
+                f"stage {self.stage_index} and stage {src} disagree about what comes next (given: "
+                f"{message.kind.name} {tuple(message.position)}, expected: {kind.name} {tuple(position)}: epoch, step, "
+                "micro-batch). This is an error in Onward or in a transport of your own."
             )
         return message
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.engine.build import build_rules, build_stage
-from pipeline.engine.program import Feed
+from pipeline.engine.feeds import Feed
 from pipeline.engine.settling import Settling
 from pipeline.learning.rule import Topology
 from pipeline.numerics.autocast import at_least_float32, autocast
@@ -120,20 +120,22 @@ class WholeNetwork:
         for index in range(test.num_batches):
             x, y = (t if passes == 1 else torch.cat([t] * passes) for t in test.batch(0, index))
             contexts = self._evaluate(index, x, y, lambda k, out, y=y: seen(k, out, y))  # type: ignore[misc]
-            self._stage.score(contexts, y, passes)
+            self._stage.evaluation.score(contexts, y, passes)
         return [row["test_accuracy"] for row in self._stage.scores()]
 
     def _evaluate(self, index: int, x: Tensor, y: Tensor, seen: Seen | None) -> dict[int, Any]:
         """Contexts of a batch that has run forward and settled."""
-        stage = self._stage
-        if seen is not None:
-            stage.tap = lambda k, h, _: seen(k - 1, h) if k > 0 else None
-        out, contexts = stage.evaluate(x, y, index)
-        stage.tap = None
+        evaluation = self._stage.evaluation
+
+        def tap(block: int, h: Tensor, _: Tensor) -> None:
+            if seen is not None and block > 0:
+                seen(block - 1, h)
+
+        out, contexts = evaluation.forward(x, y, index, tap)
         if seen is not None:
             seen(self.num_blocks - 1, out)
-        if stage.topology is Topology.SETTLE:
-            _settle(stage.evaluation_settling(contexts))
+        if self._stage.topology is Topology.SETTLE:
+            _settle(evaluation.settling(contexts))
         return contexts
 
     def _begin_training(self) -> None:

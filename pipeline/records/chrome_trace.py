@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.records.time_budget import Activity, Where
+from pipeline.records.time_budget import Activity
 from pipeline.records.traced_budget import Recording
+from pipeline.schedules.position import EVALUATION, NOWHERE, Position
 
 __all__ = ["StageTrace", "chrome_events", "overlap_seconds"]
 
@@ -74,12 +75,12 @@ def _slices(trace: StageTrace) -> Iterator[Event]:
     rest would find some of them overlapping, and draw them one inside the other.
     """
     marks, flows = trace.recording.marks, trace.recording.flows
-    wheres = {marks[i]: (marks[i + 1], marks[i + 2], marks[i + 3]) for i in range(0, len(marks), 4)}
+    positions = {marks[i]: Position(*marks[i + 1 : i + 4]) for i in range(0, len(marks), 4)}
     peers = {flows[i]: {"to" if flows[i + 2] else "from": flows[i + 1]} for i in range(0, len(flows), 3)}
     args: dict[str, int] = {}
     for index, (start_s, end_s, activity) in enumerate(trace.recording.intervals()):
-        if index in wheres:
-            args = _args(wheres[index])
+        if index in positions:
+            args = _args(positions[index])
         start, end = trace.at_ns(start_s), trace.at_ns(end_s)
         if end > start:
             yield {
@@ -88,12 +89,12 @@ def _slices(trace: StageTrace) -> Iterator[Event]:
             }  # fmt: skip
 
 
-def _args(where: Where) -> dict[str, int]:
-    """What is shown of a slice."""
-    epoch, step, microbatch = where
-    if epoch < 0:
+def _args(position: Position) -> dict[str, int]:
+    """Details of a time slice, shown when it is selected."""
+    epoch, step, microbatch = position
+    if position == NOWHERE:
         return {}
-    if microbatch < 0:
+    if microbatch == EVALUATION:
         return {"epoch": epoch, "test_batch": step}
     return {"epoch": epoch, "step": step, "microbatch": microbatch}
 

@@ -7,20 +7,15 @@ Time is kept by a state machine and not by timers around calls: at any moment th
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import Enum
-from typing import TypeVar
 
 import torch
 from torch import nn
 
-__all__ = ["Activity", "TimeBudget", "Where", "format_bytes", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
+from pipeline.schedules.position import Position
 
-
-T = TypeVar("T")
-
-Where = tuple[int, int, int]
-"""Epoch, optimizer step counted over the whole run, micro-batch; epoch, test batch, -1 in an evaluation."""
+__all__ = ["Activity", "TimeBudget", "format_bytes", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
 
 
 class Activity(Enum):
@@ -83,9 +78,8 @@ class TimeBudget:
         self._seconds[wait] += waited
         self._since, self._activity = now, Activity.OTHER
 
-    def follow(self, items: Iterable[T], where: Callable[[T], Where]) -> Iterable[T]:
-        """``items``, unchanged: a budget that keeps a trace notes where the stage is with each of them."""
-        return items
+    def at(self, position: Position) -> None:
+        """The stage goes on to ``position``: a budget that keeps a trace notes it."""
 
     def read(self) -> dict[str, float]:
         """``forward_s``, ``learn_s``, ... and ``wall_s``, their sum."""

@@ -9,18 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.records.time_budget import Activity, TimeBudget, Where
+from pipeline.records.time_budget import Activity, TimeBudget
+from pipeline.schedules.position import Position
 
 __all__ = ["MAX_INTERVALS", "Recording", "TracedBudget"]
 
 MAX_INTERVALS = 500_000
 """Per stage. Recording stops there: about fifty thousand steps, 10 MB in memory and 80 MB in the file."""
 
-T = TypeVar("T")
-
 _ACTIVITIES = tuple(Activity)
 _CODES = {activity: code for code, activity in enumerate(_ACTIVITIES)}
-_NOWHERE: Where = (-1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Recording:
     codes: bytearray
     """Of each interval: the position of its :class:`Activity`."""
     marks: "array[int]"
-    """Where the stage was: from which interval on, and the three numbers of :data:`Where`; four by four."""
+    """Where the stage was: from which interval on, and the three numbers of its :class:`Position`; four by four."""
     flows: "array[int]"
     """Messages: the interval of the transfer, the stage at the other end, 1 if it was sent; three by three."""
     end_s: float
@@ -90,17 +88,10 @@ class TracedBudget(TimeBudget):
             self._flows.extend((len(self._codes) - 1, peer, wait is Activity.WAIT_SEND))
         self._begin(Activity.OTHER)
 
-    def follow(self, items: Iterable[T], where: Callable[[T], Where]) -> Iterable[T]:
-        """See :meth:`TimeBudget.follow`."""
-        for item in items:
-            self._mark(where(item))
-            yield item
-        self._mark(_NOWHERE)
-
-    def _mark(self, where: Where) -> None:
-        """For intervals that begin from now on; the one that goes on belongs to what was before."""
+    def at(self, position: Position) -> None:
+        """See :meth:`TimeBudget.at`; for intervals that begin from now on, the one that goes on belongs to before."""
         if self._full_s is None:
-            self._marks.extend((len(self._codes), *where))
+            self._marks.extend((len(self._codes), *position))
 
     def recording(self) -> Recording:
         """What was recorded up to the last change of activity."""

@@ -40,3 +40,7 @@ class Plan:
     def active(self, blocks: range) -> range:
         """Those of ``blocks`` that a batch passes through this epoch."""
         return range(max(blocks.start, self.source), min(blocks.stop, self.top + 1))
+
+    def goes_beyond(self, blocks: range) -> bool:
+        """A batch of this epoch leaves the last of ``blocks`` for the block above."""
+        return self.top >= blocks.stop

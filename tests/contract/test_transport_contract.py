@@ -46,7 +46,7 @@ def _counting(stage_index, count):
             received = yield Recv(0)
             body, number = received.tensors
             assert body.shape == (step % 7, 3) and bool((body == step).all())
-            taken.append((received.step, int(number)))
+            taken.append((received.position.step, int(number)))
     return taken
 
 
@@ -167,14 +167,14 @@ def _feedback(stage_index, count, in_flight):
     if stage_index == 1:
         for _ in range(count):
             received = yield Recv(0)
-            yield Send(message(received.tensors[0] * 2, step=received.step, kind=Kind.FEEDBACK), 0)
+            yield Send(message(received.tensors[0] * 2, step=received.position.step, kind=Kind.FEEDBACK), 0)
         return returned
     for step in range(count + in_flight):
         if step < count:
             yield Send(message(torch.full((64, 16), float(step)), step=step), 1)
         if step >= in_flight:
             received = yield Recv(1)
-            returned.append((received.step, float(received.tensors[0].mean())))
+            returned.append((received.position.step, float(received.tensors[0].mean())))
     return returned
 
 
@@ -195,7 +195,7 @@ def _broadcast(stage_index, count):
         if stage_index < 2:
             yield Send(message(body, step=step), stage_index + 1)
             received = yield Recv(2)
-            errors.append((received.step, received.tensors[0].tolist()))
+            errors.append((received.position.step, received.tensors[0].tolist()))
         else:
             for dst in (0, 1):
                 yield Send(message(body * 10, step=step, kind=Kind.FEEDBACK), dst)
@@ -214,10 +214,10 @@ def _deep(stage_index, count):
         for step in range(count):
             yield Send(message(torch.tensor(step), step=step), 1)
         received = yield Recv(1)
-        return received.step
+        return received.position.step
     for _ in range(count):
         received = yield Recv(0)
-    yield Send(message(step=received.step), 0)
+    yield Send(message(step=received.position.step), 0)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -259,7 +259,7 @@ def _fill_up(stage_index, folder, name):
     fill, held = transport.fill(0), transport.queue_bytes()
     with pytest.raises(TransportTimeout) as empty:
         while True:
-            taken.append(transport.recv(0, 0.4)[0].step)
+            taken.append(transport.recv(0, 0.4)[0].position.step)
     closed_fill = transport.fill(0)
     transport.close(20.0)
     return taken, str(empty.value), (fill, held, closed_fill)
@@ -284,7 +284,7 @@ def _nothing_comes(stage_index, folder, name):
             transport.recv(0, 0.2)
         text = str(empty.value)
         _sign(folder, "late")
-        assert transport.recv(0, 20.0)[0].step == 7, "a time-out is no end of the wire"
+        assert transport.recv(0, 20.0)[0].position.step == 7, "a time-out is no end of the wire"
     else:
         _wait_for(folder, "late")
         transport.send(message(step=7), 1, 20.0)
@@ -312,7 +312,7 @@ def _give_up(stage_index, folder):
     _wait_for(folder, "cut")
     received = [transport.recv(0, 20.0)[0] for _ in range(2)]
     transport.close(20.0)
-    return [(m.step, float(m.tensors[0].sum())) for m in received]
+    return [(m.position.step, float(m.tensors[0].sum())) for m in received]
 
 
 def test_half_a_message_is_forgotten(tmp_path):
@@ -369,7 +369,7 @@ def _killed(stage_index, folder, name, victim):
         transport.send(message(step=5), 1 - victim, 20.0)
         _wait_for(folder, "taken")
         os.kill(os.getpid(), signal.SIGKILL)
-    assert transport.recv(victim, 20.0)[0].step == 5
+    assert transport.recv(victim, 20.0)[0].position.step == 5
     _sign(folder, "taken")
     with pytest.raises(TransportTimeout) as receiving:
         transport.recv(victim, 20.0)

@@ -23,16 +23,16 @@ class Watched:
         step, evaluate = Stage.step, Stage.begin_evaluation
 
         def stepped(stage):
-            self.held.append(stage._max_held)
-            for block, rule in stage._rules.items():
+            self.held.append(stage.in_flight.most)
+            for block, rule in stage.rules.items():
                 grads = [p.grad.clone() for p in rule.parameters() if p.grad is not None]
                 if grads:
                     self.gradients.setdefault(block, []).append(grads)
             step(stage)
 
         def drained(stage):
-            self.left.append(len(stage._held))
-            evaluate(stage)
+            self.left.append(len(stage.in_flight))
+            return evaluate(stage)
 
         monkeypatch.setattr(Stage, "step", stepped)
         monkeypatch.setattr(Stage, "begin_evaluation", drained)

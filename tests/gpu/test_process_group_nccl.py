@@ -27,7 +27,7 @@ def _exchange(stage_index, folder, name, options, num_devices, rounds):
         body.fill_(-1.0)
         received, _ = transport.recv(1 - stage_index, 60.0)
         assert all(t.device == device for t in received.tensors)
-        assert received.step == step and received.tensors[0].shape == (500, 300)
+        assert received.position.step == step and received.tensors[0].shape == (500, 300)
         corrupted += any(not bool((t == step).all()) for t in received.tensors)
     transport.close(60.0)
     return corrupted

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tests.support.processes import results
 
 from pipeline.engine.message import Kind, Message
+from pipeline.schedules.position import Position
 from workers.transport import Edge, Endpoint
 
 __all__ = ["Recv", "Send", "message", "open_transport", "run_programs", "endpoint_of"]
@@ -28,7 +29,7 @@ class Recv(NamedTuple):
 
 def message(*tensors, step=0, kind=Kind.TRAIN):
     """A message about micro-batch ``step``."""
-    return Message(kind, 0, step, 0, 1.0, tensors)
+    return Message(kind, Position(0, step), 1.0, tensors)
 
 
 def endpoint_of(stage_index, folder, edges, num_stages=2, timeout_s=TIMEOUT_S, device="cpu"):

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import launch
@@ -84,6 +85,12 @@ def test_every_benchmark_has_its_three_headings():
     assert len(sections) >= 5
     for section in sections:
         assert re.findall(r"^### (.+)", section, re.M) == ["Result", "Environment", "To reproduce"], section[:20]
+
+
+def test_the_loop_is_the_real_one():
+    loop = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "yield" in block)
+    source = (ROOT / "pipeline" / "engine" / "program.py").read_text(encoding="utf8")
+    assert textwrap.indent(loop, " " * 8) in source
 
 
 def test_python_blocks_compile():

@@ -19,7 +19,8 @@ from pipeline import registry
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Split
-from pipeline.engine.program import Feed, Program
+from pipeline.engine.feeds import Feed
+from pipeline.engine.program import Program
 from pipeline.engine.requests import Progress, Request
 from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import load_dataset
@@ -149,7 +150,7 @@ class _Noise:
         self.num_batches = batches.num_batches
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """See :class:`pipeline.engine.program.Feed`."""
+        """See :class:`pipeline.engine.feeds.Feed`."""
         return self._batches.batch(epoch, index % self.num_batches)
 
 

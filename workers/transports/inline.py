@@ -5,6 +5,7 @@ One thread drives the stages in turn, so waiting would be waiting for oneself: t
 """
 
 from collections import deque
+from dataclasses import replace
 
 import torch
 
@@ -76,9 +77,7 @@ class InlineTransport(Transport):
         if not self.can_send(dst):
             raise no_room(edge, 0.0)
         tensors = tuple(own_copy(t, t.device) for t in message.tensors)
-        self._queue(edge).append(
-            Message(message.kind, message.epoch, message.step, message.microbatch, message.weight, tensors)
-        )
+        self._queue(edge).append(replace(message, tensors=tensors))
         self._peak_bytes = max(self._peak_bytes, self._bytes_under_way())
         return 0.0
 

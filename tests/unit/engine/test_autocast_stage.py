@@ -105,8 +105,8 @@ def test_a_stage_rounds_on_its_way_and_nothing_that_it_keeps():
     stage.learn_at_once(0)
     assert {p.grad.dtype for p in rule.parameters()} == {torch.float32}
     stage.step()
-    tested, contexts = stage.evaluate(x, y)
-    stage.score(contexts, y)
+    tested, contexts = stage.evaluation.forward(x, y, 0)
+    stage.evaluation.score(contexts, y)
     assert tested.dtype == torch.bfloat16 and not torch.equal(tested, out)
     assert 0 <= stage.scores()[0]["test_accuracy"] <= 1 and stage.optimizer_bytes() >= 2 * 4 * (24 + 6 + 18)
     assert not torch.is_autocast_enabled("cpu")

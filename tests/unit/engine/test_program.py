@@ -16,6 +16,7 @@ from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import build_rule, resolve
 from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import BlockMode, Plan
+from pipeline.schedules.position import Position
 
 
 class Feed:
@@ -49,7 +50,7 @@ def plan(**changes):
 
 def spell(request):
     if isinstance(request, Send):
-        return f"{request.message.kind.name}{request.message.step}>{request.dst}"
+        return f"{request.message.kind.name}{request.message.position.step}>{request.dst}"
     if isinstance(request, Receive):
         return f"<{request.src}"
     return {NextPlan: "plan", Progress: "step", EpochReport: "report"}[type(request)]
@@ -80,12 +81,12 @@ def upstream(plans, width=8):
         if request.src > 0:
             counts["feedback"] += 1
             step = counts["feedback"] - 1
-            return Message(Kind.FEEDBACK, 0, step, 0, 1.0, (torch.ones(3, width),))
+            return Message(Kind.FEEDBACK, Position(0, step), 1.0, (torch.ones(3, width),))
         kind = "train" if counts["train"] < 2 else "eval"
         counts[kind] += 1
         rows = 3 if kind == "train" else 2
         tensors = (torch.ones(rows, width), torch.zeros(rows, dtype=torch.int64))
-        return Message(Kind[kind.upper()], 0, counts[kind] - 1, 0, 1.0, tensors)
+        return Message(Kind[kind.upper()], Position(0, counts[kind] - 1), 1.0, tensors)
 
     return answer
 
@@ -126,7 +127,7 @@ def test_broadcast_goes_straight_from_the_last_stage_to_every_other():
     steps = program("dfa", 2, three).run()
     steps.send(None)
     assert steps.send(plan()) == Receive(1)
-    message = Message(Kind.TRAIN, 0, 0, 0, 1.0, (torch.ones(3, 8), torch.zeros(3, dtype=torch.int64)))
+    message = Message(Kind.TRAIN, Position(0, 0), 1.0, (torch.ones(3, 8), torch.zeros(3, dtype=torch.int64)))
     first, second = steps.send(message), steps.send(None)
     assert (first.dst, second.dst) == (0, 1) and first.message.tensors[0].shape == (3, 10)
 
@@ -135,6 +136,6 @@ def test_a_message_out_of_order_is_an_error():
     steps = program("pred", 1, TWO).run()
     steps.send(None)
     steps.send(plan())
-    wrong = Message(Kind.TRAIN, 0, 1, 0, 1.0, (torch.ones(3, 8), torch.zeros(3, dtype=torch.int64)))
+    wrong = Message(Kind.TRAIN, Position(0, 1), 1.0, (torch.ones(3, 8), torch.zeros(3, dtype=torch.int64)))
     with pytest.raises(RuntimeError, match="stage 1 and stage 0 disagree about what comes next"):
         steps.send(wrong)

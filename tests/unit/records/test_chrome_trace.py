@@ -6,6 +6,7 @@ from pipeline.records import time_budget
 from pipeline.records.chrome_trace import StageTrace, chrome_events, overlap_seconds
 from pipeline.records.time_budget import Activity
 from pipeline.records.traced_budget import TracedBudget
+from pipeline.schedules.position import EVALUATION, NOWHERE, Position
 
 
 class Clock:
@@ -84,12 +85,13 @@ def test_slices_in_microseconds_since_the_origin_without_overlap(clock):
 
 def test_slices_say_where_the_stage_was_and_with_whom(clock):
     budget = TracedBudget()
-    for _ in budget.follow([None], lambda item: (3, 70, 1)):
-        transfer(clock, budget, 1.0, 0.5, Activity.WAIT_RECV, 2)
-        spend(clock, budget, Activity.FORWARD, 1.0)
-    for _ in budget.follow([None], lambda item: (3, 5, -1)):
-        spend(clock, budget, Activity.EVAL, 1.0)
-        transfer(clock, budget, 1.0, 0.0, Activity.WAIT_SEND, 1)
+    budget.at(Position(3, 70, 1))
+    transfer(clock, budget, 1.0, 0.5, Activity.WAIT_RECV, 2)
+    spend(clock, budget, Activity.FORWARD, 1.0)
+    budget.at(Position(3, 5, EVALUATION))
+    spend(clock, budget, Activity.EVAL, 1.0)
+    transfer(clock, budget, 1.0, 0.0, Activity.WAIT_SEND, 1)
+    budget.at(NOWHERE)
     spend(clock, budget, Activity.OTHER, 1.0)
     budget.read()
     where = {"epoch": 3, "step": 70, "microbatch": 1}

@@ -14,6 +14,7 @@ from pipeline.records.time_budget import (
     peak_device_bytes,
     peak_rss_bytes,
 )
+from pipeline.schedules.position import Position
 
 
 @pytest.fixture
@@ -66,9 +67,11 @@ def test_a_restart_forgets_what_was_booked(clock):
     assert budget.read() == {**dict.fromkeys(budget.read(), 0.0), "eval_s": 0.5, "wall_s": 0.5}
 
 
-def test_following_changes_nothing():
-    items = [1, 2]
-    assert TimeBudget().follow(items, lambda item: (0, item, 0)) is items
+def test_positions_cost_a_budget_without_a_trace_nothing():
+    budget = TimeBudget()
+    before = dict(vars(budget))
+    budget.at(Position(0, 1, 0))
+    assert vars(budget) == before
 
 
 def test_the_budget_adds_up_to_the_wall_time():

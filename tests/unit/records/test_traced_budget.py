@@ -5,6 +5,7 @@ import pytest
 from pipeline.records import time_budget
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.records.traced_budget import TracedBudget
+from pipeline.schedules.position import NOWHERE, Position
 
 
 @pytest.fixture
@@ -77,17 +78,20 @@ def test_what_came_before_a_restart_stays(clock):
 
 def test_a_mark_belongs_to_the_intervals_that_begin_after_it(clock):
     budget = TracedBudget()
-    for item in budget.follow([7, 8], lambda step: (0, step, 0)):
+    for step in (7, 8):
+        budget.at(Position(0, step))
         budget.enter(Activity.FORWARD)
-        if item == 7:
+        if step == 7:
             budget.enter(Activity.LEARN)
+    budget.at(NOWHERE)
     budget.enter(Activity.OTHER)
     assert marks(budget) == [(1, 0, 7, 0), (3, 0, 8, 0), (4, -1, -1, -1)]
 
 
 def test_recording_stops_at_the_limit_and_the_budget_goes_on(clock):
     budget = TracedBudget(limit=3)
-    for step in budget.follow(range(50), lambda step: (0, step, 0)):
+    for step in range(50):
+        budget.at(Position(0, step))
         budget.enter(Activity.TRANSFER)
         budget.end_transfer(0.5, Activity.WAIT_RECV, 0)
     recording = budget.recording()

@@ -40,7 +40,7 @@ def test_an_end_that_left(ends):
     first, second = ends
     first.send(message(step=3), 1, 9.0)
     first.abort()
-    assert second.recv(0, 9.0)[0].step == 3, "what was sent can still be received"
+    assert second.recv(0, 9.0)[0].position.step == 3, "what was sent can still be received"
     with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: stage 0 is gone"):
         second.recv(0, 9.0)
     with pytest.raises(ValueError, match="stage 0 has no open wire .*the transport is closed"):

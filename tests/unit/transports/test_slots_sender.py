@@ -6,13 +6,14 @@ import torch
 
 from pipeline.engine.message import Kind, Message
 from pipeline.errors import TransportTimeout
+from pipeline.schedules.position import Position
 from workers.transport import Edge
 from workers.transports._slots.receiver import SlotReceiver
 from workers.transports._slots.ring import Slots, anonymous_file
 from workers.transports._slots.sender import SlotSender
 
 # A header of several KiB, so that a few fill a small socket buffer.
-WIDE = Message(Kind.TRAIN, 0, 0, 0, 1.0, tuple(torch.zeros((1,) * 8) for _ in range(100)))
+WIDE = Message(Kind.TRAIN, Position(0, 0), 1.0, tuple(torch.zeros((1,) * 8) for _ in range(100)))
 
 
 @pytest.fixture
@@ -48,6 +49,6 @@ def test_tokens_that_fill_the_socket_end_with_an_error_and_what_was_sent_arrives
 def test_slots_go_round(ends):
     sender, receiver = ends
     for step in range(200):
-        sender.send(Message(Kind.TRAIN, 0, step, 0, 1.0, (torch.tensor(step),)), 1.0)
+        sender.send(Message(Kind.TRAIN, Position(0, step), 1.0, (torch.tensor(step),)), 1.0)
         message, _ = receiver.recv(1.0)
-        assert (message.step, int(message.tensors[0])) == (step, step)
+        assert (message.position.step, int(message.tensors[0])) == (step, step)

@@ -1,0 +1,75 @@
+"""A stage's blocks in evaluation: test batches forward, settled where the rule settles, and scored at each block."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.engine.feeds import Tap
+from pipeline.engine.scores import Scores
+from pipeline.engine.settling import Settling
+from pipeline.learning.rule import LearningRule
+from pipeline.numerics.memory_format import channels_last
+from pipeline.numerics.seeds import derive, mix, reseed
+
+__all__ = ["Evaluation"]
+
+
+class Evaluation:
+    """Runs test batches through the active blocks of a stage.
+
+    Args:
+        rules: of the hosted blocks, by block.
+        seed: the run's.
+        device: where the rules live.
+        channels_last: maps lie channels last in memory.
+    """
+
+    def __init__(
+        self, rules: Mapping[int, LearningRule], seed: int, device: torch.device, *, channels_last: bool
+    ) -> None:
+        self.scores: dict[int, Scores] = {}
+        """Of this epoch, by active block; training losses are in them, too."""
+        self.device = device
+        self._rules = rules
+        self._active: dict[int, LearningRule] = {}
+        self._seeds = {k: derive(seed, "eval", k) for k in rules}
+        self._channels_last = channels_last
+
+    def begin_epoch(self, active: range) -> None:
+        """Starts new scores for the blocks that this epoch's batches pass through."""
+        self._active = {k: self._rules[k] for k in active}
+        self.scores = {k: Scores(rule, self.device) for k, rule in self._active.items()}
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, y: Tensor, index: int, tap: Tap | None = None) -> tuple[Tensor, dict[int, Any]]:
+        """Runs a test batch forward.
+
+        Args:
+            x: (batch, ...).
+            y: labels, (batch,).
+            index: of the batch: a block that draws samples draws the same for it in every evaluation.
+            tap: shown the input of every block.
+
+        Returns:
+            The activation to send on, and contexts to be scored.
+        """
+        contexts: dict[int, Any] = {}
+        for k, rule in self._active.items():
+            if tap is not None:
+                tap(k, x, y)
+            if rule.draws:
+                reseed(mix(self._seeds[k], index), self.device)
+            x, contexts[k] = rule(channels_last(x) if self._channels_last else x, y)
+        return x, contexts
+
+    def settling(self, contexts: Mapping[int, Any]) -> Settling:
+        """The exchange about a batch, in training or in evaluation; there to be walked through under ``no_grad``."""
+        return Settling(self._active, contexts)
+
+    @torch.no_grad()
+    def score(self, contexts: Mapping[int, Any], y: Tensor, passes: int = 1) -> None:
+        """Scores a test batch at every block that has a decoder; see :class:`Scores` for several passes."""
+        for k, context in contexts.items():
+            self.scores[k].add_test(self._rules[k].decode(context), y, passes)
