@@ -12,11 +12,20 @@ import pkgutil
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Union
 
 from pipeline.errors import ConfigError
 
-__all__ = ["check_options", "check_value", "defaults", "known", "load", "nearest", "summary"]
+__all__ = ["Named", "check_options", "check_value", "defaults", "known", "load", "nearest", "resolve", "summary"]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A named thing: its ``build``, and the options to call that with, every default filled in."""
+
+    build: Callable[..., Any]
+    options: Mapping[str, Any]
 
 
 def known(package: str) -> list[str]:
@@ -78,6 +87,16 @@ def _load_dotted(name: str, noun: str) -> Any:
             "Define build(...), or name the attribute: package.module.attribute."
         )
     return found.build
+
+
+def resolve(package: str, name: str, noun: str, section: str, options: Mapping[str, Any]) -> Named:
+    """Look up a named thing and check its options.
+
+    Raises:
+        ConfigError: see :func:`load` and :func:`check_options`.
+    """
+    build = load(package, name, noun)
+    return Named(build, check_options(build, options, section))
 
 
 def summary(package: str, name: str) -> str:

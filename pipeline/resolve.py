@@ -118,9 +118,10 @@ def load_dataset(config: Config, data_root: Path) -> Dataset:
     Raises:
         ConfigError: unknown name or option, or the data is not there.
     """
-    build: Callable[..., Dataset] = registry.load("pipeline.datasets", config.dataset.name, "data set")
-    options = registry.check_options(build, config.dataset.options, "dataset")
-    return build(data_root, **options)
+    section = config.dataset
+    named = registry.resolve("pipeline.datasets", section.name, "data set", "dataset", section.options)
+    dataset: Dataset = named.build(data_root, **named.options)
+    return dataset
 
 
 def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:

@@ -4,6 +4,7 @@ from typing import Any, Literal, Union
 import pytest
 
 import pipeline.rules.pred
+import pipeline.rules.predsim
 from pipeline import registry
 from pipeline.errors import ConfigError
 
@@ -88,6 +89,16 @@ def test_options_are_the_keyword_only_parameters():
     checked = registry.check_options(build, {"depth": 2, "beta": 1}, "rule")
     assert checked == {"beta": 1.0, "depth": 2, "kind": "mse", "sizes": []}
     assert type(checked["beta"]) is float
+
+
+def test_a_thing_and_its_complete_options_at_once():
+    named = registry.resolve("pipeline.rules", "predsim", "rule", "rule", {"beta": 1})
+    assert named.build is pipeline.rules.predsim.build
+    assert named.options == {"beta": 1.0, "dimdec": 2048}
+    with pytest.raises(ConfigError, match=r"unknown rule \(given: 'predsimm', .*Did you mean 'predsim'\?"):
+        registry.resolve("pipeline.rules", "predsimm", "rule", "rule", {})
+    with pytest.raises(ConfigError, match=r"unknown key \(given: rule\.gamma, expected: rule\.beta, rule\.dimdec\)"):
+        registry.resolve("pipeline.rules", "predsim", "rule", "rule", {"gamma": 1})
 
 
 def test_options_of_a_class_and_of_a_partial():
