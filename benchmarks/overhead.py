@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import environment, ratio, spread, take_turns, write
 from benchmarks.wording import numbers, table
-from pipeline.config import Config, NamedConfig
+from pipeline.config import Config
 from pipeline.engine.requests import NextPlan, Receive
 from pipeline.engine.stage import Stage
 from pipeline.learning.rule import LearningRule
@@ -192,8 +192,7 @@ def arms(size: Size, steps: int, folder: Path) -> dict[str, Callable[[], float]]
 
 
 def _build(resolved: RunSpec, size: Size, closed_form: bool) -> list[LearningRule]:
-    rule = NamedConfig(name="linear_decoder", options={"closed_form": closed_form})
-    config = replace(resolved.config, rule=rule)
+    config = replace(resolved.config, run=replace(resolved.config.run, closed_form=closed_form))
     return [build_rule(config, resolved.blueprints[k], resolved.specs[k]) for k in range(size.blocks)]
 
 

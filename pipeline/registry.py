@@ -28,6 +28,10 @@ class Named:
     options: Mapping[str, Any]
 
 
+_MOVED = {"rule.closed_form": "run.closed_form"}
+"""Options that became keys of another section."""
+
+
 def known(package: str) -> list[str]:
     """The names defined by the files of ``package`` (``"pipeline.rules"``), sorted."""
     path = importlib.import_module(package).__path__
@@ -130,11 +134,10 @@ def check_options(build: Callable[..., Any], options: Mapping[str, Any], section
     parameters = _parameters(build)
     for key in options:
         if key not in parameters:
+            given = f"{section}.{key}"
             allowed = ", ".join(f"{section}.{n}" for n in parameters) or "no further options here"
-            raise ConfigError(
-                f"unknown key (given: {section}.{key}, expected: {allowed}). "
-                f"{nearest(key, list(parameters))}Correct or remove it."
-            )
+            hint = f"It is {_MOVED[given]} now. " if given in _MOVED else nearest(key, list(parameters))
+            raise ConfigError(f"unknown key (given: {given}, expected: {allowed}). {hint}Correct or remove it.")
     checked = defaults(build)
     for name, parameter in parameters.items():
         if name in options:

@@ -130,7 +130,7 @@ def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Learnin
     build: Callable[..., LearningRule] = registry.load("pipeline.rules", config.rule.name, "rule")
     with seeded(derive(config.seed, "rule", spec.index)):
         rule = build(block, spec, **config.rule.options)
-    if config.run.autocast != "none":
+    if config.run.autocast != "none" or not config.run.closed_form:
         rule.leave_to_autograd()
     return rule
 

@@ -127,6 +127,9 @@ class RunConfig:
     autocast: Literal["none", "bfloat16"] = "none"
     """Products and convolutions in bfloat16, see :mod:`pipeline.numerics.autocast`; weights and gradients stay in
     float32. Part of the result."""
+    closed_form: bool = True
+    """Differentiate dense blocks without normalisation by hand: the same bits as with false, which leaves them to
+    autograd, in less time. Autograd differentiates them under autocast either way."""
     predict: bool = True
     """Rehearse the run on noise for about a second before it starts, and tell its speed; see
     :mod:`workers.dry_run.dry_run`. Never changes the result."""

@@ -29,7 +29,6 @@ class Alignment(LearningRule):
         block: has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
         spec: its place in the network.
         name: of the rule, for the message.
-        closed_form: differentiate a dense block without normalisation by hand: the same bits in less time.
 
     Raises:
         ValueError: ``block`` is not of that form.
@@ -37,12 +36,12 @@ class Alignment(LearningRule):
 
     topology = Topology.NEIGHBOUR
 
-    def __init__(self, block: Block, spec: BlockSpec, name: str, *, closed_form: bool = True) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, name: str) -> None:
         super().__init__(block, spec)
         self.split = split_at_affine(block, name)
         trains_before = any(True for m in self.split.before for _ in m.parameters())
         self.uses_matrix = trains_before or not spec.is_first
-        plain = closed_form and isinstance(block.outlet, nn.Identity)
+        plain = isinstance(block.outlet, nn.Identity)
         self.dense = Dense.of(block, spec.in_shape) if plain else None
 
     def leave_to_autograd(self) -> None:

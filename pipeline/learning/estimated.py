@@ -30,7 +30,6 @@ class Estimated(LearningRule):
         rule: name, for the message.
         whole: whether the derivative of the whole unit is 1, or that of g alone.
         sloped: whether there is an m, a buffer ``slope`` that starts at 1.
-        closed_form: differentiate a linear layer and its unit by hand; the numbers are the same.
 
     Raises:
         ValueError: ``block`` is not of that form.
@@ -39,15 +38,13 @@ class Estimated(LearningRule):
     topology = Topology.NEIGHBOUR
     slope: Tensor | None
 
-    def __init__(
-        self, block: Block, spec: BlockSpec, rule: str, *, whole: bool, sloped: bool = False, closed_form: bool = True
-    ) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, rule: str, *, whole: bool, sloped: bool = False) -> None:
         super().__init__(block, spec)
         self.unit = cut_at_hard_unit(block, rule)
         self.whole = whole
         self.register_buffer("slope", torch.ones(()) if sloped and self.unit.g is not None else None)
         self.f = Smooth.of(self.unit.f)
-        self.dense: Dense | None = self.unit.affine(spec.in_shape) if closed_form else None
+        self.dense: Dense | None = self.unit.affine(spec.in_shape)
         self.draws = self.dense is None or self.unit.g is not None or not self.f.is_known
 
     def leave_to_autograd(self) -> None:

@@ -90,11 +90,10 @@ class Output(LocalRule):
     Args:
         block: what is trained.
         spec: its place in the network.
-        closed_form: differentiate a dense block by hand; the numbers are the same.
     """
 
-    def __init__(self, block: Block, spec: BlockSpec, *, closed_form: bool = True) -> None:
-        plain = closed_form and isinstance(block.outlet, nn.Identity)
+    def __init__(self, block: Block, spec: BlockSpec) -> None:
+        plain = isinstance(block.outlet, nn.Identity)
         super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if plain else None)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:

@@ -116,7 +116,11 @@ class LearningRule(nn.Module, ABC):
         """Called before every epoch, counted from 0: for what changes from epoch to epoch, a slope or a noise."""
 
     def leave_to_autograd(self) -> None:
-        """Called on runs under autocast: gives up derivatives by hand, which know nothing of what autocast rounds."""
+        """Give up derivatives by hand, where the rule has them and autograd can take over.
+
+        Called before the first step under autocast, of whose roundings they know nothing, and with
+        ``run.closed_form = false``.
+        """
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:

@@ -32,14 +32,13 @@ class SignSymmetry(Alignment):
         spec: its place in the network.
         name: of the rule, for the message.
         scale: see :func:`magnitude_scale`.
-        closed_form: see :class:`Alignment`.
 
     Raises:
         ValueError: ``block`` is not of that form.
     """
 
-    def __init__(self, block: Block, spec: BlockSpec, name: str, scale: Scale, *, closed_form: bool = True) -> None:
-        super().__init__(block, spec, name, closed_form=closed_form)
+    def __init__(self, block: Block, spec: BlockSpec, name: str, scale: Scale) -> None:
+        super().__init__(block, spec, name)
         self.scale = magnitude_scale(self.split.affine, scale)
 
     @abstractmethod

@@ -24,18 +24,15 @@ class BatchRandomSign(SignSymmetry):
         return self.draw()
 
 
-def build(
-    block: Block, spec: BlockSpec, *, scale: Scale = "xavier", closed_form: bool = True
-) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, scale: Scale = "xavier") -> LearningRule:
     """The rule of one block.
 
     Args:
         block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
         spec: its place in the network.
         scale: s, ``xavier`` for ``sqrt(2 / (fan-in + fan-out))``, ``fan_in`` for ``1 / sqrt(fan-in)``.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
 
     Raises:
         ValueError: ``block`` is not of that form.
     """
-    return BatchRandomSign(block, spec, "brsf", scale, closed_form=closed_form)
+    return BatchRandomSign(block, spec, "brsf", scale)

@@ -35,7 +35,6 @@ class DirectFeedbackAlignment(LearningRule):
         block: what is trained.
         spec: its place in the network.
         pre: whether a hidden block's error enters at the pre-activation.
-        closed_form: see :func:`build`.
 
     Raises:
         ValueError: ``pre``, and the block has no such place or trains layers behind it.
@@ -44,14 +43,14 @@ class DirectFeedbackAlignment(LearningRule):
     topology = Topology.BROADCAST
     matrix: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec, *, pre: bool = False, closed_form: bool = True) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, *, pre: bool = False) -> None:
         super().__init__(block, spec)
         self.cut = cut_at_pre_activation(block, spec, "dfa with inject = 'pre'") if pre and not spec.is_last else None
         if not spec.is_last:
             size = prod(spec.out_shape if self.cut is None else self.cut.shape)
             bound = 1.0 / size**0.5
             self.register_buffer("matrix", torch.empty(spec.task.num_outputs, size).uniform_(-bound, bound))
-        self.dense = self._dense() if closed_form else None
+        self.dense = self._dense()
         self._after = () if self.cut is None else self.cut.after
         self.draws = self.dense is None or bool(self._after)
 
@@ -113,9 +112,7 @@ class DirectFeedbackAlignment(LearningRule):
         return context[0].detach() if self.spec.is_last else None
 
 
-def build(
-    block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out", closed_form: bool = True
-) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out") -> LearningRule:
     """The rule of one block.
 
     Args:
@@ -123,9 +120,8 @@ def build(
             ``nn.Sequential``, and trains nothing behind it but its normalisation.
         spec: its place in the network.
         inject: where the error enters a hidden block: at its output, or at its pre-activation.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
 
     Raises:
         ValueError: ``pre``, and ``block`` is not of that form.
     """
-    return DirectFeedbackAlignment(block, spec, pre=inject == "pre", closed_form=closed_form)
+    return DirectFeedbackAlignment(block, spec, pre=inject == "pre")

@@ -30,8 +30,8 @@ class DirectRandomTargetProjection(LocalRule):
 
     matrix: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec, *, closed_form: bool = True) -> None:
-        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if closed_form else None)
+    def __init__(self, block: Block, spec: BlockSpec) -> None:
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape))
         matrix = torch.empty(max(2, spec.task.num_outputs), *spec.body_shape)
         bound = (6.0 / matrix[0].numel()) ** 0.5
         self.register_buffer("matrix", matrix.uniform_(-bound, bound))
@@ -46,14 +46,13 @@ class DirectRandomTargetProjection(LocalRule):
         """None."""
 
 
-def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+def build(block: Block, spec: BlockSpec) -> LearningRule:
     """The rule of one block; the last block descends on the output loss.
 
     Args:
         block: what is trained; its nonlinearity had better saturate (tanh).
         spec: its place in the network.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
     """
     if spec.is_last:
-        return Output(block, spec, closed_form=closed_form)
-    return DirectRandomTargetProjection(block, spec, closed_form=closed_form)
+        return Output(block, spec)
+    return DirectRandomTargetProjection(block, spec)

@@ -22,8 +22,8 @@ class FeedbackAlignment(Alignment):
 
     matrix: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec, *, closed_form: bool = True) -> None:
-        super().__init__(block, spec, "fa", closed_form=closed_form)
+    def __init__(self, block: Block, spec: BlockSpec) -> None:
+        super().__init__(block, spec, "fa")
         self.draws = self.dense is None
         if self.uses_matrix:
             weight = self.split.affine.weight
@@ -35,15 +35,14 @@ class FeedbackAlignment(Alignment):
         return self.matrix
 
 
-def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+def build(block: Block, spec: BlockSpec) -> LearningRule:
     """The rule of one block.
 
     Args:
         block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
         spec: its place in the network.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
 
     Raises:
         ValueError: ``block`` is not of that form.
     """
-    return FeedbackAlignment(block, spec, closed_form=closed_form)
+    return FeedbackAlignment(block, spec)

@@ -21,8 +21,8 @@ class FixedRandomSign(SignSymmetry):
 
     matrix: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec, scale: Scale, *, closed_form: bool = True) -> None:
-        super().__init__(block, spec, "frsf", scale, closed_form=closed_form)
+    def __init__(self, block: Block, spec: BlockSpec, scale: Scale) -> None:
+        super().__init__(block, spec, "frsf", scale)
         if self.uses_matrix:
             self.register_buffer("matrix", self.draw())
 
@@ -31,18 +31,15 @@ class FixedRandomSign(SignSymmetry):
         return self.matrix
 
 
-def build(
-    block: Block, spec: BlockSpec, *, scale: Scale = "xavier", closed_form: bool = True
-) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, scale: Scale = "xavier") -> LearningRule:
     """The rule of one block.
 
     Args:
         block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
         spec: its place in the network.
         scale: s, ``xavier`` for ``sqrt(2 / (fan-in + fan-out))``, ``fan_in`` for ``1 / sqrt(fan-in)``.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
 
     Raises:
         ValueError: ``block`` is not of that form.
     """
-    return FixedRandomSign(block, spec, scale, closed_form=closed_form)
+    return FixedRandomSign(block, spec, scale)

@@ -37,8 +37,8 @@ class LinearDecoder(LocalRule):
     decoder: Tensor
     class_means: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool, closed_form: bool = True) -> None:
-        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if closed_form else None)
+    def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool) -> None:
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape))
         size, num_outputs = prod(spec.body_shape), spec.task.num_outputs
         bound = 1.0 / size**0.5
         matrix = torch.empty(num_outputs, *spec.body_shape).uniform_(-bound, bound)
@@ -117,7 +117,6 @@ def build(
     *,
     decoder: Literal["trained", "fixed"] = "trained",
     loss: Literal["mse", "cross_entropy"] = "mse",
-    closed_form: bool = True,
 ) -> LearningRule:
     """The rule of one block; the last block descends on the output loss.
 
@@ -126,8 +125,7 @@ def build(
         spec: its place in the network.
         decoder: ``fixed`` leaves D at its initial values, uniform in +-1/sqrt(features).
         loss: of hidden blocks; ``cross_entropy`` is the task's own loss on the decoder's output.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
     """
     if spec.is_last:
-        return Output(block, spec, closed_form=closed_form)
-    return LinearDecoder(block, spec, trained=decoder == "trained", mse=loss == "mse", closed_form=closed_form)
+        return Output(block, spec)
+    return LinearDecoder(block, spec, trained=decoder == "trained", mse=loss == "mse")

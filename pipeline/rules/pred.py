@@ -23,8 +23,8 @@ class Pred(LocalRule):
     the pool sizes of the authors' code.
     """
 
-    def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int, closed_form: bool = True) -> None:
-        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if closed_form else None)
+    def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int) -> None:
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape))
         self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)
 
     def loss(self, context: Any) -> Tensor:
@@ -48,15 +48,14 @@ class Pred(LocalRule):
         return scores
 
 
-def build(block: Block, spec: BlockSpec, *, dimdec: int = 2048, closed_form: bool = True) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, dimdec: int = 2048) -> LearningRule:
     """The rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
         block: what is trained.
         spec: its place in the network.
         dimdec: features that the head of a convolutional block reads at most; the map is pooled to that.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
     """
     if spec.is_last:
-        return Output(clear_output(block), spec, closed_form=closed_form)
-    return Pred(block, spec, dimdec=dimdec, closed_form=closed_form)
+        return Output(clear_output(block), spec)
+    return Pred(block, spec, dimdec=dimdec)

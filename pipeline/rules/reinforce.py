@@ -34,7 +34,6 @@ class Reinforce(LearningRule):
         adjusted: see above.
         decay: share of the past in the running means.
         hidden_rate: see :func:`build`.
-        closed_form: see :func:`build`.
 
     Raises:
         ValueError: ``block`` is not of that form.
@@ -54,7 +53,6 @@ class Reinforce(LearningRule):
         adjusted: bool = False,
         decay: float = 0.99,
         hidden_rate: float = 1.0,
-        closed_form: bool = True,
     ) -> None:
         super().__init__(block, spec)
         self.unit = cut_at_hard_unit(block, "reinforce")
@@ -66,7 +64,7 @@ class Reinforce(LearningRule):
         if self.adjusted:
             self.register_buffer("weighted_losses", torch.zeros(spec.body_shape))
             self.register_buffer("squares", torch.zeros(spec.body_shape))
-        plain = closed_form and isinstance(block.outlet, nn.Identity)
+        plain = isinstance(block.outlet, nn.Identity)
         self.dense: Dense | None = self.unit.affine(spec.in_shape) if plain else None
         self.draws = self.dense is None or not spec.is_last
 
@@ -148,7 +146,6 @@ def build(
     adjusted: bool = False,
     decay: float = 0.99,
     hidden_rate: float = 1.0,
-    closed_form: bool = True,
 ) -> LearningRule:
     """The rule of one block.
 
@@ -159,7 +156,6 @@ def build(
         decay: share of the past in the baseline's running means, at least 0, below 1.
         hidden_rate: factor on the learning rate of hidden blocks, whose gradients are far noisier than the last one's;
             at least 0.
-        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
 
     Raises:
         ValueError: ``block`` is not of that form, or a number is out of range.
@@ -174,6 +170,4 @@ def build(
             f"a running mean keeps a share of its past (given: rule.decay = {decay}, expected: at least 0, below 1). "
             "Change it."
         )
-    return Reinforce(
-        block, spec, adjusted=adjusted, decay=decay, hidden_rate=hidden_rate, closed_form=closed_form
-    )  # fmt: skip
+    return Reinforce(block, spec, adjusted=adjusted, decay=decay, hidden_rate=hidden_rate)

@@ -28,12 +28,11 @@ class SignDirectFeedbackAlignment(DirectFeedbackAlignment):
         return super().error(out, y).sign() / len(y)
 
 
-def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+def build(block: Block, spec: BlockSpec) -> LearningRule:
     """The rule of one block.
 
     Args:
         block: what is trained.
         spec: its place in the network.
-        closed_form: differentiate dense blocks without normalisation by hand: the same bits in less time.
     """
-    return SignDirectFeedbackAlignment(block, spec, closed_form=closed_form)
+    return SignDirectFeedbackAlignment(block, spec)

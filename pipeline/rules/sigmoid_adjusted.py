@@ -17,15 +17,14 @@ class SigmoidAdjusted(Estimated):
     """
 
 
-def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+def build(block: Block, spec: BlockSpec) -> LearningRule:
     """The rule of one block; backpropagation where it has no hard unit.
 
     Args:
         block: has at most one hard unit, directly in ``nn.Sequential``.
         spec: its place in the network.
-        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
 
     Raises:
         ValueError: ``block`` is not of that form.
     """
-    return SigmoidAdjusted(block, spec, "sigmoid_adjusted", whole=False, closed_form=closed_form)
+    return SigmoidAdjusted(block, spec, "sigmoid_adjusted", whole=False)

@@ -20,13 +20,10 @@ class SlopeAnnealing(Estimated):
         spec: its place in the network.
         growth: of m in one epoch.
         limit: the most that m becomes.
-        closed_form: see :func:`build`.
     """
 
-    def __init__(
-        self, block: Block, spec: BlockSpec, *, growth: float, limit: float, closed_form: bool = True
-    ) -> None:
-        super().__init__(block, spec, "slope_annealing", whole=False, sloped=True, closed_form=closed_form)
+    def __init__(self, block: Block, spec: BlockSpec, *, growth: float, limit: float) -> None:
+        super().__init__(block, spec, "slope_annealing", whole=False, sloped=True)
         self.growth, self.limit = growth, limit
 
     def begin_epoch(self, epoch: int) -> None:
@@ -35,9 +32,7 @@ class SlopeAnnealing(Estimated):
             self.slope.fill_(min(self.limit, 1.0 + self.growth * epoch))
 
 
-def build(
-    block: Block, spec: BlockSpec, *, growth: float = 0.04, limit: float = 5.0, closed_form: bool = True
-) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, growth: float = 0.04, limit: float = 5.0) -> LearningRule:
     """The rule of one block; backpropagation where it has no hard unit.
 
     Args:
@@ -45,7 +40,6 @@ def build(
         spec: its place in the network.
         growth: of the slope in one epoch, at least 0.
         limit: the most that the slope becomes, at least 1.
-        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
 
     Raises:
         ValueError: ``block`` is not of that form, or the slope would fall.
@@ -55,4 +49,4 @@ def build(
             f"slope_annealing begins with the slope 1 and never lowers it (given: rule.growth = {growth}, rule.limit "
             f"= {limit}, expected: at least 0, at least 1). Change them."
         )
-    return SlopeAnnealing(block, spec, growth=growth, limit=limit, closed_form=closed_form)
+    return SlopeAnnealing(block, spec, growth=growth, limit=limit)

@@ -16,15 +16,14 @@ class StraightThrough(Estimated):
     """
 
 
-def build(block: Block, spec: BlockSpec, *, closed_form: bool = True) -> LearningRule:
+def build(block: Block, spec: BlockSpec) -> LearningRule:
     """The rule of one block; backpropagation where it has no hard unit.
 
     Args:
         block: has at most one hard unit, directly in ``nn.Sequential``.
         spec: its place in the network.
-        closed_form: differentiate dense blocks without normalisation by hand: the same numbers in less time.
 
     Raises:
         ValueError: ``block`` is not of that form.
     """
-    return StraightThrough(block, spec, "straight_through", whole=True, closed_form=closed_form)
+    return StraightThrough(block, spec, "straight_through", whole=True)

@@ -54,7 +54,7 @@ def test_dense_blocks_by_hand_are_close_to_autograd(tmp_path):
     plain = {"model": {"norm": "none", "dropout": 0.0, "activation": "relu"}, "transport": {"name": "shared_memory"}}
     losses = [
         run(tmp_path / str(closed), {
-            **plain, "rule": {"name": "linear_decoder", "closed_form": closed}, "run": {"device": "cuda"},
+            **plain, "rule": {"name": "linear_decoder"}, "run": {"device": "cuda", "closed_form": closed},
         })["test"]["loss"]
         for closed in (True, False)
     ]  # fmt: skip

@@ -12,4 +12,6 @@ class LouderDecoder(LinearDecoder):
 def build(block, spec):
     if spec.is_last:
         return Output(block, spec)
-    return LouderDecoder(block, spec, trained=True, mse=True, closed_form=False)
+    rule = LouderDecoder(block, spec, trained=True, mse=True)
+    rule.leave_to_autograd()
+    return rule

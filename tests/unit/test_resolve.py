@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.data.task import Binary, Logistic
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
-from pipeline.resolve import resolve
+from pipeline.resolve import build_rule, resolve
 from pipeline.rules.fa import FeedbackAlignment
 from pipeline.schedules.actions import one_f_one_b, stream
 from pipeline.schedules.epochs import Parallel, Sequential
@@ -75,6 +75,22 @@ def test_a_rule_that_does_not_fit_a_block(tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 8)), nn.Linear(8, 10))
     with pytest.raises(ConfigError, match="the rule fa does not fit block 0"):
         resolved(tmp_path, {"rule": {"name": "fa"}}, net)
+
+
+@pytest.mark.parametrize(("run", "by_hand"), [
+    ({}, True), ({"closed_form": False}, False), ({"autocast": "bfloat16"}, False),
+    ({"closed_form": False, "autocast": "bfloat16"}, False),
+])  # fmt: skip
+def test_dense_blocks_are_differentiated_by_hand_unless_the_run_says_otherwise(tmp_path, run, by_hand):
+    spec = resolved(tmp_path, {"rule": {"name": "pred"}, "model": {"norm": "none", "activation": "relu"}, "run": run})
+    for k in range(spec.num_blocks):
+        rule = build_rule(spec.config, spec.blueprints[k], spec.specs[k])
+        assert (rule.dense is not None) == by_hand
+
+
+def test_the_switch_has_another_place_than_it_had(tmp_path):
+    with pytest.raises(ConfigError, match=r"given: rule\.closed_form, .*\. It is run\.closed_form now\. Correct"):
+        resolved(tmp_path, {"rule": {"name": "pred", "closed_form": False}})
 
 
 def test_an_output_that_does_not_fit_the_data(tmp_path):

@@ -10,7 +10,21 @@ from pipeline.data.task import Binary, Classification, Logistic
 from pipeline.learning.dense import Dense, accumulate
 from pipeline.learning.rule import BlockSpec
 from pipeline.network.block import Block
-from pipeline.rules import brsf, dfa, drtp, fa, linear_decoder, pred, sdfa
+from pipeline.network.hard_units import Sign
+from pipeline.rules import (
+    brsf,
+    dfa,
+    drtp,
+    fa,
+    frsf,
+    linear_decoder,
+    pred,
+    sdfa,
+    sigmoid_adjusted,
+    slope_annealing,
+    straight_through,
+    usf,
+)
 
 BODIES = {
     "relu": lambda: nn.Sequential(nn.Linear(24, 16), nn.ReLU()),
@@ -29,8 +43,15 @@ RULES = {
     "dfa-pre": (dfa, {"inject": "pre"}),
     "sdfa": (sdfa, {}),
     "fa": (fa, {}),
+    "usf": (usf, {}),
     "brsf": (brsf, {}),
+    "frsf": (frsf, {}),
+    "straight_through": (straight_through, {}),
+    "sigmoid_adjusted": (sigmoid_adjusted, {}),
+    "slope_annealing": (slope_annealing, {}),
 }
+ESTIMATORS = ("straight_through", "sigmoid_adjusted", "slope_annealing")
+"""Rules whose closed form is for blocks with a hard unit."""
 
 
 def hooked():
@@ -83,8 +104,11 @@ def test_a_rule_gives_the_bits_of_autograd(name, last, task, weight):
     rules = []
     for closed_form in (True, False):
         torch.manual_seed(3)
-        body = nn.Sequential(nn.Linear(24, width)) if last else BODIES["relu"]()
-        rule = module.build(Block(body), spec, closed_form=closed_form, **options)
+        unit = () if last else (nn.Tanh(), Sign()) if name in ESTIMATORS else (nn.ReLU(),)
+        body = nn.Sequential(nn.Linear(24, width), *unit)
+        rule = module.build(Block(body), spec, **options)
+        if not closed_form:
+            rule.leave_to_autograd()
         assert (rule.dense is not None) == closed_form
         with torch.no_grad():  # heads that start at 0 would let no gradient through
             for p in rule.parameters():

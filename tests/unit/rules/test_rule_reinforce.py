@@ -70,7 +70,11 @@ def test_o_e2_the_adjusted_one_has_the_same_mean_and_less_variance(a):
 @pytest.mark.parametrize("closed_form", [True, False])
 def test_every_hidden_block_hears_the_loss_of_each_sample(closed_form):
     blocks = [hidden(6, 8), hidden(8, 7), read_out((7,))]
-    rules = make_rules(build, blocks, (6,), closed_form=closed_form)
+    rules = make_rules(build, blocks, (6,))
+    for rule in rules:
+        if not closed_form:
+            rule.leave_to_autograd()
+        assert (rule.dense is not None) == closed_form
     x, y = batch((6,))
     torch.manual_seed(3)
     learn_chain(rules, x, y)
