@@ -1,10 +1,11 @@
 """Finds rules, models, data sets and transports by name, and checks the options given to them.
 
 A thing is a file in its folder whose name is the config name and which defines ``build(...)``; the keyword-only
-parameters of ``build`` are its options. A dotted name is the user's own: ``package.module`` (with a ``build``) or
-``package.module.attribute``.
+parameters of ``build`` are its options. One that is annotated with a dataclass is a group: the fields of the dataclass
+are options. A dotted name is the user's own: ``package.module`` (with a ``build``) or ``package.module.attribute``.
 """
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -13,11 +14,14 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Union
 
 from pipeline.errors import ConfigError
 
-__all__ = ["Named", "check_options", "check_value", "defaults", "known", "load", "nearest", "resolve", "summary"]
+__all__ = [
+    "Grouped", "Named", "check_options", "check_value", "defaults", "known", "load", "nearest", "resolve", "summary",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,62 @@ class Named:
 
     build: Callable[..., Any]
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A ``build`` with option groups, called with the fields of a group in place of the group.
+
+    Raises:
+        ConfigError: two of its options have the same name.
+    """
+
+    build: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        names = [p.name for p in self._parameters()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"two options have the same name (given: {', '.join(twice)} in {self.build.__module__}."
+                f"{self.build.__qualname__} and its groups of options). Rename one of them."
+            )
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The signature of ``build`` with the fields of each group in its place."""
+        return inspect.Signature(self._parameters())
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Call ``build``; an option that is left out has its default."""
+        for group in filter(_is_group, _signature(self.build)):
+            given = {f.name: options.pop(f.name) for f in _fields(group) if f.name in options}
+            make = group.annotation if group.default is group.empty else partial(dataclasses.replace, group.default)
+            options[group.name] = make(**given)
+        return self.build(*args, **options)
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        return [q for p in _signature(self.build) for q in (_fields(p) if _is_group(p) else [p])]
+
+
+def _signature(build: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(build, eval_str=True).parameters.values())
+
+
+def _is_group(parameter: inspect.Parameter) -> bool:
+    is_dataclass = isinstance(parameter.annotation, type) and dataclasses.is_dataclass(parameter.annotation)
+    return parameter.kind is parameter.KEYWORD_ONLY and is_dataclass
+
+
+def _fields(group: inspect.Parameter) -> list[inspect.Parameter]:
+    """The options of a group; their defaults are those of the group's own default, else those of its dataclass."""
+    hints, parameters = typing.get_type_hints(group.annotation), []
+    for field in dataclasses.fields(group.annotation):
+        default = field.default if group.default is group.empty else getattr(group.default, field.name)
+        default = group.empty if default is dataclasses.MISSING else default
+        option = inspect.Parameter(field.name, group.kind, default=default, annotation=hints[field.name])
+        parameters.append(option)
+    return parameters
 
 
 _MOVED = {"rule.closed_form": "run.closed_form"}
@@ -48,17 +108,27 @@ def load(package: str, name: str, noun: str) -> Any:
     """The ``build`` function behind ``name``, or the user's own object behind a dotted name.
 
     Raises:
-        ConfigError: nobody has that name, or the user's module cannot be imported or has no ``build``.
+        ConfigError: no file has that name, the user's module cannot be imported or has no ``build``, or two options
+            have the same name.
     """
     if "." in name:
-        return _load_dotted(name, noun)
+        return _ungrouped(_load_dotted(name, noun))
     names = known(package)
     if name not in names:
         raise ConfigError(
             f"unknown {noun} (given: {name!r}, expected: {', '.join(names)}, or a dotted name of your own). "
             f"{nearest(name, names)}See launch.py --list."
         )
-    return importlib.import_module(f"{package}.{name}").build
+    return _ungrouped(importlib.import_module(f"{package}.{name}").build)
+
+
+def _ungrouped(build: Any) -> Any:
+    """``build``, and where it has option groups, a callable that takes their fields."""
+    if not (inspect.isroutine(build) or inspect.isclass(build)):
+        return build
+    # Annotations are evaluated only where there are options: they may name what is imported for type checkers alone.
+    has_options = any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(build).parameters.values())
+    return Grouped(build) if has_options and any(map(_is_group, _signature(build))) else build
 
 
 def _load_dotted(name: str, noun: str) -> Any:
@@ -111,8 +181,7 @@ def summary(package: str, name: str) -> str:
 
 def _parameters(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Keyword-only parameters of ``build``: its options."""
-    parameters = inspect.signature(build, eval_str=True).parameters.values()
-    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name: p for p in _signature(build) if p.kind is p.KEYWORD_ONLY}
 
 
 def defaults(build: Callable[..., Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def load_model(
     if isinstance(found, (nn.Module, list, tuple)):
         registry.check_options(_without_options, options, "model")
         return _blueprints(found, name)
-    if not (inspect.isroutine(found) or inspect.isclass(found)):
+    if not (inspect.isroutine(found) or inspect.isclass(found) or isinstance(found, registry.Grouped)):
         raise ConfigError(
             f"this is no model (given: {name!r}, {type(found).__name__}; expected: a function, or {_EXPECTED}). "
             "Name another attribute."

@@ -1,3 +1,6 @@
+import inspect
+import pickle
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Union
 
@@ -24,6 +27,42 @@ def own_module(tmp_path, monkeypatch):
 
 def build(place, size=3, *, beta: float = 0.99, depth: int, kind: Literal["mse", "ce"] = "mse", sizes: list[int] = []):
     return place, size, beta, depth, kind, sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A group of options, as rules and data sets share them."""
+
+    width: float = 1.0
+    unit: Literal["tanh", "relu"] = "tanh"
+    sizes: "list[int]" = field(default_factory=list)
+
+    def __post_init__(self):
+        if self.width < 0.0:
+            raise ValueError(f"too narrow: {self.width}")
+
+
+@dataclass(frozen=True)
+class Must:
+    rate: float
+    steps: int = 2
+
+
+def grouped(place, *, first: int = 1, shape: Shape = Shape(width=2.0), last: bool = False):
+    return place, first, shape, last
+
+
+def grouped_without_default(*, must: Must):
+    return must
+
+
+class GroupedClass:
+    def __init__(self, place, *, shape: Shape = Shape()):
+        self.place, self.shape = place, shape
+
+
+def clashing(*, width: int = 1, shape: Shape = Shape(), again: Shape = Shape()):
+    return width, shape, again
 
 
 class Own:
@@ -99,6 +138,56 @@ def test_a_thing_and_its_complete_options_at_once():
         registry.resolve("pipeline.rules", "predsimm", "rule", "rule", {})
     with pytest.raises(ConfigError, match=r"unknown key \(given: rule\.gamma, expected: rule\.beta, rule\.dimdec\)"):
         registry.resolve("pipeline.rules", "predsim", "rule", "rule", {"gamma": 1})
+
+
+def load_here(name):
+    return registry.load("pipeline.rules", f"{__name__}.{name}", "rule")
+
+
+def test_the_fields_of_a_group_are_options_in_its_place():
+    build = load_here("grouped")
+    assert list(inspect.signature(build).parameters) == ["place", "first", "width", "unit", "sizes", "last"]
+    assert list(registry.defaults(build).items()) == [
+        ("first", 1), ("width", 2.0), ("unit", "tanh"), ("sizes", []), ("last", False),
+    ]  # fmt: skip
+    options = registry.check_options(build, {"unit": "relu", "sizes": (1, 2), "first": 5}, "rule")
+    assert options == {"first": 5, "width": 2.0, "unit": "relu", "sizes": [1, 2], "last": False}
+    assert build("here", **options) == grouped("here", first=5, shape=Shape(2.0, "relu", [1, 2]))
+    assert build("here") == grouped("here") and build("here", width=3.0)[2] == Shape(3.0)
+
+
+def test_a_group_without_a_default_and_one_of_a_class():
+    build = load_here("grouped_without_default")
+    assert registry.defaults(build) == {"steps": 2}
+    assert build(**registry.check_options(build, {"rate": 1}, "rule")) == Must(1.0)
+    with pytest.raises(ConfigError, match=r"a key is missing \(expected: rule\.rate\)"):
+        registry.check_options(build, {}, "rule")
+    made = load_here("GroupedClass")("here", width=4.0)
+    assert (made.place, made.shape) == ("here", Shape(4.0))
+
+
+def test_a_build_with_groups_can_be_sent_to_a_worker():
+    assert pickle.loads(pickle.dumps(load_here("grouped")))("here", last=True) == grouped("here", last=True)
+
+
+def test_options_of_a_group_that_do_not_fit():
+    build = load_here("grouped")
+    with pytest.raises(ConfigError, match=r"given: rule\.widht, expected: rule\.first, rule\.width, .*'width'"):
+        registry.check_options(build, {"widht": 1.0}, "rule")
+    with pytest.raises(ConfigError, match=r"wrong value for rule\.unit \(given: 'gelu', str, expected: 'tanh' or"):
+        registry.check_options(build, {"unit": "gelu"}, "rule")
+    with pytest.raises(ConfigError, match=r"given: rule\.shape, "):
+        registry.check_options(build, {"shape": {}}, "rule")
+    with pytest.raises(ValueError, match="too narrow: -1.0"):
+        build("here", width=-1.0)
+
+
+def test_two_options_of_one_name_are_refused_at_once():
+    with pytest.raises(ConfigError, match=(
+        r"two options have the same name \(given: sizes, unit, width in [\w.]*test_registry\.clashing and its "
+        r"groups of options\)\. Rename one of them\."
+    )):  # fmt: skip
+        load_here("clashing")
 
 
 def test_options_of_a_class_and_of_a_partial():

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -18,6 +19,15 @@ one_module = nn.Linear(3, 3)
 
 def build(input_shape, num_outputs, *, width: int = 4):
     return nn.Sequential(nn.Linear(input_shape[0], width), nn.ReLU(), nn.Linear(width, num_outputs))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    width: int = 4
+
+
+def with_a_group(input_shape, num_outputs, *, sizes: Sizes = Sizes()):
+    return build(input_shape, num_outputs, width=sizes.width)
 
 
 def nothing_needed(*, width: int = 5):
@@ -98,6 +108,8 @@ def test_unknown_names_and_options():
         ("build", {}, [(4, 6), (2, 4)]),
         ("build", {"width": 7}, [(7, 6), (2, 7)]),
         ("nothing_needed", {}, [(5, 6), (2, 5)]),
+        ("with_a_group", {}, [(4, 6), (2, 4)]),
+        ("with_a_group", {"width": 7}, [(7, 6), (2, 7)]),
         ("nothing_needed", {"width": 8}, [(8, 6), (2, 8)]),
         ("with_defaults", {}, [(4, 6), (2, 4)]),
         ("modules", {}, [(4, 6), (2, 4)]),
