@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,49 +16,59 @@ from pipeline.data.task import Classification
 from pipeline.datasets._torchvision import ensure, remedy
 from pipeline.errors import ConfigError
 
-__all__ = ["build_idx"]
+__all__ = ["IdxOptions", "build_idx"]
 
 _UINT8 = 0x08  # the only element type that these data sets use
 
 
+@dataclass(frozen=True)
+class IdxOptions:
+    """Options of MNIST and its kin."""
+
+    normalise: bool = True
+    """To mean 0 and standard deviation 1; otherwise pixels stay in [0, 1]."""
+    train_samples: int = 0
+    """Training images used, the first ones of the file; 0 for all. Some published runs hold the last 10 000 back."""
+    download: bool = True
+    """Fetch what is missing."""
+
+
 def build_idx(
-    name: str,
-    root: Path,
-    class_name: str,
-    normalisation: Normalisation | None,
-    augment: Augment,
-    download: bool,
-    train_samples: int = 0,
+    name: str, root: Path, class_name: str, normalisation: Normalisation, augment: Augment, options: IdxOptions
 ) -> Dataset:
-    """One of the data sets that torchvision lays out as ``<class_name>/raw/*-ubyte``; 10 classes.
+    """Find one of the data sets that torchvision lays out as ``<class_name>/raw/*-ubyte``.
 
     Args:
-        name: of the data set in a config.
-        root: the folder of all data sets.
-        class_name: in ``torchvision.datasets``, and of its folder.
-        normalisation: of the one channel; None leaves pixels in [0, 1].
-        augment: for the training images.
-        download: fetch what is missing.
-        train_samples: how many training images are used, the first ones of the file; 0 for all.
+        name: name of the data set in a config.
+        root: folder of all data sets.
+        class_name: name of the class in ``torchvision.datasets``, and of its folder.
+        normalisation: mean and standard deviation of the one channel.
+        augment: augmentation of the training images.
+        options: see :class:`IdxOptions`.
+
+    Returns:
+        Inputs (1, 28, 28), 10 classes.
 
     Raises:
-        ConfigError: a file is missing or does not begin as an IDX file does, or there are fewer training images.
+        ConfigError: a file is missing and could not be downloaded, or does not begin as an IDX file does; or there
+            are fewer training images than ``train_samples``.
     """
     folder = root / class_name / "raw"
     contents = ("images-idx3", "labels-idx1")
     files = [folder / f"{split}-{content}-ubyte" for split in ("train", "t10k") for content in contents]
-    ensure(name, files, root=root, class_name=class_name, splits=[{}], download=download)
+    ensure(name, files, root=root, class_name=class_name, splits=[{}], download=options.download)
     available, *size = _shape(files[0], 3)
     num_test = _shape(files[2], 3)[0]
-    if not 0 <= train_samples <= available:
+    if not 0 <= options.train_samples <= available:
         raise ConfigError(
-            f"{name} does not have that many training images (given: dataset.train_samples = {train_samples}, "
+            f"{name} does not have that many training images (given: dataset.train_samples = {options.train_samples}, "
             f"expected: 1 to {available}, or 0 for all). Change it."
         )
-    num_train = train_samples or available
+    num_train = options.train_samples or available
     spec = DataSpec((1, *size), Classification(10), num_train, num_test)
     read = partial(_read, files, num_train, available)
-    return ArrayDataset(name, spec, read, augment=augment, normalisation=normalisation, remedy=remedy(folder))
+    scale = normalisation if options.normalise else None
+    return ArrayDataset(name, spec, read, augment=augment, normalisation=scale, remedy=remedy(folder))
 
 
 def _read(files: Sequence[Path], num_train: int, available: int) -> tuple[Split, Split]:

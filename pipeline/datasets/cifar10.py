@@ -40,9 +40,7 @@ def build(
     root: Path,
     *,
     source: Literal["auto", "original", "jpeg"] = "auto",
-    crop_padding: int = 0,
-    flip: bool = False,
-    cutout: int = 0,
+    augment: Augment = Augment(),
     download: bool = True,
 ) -> Dataset:
     """Inputs (3, 32, 32), 10 classes.
@@ -51,15 +49,12 @@ def build(
         root: the folder that holds ``cifar-10-batches-py`` or ``cifar10-jpeg/{train,test}/<class>/*.jpg``.
         source: which of the two; ``auto`` takes the original where it is there, then the copy, then downloads the
             original.
-        crop_padding: pixels; a crop is taken anywhere after padding by so much.
-        flip: mirror half of the training images.
-        cutout: edge of a square that is set to 0, in pixels.
+        augment: options of the training images.
         download: fetch the original when it is missing.
 
     Raises:
         ConfigError: what is asked for is missing and could not be downloaded.
     """
-    augment = Augment(crop_padding, flip, cutout)
     copy = root / _JPEG
     if source == "auto" and copy.is_dir() and missing(_LAYOUT.files(root)):
         _log.info("using the JPEG copy of CIFAR-10: compare rules on it, not with published figures")

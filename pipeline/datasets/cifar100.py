@@ -24,19 +24,15 @@ _LAYOUT = Layout(
 )
 
 
-def build(
-    root: Path, *, crop_padding: int = 0, flip: bool = False, cutout: int = 0, download: bool = True
-) -> Dataset:
+def build(root: Path, *, augment: Augment = Augment(), download: bool = True) -> Dataset:
     """Inputs (3, 32, 32), 100 classes.
 
     Args:
         root: the folder that holds ``cifar-100-python``.
-        crop_padding: pixels; a crop is taken anywhere after padding by so much.
-        flip: mirror half of the training images.
-        cutout: edge of a square that is set to 0, in pixels.
+        augment: options of the training images.
         download: fetch what is missing.
 
     Raises:
         ConfigError: a file is missing and could not be downloaded.
     """
-    return build_cifar(_LAYOUT, root, _NORMALISATION, Augment(crop_padding, flip, cutout), download)
+    return build_cifar(_LAYOUT, root, _NORMALISATION, augment, download)

@@ -17,18 +17,15 @@ __all__ = ["build"]
 _NUM_TEST = 360
 
 
-def build(root: Path, *, crop_padding: int = 0, flip: bool = False, cutout: int = 0) -> Dataset:
+def build(root: Path, *, augment: Augment = Augment()) -> Dataset:
     """Inputs (1, 8, 8) in [0, 1], 10 classes.
 
     Args:
         root: not read.
-        crop_padding: pixels; a crop is taken anywhere after padding by so much.
-        flip: mirror half of the training images.
-        cutout: edge of a square that is set to 0, in pixels.
+        augment: options of the training images.
     """
     spec = DataSpec((1, 8, 8), Classification(10), 1437, _NUM_TEST)
     remedy = "Install scikit-learn again."
-    augment = Augment(crop_padding, flip, cutout)
     return ArrayDataset("digits", spec, _read, augment=augment, remedy=remedy)
 
 

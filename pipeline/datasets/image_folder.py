@@ -19,9 +19,7 @@ def build(
     channels: Literal[1, 3] = 3,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    crop_padding: int = 0,
-    flip: bool = False,
-    cutout: int = 0,
+    augment: Augment = Augment(),
 ) -> Dataset:
     """Inputs (channels, image_size, image_size), as many classes as there are folders.
 
@@ -32,9 +30,7 @@ def build(
         channels: 1 (grey) or 3 (colour).
         mean: of each channel, on pixels in [0, 1]; 0 if left out.
         std: of each channel; 1 if left out.
-        crop_padding: pixels; a crop is taken anywhere after padding by so much.
-        flip: mirror half of the training images.
-        cutout: edge of a square that is set to 0, in pixels.
+        augment: options of the training images.
 
     Raises:
         ConfigError: a split is missing or empty, the splits differ in their classes, or an option is out of range.
@@ -49,5 +45,4 @@ def build(
             f"the normalisation does not fit the pictures (given: dataset.mean={mean}, dataset.std={std}, "
             f"expected: {channels} numbers in each, std above 0). Write one number for each channel."
         )
-    augment = Augment(crop_padding, flip, cutout)
     return build_folder("image_folder", root / path, image_size, channels, augment, normalisation)

@@ -23,16 +23,12 @@ _SHAPE = (3, 96, 96)
 _IMAGE_BYTES = 3 * 96 * 96
 
 
-def build(
-    root: Path, *, crop_padding: int = 0, flip: bool = False, cutout: int = 0, download: bool = True
-) -> Dataset:
+def build(root: Path, *, augment: Augment = Augment(), download: bool = True) -> Dataset:
     """Inputs (3, 96, 96), 10 classes.
 
     Args:
         root: the folder that holds ``stl10_binary``.
-        crop_padding: pixels; a crop is taken anywhere after padding by so much.
-        flip: mirror half of the training images.
-        cutout: edge of a square that is set to 0, in pixels.
+        augment: options of the training images.
         download: fetch what is missing.
 
     Raises:
@@ -47,7 +43,7 @@ def build(
         "stl10",
         DataSpec(_SHAPE, Classification(10), num_train, num_test),
         partial(_read, files),
-        augment=Augment(crop_padding, flip, cutout),
+        augment=augment,
         normalisation=_NORMALISATION,
         remedy=remedy(folder),
     )

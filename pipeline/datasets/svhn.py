@@ -22,22 +22,14 @@ _NUM_IMAGES = {"train": 73_257, "extra": 531_131, "test": 26_032}
 
 
 def build(
-    root: Path,
-    *,
-    extra: bool = False,
-    crop_padding: int = 0,
-    flip: bool = False,
-    cutout: int = 0,
-    download: bool = True,
+    root: Path, *, extra: bool = False, augment: Augment = Augment(), download: bool = True
 ) -> Dataset:
     """Inputs (3, 32, 32), 10 classes.
 
     Args:
         root: the folder that holds ``train_32x32.mat``, ``test_32x32.mat`` and ``extra_32x32.mat``.
         extra: train on the 531 131 easier images as well, as the published figures do; 1.3 GB to download.
-        crop_padding: pixels; a crop is taken anywhere after padding by so much.
-        flip: mirror half of the training images.
-        cutout: edge of a square that is set to 0, in pixels.
+        augment: options of the training images.
         download: fetch what is missing.
 
     Raises:
@@ -49,7 +41,6 @@ def build(
     ensure("svhn", [*train, test], root=root, class_name="SVHN", splits=splits, download=download)
     spec = DataSpec((3, 32, 32), Classification(10), sum(_NUM_IMAGES[name] for name in names), _NUM_IMAGES["test"])
     advice = remedy(root / "*_32x32.mat")
-    augment = Augment(crop_padding, flip, cutout)
     read = partial(_read, train, test)
     return ArrayDataset("svhn", spec, read, augment=augment, normalisation=_NORMALISATION, remedy=advice)
 

@@ -24,18 +24,25 @@ Reduction = Literal["sum", "mean"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The options that both rules have; see their ``build``.
+    """Options of both rules of local representation alignment.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    beta: float
-    loss: Discrepancy
-    weight_clip: float
-    displacement_clip: float
-    halt: float
-    reduction: Reduction
+    beta: float = 0.1
+    """Factor on a displacement, above 0. Under lra_fdbk about 0.1 for tanh, and 1 for logistic units, whose derivative
+    is small; under lra_diff that of each step."""
+    loss: Discrepancy = "cauchy"
+    """Loss of a hidden block against its target, see :func:`~pipeline.learning.discrepancy.discrepancy`."""
+    weight_clip: float = 0.0
+    """Greatest Euclidean norm of a weight's gradient and of a bias's, for each micro-batch; 0 for none."""
+    displacement_clip: float = 5.0
+    """Greatest Euclidean norm of what a sample is moved by in a step, before the factor ``beta``; 0 for none."""
+    halt: float = 0.0
+    """Share of the output's first mean loss: a sample halts where a block's loss is below it; 0 for never."""
+    reduction: Reduction = "sum"
+    """Of gradients over the batch. A rate for ``sum`` is one for ``mean`` divided by the batch size."""
 
     def __post_init__(self) -> None:
         if not self.beta > 0:

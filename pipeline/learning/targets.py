@@ -15,7 +15,7 @@ from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
 from pipeline.numerics.autocast import at_least_float32
 
-__all__ = ["Alternate", "InverseInit", "InverseUnit", "TargetPropagation", "Targets"]
+__all__ = ["TargetPropagation", "Targets"]
 
 InverseUnit = Literal["tanh", "linear", "same"]
 InverseInit = Literal["orthogonal", "xavier"]
@@ -24,16 +24,30 @@ Alternate = Literal["batch", "epoch"]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The options that tp and dtp share; see their ``build``."""
+    """Options of target propagation, with and without the difference correction.
 
-    step: float
-    noise: float
-    noise_halving: int
-    inverse_rate: float
-    inverse_activation: InverseUnit
-    inverse_init: InverseInit
-    scale_reconstruction: bool
-    alternate: Alternate
+    Raises:
+        ValueError: a number is out of range, or the reconstruction loss would be divided by 0.
+    """
+
+    step: float = 0.22
+    """Of the topmost hidden block's target, against the gradient of the *batch-mean* loss; above 0."""
+    noise: float = 0.084
+    """Standard deviation of what G's input is disturbed by."""
+    noise_halving: int = 0
+    """Epochs after which the noise is ``noise / 2``, by ``noise / (1 + epoch / noise_halving)``; 0 for a constant
+    noise."""
+    inverse_rate: float = 1.0
+    """Factor on the learning rate for the inverse."""
+    inverse_activation: InverseUnit = "tanh"
+    """Unit of the inverse, which should be that of the block below; ``same`` takes it to be this block's."""
+    inverse_init: InverseInit = "orthogonal"
+    """Initial weight of the inverse: ``orthogonal`` with singular values of 1, or ``xavier``, normal."""
+    scale_reconstruction: bool = False
+    """Divide the reconstruction loss by the noise's variance."""
+    alternate: Alternate = "batch"
+    """``batch`` trains inverse and block on every batch; ``epoch`` all inverses in epochs 0, 2, ... and all blocks in
+    those between."""
 
     def __post_init__(self) -> None:
         if not (self.step > 0.0 and self.noise >= 0.0 and self.noise_halving >= 0 and self.inverse_rate >= 0.0):
@@ -92,11 +106,11 @@ class TargetPropagation(LearningRule):
     ``t = z + (returned - g(z))``. G reads g of what it is given, except for samples, where it reads probabilities.
 
     Args:
-        block: a linear layer and its unit.
-        spec: its place in the network.
-        name: of the rule, for messages.
-        options: see ``build``.
-        difference: what goes down, ``z_(l-1) + G(t_l) - G(z_l)`` or ``G(t_l)``.
+        block: one ``nn.Linear`` and its unit in ``nn.Sequential``, no normalisation, no dropout.
+        spec: place of the block in the network.
+        name: name of the rule, for messages.
+        targets: options, see :class:`Targets`.
+        difference: True sends down ``z_(l-1) + G(t_l) - G(z_l)``, False ``G(t_l)``.
 
     Raises:
         ValueError: ``block`` is not of that form.
@@ -105,18 +119,18 @@ class TargetPropagation(LearningRule):
     topology = Topology.NEIGHBOUR
     inverse: Inverse | None
 
-    def __init__(self, block: Block, spec: BlockSpec, name: str, options: Targets, *, difference: bool) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, name: str, targets: Targets, *, difference: bool) -> None:
         super().__init__(block, spec)
         self.dense = PlainDense(block, name)
-        self.options = options
+        self.options = targets
         self.difference = difference
-        self.noise = options.noise
+        self.noise = targets.noise
         self.trains_forward = self.trains_inverse = True
         # The last block of a network has a target for no one, the first hands none down.
         self.inverse = None
         if not (spec.is_first or spec.is_last):
             sizes = prod(spec.in_shape), prod(spec.out_shape)
-            self.inverse = Inverse(sizes, self._inverse_unit(), options.inverse_init)
+            self.inverse = Inverse(sizes, self._inverse_unit(), targets.inverse_init)
         self.draws = self.inverse is not None or self.dense.draws
         # G's answer is a target for z itself, an answer relative to what was sent is one for that.
         self._relative = self.dense.g is not None and (difference or spec.index == spec.num_blocks - 2)

@@ -5,6 +5,7 @@ Source: Nøkland and Eidnes 2019, *Training Neural Networks with Local Error Sig
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import ConfigError
@@ -13,7 +14,7 @@ from pipeline.models._init import Initial
 from pipeline.models._layers import check_dropout, conv, hidden, output
 from pipeline.network.block import Blueprint
 
-__all__ = ["POOL", "vgg"]
+__all__ = ["POOL", "VggOptions", "vgg"]
 
 POOL = 0
 """Stands in a list of channels for 2 x 2 max-pooling after the convolution before it."""
@@ -23,35 +24,38 @@ _LARGE = 64
 """Inputs with more pixels than this along an edge begin with a 7 x 7 convolution of stride 2."""
 
 
+@dataclass(frozen=True)
+class VggOptions:
+    """Options of the VGG-like models."""
+
+    width: float = 1.0
+    """Factor on the channels of every convolution; the linear block keeps its 1024 units."""
+    dropout: float = 0.0
+    """Probability of dropping a channel behind a convolution, or a unit behind the linear block."""
+    activation: ConvActivation = "relu"
+    """Nonlinearity; ``leaky_relu`` has slope 0.01."""
+    init: Literal["default", "zero_output"] = "default"
+    """``zero_output``: the output block's weight starts at 0, as in the published runs."""
+
+
 def vgg(
-    name: str,
-    channels: Sequence[int],
-    input_shape: tuple[int, ...],
-    num_outputs: int,
-    *,
-    width: float,
-    dropout: float,
-    activation: ConvActivation,
-    init: Literal["default", "zero_output"],
+    name: str, channels: Sequence[int], input_shape: tuple[int, ...], num_outputs: int, options: VggOptions
 ) -> list[Blueprint]:
     """Convolutional blocks for ``channels``, one hidden linear block of 1024 units, and the output block.
 
     Args:
-        name: of the model, for error messages.
-        channels: of each convolution, ``POOL`` between them.
-        input_shape: (channels, height, width).
+        name: name of the model, for error messages.
+        channels: channels of each convolution at ``width`` 1, ``POOL`` between them.
+        input_shape: (channels, height, width), at least 16 x 16 pixels for four pools.
         num_outputs: width of the output block.
-        width: multiplies ``channels``, and nothing else.
-        dropout: probability of dropping a channel, or a unit of the linear block.
-        activation: nonlinearity.
-        init: of the output block.
+        options: see :class:`VggOptions`.
 
     Raises:
         ConfigError: the input is no image or too small to be pooled, or an option is out of its range.
     """
-    check_dropout(dropout)
+    check_dropout(options.dropout)
     in_channels, height, breadth = _check_input(name, channels, input_shape)
-    widths = [_scaled(c, width) for c in channels]
+    widths = [_scaled(c, options.width) for c in channels]
     large = max(height, breadth) > _LARGE
     blocks: list[Blueprint] = []
     for i, out_channels in enumerate(widths):
@@ -62,8 +66,8 @@ def vgg(
         blocks.append(
             conv(
                 (in_channels, out_channels),
-                activation=activation,
-                dropout=dropout,
+                activation=options.activation,
+                dropout=options.dropout,
                 pool=pool,
                 kernel=7 if first else 3,
                 stride=2 if first else 1,
@@ -71,8 +75,8 @@ def vgg(
         )
         in_channels = out_channels
     features = (in_channels, *_map_size(channels, height, breadth))
-    blocks.append(hidden(features, _FEATURES, unit=Unit(activation), dropout=dropout))
-    return [*blocks, output((_FEATURES,), num_outputs, Initial(init))]
+    blocks.append(hidden(features, _FEATURES, unit=Unit(options.activation), dropout=options.dropout))
+    return [*blocks, output((_FEATURES,), num_outputs, Initial(options.init))]
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -1,9 +1,6 @@
 """VGG11B: nine convolutions and two linear layers, 11.6 million parameters at 32x32 pixels (Nøkland, Eidnes 2019)."""
 
-from typing import Literal
-
-from pipeline.models._activations import ConvActivation
-from pipeline.models._vgg import POOL, vgg
+from pipeline.models._vgg import POOL, VggOptions, vgg
 from pipeline.network.block import Blueprint
 
 __all__ = ["build"]
@@ -12,34 +9,7 @@ _CHANNELS = (128, 128, 128, 256, POOL, 256, 512, POOL, 512, 512, POOL, 512, POOL
 
 
 def build(
-    input_shape: tuple[int, ...],
-    num_outputs: int,
-    *,
-    width: float = 1.0,
-    dropout: float = 0.0,
-    activation: ConvActivation = "relu",
-    init: Literal["default", "zero_output"] = "default",
+    input_shape: tuple[int, ...], num_outputs: int, *, options: VggOptions = VggOptions()
 ) -> list[Blueprint]:
-    """Blueprints of eleven blocks.
-
-    Args:
-        input_shape: (channels, height, width), at least 16 x 16 pixels.
-        num_outputs: width of the output block.
-        width: multiplies the channels of every convolution; the linear block keeps its 1024 units.
-        dropout: probability, of channels behind a convolution and of units behind the linear block.
-        activation: nonlinearity; ``leaky_relu`` has slope 0.01.
-        init: ``zero_output``: the output block's weight starts at 0, as in the published runs.
-
-    Raises:
-        ConfigError: the input is no image or too small, or an option is out of its range.
-    """
-    return vgg(
-        "vgg11b",
-        _CHANNELS,
-        input_shape,
-        num_outputs,
-        width=width,
-        dropout=dropout,
-        activation=activation,
-        init=init,
-    )
+    """Blueprints of eleven blocks, for images of at least 16 x 16 pixels; see :func:`vgg`."""
+    return vgg("vgg11b", _CHANNELS, input_shape, num_outputs, options)

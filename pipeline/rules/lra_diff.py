@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from pipeline.learning.activation import Smooth
 from pipeline.learning.affine import run
-from pipeline.learning.discrepancy import Discrepancy, bounded, discrepancy
-from pipeline.learning.lra import LocalRepresentation, Reduction, Settings
+from pipeline.learning.discrepancy import bounded, discrepancy
+from pipeline.learning.lra import LocalRepresentation, Settings
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.saved_weights import Kept
 from pipeline.learning.unit_split import parts_of_unit
@@ -35,7 +35,7 @@ class LraDerivative(LocalRepresentation):
         block: the unit below (a flattening or nothing in the first), one ``nn.Linear``; it knows the unit ahead.
         spec: its place in the network.
         settings: see :class:`Settings`.
-        steps: K.
+        steps: K, the number of times that the target for the block below is moved, at least 1.
 
     Raises:
         ValueError: ``block`` is not of that form, or fewer than one step.
@@ -102,31 +102,7 @@ class LraDerivative(LocalRepresentation):
 
 
 def build(
-    block: Block,
-    spec: BlockSpec,
-    *,
-    steps: int = 1,
-    beta: float = 0.1,
-    loss: Discrepancy = "cauchy",
-    weight_clip: float = 0.0,
-    displacement_clip: float = 5.0,
-    halt: float = 0.0,
-    reduction: Reduction = "sum",
+    block: Block, spec: BlockSpec, *, steps: int = 1, settings: Settings = Settings()
 ) -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: the unit below (a flattening or nothing in the first), then one ``nn.Linear``; it knows the unit ahead.
-        spec: its place in the network.
-        steps: how often the target for the block below is moved.
-        beta: how far it is moved in each.
-        loss: hidden blocks' loss against their target, see :func:`discrepancy`.
-        weight_clip: greatest norm of a weight's gradient and of a bias's, for each part of a batch; 0 for none.
-        displacement_clip: greatest norm of what a sample is moved by in a step, before beta; 0 for none.
-        halt: a sample halts where a block's loss is below this share of the output's first mean loss; 0 for never.
-        reduction: of gradients over the batch. A rate for ``sum`` is one for ``mean`` divided by the batch size.
-
-    Raises:
-        ValueError: ``block`` is not of that form, or a number is out of range.
-    """
-    return LraDerivative(block, spec, Settings(beta, loss, weight_clip, displacement_clip, halt, reduction), steps)
+    """Make the rule of one block; see :class:`LraDerivative`."""
+    return LraDerivative(block, spec, settings, steps)

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.learning.discrepancy import Discrepancy, bounded, discrepancy
-from pipeline.learning.lra import LocalRepresentation, Reduction, Settings
+from pipeline.learning.discrepancy import bounded, discrepancy
+from pipeline.learning.lra import LocalRepresentation, Settings
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32
@@ -28,10 +28,10 @@ class LraFeedback(LocalRepresentation):
         block: a flattening or nothing, one ``nn.Linear`` and a unit.
         spec: its place in the network.
         settings: see :class:`Settings`.
-        error_std: standard deviation of E.
+        error_std: standard deviation of E, at least 0.
 
     Raises:
-        ValueError: ``block`` is not of that form.
+        ValueError: ``block`` is not of that form, or a number is out of range.
     """
 
     matrix: Tensor
@@ -74,32 +74,7 @@ class LraFeedback(LocalRepresentation):
 
 
 def build(
-    block: Block,
-    spec: BlockSpec,
-    *,
-    beta: float = 0.1,
-    loss: Discrepancy = "cauchy",
-    weight_clip: float = 0.0,
-    displacement_clip: float = 5.0,
-    error_std: float = 1.0,
-    halt: float = 0.0,
-    reduction: Reduction = "sum",
+    block: Block, spec: BlockSpec, *, settings: Settings = Settings(), error_std: float = 1.0
 ) -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: a flattening or nothing, one ``nn.Linear`` and a unit, without normalisation or dropout.
-        spec: its place in the network.
-        beta: how far a target is moved; about 0.1 for tanh, and 1 for logistic units, whose derivative is small.
-        loss: hidden blocks' loss against their target, see :func:`discrepancy`.
-        weight_clip: greatest norm of a weight's gradient and of a bias's, for each part of a batch; 0 for none.
-        displacement_clip: greatest norm of what a sample is moved by before beta; 0 for none.
-        error_std: standard deviation of the feedback matrix.
-        halt: a sample halts where a block's loss is below this share of the output's first mean loss; 0 for never.
-        reduction: of gradients over the batch. A rate for ``sum`` is one for ``mean`` divided by the batch size.
-
-    Raises:
-        ValueError: ``block`` is not of that form, or a number is out of range.
-    """
-    settings = Settings(beta, loss, weight_clip, displacement_clip, halt, reduction)
+    """Make the rule of one block; see :class:`LraFeedback`."""
     return LraFeedback(block, spec, settings, error_std)

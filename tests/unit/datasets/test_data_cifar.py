@@ -59,7 +59,7 @@ def test_images_and_labels_are_read_in_the_order_of_the_files(tmp_path, module):
 @pytest.mark.parametrize("module", [cifar10, cifar100])
 def test_options_reach_the_augmentation(tmp_path, module):
     write(tmp_path, module._LAYOUT)
-    assert module.build(tmp_path, crop_padding=4, flip=True, cutout=16).augment == Augment(4, True, 16)
+    assert module.build(tmp_path, augment=Augment(4, True, 16)).augment == Augment(4, True, 16)
 
 
 @pytest.mark.parametrize("module", [cifar10, cifar100])

@@ -31,5 +31,5 @@ def test_no_image_is_in_both_splits_and_the_split_is_fixed(tmp_path):
 
 
 def test_options_reach_the_augmentation(tmp_path):
-    data = build(tmp_path, crop_padding=1, flip=True, cutout=2)
+    data = build(tmp_path, augment=Augment(1, True, 2))
     assert data.augment == Augment(1, True, 2) and data.spec.is_augmented

@@ -34,7 +34,7 @@ def test_classes_are_folders_in_order(tmp_path):
 
 def test_val_stands_for_test_and_a_path_may_be_absolute(tmp_path):
     write(tmp_path, splits=("train", "val"))
-    options = {"image_size": 6, "flip": True, "crop_padding": 1, "cutout": 2}
+    options = {"image_size": 6, "augment": Augment(1, True, 2)}
     data = build(tmp_path / "elsewhere", path=str(tmp_path / "pets"), **options)
     assert data.spec.num_test == 4 and data.augment == Augment(1, True, 2)
 

@@ -24,7 +24,7 @@ def write(root, train_labels=(1, 10, 4), test_labels=(2, 3)):
 
 def test_columns_become_rows_and_classes_begin_at_zero(tmp_path):
     train, test = write(tmp_path)
-    data = stl10.build(tmp_path, cutout=48, download=False)
+    data = stl10.build(tmp_path, augment=Augment(cutout=48), download=False)
     assert (data.spec.input_shape, data.spec.num_train, data.spec.num_test) == ((3, 96, 96), 3, 2)
     assert data.augment == Augment(cutout=48)
     loaded_train, loaded_test = data.load()

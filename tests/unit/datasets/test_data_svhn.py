@@ -35,7 +35,7 @@ def test_images_are_turned_and_ten_becomes_zero(tmp_path):
 def test_the_extra_images_follow_the_others(tmp_path):
     train, extra = write(tmp_path, "train", [1, 2, 3, 4]), write(tmp_path, "extra", [5, 6, 7])
     write(tmp_path, "test", [8, 9])
-    data = svhn.build(tmp_path, extra=True, crop_padding=4, flip=True, cutout=16, download=False)
+    data = svhn.build(tmp_path, extra=True, augment=Augment(4, True, 16), download=False)
     assert data.spec.num_train == 7 and data.augment == Augment(4, True, 16)
     loaded, _ = data.load()
     assert torch.equal(loaded.x, torch.cat((train, extra)))

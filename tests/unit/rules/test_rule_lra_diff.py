@@ -5,14 +5,15 @@ import torch
 from rule_builders import assert_same, batch, dense, gradients, learn_chain, make_rules, read_out, true_gradients
 from torch import nn
 
+from pipeline import registry
 from pipeline.data.task import Binary, Classification
 from pipeline.engine.in_flight import SavedTensors
 from pipeline.learning.rule import Topology
 from pipeline.models import mlp
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Sign
-from pipeline.rules.lra_diff import build
 
+build = registry.load("pipeline.rules", "lra_diff", "rule")
 BARE = {"loss": "l2", "weight_clip": 0.0, "displacement_clip": 0.0, "reduction": "mean"}
 SIZES = [6, 7, 8, 7]
 

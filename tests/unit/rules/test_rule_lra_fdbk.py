@@ -9,14 +9,14 @@ from rule_builders import batch, conv, dense, gradients, learn_chain, make_rules
 from tests.support.runs import run
 from torch import nn
 
+from pipeline import registry
 from pipeline.data.task import Binary, Classification
-from pipeline.datasets import fashion_mnist, mnist
 from pipeline.learning.rule import Topology
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli, LocalWinner, Sign, SoftLocalWinner, Step
 from pipeline.records.weights import latest_weights, load_blocks
-from pipeline.rules.lra_fdbk import build
 
+build = registry.load("pipeline.rules", "lra_fdbk", "rule")
 EXACT = {"rtol": 1e-10, "atol": 1e-14}
 BARE = {"weight_clip": 0.0, "displacement_clip": 0.0}
 
@@ -189,14 +189,14 @@ def zeros():
     return blocks
 
 
-@pytest.mark.parametrize(("module", "folder", "errors"), [
-    (mnist, "MNIST", 8865), (fashion_mnist, "FashionMNIST", 9000),
+@pytest.mark.parametrize(("name", "folder", "errors"), [
+    ("mnist", "MNIST", 8865), ("fashion_mnist", "FashionMNIST", 9000),
 ])  # fmt: skip
-def test_o_l7_a_constant_answer_is_the_failed_cell_of_the_published_table(module, folder, errors):
+def test_o_l7_a_constant_answer_is_the_failed_cell_of_the_published_table(name, folder, errors):
     root = Path(os.environ.get("ONWARD_DATA", ""))
     if not os.environ.get("ONWARD_DATA") or not (root / folder).is_dir():
         pytest.skip(f"needs {folder} under ONWARD_DATA")
-    y = module.build(root, download=False).load()[1].y
+    y = registry.load("pipeline.datasets", name, "data set")(root, download=False).load()[1].y
     assert len(y) == 10_000 and len(y) - y.bincount().max() == errors
 
 

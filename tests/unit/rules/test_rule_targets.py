@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import registry
 from pipeline.data.task import Classification
 from pipeline.learning.rule import BlockSpec
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli, Sign
-from pipeline.rules import dtp, tp
 
 TASK = Classification(4)
 WIDTHS = (6, 9, 8, 7, 4)
 BATCH = 5
-BUILDS = {"tp": tp.build, "dtp": dtp.build}
+tp, dtp = (registry.load("pipeline.rules", name, "rule") for name in ("tp", "dtp"))
+BUILDS = {"tp": tp, "dtp": dtp}
 
 
 def _network(build, unit=nn.Tanh, hard=None, widths=WIDTHS, top=None, **options):
@@ -58,7 +59,7 @@ def _grads(rule):
 
 @pytest.mark.parametrize("unit", [nn.Tanh, nn.Sigmoid, nn.Softsign])
 def test_o_t1_an_output_on_target_leaves_everything_below_as_it_is(unit):
-    rule = _network(dtp.build, unit)[1]
+    rule = _network(dtp, unit)[1]
     x, y = _batch(width=6 + 3)
     out, context = rule(x, y)
     learned = rule.learn(context, (out.clone(),))
@@ -71,7 +72,7 @@ def test_o_t1_an_output_on_target_leaves_everything_below_as_it_is(unit):
 
 def test_o_t2_a_linear_net_with_transposed_inverses_follows_backpropagation():
     step = 0.3
-    rules = _network(dtp.build, nn.Identity, step=step, inverse_activation="linear")
+    rules = _network(dtp, nn.Identity, step=step, inverse_activation="linear")
     with torch.no_grad():
         for rule in rules[1:-1]:
             rule.inverse.weight.copy_(rule.dense.weight.t())
@@ -149,12 +150,12 @@ def test_gradients_are_those_of_the_two_losses(build, unit, inverse):
     for name, grad in _grads(rule).items():
         torch.testing.assert_close(found[name], grad, rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(learned.loss, loss.detach())
-    wanted = invert(target) if build is tp.build else x + invert(target) - invert(out)
+    wanted = invert(target) if build is tp else x + invert(target) - invert(out)
     torch.testing.assert_close(learned.upstream[0], wanted.detach(), rtol=1e-12, atol=1e-14)
 
 
 def test_the_first_target_is_a_step_against_the_batchs_loss():
-    rule, (x, y) = _network(dtp.build, step=2.0)[-1], _batch(width=7)
+    rule, (x, y) = _network(dtp, step=2.0)[-1], _batch(width=7)
     leaf = x.clone().requires_grad_()
     TASK.loss(rule.block(leaf), y).backward()
     _, context = rule(x, y)
@@ -182,7 +183,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(build):
 def test_a_hard_part_is_gone_around(hard):
     """What comes back is relative to what was sent; the inverse reads samples' probabilities and thresholds' signs."""
     unit = nn.Sigmoid if hard is Bernoulli else nn.Tanh
-    rule, (x, y) = _network(dtp.build, unit, hard)[1], _batch(width=9)
+    rule, (x, y) = _network(dtp, unit, hard)[1], _batch(width=9)
     out, context = rule(x, y)
     z = unit()(x @ rule.dense.weight.t() + rule.dense.bias).detach()
     assert set(out.unique().tolist()) <= {-1.0, 0.0, 1.0} and not torch.equal(out, z)
@@ -195,7 +196,7 @@ def test_a_hard_part_is_gone_around(hard):
 
 
 def test_without_the_difference_an_inverses_answer_is_a_target_for_what_the_hard_part_reads():
-    middle, top = _network(tp.build, nn.Tanh, Sign)[1:3]
+    middle, top = _network(tp, nn.Tanh, Sign)[1:3]
     for rule, relative in ((middle, False), (top, True)):
         x, y = _batch(width=rule.spec.in_shape[0])
         out, context = rule(x, y)
@@ -206,25 +207,25 @@ def test_without_the_difference_an_inverses_answer_is_a_target_for_what_the_hard
 
 
 def test_the_noise_falls_and_the_inverse_has_a_rate_of_its_own():
-    rule = _network(dtp.build, noise=0.5, noise_halving=50, inverse_rate=3.0)[1]
+    rule = _network(dtp, noise=0.5, noise_halving=50, inverse_rate=3.0)[1]
     assert rule.noise == 0.5
     rule.begin_epoch(50)
     assert rule.noise == 0.25
     (block, one), (inverse, three) = rule.parameter_groups()
     assert (one, three) == (1.0, 3.0)
     assert set(block) == set(rule.block.parameters()) and set(inverse) == set(rule.inverse.parameters())
-    slow = _network(dtp.build, noise=0.5, noise_halving=50, alternate="epoch")[1]
+    slow = _network(dtp, noise=0.5, noise_halving=50, alternate="epoch")[1]
     slow.begin_epoch(100)
     assert slow.noise == 0.25, "two epochs are one of the published ones"
 
 
 def test_inverses_start_orthogonal_without_a_bias():
-    rule = _network(dtp.build)[1]
+    rule = _network(dtp)[1]
     weight = rule.inverse.weight.detach()
     torch.testing.assert_close(weight.t() @ weight, torch.eye(8, dtype=torch.float64), rtol=0, atol=1e-6)
     assert not rule.inverse.bias.any()
-    assert _network(dtp.build)[0].inverse is None and _network(dtp.build)[-1].inverse is None
-    glorot = _network(dtp.build, inverse_init="xavier")[1].inverse.weight
+    assert _network(dtp)[0].inverse is None and _network(dtp)[-1].inverse is None
+    glorot = _network(dtp, inverse_init="xavier")[1].inverse.weight
     assert 0.5 < glorot.std() / (2 / (8 + 9)) ** 0.5 < 1.5
 
 
@@ -239,10 +240,10 @@ def test_inverses_start_orthogonal_without_a_bias():
 )
 def test_options_without_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        _network(dtp.build, **options)
+        _network(dtp, **options)
 
 
 def test_a_block_that_begins_with_a_unit_is_refused():
     block = Block(nn.Sequential(nn.Tanh(), nn.Linear(3, 4)))
     with pytest.raises(ValueError, match="dtp takes a linear layer and a unit behind it .given: Tanh in front"):
-        dtp.build(block, BlockSpec(1, 3, (3,), (4,), (4,), TASK))
+        dtp(block, BlockSpec(1, 3, (3,), (4,), (4,), TASK))
