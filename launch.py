@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "digits.toml", metavar="FILE", help="TOML")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="stage processes, or 'blocks' for one per block")
-    parser.add_argument("--transport", metavar="NAME", help="auto, inline, shared_memory, process_group")
+    parser.add_argument("--transport", metavar="NAME", help=f"auto, {', '.join(registry.known(KINDS['transports']))}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")

@@ -26,10 +26,13 @@ from benchmarks.harness import environment, ratio, spread, take_turns, write
 from benchmarks.pair import run_pair
 from benchmarks.wires import DEPTH, Wire, message, open_transport, open_wire
 from workers.host.fork_server import process_context, warm_up
+from workers.transport import Reach, capabilities_of
 
 KIB, MIB = 2**10, 2**20
 SIZES = (4 * KIB, 64 * KIB, 512 * KIB, 8 * MIB, 64 * MIB)
-ARMS = ("shared_memory", "process_group", "gloo", "mp_queue", "inline")
+OUTSIDE = ("gloo", "mp_queue")
+"""Arms that are no transport of ours."""
+ARMS = ("shared_memory", "process_group", *OUTSIDE, "inline")
 WARM_UP = 3 * DEPTH
 """Round trips before any is timed: every slot has been touched, every connection used."""
 
@@ -123,7 +126,7 @@ def in_one_thread(
 def measure(arm: str, num_bytes: int, seconds: float) -> dict[str, float]:
     """One round of one arm, in a fresh pair of processes: ``latency_s`` one way, and ``bytes_per_s``."""
     with tempfile.TemporaryDirectory(prefix="onward-") as folder:
-        if arm == "inline":
+        if arm not in OUTSIDE and capabilities_of(arm).reach is Reach.PROCESS:
             found: dict[str, float] = run_pair(in_one_thread, num_bytes, seconds, folder)
             return found
         context: Any = process_context()

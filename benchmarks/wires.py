@@ -12,9 +12,9 @@ import torch.distributed as dist
 import torch.multiprocessing  # noqa: F401  # teaches queues to carry tensors
 from torch import Tensor
 
-from pipeline import registry
 from pipeline.engine.message import Kind, Message
 from pipeline.schedules.position import Position
+from workers import transport as transports
 from workers.transport import Edge, Endpoint, Transport
 
 __all__ = ["DEPTH", "TIMEOUT_S", "GlooWire", "OurWire", "QueueWire", "Wire", "message", "open_transport", "open_wire"]
@@ -110,9 +110,7 @@ def message(body: Tensor) -> Message:
 def open_transport(name: str, index: int, num_bytes: int, folder: str) -> Transport:
     """One end of a transport with an edge each way between stages 0 and 1."""
     edges = (Edge(0, 1, DEPTH, num_bytes), Edge(1, 0, DEPTH, num_bytes))
-    build = registry.load("workers.transports", name, "transport")
-    transport: Transport = build(Endpoint(index, 2, edges, folder, TIMEOUT_S, "cpu"))
-    return transport
+    return transports.open_transport(name, Endpoint(index, 2, edges, folder, TIMEOUT_S, "cpu"))
 
 
 def open_wire(arm: str, index: int, num_bytes: int, folder: str, queues: Sequence[Any]) -> Wire:

@@ -36,6 +36,20 @@ def _same_start():
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def nothing_left(tmp_path):
+    """For tests of transports: no file, shared segment or process is left, however the stages ended."""
+    segments, files = shared_segments(), os.listdir(tmp_path)
+    yield
+    assert shared_segments() == segments
+    assert os.listdir(tmp_path) == files
+    assert leftover_processes() == {}
+
+
+def shared_segments():
+    return sorted(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else []
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_process_left():
     yield

@@ -8,15 +8,21 @@ from typing import Literal
 import psutil
 import torch
 
+from pipeline import registry
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.planning.prediction import Prediction
-from pipeline.registry import load
 from pipeline.resolve import RunSpec
 from workers.block_costs import block_costs
+from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
-__all__ = ["Host", "Placement", "place", "this_host"]
+__all__ = ["Host", "Placement", "needs_processes", "place", "this_host"]
+
+_PLACES = {
+    Devices.CPU: "stages on the CPU", Devices.SHARED_GPU: "stages that share a GPU",
+    Devices.OWN_GPU: "stages on a GPU each",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,22 @@ class Placement:
         """Of the pipeline."""
         return len(self.partition)
 
+    @property
+    def in_one_process(self) -> bool:
+        """Whether all stages take turns in one process."""
+        return capabilities_of(self.transport).reach is Reach.PROCESS
+
 
 def this_host(num_ranks: int = 1, ranks_here: int = 1) -> Host:
     """This machine, as far as this process may use it."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return Host(min(physical, allowed), torch.cuda.device_count(), num_ranks, ranks_here)
+
+
+def needs_processes(wanted: str) -> bool:
+    """Whether stages get processes of their own over the transport ``wanted``, as a config names it."""
+    return wanted == "auto" or capabilities_of(wanted).reach is not Reach.PROCESS
 
 
 def place(resolved: RunSpec, host: Host) -> Placement:
@@ -75,12 +91,15 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     """
     device = _device(resolved.config.run.device, host)
     num_stages = _num_stages(resolved, host, device)
-    transport = _transport(resolved.config.transport.name, host, device, num_stages)
     stages_here = num_stages if host.num_ranks == 1 else host.ranks_here
-    threads = resolved.config.run.threads or max(1, host.cores // (1 if transport == "inline" else stages_here))
     devices = tuple(
         device if device == "cpu" else f"cuda:{s % stages_here % host.num_gpus}" for s in range(num_stages)
     )
+    gpus = Devices.OWN_GPU if stages_here <= host.num_gpus else Devices.SHARED_GPU
+    where = Devices.CPU if device == "cpu" else gpus
+    transport = _transport(resolved.config.transport.name, host, where, num_stages)
+    takes_turns = capabilities_of(transport).reach is Reach.PROCESS
+    threads = resolved.config.run.threads or max(1, host.cores // (1 if takes_turns else stages_here))
     ranges = _partition(resolved, num_stages)
     if ranges is not None:
         return Placement(tuple(ranges), devices, transport, threads)
@@ -133,38 +152,49 @@ def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
     return num_stages
 
 
-def _transport(wanted: str, host: Host, device: str, num_stages: int) -> str:
-    """The transport for every edge."""
-    shared_gpu = device == "cuda" and max(host.ranks_here, num_stages if host.num_ranks == 1 else 1) > host.num_gpus
-    if wanted == "auto" and num_stages == 1 and host.num_ranks == 1:
-        return "shared_memory"  # no wire at all
+def _transport(wanted: str, host: Host, where: Devices, num_stages: int) -> str:
+    """The transport for every edge: ``wanted`` if it fits, under ``auto`` the first that does."""
     if wanted == "auto":
-        fast = device == "cuda" and not shared_gpu
-        wanted = "process_group" if fast or not host.is_alone else "shared_memory"
-    else:
-        load("workers.transports", wanted, "transport")  # raises, with the names there are
-    if wanted == "process_group" and shared_gpu and num_stages > 1:
+        fitting = _fitting(host, where if num_stages > 1 else Devices.CPU)  # a single stage has no edge
+        if not fitting:
+            raise ConfigError(
+                f"no transport connects {_PLACES[where]} over several hosts (ranks: {host.num_ranks}, on this host: "
+                f"{host.ranks_here}, GPUs here: {host.num_gpus}). Choose {_choices(host, where)}."
+            )
+        return fitting[0]
+    declared = capabilities_of(wanted)  # raises, with the names there are
+    if declared.reach is Reach.PROCESS and host.num_ranks > 1:
         raise ConfigError(
-            f"nccl refuses two stages on one GPU (transport: process_group, stages: {num_stages}, GPUs here: "
-            f"{host.num_gpus}). Choose at most {host.num_gpus} stages per host"
-            f"{', or --transport shared_memory' if host.is_alone else ''}."
+            f"the {wanted} transport runs all stages in one process (ranks: {host.num_ranks}, expected: 1). "
+            f"Start it without torchrun, or choose {_choices(host, where)}."
         )
-    if wanted == "inline" and host.num_ranks > 1:
+    if declared.reach is Reach.HOST and not host.is_alone:
         raise ConfigError(
-            f"the inline transport runs all stages in one process (ranks: {host.num_ranks}, expected: 1). "
-            "Start it without torchrun, or choose auto."
+            f"the {wanted} transport ends at the host (ranks: {host.num_ranks}, on this host: {host.ranks_here}). "
+            f"Choose {_choices(host, where)}."
         )
-    if wanted == "shared_memory" and not host.is_alone:
+    if num_stages > 1 and where not in declared.devices:
+        served = " or ".join(text for place, text in _PLACES.items() if place in declared.devices)
         raise ConfigError(
-            f"shared memory ends at the host (ranks: {host.num_ranks}, on this host: {host.ranks_here}). "
-            "Choose --transport process_group or auto."
-        )
-    if wanted == "shared_memory" and device == "cuda" and not shared_gpu and num_stages > 1:
-        raise ConfigError(
-            "shared memory is for stages on the CPU or on one GPU (transport: shared_memory, device: cuda, GPUs: "
-            f"{host.num_gpus}). Choose --transport process_group or auto."
+            f"the {wanted} transport does not connect {_PLACES[where]} (stages: {num_stages}, GPUs here: "
+            f"{host.num_gpus}, expected: {served}). Choose {_choices(host, where)}."
         )
     return wanted
+
+
+def _fitting(host: Host, where: Devices) -> list[str]:
+    """The transports of Onward's own that ``auto`` may choose for stages at ``where``, in its order."""
+    declared = {name: capabilities_of(name) for name in registry.known(PACKAGE)}
+    order = sorted((c.auto_order, name) for name, c in declared.items() if c.auto_order is not None)
+    reaches = {Reach.ANYWHERE: True, Reach.HOST: host.is_alone, Reach.PROCESS: host.num_ranks == 1}
+    return [name for _, name in order if reaches[declared[name].reach] and where in declared[name].devices]
+
+
+def _choices(host: Host, where: Devices) -> str:
+    """For the end of a message: what a user may choose whose transport does not fit."""
+    fewer = [f"at most {host.num_gpus} stages per host"] if where is Devices.SHARED_GPU else []
+    fitting = _fitting(host, where)
+    return ", or ".join([*fewer, *([f"--transport {', '.join(fitting)} or auto"] if fitting else [])])
 
 
 def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:

@@ -28,7 +28,7 @@ from workers.job import Job, share_out
 from workers.launchers.inline import run_inline
 from workers.launchers.processes import StageProcesses
 from workers.measure_run import measure_run
-from workers.placement import Placement, place, this_host
+from workers.placement import Placement, needs_processes, place, this_host
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart
 from workers.view import ViewMaker
@@ -99,14 +99,14 @@ def train(
         WorkerFailed: a stage raised or died.
     """
     check_out(out)
-    if config.transport.name != "inline":
+    if needs_processes(config.transport.name):
         warm_up(config.dataset.name)
     resolved = resolve(config, data_root, model)
     host = this_host()
     placement = predict_run(resolved, place(resolved, host), host, data_root)
     with open_session(resolved, placement, out, data_root, make_view, command) as session:
         jobs = jobs_of(session)
-        if placement.transport == "inline":
+        if placement.in_one_process:
             run_inline(jobs, session.run_state)
         else:
             _run_processes(jobs, session)

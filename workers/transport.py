@@ -5,15 +5,65 @@ The activation that a stage sends is also what it learns from a moment later. A 
 after ``send`` has returned (a feeder thread, an asynchronous send) would ship values that learning is changing, or
 change values that autograd is reading: wrong gradients without an error. So ``send`` owns a copy before it returns,
 in every transport, and a contract test holds it.
+
+[Note: transport declaration]
+The module that defines a transport's ``build`` says in a constant ``CAPABILITIES`` which stages it can connect.
+Placement, runners and the contract test ask that and never a name, so a transport of Onward's own is one file in
+``workers/transports``, and ``auto`` may choose it. A transport that is named by ``package.module.attribute`` may
+declare in an attribute ``CAPABILITIES`` of its own instead. One that declares nothing has the defaults of
+:class:`Capabilities`: it is taken to connect any stages, each in a process of its own.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import Enum, Flag, auto
 
+from pipeline import registry
 from pipeline.engine.message import Message
-from pipeline.errors import TransportTimeout
+from pipeline.errors import ConfigError, TransportTimeout
 
-__all__ = ["Edge", "Transport", "TransportTimeout", "Endpoint"]
+__all__ = [
+    "PACKAGE", "Capabilities", "Devices", "Edge", "Endpoint", "InProcessTransport", "Reach", "Transport",
+    "TransportTimeout", "capabilities_of", "open_transport",
+]  # fmt: skip
+
+PACKAGE = "workers.transports"
+"""Folder of the transports that have a plain name."""
+
+
+class Reach(Enum):
+    """How far apart the stages that a transport connects may be."""
+
+    PROCESS = "one process"
+    """All stages take turns in one thread; the transport is an :class:`InProcessTransport`."""
+    HOST = "one host"
+    """A process for each stage, on one host."""
+    ANYWHERE = "any hosts"
+    """A process for each stage, on any hosts."""
+
+
+class Devices(Flag):
+    """Where the stages that a transport connects may compute."""
+
+    CPU = auto()
+    SHARED_GPU = auto()
+    """On GPUs of which at least one has several stages."""
+    OWN_GPU = auto()
+    """On a GPU each."""
+    ALL = CPU | SHARED_GPU | OWN_GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Which stages a transport can connect, see [Note: transport declaration]."""
+
+    reach: Reach = Reach.ANYWHERE
+    devices: Devices = Devices.ALL
+    needs_group: bool = False
+    """Whether the ranks of torchrun make a process group of ``torch.distributed`` before they open it."""
+    auto_order: int | None = None
+    """Place in the order in which ``auto`` tries the transports of Onward's own, lowest first; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +151,47 @@ class Transport(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Lets go of everything at once, whatever is under way. Never raises, never waits."""
+
+
+class InProcessTransport(Transport):
+    """A transport within one process and thread (``Reach.PROCESS``), where waiting would be waiting for oneself.
+
+    The runner asks before it calls, and a call that cannot go on raises at once, whatever its ``timeout``.
+    """
+
+    @abstractmethod
+    def can_send(self, dst: int) -> bool:
+        """Whether there is room for one more message to stage ``dst``."""
+
+    @abstractmethod
+    def can_recv(self, src: int) -> bool:
+        """Whether a message from stage ``src`` waits."""
+
+
+def open_transport(name: str, endpoint: Endpoint) -> Transport:
+    """This stage's end of the transport ``name``; meets the other stages.
+
+    Raises:
+        ConfigError: there is no such transport.
+        TransportTimeout: not all stages came in time.
+    """
+    transport: Transport = registry.load(PACKAGE, name, "transport")(endpoint)
+    return transport
+
+
+def capabilities_of(name: str) -> Capabilities:
+    """What the transport ``name`` declares, see [Note: transport declaration].
+
+    Raises:
+        ConfigError: there is no such transport, or its declaration is none.
+    """
+    build = registry.load(PACKAGE, name, "transport")
+    path = name if "." in name else f"{PACKAGE}.{name}"
+    module = sys.modules.get(path) or sys.modules[path.rpartition(".")[0]]
+    declared = getattr(build, "CAPABILITIES", getattr(module, "CAPABILITIES", Capabilities()))
+    if not isinstance(declared, Capabilities):
+        raise ConfigError(
+            f"the transport {name!r} declares no capabilities (given: CAPABILITIES = {declared!r}, expected: a "
+            "workers.transport.Capabilities). Correct the declaration, or remove it to have the defaults."
+        )
+    return declared

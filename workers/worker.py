@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from pipeline import registry
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches
 from pipeline.engine.build import build_rules, build_stage
@@ -25,7 +24,7 @@ from workers.control import ControlLink
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.trace_file import open_budget, save_part
-from workers.transport import Transport
+from workers.transport import Transport, open_transport
 
 __all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage", "stage_of"]
 
@@ -183,8 +182,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
         keep_freed_memory()
         prepare_process(job)
         program = build_program(job, budget)
-        transport = registry.load("workers.transports", job.transport, "transport")(job.endpoint)
-        assert transport is not None
+        transport = open_transport(job.transport, job.endpoint)
         run = StageRun(job, program, transport, link.next_plan, link.send)
         link.send("ready", job.stage_index)
         drive(run)

@@ -19,7 +19,7 @@ import psutil
 
 from workers.host.fork_server import warm_up
 
-__all__ = ["Outcome", "left_running", "results", "run_stages"]
+__all__ = ["Outcome", "left_running", "results", "run_stages", "sign", "wait_for"]
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -85,6 +85,22 @@ def left_running():
     servers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}
     children = [p for p in psutil.Process().children(recursive=True) if p.pid not in servers]
     return psutil.wait_procs(children, timeout=5.0)[1]
+
+
+def wait_for(folder, name):
+    """Waits for the :func:`sign` of another process."""
+    path = os.path.join(folder, name)
+    for _ in range(2000):
+        if os.path.exists(path):
+            os.unlink(path)
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {name}")
+
+
+def sign(folder, name):
+    """A sign to another process that does not use the transport."""
+    open(os.path.join(folder, name), "w").close()
 
 
 def _child(pipe, function, stage_index, folder, args):

@@ -5,6 +5,8 @@ import time
 
 from workers.transports import shared_memory
 
+CAPABILITIES = shared_memory.CAPABILITIES
+
 
 def build(endpoint):
     """The transport, with delays in every call; the delays differ from run to run on purpose."""

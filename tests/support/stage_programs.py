@@ -4,14 +4,14 @@ A program is a generator ``program(stage_index, *args)``: it yields ``Send(messa
 the message received, and returns its result. It is the way in which the runtime drives its stages, too.
 """
 
-import importlib
 from typing import NamedTuple
 
 from tests.support.processes import results
 
 from pipeline.engine.message import Kind, Message
+from pipeline.registry import load
 from pipeline.schedules.position import Position
-from workers.transport import Edge, Endpoint
+from workers.transport import PACKAGE, Edge, Endpoint, Reach, capabilities_of
 
 __all__ = ["Recv", "Send", "message", "open_transport", "run_programs", "endpoint_of"]
 
@@ -39,14 +39,14 @@ def endpoint_of(stage_index, folder, edges, num_stages=2, timeout_s=TIMEOUT_S, d
 
 def open_transport(name, *args, options=None, **kwargs):
     """This stage's end of a transport; ``options`` go to its build."""
-    build = importlib.import_module(f"workers.transports.{name}").build
+    build = load(PACKAGE, name, "transport")
     return build(endpoint_of(*args, **kwargs), **(options or {}))
 
 
 def run_programs(name, program, folder, edges, *args, num_stages=2):
     """Runs ``program`` in every stage over the transport ``name``; the results in stage order."""
-    if name == "inline":
-        return _in_turn(program, folder, edges, args, num_stages)
+    if capabilities_of(name).reach is Reach.PROCESS:
+        return _in_turn(name, program, folder, edges, args, num_stages)
     return results(_in_process, num_stages, folder, name, program, edges, args, num_stages)
 
 
@@ -68,8 +68,8 @@ def _in_process(stage_index, folder, name, program, edges, args, num_stages):
             assert waited >= 0.0
 
 
-def _in_turn(program, folder, edges, args, num_stages):
-    transports = [open_transport("inline", s, folder, edges, num_stages) for s in range(num_stages)]
+def _in_turn(name, program, folder, edges, args, num_stages):
+    transports = [open_transport(name, s, folder, edges, num_stages) for s in range(num_stages)]
     steps = [program(s, *args) for s in range(num_stages)]
     requests = [s.send(None) for s in steps]
     values = [None] * num_stages

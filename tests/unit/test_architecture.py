@@ -1,10 +1,13 @@
 """Two folders, one idea: ``pipeline`` is what and when, ``workers`` is where."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
 import pytest
+
+from pipeline.registry import known
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
@@ -80,6 +83,22 @@ def test_imports_go_down_from_floor_to_floor(path):
 def test_every_wing_is_there():
     here = {wing(module_name(p)) for p in FILES if p.name != "launch.py"} - {None}
     assert {(package, n) for package, floors in WINGS.items() for names in floors for n in names.split()} == here
+
+
+def texts_of(path):
+    """Every string that a file makes use of: docstrings left out."""
+    tree = ast.parse(path.read_text(encoding="utf8"))
+    unused = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unused:
+            yield node.value
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name != "transports"], ids=module_name)
+def test_no_transport_is_asked_for_by_name(path):
+    """What a transport can do it declares itself; a name elsewhere would have to be changed with every new one."""
+    words = {word for text in texts_of(path) for word in re.findall(r"\w+", text)}
+    assert words & set(known("workers.transports")) == set()
 
 
 def test_no_file_shadows_a_package_or_the_standard_library():

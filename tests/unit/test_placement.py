@@ -1,4 +1,5 @@
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +9,8 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.schedules.modes import find_mode
-from workers import placement
-from workers.placement import Host, place, this_host
+from workers import placement, transports
+from workers.placement import Host, needs_processes, place, this_host
 
 ALONE = Host(cores=4, num_gpus=0)
 GPUS = Host(cores=4, num_gpus=2)
@@ -128,6 +129,39 @@ def test_transports(host, stages, wanted, expected):
     assert place(resolved(run={"stages": stages}, transport={"name": wanted}), host).transport == expected
 
 
+FOURTH = """
+'''A transport of one file.'''
+from workers.transport import Capabilities, Devices, Reach
+CAPABILITIES = Capabilities(Reach.HOST, Devices.SHARED_GPU, auto_order=0)
+def build(endpoint):
+    raise NotImplementedError
+"""
+
+
+def test_auto_may_choose_a_transport_that_is_one_new_file(tmp_path, monkeypatch):
+    (tmp_path / "peer_gpu.py").write_text(FOURTH)
+    monkeypatch.setattr(transports, "__path__", [*transports.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "workers.transports.peer_gpu", raising=False)
+    chosen = [place(resolved(run={"stages": n}), host).transport for n, host in ((3, GPUS), (1, GPUS), (2, ALONE))]
+    assert chosen == ["peer_gpu", "shared_memory", "shared_memory"]
+    assert place(resolved(run={"stages": 1}, transport={"name": "peer_gpu"}), ALONE).transport == "peer_gpu"
+    with pytest.raises(ConfigError, match=r"not connect stages on the CPU \(.*expected: stages that share a GPU\)"):
+        place(resolved(run={"stages": 2}, transport={"name": "peer_gpu"}), ALONE)
+    with pytest.raises(ConfigError, match="at most 2 stages per host, or --transport peer_gpu, shared_memory or auto"):
+        place(resolved(run={"stages": 3}, transport={"name": "process_group"}), GPUS)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_one_process"), [("auto", False), ("shared_memory", False), ("inline", True), ("a.b", False)]
+)
+def test_which_transports_need_processes(wanted, is_one_process, monkeypatch):
+    monkeypatch.setitem(sys.modules, "a", SimpleNamespace(b=SimpleNamespace()))
+    monkeypatch.setitem(sys.modules, "a.b", SimpleNamespace(build=lambda endpoint: None))
+    assert needs_processes(wanted) is not is_one_process
+    placed = place(resolved(run={"stages": 2}, transport={"name": wanted}), ALONE)
+    assert placed.in_one_process is is_one_process
+
+
 @pytest.mark.parametrize(
     ("run", "expected", "measured"),
     [
@@ -170,19 +204,21 @@ def test_blocks_are_measured_on_the_device_that_they_get(costs):
          "of your own). Did you mean 'shared_memory'? See launch.py --list."),
         (ALONE, {"transport": {"name": "no_such_module.wires"}}, "cannot import the transport 'no_such_module.wires'"),
         (GPUS, {"transport": {"name": "process_group"}, "run": {"stages": 3}},
-         "nccl refuses two stages on one GPU (transport: process_group, stages: 3, GPUs here: 2). Choose at most 2 "
-         "stages per host, or --transport shared_memory."),
+         "the process_group transport does not connect stages that share a GPU (stages: 3, GPUs here: 2, expected: "
+         "stages on the CPU or stages on a GPU each). Choose at most 2 stages per host, or --transport shared_memory "
+         "or auto."),
         (ranks(6, 3, num_gpus=2), {},
-         "nccl refuses two stages on one GPU (transport: process_group, stages: 6, GPUs here: 2). Choose at most 2 "
-         "stages per host."),
+         "no transport connects stages that share a GPU over several hosts (ranks: 6, on this host: 3, GPUs here: 2). "
+         "Choose at most 2 stages per host."),
         (ranks(2, 2), {"transport": {"name": "inline"}},
          "the inline transport runs all stages in one process (ranks: 2, expected: 1). Start it without torchrun, or "
-         "choose auto."),
+         "choose --transport shared_memory, process_group or auto."),
         (ranks(4, 2), {"transport": {"name": "shared_memory"}},
-         "shared memory ends at the host (ranks: 4, on this host: 2). Choose --transport process_group or auto."),
+         "the shared_memory transport ends at the host (ranks: 4, on this host: 2). Choose --transport process_group "
+         "or auto."),
         (GPUS, {"transport": {"name": "shared_memory"}, "run": {"stages": 2}},
-         "shared memory is for stages on the CPU or on one GPU (transport: shared_memory, device: cuda, GPUs: 2). "
-         "Choose --transport process_group or auto."),
+         "the shared_memory transport does not connect stages on a GPU each (stages: 2, GPUs here: 2, expected: stages "
+         "on the CPU or stages that share a GPU). Choose --transport process_group or auto."),
         (ALONE, {"run": {"partition": [2, 2]}},
          "run.partition: the stages do not cover the model (given: [2, 2], 4 blocks; expected: 6)."),
         (ALONE, {"run": {"partition": [3, 3], "stages": 3}},

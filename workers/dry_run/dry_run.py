@@ -142,7 +142,7 @@ def _overlaps(resolved: RunSpec, placement: Placement) -> bool:
     batching = resolved.batching
     most = batching.in_flight_at(0, placement.num_stages) * batching.microbatches
     waits = resolved.topology is not Topology.LOCAL and most == 1
-    return placement.transport != "inline" and not waits
+    return not placement.in_one_process and not waits
 
 
 def _evened(placement: Placement, pace: Pace) -> Placement:
@@ -160,21 +160,20 @@ def _evened(placement: Placement, pace: Pace) -> Placement:
 
 def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
     """Rehearses where the run will be."""
-    inline = placement.transport == "inline"
     folder = Path(tempfile.mkdtemp(prefix="onward-"))  # the paths of Unix sockets are short by law
-    jobs = share_out(_impatient(resolved, inline), placement, folder, data_root, folder)
+    jobs = share_out(_impatient(resolved, placement), placement, folder, data_root, folder)
     try:
-        with InProcess(jobs) if inline else InProcesses(jobs) as runner:
+        with InProcess(jobs) if placement.in_one_process else InProcesses(jobs) as runner:
             return _pace(runner.measure, resolved, placement.devices[-1] != "cpu")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _impatient(resolved: RunSpec, inline: bool) -> RunSpec:
+def _impatient(resolved: RunSpec, placement: Placement) -> RunSpec:
     """The run with short waits, and, in one thread, with stages that take turns at every batch."""
     config = resolved.config
     run = replace(config.run, timeout_s=min(config.run.timeout_s, PATIENCE_S / 2))
-    transport = replace(config.transport, depth=1) if inline else config.transport
+    transport = replace(config.transport, depth=1) if placement.in_one_process else config.transport
     return replace(resolved, config=replace(config, run=run, transport=transport))
 
 

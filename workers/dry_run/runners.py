@@ -11,7 +11,7 @@ from workers.host.fork_server import warm_up
 from workers.job import Job
 from workers.launchers.inline import Turn
 from workers.launchers.processes import StageProcesses
-from workers.transports.inline import InlineTransport
+from workers.transport import InProcessTransport
 
 __all__ = ["PATIENCE_S", "InProcess", "InProcesses"]
 
@@ -106,7 +106,7 @@ class InProcess:
         begun = time.perf_counter()
         turns = []
         for run in runs:
-            assert isinstance(run.transport, InlineTransport)
+            assert isinstance(run.transport, InProcessTransport)
             turns.append(Turn(run, run.transport))
             turns[-1].rest()
         while any(turn.request is not None for turn in turns):

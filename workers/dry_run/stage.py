@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import registry
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Split
@@ -27,7 +26,7 @@ from pipeline.resolve import load_dataset
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
-from workers.transport import Transport
+from workers.transport import open_transport
 from workers.worker import StageRun, drive, prepare_process, stage_of
 
 __all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
@@ -92,7 +91,7 @@ class DryRunStage:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.stage = stage_of(job)
-        self.transport: Transport = registry.load("workers.transports", job.transport, "transport")(job.endpoint)
+        self.transport = open_transport(job.transport, job.endpoint)
         self._train: Feed | None = None
         self._test: Feed | None = None
         if 0 in job.blocks:

@@ -13,7 +13,7 @@ from pipeline.records.time_budget import Activity
 from pipeline.schedules.plan import Plan
 from workers.job import Job
 from workers.trace_file import open_budget
-from workers.transports.inline import InlineTransport, build
+from workers.transport import InProcessTransport, open_transport
 from workers.worker import StageRun, build_program
 
 __all__ = ["Turn", "run_inline"]
@@ -22,7 +22,7 @@ __all__ = ["Turn", "run_inline"]
 class Turn:
     """One stage, stopped at a request."""
 
-    def __init__(self, run: StageRun, transport: InlineTransport) -> None:
+    def __init__(self, run: StageRun, transport: InProcessTransport) -> None:
         self.run = run
         self.transport = transport
         self._steps = run.program.run()
@@ -77,7 +77,8 @@ def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:
     turns = []
     for job in jobs:
         program = build_program(job, open_budget(job))
-        transport = build(job.endpoint)
+        transport = open_transport(job.transport, job.endpoint)
+        assert isinstance(transport, InProcessTransport)  # it has declared so
         turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
     run_state.ready()
     for turn in turns:

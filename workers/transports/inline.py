@@ -10,11 +10,13 @@ from dataclasses import replace
 import torch
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Endpoint, Transport
+from workers.transport import Capabilities, Edge, Endpoint, InProcessTransport, Reach
 from workers.transports._errors import gone, no_edge, no_room, not_taken, nothing_came
 from workers.transports._packing import own_copy
 
-__all__ = ["Hub", "InlineTransport", "build"]
+__all__ = ["CAPABILITIES", "Hub", "InlineTransport", "build"]
+
+CAPABILITIES = Capabilities(Reach.PROCESS)
 
 
 class Hub:
@@ -39,7 +41,7 @@ class Hub:
 _hubs: dict[str, Hub] = {}
 
 
-class InlineTransport(Transport):
+class InlineTransport(InProcessTransport):
     """One stage's end of a :class:`Hub`."""
 
     def __init__(self, hub: Hub, endpoint: Endpoint) -> None:
@@ -61,12 +63,12 @@ class InlineTransport(Transport):
         return self._hub.queues[edge.src, edge.dst]
 
     def can_send(self, dst: int) -> bool:
-        """Whether there is room for one more message to ``dst``."""
+        """See :meth:`InProcessTransport.can_send`."""
         edge = self._edge(self._outgoing, dst)
         return len(self._queue(edge)) < edge.depth
 
     def can_recv(self, src: int) -> bool:
-        """Whether a message from ``src`` waits."""
+        """See :meth:`InProcessTransport.can_recv`."""
         return bool(self._queue(self._edge(self._incoming, src)))
 
     def send(self, message: Message, dst: int, timeout: float) -> float:

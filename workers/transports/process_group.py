@@ -10,14 +10,17 @@ import torch
 import torch.distributed as dist
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Endpoint, Transport
+from workers.transport import Capabilities, Devices, Edge, Endpoint, Reach, Transport
 from workers.transports._errors import gone, no_edge, no_room, not_taken, nothing_came
 from workers.transports._group.link import Link
 from workers.transports._group.mailbox import MailboxFailed
 from workers.transports._group.opening import open_links
 from workers.transports._group.wire import GroupReceiver, GroupSender
 
-__all__ = ["ProcessGroupTransport", "build"]
+__all__ = ["CAPABILITIES", "ProcessGroupTransport", "build"]
+
+CAPABILITIES = Capabilities(Reach.ANYWHERE, Devices.CPU | Devices.OWN_GPU, needs_group=True, auto_order=2)
+"""nccl refuses two stages on one GPU."""
 
 Payload = Literal["auto", "gloo", "nccl"]
 

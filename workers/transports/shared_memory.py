@@ -13,13 +13,16 @@ from contextlib import ExitStack
 import torch
 
 from pipeline.engine.message import Message
-from workers.transport import Edge, Endpoint, Transport, TransportTimeout
+from workers.transport import Capabilities, Devices, Edge, Endpoint, Reach, Transport, TransportTimeout
 from workers.transports._errors import no_edge, not_connected
 from workers.transports._slots.receiver import SlotReceiver
 from workers.transports._slots.ring import Slots, anonymous_file, slot_stride
 from workers.transports._slots.sender import SlotSender
 
-__all__ = ["SharedMemoryTransport", "build"]
+__all__ = ["CAPABILITIES", "SharedMemoryTransport", "build"]
+
+CAPABILITIES = Capabilities(Reach.HOST, Devices.CPU | Devices.SHARED_GPU, auto_order=1)
+"""Between GPUs it would take every message through the host."""
 
 _PATH_BYTES = 103  # what macOS takes; Linux takes 107
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
