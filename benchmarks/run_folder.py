@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Curve", "Measured", "read_run"]
+__all__ = ["Curve", "MeasuredRun", "read_run"]
 
 Curve = dict[int, float]
 """A value after each of some epochs."""
@@ -22,7 +22,7 @@ Arrays = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRun:
     """One run."""
 
     name: str
@@ -41,7 +41,7 @@ class Measured:
     """``epochs``, ``blocks``, ``points`` (epochs, blocks, samples, 2), ``labels``."""
 
 
-def read_run(folder: Path) -> Measured:
+def read_run(folder: Path) -> MeasuredRun:
     """Reads a run's folder.
 
     Raises:
@@ -55,7 +55,7 @@ def read_run(folder: Path) -> Measured:
     measured = list(_measured(folder / "measurements.json"))
     own = _curves(measured or recorded, "test_accuracy")
     fitted = _curves(measured, "readout_accuracy")
-    return Measured(
+    return MeasuredRun(
         folder.resolve().name, _curves(measured, "angle_deg"), dict(sorted({**fitted, **own}.items())),
         frozenset(fitted) - frozenset(own), _depth(recorded),
         _arrays(folder / "measurements" / "maps.npz"), _arrays(folder / "measurements" / "tsne.npz"),

@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.accuracy.cell import Cell, Table
+from benchmarks.accuracy.cell import Cell, PublishedTable
 from benchmarks.accuracy.page import render
-from benchmarks.accuracy.pool import Job, run_all
+from benchmarks.accuracy.pool import AccuracyJob, run_all
 from benchmarks.accuracy.store import Store
 from benchmarks.harness import leave_on_sigterm
 from benchmarks.published import TABLES
@@ -96,7 +96,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def show_list(tables: Sequence[Table], store: Store, glob: str, *, cells: bool) -> None:
+def show_list(tables: Sequence[PublishedTable], store: Store, glob: str, *, cells: bool) -> None:
     """``--list``: a line for each table, or for each cell of those that were named."""
     for table in tables:
         done = sum(not store.missing(table, cell, cell.seeds) for cell in table.cells)
@@ -106,26 +106,28 @@ def show_list(tables: Sequence[Table], store: Store, glob: str, *, cells: bool) 
             print(f"    {cell.name:<36} {cell.device:<4} {ran} of {len(cell.seeds)} seeds")
 
 
-def matching(table: Table, glob: str) -> list[Cell]:
+def matching(table: PublishedTable, glob: str) -> list[Cell]:
     """The cells whose names match."""
     return [cell for cell in table.cells if fnmatch.fnmatchcase(cell.name, glob)]
 
 
-def jobs_of(tables: Sequence[Table], store: Store, machine: Machine, options: argparse.Namespace) -> list[Job]:
+def jobs_of(
+    tables: Sequence[PublishedTable], store: Store, machine: Machine, options: argparse.Namespace
+) -> list[AccuracyJob]:
     """What is missing and can be run here, table by table, a first seed of every cell before a second one."""
     seeds = 1 if options.quick else options.seeds
     jobs = [
-        Job(table, cell, seed) for table in tables for cell in matching(table, options.cells)
+        AccuracyJob(table, cell, seed) for table in tables for cell in matching(table, options.cells)
         if machine.lacks(cell) is None for seed in store.missing(table, cell, cell.seeds[:seeds])
     ]  # fmt: skip
     return sorted(jobs, key=lambda job: job.seed)
 
 
-def run(jobs: Sequence[Job], store: Store, machine: Machine, options: argparse.Namespace) -> int:
+def run(jobs: Sequence[AccuracyJob], store: Store, machine: Machine, options: argparse.Namespace) -> int:
     """Runs jobs, first those on the CPU; returns how many failed."""
     failed = ended = 0
 
-    def keep(job: Job, found: dict[str, Any]) -> None:
+    def keep(job: AccuracyJob, found: dict[str, Any]) -> None:
         nonlocal failed, ended
         store.add(job.table, job.cell, found)
         good = found["status"] == "completed"

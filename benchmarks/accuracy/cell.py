@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pipeline.config import Config
 
-__all__ = ["Band", "Cell", "Check", "Device", "Figure", "Metric", "Place", "Table", "in_order"]
+__all__ = ["Band", "Cell", "Check", "Device", "Figure", "Metric", "Place", "PublishedTable", "in_order"]
 
 Device = Literal["cpu", "cuda"]
 
@@ -118,7 +118,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """Cells that stand side by side."""
 
     name: str

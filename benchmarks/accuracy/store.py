@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.cell import Cell, Table
+from benchmarks.accuracy.cell import Cell, PublishedTable
 
 __all__ = ["Store", "digest"]
 
@@ -31,11 +31,11 @@ class Store:
     folder: Path
     quick: bool = False
 
-    def path(self, table: Table, cell: Cell) -> Path:
+    def path(self, table: PublishedTable, cell: Cell) -> Path:
         """Of a cell's file; a quick run never takes the place of a full one, whatever the folder."""
         return self.folder / table.name / f"{cell.name}{'.quick' if self.quick else ''}.json"
 
-    def runs(self, table: Table, cell: Cell) -> list[dict[str, Any]]:
+    def runs(self, table: PublishedTable, cell: Cell) -> list[dict[str, Any]]:
         """What ran with the cell's present config, failed or not, by seed."""
         path = self.path(table, cell)
         if not path.exists():
@@ -46,16 +46,16 @@ class Store:
         runs: list[dict[str, Any]] = sorted(found["runs"], key=lambda run: int(run["seed"]))
         return runs
 
-    def completed(self, table: Table, cell: Cell) -> list[dict[str, Any]]:
+    def completed(self, table: PublishedTable, cell: Cell) -> list[dict[str, Any]]:
         """Those of :meth:`runs` from which figures are read: of the seeds that the cell names."""
         return [r for r in self.runs(table, cell) if r["status"] == "completed" and r["seed"] in cell.seeds]
 
-    def missing(self, table: Table, cell: Cell, seeds: Sequence[int]) -> list[int]:
+    def missing(self, table: PublishedTable, cell: Cell, seeds: Sequence[int]) -> list[int]:
         """The seeds that are yet to be run, those that failed among them."""
         done = {run["seed"] for run in self.completed(table, cell)}
         return [seed for seed in seeds if seed not in done]
 
-    def add(self, table: Table, cell: Cell, run: Mapping[str, Any]) -> None:
+    def add(self, table: PublishedTable, cell: Cell, run: Mapping[str, Any]) -> None:
         """Keeps a run in place of an earlier one of its seed; the file is whole at any moment."""
         others = [r for r in self.runs(table, cell) if r["seed"] != run["seed"]]
         about = {

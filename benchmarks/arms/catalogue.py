@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from benchmarks.arms.job import ArmJob
 from pipeline.planning.partition import balanced
 
-__all__ = ["ABOUT", "Host", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
+__all__ = ["ABOUT", "ArmHost", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
 
 ABOUT = {
     "onward-N": "the preset's rule (linear decoders or DFA), N stages of one thread each; onward-1: all in one process",
@@ -24,7 +24,7 @@ STAGES = (1, 2, 4)
 
 
 @dataclass(frozen=True)
-class Host:
+class ArmHost:
     """What decides which arms can be."""
 
     cores: int
@@ -43,13 +43,13 @@ def costs_job(template: ArmJob) -> ArmJob:
     return replace(template, module="benchmarks.arms.costs")
 
 
-def matmul_job(template: ArmJob, host: Host) -> ArmJob:
+def matmul_job(template: ArmJob, host: ArmHost) -> ArmJob:
     """Measures the rate of matrix products, in as many processes as two stages have cores or GPUs."""
     processes = PROCESSES if template.preset.device == "cpu" else min(PROCESSES, host.num_gpus)
     return replace(template, module="benchmarks.arms.matmul", processes=processes)
 
 
-def jobs(template: ArmJob, costs: Mapping[str, Sequence[float]], host: Host) -> dict[str, ArmJob | Impossible]:
+def jobs(template: ArmJob, costs: Mapping[str, Sequence[float]], host: ArmHost) -> dict[str, ArmJob | Impossible]:
     """Every arm of a preset, by name, in the order of the table.
 
     The local arms are cut by what the blocks cost under the local rule; ours and torch's schedules of backprop by

@@ -11,14 +11,14 @@ from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import Outcome, Status, run
 from benchmarks.presets import Precision
 
-__all__ = ["Arm", "Settings"]
+__all__ = ["ThroughputArm", "ThroughputSettings"]
 
 _OURS = "benchmarks.arms.onward"
 _FEW_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Settings:
+class ThroughputSettings:
     """How to measure."""
 
     rounds: int = 5
@@ -33,11 +33,11 @@ class Settings:
 
 
 @dataclass
-class Arm:
+class ThroughputArm:
     """One arm over all rounds; a hang or a crash ends it."""
 
     job: ArmJob | Impossible
-    settings: Settings
+    settings: ThroughputSettings
     figure: str = "samples_per_s"
     status: Status = "ok"
     note: str | None = None

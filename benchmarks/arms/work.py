@@ -11,7 +11,7 @@ from pipeline.data.batches import epoch_order
 from pipeline.network.block import build_block
 from pipeline.resolve import RunSpec, load_dataset, resolve
 
-__all__ = ["Feed", "Synchronise", "blocks_of", "resolved_work", "users_adam"]
+__all__ = ["ArmBatches", "Synchronise", "blocks_of", "resolved_work", "users_adam"]
 
 
 def resolved_work(job: ArmJob) -> RunSpec:
@@ -53,7 +53,7 @@ def users_adam(resolved: RunSpec, net: nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(net.parameters(), **resolved.optimizer.options, fused=True)
 
 
-class Feed:
+class ArmBatches:
     """Batches out of memory, gathered anew each step, in the order of our own feed.
 
     Args:

@@ -1,4 +1,4 @@
-"""Ends of a wire between two processes: our transports, raw gloo and ``multiprocessing.Queue``, behind one face.
+"""Ends of a channel between two processes: our transports, raw gloo and ``multiprocessing.Queue``, behind one face.
 
 In all of them the sender may overwrite its tensor as soon as ``send`` has returned, as learning does.
 """
@@ -16,15 +16,18 @@ from pipeline import registry
 from pipeline.engine.message import Kind, Message
 from workers.transport import Edge, Endpoint, Transport
 
-__all__ = ["DEPTH", "TIMEOUT_S", "GlooWire", "OurWire", "QueueWire", "Wire", "message", "open_transport", "open_wire"]
+__all__ = [
+    "DEPTH", "TIMEOUT_S", "Channel", "GlooChannel", "OnwardChannel", "QueueChannel", "message", "open_channel",
+    "open_transport",
+]  # fmt: skip
 
 DEPTH = 4
 """Messages that may be under way; the default of ``transport.depth``."""
 TIMEOUT_S = 30.0
 
 
-class Wire(Protocol):
-    """One process's end of a wire in both directions."""
+class Channel(Protocol):
+    """One process's end of a channel in both directions."""
 
     def send(self, body: Tensor) -> None:
         """Owns a copy of ``body`` before it returns."""
@@ -36,7 +39,7 @@ class Wire(Protocol):
         """Lets go of it; both processes have received everything."""
 
 
-class OurWire:
+class OnwardChannel:
     """A transport of this project."""
 
     def __init__(self, name: str, index: int, num_bytes: int, folder: str) -> None:
@@ -44,19 +47,19 @@ class OurWire:
         self._peer = 1 - index
 
     def send(self, body: Tensor) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         self._transport.send(message(body), self._peer, TIMEOUT_S)
 
     def recv(self) -> Tensor:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         return self._transport.recv(self._peer, TIMEOUT_S)[0].tensors[0]
 
     def close(self) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         self._transport.close(TIMEOUT_S)
 
 
-class GlooWire:
+class GlooChannel:
     """``torch.distributed`` as it comes: blocking calls, a receiver that knows shape and dtype."""
 
     def __init__(self, index: int, num_bytes: int, folder: str) -> None:
@@ -67,36 +70,36 @@ class GlooWire:
         self._buffer = torch.empty(num_bytes // 4)
 
     def send(self, body: Tensor) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         dist.send(body, self._peer)
 
     def recv(self) -> Tensor:
-        """See :class:`Wire`; the same tensor every time."""
+        """See :class:`Channel`; the same tensor every time."""
         dist.recv(self._buffer, self._peer)
         return self._buffer
 
     def close(self) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         dist.destroy_process_group()
 
 
-class QueueWire:
+class QueueChannel:
     """A ``multiprocessing.Queue`` each way, of tensors."""
 
     def __init__(self, index: int, queues: Sequence[Any]) -> None:
         self._out, self._in = queues[index], queues[1 - index]
 
     def send(self, body: Tensor) -> None:
-        """See :class:`Wire`; a copy, since a queue's thread takes the tensor's own memory away later."""
+        """See :class:`Channel`; a copy, since a queue's thread takes the tensor's own memory away later."""
         self._out.put(body.clone(), timeout=TIMEOUT_S)
 
     def recv(self) -> Tensor:
-        """See :class:`Wire`; mapped, not copied."""
+        """See :class:`Channel`; mapped, not copied."""
         received: Tensor = self._in.get(timeout=TIMEOUT_S)
         return received
 
     def close(self) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         self._out.close()
         self._out.join_thread()
 
@@ -114,10 +117,10 @@ def open_transport(name: str, index: int, num_bytes: int, folder: str) -> Transp
     return transport
 
 
-def open_wire(arm: str, index: int, num_bytes: int, folder: str, queues: Sequence[Any]) -> Wire:
+def open_channel(arm: str, index: int, num_bytes: int, folder: str, queues: Sequence[Any]) -> Channel:
     """This process's end."""
     if arm == "gloo":
-        return GlooWire(index, num_bytes, folder)
+        return GlooChannel(index, num_bytes, folder)
     if arm == "mp_queue":
-        return QueueWire(index, queues)
-    return OurWire(arm, index, num_bytes, folder)
+        return QueueChannel(index, queues)
+    return OnwardChannel(arm, index, num_bytes, folder)
