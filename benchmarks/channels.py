@@ -1,4 +1,4 @@
-"""Ends of a channel between two processes: our transports, raw gloo and ``multiprocessing.Queue``, behind one face.
+"""Channels between two processes: Onward's transports, raw gloo and ``multiprocessing.Queue``, behind one interface.
 
 In all of them the sender may overwrite its tensor as soon as ``send`` has returned, as learning does.
 """
@@ -22,25 +22,25 @@ __all__ = [
 ]  # fmt: skip
 
 DEPTH = 4
-"""Messages that may be under way; the default of ``transport.depth``."""
+"""Maximum messages in flight; the default of ``transport.depth``."""
 TIMEOUT_S = 30.0
 
 
 class Channel(Protocol):
-    """One process's end of a channel in both directions."""
+    """One process's end of a two-way channel."""
 
     def send(self, body: Tensor) -> None:
-        """Owns a copy of ``body`` before it returns."""
+        """Send ``body``, of which a copy is owned before this returns."""
 
     def recv(self) -> Tensor:
         """The next tensor from the other process."""
 
     def close(self) -> None:
-        """Lets go of it; both processes have received everything."""
+        """Close it; both processes have received everything."""
 
 
 class OnwardChannel:
-    """A transport of this project."""
+    """A transport of Onward."""
 
     def __init__(self, name: str, index: int, num_bytes: int, folder: str) -> None:
         self._transport = open_transport(name, index, num_bytes, folder)
@@ -105,7 +105,7 @@ class QueueChannel:
 
 
 def message(body: Tensor) -> Message:
-    """As a stage would send it."""
+    """Message with ``body``, as a stage sends it."""
     return Message(Kind.TRAIN, 0, 0, 0, 1.0, (body,))
 
 
@@ -118,7 +118,7 @@ def open_transport(name: str, index: int, num_bytes: int, folder: str) -> Transp
 
 
 def open_channel(arm: str, index: int, num_bytes: int, folder: str, queues: Sequence[Any]) -> Channel:
-    """This process's end."""
+    """Open this process's end of the channel of ``arm``."""
     if arm == "gloo":
         return GlooChannel(index, num_bytes, folder)
     if arm == "mp_queue":

@@ -69,7 +69,7 @@ def _accuracies(runs: Sequence[MeasuredRun]) -> Figure | None:
         return {k: {e: 100 * a for e, a in curve.items()} for k, curve in run.accuracies.items()}
 
     def label(run: MeasuredRun, block: int) -> str:
-        return f"block {block}, read-out" if block in run.fitted else f"block {block}"
+        return f"block {block}, linear probe" if block in run.fitted else f"block {block}"
 
     return _panels([r for r in runs if r.accuracies], percent, "test accuracy, %", label, lambda axes, run: None)
 
@@ -89,7 +89,7 @@ def _panels(
         curves = curves_of(run)
         shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(curves)))
         for (block, curve), colour in zip(curves.items(), shades, strict=True):
-            # Filled or not tells a fitted read-out from a decoder of the block's own without any colour.
+            # Filled or hollow markers tell a decoder of the block's own from a linear probe without any colour.
             hollow = block in run.fitted and what.startswith("test")
             _line(axes, curve, colour, _MARKERS[block % len(_MARKERS)], hollow)
         axes.set(xlabel="epochs trained", ylabel=what, title=run.name)

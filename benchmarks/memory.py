@@ -1,4 +1,4 @@
-"""Where the memory of every stage goes, for networks of 8 to 64 blocks.
+"""Memory of every stage by its use, for networks of 8 to 64 blocks.
 
     python -m benchmarks.memory --out benchmarks/results/memory.json
 
@@ -36,16 +36,16 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 120.0
 BLOCKS: tuple[int, ...] = (8, 16, 32, 64)
 PARTS = ("parameter", "head", "optimizer", "held", "queue", "other")
-"""Of a stage's peak above the baseline."""
+"""Parts of a stage's peak above the baseline."""
 
 
 def nothing(index: int, peer: Connection) -> int:
-    """The baseline: forked from the server, built nothing."""
+    """Peak of the baseline: a process forked from the server that has built nothing."""
     return peak_rss_bytes()
 
 
 def one(task: dict[str, Any]) -> Any:
-    """The root of a tree of processes: does one run and returns what it is about."""
+    """Do one run and return its rows; the root of a tree of processes."""
     warm_up("noise")
     if task["arm"] is None:
         return run_pair(nothing)
@@ -71,7 +71,7 @@ def in_fresh_tree(task: dict[str, Any]) -> Any:
             raise RuntimeError(f"a run was not done in time (given: {task}, expected: within {LIMIT_S:g} s). "
                                "See what it waits for.") from None  # fmt: skip
         finally:
-            with suppress(ProcessLookupError):  # whatever the run has left behind goes with it
+            with suppress(ProcessLookupError):  # with every process that the run has left behind
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         last = (errors.strip().splitlines() or ["nothing on its standard error"])[-1]

@@ -70,7 +70,7 @@ def block_bytes(config: Config) -> list[int]:
 
 
 def our_run(config: Config) -> list[dict[str, Any]]:
-    """A row for each stage, from ``result.json``; heads are what a stage's blocks do not have of their own."""
+    """A row for each stage, from ``result.json``; heads are the parameters that the rule adds to its blocks."""
     with tempfile.TemporaryDirectory(prefix="onward-") as folder:
         stages = train(config, out=Path(folder) / "run", data_root=Path(folder))["stages"]
     own = block_bytes(config)
@@ -87,7 +87,7 @@ def our_run(config: Config) -> list[dict[str, Any]]:
 
 
 def plain_backprop(index: int, peer: Connection, config: Config) -> list[dict[str, Any]] | None:
-    """Backpropagation as anybody would write it: a Sequential, fused Adam, one process; a row as :func:`our_run`."""
+    """Plain backpropagation: a Sequential, fused Adam, one process; a row as of :func:`our_run`."""
     if index == 1:
         return None
     found = resolve(config, Path())

@@ -1,4 +1,4 @@
-"""Runs a set of configs one after another and tabulates what came out.
+"""Runs of a set of configs, one after another, and the table of their results.
 
     python -m benchmarks.runs mnist --data-root DIR --out benchmarks/results/mnist.json
 

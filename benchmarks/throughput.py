@@ -1,4 +1,4 @@
-"""Samples per second of our pipeline, and of everything that a user could pick instead, in one run and in turns.
+"""Throughput of Onward and of its alternatives, in samples per second, measured in turns.
 
     python -m benchmarks.throughput --preset mlp-8x1024 --out benchmarks/results/throughput-mlp-8x1024.json
 
@@ -46,7 +46,7 @@ def run_preset(preset: Preset, settings: ThroughputSettings, host: ArmHost) -> d
     if measured.status != "ok":
         raise RuntimeError(
             f"cannot measure what the blocks cost (preset: {preset.name}, {measured.status}: {measured.note}). "
-            "Mend that first, or raise --limit."
+            "Fix that error, or raise --limit."
         )
     jobs = catalogue.jobs(template, measured.table, host)
     arms = {name: ThroughputArm(jobs[name], settings) for name in catalogue.selected(list(jobs), settings.arms)}
@@ -57,7 +57,7 @@ def run_preset(preset: Preset, settings: ThroughputSettings, host: ArmHost) -> d
 
 
 def _reporting(name: str, arm: ThroughputArm) -> Callable[[], float]:
-    """``arm``, saying on the way how it fared: a preset takes minutes."""
+    """``arm``, with a line on stderr after each turn: a preset takes minutes."""
 
     def turn() -> float:
         figure = arm()
@@ -133,7 +133,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _remark(entry: Mapping[str, Any]) -> str:
-    """What else is worth a glance."""
+    """Last column: the best of a group, notes, efficiency and bubble."""
     parts = [entry[k] for k in ("best", "note") if k in entry]
     parts += [f"{k} {100 * entry[k]:.1f} %" for k in ("efficiency", "bubble") if k in entry]
     return ", ".join(parts)

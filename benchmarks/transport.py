@@ -5,7 +5,7 @@
 Two processes of one thread. Latency is half a round trip of one message, there and back; bandwidth is that of a
 stream in one direction, from the first ``send`` until the other process says that it has everything. In every arm the
 sender may overwrite its tensor as soon as ``send`` has returned, as learning does: a queue, which would ship the
-tensor itself, is given a copy. Nobody reads what came. ``inline`` has both ends in one thread of one process.
+tensor itself, is given a copy. Received tensors are not read. ``inline`` has both ends in one thread of one process.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def lead(channel: Channel, body: Tensor, peer: Connection, seconds: float) -> di
 
 
 def follow(channel: Channel, body: Tensor, peer: Connection) -> None:
-    """The other side of :func:`lead`: twice echoes, three times swallows."""
+    """The other side of :func:`lead`: echoes two series of messages, then receives three."""
     received = body
     for _ in range(2):
         for _ in range(peer.recv()):
@@ -75,7 +75,7 @@ def follow(channel: Channel, body: Tensor, peer: Connection) -> None:
 
 
 def repeats(usual: float, seconds: float) -> int:
-    """How many of something that takes ``usual`` seconds."""
+    """Repetitions of a call of ``usual`` seconds that take about ``seconds``."""
     return max(5, min(10_000, int(seconds / usual)))
 
 

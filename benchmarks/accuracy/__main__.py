@@ -36,7 +36,7 @@ QUICK_RESULTS = ROOT / "runs" / "accuracy-quick"
 
 
 class Machine:
-    """What can be run here.
+    """Devices and data sets of this machine, which decide the cells it can run.
 
     Args:
         data_root: where data sets are.
@@ -47,13 +47,13 @@ class Machine:
         self._data: dict[str, bool] = {}
 
     def lacks(self, cell: Cell) -> str | None:
-        """Why a cell cannot be run; None where it can."""
+        """Reason that a cell cannot be run; None where it can."""
         if not self._has_data(cell.checked()):
             return "data not reachable offline"
         return "needs a GPU" if cell.device == "cuda" and not torch.cuda.is_available() else None
 
     def _has_data(self, config: Config) -> bool:
-        """Whether the data set is there; it is not downloaded."""
+        """True if the data set is present; it is not downloaded."""
         key = repr(config.dataset)
         if key not in self._data:
             self._data[key] = _is_there(config, self.data_root)
@@ -61,7 +61,7 @@ class Machine:
 
 
 def _is_there(config: Config, data_root: Path) -> bool:
-    """Whether the data set can be loaded; one with an option that does not exist is left to fail as a run."""
+    """True if the data set can be loaded; an unknown option counts as loadable and fails as a run."""
     try:
         build = registry.load("pipeline.datasets", config.dataset.name, "data set")
         options = registry.check_options(build, config.dataset.options, "dataset")
@@ -114,7 +114,7 @@ def matching(table: PublishedTable, glob: str) -> list[Cell]:
 def jobs_of(
     tables: Sequence[PublishedTable], store: Store, machine: Machine, options: argparse.Namespace
 ) -> list[AccuracyJob]:
-    """What is missing and can be run here, table by table, a first seed of every cell before a second one."""
+    """Missing runs that this machine can do, table by table, the first seed of every cell before any second one."""
     seeds = 1 if options.quick else options.seeds
     jobs = [
         AccuracyJob(table, cell, seed) for table in tables for cell in matching(table, options.cells)

@@ -12,7 +12,7 @@ from benchmarks.wording import table as markdown
 __all__ = ["Absent", "measured", "outside", "render"]
 
 Absent = Callable[[Cell], str | None]
-"""Why a cell cannot be run here; None where it can."""
+"""Reason that a cell cannot be run here; None where it can."""
 
 
 def measured(cell: Cell, figure: Figure, store: Store, table: PublishedTable) -> float | None:
@@ -32,7 +32,7 @@ def outside(table: PublishedTable, store: Store) -> list[Place]:
 
 
 def _accepts(figure: Figure, value: float, store: Store) -> bool:
-    """Whether there is nothing to say against a figure; of a quick run nothing is expected."""
+    """True if a figure is within its band or has none; of a quick run every figure is accepted."""
     return store.quick or figure.band is None or value in figure.band
 
 
@@ -50,7 +50,7 @@ def render(table: PublishedTable, store: Store, absent: Absent = lambda cell: No
 
 
 def _about(table: PublishedTable) -> str:
-    """What it is, where it comes from, and what a reader must know."""
+    """Title, source and note."""
     return f"**{table.title}.** Source: {table.source}.{' ' if table.note else ''}{table.note}"
 
 
@@ -75,7 +75,7 @@ def _entry(cell: Cell, figure: Figure, table: PublishedTable, store: Store, abse
 
 
 def _state(cell: Cell, table: PublishedTable, store: Store, absent: Absent) -> str:
-    """Why there is no figure."""
+    """Reason for a missing figure."""
     runs = store.runs(table, cell)
     if any(run["status"] == "completed" for run in runs):
         return "-"
@@ -103,7 +103,7 @@ def _checks(table: PublishedTable, store: Store) -> Iterator[str]:
 
 
 def differences(check: Check, table: PublishedTable, store: Store) -> list[tuple[tuple[Place, Place], float]]:
-    """Of those pairs of which both figures were measured, the first less the second."""
+    """Differences, first less second, of the pairs of which both figures were measured."""
     figures = table.figures()
     found = []
     for pair in check.pairs:
@@ -118,7 +118,7 @@ def _spell(place: Place) -> str:
 
 
 def _reasons(table: PublishedTable, store: Store) -> Iterator[str]:
-    """Why figures lie outside their bands, where it is known, and how runs failed."""
+    """Known reasons for figures outside their bands, and errors of failed runs."""
     figures = table.figures()
     by_reason: dict[str, list[str]] = {}
     for place in outside(table, store):
@@ -157,6 +157,6 @@ def _device(run: Mapping[str, Any]) -> str:
 
 
 def _listed(runs: Sequence[Mapping[str, Any]], spell: Callable[[Mapping[str, Any]], str]) -> str:
-    """What runs say of themselves, each once, numbers in their order."""
+    """Distinct values of ``spell`` over the runs, numbers in their order."""
     found = sorted(dict.fromkeys(map(spell, runs)), key=lambda text: (not text.isdigit(), text.zfill(9)))
     return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)

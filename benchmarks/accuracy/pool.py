@@ -1,4 +1,4 @@
-"""Runs several cells at once, each in a process of one compute thread, and ends them all when this one is told to."""
+"""Pool of runs: several cells at once, each in a process of one compute thread; all end with this process."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """One JSON file for each cell: its config and its runs, one for each seed.
 
-A run counts only for the config that it was made with, known by its digest: whoever edits a cell runs it again. A run
-that failed is kept, to be read, and counts for nothing.
+A run counts only for the config that it was made with, known by its digest: a cell that is edited is run again. A run
+that failed is kept for its error and counts for nothing.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ __all__ = ["Store", "digest"]
 
 
 def digest(cell: Cell, quick: bool = False) -> str:
-    """Of everything in the config but the seed."""
+    """Digest of the config without its seed."""
     table = cell.nested(0, quick)
     del table["seed"]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
@@ -32,11 +32,11 @@ class Store:
     quick: bool = False
 
     def path(self, table: PublishedTable, cell: Cell) -> Path:
-        """Of a cell's file; a quick run never takes the place of a full one, whatever the folder."""
+        """Path of a cell's file; a quick run never replaces a full one, whatever the folder."""
         return self.folder / table.name / f"{cell.name}{'.quick' if self.quick else ''}.json"
 
     def runs(self, table: PublishedTable, cell: Cell) -> list[dict[str, Any]]:
-        """What ran with the cell's present config, failed or not, by seed."""
+        """Runs with the cell's present config, failed ones included, by seed."""
         path = self.path(table, cell)
         if not path.exists():
             return []

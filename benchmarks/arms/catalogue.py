@@ -1,4 +1,4 @@
-"""Which arms there are for a preset, and what each of them is told."""
+"""Catalogue of the arms of a preset, each with its job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ STAGES = (1, 2, 4)
 
 @dataclass(frozen=True)
 class ArmHost:
-    """What decides which arms can be."""
+    """Cores and GPUs of the machine, which decide the arms that it can run."""
 
     cores: int
     num_gpus: int
@@ -39,12 +39,12 @@ class Impossible:
 
 
 def costs_job(template: ArmJob) -> ArmJob:
-    """Measures what the blocks cost; see :mod:`benchmarks.arms.costs`."""
+    """Job that measures the blocks' costs; see :mod:`benchmarks.arms.costs`."""
     return replace(template, module="benchmarks.arms.costs")
 
 
 def matmul_job(template: ArmJob, host: ArmHost) -> ArmJob:
-    """Measures the rate of matrix products, in as many processes as two stages have cores or GPUs."""
+    """Job that measures peak GEMM throughput, in as many processes as two stages have cores or GPUs."""
     processes = PROCESSES if template.preset.device == "cpu" else min(PROCESSES, host.num_gpus)
     return replace(template, module="benchmarks.arms.matmul", processes=processes)
 
