@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.isotonic import isotonic_regression
 
-from benchmarks.run_folder import Curve, Measured
+from benchmarks.run_folder import Curve, MeasuredRun
 
 __all__ = ["apart", "draw"]
 
@@ -35,7 +35,7 @@ _LABEL_GAP = 0.065
 """Least distance between two labels, as a share of the height of the axes."""
 
 
-def draw(runs: Sequence[Measured], out: Path, kind: str) -> list[Path]:
+def draw(runs: Sequence[MeasuredRun], out: Path, kind: str) -> list[Path]:
     """Draws what the runs have measured into ``out``, as ``svg`` or ``png``; returns the files."""
     drawn = []
     with matplotlib.rc_context(_STYLE):
@@ -49,10 +49,10 @@ def draw(runs: Sequence[Measured], out: Path, kind: str) -> list[Path]:
     return drawn
 
 
-def _angles(runs: Sequence[Measured]) -> Figure | None:
+def _angles(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each run, a line for each block, and the right angle, beyond which a step goes uphill."""
 
-    def finish(axes: Axes, run: Measured) -> None:
+    def finish(axes: Axes, run: MeasuredRun) -> None:
         most = max(a for curve in run.angles.values() for a in curve.values())
         axes.axhline(90, color="#888888", lw=0.8, ls="--")
         axes.set_ylim(-2, max(95.0, most + 3))
@@ -62,24 +62,24 @@ def _angles(runs: Sequence[Measured]) -> Figure | None:
     return _panels(measured, lambda r: r.angles, "angle to backprop, degrees", lambda r, k: f"block {k}", finish)
 
 
-def _accuracies(runs: Sequence[Measured]) -> Figure | None:
+def _accuracies(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each run, a line for each block."""
 
-    def percent(run: Measured) -> dict[int, Curve]:
+    def percent(run: MeasuredRun) -> dict[int, Curve]:
         return {k: {e: 100 * a for e, a in curve.items()} for k, curve in run.accuracies.items()}
 
-    def label(run: Measured, block: int) -> str:
-        return f"block {block}, read-out" if block in run.fitted else f"block {block}"
+    def label(run: MeasuredRun, block: int) -> str:
+        return f"block {block}, linear probe" if block in run.fitted else f"block {block}"
 
     return _panels([r for r in runs if r.accuracies], percent, "test accuracy, %", label, lambda axes, run: None)
 
 
 def _panels(
-    runs: Sequence[Measured],
-    curves_of: Callable[[Measured], Mapping[int, Curve]],
+    runs: Sequence[MeasuredRun],
+    curves_of: Callable[[MeasuredRun], Mapping[int, Curve]],
     what: str,
-    label: Callable[[Measured, int], str],
-    finish: Callable[[Axes, Measured], None],
+    label: Callable[[MeasuredRun, int], str],
+    finish: Callable[[Axes, MeasuredRun], None],
 ) -> Figure | None:
     """A panel for each run with a line for each block over epochs; colours go from the lowest block to the highest."""
     if not runs:
@@ -89,7 +89,7 @@ def _panels(
         curves = curves_of(run)
         shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(curves)))
         for (block, curve), colour in zip(curves.items(), shades, strict=True):
-            # Filled or not tells a fitted read-out from a decoder of the block's own without any colour.
+            # Filled or hollow markers tell a decoder of the block's own from a linear probe without any colour.
             hollow = block in run.fitted and what.startswith("test")
             _line(axes, curve, colour, _MARKERS[block % len(_MARKERS)], hollow)
         axes.set(xlabel="epochs trained", ylabel=what, title=run.name)
@@ -98,7 +98,7 @@ def _panels(
     return figure
 
 
-def _depths(runs: Sequence[Measured]) -> Figure | None:
+def _depths(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A line for each run."""
     counted = [run for run in runs if run.depth]
     if not counted:
@@ -161,7 +161,7 @@ def _dark(colour: Any) -> Any:
     return red * share, green * share, blue * share
 
 
-def _maps(runs: Sequence[Measured]) -> Figure | None:
+def _maps(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A row for each run and epoch, a column for each block; the line is the boundary."""
     rows = [(run, run.maps, i) for run in runs if run.maps is not None for i in _spread(len(run.maps["epochs"]))]
     if not rows:
@@ -203,7 +203,7 @@ def _spread(count: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, _MOST_ROWS))})
 
 
-def _layouts(runs: Sequence[Measured]) -> Figure | None:
+def _layouts(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A row for each run and epoch, a column for each block; every class has its number in its midst."""
     rows = [(run, run.tsne, i) for run in runs if run.tsne is not None for i in range(len(run.tsne["epochs"]))]
     if not rows:
@@ -233,7 +233,7 @@ def _scatter(axes: Axes, points: Any, labels: Any) -> None:
     axes.set_yticks([])
 
 
-_FIGURES: dict[str, Callable[[Sequence[Measured]], Figure | None]] = {
+_FIGURES: dict[str, Callable[[Sequence[MeasuredRun]], Figure | None]] = {
     "angles": _angles,
     "accuracies": _accuracies,
     "depth": _depths,

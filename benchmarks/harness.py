@@ -1,4 +1,4 @@
-"""What every benchmark shares: its environment, the spread of repeated figures, turns between arms, the JSON file.
+"""Parts of every benchmark: environment, spread of repeated figures, turns between arms, JSON file.
 
 Figures that are compared are taken in turns, A B A B: a machine that gets slower or faster meanwhile does so for all
 arms. A ratio is taken inside each round, and the median of the ratios is what is quoted.
@@ -55,10 +55,10 @@ def take_turns(arms: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[st
 
 
 def leave_on_sigterm() -> None:
-    """Lets SIGTERM end this process by the way of an exception, so that what it has started is killed.
+    """Turn SIGTERM into an exception, so that the processes this one has started are killed on the way out.
 
-    So does the end of the terminal, unless ``nohup`` has said that it does not matter. A second such signal is not
-    heeded: ``timeout`` and batch systems send several, and the way out must not be cut short.
+    SIGHUP does the same, unless ``nohup`` ignores it. A second signal is ignored: ``timeout`` and batch systems send
+    several, and the clean-up must not be cut short.
     """
 
     def stop(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""What a block's step costs beyond its arithmetic, and where it goes.
+"""Cost of a block's step beyond its arithmetic, by layer of the runtime.
 
     python -m benchmarks.overhead --out benchmarks/results/overhead.json
 
@@ -38,7 +38,7 @@ from workers.worker import build_program, stage_of
 __all__ = ["Size", "arms", "main"]
 
 STEPS = 100
-"""Of one turn, at width 128."""
+"""Steps of one turn, at width 128."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Size:
 
     @property
     def name(self) -> str:
-        """For the table."""
+        """Name in the table."""
         return f"{self.blocks} x {self.width} x {self.width}, batch {self.batch}"
 
 
@@ -151,7 +151,7 @@ def _stage(stage: Stage, x: Tensor, y: Tensor) -> Callable[[], object]:
 
 
 def _epoch(job: Job, plan: Plan) -> Callable[[], None]:
-    """A stage's whole program for one epoch: batches taken, activations handed to nobody; stages wait for nothing."""
+    """A stage's whole program for one epoch: takes batches; activations are dropped, so it never waits."""
     program = build_program(job, TimeBudget())
 
     def epoch() -> None:
@@ -168,7 +168,7 @@ def _epoch(job: Job, plan: Plan) -> Callable[[], None]:
 
 
 def arms(size: Size, steps: int, folder: Path) -> dict[str, Callable[[], float]]:
-    """Each does ``steps`` steps and returns microseconds per block and step."""
+    """Ways of training, by name; each does ``steps`` steps and returns microseconds per block and step."""
     resolved = resolve(_config(size, steps), folder)
     everyone = (BlockMode.TRAIN,) * resolved.num_blocks
     plan = Plan(0, everyone, (0,) * resolved.num_blocks, evaluate=False)

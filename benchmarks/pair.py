@@ -56,7 +56,7 @@ def run_pair(function: Callable[..., Any], *args: Any, timeout_s: float = 60.0) 
 
 
 def _collect(answers: dict[Any, int], deadline: float, timeout_s: float) -> Any:
-    """What process 0 returned, once both have returned; ``answers`` are pipes, each with its process's index."""
+    """Return value of process 0, once both have returned; ``answers`` are pipes, each with its process's index."""
     found: dict[int, Any] = {}
     while len(found) < 2:
         ready = wait([c for c, i in answers.items() if i not in found], max(deadline - time.monotonic(), 0.0))
@@ -73,13 +73,13 @@ def _collect(answers: dict[Any, int], deadline: float, timeout_s: float) -> Any:
                 error = "it died"
             if error:
                 raise RuntimeError(
-                    f"a pair of processes failed (given: process {index}; it says: {error}). Mend that."
+                    f"a pair of processes failed (given: process {index}; it says: {error}). Fix that error."
                 )
     return found[0]
 
 
 def _end(processes: list[BaseProcess]) -> None:
-    """Leaves none running."""
+    """Join both processes; kill those that do not end."""
     deadline = time.monotonic() + _GRACE_S
     for process in processes:
         process.join(max(deadline - time.monotonic(), 0.01))

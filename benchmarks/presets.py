@@ -1,4 +1,4 @@
-"""What the benchmarks train: networks, batches and data, and how much arithmetic a sample of each takes.
+"""Workloads of the benchmarks: network, batch and data of each, and its arithmetic per sample.
 
 Every arm builds its network from the blueprints of the same config, seed included, so that all arms train the very
 same weights on the same samples in the same order.
@@ -37,19 +37,19 @@ class Preset:
     batch_size: int
     """Samples per update, the same in every arm."""
     num_samples: int
-    """Of the data set, which lies in memory; whole batches, about half a second of training at most."""
+    """Size of the data set, which lies in memory: whole batches, about half a second of training at most."""
     microbatches: tuple[int, ...] = (2, 4, 8)
-    """Of torch's schedules; each is an arm."""
+    """Micro-batches per batch of torch's schedules; each number is an arm."""
     device: Literal["cpu", "cuda"] = "cpu"
     precision: Precision = "medium"
-    """Of products, in every arm: what serves backprop in one process best here. oneDNN costs some 10 us a call, which
-    small products do not earn back."""
+    """Precision of float32 products in every arm: the one under which backprop in one process is fastest here. oneDNN
+    costs some 10 us a call, which small products do not earn back."""
     rule: str = "linear_decoder"
-    """Of our own arms: linear_decoder or dfa."""
+    """Learning rule of Onward's arms: linear_decoder or dfa."""
     in_flight: int = 1
-    """Batches under way in our arms, where the rule waits for feedback: at 1 its stages take turns."""
+    """Batches in flight in Onward's arms, where the rule waits for feedback: at 1 its stages take turns."""
     channels_last: bool = False
-    """Whether every arm keeps maps channels last in memory, which is faster for all of them."""
+    """Channels-last memory format in every arm, which is faster for all of them."""
 
     def __post_init__(self) -> None:
         if self.num_samples % self.batch_size:
@@ -73,7 +73,7 @@ class Preset:
         epochs: int = 1,
         microbatches: int = 0,
     ) -> Config:
-        """The run of one of our arms.
+        """Config of one of Onward's arms.
 
         Only the last epoch is evaluated, on two samples.
 
@@ -180,8 +180,8 @@ def forward_flop(resolved: RunSpec) -> list[int]:
 def local_flop(resolved: RunSpec) -> int:
     """Operations per sample of training with linear decoders or DFA.
 
-    A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: nobody asks for the gradient
-    of its input. A decoder reads the body's whole output and needs all three: 3 * 2 * features * classes; DFA's
+    A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: the gradient of its input is
+    not needed. A decoder reads the body's whole output and needs all three: 3 * 2 * features * classes; DFA's
     matrix is one product. The output block has neither.
     """
     per_weight = 2 if resolved.config.rule.name == "dfa" else 6

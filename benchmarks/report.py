@@ -35,7 +35,7 @@ def stale(pages: Sequence[Path], results: Path) -> list[Path]:
 
 
 def draw_plots(results: Path) -> bool:
-    """Draws the plots; False, and a word about it, where matplotlib is missing."""
+    """Draw the plots; where matplotlib is missing, say so and return False."""
     try:
         from benchmarks import plots
     except ImportError as error:

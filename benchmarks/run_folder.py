@@ -1,6 +1,6 @@
-"""What a run's folder says of its measurements, as the figures need it.
+"""Reader of a run's folder: the curves and arrays that the figures draw.
 
-Accuracies and credit stand in the record of every run; angles, read-outs, maps and layouts only where ``[measure]``
+Accuracies and credit stand in the record of every run; angles, linear probes, maps and layouts only where ``[measure]``
 asked for them.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Curve", "Measured", "read_run"]
+__all__ = ["Curve", "MeasuredRun", "read_run"]
 
 Curve = dict[int, float]
 """A value after each of some epochs."""
@@ -22,17 +22,17 @@ Arrays = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One run."""
+class MeasuredRun:
+    """Curves and arrays of one run."""
 
     name: str
-    """Of its folder."""
+    """Name of the run's folder."""
     angles: dict[int, Curve]
     """By block, in degrees, epoch 0 being the initial weights; empty without measurements."""
     accuracies: dict[int, Curve]
-    """By block, on the test set: of its own decoder, else of a fitted read-out."""
+    """By block, on the test set: of its own decoder, else of a linear probe."""
     fitted: frozenset[int]
-    """Blocks whose accuracy is a read-out's."""
+    """Blocks whose accuracy is that of a linear probe."""
     depth: Curve
     """Mean number of blocks updated for a sample; empty where the rule does not count it."""
     maps: Arrays | None
@@ -41,7 +41,7 @@ class Measured:
     """``epochs``, ``blocks``, ``points`` (epochs, blocks, samples, 2), ``labels``."""
 
 
-def read_run(folder: Path) -> Measured:
+def read_run(folder: Path) -> MeasuredRun:
     """Reads a run's folder.
 
     Raises:
@@ -55,7 +55,7 @@ def read_run(folder: Path) -> Measured:
     measured = list(_measured(folder / "measurements.json"))
     own = _curves(measured or recorded, "test_accuracy")
     fitted = _curves(measured, "readout_accuracy")
-    return Measured(
+    return MeasuredRun(
         folder.resolve().name, _curves(measured, "angle_deg"), dict(sorted({**fitted, **own}.items())),
         frozenset(fitted) - frozenset(own), _depth(recorded),
         _arrays(folder / "measurements" / "maps.npz"), _arrays(folder / "measurements" / "tsne.npz"),
@@ -81,7 +81,7 @@ def _measured(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _curves(rows: list[tuple[int, Mapping[str, Any]]], key: str) -> dict[int, Curve]:
-    """What ``key`` was in every block, as far as it was anything."""
+    """Curve of ``key`` for every block that has values of it."""
     found: dict[int, Curve] = {}
     for epoch, block in rows:
         if block.get(key) is not None:

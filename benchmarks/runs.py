@@ -1,4 +1,4 @@
-"""Runs a set of configs one after another and tabulates what came out.
+"""Runs of a set of configs, one after another, and the table of their results.
 
     python -m benchmarks.runs mnist --data-root DIR --out benchmarks/results/mnist.json
 
@@ -25,7 +25,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 @dataclass(frozen=True)
-class Arm:
+class RunArm:
     """One row of a table: a config and what is changed in it."""
 
     name: str
@@ -35,43 +35,43 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Table:
+class RunTable:
     """Arms that belong side by side."""
 
     about: str
-    arms: Sequence[Arm] = field(default_factory=tuple)
+    arms: Sequence[RunArm] = field(default_factory=tuple)
 
 
 SEEDS = tuple(range(20))
 TWO = ("run.stages=2",)
 TABLES = {
-    "digits": Table("digits, MLP 3x256, the default config", [
-        Arm("backprop, one process", "digits", ["schedule.mode=backprop"]),
-        Arm("predsim, 2 stages", "digits", TWO), Arm("pred, 2 stages", "digits", [*TWO, "rule.name=pred"]),
-        Arm("sim, 2 stages", "digits", [*TWO, "rule.name=sim"]),
-        Arm("linear_decoder, 2 stages", "digits", [*TWO, "rule.name=linear_decoder"]),
-        Arm("dfa, 2 stages, 2 in flight", "digits", [*TWO, "rule.name=dfa", "train.in_flight=2"]),
+    "digits": RunTable("digits, MLP 3x256, the default config", [
+        RunArm("backprop, one process", "digits", ["schedule.mode=backprop"]),
+        RunArm("predsim, 2 stages", "digits", TWO), RunArm("pred, 2 stages", "digits", [*TWO, "rule.name=pred"]),
+        RunArm("sim, 2 stages", "digits", [*TWO, "rule.name=sim"]),
+        RunArm("linear_decoder, 2 stages", "digits", [*TWO, "rule.name=linear_decoder"]),
+        RunArm("dfa, 2 stages, 2 in flight", "digits", [*TWO, "rule.name=dfa", "train.in_flight=2"]),
     ]),
-    "mnist": Table("MNIST, MLP 3x1024, 10 epochs (rules.md 2.4); dfa: MLP 2x800, 5 epochs", [
-        Arm("backprop, one process", "mnist_backprop"), Arm("pred, 2 stages", "mnist_pred", TWO),
-        Arm("sim, 2 stages", "mnist_sim", TWO), Arm("predsim, 2 stages", "mnist_predsim", TWO),
-        Arm("dfa, 2 stages", "mnist_dfa", TWO),
+    "mnist": RunTable("MNIST, MLP 3x1024, 10 epochs (rules.md 2.4); dfa: MLP 2x800, 5 epochs", [
+        RunArm("backprop, one process", "mnist_backprop"), RunArm("pred, 2 stages", "mnist_pred", TWO),
+        RunArm("sim, 2 stages", "mnist_sim", TWO), RunArm("predsim, 2 stages", "mnist_predsim", TWO),
+        RunArm("dfa, 2 stages", "mnist_dfa", TWO),
     ]),
-    "signed_xor": Table("signed xor, 2-100-100-10-1, trained linear decoders, 50 epochs a block, 20 seeds", [
-        Arm("backprop, 100 epochs", "signed_xor", ["schedule.mode=backprop", "train.epochs=100"], SEEDS),
-        Arm("sequential", "signed_xor", seeds=SEEDS),
-        Arm("parallel, 50 epochs", "signed_xor", ["schedule.mode=parallel"], SEEDS),
-        Arm("parallel, 200 epochs", "signed_xor", ["schedule.mode=parallel", "train.epochs=200"], SEEDS),
+    "signed_xor": RunTable("signed xor, 2-100-100-10-1, trained linear decoders, 50 epochs a block, 20 seeds", [
+        RunArm("backprop, 100 epochs", "signed_xor", ["schedule.mode=backprop", "train.epochs=100"], SEEDS),
+        RunArm("sequential", "signed_xor", seeds=SEEDS),
+        RunArm("parallel, 50 epochs", "signed_xor", ["schedule.mode=parallel"], SEEDS),
+        RunArm("parallel, 200 epochs", "signed_xor", ["schedule.mode=parallel", "train.epochs=200"], SEEDS),
     ]),
-    "cifar10_quarter": Table("CIFAR-10 as JPEG, VGG8B at quarter width, first epochs", [
-        Arm("backprop, one process", "cifar10_vgg8b_quarter", ["schedule.mode=backprop",
+    "cifar10_quarter": RunTable("CIFAR-10 as JPEG, VGG8B at quarter width, first epochs", [
+        RunArm("backprop, one process", "cifar10_vgg8b_quarter", ["schedule.mode=backprop",
                                                                "model.activation=relu"]),
-        Arm("predsim, 2 stages", "cifar10_vgg8b_quarter", TWO),
+        RunArm("predsim, 2 stages", "cifar10_vgg8b_quarter", TWO),
     ]),
 }  # fmt: skip
 
 
-def run_arm(arm: Arm, seed: int, data_root: Path, extra: Sequence[str]) -> dict[str, Any]:
+def run_arm(arm: RunArm, seed: int, data_root: Path, extra: Sequence[str]) -> dict[str, Any]:
     """One run; its result, and the seconds between the ends of its epochs."""
     loaded = load_config(CONFIGS / f"{arm.config}.toml", [*arm.overrides, f"seed={seed}", *extra])
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What training one block after another costs, with and without the cache of frozen outputs.
+"""Time of training one block after another, with and without the cache of frozen outputs.
 
     python -m benchmarks.sequential --out benchmarks/results/sequential.json
 
@@ -24,7 +24,7 @@ from workers.run import train
 
 CACHES = ("memory", "off")
 EPOCHS = 3
-"""Of every block."""
+"""Epochs of every block."""
 
 
 def config_of(blocks: int, cache: str, stages: int, size: dict[str, int]) -> Config:

@@ -1,4 +1,4 @@
-"""The Markdown tables of the pages, each made from one file of results and from nothing else.
+"""Markdown tables of the pages, each made from one file of results alone.
 
 A page holds ``<!-- table: NAME -->`` and ``<!-- end -->``; what stands between them is made here. A table whose file
 does not exist yet is empty.
@@ -70,7 +70,7 @@ def render(name: str, results: Path) -> str:
 
 
 def _picture(name: str, results: Path, link: str) -> str:
-    """A plot, where it has been drawn."""
+    """Link to a plot; empty where it has not been drawn."""
     return f"![{name}]({link}/plots/{name}.svg)" if (results / "plots" / f"{name}.svg").exists() else ""
 
 
@@ -91,7 +91,7 @@ def _environment(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_environment(found: Mapping[str, Any]) -> str:
-    """What a file's figures were measured on, and how."""
+    """Machine, versions and command of a file."""
     return f"{'; '.join(_environment(found['environment']))}.\nCommand: `{' '.join(found['environment']['command'])}`"
 
 
@@ -113,11 +113,11 @@ def _presets(files: Sequence[Mapping[str, Any]]) -> str:
         name = found["preset"] + (f" (hung: {', '.join(hung)})" if hung else "")
         rows.append([name, *ratios, percent(found.get("matmul_fraction"))])
     return table(["preset", "against the best of torch's GPipe and 1F1B", "against one-process backprop",
-                   "against DDP", "of the matrix-multiply rate"], rows)  # fmt: skip
+                   "against DDP", "share of peak GEMM throughput"], rows)  # fmt: skip
 
 
 def _throughput(found: Mapping[str, Any]) -> str:
-    """All arms of a preset, and how our two stages compare with each; why an arm has no figure."""
+    """All arms of a preset, each with its ratio to onward-2, or the reason for a missing figure."""
     rows = []
     for name, arm in found["arms"].items():
         rate = arm["samples_per_s"]
@@ -131,7 +131,7 @@ def _throughput(found: Mapping[str, Any]) -> str:
 
 
 def _why(arm: Mapping[str, Any]) -> str:
-    """Why an arm has no figure, short enough for a cell."""
+    """Reason for a missing figure, short enough for a cell."""
     text = " ".join(str(arm.get("note") or "").split()).replace("|", "/")
     return f"{arm['status']}: {text[:120]}" if text else str(arm["status"])
 
@@ -151,7 +151,7 @@ def _bandwidth(found: Mapping[str, Any]) -> str:
 
 
 def _transport_ratios(found: Mapping[str, Any]) -> str:
-    """How many times lower the latency of shared_memory is, and how many times higher its bandwidth."""
+    """Latency of the other arms over that of shared_memory, and its bandwidth over theirs."""
     kinds = {f"{kind}, {arm}": {size: cell[kind] for size, cell in by_size.items()}
              for kind in ("latency", "bandwidth") for arm, by_size in found["ratios"].items()}  # fmt: skip
     return _by_size(found, kinds, spread_text)

@@ -1,4 +1,4 @@
-"""Samples per second of our pipeline, and of everything that a user could pick instead, in one run and in turns.
+"""Throughput of Onward and of its alternatives, in samples per second, measured in turns.
 
     python -m benchmarks.throughput --preset mlp-8x1024 --out benchmarks/results/throughput-mlp-8x1024.json
 
@@ -16,10 +16,10 @@ from typing import Any, get_args
 
 from benchmarks import harness
 from benchmarks.arms import catalogue
-from benchmarks.arms.catalogue import Host
+from benchmarks.arms.catalogue import ArmHost
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import run
-from benchmarks.arms.turns import Arm, Settings
+from benchmarks.arms.turns import ThroughputArm, ThroughputSettings
 from benchmarks.presets import PRESETS, Precision, Preset, backprop_flop, local_flop
 from pipeline.records.files import jsonable
 from pipeline.resolve import resolve
@@ -31,7 +31,7 @@ OURS = "onward-2"
 TORCH = ("torch-gpipe", "torch-1f1b")
 
 
-def run_preset(preset: Preset, settings: Settings, host: Host) -> dict[str, Any]:
+def run_preset(preset: Preset, settings: ThroughputSettings, host: ArmHost) -> dict[str, Any]:
     """Measures a preset's arms in turns, and puts them side by side.
 
     Raises:
@@ -46,18 +46,18 @@ def run_preset(preset: Preset, settings: Settings, host: Host) -> dict[str, Any]
     if measured.status != "ok":
         raise RuntimeError(
             f"cannot measure what the blocks cost (preset: {preset.name}, {measured.status}: {measured.note}). "
-            "Mend that first, or raise --limit."
+            "Fix that error, or raise --limit."
         )
     jobs = catalogue.jobs(template, measured.table, host)
-    arms = {name: Arm(jobs[name], settings) for name in catalogue.selected(list(jobs), settings.arms)}
-    matmul = Arm(catalogue.matmul_job(template, host), settings, "flop_per_s")
+    arms = {name: ThroughputArm(jobs[name], settings) for name in catalogue.selected(list(jobs), settings.arms)}
+    matmul = ThroughputArm(catalogue.matmul_job(template, host), settings, "flop_per_s")
     turns = {name: _reporting(name, arm) for name, arm in [*arms.items(), ("matmul", matmul)]}
     harness.take_turns(turns, settings.rounds)
     return {**table(preset, settings, arms, matmul), "block_seconds": measured.table}
 
 
-def _reporting(name: str, arm: Arm) -> Callable[[], float]:
-    """``arm``, saying on the way how it fared: a preset takes minutes."""
+def _reporting(name: str, arm: ThroughputArm) -> Callable[[], float]:
+    """``arm``, with a line on stderr after each turn: a preset takes minutes."""
 
     def turn() -> float:
         figure = arm()
@@ -67,7 +67,9 @@ def _reporting(name: str, arm: Arm) -> Callable[[], float]:
     return turn
 
 
-def table(preset: Preset, settings: Settings, arms: Mapping[str, Arm], matmul: Arm) -> dict[str, Any]:
+def table(
+    preset: Preset, settings: ThroughputSettings, arms: Mapping[str, ThroughputArm], matmul: ThroughputArm
+) -> dict[str, Any]:
     """The JSON file, but for the environment."""
     resolved = resolve(preset.config(precision=settings.precision), Path(tempfile.gettempdir()))
     entries = {name: arm.entry() for name, arm in arms.items()}
@@ -131,7 +133,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _remark(entry: Mapping[str, Any]) -> str:
-    """What else is worth a glance."""
+    """Last column: the best of a group, notes, efficiency and bubble."""
     parts = [entry[k] for k in ("best", "note") if k in entry]
     parts += [f"{k} {100 * entry[k]:.1f} %" for k in ("efficiency", "bubble") if k in entry]
     return ", ".join(parts)
@@ -144,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     here = this_host()
     if preset.device == "cuda" and not here.num_gpus:
         _parser().error(f"there is no CUDA device here (preset: {preset.name}, device: cuda). Pass --device cpu.")
-    settings = Settings(
+    settings = ThroughputSettings(
         rounds=2 if options.quick else options.rounds, seconds=0.5 if options.quick else options.seconds,
         limit_s=options.limit, bubble_steps=20 if options.quick else 200,
         precision=options.precision or preset.precision, keeps_memory=options.allocator == "keep",
@@ -155,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
         load_before=os.getloadavg(),
     )  # fmt: skip
     try:
-        found = run_preset(preset, settings, Host(here.cores, here.num_gpus))
+        found = run_preset(preset, settings, ArmHost(here.cores, here.num_gpus))
     except ValueError as error:
         _parser().error(str(error))
     print(markdown(found))

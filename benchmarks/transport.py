@@ -5,7 +5,7 @@
 Two processes of one thread. Latency is half a round trip of one message, there and back; bandwidth is that of a
 stream in one direction, from the first ``send`` until the other process says that it has everything. In every arm the
 sender may overwrite its tensor as soon as ``send`` has returned, as learning does: a queue, which would ship the
-tensor itself, is given a copy. Nobody reads what came. ``inline`` has both ends in one thread of one process.
+tensor itself, is given a copy. Received tensors are not read. ``inline`` has both ends in one thread of one process.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.channels import DEPTH, Channel, message, open_channel, open_transport
 from benchmarks.harness import environment, ratio, spread, take_turns, write
 from benchmarks.pair import run_pair
-from benchmarks.wires import DEPTH, Wire, message, open_transport, open_wire
 from workers.host.fork_server import process_context, warm_up
 from workers.transport import Reach, capabilities_of
 
@@ -41,65 +41,65 @@ def between_processes(
     index: int, peer: Connection, arm: str, num_bytes: int, seconds: float, folder: str, queues: Sequence[Any]
 ) -> dict[str, float] | None:
     """One process's part; process 0 takes the time and tells the other how many messages come."""
-    wire = open_wire(arm, index, num_bytes, folder, queues)
+    channel = open_channel(arm, index, num_bytes, folder, queues)
     body = torch.full((num_bytes // 4,), 1.0 + index)
     found = None
     if index == 0:
-        found = lead(wire, body, peer, seconds)
+        found = lead(channel, body, peer, seconds)
     else:
-        follow(wire, body, peer)
+        follow(channel, body, peer)
     peer.send("done")  # a queue's memory is gone with its sender
     peer.recv()
-    wire.close()
+    channel.close()
     return found
 
 
-def lead(wire: Wire, body: Tensor, peer: Connection, seconds: float) -> dict[str, float]:
+def lead(channel: Channel, body: Tensor, peer: Connection, seconds: float) -> dict[str, float]:
     """Round trips, then a stream, each for about ``seconds``."""
-    usual = statistics.median(round_trips(wire, body, peer, WARM_UP))
-    found = statistics.median(round_trips(wire, body, peer, repeats(usual, seconds)))
-    stream(wire, body, peer, WARM_UP)
-    count = repeats(stream(wire, body, peer, WARM_UP) / WARM_UP, seconds)
-    return {"latency_s": found / 2, "bytes_per_s": count * body.nbytes / stream(wire, body, peer, count)}
+    usual = statistics.median(round_trips(channel, body, peer, WARM_UP))
+    found = statistics.median(round_trips(channel, body, peer, repeats(usual, seconds)))
+    stream(channel, body, peer, WARM_UP)
+    count = repeats(stream(channel, body, peer, WARM_UP) / WARM_UP, seconds)
+    return {"latency_s": found / 2, "bytes_per_s": count * body.nbytes / stream(channel, body, peer, count)}
 
 
-def follow(wire: Wire, body: Tensor, peer: Connection) -> None:
-    """The other side of :func:`lead`: twice echoes, three times swallows."""
+def follow(channel: Channel, body: Tensor, peer: Connection) -> None:
+    """The other side of :func:`lead`: echoes two series of messages, then receives three."""
     received = body
     for _ in range(2):
         for _ in range(peer.recv()):
-            received = wire.recv()
-            wire.send(received)
+            received = channel.recv()
+            channel.send(received)
     for _ in range(3):
         for _ in range(peer.recv()):
-            received = wire.recv()
+            received = channel.recv()
         peer.send("all")
     assert received.shape == body.shape and bool((received == 1.0).all()), "what came is not what was sent"
 
 
 def repeats(usual: float, seconds: float) -> int:
-    """How many of something that takes ``usual`` seconds."""
+    """Repetitions of a call of ``usual`` seconds that take about ``seconds``."""
     return max(5, min(10_000, int(seconds / usual)))
 
 
-def round_trips(wire: Wire, body: Tensor, peer: Connection, count: int) -> list[float]:
+def round_trips(channel: Channel, body: Tensor, peer: Connection, count: int) -> list[float]:
     """Seconds of each."""
     peer.send(count)
     found = []
     for _ in range(count):
         start = time.perf_counter()
-        wire.send(body)
-        wire.recv()
+        channel.send(body)
+        channel.recv()
         found.append(time.perf_counter() - start)
     return found
 
 
-def stream(wire: Wire, body: Tensor, peer: Connection, count: int) -> float:
+def stream(channel: Channel, body: Tensor, peer: Connection, count: int) -> float:
     """Seconds for ``count`` messages in one direction."""
     peer.send(count)
     start = time.perf_counter()
     for _ in range(count):
-        wire.send(body)
+        channel.send(body)
     peer.recv()
     return time.perf_counter() - start
 

@@ -1,4 +1,4 @@
-"""How figures are written for people: units, digits, spreads, Markdown tables."""
+"""Figures as text: units, digits, spreads, Markdown tables."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.accuracy.cell import Cell, Table
+from benchmarks.accuracy.cell import Cell, PublishedTable
 from benchmarks.accuracy.page import render
-from benchmarks.accuracy.pool import Job, run_all
+from benchmarks.accuracy.pool import AccuracyJob, run_all
 from benchmarks.accuracy.store import Store
 from benchmarks.harness import leave_on_sigterm
 from benchmarks.published import TABLES
@@ -36,7 +36,7 @@ QUICK_RESULTS = ROOT / "runs" / "accuracy-quick"
 
 
 class Machine:
-    """What can be run here.
+    """Devices and data sets of this machine, which decide the cells it can run.
 
     Args:
         data_root: where data sets are.
@@ -47,13 +47,13 @@ class Machine:
         self._data: dict[str, bool] = {}
 
     def lacks(self, cell: Cell) -> str | None:
-        """Why a cell cannot be run; None where it can."""
+        """Reason that a cell cannot be run; None where it can."""
         if not self._has_data(cell.checked()):
             return "data not reachable offline"
         return "needs a GPU" if cell.device == "cuda" and not torch.cuda.is_available() else None
 
     def _has_data(self, config: Config) -> bool:
-        """Whether the data set is there; it is not downloaded."""
+        """True if the data set is present; it is not downloaded."""
         key = repr(config.dataset)
         if key not in self._data:
             self._data[key] = _is_there(config, self.data_root)
@@ -61,7 +61,7 @@ class Machine:
 
 
 def _is_there(config: Config, data_root: Path) -> bool:
-    """Whether the data set can be loaded; one with an option that does not exist is left to fail as a run."""
+    """True if the data set can be loaded; an unknown option counts as loadable and fails as a run."""
     try:
         build = registry.load("pipeline.datasets", config.dataset.name, "data set")
         options = registry.check_options(build, config.dataset.options, "dataset")
@@ -96,7 +96,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def show_list(tables: Sequence[Table], store: Store, glob: str, *, cells: bool) -> None:
+def show_list(tables: Sequence[PublishedTable], store: Store, glob: str, *, cells: bool) -> None:
     """``--list``: a line for each table, or for each cell of those that were named."""
     for table in tables:
         done = sum(not store.missing(table, cell, cell.seeds) for cell in table.cells)
@@ -106,26 +106,28 @@ def show_list(tables: Sequence[Table], store: Store, glob: str, *, cells: bool) 
             print(f"    {cell.name:<36} {cell.device:<4} {ran} of {len(cell.seeds)} seeds")
 
 
-def matching(table: Table, glob: str) -> list[Cell]:
+def matching(table: PublishedTable, glob: str) -> list[Cell]:
     """The cells whose names match."""
     return [cell for cell in table.cells if fnmatch.fnmatchcase(cell.name, glob)]
 
 
-def jobs_of(tables: Sequence[Table], store: Store, machine: Machine, options: argparse.Namespace) -> list[Job]:
-    """What is missing and can be run here, table by table, a first seed of every cell before a second one."""
+def jobs_of(
+    tables: Sequence[PublishedTable], store: Store, machine: Machine, options: argparse.Namespace
+) -> list[AccuracyJob]:
+    """Missing runs that this machine can do, table by table, the first seed of every cell before any second one."""
     seeds = 1 if options.quick else options.seeds
     jobs = [
-        Job(table, cell, seed) for table in tables for cell in matching(table, options.cells)
+        AccuracyJob(table, cell, seed) for table in tables for cell in matching(table, options.cells)
         if machine.lacks(cell) is None for seed in store.missing(table, cell, cell.seeds[:seeds])
     ]  # fmt: skip
     return sorted(jobs, key=lambda job: job.seed)
 
 
-def run(jobs: Sequence[Job], store: Store, machine: Machine, options: argparse.Namespace) -> int:
+def run(jobs: Sequence[AccuracyJob], store: Store, machine: Machine, options: argparse.Namespace) -> int:
     """Runs jobs, first those on the CPU; returns how many failed."""
     failed = ended = 0
 
-    def keep(job: Job, found: dict[str, Any]) -> None:
+    def keep(job: AccuracyJob, found: dict[str, Any]) -> None:
         nonlocal failed, ended
         store.add(job.table, job.cell, found)
         good = found["status"] == "completed"

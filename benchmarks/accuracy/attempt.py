@@ -1,6 +1,6 @@
-"""One run of a cell: ``python launch.py`` in a process of its own, and what is kept of what it leaves behind.
+"""One run of a cell: ``python launch.py`` in a process of its own, and the summary of its folder.
 
-A process of its own, because that is what a user starts, several can go on at once, and one that hangs can be ended.
+A process of its own, because that is what a user starts, several can run at once, and one that hangs can be ended.
 """
 
 import json
@@ -21,7 +21,7 @@ __all__ = ["Attempt", "summary"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _ENDING_S = 10.0
-"""For a run that was told to end, and its stages."""
+"""Time that a run and its stages have to end after SIGTERM."""
 
 
 class Attempt:
@@ -50,7 +50,7 @@ class Attempt:
                                              stderr=errors, start_new_session=True)  # fmt: skip
 
     def poll(self) -> dict[str, Any] | None:
-        """What to keep of the run, once it has ended or its time is over; None while it goes on."""
+        """Result of the run once it has ended or its time is over; None while it goes on."""
         status = self._process.poll()
         elapsed = time.monotonic() - self._began
         if status is None and elapsed < self.cell.limit_s:
@@ -97,7 +97,7 @@ class Attempt:
 
 
 def summary(out: Path) -> dict[str, Any]:
-    """What is kept of a run's folder.
+    """Summary of a run's folder, as the store keeps it.
 
     Raises:
         OSError, ValueError, KeyError: it is not the folder of a run that ended well.
@@ -127,13 +127,13 @@ def _output_rows(epochs: Sequence[Mapping[str, Any]], block: int) -> Iterator[Ma
 
 
 def _credit(epochs: Sequence[Mapping[str, Any]]) -> list[list[float | None]] | None:
-    """For each epoch the share of the samples that each block was updated for; None where no rule counts them."""
+    """Share of the samples that each block was updated for, by epoch; None where no rule counts them."""
     found = [[_short(b["credit"]) for b in row["blocks"] if b.get("credit") is not None] for row in epochs]
     return found if any(found) else None
 
 
 def _angles(path: Path) -> list[dict[str, Any]] | None:
-    """For each measured epoch the angle of all blocks together, and of each; None where none was measured."""
+    """Angles of each measured epoch: of all blocks together, and of each; None where none was measured."""
     if not path.exists():
         return None
     rows = json.loads(path.read_text(encoding="utf8"))["epochs"]

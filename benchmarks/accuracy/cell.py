@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pipeline.config import Config
 
-__all__ = ["Band", "Cell", "Check", "Device", "Figure", "Metric", "Place", "Table", "in_order"]
+__all__ = ["Band", "Cell", "Check", "Device", "Figure", "Metric", "Place", "PublishedTable", "in_order"]
 
 Device = Literal["cpu", "cuda"]
 
@@ -27,7 +27,7 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Band:
-    """What is accepted: ``least`` to ``most``, both included."""
+    """Accepted interval: ``least`` to ``most``, both included."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -57,7 +57,7 @@ class Figure:
     band: Band | None = None
     """None: reported only."""
     reason: str = ""
-    """Why what was measured lies outside the band, where that is known."""
+    """Known reason for a measured value outside the band."""
 
     @property
     def place(self) -> Place:
@@ -70,7 +70,7 @@ class Cell:
     """One run, or one of several seeds, and the figures that it gives."""
 
     name: str
-    """Of its file."""
+    """Name of its file."""
     config: Mapping[str, Any]
     """``section.key`` to value, as overrides are written, and ``seed`` left out."""
     figures: Sequence[Figure]
@@ -118,7 +118,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """Cells that stand side by side."""
 
     name: str
@@ -127,23 +127,23 @@ class Table:
     cells: Sequence[Cell]
     checks: Sequence[Check] = ()
     note: str = ""
-    """What a reader must know to judge the figures."""
+    """Remark that a reader needs to judge the figures."""
 
     def figures(self) -> dict[Place, tuple[Cell, Figure]]:
         """Every entry with the cell that gives it."""
         return {figure.place: (cell, figure) for cell in self.cells for figure in cell.figures}
 
     def rows(self) -> list[str]:
-        """In the order of their first figures."""
+        """Rows, in the order of their first figures."""
         return list(dict.fromkeys(row for row, _ in self.figures()))
 
     def columns(self) -> list[str]:
-        """In the order of their first figures."""
+        """Columns, in the order of their first figures."""
         return list(dict.fromkeys(column for _, column in self.figures()))
 
 
 def in_order(about: str, column: str, groups: Sequence[Sequence[str]], slack: float = 0.0) -> Check:
-    """That each row's figure is below those of all rows of the next group.
+    """Check that each row's figure is below those of all rows of the next group.
 
     Args:
         about: the statement.

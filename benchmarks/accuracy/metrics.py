@@ -1,4 +1,4 @@
-"""What can be read off one stored run. Errors are in percent of the test set, of the output block."""
+"""Metrics of one stored run. Errors are those of the output block, in percent of the test set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = [
 
 
 def _errors(run: Mapping[str, Any]) -> Sequence[float]:
-    """After each epoch in which the output block was evaluated."""
+    """Errors after each epoch in which the output block was evaluated."""
     found: Sequence[float] = run["errors"]
     return found
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy.cell import Cell, Check, Figure, Place, Table
+from benchmarks.accuracy.cell import Cell, Check, Figure, Place, PublishedTable
 from benchmarks.accuracy.store import Store
 from benchmarks.wording import seconds
 from benchmarks.wording import table as markdown
@@ -12,16 +12,16 @@ from benchmarks.wording import table as markdown
 __all__ = ["Absent", "measured", "outside", "render"]
 
 Absent = Callable[[Cell], str | None]
-"""Why a cell cannot be run here; None where it can."""
+"""Reason that a cell cannot be run here; None where it can."""
 
 
-def measured(cell: Cell, figure: Figure, store: Store, table: Table) -> float | None:
+def measured(cell: Cell, figure: Figure, store: Store, table: PublishedTable) -> float | None:
     """The median of a figure over the seeds that ran; None where none did, or none has it."""
     values = [value for run in store.completed(table, cell) if (value := figure.metric(run)) is not None]
     return statistics.median(values) if values else None
 
 
-def outside(table: Table, store: Store) -> list[Place]:
+def outside(table: PublishedTable, store: Store) -> list[Place]:
     """The figures that were measured and lie outside their band."""
     found = []
     for place, (cell, figure) in table.figures().items():
@@ -32,11 +32,11 @@ def outside(table: Table, store: Store) -> list[Place]:
 
 
 def _accepts(figure: Figure, value: float, store: Store) -> bool:
-    """Whether there is nothing to say against a figure; of a quick run nothing is expected."""
+    """True if a figure is within its band or has none; of a quick run every figure is accepted."""
     return store.quick or figure.band is None or value in figure.band
 
 
-def render(table: Table, store: Store, absent: Absent = lambda cell: None) -> str:
+def render(table: PublishedTable, store: Store, absent: Absent = lambda cell: None) -> str:
     """The table, what it shows, and how it was run.
 
     Args:
@@ -49,12 +49,12 @@ def render(table: Table, store: Store, absent: Absent = lambda cell: None) -> st
     return "\n\n".join(part for part in parts if part)
 
 
-def _about(table: Table) -> str:
-    """What it is, where it comes from, and what a reader must know."""
+def _about(table: PublishedTable) -> str:
+    """Title, source and note."""
     return f"**{table.title}.** Source: {table.source}.{' ' if table.note else ''}{table.note}"
 
 
-def _grid(table: Table, store: Store, absent: Absent) -> str:
+def _grid(table: PublishedTable, store: Store, absent: Absent) -> str:
     figures, columns = table.figures(), table.columns()
     rows = []
     for row in table.rows():
@@ -63,7 +63,7 @@ def _grid(table: Table, store: Store, absent: Absent) -> str:
     return markdown(["", *columns], rows)
 
 
-def _entry(cell: Cell, figure: Figure, table: Table, store: Store, absent: Absent) -> str:
+def _entry(cell: Cell, figure: Figure, table: PublishedTable, store: Store, absent: Absent) -> str:
     """``2.81 (2.75; at most 3.6)``: measured, published, accepted."""
     value = measured(cell, figure, store, table)
     text = _state(cell, table, store, absent) if value is None else f"{value:.4g}"
@@ -74,8 +74,8 @@ def _entry(cell: Cell, figure: Figure, table: Table, store: Store, absent: Absen
     return f"{text} ({'; '.join(known)})" if known else text
 
 
-def _state(cell: Cell, table: Table, store: Store, absent: Absent) -> str:
-    """Why there is no figure."""
+def _state(cell: Cell, table: PublishedTable, store: Store, absent: Absent) -> str:
+    """Reason for a missing figure."""
     runs = store.runs(table, cell)
     if any(run["status"] == "completed" for run in runs):
         return "-"
@@ -84,7 +84,7 @@ def _state(cell: Cell, table: Table, store: Store, absent: Absent) -> str:
     return absent(cell) or ("needs a GPU" if cell.device == "cuda" else "not run")
 
 
-def _checks(table: Table, store: Store) -> Iterator[str]:
+def _checks(table: PublishedTable, store: Store) -> Iterator[str]:
     """A line for each check of which anything was measured."""
     for check in table.checks:
         found = differences(check, table, store)
@@ -102,8 +102,8 @@ def _checks(table: Table, store: Store) -> Iterator[str]:
         yield f"- {check.about}: {verdict}"
 
 
-def differences(check: Check, table: Table, store: Store) -> list[tuple[tuple[Place, Place], float]]:
-    """Of those pairs of which both figures were measured, the first less the second."""
+def differences(check: Check, table: PublishedTable, store: Store) -> list[tuple[tuple[Place, Place], float]]:
+    """Differences, first less second, of the pairs of which both figures were measured."""
     figures = table.figures()
     found = []
     for pair in check.pairs:
@@ -117,8 +117,8 @@ def _spell(place: Place) -> str:
     return ", ".join(place)
 
 
-def _reasons(table: Table, store: Store) -> Iterator[str]:
-    """Why figures lie outside their bands, where it is known, and how runs failed."""
+def _reasons(table: PublishedTable, store: Store) -> Iterator[str]:
+    """Known reasons for figures outside their bands, and errors of failed runs."""
     figures = table.figures()
     by_reason: dict[str, list[str]] = {}
     for place in outside(table, store):
@@ -136,7 +136,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "/")[:300]
 
 
-def _how(table: Table, store: Store) -> str:
+def _how(table: PublishedTable, store: Store) -> str:
     """The command, and what the runs that count have in common."""
     runs = [run for cell in table.cells for run in store.completed(table, cell)]
     command = f"Command: `python -m benchmarks.accuracy --table {table.name}{' --quick' if store.quick else ''}`"
@@ -157,6 +157,6 @@ def _device(run: Mapping[str, Any]) -> str:
 
 
 def _listed(runs: Sequence[Mapping[str, Any]], spell: Callable[[Mapping[str, Any]], str]) -> str:
-    """What runs say of themselves, each once, numbers in their order."""
+    """Distinct values of ``spell`` over the runs, numbers in their order."""
     found = sorted(dict.fromkeys(map(spell, runs)), key=lambda text: (not text.isdigit(), text.zfill(9)))
     return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)

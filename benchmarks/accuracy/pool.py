@@ -1,4 +1,4 @@
-"""Runs several cells at once, each in a process of one compute thread, and ends them all when this one is told to."""
+"""Pool of runs: several cells at once, each in a process of one compute thread; all end with this process."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.attempt import Attempt
-from benchmarks.accuracy.cell import Cell, Table
+from benchmarks.accuracy.cell import Cell, PublishedTable
 
-__all__ = ["Job", "run_all"]
+__all__ = ["AccuracyJob", "run_all"]
 
 _PAUSE_S = 0.1
 
 
 @dataclass(frozen=True)
-class Job:
+class AccuracyJob:
     """One seed of one cell."""
 
-    table: Table
+    table: PublishedTable
     cell: Cell
     seed: int
 
 
 def run_all(
-    jobs: Sequence[Job], limit: int, data_root: Path, on_end: Callable[[Job, dict[str, Any]], None], *,
+    jobs: Sequence[AccuracyJob], limit: int, data_root: Path, on_end: Callable[[AccuracyJob, dict[str, Any]], None], *,
     quick: bool = False,
 ) -> None:  # fmt: skip
     """Runs every job, the first ones first.
@@ -36,7 +36,7 @@ def run_all(
         on_end: called with what is to be kept of each run, as it ends.
         quick: with the cells' quick configs.
     """
-    waiting, going = list(reversed(jobs)), list[tuple[Job, Attempt]]()
+    waiting, going = list(reversed(jobs)), list[tuple[AccuracyJob, Attempt]]()
     try:
         while waiting or going:
             while waiting and len(going) < limit:

@@ -1,7 +1,7 @@
 """One JSON file for each cell: its config and its runs, one for each seed.
 
-A run counts only for the config that it was made with, known by its digest: whoever edits a cell runs it again. A run
-that failed is kept, to be read, and counts for nothing.
+A run counts only for the config that it was made with, known by its digest: a cell that is edited is run again. A run
+that failed is kept for its error and counts for nothing.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.cell import Cell, Table
+from benchmarks.accuracy.cell import Cell, PublishedTable
 
 __all__ = ["Store", "digest"]
 
 
 def digest(cell: Cell, quick: bool = False) -> str:
-    """Of everything in the config but the seed."""
+    """Digest of the config without its seed."""
     table = cell.nested(0, quick)
     del table["seed"]
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
@@ -31,12 +31,12 @@ class Store:
     folder: Path
     quick: bool = False
 
-    def path(self, table: Table, cell: Cell) -> Path:
-        """Of a cell's file; a quick run never takes the place of a full one, whatever the folder."""
+    def path(self, table: PublishedTable, cell: Cell) -> Path:
+        """Path of a cell's file; a quick run never replaces a full one, whatever the folder."""
         return self.folder / table.name / f"{cell.name}{'.quick' if self.quick else ''}.json"
 
-    def runs(self, table: Table, cell: Cell) -> list[dict[str, Any]]:
-        """What ran with the cell's present config, failed or not, by seed."""
+    def runs(self, table: PublishedTable, cell: Cell) -> list[dict[str, Any]]:
+        """Runs with the cell's present config, failed ones included, by seed."""
         path = self.path(table, cell)
         if not path.exists():
             return []
@@ -46,16 +46,16 @@ class Store:
         runs: list[dict[str, Any]] = sorted(found["runs"], key=lambda run: int(run["seed"]))
         return runs
 
-    def completed(self, table: Table, cell: Cell) -> list[dict[str, Any]]:
+    def completed(self, table: PublishedTable, cell: Cell) -> list[dict[str, Any]]:
         """Those of :meth:`runs` from which figures are read: of the seeds that the cell names."""
         return [r for r in self.runs(table, cell) if r["status"] == "completed" and r["seed"] in cell.seeds]
 
-    def missing(self, table: Table, cell: Cell, seeds: Sequence[int]) -> list[int]:
+    def missing(self, table: PublishedTable, cell: Cell, seeds: Sequence[int]) -> list[int]:
         """The seeds that are yet to be run, those that failed among them."""
         done = {run["seed"] for run in self.completed(table, cell)}
         return [seed for seed in seeds if seed not in done]
 
-    def add(self, table: Table, cell: Cell, run: Mapping[str, Any]) -> None:
+    def add(self, table: PublishedTable, cell: Cell, run: Mapping[str, Any]) -> None:
         """Keeps a run in place of an earlier one of its seed; the file is whole at any moment."""
         others = [r for r in self.runs(table, cell) if r["seed"] != run["seed"]]
         about = {

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
+from benchmarks.arms.work import ArmBatches, Synchronise, blocks_of, resolved_work, users_adam
 from pipeline.records.time_budget import peak_device_bytes
 
 __all__ = ["main"]
@@ -18,7 +18,7 @@ def main(job: ArmJob) -> dict[str, Any]:
     resolved, device = resolved_work(job), torch.device(job.preset.device)
     net = blocks_of(resolved, range(resolved.num_blocks), device)
     optimizer = users_adam(resolved, net)
-    feed = Feed(resolved, device)
+    feed = ArmBatches(resolved, device)
 
     def step() -> None:
         chosen = feed.advance()

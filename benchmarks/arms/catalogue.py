@@ -1,4 +1,4 @@
-"""Which arms there are for a preset, and what each of them is told."""
+"""Catalogue of the arms of a preset, each with its job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from benchmarks.arms.job import ArmJob
 from pipeline.planning.partition import balanced
 
-__all__ = ["ABOUT", "Host", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
+__all__ = ["ABOUT", "ArmHost", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
 
 ABOUT = {
     "onward-N": "the preset's rule (linear decoders or DFA), N stages of one thread each; onward-1: all in one process",
@@ -24,8 +24,8 @@ STAGES = (1, 2, 4)
 
 
 @dataclass(frozen=True)
-class Host:
-    """What decides which arms can be."""
+class ArmHost:
+    """Cores and GPUs of the machine, which decide the arms that it can run."""
 
     cores: int
     num_gpus: int
@@ -39,17 +39,17 @@ class Impossible:
 
 
 def costs_job(template: ArmJob) -> ArmJob:
-    """Measures what the blocks cost; see :mod:`benchmarks.arms.costs`."""
+    """Job that measures the blocks' costs; see :mod:`benchmarks.arms.costs`."""
     return replace(template, module="benchmarks.arms.costs")
 
 
-def matmul_job(template: ArmJob, host: Host) -> ArmJob:
-    """Measures the rate of matrix products, in as many processes as two stages have cores or GPUs."""
+def matmul_job(template: ArmJob, host: ArmHost) -> ArmJob:
+    """Job that measures peak GEMM throughput, in as many processes as two stages have cores or GPUs."""
     processes = PROCESSES if template.preset.device == "cpu" else min(PROCESSES, host.num_gpus)
     return replace(template, module="benchmarks.arms.matmul", processes=processes)
 
 
-def jobs(template: ArmJob, costs: Mapping[str, Sequence[float]], host: Host) -> dict[str, ArmJob | Impossible]:
+def jobs(template: ArmJob, costs: Mapping[str, Sequence[float]], host: ArmHost) -> dict[str, ArmJob | Impossible]:
     """Every arm of a preset, by name, in the order of the table.
 
     The local arms are cut by what the blocks cost under the local rule; ours and torch's schedules of backprop by

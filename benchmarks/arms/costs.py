@@ -1,4 +1,4 @@
-"""What each block costs under the local rule and under backprop, from which every arm's cut follows.
+"""Seconds of each block under the local rule and under backprop, from which every arm's partition follows.
 
 Measured once for all arms and rounds, and in a process of its own, which then holds no device memory.
 """

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.ranks import Rank, run_ranks
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
+from benchmarks.arms.work import ArmBatches, Synchronise, blocks_of, resolved_work, users_adam
 from pipeline.records.time_budget import peak_device_bytes
 
 __all__ = ["main"]
@@ -36,7 +36,7 @@ def _train(job: ArmJob, rank: Rank) -> dict[str, Any]:
         device_ids=[device.index] if device.type == "cuda" else None,
     )  # fmt: skip
     optimizer = users_adam(resolved, net)
-    feed = Feed(resolved, device, rank.index, rank.size)
+    feed = ArmBatches(resolved, device, rank.index, rank.size)
 
     def step() -> None:
         chosen = feed.advance()

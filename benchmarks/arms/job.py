@@ -1,4 +1,4 @@
-"""What the process of an arm is told."""
+"""Job of an arm: everything that its process needs to know."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class ArmJob:
     """One run of one arm. Picklable."""
 
     module: str
-    """Has a function ``main(job)`` that measures and returns a table for JSON."""
+    """Module with a function ``main(job)`` that measures and returns a table for JSON."""
     preset: Preset
     precision: Precision
     seconds: float = 1.0
@@ -21,13 +21,13 @@ class ArmJob:
     """Compute threads of each process."""
     processes: int = 1
     keeps_memory: bool = True
-    """Whether freed memory stays in the process, see :mod:`workers.host.allocator`; our own stages always do that."""
+    """Keep freed memory in the process, see :mod:`workers.host.allocator`; Onward's stages always do."""
     partition: tuple[int, ...] = (1,)
     """Blocks of each stage."""
     mode: str = "parallel"
-    """Of our arms; of torch's pipelining gpipe or 1f1b."""
+    """Mode of Onward's arms; for torch's pipelining gpipe or 1f1b."""
     microbatches: int = 0
     epochs: int = 0
-    """Of our arms: epochs to train for. 0: as many as ``seconds`` ask for at ``rate``."""
+    """Epochs of Onward's arms. 0: as many as take ``seconds`` at ``rate``."""
     rate: float = 0.0
-    """Of our arms: about how many samples per second are to be expected."""
+    """Expected samples per second of Onward's arms, roughly."""

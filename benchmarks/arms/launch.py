@@ -1,4 +1,4 @@
-"""Runs an arm in processes of its own, with a time limit: a hang costs its arm the figure, and nobody else a thing."""
+"""Runner of an arm, in processes of its own with a time limit: a hang costs its own figure and no other."""
 
 import json
 import os
@@ -24,13 +24,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """End of a run: status, figures, note."""
 
     status: Status
     table: dict[str, Any] = field(default_factory=dict)
-    """What the arm measured, where it ended in order."""
+    """Figures of the arm, where it ended in order."""
     note: str | None = None
-    """Why it did not."""
+    """Reason for any other end."""
 
 
 def run(job: ArmJob, limit_s: float) -> Outcome:
@@ -50,7 +50,7 @@ def run(job: ArmJob, limit_s: float) -> Outcome:
 
 
 def _environment(folder: Path, job: ArmJob) -> dict[str, str]:
-    """Of the arm's processes. What a killed arm leaves behind goes with the folder."""
+    """Environment of the arm's processes; files of a killed arm are removed with the folder."""
     path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(folder),
@@ -60,7 +60,7 @@ def _environment(folder: Path, job: ArmJob) -> dict[str, str]:
 def supervise(command: Sequence[str], environment: Mapping[str, str], stderr: Path, limit_s: float) -> int | None:
     """Runs ``command`` in a session of its own; its exit code, or None where its time was over.
 
-    Whoever of the session is left at the end is killed: an arm must not compute beside the next one.
+    Processes of the session that are left at the end are killed: an arm must not compute beside the next one.
     """
     with stderr.open("wb") as file:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The rate at which this machine multiplies matrices of the network's shapes, outside any training.
+"""Peak GEMM throughput of this machine for the network's shapes, outside any training.
 
 As many processes of one thread as a pipeline of two stages has, each with the two products that a local rule asks of
 a layer: the output, and the gradient of the weight. No bias, no activation, no optimizer, results in memory that is

@@ -1,4 +1,4 @@
-"""Our own arms: ordinary runs of :func:`workers.run.train`, read from the record that every run leaves behind."""
+"""Onward's arms: ordinary runs of :func:`workers.run.train`, read from their records."""
 
 import json
 import statistics

@@ -71,7 +71,7 @@ def run_ranks(target: Target, job: ArmJob) -> dict[str, Any]:
 
 
 def _collect(receivers: list[Connection]) -> dict[int, dict[str, Any]]:
-    """What each rank returned; stops at the first failure."""
+    """Return value of each rank; stops at the first failure."""
     found: dict[int, dict[str, Any]] = {}
     while len(found) < len(receivers):
         for ready in wait([r for k, r in enumerate(receivers) if k not in found]):
@@ -87,7 +87,7 @@ def _collect(receivers: list[Connection]) -> dict[int, dict[str, Any]]:
 
 
 def _serve(target: Target, job: ArmJob, index: int, folder: str, sender: Connection) -> None:
-    """The life of a rank."""
+    """Run ``target`` in the process of a rank and send what it returned."""
     try:
         rank = _meet(job, index, folder)
         sender.send((True, target(job, rank)))

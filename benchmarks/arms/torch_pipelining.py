@@ -8,7 +8,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.ranks import Rank, run_ranks
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import Feed, Synchronise, blocks_of, resolved_work, users_adam
+from benchmarks.arms.work import ArmBatches, Synchronise, blocks_of, resolved_work, users_adam
 from pipeline.planning.partition import parse
 from pipeline.records.time_budget import peak_device_bytes
 
@@ -28,7 +28,7 @@ def _train(job: ArmJob, rank: Rank) -> dict[str, Any]:
     stage = PipelineStage(net, rank.index, rank.size, device)
     schedule = _SCHEDULES[job.mode](stage, job.microbatches, loss_fn=F.cross_entropy)
     optimizer = users_adam(resolved, net)
-    feed = Feed(resolved, device)
+    feed = ArmBatches(resolved, device)
 
     def step() -> None:
         chosen = feed.advance()

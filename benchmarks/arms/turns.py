@@ -1,4 +1,4 @@
-"""An arm over all rounds: what it is told, what came of each of its turns, and what the JSON file says of it."""
+"""An arm of the throughput benchmark over all rounds: its job, its turns, and its entry in the JSON file."""
 
 import math
 import statistics
@@ -11,42 +11,42 @@ from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import Outcome, Status, run
 from benchmarks.presets import Precision
 
-__all__ = ["Arm", "Settings"]
+__all__ = ["ThroughputArm", "ThroughputSettings"]
 
 _OURS = "benchmarks.arms.onward"
 _FEW_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to measure."""
+class ThroughputSettings:
+    """Settings of a measurement: rounds, seconds, limits."""
 
     rounds: int = 5
     seconds: float = 3.0
     limit_s: float = 60.0
-    """After which a run is killed and its arm given up."""
+    """Time limit after which a run is killed and its arm given up."""
     bubble_steps: int = 200
     precision: Precision = "medium"
     keeps_memory: bool = True
     arms: tuple[str, ...] = ()
-    """Names, see :func:`benchmarks.arms.catalogue.selected`; all without."""
+    """Names of the arms to run, see :func:`benchmarks.arms.catalogue.selected`; empty: all."""
 
 
 @dataclass
-class Arm:
+class ThroughputArm:
     """One arm over all rounds; a hang or a crash ends it."""
 
     job: ArmJob | Impossible
-    settings: Settings
+    settings: ThroughputSettings
     figure: str = "samples_per_s"
     status: Status = "ok"
     note: str | None = None
     all: list[float | None] = field(default_factory=list)
     """A figure for each round; None where there is none."""
     tables: list[dict[str, Any]] = field(default_factory=list)
-    """What each round measured."""
+    """Figures of each round."""
     whole: dict[str, Any] = field(default_factory=dict)
-    """Ours: the whole run from which the bubble is taken, and the rate to expect."""
+    """Whole run of one of Onward's arms, from which the bubble and the expected rate are taken."""
 
     def __call__(self) -> float:
         """Takes its turn; nan where it has no figure."""
@@ -81,7 +81,7 @@ class Arm:
         return run(replace(job, epochs=ceil(steps / job.preset.steps_per_epoch)), 4 * self.settings.limit_s)
 
     def entry(self) -> dict[str, Any]:
-        """Of the JSON file."""
+        """Entry in the JSON file."""
         figures = [value for value in self.all if value is not None]
         is_ok = self.status == "ok" and bool(figures)
         found: dict[str, Any] = {
@@ -99,7 +99,7 @@ class Arm:
         return found
 
     def _measured(self) -> dict[str, Any]:
-        """What the turns say beside the figure: rates of the windows and efficiency of all, the rest of the last."""
+        """Further figures: windows and efficiency of all turns, everything else of the last one."""
         found = {k: v for k, v in self.tables[-1].items() if k != self.figure}
         found["windows"] = [table["windows"] for table in self.tables]
         if "efficiency" in found:
@@ -109,7 +109,7 @@ class Arm:
 
 
 def _about(job: ArmJob) -> dict[str, Any]:
-    """How an arm is laid out."""
+    """Layout of an arm: processes, threads, partition, micro-batches."""
     is_ours = job.module == _OURS
     processes = len(job.partition) if is_ours else job.processes
     found: dict[str, Any] = {"processes": processes, "threads_per_process": job.threads}

@@ -1,4 +1,4 @@
-"""The network, the optimizer and the batches that the arms other than ours train on: the very ones of ours."""
+"""Network, optimizer and batches of the arms that are not Onward's: the same as those of Onward's arms."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.data.batches import epoch_order
 from pipeline.network.block import build_block
 from pipeline.resolve import RunSpec, load_dataset, resolve
 
-__all__ = ["Feed", "Synchronise", "blocks_of", "resolved_work", "users_adam"]
+__all__ = ["ArmBatches", "Synchronise", "blocks_of", "resolved_work", "users_adam"]
 
 
 def resolved_work(job: ArmJob) -> RunSpec:
@@ -29,7 +29,7 @@ class _Maps(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4:
             return x
-        if x.requires_grad:  # what goes back over a wire has to be contiguous as well
+        if x.requires_grad:  # the gradient that is sent back has to be contiguous as well
             x.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
         return x.contiguous(memory_format=self._memory_format)
 
@@ -49,12 +49,12 @@ def blocks_of(resolved: RunSpec, blocks: range, device: torch.device) -> nn.Sequ
 
 
 def users_adam(resolved: RunSpec, net: nn.Module) -> torch.optim.Adam:
-    """torch's own fused Adam: what a good user of torch takes."""
+    """torch's own fused Adam, as a user of torch would choose it."""
     return torch.optim.Adam(net.parameters(), **resolved.optimizer.options, fused=True)
 
 
-class Feed:
-    """Batches out of memory, gathered anew each step, in the order of our own feed.
+class ArmBatches:
+    """Batches out of memory, gathered anew each step, in the order of :class:`pipeline.data.batches.Batches`.
 
     Args:
         resolved: the work.

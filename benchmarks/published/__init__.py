@@ -5,12 +5,12 @@ epochs or machine differ from the source's. Figures that were not verified again
 the table's note.
 """
 
-from benchmarks.accuracy.cell import Table
+from benchmarks.accuracy.cell import PublishedTable
 from benchmarks.published import breloff, frenkel, lee, lra, lra_units, mertens, nokland2016, nokland_eidnes
 
 __all__ = ["TABLES"]
 
 _SOURCES = (mertens, nokland2016, breloff, frenkel, lee, lra, lra_units, nokland_eidnes)
 
-TABLES: dict[str, Table] = {table.name: table for source in _SOURCES for table in source.TABLES}
+TABLES: dict[str, PublishedTable] = {table.name: table for source in _SOURCES for table in source.TABLES}
 """By name, in the order in which they are run."""

@@ -4,7 +4,7 @@ Backpropagation through the sign is 0, so it trains the last layer alone, on fro
 far from chance, and it is what the rule has to beat.
 """
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Table
+from benchmarks.accuracy.cell import Band, Cell, Check, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best, last
 
 __all__ = ["TABLES"]
@@ -22,7 +22,7 @@ def _figures(row: str) -> list[Figure]:
 
 
 TABLES = (
-    Table(
+    PublishedTable(
         "breloff",
         "Breloff: 2x400 sign units on MNIST, test error in %",
         "Breloff's post, which has no figures; initial weights, rate and matrices are chosen here",

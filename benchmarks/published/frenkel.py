@@ -1,6 +1,6 @@
 """Frenkel, Lefebvre and Bol, direct random target projection (2021): the smallest of their nets on MNIST."""
 
-from benchmarks.accuracy.cell import Band, Cell, Figure, Table
+from benchmarks.accuracy.cell import Band, Cell, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best, last
 
 __all__ = ["TABLES"]
@@ -13,7 +13,7 @@ _CONFIG = {
 _ROW = "FC1-500"
 
 TABLES = (
-    Table(
+    PublishedTable(
         "drtp",
         "Frenkel: DRTP on MNIST, test error in %",
         "Frenkel, Lefebvre and Bol (2021); about 4 to 5 % by memory of the paper",

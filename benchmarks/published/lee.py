@@ -1,6 +1,6 @@
 """Lee, Zhang, Fischer and Bengio, difference target propagation (2015), and a net of Meulemans et al. (2020)."""
 
-from benchmarks.accuracy.cell import Band, Cell, Figure, Table
+from benchmarks.accuracy.cell import Band, Cell, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best, last
 
 __all__ = ["TABLES"]
@@ -22,7 +22,7 @@ _DEEP = {
 }  # fmt: skip
 
 TABLES = (
-    Table(
+    PublishedTable(
         "dtp",
         "Difference target propagation on MNIST, test error in %",
         "Meulemans et al. (2020), settings of their code for 5x256; Lee et al. (2015) for 7x240, from memory",

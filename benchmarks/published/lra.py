@@ -10,7 +10,7 @@ for tanh a rate of .003, because at the printed .01 the sums are too long a step
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Table
+from benchmarks.accuracy.cell import Band, Cell, Check, Figure, PublishedTable
 from benchmarks.accuracy.metrics import after, angle, angle_most, best, depth, depth_rise, last
 
 __all__ = ["DATA", "MLP", "TABLES", "ZERO"]
@@ -111,12 +111,12 @@ def _table_1_cell(data: str, rule: str, activation: str, index: int) -> Cell:
     return Cell(f"{rule}-{activation}-{std:g}", config, figures, (0, 1, 2) if tight else (0,))
 
 
-def _table_1(data: str, title: str) -> Table:
+def _table_1(data: str, title: str) -> PublishedTable:
     cells = [
         _table_1_cell(data, rule, activation, index)
         for rule in _TABLE_1[data] for activation in ("sigmoid", "tanh") for index in range(len(_STDS))
     ]  # fmt: skip
-    return Table(
+    return PublishedTable(
         f"lra-table1-{data}", f"LRA, table 1: 8x128 on {title}, test error in %, best of 100 epochs",
         "Ororbia et al. (2018), table 1", cells,
         note=f"Columns: unit, standard deviation of the initial weights. {_CONSTANT[data]:g} % is the error of "
@@ -142,7 +142,7 @@ def _diff(steps: int) -> Cell:
     return _figure_2_cell(f"diff-{steps}", f"diff, K = {steps}", changes)
 
 
-_FIGURE_2_TABLE = Table(
+_FIGURE_2_TABLE = PublishedTable(
     "lra-figure2",
     "LRA, figure 2: 3x64 tanh on MNIST, test error in % over the first epochs",
     "Ororbia et al. (2018), figure 2: larger K better, fdbk about as K = 30",
@@ -195,7 +195,7 @@ def _angle_cell(row: str, changes: Mapping[str, Any], published: tuple[float | N
 
 
 _MEASURED = (
-    Table(
+    PublishedTable(
         "lra-figure5",
         "LRA, figure 5: depth of credit, blocks updated per sample, 8x128 on MNIST",
         "Ororbia et al. (2018), figure 5: it falls after about 5 epochs, towards 0 to 1 for tanh",
@@ -203,7 +203,7 @@ _MEASURED = (
         note="A sample halts where a block's loss is below .005 (tanh) or .05 (sigmoid) of the output's first mean "
         "loss; the source gives no threshold.",
     ),
-    Table(
+    PublishedTable(
         "lra-figure7",
         "LRA, figure 7: angle between a rule's update and backpropagation's, 3x256 tanh on MNIST, degrees",
         "Ororbia et al. (2018), figure 7, read off: LRA from 10 to about 38; FA and DFA are not in it",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Device, Figure, Table, in_order
+from benchmarks.accuracy.cell import Band, Cell, Device, Figure, PublishedTable, in_order
 from benchmarks.accuracy.metrics import after, best, best_epoch, best_within, last
 from benchmarks.published.lra import DATA, MLP, ZERO
 
@@ -36,9 +36,9 @@ def _unit_cell(row: str, epochs: int, device: Device) -> Cell:
     return Cell(row.lower(), config, figures, device=device, limit_s=7200.0)
 
 
-def _table_2(epochs: int, device: Device) -> Table:
+def _table_2(epochs: int, device: Device) -> PublishedTable:
     full = "" if epochs == 5 else "-full"
-    return Table(
+    return PublishedTable(
         f"lra-table2{full}",
         f"LRA, table 2: LRA-fdbk from zero weights, 3x800 on MNIST, test error in %, {epochs} epochs"
         + (", for a GPU" if full else ""),
@@ -84,11 +84,11 @@ def _estimator_cell(row: str, epochs: int, device: Device) -> Cell:
     return Cell(name, config, figures, device=device, limit_s=7200.0)
 
 
-def _table_3(epochs: int, device: Device) -> Table:
+def _table_3(epochs: int, device: Device) -> PublishedTable:
     full = "" if epochs == 30 else "-full"
     order = [[_LRA_3, _DTP_3], ["slope annealing"], ["sigmoid-adjusted"], ["REINFORCE, variance-adjusted"],
              ["REINFORCE"]]  # fmt: skip
-    return Table(
+    return PublishedTable(
         f"lra-table3{full}",
         f"LRA, table 3: 784-200-200-10 Bernoulli units on MNIST, test error in %, {epochs} epochs"
         + (" where 500 were published" if not full else ", for a GPU"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Table
+from benchmarks.accuracy.cell import Band, Cell, Check, Figure, PublishedTable
 from benchmarks.accuracy.metrics import last, test_loss, train_loss
 
 __all__ = ["TABLES"]
@@ -34,7 +34,7 @@ def _arm(
     return Cell(name, {**_BASE, **changes}, figures, _SEEDS, limit_s=300.0)
 
 
-_MERTENS = Table(
+_MERTENS = PublishedTable(
     "mertens",
     "Mertens: signed xor, 2-100-100-10-1, medians over 20 seeds",
     "Mertens, notebook on local propagation by linear unprojections (2023), its one seed",

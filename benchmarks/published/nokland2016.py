@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Device, Figure, Place, Table
+from benchmarks.accuracy.cell import Band, Cell, Check, Device, Figure, Place, PublishedTable
 from benchmarks.accuracy.metrics import best, last
 
 __all__ = ["TABLES"]
@@ -73,7 +73,7 @@ _SMALL = ("1x800 tanh", _WIDE)
 _PAIRS: list[tuple[Place, Place]] = [((row, "DFA"), (row, "BP")) for row in _SMALL]
 
 TABLES = (
-    Table(
+    PublishedTable(
         "nokland2016",
         "Nøkland 2016, MNIST: test error in %, best of 25 epochs where 300 were published",
         "Nøkland (2016), table 1",
@@ -81,7 +81,7 @@ TABLES = (
         [Check("DFA is at most .6 worse than backprop", _PAIRS, Band(most=0.6))],
         _NOTE,
     ),
-    Table(
+    PublishedTable(
         "nokland2016-full",
         "Nøkland 2016, MNIST: test error in %, best of 300 epochs, for a GPU",
         "Nøkland (2016), table 1",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Place, Table
+from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Place, PublishedTable
 from benchmarks.accuracy.metrics import best, last
 
 __all__ = ["TABLES"]
@@ -81,14 +81,14 @@ def _around(published: float) -> tuple[float, Band]:
 _MLP, _VGG8B, _VGG11B = "MLP 3x1024", "VGG8B", "VGG11B"
 
 _MNIST_TABLES = (
-    Table(
+    PublishedTable(
         "nokland-eidnes-mnist",
         "Nøkland and Eidnes, table 1: MLP on MNIST, test error in %, best of 10 epochs where 100 were published",
         "Nøkland and Eidnes (2019), table 1",
         _short(),
         note="The rate falls at epochs 5, 7 and 9, the published course at a tenth of its length.",
     ),
-    Table(
+    PublishedTable(
         "nokland-eidnes-mnist-full",
         "Nøkland and Eidnes, tables 1 and 9: MNIST, test error in %, 100 epochs, for a GPU",
         "Nøkland and Eidnes (2019), tables 1 and 9; the -bio columns were not published for MNIST",
@@ -106,7 +106,7 @@ _MNIST_TABLES = (
 )  # fmt: skip
 
 
-def _cifar(name: str, title: str, data: Mapping[str, Any], *, exact: bool) -> Table:
+def _cifar(name: str, title: str, data: Mapping[str, Any], *, exact: bool) -> PublishedTable:
     """Tables 4, 5 and 9 on CIFAR-10; absolute figures are only accepted or not where the images are exact."""
 
     def figure(published: float, least: float, most: float) -> tuple[float, Band | None]:
@@ -119,7 +119,7 @@ def _cifar(name: str, title: str, data: Mapping[str, Any], *, exact: bool) -> Ta
     plain = {column: figure(value, value, value + 1.5) for column, value in
              {_GLOB: 33.56, _PRED: 32.33, _SIM: 33.48, _PREDSIM: 30.93}.items()}  # fmt: skip
     mlp = {"model.name": "mlp", "model.depth": 3, "model.width": 3000, "model.dropout": 0.1}
-    return Table(
+    return PublishedTable(
         name,
         f"Nøkland and Eidnes, tables 4, 5 and 9: {title}, test error in %, for a GPU",
         "Nøkland and Eidnes (2019), tables 4, 5 and 9",

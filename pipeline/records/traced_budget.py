@@ -5,9 +5,8 @@ made of them before the end of the run. A run without a trace uses the plain bud
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.position import Position

@@ -69,7 +69,9 @@ def test_every_file_of_results_says_what_it_was_measured_on(path):
 
 def test_the_first_table_is_that_of_the_results():
     found = json.loads((report.RESULTS / "mnist.json").read_text(encoding="utf8"))
-    for row in README.splitlines()[6:10]:
+    rows = README.split("| --- | ---: | ---: |\n")[1].split("\n\n")[0].splitlines()
+    assert [row.split(",")[0].strip("| ") for row in rows] == ["backprop", "pred", "sim", "predsim"]
+    for row in rows:
         arm, error, seconds = (cell.strip() for cell in row.strip("|").split("|"))
         summary = next(s for s in found["summary"] if s["arm"] == arm)
         assert error == f"{100 * (1 - summary['median_accuracy']):.2f} %" and seconds == f"{summary['median_epoch_s']:.2f}"

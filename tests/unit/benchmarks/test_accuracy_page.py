@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Table
+from benchmarks.accuracy.cell import Band, Cell, Check, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best, last
 from benchmarks.accuracy.page import outside, render
 from benchmarks.accuracy.store import Store
@@ -17,7 +17,7 @@ CELLS = [
 ]  # fmt: skip
 PAIR = (("rule b", "best"), ("rule a", "best"))
 WORSE = Check("b is at least a point worse", [PAIR], Band(least=1.0))
-TABLE = Table("some", "Some", "nobody", CELLS, [WORSE], "A note.")
+TABLE = PublishedTable("some", "Some", "nobody", CELLS, [WORSE], "A note.")
 
 
 def completed(seed, *errors):

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy.attempt import Attempt
-from benchmarks.accuracy.cell import Cell, Figure, Table
+from benchmarks.accuracy.cell import Cell, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best
 
 pytestmark = pytest.mark.distributed
@@ -29,7 +29,7 @@ def cell(name, seeds=(0,), device="cpu", limit_s=60.0, **changes):
 
 
 def use(monkeypatch, *cells):
-    monkeypatch.setattr(command, "TABLES", {"tiny": Table("tiny", "Tiny", "nobody", cells)})
+    monkeypatch.setattr(command, "TABLES", {"tiny": PublishedTable("tiny", "Tiny", "nobody", cells)})
 
 
 def test_what_is_missing_is_run_and_nothing_else(tmp_path, monkeypatch, capsys):
@@ -117,10 +117,10 @@ sys.exit(command.main(sys.argv[1:]))
 """
 
 CELLS = f"""
-from benchmarks.accuracy.cell import Cell, Figure, Table
+from benchmarks.accuracy.cell import Cell, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best
 XOR = {XOR!r}
-TABLE = Table("tiny", "Tiny", "nobody", [
+TABLE = PublishedTable("tiny", "Tiny", "nobody", [
     Cell("short", XOR, [Figure("a", "b", best)]),
     Cell("long", {{**XOR, "train.epochs": 10**6}}, [Figure("c", "b", best)]),
 ])

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from benchmarks.accuracy.cell import Cell, Figure, Table
+from benchmarks.accuracy.cell import Cell, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best
 from benchmarks.accuracy.store import Store, digest
 
 CELL = Cell("small", {"model.name": "mlp", "train.epochs": 30}, [Figure("a", "b", best)], seeds=(0, 1, 2))
-TABLE = Table("some", "Some", "nobody", [CELL])
+TABLE = PublishedTable("some", "Some", "nobody", [CELL])
 
 
 def completed(seed, error=5.0):

@@ -86,7 +86,7 @@ def test_figures_are_drawn_into_files(tmp_path, capsys):
     assert drawn == ["accuracies.svg", "angles.svg", "depth.svg", "maps.svg", "tsne.svg"]
     assert len(re.findall("^drawn: ", capsys.readouterr().out, re.M)) == 5
     text = (tmp_path / "mine" / "figures" / "accuracies.svg").read_text()
-    assert "block 0, read-out" in text and "block 2<" in text and "test accuracy, %" in text
+    assert "block 0, linear probe" in text and "block 2<" in text and "test accuracy, %" in text
 
 
 def test_runs_are_compared_side_by_side(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory
+from benchmarks import memory, memory_arms
 
 STAGE = {"stage": 0, "blocks": 4, "parameter_bytes": 10, "head_bytes": 2, "optimizer_bytes": 24, "held_bytes": 30,
          "queue_bytes": 5, "peak_rss_bytes": 1100, "peak_device_bytes": None}  # fmt: skip
@@ -24,7 +24,7 @@ def test_on_a_device_only_tensors_count_and_slots_are_elsewhere():
 
 def test_rounds_become_medians_and_a_spread():
     runs = [[STAGE], [{**STAGE, "peak_rss_bytes": 1300}], [{**STAGE, "peak_rss_bytes": 1200}]]
-    found = memory.row_of(memory.ARMS[0], 8, runs, [1000, 1010, 1000])
+    found = memory.row_of(memory_arms.ARMS[0], 8, runs, [1000, 1010, 1000])
     assert found["stages"][0]["peak_bytes"] == {"median": 200, "min": 100, "max": 290, "all": [100, 290, 200]}
     assert found["stages"][0]["other_bytes"] == 129 and found["baseline_bytes"] == 1000
 
@@ -36,13 +36,13 @@ def test_growth_is_of_the_stage_that_holds_most():
 
 
 def test_blocks_have_their_bytes_without_heads():
-    config = memory.config_of(memory.ARMS[0], 4, 32, 16, "cpu")
-    assert memory.block_bytes(config) == [4 * (32 * 32 + 32)] * 3 + [4 * (32 * 10 + 10)]
+    config = memory_arms.config_of(memory_arms.ARMS[0], 4, 32, 16, "cpu")
+    assert memory_arms.block_bytes(config) == [4 * (32 * 32 + 32)] * 3 + [4 * (32 * 10 + 10)]
 
 
-@pytest.mark.parametrize("arm", memory.ARMS, ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", memory_arms.ARMS, ids=lambda arm: arm.name)
 def test_every_arm_updates_on_the_same_batch(arm):
-    assert memory.config_of(arm, 8, 32, 16, "cpu").train.batch_size == 16
+    assert memory_arms.config_of(arm, 8, 32, 16, "cpu").train.batch_size == 16
 
 
 def test_small_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
@@ -55,7 +55,7 @@ def test_small_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     ]  # fmt: skip
     ours, plain = found["networks"][2]["stages"], found["networks"][3]["stages"]
     assert [stage["blocks"] for stage in ours] == [2, 2] and [stage["blocks"] for stage in plain] == [4]
-    own = sum(memory.block_bytes(memory.config_of(memory.ARMS[0], 4, 32, 16, "cpu")))
+    own = sum(memory_arms.block_bytes(memory_arms.config_of(memory_arms.ARMS[0], 4, 32, 16, "cpu")))
     assert sum(stage["parameter_bytes"] for stage in ours) == plain[0]["parameter_bytes"] == own
     assert sum(stage["head_bytes"] for stage in ours) == 3 * 4 * 32 * 10 and plain[0]["head_bytes"] == 0
     assert ours[0]["queue_bytes"] > 0 and ours[0]["held_bytes"] > 0

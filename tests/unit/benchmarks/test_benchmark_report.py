@@ -96,7 +96,8 @@ def test_the_largest_stage_stands_for_its_run(results):
 
 
 def test_presets_stand_side_by_side(results):
-    assert tables.render("throughput", results).splitlines()[2] == "| small (hung: torch-1f1b) | - | 2.00 (1.90 to 2.10) | - | 82 % |"
+    row = tables.render("throughput", results).splitlines()[2]
+    assert row == "| small (hung: torch-1f1b) | - | 2.00 (1.90 to 2.10) | - | 82 % |"
 
 
 def test_the_environment_is_spelled_out(results):

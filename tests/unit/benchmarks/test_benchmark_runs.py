@@ -36,8 +36,8 @@ def test_backprop_stands_first_in_every_table(name):
 
 
 def test_a_table_from_end_to_end(tmp_path, monkeypatch, capsys):
-    arm = runs.Arm("small", "digits", ["transport.name=inline", "run.stages=2", "run.threads=1"], (0, 1))
-    monkeypatch.setitem(runs.TABLES, "small", runs.Table("two seeds", [arm]))
+    arm = runs.RunArm("small", "digits", ["transport.name=inline", "run.stages=2", "run.threads=1"], (0, 1))
+    monkeypatch.setitem(runs.TABLES, "small", runs.RunTable("two seeds", [arm]))
     assert runs.main(["small", "train.epochs=2", "--out", str(tmp_path / "small.json")]) == 0
     assert "| small | " in capsys.readouterr().out
     found = json.loads((tmp_path / "small.json").read_text())

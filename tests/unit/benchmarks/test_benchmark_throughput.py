@@ -12,10 +12,10 @@ import torch
 
 from benchmarks import throughput
 from benchmarks.arms import catalogue, launch, onward, stopwatch, turns, work
-from benchmarks.arms.catalogue import Host, Impossible
+from benchmarks.arms.catalogue import ArmHost, Impossible
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import Outcome
-from benchmarks.arms.turns import Arm, Settings
+from benchmarks.arms.turns import ThroughputArm, ThroughputSettings
 from benchmarks.presets import PRESETS, Preset
 from pipeline.config import NamedConfig
 from pipeline.data.batches import Batches
@@ -36,7 +36,7 @@ def job(**changes):
 
 
 def test_every_arm_is_cut_by_its_own_costs():
-    found = catalogue.jobs(job(), COSTS, Host(cores=6, num_gpus=0))
+    found = catalogue.jobs(job(), COSTS, ArmHost(cores=6, num_gpus=0))
     assert list(found) == [
         "onward-1", "onward-2", "onward-4", "same-rule-1", "backprop", "ddp", "torch-gpipe-2", "torch-gpipe-4",
         "torch-1f1b-2", "torch-1f1b-4", "onward-gpipe", "onward-1f1b",
@@ -52,13 +52,13 @@ def test_every_arm_is_cut_by_its_own_costs():
 
 def test_one_gpu_has_no_arms_of_two_ranks():
     template = job(preset=TINY.on("cuda"))
-    found = catalogue.jobs(template, COSTS, Host(cores=6, num_gpus=1))
+    found = catalogue.jobs(template, COSTS, ArmHost(cores=6, num_gpus=1))
     impossible = {name for name, arm in found.items() if isinstance(arm, Impossible) and "one GPU" in arm.why}
     assert impossible == {n for n in found if n.startswith(("ddp", "torch-"))}
-    assert catalogue.matmul_job(template, Host(6, 1)).processes == 1
-    assert catalogue.matmul_job(template, Host(6, 8)).processes == 2
-    assert catalogue.matmul_job(job(), Host(6, 0)).processes == 2
-    assert isinstance(catalogue.jobs(template, COSTS, Host(6, 2))["ddp"], ArmJob)
+    assert catalogue.matmul_job(template, ArmHost(6, 1)).processes == 1
+    assert catalogue.matmul_job(template, ArmHost(6, 8)).processes == 2
+    assert catalogue.matmul_job(job(), ArmHost(6, 0)).processes == 2
+    assert isinstance(catalogue.jobs(template, COSTS, ArmHost(6, 2))["ddp"], ArmJob)
 
 
 def test_arms_are_chosen_by_name_or_by_what_stands_before_a_hyphen():
@@ -76,7 +76,7 @@ def test_other_arms_meet_the_batches_that_ours_meet():
     dataset = load_dataset(resolved.config, None)
     ours = Batches(dataset.load()[0], dataset=dataset, batch_size=10, seed=resolved.config.seed, device="cpu",
                    train=True)  # fmt: skip
-    whole, lower, upper = (work.Feed(resolved, torch.device("cpu"), *part) for part in ((), (0, 2), (1, 2)))
+    whole, lower, upper = (work.ArmBatches(resolved, torch.device("cpu"), *part) for part in ((), (0, 2), (1, 2)))
     for step in range(12):
         x, y = ours.batch(*divmod(step, 5))
         chosen = whole.advance()
@@ -117,7 +117,7 @@ def test_a_hang_is_killed_with_all_its_processes(tmp_path):
 
 def test_a_hang_is_reported_and_its_arm_given_up(monkeypatch):
     monkeypatch.setattr(launch, "supervise", lambda *_: None)
-    arm = Arm(job(), Settings(limit_s=7.0))
+    arm = ThroughputArm(job(), ThroughputSettings(limit_s=7.0))
     assert math.isnan(arm())
     monkeypatch.setattr(turns, "run", None)  # whoever calls it now fails
     assert math.isnan(arm())
@@ -234,7 +234,7 @@ def test_our_arms_first_run_as_a_whole_and_then_know_their_rate(monkeypatch):
         return Outcome("ok", {"samples_per_s": rate, "windows": [rate], "efficiency": 0.9, "stages": []})
 
     monkeypatch.setattr(turns, "run", run)
-    arm = Arm(job(module="benchmarks.arms.onward", partition=(1, 2)), Settings(limit_s=60.0))
+    arm = ThroughputArm(job(module="benchmarks.arms.onward", partition=(1, 2)), ThroughputSettings(limit_s=60.0))
     assert [arm(), arm()] == [150.0, 120.0]
     assert told == [(40, 0.0, 240.0), (0, 100.0, 60.0), (0, 150.0, 60.0)]
     found = arm.entry()
@@ -275,7 +275,7 @@ def test_mistakes_are_told_before_anything_runs(monkeypatch, capsys):
             throughput.main(["--preset", "vgg8b"])
         assert "there is no CUDA device here (preset: vgg8b" in capsys.readouterr().err
     monkeypatch.setattr(throughput, "run", lambda *_: Outcome("crash", note="no room"))
-    with pytest.raises(RuntimeError, match=r"cannot measure what the blocks cost \(preset: tiny, crash: no room\)"):
+    with pytest.raises(RuntimeError, match=r"cannot measure what the blocks cost \(preset: tiny, crash: no room\)\. Fix that"):
         throughput.main(["--preset", "tiny"])
 
 

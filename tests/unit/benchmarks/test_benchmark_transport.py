@@ -15,7 +15,7 @@ def test_repeats_fit_the_time_within_limits():
 
 
 def test_what_came_is_compared_with_what_was_sent():
-    """A wire that delivers something else does not go unnoticed."""
+    """A channel that delivers something else does not go unnoticed."""
     class Peer:
         def recv(self):
             return 1

@@ -1,4 +1,4 @@
-"""Ends of a wire between two processes: our transports, raw gloo and ``multiprocessing.Queue``, behind one face.
+"""Channels between two processes: Onward's transports, raw gloo and ``multiprocessing.Queue``, behind one interface.
 
 In all of them the sender may overwrite its tensor as soon as ``send`` has returned, as learning does.
 """
@@ -17,47 +17,50 @@ from pipeline.schedules.position import Position
 from workers import transport as transports
 from workers.transport import Edge, Endpoint, Transport
 
-__all__ = ["DEPTH", "TIMEOUT_S", "GlooWire", "OurWire", "QueueWire", "Wire", "message", "open_transport", "open_wire"]
+__all__ = [
+    "DEPTH", "TIMEOUT_S", "Channel", "GlooChannel", "OnwardChannel", "QueueChannel", "message", "open_channel",
+    "open_transport",
+]  # fmt: skip
 
 DEPTH = 4
-"""Messages that may be under way; the default of ``transport.depth``."""
+"""Maximum messages in flight; the default of ``transport.depth``."""
 TIMEOUT_S = 30.0
 
 
-class Wire(Protocol):
-    """One process's end of a wire in both directions."""
+class Channel(Protocol):
+    """One process's end of a two-way channel."""
 
     def send(self, body: Tensor) -> None:
-        """Owns a copy of ``body`` before it returns."""
+        """Send ``body``, of which a copy is owned before this returns."""
 
     def recv(self) -> Tensor:
         """The next tensor from the other process."""
 
     def close(self) -> None:
-        """Lets go of it; both processes have received everything."""
+        """Close it; both processes have received everything."""
 
 
-class OurWire:
-    """A transport of this project."""
+class OnwardChannel:
+    """A transport of Onward."""
 
     def __init__(self, name: str, index: int, num_bytes: int, folder: str) -> None:
         self._transport = open_transport(name, index, num_bytes, folder)
         self._peer = 1 - index
 
     def send(self, body: Tensor) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         self._transport.send(message(body), self._peer, TIMEOUT_S)
 
     def recv(self) -> Tensor:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         return self._transport.recv(self._peer, TIMEOUT_S)[0].tensors[0]
 
     def close(self) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         self._transport.close(TIMEOUT_S)
 
 
-class GlooWire:
+class GlooChannel:
     """``torch.distributed`` as it comes: blocking calls, a receiver that knows shape and dtype."""
 
     def __init__(self, index: int, num_bytes: int, folder: str) -> None:
@@ -68,42 +71,42 @@ class GlooWire:
         self._buffer = torch.empty(num_bytes // 4)
 
     def send(self, body: Tensor) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         dist.send(body, self._peer)
 
     def recv(self) -> Tensor:
-        """See :class:`Wire`; the same tensor every time."""
+        """See :class:`Channel`; the same tensor every time."""
         dist.recv(self._buffer, self._peer)
         return self._buffer
 
     def close(self) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         dist.destroy_process_group()
 
 
-class QueueWire:
+class QueueChannel:
     """A ``multiprocessing.Queue`` each way, of tensors."""
 
     def __init__(self, index: int, queues: Sequence[Any]) -> None:
         self._out, self._in = queues[index], queues[1 - index]
 
     def send(self, body: Tensor) -> None:
-        """See :class:`Wire`; a copy, since a queue's thread takes the tensor's own memory away later."""
+        """See :class:`Channel`; a copy, since a queue's thread takes the tensor's own memory away later."""
         self._out.put(body.clone(), timeout=TIMEOUT_S)
 
     def recv(self) -> Tensor:
-        """See :class:`Wire`; mapped, not copied."""
+        """See :class:`Channel`; mapped, not copied."""
         received: Tensor = self._in.get(timeout=TIMEOUT_S)
         return received
 
     def close(self) -> None:
-        """See :class:`Wire`."""
+        """See :class:`Channel`."""
         self._out.close()
         self._out.join_thread()
 
 
 def message(body: Tensor) -> Message:
-    """As a stage would send it."""
+    """Message with ``body``, as a stage sends it."""
     return Message(Kind.TRAIN, Position(0, 0), 1.0, (body,))
 
 
@@ -113,10 +116,10 @@ def open_transport(name: str, index: int, num_bytes: int, folder: str) -> Transp
     return transports.open_transport(name, Endpoint(index, 2, edges, folder, TIMEOUT_S, "cpu"))
 
 
-def open_wire(arm: str, index: int, num_bytes: int, folder: str, queues: Sequence[Any]) -> Wire:
-    """This process's end."""
+def open_channel(arm: str, index: int, num_bytes: int, folder: str, queues: Sequence[Any]) -> Channel:
+    """Open this process's end of the channel of ``arm``."""
     if arm == "gloo":
-        return GlooWire(index, num_bytes, folder)
+        return GlooChannel(index, num_bytes, folder)
     if arm == "mp_queue":
-        return QueueWire(index, queues)
-    return OurWire(arm, index, num_bytes, folder)
+        return QueueChannel(index, queues)
+    return OnwardChannel(arm, index, num_bytes, folder)
