@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.records.reports import StageFailure
 from pipeline.records.run_state import RunState
 
 __all__ = ["Coordinator"]
@@ -50,7 +51,7 @@ class Coordinator:
         self._timeout_s = timeout_s
         self._how_ended = how_ended
         self._ready: set[int] = set()
-        self._failed: dict[int, dict[str, Any]] = {}
+        self._failed: dict[int, StageFailure] = {}
 
     def run(self) -> None:
         """Until every stage has sent its result.
@@ -119,7 +120,7 @@ class Coordinator:
             if link is not None and link.poll():
                 return  # its last words are still in the line
             text = f"its process died without a word{self._how_ended(stage)}"
-            self._failed[stage] = {"stage": stage, "kind": "died", "text": text}
+            self._failed[stage] = {"stage": stage, "kind": "died", "message": text, "text": text}
 
     def _raise_first(self) -> None:
         """Raises the failure that came first in the order of causes: a lost neighbour is a consequence."""

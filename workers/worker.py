@@ -17,6 +17,7 @@ from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, R
 from pipeline.engine.stage import Stage
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
+from pipeline.records.reports import StageEpoch, StageFailure, StageProgress, StageResult, StageRow, TimeRow
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
@@ -91,7 +92,7 @@ class StageRun:
         self._report = report
         self._timeout = job.endpoint.timeout_s
         self._budget = program.budget
-        self._time: dict[str, float] = {}
+        self._time: TimeRow | None = None
         self._bytes_sent = 0
         self._reported = 0.0
 
@@ -129,7 +130,7 @@ class StageRun:
         self._reported = now
         working = self._budget.enter(Activity.OTHER)
         fill = self.transport.fill(self.job.stage_index - 1) if self.job.stage_index > 0 else None
-        body = {
+        body: StageProgress = {
             "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
             "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), "fill": fill,
         }  # fmt: skip
@@ -139,7 +140,7 @@ class StageRun:
     def _epoch(self, request: EpochReport) -> None:
         """A finished epoch, with the time budget so far."""
         self.keep(request.row["epoch"] + 1)
-        row = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
+        row: StageEpoch = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
         self._report("epoch", row)
 
     def keep(self, num_epochs: int) -> None:
@@ -150,7 +151,7 @@ class StageRun:
             for k in self.program.stage.blocks:
                 save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> StageResult:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block."""
         stage = self.program.stage
         save_part(self.job, self._budget)
@@ -160,7 +161,8 @@ class StageRun:
             state = stage.state(k)
             digests[k] = digest(state)
             save_block(folder, k, state)
-        row = {
+        assert self._time is not None, "a stage is finished after the last plan"
+        row: StageRow = {
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
             **self._time, "samples": stage.samples,
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
@@ -200,7 +202,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
         raise
 
 
-def failure(stage_index: int, error: BaseException) -> dict[str, Any]:
+def failure(stage_index: int, error: BaseException) -> StageFailure:
     """What the coordinator is told of an error; called where it is handled."""
     return {
         "stage": stage_index, "kind": type(error).__name__, "message": str(error), "text": traceback.format_exc(),

@@ -83,8 +83,8 @@ class Program:
             self._train_feeds.forget(plan)
             self._test_feeds.forget(plan)
             staleness = self.stage.staleness.epoch()
-            row = {"epoch": epoch, "stage": self.stage_index, "blocks": self.stage.scores(), "staleness": staleness}
-            yield EpochReport(row)
+            scores = self.stage.scores()
+            yield EpochReport({"epoch": epoch, "stage": self.stage_index, "blocks": scores, "staleness": staleness})
             epoch += 1
 
     # -- training ----------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """What a stage's program asks of whoever drives it."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.engine.message import Message
+from pipeline.records.reports import EpochRow
 
 __all__ = ["EpochReport", "NextPlan", "Progress", "Receive", "Request", "Send"]
 
@@ -42,7 +42,7 @@ class Progress:
 class EpochReport:
     """Answered with None: an epoch is done."""
 
-    row: dict[str, Any]
+    row: EpochRow
 
 
 Request = Receive | Send | NextPlan | Progress | EpochReport

@@ -1,11 +1,11 @@
 """A block's losses and its test accuracy over one epoch, kept on the device until the epoch ends."""
 
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.learning.rule import LearningRule
+from pipeline.records.reports import ScoreRow
 
 __all__ = ["Scores"]
 
@@ -53,10 +53,10 @@ class Scores:
         """The last training loss."""
         return self._losses[-1].item() if self._losses else None
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> ScoreRow:
         """``train_loss``, ``test_accuracy``, ``test_loss`` and ``credit`` (the share of samples that the block was
         updated for), each None where there was nothing to measure."""
-        row: dict[str, Any] = {"train_loss": None, "test_accuracy": None, "test_loss": None, "credit": None}
+        row: ScoreRow = {"train_loss": None, "test_accuracy": None, "test_loss": None, "credit": None}
         if self._losses:
             losses = torch.stack(self._losses).double().cpu()
             counts = torch.tensor(self._counts, dtype=torch.float64)

@@ -7,7 +7,7 @@ optimizer step over all its parameters, give the same bits with less overhead.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeGuard
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from pipeline.numerics.memory_format import channels_last
 from pipeline.numerics.seeds import derive, mix, reseed
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec
+from pipeline.records.reports import BlockScores
 from pipeline.schedules.plan import BlockMode, Plan
 
 __all__ = ["Stage"]
@@ -271,7 +272,7 @@ class Stage:
             rule.eval()
         return self.evaluation
 
-    def scores(self) -> list[dict[str, Any]]:
+    def scores(self) -> list[BlockScores]:
         """Losses and accuracies of this epoch, a row per active block; reading them is a synchronisation."""
         rows = self.evaluation.scores.items()
         return [{"block": k, "trained": k in self._training, **scores.read()} for k, scores in rows]

@@ -1,7 +1,8 @@
 """How late updates are: counted in the stage where they happen, not worked out from what a config promises."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from pipeline.records.reports import StalenessRow
 
 __all__ = ["Staleness"]
 
@@ -42,11 +43,11 @@ class Staleness:
             self.versions[block] = now + 1
         self._learned.clear()
 
-    def epoch(self) -> dict[str, Any]:
+    def epoch(self) -> StalenessRow:
         """``counts`` of this epoch's updates by how late they were, from 0 on, their ``mean`` and ``max``."""
         return _row(self._counts)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> StalenessRow:
         """As :meth:`epoch`, for all updates so far."""
         return _row(_sum(self._before, self._counts))
 
@@ -57,7 +58,7 @@ def _sum(a: Sequence[int], b: Sequence[int]) -> list[int]:
     return [sum(counts[late] for counts in (a, b) if late < len(counts)) for late in range(length)]
 
 
-def _row(counts: Sequence[int]) -> dict[str, Any]:
+def _row(counts: Sequence[int]) -> StalenessRow:
     """What is recorded; mean and max are None where nothing was updated."""
     total = sum(counts)
     return {

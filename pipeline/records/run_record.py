@@ -4,10 +4,11 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.numerics.digest import combine
 from pipeline.records.files import jsonable
+from pipeline.records.reports import BlockScores, StageResult
 from pipeline.schedules.epochs import EpochResult
 from pipeline.schedules.plan import BlockMode
 
@@ -31,9 +32,9 @@ class Recorder:
 
 def result_table(
     about: Mapping[str, Any],
-    stage_results: Sequence[Mapping[str, Any]],
+    stage_results: Sequence[StageResult],
     history: Sequence[EpochResult],
-    last_scores: Mapping[int, Mapping[str, Any]],
+    last_scores: Mapping[int, BlockScores],
     num_train: int,
     wall_s: float,
 ) -> dict[str, Any]:
@@ -51,17 +52,19 @@ def result_table(
     owner = {k: r["row"]["stage"] for r in stage_results for k in r["digests"]}
     num_blocks = len(digests)
     trained = [sum(e.plan.modes[k] is BlockMode.TRAIN for e in history) for k in range(num_blocks)]
-    output = last_scores.get(num_blocks - 1, {})
     rows = [r["row"] for r in stage_results]
     samples = len(history) * num_train
     return {
         "status": "completed", **about, "num_stages": len(rows), "num_blocks": num_blocks,
         "epochs": len(history), "steps": max(r["steps"] for r in stage_results), "wall_s": wall_s,
         "train_samples_per_s": samples / wall_s if wall_s > 0 else 0.0,
-        "test": {"accuracy": output.get("test_accuracy"), "loss": output.get("test_loss")},
+        "test": {
+            "accuracy": _last(last_scores, num_blocks - 1, "test_accuracy"),
+            "loss": _last(last_scores, num_blocks - 1, "test_loss"),
+        },
         "blocks": [
             {
-                "block": k, "stage": owner[k], "test_accuracy": last_scores.get(k, {}).get("test_accuracy"),
+                "block": k, "stage": owner[k], "test_accuracy": _last(last_scores, k, "test_accuracy"),
                 "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
             }
             for k in range(num_blocks)
@@ -74,3 +77,8 @@ def result_table(
 def _frozen_at(history: Sequence[EpochResult], block: int) -> int | None:
     """The first epoch in which the block was frozen, or None."""
     return next((e.plan.epoch for e in history if e.plan.modes[block] is BlockMode.FROZEN), None)
+
+
+def _last(scores: Mapping[int, BlockScores], block: int, name: Literal["test_accuracy", "test_loss"]) -> float | None:
+    """A block's newest score; None of a block that was never evaluated."""
+    return scores[block][name] if block in scores else None

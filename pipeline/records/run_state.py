@@ -1,9 +1,8 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
+from pipeline.records.reports import BlockScores, StageEpoch, StageProgress, StageResult
 from pipeline.records.run_record import Recorder
 from pipeline.records.view import View
 from pipeline.schedules.epochs import EpochResult, Schedule
@@ -30,9 +29,9 @@ class RunState:
         self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View
     ) -> None:
         self.history: list[EpochResult] = []
-        self.last_scores: dict[int, Mapping[str, Any]] = {}
+        self.last_scores: dict[int, BlockScores] = {}
         """The newest row of every block that was evaluated."""
-        self.results: dict[int, dict[str, Any]] = {}
+        self.results: dict[int, StageResult] = {}
         """What each stage sent at its end."""
         self.num_stages = num_stages
         self._schedule = schedule
@@ -40,7 +39,7 @@ class RunState:
         self._recorder = recorder
         self._view = view
         self._plans: list[Plan | None] = []
-        self._rows: dict[int, list[dict[str, Any]]] = {}
+        self._rows: dict[int, list[StageEpoch]] = {}
         self._started_s: float | None = None
         self._ended_s = 0.0
 
@@ -65,11 +64,11 @@ class RunState:
         self._started_s = time.perf_counter()
         self._view.started()
 
-    def progress(self, body: Mapping[str, Any]) -> None:
+    def progress(self, body: StageProgress) -> None:
         """News inside an epoch."""
         self._view.progress(body)
 
-    def epoch(self, body: dict[str, Any]) -> None:
+    def epoch(self, body: StageEpoch) -> None:
         """A stage has finished an epoch."""
         self._recorder.write({"event": "epoch", **body})
         rows = self._rows.setdefault(body["epoch"], [])
@@ -78,7 +77,7 @@ class RunState:
             return
         plan = self._plans[body["epoch"]]
         assert plan is not None
-        blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: int(b["block"]))
+        blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
         losses: list[float | None] = [None] * self.num_blocks
         for block in blocks:
             losses[block["block"]] = block["train_loss"]
@@ -88,11 +87,11 @@ class RunState:
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
 
-    def result(self, body: dict[str, Any]) -> None:
+    def result(self, body: StageResult) -> None:
         """A stage has ended in order."""
         self.results[body["row"]["stage"]] = body
 
-    def block_rows(self, epoch: int) -> dict[int, Mapping[str, Any]]:
+    def block_rows(self, epoch: int) -> dict[int, BlockScores]:
         """What every block that was active in an epoch reported of it, by block."""
         return {block["block"]: block for row in self._rows[epoch] for block in row["blocks"]}
 
@@ -106,6 +105,6 @@ class RunState:
         """Seconds from the moment the last stage was ready to the last epoch's report."""
         return self._ended_s - self._started_s if self._started_s is not None and self.history else 0.0
 
-    def stage_results(self) -> list[dict[str, Any]]:
+    def stage_results(self) -> list[StageResult]:
         """What the stages sent at their end, in order."""
         return [self.results[s] for s in range(self.num_stages)]

@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Iterable
 from enum import Enum
+from typing import cast
 
 import torch
 from torch import nn
 
+from pipeline.records.reports import TimeRow
 from pipeline.schedules.position import Position
 
 __all__ = ["Activity", "TimeBudget", "format_bytes", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
@@ -81,12 +83,11 @@ class TimeBudget:
     def at(self, position: Position) -> None:
         """The stage goes on to ``position``: a budget that keeps a trace notes it."""
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> TimeRow:
         """``forward_s``, ``learn_s``, ... and ``wall_s``, their sum."""
         self.enter(self._activity)
-        table = {f"{a.value}_s": s for a, s in self._seconds.items()}
-        table["wall_s"] = self._since - self._start
-        return table
+        seconds = {f"{a.value}_s": s for a, s in self._seconds.items()}
+        return cast(TimeRow, {**seconds, "wall_s": self._since - self._start})
 
 
 def peak_rss_bytes() -> int:

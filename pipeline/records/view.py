@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.schedules.plan import Plan
 
 __all__ = ["Silent", "View"]
@@ -17,10 +18,10 @@ class View(Protocol):
     def started(self) -> None:
         """The last stage is ready; the run's clock starts."""
 
-    def progress(self, body: Mapping[str, Any]) -> None:
+    def progress(self, body: StageProgress) -> None:
         """A stage's news inside an epoch: stage, epoch, step, samples, loss, fill."""
 
-    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+    def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
         """Every stage has finished an epoch; a row for each block that was active."""
 
     def finished(self, table: Mapping[str, Any]) -> None:
@@ -39,10 +40,10 @@ class Silent:
     def started(self) -> None:
         """See :class:`View`."""
 
-    def progress(self, body: Mapping[str, Any]) -> None:
+    def progress(self, body: StageProgress) -> None:
         """See :class:`View`."""
 
-    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+    def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
         """See :class:`View`."""
 
     def finished(self, table: Mapping[str, Any]) -> None:

@@ -32,7 +32,6 @@ from workers.worker import StageRun, drive, prepare_process, stage_of
 __all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
 
 _NOISE_BYTES = 2**25
-_WORK = ("forward_s", "learn_s", "transfer_s", "other_s")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,8 @@ class DryRunStage:
         evals = [moment for _, moment in scored]
         if evals:
             evals[-1] = time.perf_counter()
-        return StageTimings(begun, list(first.values()), evals, sum(budget[name] for name in _WORK))
+        work_s = budget["forward_s"] + budget["learn_s"] + budget["transfer_s"] + budget["other_s"]
+        return StageTimings(begun, list(first.values()), evals, work_s)
 
 
 class _Noise:

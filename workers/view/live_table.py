@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.placement import Placement
@@ -75,11 +76,11 @@ class LiveTable:
         self._started_s = self._clock()
         self._set_meters()
 
-    def progress(self, body: Mapping[str, Any]) -> None:
+    def progress(self, body: StageProgress) -> None:
         """Notes it."""
         self._meters[body["stage"]].take(body, self._clock())
 
-    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+    def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
         """Notes it."""
         self._last_epoch = self._text.epoch(plan, blocks, aligned=False)
         self._accuracy |= {b["block"]: b["test_accuracy"] for b in blocks if b["test_accuracy"] is not None}

@@ -1,7 +1,6 @@
 """What one stage has last said of itself, and how fast it is, for the live view."""
 
-from collections.abc import Mapping
-from typing import Any
+from pipeline.records.reports import StageProgress
 
 __all__ = ["StageMeter"]
 
@@ -38,7 +37,7 @@ class StageMeter:
         self._points = ()
         self.loss = self.fill = None
 
-    def take(self, body: Mapping[str, Any], now: float) -> None:
+    def take(self, body: StageProgress, now: float) -> None:
         """A report from inside an epoch, see :meth:`pipeline.records.view.View.progress`, that came at ``now``."""
         self.steps_done = body["step"] + 1
         self.loss, self.fill, self._samples = body["loss"], body["fill"], body["samples"]

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.records.view import Silent, View
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import Plan
@@ -62,10 +63,10 @@ class Lines:
         """The first epoch's time begins."""
         self._text.started()
 
-    def progress(self, body: Mapping[str, Any]) -> None:
+    def progress(self, body: StageProgress) -> None:
         """Nothing: a log file wants no flicker."""
 
-    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]]) -> None:
+    def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
         """One line."""
         self._say(self._text.epoch(plan, blocks))
 

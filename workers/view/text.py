@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.records.reports import BlockScores
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import Plan
 from workers.placement import Placement
@@ -81,7 +82,7 @@ class RunText:
         epoch = f"epoch {plan.epoch + 1:>{len(str(most * (last + 1)))}}"
         return f"{epoch}  block {plan.top:>{len(str(last))}} ({trained:>{width}}/{most})"
 
-    def epoch(self, plan: Plan, blocks: Sequence[Mapping[str, Any]], *, aligned: bool = True) -> str:
+    def epoch(self, plan: Plan, blocks: Sequence[BlockScores], *, aligned: bool = True) -> str:
         """How an epoch went: the loss and the accuracy are those of the top training block.
 
         The time is the wall's, so evaluation is in it; ``blocks`` are rows as
@@ -89,16 +90,16 @@ class RunText:
         """
         now = self.clock()
         elapsed, self._since = now - self._since, now
-        trained: list[Mapping[str, Any]] = [b for b in blocks if b["trained"]]
-        row = trained[-1] if trained else {}
+        trained = [b for b in blocks if b["trained"]]
+        top = trained[-1] if trained else None
         rate = self._resolved.batching.num_train / elapsed if elapsed > 0 else None
         # In the phases before the last one it is not the network's accuracy, and must not read like it.
         owner = "its test accuracy" if self._phased else "test accuracy"
         widths, gap = ((9, 6, 9, 7), "  ") if aligned else ((0, 0, 0, 0), ", ")
         return gap.join([
             self.position(plan, aligned=aligned),
-            f"loss {loss_text(row.get('train_loss')):>{widths[0]}}",
-            f"{owner} {percent(row.get('test_accuracy')):>{widths[1]}} %",
+            f"loss {loss_text(top and top['train_loss']):>{widths[0]}}",
+            f"{owner} {percent(top and top['test_accuracy']):>{widths[1]}} %",
             f"{grouped(rate):>{widths[2]}} samples/s",
             f"{elapsed:{widths[3]}.2f} s",
         ])  # fmt: skip

@@ -1,0 +1,116 @@
+"""Reports of a stage: plain data, as they travel to the coordinator and stand in ``record.jsonl`` and ``result.json``."""
+
+from typing import TypedDict
+
+__all__ = [
+    "BlockScores", "EpochRow", "ScoreRow", "StageEpoch", "StageFailure", "StageProgress", "StageResult", "StageRow",
+    "StalenessRow", "TimeRow",
+]  # fmt: skip
+
+
+class TimeRow(TypedDict):
+    """Seconds of a stage by activity, and their sum; see :class:`pipeline.records.time_budget.Activity`."""
+
+    forward_s: float
+    learn_s: float
+    wait_recv_s: float
+    wait_send_s: float
+    transfer_s: float
+    eval_s: float
+    other_s: float
+    wall_s: float
+
+
+class StalenessRow(TypedDict):
+    """Updates by their lateness: ``counts[n]`` were n updates late; mean and max are None where there was none."""
+
+    mean: float | None
+    max: int | None
+    counts: list[int]
+
+
+class ScoreRow(TypedDict):
+    """Scores of a block in one epoch, each None where there was nothing to measure."""
+
+    train_loss: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+    credit: float | None
+    """The share of samples that the block was updated for."""
+
+
+class BlockScores(ScoreRow):
+    """Scores of a block, with its place."""
+
+    block: int
+    trained: bool
+
+
+class EpochRow(TypedDict):
+    """A stage's finished epoch, as its program tells it."""
+
+    epoch: int
+    stage: int
+    blocks: list[BlockScores]
+    staleness: StalenessRow
+
+
+class StageEpoch(EpochRow):
+    """A stage's finished epoch, as it is reported."""
+
+    samples: int
+    """Training samples since the run's start."""
+    time: TimeRow
+    """Since the run's start."""
+
+
+class StageProgress(TypedDict):
+    """A stage's news inside an epoch."""
+
+    stage: int
+    epoch: int
+    step: int
+    samples: int
+    loss: float | None
+    fill: int | None
+    """Messages waiting in front of the stage."""
+
+
+class StageRow(TimeRow):
+    """A stage's row of ``result.json``; its names are fixed, scripts read them."""
+
+    stage: int
+    pid: int
+    blocks: list[int]
+    """First and last."""
+    samples: int
+    peak_rss_bytes: int
+    peak_device_bytes: int | None
+    parameter_bytes: int
+    optimizer_bytes: int
+    held_bytes: int
+    queue_bytes: int
+    bytes_sent: int
+    staleness: StalenessRow
+
+
+class StageResult(TypedDict):
+    """A stage's last report."""
+
+    row: StageRow
+    digests: dict[int, str]
+    """SHA-256 of each block's parameters and buffers."""
+    steps: int
+    folder: str
+    """Of the weights."""
+
+
+class StageFailure(TypedDict):
+    """A stage's error."""
+
+    stage: int
+    kind: str
+    """The name of the exception's class, or ``died``."""
+    message: str
+    text: str
+    """The traceback, or what is known of a death."""
