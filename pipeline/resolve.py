@@ -8,9 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from torch import nn
 
 from pipeline import registry
 from pipeline.checks import check_batching, check_measurable, check_mode
@@ -21,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, LearningRule, Topology
 from pipeline.network.block import Blueprint, build_block
 from pipeline.network.blueprints import blueprints_of, load_model
+from pipeline.network.from_modules import UserModel
 from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
@@ -73,7 +72,7 @@ class RunSpec:
         return self.config.schedule.cache != "off" and not self.data.is_augmented and not sampled
 
 
-def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Module] | None = None) -> RunSpec:
+def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> RunSpec:
     """Checks ``config`` and fills it in.
 
     Args:
@@ -85,18 +84,16 @@ def resolve(config: Config, data_root: Path, model: nn.Module | Sequence[nn.Modu
         ConfigError: whatever is wrong, with the next move.
     """
     mode = find_mode(config.schedule.mode)
-    config = _named(config, "dataset", "pipeline.datasets")
-    dataset = load_dataset(config, data_root)
+    named = _dataset(config)
+    dataset: Dataset = named.build(data_root, **named.options)
     task = _task(config, dataset.spec.task)
-    if model is None:
-        blueprints = load_model(config.model.name, dataset.spec.input_shape, task.num_outputs, config.model.options)
-        if "." not in config.model.name:
-            config = _named(config, "model", "pipeline.models")
-    else:
-        blueprints = blueprints_of(model)
-        config = dataclasses.replace(config, model=NamedConfig(name="object"))
-    config = _named(config, "rule", "pipeline.rules")
-    optimizer, lr, config = _optimizer(config)
+    blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
+    rule_options = registry.resolve("pipeline.rules", config.rule.name, "rule", "rule", config.rule.options).options
+    optimizer, lr, complete = _optimizer(config)
+    config = dataclasses.replace(
+        config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
+        rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
+    )  # fmt: skip
     shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.num_outputs)
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
@@ -118,10 +115,24 @@ def load_dataset(config: Config, data_root: Path) -> Dataset:
     Raises:
         ConfigError: unknown name or option, or the data is not there.
     """
-    section = config.dataset
-    named = registry.resolve("pipeline.datasets", section.name, "data set", "dataset", section.options)
+    named = _dataset(config)
     dataset: Dataset = named.build(data_root, **named.options)
     return dataset
+
+
+def _dataset(config: Config) -> registry.Named:
+    """The data set's builder, and its options checked and complete."""
+    return registry.resolve("pipeline.datasets", config.dataset.name, "data set", "dataset", config.dataset.options)
+
+
+def _model(
+    config: Config, model: UserModel | None, input_shape: tuple[int, ...], num_outputs: int
+) -> tuple[list[Blueprint], NamedConfig]:
+    """The blueprints of the network's blocks, and its section of the config, complete."""
+    if model is not None:
+        return blueprints_of(model), NamedConfig(name="object")
+    loaded = load_model(config.model.name, input_shape, num_outputs, config.model.options)
+    return loaded.blueprints, NamedConfig(name=config.model.name, options=loaded.options)
 
 
 def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
@@ -150,26 +161,15 @@ def _with_rule_for_mode(config: Config, mode: Mode, blueprint: Blueprint, spec: 
     return dataclasses.replace(config, rule=NamedConfig(name="backprop")) if replaced else config
 
 
-def _named(config: Config, section: str, package: str) -> Config:
-    """``config`` with the options of one section checked and completed."""
-    named: NamedConfig = getattr(config, section)
-    noun = {"dataset": "data set"}.get(section, section)
-    build = registry.load(package, named.name, noun)
-    options = registry.check_options(build, named.options, section)
-    changes: dict[str, Any] = {section: NamedConfig(name=named.name, options=options)}
-    return dataclasses.replace(config, **changes)
-
-
-def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, Config]:
-    """The optimizer and the learning rate's course, which share a section."""
+def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, NamedConfig]:
+    """The optimizer, the learning rate's course, and the section that they share, complete."""
     options = dict(config.optimizer.options)
     course = registry.check_options(
         _course, {k: options.pop(k) for k in ("milestones", "gamma") if k in options}, "optimizer"
     )
     optimizer = load_optimizer(config.optimizer.name, options)
     lr = LrSchedule(base=optimizer.lr, milestones=tuple(course["milestones"]), gamma=course["gamma"])
-    complete = NamedConfig(name=config.optimizer.name, options={**optimizer.options, **course})
-    return optimizer, lr, dataclasses.replace(config, optimizer=complete)
+    return optimizer, lr, NamedConfig(name=config.optimizer.name, options={**optimizer.options, **course})
 
 
 def _course(*, milestones: tuple[int, ...] = (), gamma: float = 0.25) -> None:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -13,15 +13,23 @@ from pipeline.network.block import Blueprint
 from pipeline.network.from_modules import blueprints_from, blueprints_of, check_picklable
 from pipeline.network.meta import skeleton
 
-__all__ = ["blueprints_of", "load_model"]
+__all__ = ["LoadedModel", "blueprints_of", "load_model"]
 
 _PACKAGE = "pipeline.models"
 _EXPECTED = "nn.Sequential, a list of modules, or a list of Blueprint"
 
 
+class LoadedModel(NamedTuple):
+    """A model found by name."""
+
+    blueprints: list[Blueprint]
+    options: Mapping[str, Any]
+    """Checked, every default filled in."""
+
+
 def load_model(
     name: str, input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Any]
-) -> list[Blueprint]:
+) -> LoadedModel:
     """Blueprints of the named model's blocks.
 
     Args:
@@ -38,7 +46,7 @@ def load_model(
     found = registry.load(_PACKAGE, name, "model")
     if isinstance(found, (nn.Module, list, tuple)):
         registry.check_options(_without_options, options, "model")
-        return _blueprints(found, name)
+        return LoadedModel(_blueprints(found, name), {})
     if not (inspect.isroutine(found) or inspect.isclass(found) or isinstance(found, registry.Grouped)):
         raise ConfigError(
             f"this is no model (given: {name!r}, {type(found).__name__}; expected: a function, or {_EXPECTED}). "
@@ -46,9 +54,7 @@ def load_model(
         )
     checked = registry.check_options(found, options, "model")
     build: Callable[[], Any] = partial(found, *_arguments(found, name, tuple(input_shape), num_outputs), **checked)
-    if "." not in name:
-        return list(build())
-    return _called(build, name)
+    return LoadedModel(list(build()) if "." not in name else _called(build, name), checked)
 
 
 def _without_options() -> None:

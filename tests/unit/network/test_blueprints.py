@@ -84,13 +84,13 @@ def shapes(blueprints):
 
 
 def load(attribute, **options):
-    return load_model(f"{__name__}.{attribute}", (6,), 2, options)
+    return load_model(f"{__name__}.{attribute}", (6,), 2, options).blueprints
 
 
 def test_named_models():
-    blueprints = load_model("mlp", (1, 2, 3), 2, {"depth": 1, "width": 4})
+    blueprints = load_model("mlp", (1, 2, 3), 2, {"depth": 1, "width": 4}).blueprints
     assert shapes(blueprints) == [(4, 6), (2, 4)]
-    assert len(load_model("vgg8b", (1, 28, 28), 10, {"width": 0.25})) == 8
+    assert len(load_model("vgg8b", (1, 28, 28), 10, {"width": 0.25}).blueprints) == 8
 
 
 def test_unknown_names_and_options():
@@ -128,7 +128,7 @@ def test_a_dotted_name_may_be_a_module_with_a_build(tmp_path, monkeypatch):
     (tmp_path / "somebodys").mkdir()
     (tmp_path / "somebodys" / "net.py").write_text(f"from {__name__} import build\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert shapes(load_model("somebodys.net", (6,), 2, {"width": 3})) == [(3, 6), (2, 3)]
+    assert shapes(load_model("somebodys.net", (6,), 2, {"width": 3}).blueprints) == [(3, 6), (2, 3)]
 
 
 def test_functions_take_the_runs_seed_and_objects_keep_their_weights():
