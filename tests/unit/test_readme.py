@@ -1,5 +1,6 @@
 """What the README says can be done can be done."""
 
+import importlib
 import json
 import re
 import shlex
@@ -29,6 +30,48 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_design_page_is_linked():
+    assert "](docs/design.md)" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_paths_that_are_named_exist(page):
+    """Files and folders of the repository; words in capitals stand for something else."""
+    folders = "pipeline|workers|benchmarks|tests|docs|configs"
+    named = set(re.findall(rf"(?<![\w/.-])(?:{folders})(?:/[\w-]+(?:\.\w+)*)+", page.read_text(encoding="utf8")))
+    named = {path for path in named if not re.search(r"/[A-Z]+\b", path)}
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_dotted_names_exist(page):
+    text = page.read_text(encoding="utf8")
+    named = set(re.findall(r"(?<![\w/.-])(?:pipeline|workers|benchmarks)(?:\.[A-Za-z_]\w*)+", text))
+    assert sorted(name for name in named if not is_importable(name)) == []
+
+
+def is_importable(name):
+    """Whether ``name`` is a module, or an attribute of one."""
+    parent, _, last = name.rpartition(".")
+    if (ROOT / name.replace(".", "/")).with_suffix(".py").exists() or (ROOT / name.replace(".", "/")).is_dir():
+        return True
+    return bool(parent) and is_importable(parent) and hasattr(importlib.import_module(parent), last)
+
+
+def test_members_that_the_design_page_names_exist():
+    """``Program._take``: some file defines the class and has the member."""
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf8")
+    files = [path for folder in ("pipeline", "workers") for path in (ROOT / folder).rglob("*.py")]
+    sources = [path.read_text(encoding="utf8") for path in files]
+    named = set(re.findall(r"\b([A-Z]\w*[a-z]\w*)\.(\w+)\b", page))
+    assert len(named) > 20
+    missing = {
+        (owner, member) for owner, member in named
+        if not any(re.search(rf"^class {owner}\b", x, re.M) and re.search(rf"\b{member}\b", x) for x in sources)
+    }  # fmt: skip
+    assert missing == set()
 
 
 @pytest.mark.parametrize("command", commands())
@@ -74,7 +117,8 @@ def test_the_first_table_is_that_of_the_results():
     for row in rows:
         arm, error, seconds = (cell.strip() for cell in row.strip("|").split("|"))
         summary = next(s for s in found["summary"] if s["arm"] == arm)
-        assert error == f"{100 * (1 - summary['median_accuracy']):.2f} %" and seconds == f"{summary['median_epoch_s']:.2f}"
+        assert error == f"{100 * (1 - summary['median_accuracy']):.2f} %"
+        assert seconds == f"{summary['median_epoch_s']:.2f}"
 
 
 @pytest.mark.parametrize("page", report.PAGES, ids=lambda p: p.parent.name)
