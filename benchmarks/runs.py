@@ -52,7 +52,7 @@ TABLES = {
         RunArm("linear_decoder, 2 stages", "digits", [*TWO, "rule.name=linear_decoder"]),
         RunArm("dfa, 2 stages, 2 in flight", "digits", [*TWO, "rule.name=dfa", "train.in_flight=2"]),
     ]),
-    "mnist": RunTable("MNIST, MLP 3x1024, 10 epochs (rules.md 2.4); dfa: MLP 2x800, 5 epochs", [
+    "mnist": RunTable("MNIST, MLP 3x1024, 10 epochs; dfa: MLP 2x800, 5 epochs", [
         RunArm("backprop, one process", "mnist_backprop"), RunArm("pred, 2 stages", "mnist_pred", TWO),
         RunArm("sim, 2 stages", "mnist_sim", TWO), RunArm("predsim, 2 stages", "mnist_predsim", TWO),
         RunArm("dfa, 2 stages", "mnist_dfa", TWO),
