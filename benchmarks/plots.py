@@ -41,16 +41,17 @@ def draw(results: Path) -> list[Path]:
 
 
 def _throughput(found: Mapping[str, Any]) -> Figure:
-    """Samples per second of every arm, labelled with how ``onward-2`` compares."""
-    arms = {name: arm for name, arm in found["arms"].items() if arm["samples_per_s"] is not None}
+    """Samples per second of every arm, labelled with how ``onward-2`` compares; a group's best arm has its own bar."""
+    arms = {name: arm for name, arm in found["arms"].items() if arm["samples_per_s"] and "best" not in arm}
     figure = Figure(figsize=(6.5, 0.6 + 0.28 * len(arms)))
     axes = figure.subplots()
     colours = [_OURS if name.startswith("onward") else _THEIRS for name in arms]
     bars = axes.barh(list(arms), [arm["samples_per_s"] for arm in arms.values()], color=colours)
     ratios = (found.get("ratios_all", {}).get(name) for name in arms)
-    axes.bar_label(bars, [f" onward-2 x {number(r):.2f}" if r is not None else "" for r in ratios], fontsize=8)
+    labels = [f" onward-2: {number(r):.2f} times as fast" if r is not None else "" for r in ratios]
+    axes.bar_label(bars, labels, fontsize=8)
     axes.invert_yaxis()
-    axes.margins(x=0.2)
+    axes.margins(x=0.3)
     axes.set_xlabel(f"samples per second, {found['preset']}")
     return figure
 

@@ -120,6 +120,8 @@ def _throughput(found: Mapping[str, Any]) -> str:
     """All arms of a preset, each with its ratio to onward-2, or the reason for a missing figure."""
     rows = []
     for name, arm in found["arms"].items():
+        if "best" in arm:  # a group's best arm under the name of the group: it has a row already
+            continue
         rate = arm["samples_per_s"]
         if rate is None:
             rows.append([name, _why(arm), "-"])
