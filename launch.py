@@ -1,4 +1,4 @@
-"""Starts a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
+"""Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
 import logging
@@ -33,19 +33,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
     parser.add_argument("--config", type=Path, default=HERE / "configs" / "digits.toml", metavar="FILE", help="TOML")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
-    parser.add_argument("--stages", metavar="N", help="stage processes, or 'blocks' for one per block")
+    parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
     parser.add_argument("--transport", metavar="NAME", help=f"auto, {', '.join(registry.known(KINDS['transports']))}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
-    parser.add_argument("--list", action="store_true", help="the rules, models, data sets and transports there are")
+    parser.add_argument("--list", action="store_true", help="print all modes, rules, models, data sets and transports")
     return parser.parse_intermixed_args(arguments)
 
 
 def overrides_of(options: argparse.Namespace) -> list[str]:
-    """Flags as overrides, before those that were written out."""
+    """Overrides from flags, followed by those given as section.key=value, which win."""
     flags = {
         "schedule.mode": options.mode, "run.stages": options.stages, "transport.name": options.transport,
         "run.device": options.device, "run.trace": "true" if options.trace else None,
@@ -54,7 +54,7 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
 
 
 def show_list() -> None:
-    """``--list``: a line for everything that has a name."""
+    """Print a line for each mode, rule, model, data set and transport (``--list``)."""
     print("modes:")
     for mode in MODES:
         print(f"  {mode.name:<16} {mode.summary}")
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs under torchrun's ranks, or on this host."""
     if "RANK" not in os.environ:
         warm_up(loaded.config.dataset.name)
-    # Importing torch takes a second or two, for which the fork server need not wait, nor a misspelt key.
+    # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
     from workers.run import train
     from workers.torchrun import Ranks, run_rank
     from workers.view.terminal import view_maker
