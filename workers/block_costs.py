@@ -1,4 +1,4 @@
-"""What each block costs on this machine, from the cache where it was measured before."""
+"""Costs of the blocks on this machine, from the cache where they were measured before."""
 
 import torch
 
@@ -37,7 +37,7 @@ def forget_costs(resolved: RunSpec, threads: int, device: torch.device) -> None:
 
 
 def _fits(found: object, num_blocks: int) -> bool:
-    """Whether the cache held a time for each block."""
+    """True if the cache held a time for each block."""
     return (
         isinstance(found, list) and len(found) == num_blocks
         and all(isinstance(s, float) and 0 < s < float("inf") for s in found)

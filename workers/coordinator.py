@@ -118,7 +118,7 @@ class Coordinator:
         if stage not in self._run_state.results and stage not in self._failed:
             link = self._open.get(stage)
             if link is not None and link.poll():
-                return  # its last words are still in the line
+                return  # its last report is still in the connection
             text = f"its process died without a word{self._how_ended(stage)}"
             self._failed[stage] = {"stage": stage, "kind": "died", "message": text, "text": text}
 
@@ -129,9 +129,9 @@ class Coordinator:
             for event in wait([*self._open.values(), *self._sentinels], timeout=0.1):
                 self._take(event)
         causes = [f for f in self._failed.values() if f["kind"] != "TransportTimeout"] or list(self._failed.values())
-        # The word of a stage that raised says more than the end of one that was killed by its own parent.
+        # Prefer a stage's traceback to a bare exit status.
         cause = min(causes, key=lambda f: f["kind"] == "died")
-        if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to mend
+        if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
         raise WorkerFailed(cause["stage"], self._num_stages, cause["text"])
 
@@ -141,7 +141,7 @@ class Coordinator:
         return self._timeout_s * (1 if len(self._ready) == self._num_stages else START_PATIENCE)
 
     def _silence(self) -> WorkerFailed:
-        """Nobody said anything for too long."""
+        """The error of a run in which no stage reported for too long."""
         missing = [s for s in range(self._num_stages) if s not in self._ready] or [0]
         doing = "one batch of one stage" if len(self._ready) == self._num_stages else "reading the data"
         return WorkerFailed(

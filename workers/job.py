@@ -1,4 +1,4 @@
-"""What a stage's process is told at its start."""
+"""Jobs: a stage's share of a run, sent to its process at the start."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace

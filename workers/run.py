@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """What is open while a run goes on."""
+    """Open resources of a run: its folder, record, state and view."""
 
     resolved: RunSpec
     placement: Placement
@@ -183,7 +183,7 @@ def open_session(
 
 
 def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
-    """How a run failed, in its record and in ``result.json``; what its stages left of a trace is merged."""
+    """Notes a failure in the record and in ``result.json``, and merges what the stages left of a trace."""
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error)}
     recorder.write({"event": "failure", **failure})

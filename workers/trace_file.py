@@ -1,4 +1,4 @@
-"""``trace.json``: each stage leaves its part in the run's folder, and whoever writes ``result.json`` merges them.
+"""``trace.json``: merged from the parts that the stages leave in the run's folder.
 
 Parts are files and not reports to the coordinator because a stage that fails still has time to write one, and
 nothing of it is worth holding up a report for. A stage that is killed, or stopped because another one failed, leaves
@@ -82,7 +82,7 @@ def _merge(out: Path, paths: Sequence[Path]) -> None:
 
 
 def _about(traces: Sequence[StageTrace]) -> dict[str, Any]:
-    """What a reader has to know besides the events."""
+    """Facts for the reader besides the events."""
     return {
         "origin": "just before the first stage was started",
         "aligned_by": {t.stage: t.aligned_by for t in traces},

@@ -33,7 +33,7 @@ class TraceStart:
         return cls(_host(), time.perf_counter(), time.time())
 
     def zero(self) -> tuple[float, str]:
-        """What this process's clock showed at the origin, and how that is known."""
+        """This process's clock at the origin, and the source of that."""
         if _host() == self.host:
             return self.clock_s, "clock"
         return time.perf_counter() - (time.time() - self.wall_s), "wall clock"

@@ -72,7 +72,7 @@ class StageRun:
 
     Args:
         job: the stage's share.
-        transport: its wires.
+        transport: its ends of all edges.
         next_plan: asks the coordinator for the plan of an epoch.
         report: tells the coordinator; called with a topic and a body.
     """
@@ -194,7 +194,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
     except BaseException as error:
         if transport is not None:
             transport.abort()
-        if isinstance(error, Exception):  # not an interrupt: whoever caused that knows
+        if isinstance(error, Exception):  # not an interrupt: its cause is known
             with suppress(OSError):
                 budget.read()
                 save_part(job, budget)  # before the report, after which this process may be stopped
@@ -203,7 +203,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
 
 
 def failure(stage_index: int, error: BaseException) -> StageFailure:
-    """What the coordinator is told of an error; called where it is handled."""
+    """The report of an error; called where it is handled."""
     return {
         "stage": stage_index, "kind": type(error).__name__, "message": str(error), "text": traceback.format_exc(),
     }  # fmt: skip

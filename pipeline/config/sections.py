@@ -31,7 +31,7 @@ class NamedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long and in which portions."""
+    """Length of training, batch size and micro-batches."""
 
     epochs: int = 20
     """Passes over the training set; in sequential mode, the most that one block may take."""
@@ -43,9 +43,9 @@ class TrainConfig:
     their bio variants, glob_sim), whose loss is of the whole batch; the statistics of batch normalisation become
     those of the parts, which is said when it happens."""
     in_flight: int = 1
-    """Batches that a block may have sent on and not yet learned from, where its rule waits for feedback.
-    With n, every update but the last block's is n - 1 steps late, on any number of stages. The baselines do not ask:
-    pipedream has as many as there are stages from a block's to the last, the others one."""
+    """Maximum batches in flight for rules that wait for feedback. With n, every block but the last applies gradients
+    n - 1 steps late, on any number of stages. Ignored by the baseline modes: ``pipedream`` keeps as many as there are
+    stages from a block's own to the last, the others one."""
     loss: Literal["cross_entropy", "logistic"] = "cross_entropy"
     """Of several classes: one softmax over them, or a logistic unit and a binary cross entropy for each, summed. Two
     classes in one output are a logistic unit either way."""
@@ -54,8 +54,8 @@ class TrainConfig:
     eval_batch_size: int = 0
     """Samples per evaluation batch. 0: as ``batch_size``."""
     eval_passes: int = 1
-    """Times that each test sample goes through a network that draws samples (``model.activation = "bernoulli"``);
-    the posteriors are averaged before they are scored."""
+    """Monte Carlo forward passes per test sample, for stochastic networks (``model.activation = "bernoulli"``); the
+    posteriors are averaged before they are scored."""
 
     def __post_init__(self) -> None:
         at_least("train.epochs", self.epochs, 1)
@@ -74,7 +74,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """When each block trains."""
+    """Mode and schedule: which block trains when."""
 
     mode: str = "parallel"
     """A name of :data:`pipeline.schedules.modes.MODES`. ``pipedream`` applies late gradients, the later the more
@@ -97,12 +97,12 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TransportConfig:
-    """How stages talk."""
+    """Transport between stages."""
 
     name: str = "auto"
     """auto, inline, shared_memory, process_group, or a dotted name."""
     depth: int = 4
-    """Activations that may wait between two stages."""
+    """Maximum activations waiting between two stages."""
 
     def __post_init__(self) -> None:
         at_least("transport.depth", self.depth, 1)
@@ -110,12 +110,12 @@ class TransportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where it runs."""
+    """Placement and number formats of the run."""
 
     stages: int | Literal["auto", "blocks"] = "auto"
     """Stage processes; auto: ranks, else GPUs, else physical cores, at most the number of blocks."""
     partition: Literal["measured", "parameters"] | list[int] = "measured"
-    """How blocks are laid on stages: by the measured time of each block, by parameters, or blocks per stage."""
+    """Partition of blocks into stages: by the measured time of each block, by parameters, or blocks per stage."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda where there is one."""
     threads: int = 0
@@ -131,7 +131,7 @@ class RunConfig:
     """Differentiate dense blocks without normalisation by hand: the same bits as with false, which leaves them to
     autograd, in less time. Autograd differentiates them under autocast either way."""
     predict: bool = True
-    """Rehearse the run on noise for about a second before it starts, and tell its speed; see
+    """Dry run on synthetic data for about a second before the run, to predict its speed; see
     :mod:`workers.dry_run.dry_run`. Never changes the result."""
     trace: bool = False
     """Also write ``trace.json``: what every stage did and when, for Perfetto."""
@@ -162,7 +162,7 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
-    """What is measured after the run, from the weights that its stages kept; see :mod:`pipeline.measure.epoch`."""
+    """Measurements after the run, from the weights that its stages kept; see :mod:`pipeline.measure.epoch`."""
 
     every: int = 0
     """Epochs between measurements; the initial weights and the last epoch are measured as well. 0: none."""
@@ -181,7 +181,7 @@ class MeasureConfig:
     tsne_samples: int = 500
     """Test samples that t-SNE lays out."""
     keep_weights: bool = True
-    """Whether the weights of the measured epochs stay in the run's folder."""
+    """Keep the weights of the measured epochs in the run's folder."""
 
     def __post_init__(self) -> None:
         at_least("measure.every", self.every, 0)

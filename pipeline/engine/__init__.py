@@ -1,1 +1,1 @@
-"""What one stage does: its blocks, what is in flight between forward and learning, and its program."""
+"""The work of one stage: its blocks, what is in flight between forward and learning, and its program."""

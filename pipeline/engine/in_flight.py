@@ -13,7 +13,7 @@ __all__ = ["Held", "InFlight", "Outbound", "SavedTensors"]
 
 @dataclass(slots=True)
 class Held:
-    """What one micro-batch leaves behind until every hosted block has learned from it."""
+    """Tensors and facts kept of one micro-batch until every hosted block has learned from it."""
 
     weight: float
     """Its share of the optimizer step's samples."""
@@ -59,7 +59,7 @@ class InFlight:
         return self._held[key]
 
     def get(self, key: int) -> Held | None:
-        """What is held of a micro-batch, if anything."""
+        """The state kept of a micro-batch, or None."""
         return self._held.get(key)
 
     def restart(self, weights: Sequence[Tensor] | None, stashed: Sequence[Tensor]) -> None:
@@ -86,7 +86,7 @@ class InFlight:
         return self._saved if key == self._measured or self._stashed else None
 
     def open(self, key: int, weight: float, num_samples: int) -> Held:
-        """What is held of a micro-batch that runs forward, from its first block on."""
+        """The state of a micro-batch that runs forward, new at its first block."""
         held = self._held.get(key)
         if held is None:
             held = self._held[key] = Held(weight, num_samples)

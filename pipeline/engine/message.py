@@ -1,4 +1,4 @@
-"""What travels between stages, and its header as bytes.
+"""Messages between stages, and their header as bytes.
 
 A message is a small header and a tuple of tensors. The header is what every transport needs to rebuild the
 tensors on the other side, so it is encoded here once and not in each of them.
@@ -25,7 +25,7 @@ class Kind(IntEnum):
     EVAL = 1
     """An activation and its labels, forward only."""
     FEEDBACK = 2
-    """What a block above returned for a micro-batch: an error, a gradient, a target."""
+    """Feedback of a block above for a micro-batch: an error, a gradient, a target."""
     SETTLE = 3
     """One round of an exchange between neighbours about one micro-batch."""
 
@@ -79,7 +79,7 @@ class Header:
         return Message(self.kind, self.position, self.weight, tensors)
 
 
-# The position in this tuple is the code on the wire: append, never reorder.
+# The position in this tuple is the code in the header: append, never reorder.
 DTYPES: tuple[torch.dtype, ...] = (
     torch.float32, torch.float64, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,

@@ -1,4 +1,4 @@
-"""What a stage's program asks of whoever drives it."""
+"""Requests of a stage's program, answered by its driver."""
 
 from dataclasses import dataclass
 

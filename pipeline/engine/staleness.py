@@ -1,4 +1,4 @@
-"""How late updates are: counted in the stage where they happen, not worked out from what a config promises."""
+"""Lateness of updates: counted in the stage where they happen, not worked out from what a config promises."""
 
 from collections.abc import Iterable, Sequence
 
@@ -34,7 +34,7 @@ class Staleness:
             self._learned[block] = version
 
     def step(self) -> None:
-        """What has been learned is applied."""
+        """Applies what has been learned since the last step."""
         for block, version in self._learned.items():
             now = self.versions[block]
             while len(self._counts) <= now - version:
@@ -59,7 +59,7 @@ def _sum(a: Sequence[int], b: Sequence[int]) -> list[int]:
 
 
 def _row(counts: Sequence[int]) -> StalenessRow:
-    """What is recorded; mean and max are None where nothing was updated."""
+    """The row of ``counts``; mean and max are None where nothing was updated."""
     total = sum(counts)
     return {
         "mean": sum(late * count for late, count in enumerate(counts)) / total if total else None,

@@ -57,7 +57,7 @@ class Stepper:
                     parameter.grad = None
 
     def num_bytes(self) -> int:
-        """What is kept per parameter."""
+        """Bytes of the optimizer's state."""
         if self._optimizer is None:
             return 0
         tensors = (v for s in self._optimizer.state.values() for v in s.values() if isinstance(v, Tensor))

@@ -1,1 +1,1 @@
-"""What a run will cost before it starts: costs of blocks, partitions, predictions."""
+"""Costs of a run before it starts: of blocks, partitions, predictions."""

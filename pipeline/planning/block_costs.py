@@ -1,4 +1,4 @@
-"""What each block costs, measured on this machine: forward, learning and step, its own head included.
+"""Costs of the blocks, measured on this machine: forward, learning and step, its own head included.
 
 Parameter counts mislead where weights are shared over positions (convolutions) and where a rule's head is larger
 than its block, so the default is to run each block once.

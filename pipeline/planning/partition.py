@@ -1,4 +1,4 @@
-"""Which blocks make a stage: contiguous ranges, none empty, the dearest stage as cheap as it can be.
+"""Contiguous partition of blocks into stages that minimises the cost of the most expensive stage.
 
 A pipeline runs at the pace of its slowest stage; nothing else about a partition changes its speed as much, and
 nothing at all about it changes the result.
@@ -11,11 +11,11 @@ from itertools import accumulate, pairwise
 
 from pipeline.errors import ConfigError
 
-__all__ = ["least_seconds", "parse", "balanced"]
+__all__ = ["balanced", "least_seconds", "parse"]
 
 
 def balanced(costs: Sequence[float], num_stages: int) -> list[range]:
-    """The blocks of each stage, such that the dearest stage costs least.
+    """The blocks of each stage, such that the most expensive stage costs least.
 
     Among the partitions with that cost the most even is taken (least sum of squared stage costs), and of those the one
     whose cuts come first.
@@ -36,7 +36,7 @@ def balanced(costs: Sequence[float], num_stages: int) -> list[range]:
         )
     if not all(math.isfinite(c) and c >= 0 for c in costs):
         raise ConfigError(
-            f"cannot weigh blocks by these costs (given: {list(costs)}, expected: finite, at least 0). Mend the costs."
+            f"cannot weigh blocks by these costs (given: {list(costs)}, expected: finite, at least 0). Fix the costs."
         )
     sums = list(accumulate(costs, initial=0))
     limit = _solve(sums, num_stages, lambda cost, rest: max(cost, rest), math.inf)[0]

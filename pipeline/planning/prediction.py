@@ -1,4 +1,4 @@
-"""How fast a run is going to be, from the pace of its rehearsal.
+"""Prediction of a run's speed from the pace of its dry run.
 
 The rate is that of ``train_samples_per_s`` in ``result.json``: from the first batch to the last report, the first
 fill of the pipeline and the evaluations included, so that the two can be compared.
@@ -15,10 +15,10 @@ __all__ = ["Pace", "Prediction", "predict"]
 
 @dataclass(frozen=True)
 class Pace:
-    """What a rehearsal measured, in seconds."""
+    """Times that a dry run measured, in seconds."""
 
     stage_s: tuple[float, ...]
-    """What each stage does for one batch, all its micro-batches: waits left out."""
+    """Work of each stage for one batch, all its micro-batches; waits left out."""
     first_s: float
     """From the start until the last stage has learned from the first batch: the filling of the pipeline, and what
     is done only once."""
@@ -47,10 +47,10 @@ class Pace:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of a run before it starts."""
+    """Predicted speed of a run."""
 
     stage_s: tuple[float, ...]
-    """What each stage does for one batch, in seconds, waits left out."""
+    """Work of each stage for one batch, waits left out."""
     samples_per_s: float
     """Of the whole run, as ``train_samples_per_s`` will be."""
 
@@ -60,7 +60,7 @@ class Prediction:
 
 
 def predict(pace: Pace, batching: Batching, epochs: int, eval_every: int) -> Prediction:
-    """What a run of that pace comes to.
+    """Predicts a run of that pace.
 
     Args:
         pace: of the stages.

@@ -1,1 +1,1 @@
-"""What a run leaves behind: time budgets and traces, the run's record and state, weights."""
+"""Records of a run: time budgets and traces, the run's record and state, weights."""

@@ -1,7 +1,7 @@
-"""What every stage did and when, on one time line, as Chrome trace events.
+"""Chrome trace of a run: the activities of all stages on one time line.
 
 The format is a JSON object with ``traceEvents``, which Perfetto opens: a process row and a thread row per stage, a
-slice for each interval, an arrow for every message, and how many messages were under way.
+slice for each interval, an arrow for every message, and how many messages were in flight.
 """
 
 from collections import defaultdict
@@ -28,9 +28,9 @@ class StageTrace:
     os_pid: int
     host: str
     zero_s: float
-    """What the stage's clock showed, or would have shown, at the origin of the run's time line."""
+    """The stage's clock at the origin of the run's time line."""
     aligned_by: str
-    """How that is known: by the clock itself, which the processes of a host share, or by the wall clock."""
+    """The source of that: the clock itself, which the processes of a host share, or by the wall clock."""
     recording: Recording
 
     @property
@@ -141,7 +141,7 @@ def _arrows(messages: Iterable[_Message]) -> Iterator[Event]:
 
 
 def _queues(messages: Iterable[_Message]) -> Iterator[Event]:
-    """Messages under way on every wire, as a counter of the receiving stage."""
+    """Messages in flight on every edge, as a counter of the receiving stage."""
     changes: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for m in messages:
         changes[m.src, m.dst] += [(m.sent_ns, 1), (m.received_ns, -1)]

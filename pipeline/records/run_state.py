@@ -32,7 +32,7 @@ class RunState:
         self.last_scores: dict[int, BlockScores] = {}
         """The newest row of every block that was evaluated."""
         self.results: dict[int, StageResult] = {}
-        """What each stage sent at its end."""
+        """Each stage's last report."""
         self.num_stages = num_stages
         self._schedule = schedule
         self.num_blocks = num_blocks
@@ -92,12 +92,12 @@ class RunState:
         self.results[body["row"]["stage"]] = body
 
     def block_rows(self, epoch: int) -> dict[int, BlockScores]:
-        """What every block that was active in an epoch reported of it, by block."""
+        """Scores of every block that was active in an epoch, by block."""
         return {block["block"]: block for row in self._rows[epoch] for block in row["blocks"]}
 
     @property
     def is_complete(self) -> bool:
-        """Whether every stage has ended in order."""
+        """Every stage has sent its result."""
         return len(self.results) == self.num_stages
 
     @property
@@ -106,5 +106,5 @@ class RunState:
         return self._ended_s - self._started_s if self._started_s is not None and self.history else 0.0
 
     def stage_results(self) -> list[StageResult]:
-        """What the stages sent at their end, in order."""
+        """The last reports of all stages, in order."""
         return [self.results[s] for s in range(self.num_stages)]

@@ -1,4 +1,4 @@
-"""Where a stage's time and memory go.
+"""Time budget and memory of a stage.
 
 Time is kept by a state machine and not by timers around calls: at any moment the stage is in exactly one
 :class:`Activity`, so the budget adds up to the wall time by construction.
@@ -21,7 +21,7 @@ __all__ = ["Activity", "TimeBudget", "format_bytes", "module_bytes", "peak_devic
 
 
 class Activity(Enum):
-    """What a stage can be doing; the value is the name in ``result.json``, less ``_s``.
+    """A stage's activity; the value is the name in ``result.json``, less ``_s``.
 
     It is the host's time. On CUDA a kernel runs after the call that starts it has returned: forward and learn are
     then the time to start them, and the rest appears wherever the host next waits for the device.

@@ -33,7 +33,7 @@ class Recording:
     """Messages: the interval of the transfer, the stage at the other end, 1 if it was sent; three by three."""
     end_s: float
     is_full: bool
-    """Whether recording stopped at the limit, before the end."""
+    """Recording stopped at the limit, before the end."""
 
     def intervals(self) -> Iterator[tuple[float, float, Activity]]:
         """Start, end and activity of each."""
@@ -93,6 +93,6 @@ class TracedBudget(TimeBudget):
             self._marks.extend((len(self._codes), *position))
 
     def recording(self) -> Recording:
-        """What was recorded up to the last change of activity."""
+        """The recording up to the last change of activity."""
         end = self._since if self._full_s is None else self._full_s
         return Recording(self._starts, self._codes, self._marks, self._flows, end, self._full_s is not None)

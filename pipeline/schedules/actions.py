@@ -22,7 +22,7 @@ __all__ = ["Action", "Op", "Order", "one_f_one_b", "stream"]
 
 
 class Op(Enum):
-    """What a stage does next."""
+    """A stage's next operation."""
 
     FORWARD = "F"
     """Run forward, send on, and let the blocks learn that need no feedback."""

@@ -1,4 +1,4 @@
-"""How the data is cut into batches and micro-batches, known to every stage."""
+"""Batching: sizes of batches and micro-batches and their number in flight, known to every stage."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Batching:
     """The order of a stage's actions in an epoch."""
     eval_passes: int = 1
     in_flight_by_stage: bool = False
-    """What is in flight depends on the stage, see :meth:`in_flight_at`; ``in_flight`` is then not asked."""
+    """The number in flight depends on the stage, see :meth:`in_flight_at`; ``in_flight`` is then not asked."""
 
     @property
     def num_steps(self) -> int:
@@ -62,8 +62,7 @@ class Batching:
 
 
 def batching_of(train: TrainConfig, mode: Mode, data: DataSpec, rule: Declared) -> Batching:
-    """How a run cuts its data, and how many of the pieces may be in flight; :mod:`pipeline.checks` refuses what a rule
-    or a block cannot live with."""
+    """The batching of a run; :mod:`pipeline.checks` refuses what its rule or its blocks do not support."""
     batch_size = min(train.batch_size, data.num_train)
     microbatches = min(train.microbatches or mode.microbatches, batch_size)
     is_late = rule.topology is not Topology.LOCAL and mode.in_flight is InFlight.CONFIGURED

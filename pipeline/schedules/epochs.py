@@ -16,7 +16,7 @@ __all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "converged"]
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """What a schedule may know of a finished epoch."""
+    """A finished epoch, as far as a schedule may know it."""
 
     plan: Plan
     losses: tuple[float | None, ...]
@@ -122,7 +122,7 @@ class Sequential(Schedule):
 
 
 def converged(losses: Sequence[float], patience: int, tolerance: float) -> bool:
-    """Whether the best of the last ``patience`` losses is less than ``tolerance`` (relative) below the best before.
+    """True if the best of the last ``patience`` losses is less than ``tolerance`` (relative) below the best before.
 
     A loss that can be negative is compared by its absolute size, so that the test stays meaningful. No improvement
     at all, of a loss that has reached 0 for one, is less than any tolerance.

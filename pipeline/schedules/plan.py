@@ -1,4 +1,4 @@
-"""What every block does in one epoch."""
+"""Plans: the mode of every block in one epoch."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,7 +7,7 @@ __all__ = ["BlockMode", "Plan"]
 
 
 class BlockMode(Enum):
-    """What a block does with a training batch."""
+    """A block's treatment of a training batch."""
 
     TRAIN = "train"
     """Forward and learn."""

@@ -1,1 +1,1 @@
-"""How stages are started: as processes of this host, or all in this process."""
+"""Launchers of stages: as processes of this host, or all in this process."""

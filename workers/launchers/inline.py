@@ -29,7 +29,7 @@ class Turn:
         self.request: Request | None = self._steps.send(None)
 
     def can_go_on(self, plans: Sequence[Plan | None]) -> bool:
-        """Whether the request can be answered now."""
+        """True if the request can be answered now."""
         if isinstance(self.request, Receive):
             return self.transport.can_recv(self.request.src)
         if isinstance(self.request, Send):
