@@ -1,4 +1,4 @@
-"""Cuts a block between its pre-activation and its nonlinearity, which may then be one without a derivative."""
+"""Splits a block between its pre-activation and its nonlinearity, which may then be non-differentiable."""
 
 from dataclasses import dataclass
 
@@ -17,21 +17,20 @@ _NORMALISATIONS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass(frozen=True)
 class PreActivation:
-    """The layers of a block in order: those that make its pre-activation, those behind it."""
+    """Layers of a block in order: up to its pre-activation, and behind it."""
 
     before: tuple[nn.Module, ...]
     after: tuple[nn.Module, ...]
     shape: tuple[int, ...]
-    """Of the pre-activation, without the batch dimension."""
+    """Shape of the pre-activation, without the batch dimension."""
 
 
 def cut_at_pre_activation(block: Block, spec: BlockSpec, rule: str) -> PreActivation:
-    """The block cut behind its affine layer, or behind the normalisation that follows that at once.
+    """Split the block behind its affine layer, or behind the normalisation that follows that at once.
 
     Args:
         block: has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
-        spec: its place in the network.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` is not of that form, or a layer behind the cut has parameters: no error would reach them.
@@ -43,7 +42,7 @@ def cut_at_pre_activation(block: Block, spec: BlockSpec, rule: str) -> PreActiva
     trained = [type(layer).__name__ for layer in after if any(True for _ in layer.parameters())]
     if trained:
         raise ValueError(
-            f"{rule} reaches nothing behind the pre-activation (given: {', '.join(trained)} with parameters, "
+            f"{rule} does not train layers behind the pre-activation (given: {', '.join(trained)} with parameters, "
             "expected: parameters in the affine layer, in front of it and in the normalisation right behind it). "
             "Move or remove the layer, or let the error enter at the block's output."
         )
@@ -51,7 +50,7 @@ def cut_at_pre_activation(block: Block, spec: BlockSpec, rule: str) -> PreActiva
 
 
 def _shape(layers: list[nn.Module], weight: Tensor, in_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What ``layers`` make of one sample; found in evaluation mode, in which normalisation learns nothing from it."""
+    """Shape of one sample behind ``layers``, found in evaluation mode, in which normalisation keeps its statistics."""
     modes = [layer.training for layer in layers]
     for layer in layers:
         layer.eval()

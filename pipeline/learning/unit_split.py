@@ -1,4 +1,4 @@
-"""Finds the parts of a plain block by their roles: affine layer, smooth part f and hard part g of its unit."""
+"""Splits a plain block into affine layer, smooth part f and hard part g of its unit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ __all__ = ["UnitSplit", "parts_of_unit", "split_at_unit"]
 
 @dataclass(frozen=True)
 class UnitSplit:
-    """``a = affine(before(x))``, ``z = f(a)``, ``z* = g(z)``, which is sent on."""
+    """Parts of a plain block: ``a = affine(before(x))``, ``z = f(a)``, ``z* = g(z)``, which is sent."""
 
     before: tuple[nn.Module, ...]
-    """What the affine layer's input goes through: flattening, and with ``model.boundary = "half"`` the unit of the
-    layer below."""
+    """Layers in front of the affine one: flattening, and with ``model.boundary = "half"`` the unit of the layer
+    below."""
     affine: nn.Linear
     f: nn.Module
     """``nn.Identity`` where nothing follows the affine layer."""
     g: NonDifferentiable | None
 
     def hard(self, z: Tensor) -> Tensor:
-        """``z*``, or ``z`` itself where there is no g."""
+        """``z*``, or ``z`` where there is no g."""
         return z if self.g is None else run([self.g], z)
 
 
 def split_at_unit(block: Block, rule: str) -> UnitSplit:
-    """The parts of a block of one ``nn.Linear`` and its unit, without normalisation or dropout.
+    """Split a block of one ``nn.Linear`` and its unit, without normalisation or dropout.
 
     Args:
         block: its layers stand in ``nn.Sequential``, nested or not.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` has another form.
@@ -50,11 +50,11 @@ def split_at_unit(block: Block, rule: str) -> UnitSplit:
 
 
 def parts_of_unit(layers: Sequence[nn.Module], rule: str) -> tuple[nn.Module, NonDifferentiable | None]:
-    """The smooth part and the hard part, if any, of the unit that ``layers`` are.
+    """Split a unit into its smooth part and its hard part, None where it has none.
 
     Args:
-        layers: at most one of either kind, in this order, but for ``nn.Identity``.
-        rule: name, for the message.
+        layers: at most one of either kind, in this order; ``nn.Identity`` is skipped.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: there are others.
@@ -67,8 +67,8 @@ def parts_of_unit(layers: Sequence[nn.Module], rule: str) -> tuple[nn.Module, No
         del left[-1]
     if len(left) > 1 or any(isinstance(m, NonDifferentiable) or any(True for _ in m.parameters()) for m in left):
         raise ValueError(
-            f"{rule} cannot tell a unit's parts (given: {', '.join(type(m).__name__ for m in layers)} behind the "
-            "affine layer, expected: a smooth nonlinearity, and behind it nothing or one of "
+            f"{rule} cannot split the unit into f and g (given: {', '.join(type(m).__name__ for m in layers)} "
+            "behind the affine layer, expected: a smooth nonlinearity, and behind it nothing or one of "
             "pipeline.network.hard_units). Set model.norm to none and model.dropout to 0."
         )
     return left[0] if left else nn.Identity(), g

@@ -1,4 +1,4 @@
-"""How the weights and biases of linear maps start."""
+"""Initial weights and biases of linear layers."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,22 +30,22 @@ class Initial:
         if self.name == "normal" and (self.std is None or not self.std >= 0):
             given = "no model.init_std" if self.std is None else f"model.init_std = {self.std}"
             raise ConfigError(
-                f"weights cannot be drawn without their spread (given: model.init = 'normal' with {given}, expected: "
+                f"normal weights need a standard deviation (given: model.init = 'normal' with {given}, expected: "
                 "model.init_std of at least 0). Set model.init_std, e.g. to 0.05."
             )
         if self.name != "normal" and self.std is not None:
             raise ConfigError(
-                f"only normal weights have a spread to choose (given: model.init_std = {self.std} with model.init = "
+                f"only normal weights take a standard deviation (given: model.init_std = {self.std} with model.init = "
                 f"{self.name!r}). Remove model.init_std, or set model.init to 'normal'."
             )
 
     @property
     def is_zero(self) -> bool:
-        """Whether all weights are 0."""
+        """True where all weights start at 0."""
         return self.name == "zero" or self.std == 0
 
     def __call__(self, linear: nn.Linear, *, is_output: bool = False) -> None:
-        """Sets the parameters of a linear map that torch has just initialised. Args: is_output, of the network."""
+        """Initialise a linear layer that torch has just made. Args: is_output, True for the network's last layer."""
         if self.name == "zero_output" and is_output:
             nn.init.zeros_(linear.weight)
         if self.name in ("default", "zero_output"):

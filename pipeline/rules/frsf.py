@@ -10,8 +10,9 @@ __all__ = ["FixedRandomSign", "build"]
 
 
 class FixedRandomSign(SignSymmetry):
-    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = delta_l (|R| * sign(W_l))``.
+    """Fixed random sign-concordant feedback: ``gamma_(l-1) = delta_l (|R| * sign(W_l))``.
 
+    ``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``.
     R is drawn uniform in +-s*sqrt(3) once and never trained; the signs are those of the forward pass. Layers other
     than the affine one keep their exact gradients.
 
@@ -32,14 +33,5 @@ class FixedRandomSign(SignSymmetry):
 
 
 def build(block: Block, spec: BlockSpec, *, scale: Scale = "xavier") -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
-        spec: its place in the network.
-        scale: s, ``xavier`` for ``sqrt(2 / (fan-in + fan-out))``, ``fan_in`` for ``1 / sqrt(fan-in)``.
-
-    Raises:
-        ValueError: ``block`` is not of that form.
-    """
+    """Make the rule of one block; see :class:`SignSymmetry` for its form and ``scale``."""
     return FixedRandomSign(block, spec, scale)

@@ -16,7 +16,7 @@ __all__ = ["PredBio", "build"]
 
 
 class PredBio(LocalRule):
-    """Hidden blocks minimise ``BCE(W avgpool(h) + b, 1[y P > 0])``, a mean over 128 bits and the batch.
+    """Local rule: hidden blocks minimise ``BCE(W avgpool(h) + b, 1[y P > 0])``, a mean over 128 bits and the batch.
 
     The error reaches h through a fixed random B in place of W, then through average-pool, nonlinearity and
     normalisation exactly. W and b start at 0 and have their exact gradients.
@@ -37,17 +37,15 @@ class PredBio(LocalRule):
         return self.target.pred_loss(self.head(h), y)
 
     def decode(self, context: Any) -> Tensor:
-        """How likely every class's code is."""
+        """Log-likelihood of each class's code, see :meth:`TargetProjection.decode`."""
         with torch.no_grad():
             return self.target.decode(self.head(context[0]))
 
 
 def build(block: Block, spec: BlockSpec, *, dimdec: int = 4096) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         dimdec: features that the head of a convolutional block reads at most; the map is pooled to that.
     """
     return Output(clear_output(block), spec) if spec.is_last else PredBio(block, spec, dimdec=dimdec)

@@ -16,7 +16,7 @@ __all__ = ["PredSimBio", "build"]
 
 
 class PredSimBio(PredBio):
-    """Hidden blocks minimise ``(1 - beta) pred_bio + beta sim_bio``, both with the same P and the same pooling.
+    """Local rule: hidden blocks minimise ``(1 - beta) pred_bio + beta sim_bio``, with one P and one pooling.
 
     Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), predsim-bio. beta is that
     of the authors' published command: nearly all weight on pred-bio, where predsim has nearly all on sim. Deviation:
@@ -36,11 +36,9 @@ class PredSimBio(PredBio):
 
 
 def build(block: Block, spec: BlockSpec, *, beta: float = 0.01, dimdec: int = 4096) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         beta: share of sim-bio's loss, from 0 to 1.
         dimdec: features of a convolutional block that both losses read at most; the map is pooled to that.
 

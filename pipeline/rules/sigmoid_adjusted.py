@@ -8,9 +8,9 @@ __all__ = ["SigmoidAdjusted", "build"]
 
 
 class SigmoidAdjusted(Estimated):
-    """``db/da = f'(a)``, the derivative of the smooth part of the unit: ``sigma'(a)`` for Bernoulli units.
+    """Sigmoid-adjusted estimator: ``db/da = f'(a)``, the derivative of the unit's smooth part.
 
-    For the others it is that of tanh or hard tanh in front of the hard part.
+    That is ``sigma'(a)`` for Bernoulli units, and the derivative of tanh or hard tanh for the others.
 
     Source: Bengio, Léonard and Courville, "Estimating or Propagating Gradients Through Stochastic Neurons for
     Conditional Computation" (2013).
@@ -18,13 +18,5 @@ class SigmoidAdjusted(Estimated):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block; backpropagation where it has no hard unit.
-
-    Args:
-        block: has at most one hard unit, directly in ``nn.Sequential``.
-        spec: its place in the network.
-
-    Raises:
-        ValueError: ``block`` is not of that form.
-    """
+    """Make the rule of one block; see :class:`Estimated`. Without a hard unit it is backpropagation."""
     return SigmoidAdjusted(block, spec, "sigmoid_adjusted", whole=False)

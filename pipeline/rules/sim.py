@@ -14,7 +14,7 @@ __all__ = ["Sim", "build"]
 
 
 class Sim(LocalRule):
-    """Hidden blocks minimise ``mean((S(R(h)) - S(one-hot y))^2)`` over the batch x batch pairs.
+    """Local rule: hidden blocks minimise ``mean((S(R(h)) - S(one-hot y))^2)`` over the batch x batch pairs.
 
     R is learned with the block. There is no decoder: such a block has no accuracy of its own. A binary task counts
     as two classes.
@@ -40,12 +40,7 @@ class Sim(LocalRule):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
-
-    Args:
-        block: what is trained.
-        spec: its place in the network.
-    """
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0."""
     if spec.is_last:
         return Output(clear_output(block), spec)
     return Sim(block, spec)

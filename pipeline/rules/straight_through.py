@@ -1,4 +1,4 @@
-"""Straight-through estimator: backpropagation that takes a hard unit for the identity (Hinton 2012, Bengio 2013)."""
+"""Straight-through estimator: backpropagation with derivative 1 for hard units (Hinton 2012, Bengio 2013)."""
 
 from pipeline.learning.estimated import Estimated
 from pipeline.learning.rule import BlockSpec, LearningRule
@@ -8,7 +8,7 @@ __all__ = ["StraightThrough", "build"]
 
 
 class StraightThrough(Estimated):
-    """``db/da = 1`` for the whole unit: a sample of ``sigma(a)``, a sign or step of ``tanh(a)``, a winner.
+    """Straight-through estimator: ``db/da = 1`` for the whole unit, its smooth part included.
 
     Source: pass-through in Bengio, Léonard and Courville, "Estimating or Propagating Gradients Through Stochastic
     Neurons for Conditional Computation" (2013). Ororbia et al. 2018 describe the identity for the sampling alone,
@@ -17,13 +17,5 @@ class StraightThrough(Estimated):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block; backpropagation where it has no hard unit.
-
-    Args:
-        block: has at most one hard unit, directly in ``nn.Sequential``.
-        spec: its place in the network.
-
-    Raises:
-        ValueError: ``block`` is not of that form.
-    """
+    """Make the rule of one block; see :class:`Estimated`. Without a hard unit it is backpropagation."""
     return StraightThrough(block, spec, "straight_through", whole=True)
