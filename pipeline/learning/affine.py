@@ -29,7 +29,7 @@ def cut_at_affine(block: Block, rule: str) -> AffineSplit:
 
     Args:
         block: its layers stand in ``nn.Sequential``, nested or not.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: there is no such layer or more than one, or it is not reached through ``nn.Sequential`` alone.

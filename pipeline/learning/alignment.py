@@ -27,8 +27,7 @@ class Alignment(LearningRule):
 
     Args:
         block: has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
-        spec: its place in the network.
-        name: of the rule, for the message.
+        name: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` is not of that form.

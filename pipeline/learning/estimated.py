@@ -26,8 +26,7 @@ class Estimated(LearningRule):
     Args:
         block: at most one of its layers is a :class:`~pipeline.network.hard_units.NonDifferentiable`, directly in
             ``nn.Sequential``.
-        spec: its place in the network.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
         whole: whether the derivative of the whole unit is 1, or that of g alone.
         sloped: whether there is an m, a buffer ``slope`` that starts at 1.
 

@@ -38,7 +38,7 @@ def cut_at_hard_unit(block: Block, rule: str) -> HardUnit:
 
     Args:
         block: its layers stand in ``nn.Sequential``, nested or not.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: there is more than one hard part, or it is not reached through ``nn.Sequential`` alone.

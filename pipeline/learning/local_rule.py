@@ -20,8 +20,6 @@ class LocalRule(LearningRule):
     graphs are disjoint.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         dense: the block's body in closed form, where the rule is content with the ``forward`` and ``learn`` below
             and draws no random numbers itself; None leaves the derivatives to autograd. The numbers are the same.
     """
@@ -86,10 +84,6 @@ class LocalRule(LearningRule):
 
 class Output(LocalRule):
     """The last block of a network whose blocks need nothing from above: ordinary descent on the output loss.
-
-    Args:
-        block: what is trained.
-        spec: its place in the network.
     """
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:

@@ -66,9 +66,8 @@ class LocalRepresentation(LearningRule):
 
     Args:
         block: a flattening or nothing, one ``nn.Linear`` and a unit.
-        spec: its place in the network.
         settings: see :class:`Settings`.
-        name: of the rule, for the message.
+        name: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` is not of that form.

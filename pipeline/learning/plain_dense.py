@@ -21,7 +21,7 @@ class PlainDense:
     Args:
         block: its layers stand in ``nn.Sequential``; besides the linear layer and the unit there is at most an
             ``nn.Flatten`` in front.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` has another form.

@@ -30,8 +30,7 @@ def cut_at_pre_activation(block: Block, spec: BlockSpec, rule: str) -> PreActiva
 
     Args:
         block: has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
-        spec: its place in the network.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` is not of that form, or a layer behind the cut has parameters: no error would reach them.

@@ -29,9 +29,8 @@ class SignSymmetry(Alignment):
 
     Args:
         block: has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
-        spec: its place in the network.
-        name: of the rule, for the message.
-        scale: see :func:`magnitude_scale`.
+        name: name of the rule, for error messages.
+        scale: s, ``xavier`` for ``sqrt(2 / (fan-in + fan-out))``, ``fan_in`` for ``1 / sqrt(fan-in)``.
 
     Raises:
         ValueError: ``block`` is not of that form.

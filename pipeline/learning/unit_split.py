@@ -34,7 +34,7 @@ def split_at_unit(block: Block, rule: str) -> UnitSplit:
 
     Args:
         block: its layers stand in ``nn.Sequential``, nested or not.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` has another form.
@@ -54,7 +54,7 @@ def parts_of_unit(layers: Sequence[nn.Module], rule: str) -> tuple[nn.Module, No
 
     Args:
         layers: at most one of either kind, in this order, but for ``nn.Identity``.
-        rule: name, for the message.
+        rule: name of the rule, for error messages.
 
     Raises:
         ValueError: there are others.

@@ -41,10 +41,5 @@ class Backprop(LearningRule):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: what is trained.
-        spec: its place in the network.
-    """
+    """Make the rule of one block."""
     return Backprop(block, spec)

@@ -32,8 +32,6 @@ class DirectFeedbackAlignment(LearningRule):
     gives no matrix; a normalisation right behind the affine layer counts as a part of the pre-activation.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         pre: whether a hidden block's error enters at the pre-activation.
 
     Raises:
@@ -113,12 +111,11 @@ class DirectFeedbackAlignment(LearningRule):
 
 
 def build(block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out") -> LearningRule:
-    """The rule of one block.
+    """Make the rule of one block.
 
     Args:
-        block: what is trained; with ``pre`` it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in
+        block: with ``pre`` it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in
             ``nn.Sequential``, and trains nothing behind it but its normalisation.
-        spec: its place in the network.
         inject: where the error enters a hidden block: at its output, or at its pre-activation.
 
     Raises:

@@ -47,11 +47,10 @@ class DirectRandomTargetProjection(LocalRule):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss.
+    """Make the rule of one block; the last block descends on the output loss.
 
     Args:
-        block: what is trained; its nonlinearity had better saturate (tanh).
-        spec: its place in the network.
+        block: its nonlinearity had better saturate (tanh).
     """
     if spec.is_last:
         return Output(block, spec)

@@ -36,13 +36,5 @@ class FeedbackAlignment(Alignment):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
-        spec: its place in the network.
-
-    Raises:
-        ValueError: ``block`` is not of that form.
-    """
+    """Make the rule of one block; see :class:`Alignment` for its form."""
     return FeedbackAlignment(block, spec)

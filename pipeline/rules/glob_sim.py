@@ -53,11 +53,9 @@ class GlobSim(Backprop):
 
 
 def build(block: Block, spec: BlockSpec, *, sim_weight: float = 1.0) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         sim_weight: factor on every hidden block's similarity loss, at least 0.
 
     Raises:

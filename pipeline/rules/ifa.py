@@ -31,8 +31,7 @@ class IndirectFeedbackAlignment(LearningRule):
     of the batch's *mean* loss.
 
     Args:
-        block: one linear layer and its unit.
-        spec: its place in the network.
+        block: one ``nn.Linear`` and its unit in ``nn.Sequential``, no normalisation, no dropout.
 
     Raises:
         ValueError: ``block`` is not of that form.
@@ -99,13 +98,5 @@ class IndirectFeedbackAlignment(LearningRule):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: what is trained: one ``nn.Linear`` and its unit in ``nn.Sequential``, no normalisation, no dropout.
-        spec: its place in the network.
-
-    Raises:
-        ValueError: ``block`` is not of that form.
-    """
+    """Make the rule of one block; see :class:`IndirectFeedbackAlignment`."""
     return IndirectFeedbackAlignment(block, spec)

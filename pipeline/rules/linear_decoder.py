@@ -118,11 +118,9 @@ def build(
     decoder: Literal["trained", "fixed"] = "trained",
     loss: Literal["mse", "cross_entropy"] = "mse",
 ) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss.
+    """Make the rule of one block; the last block descends on the output loss.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         decoder: ``fixed`` leaves D at its initial values, uniform in +-1/sqrt(features).
         loss: of hidden blocks; ``cross_entropy`` is the task's own loss on the decoder's output.
     """

@@ -33,7 +33,6 @@ class LraDerivative(LocalRepresentation):
 
     Args:
         block: the unit below (a flattening or nothing in the first), one ``nn.Linear``; it knows the unit ahead.
-        spec: its place in the network.
         settings: see :class:`Settings`.
         steps: K, the number of times that the target for the block below is moved, at least 1.
 

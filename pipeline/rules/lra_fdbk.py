@@ -26,7 +26,6 @@ class LraFeedback(LocalRepresentation):
 
     Args:
         block: a flattening or nothing, one ``nn.Linear`` and a unit.
-        spec: its place in the network.
         settings: see :class:`Settings`.
         error_std: standard deviation of E, at least 0.
 

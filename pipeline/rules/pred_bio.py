@@ -43,11 +43,9 @@ class PredBio(LocalRule):
 
 
 def build(block: Block, spec: BlockSpec, *, dimdec: int = 4096) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         dimdec: features that the head of a convolutional block reads at most; the map is pooled to that.
     """
     return Output(clear_output(block), spec) if spec.is_last else PredBio(block, spec, dimdec=dimdec)

@@ -51,11 +51,9 @@ def check_beta(beta: float, rule: str) -> None:
 
 
 def build(block: Block, spec: BlockSpec, *, beta: float = 0.99, dimdec: int = 2048) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         beta: share of sim's loss, from 0 to 1.
         dimdec: features that the head of a convolutional block reads at most; the map is pooled to that.
 

@@ -36,11 +36,9 @@ class PredSimBio(PredBio):
 
 
 def build(block: Block, spec: BlockSpec, *, beta: float = 0.01, dimdec: int = 4096) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
-        block: what is trained.
-        spec: its place in the network.
         beta: share of sim-bio's loss, from 0 to 1.
         dimdec: features of a convolutional block that both losses read at most; the map is pooled to that.
 

@@ -30,7 +30,6 @@ class Reinforce(LearningRule):
 
     Args:
         block: hidden blocks have a logistic Bernoulli unit, directly in ``nn.Sequential``, and train nothing after it.
-        spec: its place in the network.
         adjusted: see above.
         decay: share of the past in the running means.
         hidden_rate: see :func:`build`.
@@ -147,11 +146,10 @@ def build(
     decay: float = 0.99,
     hidden_rate: float = 1.0,
 ) -> LearningRule:
-    """The rule of one block.
+    """Make the rule of one block.
 
     Args:
         block: hidden blocks have a logistic Bernoulli unit, directly in ``nn.Sequential``, and train nothing after it.
-        spec: its place in the network.
         adjusted: whether each unit compares the loss with the baseline of least variance.
         decay: share of the past in the baseline's running means, at least 0, below 1.
         hidden_rate: factor on the learning rate of hidden blocks, whose gradients are far noisier than the last one's;

@@ -29,10 +29,5 @@ class SignDirectFeedbackAlignment(DirectFeedbackAlignment):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: what is trained.
-        spec: its place in the network.
-    """
+    """Make the rule of one block."""
     return SignDirectFeedbackAlignment(block, spec)

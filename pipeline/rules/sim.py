@@ -40,12 +40,7 @@ class Sim(LocalRule):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block; the last block descends on the output loss, its weight starting at 0.
-
-    Args:
-        block: what is trained.
-        spec: its place in the network.
-    """
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0."""
     if spec.is_last:
         return Output(clear_output(block), spec)
     return Sim(block, spec)

@@ -17,7 +17,6 @@ class SlopeAnnealing(Estimated):
 
     Args:
         block: has at most one hard unit, directly in ``nn.Sequential``.
-        spec: its place in the network.
         growth: of m in one epoch.
         limit: the most that m becomes.
     """
@@ -33,11 +32,10 @@ class SlopeAnnealing(Estimated):
 
 
 def build(block: Block, spec: BlockSpec, *, growth: float = 0.04, limit: float = 5.0) -> LearningRule:
-    """The rule of one block; backpropagation where it has no hard unit.
+    """Make the rule of one block; backpropagation where it has no hard unit.
 
     Args:
         block: has at most one hard unit, directly in ``nn.Sequential``.
-        spec: its place in the network.
         growth: of the slope in one epoch, at least 0.
         limit: the most that the slope becomes, at least 1.
 

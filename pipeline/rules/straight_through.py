@@ -17,13 +17,5 @@ class StraightThrough(Estimated):
 
 
 def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """The rule of one block; backpropagation where it has no hard unit.
-
-    Args:
-        block: has at most one hard unit, directly in ``nn.Sequential``.
-        spec: its place in the network.
-
-    Raises:
-        ValueError: ``block`` is not of that form.
-    """
+    """Make the rule of one block; see :class:`Estimated`. Without a hard unit it is backpropagation."""
     return StraightThrough(block, spec, "straight_through", whole=True)

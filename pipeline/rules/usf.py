@@ -24,14 +24,5 @@ class UniformSign(SignSymmetry):
 
 
 def build(block: Block, spec: BlockSpec, *, scale: Scale = "xavier") -> LearningRule:
-    """The rule of one block.
-
-    Args:
-        block: what is trained; it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
-        spec: its place in the network.
-        scale: s, ``xavier`` for ``sqrt(2 / (fan-in + fan-out))``, ``fan_in`` for ``1 / sqrt(fan-in)``.
-
-    Raises:
-        ValueError: ``block`` is not of that form.
-    """
+    """Make the rule of one block; see :class:`SignSymmetry` for its form and ``scale``."""
     return UniformSign(block, spec, "usf", scale)
