@@ -1,4 +1,4 @@
-"""The smooth part of a unit with its derivative by hand: what autograd would call, without a graph around it.
+"""Smooth activations with derivatives by hand: the operations that autograd would call, without its graph.
 
 At a kink the derivative is that of the sloping side, where autograd has 0: from zero weights every rectifier stands at
 one, and none would ever leave it.
@@ -17,11 +17,11 @@ _Derive = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Smooth:
-    """``z = f(a)``, and ``d * f'(a)`` for any d of that shape.
+    """A nonlinearity ``z = f(a)`` with its vector-Jacobian product ``d * f'(a)``.
 
     Args:
-        f: the nonlinearity; where its type is not known here, autograd differentiates it.
-        derive: called with d, a and z.
+        f: the nonlinearity.
+        derive: maps d, a and z to ``d * f'(a)``; None leaves that to autograd.
     """
 
     def __init__(self, f: nn.Module, derive: _Derive | None) -> None:
@@ -29,12 +29,12 @@ class Smooth:
         # The pre-activation is needed again: for the derivative, and to be moved to a target.
         self.run = (lambda a: run(a.clone())) if getattr(f, "inplace", False) else run
         self.is_known = derive is not None
-        """Whether f is a fixed function, elementwise and without random numbers, with its derivative at hand."""
+        """True where f is a fixed elementwise function without random numbers, its derivative known by hand."""
         self._derive = derive
 
     @classmethod
     def of(cls, f: nn.Module) -> Self:
-        """The module ``f`` with its derivative."""
+        """The module ``f`` with its derivative, by autograd where its type is not known here or it has hooks."""
         known = _BY_TYPE.get(type(f))
         hooks = ("_forward_hooks", "_forward_pre_hooks")
         return cls(f, known(f) if known is not None and not any(getattr(f, name) for name in hooks) else None)
@@ -45,8 +45,8 @@ class Smooth:
             return self._derive(d, a, z)
         with torch.enable_grad():
             leaf = a.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self.run(leaf), leaf, d)
-        return found
+            (gradient,) = torch.autograd.grad(self.run(leaf), leaf, d)
+        return gradient
 
 
 def _identity(_: nn.Module) -> _Derive:

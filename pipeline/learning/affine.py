@@ -1,4 +1,4 @@
-"""Finds the one affine layer of a block, and sends an error back through it by a matrix that is not its weight."""
+"""Splits a block at its one affine layer, and backpropagates through that by a matrix other than its weight."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Affine = nn.Linear | nn.Conv2d
 
 @dataclass(frozen=True)
 class AffineSplit:
-    """The layers of a block in order: those before its affine layer, the layer, those after it."""
+    """Layers of a block in order: before its affine layer, that layer, and behind it."""
 
     before: tuple[nn.Module, ...]
     affine: Affine
@@ -25,7 +25,7 @@ class AffineSplit:
 
 
 def cut_at_affine(block: Block, rule: str) -> AffineSplit:
-    """The block cut at its only ``nn.Linear`` or ``nn.Conv2d``.
+    """Split the block at its only ``nn.Linear`` or ``nn.Conv2d``.
 
     Args:
         block: its layers stand in ``nn.Sequential``, nested or not.
@@ -47,10 +47,10 @@ def cut_at_affine(block: Block, rule: str) -> AffineSplit:
 
 
 def split_at_affine(block: Block, rule: str) -> AffineSplit:
-    """As :func:`cut_at_affine`, at a layer that :func:`back_through` can go back through.
+    """Split the block as :func:`cut_at_affine` does, at a layer that :func:`back_through` supports.
 
     Raises:
-        ValueError: there is no layer to cut at, or it is a convolution whose padding is not a number of zeros.
+        ValueError: see :func:`cut_at_affine`; or the layer is a convolution whose padding is not a number of zeros.
     """
     split = cut_at_affine(block, rule)
     affine = split.affine
@@ -63,7 +63,7 @@ def split_at_affine(block: Block, rule: str) -> AffineSplit:
 
 
 def layers_of(block: Block) -> tuple[nn.Module, ...]:
-    """Body and outlet, layer by layer."""
+    """The layers of body and outlet in order, those of nested ``nn.Sequential`` one by one."""
     return (*_flatten(block.body), *_flatten(block.outlet))
 
 
@@ -77,23 +77,23 @@ def _flatten(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """``x`` through ``layers``, one after another."""
+    """Run ``layers`` on ``x``, one after another."""
     for layer in layers:
         x = layer(x)
     return x
 
 
 def back_through(affine: Affine, matrix: Tensor, delta: Tensor, shape: torch.Size) -> Tensor:
-    """The error of the layer's input, had the layer's weight been ``matrix``.
+    """Backpropagate through an affine layer with ``matrix`` in place of its weight.
 
     Args:
-        affine: says stride, padding and groups.
-        matrix: of the weight's shape.
+        affine: the layer, for its stride, padding and groups.
+        matrix: feedback matrix of the weight's shape.
         delta: error of the layer's output, (batch, ..., out) or (batch, out, height, width).
-        shape: of the layer's input, the batch included.
+        shape: shape of the layer's input, the batch included.
 
     Returns:
-        A tensor of that shape.
+        Error of the layer's input, of that shape.
     """
     matrix = matrix.to(delta.dtype)  # under autocast the error is in bfloat16
     if isinstance(affine, nn.Linear):

@@ -1,4 +1,4 @@
-"""A linear head that sends its error back through a fixed random matrix: feedback alignment inside one block."""
+"""Linear head with a fixed random feedback matrix: feedback alignment inside one block."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["AlignedHead"]
 
 
 class _Align(Function):
-    """``scores`` as they are; their error goes on to ``rows`` through ``matrix``."""
+    """Identity on ``scores`` whose backward pass also sends their error to ``rows``, through ``matrix``."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, rows: Tensor, matrix: Tensor, linear: Affine) -> Tensor:
@@ -29,14 +29,14 @@ class _Align(Function):
 
 
 class AlignedHead(PooledHead):
-    """A pooled head, weight and bias 0 at the start; what it reads gets ``error B`` in place of ``error W``.
+    """Pooled head, weight and bias 0 at the start, whose input gets the error ``e B`` in place of ``e W``.
 
     B has the weight's shape, is drawn uniform in +-1/sqrt(features) and never trained; weight and bias are trained
-    by their exact gradients. While the weight is still 0, the block learns already.
+    by their exact gradients. The block learns while the weight is still 0.
 
     Args:
         shape: see :class:`PooledHead`.
-        num_outputs: width of the result.
+        num_outputs: width of the head's output.
         dimdec: see :class:`PooledHead`.
     """
 

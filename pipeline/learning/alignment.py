@@ -1,4 +1,4 @@
-"""Backpropagation in which the way down through a block's affine layer is another matrix than its weight."""
+"""Backpropagation with a feedback matrix in place of the weight of each block's affine layer."""
 
 from abc import abstractmethod
 from typing import Any
@@ -16,11 +16,11 @@ __all__ = ["Alignment"]
 
 
 class Alignment(LearningRule):
-    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = delta_l B_l``.
+    """Base of feedback alignment: ``delta = gamma * phi'(a)``, ``G_W = delta^T z``, ``gamma_below = delta B``.
 
-    Subclasses say what B is. Everything else, normalisation among it, keeps its exact gradient, so with B equal to
-    the weight this is backpropagation. The first block sends nothing and has no B, unless it trains layers in front
-    of its affine one.
+    Subclasses provide B. All other layers, normalisation among them, keep their exact gradients, so with B equal to
+    the weight this is backpropagation. The first block sends no feedback and has no B, unless it trains layers in
+    front of its affine one.
 
     The graph is cut in front of the affine layer: its weight is not needed to learn later, and no time goes into
     the exact input gradient.
@@ -48,19 +48,19 @@ class Alignment(LearningRule):
         self.dense, self.draws = None, True
 
     def note(self) -> Tensor | None:
-        """What :meth:`feedback_matrix` needs of the weight, as it is in the forward pass; None if nothing.
+        """Record of the weight in the forward pass for :meth:`feedback_matrix`; None if it needs none.
 
-        It is held until feedback comes, so it is a copy: the weight may have been stepped by then.
+        A copy, held until feedback arrives: the weight may have been stepped by then.
         """
         return None
 
     @abstractmethod
     def feedback_matrix(self, noted: Tensor | None) -> Tensor:
-        """B, of the weight's shape. Args: noted, what :meth:`note` returned in the forward pass."""
+        """B, of the weight's shape. Args: noted, the result of :meth:`note` in the forward pass."""
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`LearningRule`. The context is ``(x, u, deltas, out, y, noted)``, u being the affine layer's
-        input; in closed form nothing in it has a graph."""
+        """See :class:`LearningRule`. The context is ``(x, u, deltas, out, y, noted)`` with u the affine layer's input;
+        in closed form none of it has a graph."""
         if self.dense is not None:
             out = self.dense.forward(x)
             noted = self.note() if self.training and self.uses_matrix else None
@@ -92,7 +92,7 @@ class Alignment(LearningRule):
         return Learned(loss, () if self.spec.is_first else (error,))
 
     def _learn_dense(self, context: Any, feedback: tuple[Tensor, ...], weight: float, dense: Dense) -> Learned:
-        """As :meth:`learn`, the same bits."""
+        """:meth:`learn` in closed form, with the same bits."""
         x, _, _, out, y, noted = context
         loss, error = self.spec.task.loss_and_error(out, y, weight) if self.spec.is_last else (None, feedback[0])
         delta = dense.learn(x, out, error)

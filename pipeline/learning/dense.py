@@ -1,4 +1,4 @@
-"""A linear map and its nonlinearity, differentiated by hand.
+"""Linear map and elementwise nonlinearity, differentiated by hand.
 
 Autograd costs a small block more than its arithmetic: building and walking the graph takes longer than the products
 of a 128 x 128 layer. A block's own gradient needs no graph, since nothing is sent back to the block below: two
@@ -36,19 +36,19 @@ _NONLINEARITIES: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callabl
     nn.Tanh: (torch.tanh_, _tanh_backward),
     nn.Sigmoid: (torch.sigmoid_, _sigmoid_backward),
 }
-"""In place forward, and the derivative from its output: nothing but that output is kept."""
+"""The forward pass in place, and the derivative from its output, the only tensor that is kept."""
 
 
 class Dense:
-    """A body of ``nn.Linear`` and at most one nonlinearity from the table above, its input flattened.
+    """Closed form of a body of ``nn.Linear`` and at most one nonlinearity from the table above, its input flattened.
 
     Args:
-        linear: the map; its parameters are trained.
-        activation: the nonlinearity's class, None for none.
+        linear: the map, with a bias; its parameters are trained.
+        activation: class of the nonlinearity; None for none.
     """
 
     def __init__(self, linear: nn.Linear, activation: type[nn.Module] | None) -> None:
-        # The parameters themselves: a module looks each of them up anew, which costs as much as a small operation.
+        # The parameters themselves: looking one up in its module costs as much as a small operation.
         self._weight, self._bias = linear.weight, linear.bias
         run, derive = (None, None) if activation is None else _NONLINEARITIES[activation]
         self._run: Callable[[Tensor], Tensor] | None = run
@@ -56,11 +56,11 @@ class Dense:
 
     @classmethod
     def of(cls, block: Block, in_shape: tuple[int, ...]) -> Self | None:
-        """The block's body in this form, or None where it is anything else or has hooks.
+        """The closed form of the block's body, or None where the body has another form or hooks.
 
         Args:
-            block: whose body is looked at.
-            in_shape: of one sample: a vector, or anything that the body flattens first.
+            block: block whose body is examined.
+            in_shape: shape of one sample: a vector, or anything that the body flattens first.
         """
         layers = _layers(block.body)
         if layers and type(layers[0]) is nn.Flatten and layers[0].start_dim == 1 and layers[0].end_dim == -1:
@@ -77,21 +77,21 @@ class Dense:
         return cls(layers[0], type(layers[1])) if known else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, ...) without a graph to (batch, features) without a graph."""
+        """Run the body. Args: x, (batch, ...). Returns: (batch, features), without a graph."""
         rows = x if x.dim() == 2 else x.flatten(1)
         a = torch.addmm(self._bias.detach(), rows, self._weight.detach().t())
         return a if self._run is None else self._run(a)
 
     def learn(self, x: Tensor, h: Tensor, dh: Tensor) -> Tensor:
-        """Adds the gradients of weight and bias.
+        """Add the gradients of weight and bias.
 
         Args:
-            x: the input that :meth:`forward` was given.
-            h: what it returned, unchanged since.
+            x: input of :meth:`forward`, (batch, ...).
+            h: output of :meth:`forward`, unchanged since, (batch, features).
             dh: derivative of the loss by ``h``, (batch, features).
 
         Returns:
-            The derivative by the map's output, before its nonlinearity; (batch, features).
+            Derivative of the loss by the map's output, before the nonlinearity; (batch, features).
         """
         delta = dh if self._derive is None else self._derive(dh, h)
         accumulate(self._weight, torch.mm(delta.t(), x if x.dim() == 2 else x.flatten(1)))
@@ -100,9 +100,9 @@ class Dense:
 
 
 def _layers(body: nn.Module) -> list[nn.Module]:
-    """The layers that ``body`` runs one after another, none where somebody wants to be called on the way.
+    """The layers that ``body`` runs one after another; none where a hook has to be called on the way.
 
-    A subclass of ``nn.Sequential`` may do something else with its layers, and is then one layer itself.
+    A subclass of ``nn.Sequential`` with a ``forward`` of its own counts as one layer.
     """
     plain = type(body).forward is nn.Sequential.forward
     layers = list(body) if isinstance(body, nn.Sequential) and plain else [body]
@@ -111,7 +111,7 @@ def _layers(body: nn.Module) -> list[nn.Module]:
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Adds ``gradient``, which nobody else holds, to ``parameter.grad``."""
+    """Add ``gradient`` to ``parameter.grad``, or make it that: the caller must not use the tensor again."""
     if parameter.grad is None:
         parameter.grad = gradient
     else:

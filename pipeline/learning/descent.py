@@ -1,4 +1,4 @@
-"""What a rule with feedback does inside its own block: exact gradients, of the output loss or of what came back."""
+"""Exact gradients inside one block, of the output loss or of the feedback from above."""
 
 import torch
 from torch import Tensor
@@ -9,17 +9,17 @@ __all__ = ["descend"]
 
 
 def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...], weight: float) -> Tensor | None:
-    """Adds the gradients of one micro-batch, of the block's parameters and of its input if that requires one.
+    """Add the gradients of one micro-batch to the block's parameters, and to its input if that requires one.
 
     Args:
-        spec: the last block descends on the task's loss, the others on what ``feedback`` says.
+        spec: the last block descends on the task's loss, the others along ``feedback``.
         out: the block's output with its graph, (batch, *out_shape).
         y: labels, (batch,), int64.
         feedback: the loss's derivative by ``out``, or an estimate of it, already weighted; empty for the last block.
-        weight: share of the optimizer step's samples; only the last block has a use for it.
+        weight: share of the optimizer step's samples; used by the last block only.
 
     Returns:
-        The loss, a detached scalar; None where the block has none of its own.
+        The loss, a detached scalar; None but for the last block.
     """
     if spec.is_last:
         loss = spec.task.loss(out, y)

@@ -1,4 +1,4 @@
-"""How local representation alignment measures a representation against its target, and bounds what it makes of it."""
+"""Losses of a representation against its target, and norm clipping, for local representation alignment."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -12,12 +12,15 @@ Discrepancy = Literal["cauchy", "l2", "l1"]
 
 
 def bounded(v: Tensor, limit: float, *, rows: bool) -> Tensor:
-    """``v * min(1, limit / ||v||)``: as it is below the limit, of exactly that norm above it.
+    """Clip a norm: ``v * min(1, limit / ||v||)``.
 
     Args:
         v: rows (batch, features), or a gradient of any shape.
-        limit: of the Euclidean (Frobenius) norm; 0 for none.
-        rows: whether each row has a norm of its own.
+        limit: maximum Euclidean (Frobenius) norm; 0 for none.
+        rows: True clips the norm of each row, False that of the whole tensor.
+
+    Returns:
+        A tensor of the shape of ``v``.
     """
     if not limit:
         return v
@@ -26,12 +29,12 @@ def bounded(v: Tensor, limit: float, *, rows: bool) -> Tensor:
 
 
 def discrepancy(name: Discrepancy, r: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of each sample and its derivative by ``r``, the representation minus its target.
+    """Loss of each sample, and its derivative by the residual.
 
     Args:
         name: ``cauchy`` is ``sum log(1 + r^2)`` with derivative ``2 r / (1 + r^2)``, ``l2`` is ``sum r^2 / 2`` with
             ``r``, ``l1`` is ``sum |r|`` with ``sign r``.
-        r: (batch, features), without a graph.
+        r: residual, the representation minus its target, (batch, features), without a graph.
 
     Returns:
         Losses, (batch,), and the derivative, of the shape of ``r``.

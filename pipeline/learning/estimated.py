@@ -1,4 +1,4 @@
-"""Backpropagation through units that have no derivative, by an estimate of one."""
+"""Backpropagation through non-differentiable units, with an estimate in place of their derivative."""
 
 from typing import Any
 
@@ -19,16 +19,17 @@ __all__ = ["Estimated"]
 
 
 class Estimated(LearningRule):
-    """``b = g(f(m a))``, and db/da is taken to be 1 or ``m f'(m a)``; everything else keeps its exact gradient.
+    """Base of the estimators: ``b = g(f(m a))`` forward, and 1 or ``m f'(m a)`` for db/da in the backward pass.
 
-    A block without a hard part g is trained by backpropagation, and m is not applied there.
+    All other layers keep their exact gradients. A block without a hard part g is trained by backpropagation, without
+    the slope m.
 
     Args:
         block: at most one of its layers is a :class:`~pipeline.network.hard_units.NonDifferentiable`, directly in
             ``nn.Sequential``.
         rule: name of the rule, for error messages.
-        whole: whether the derivative of the whole unit is 1, or that of g alone.
-        sloped: whether there is an m, a buffer ``slope`` that starts at 1.
+        whole: True takes the derivative of the whole unit g(f(m a)) for 1, False that of g alone.
+        sloped: True adds the slope m, a buffer ``slope`` that starts at 1.
 
     Raises:
         ValueError: ``block`` is not of that form.
@@ -65,7 +66,7 @@ class Estimated(LearningRule):
         return out.detach(), (out, y, x)
 
     def _keep(self) -> Kept:
-        """The linear layer's weight."""
+        """The linear layer's weight in its present version."""
         linear = self.unit.before[-1]
         assert isinstance(linear, nn.Linear)
         return Kept(linear.weight)
@@ -74,7 +75,7 @@ class Estimated(LearningRule):
         return a if self.slope is None else a * self.slope
 
     def _estimate(self, a: Tensor) -> Tensor:
-        """The unit with the estimate for its derivative."""
+        """Run the unit, with the estimate for its derivative in the graph."""
         z = self.f.run(self._sloped(a))
         if self.unit.g is None:
             return z
@@ -91,7 +92,7 @@ class Estimated(LearningRule):
         return Learned(loss, () if self.spec.is_first else (x.grad,))
 
     def _learn_dense(self, context: Any, feedback: tuple[Tensor, ...], weight: float, dense: Dense) -> Learned:
-        """As :meth:`learn`, the same numbers."""
+        """:meth:`learn` in closed form, with the same bits."""
         out, y, x, a, z, kept = context
         loss = None
         if self.spec.is_last:
@@ -109,7 +110,7 @@ class Estimated(LearningRule):
 
 
 class _PassThrough(torch.autograd.Function):
-    """The second argument, with the derivative of the first."""
+    """Returns the second argument, and passes the gradient on to the first."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Finds the unit of a block that has a part without a derivative, whatever else the block is made of."""
+"""Splits a block around its non-differentiable unit."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,20 @@ __all__ = ["HardUnit", "cut_at_hard_unit"]
 
 @dataclass(frozen=True)
 class HardUnit:
-    """The layers of a block in order: those that make its pre-activation, its unit ``g(f(a))``, those after it."""
+    """Layers of a block in order: up to its pre-activation, its unit ``g(f(a))``, and behind it."""
 
     before: tuple[nn.Module, ...]
     f: nn.Module
     g: NonDifferentiable | None
-    """None where the block has no such part; all its layers are ``before`` then, and f is ``nn.Identity``."""
+    """Hard part of the unit. None where the block has none; then all its layers are in ``before`` and f is
+    ``nn.Identity``."""
     after: tuple[nn.Module, ...]
 
     def affine(self, in_shape: tuple[int, ...]) -> Dense | None:
-        """What is before the unit in closed form, if that is a linear map and nothing comes after the unit.
+        """Closed form of the layers before the unit; None unless they are a linear map and no layer follows the unit.
 
         Args:
-            in_shape: of one sample.
+            in_shape: shape of one sample.
         """
         if self.after or not self.before or not isinstance(self.before[-1], nn.Linear):
             return None
@@ -34,7 +35,7 @@ class HardUnit:
 
 
 def cut_at_hard_unit(block: Block, rule: str) -> HardUnit:
-    """The block cut around its only hard part and the smooth part in front of that.
+    """Split the block around its only hard part and the smooth part in front of that.
 
     Args:
         block: its layers stand in ``nn.Sequential``, nested or not.

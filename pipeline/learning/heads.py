@@ -1,4 +1,4 @@
-"""Linear read-outs of a block: the pooled head of pred and predsim, and what they ask of the output block."""
+"""Linear classifiers on a block's output: the pooled head of pred and predsim, and the cleared output block."""
 
 from math import ceil, prod
 
@@ -11,14 +11,14 @@ __all__ = ["AveragePool", "PooledHead", "clear_output", "pool_sizes"]
 
 
 def pool_sizes(shape: tuple[int, int, int], dimdec: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Kernel and result of the average-pool that leaves about ``dimdec`` features.
+    """Kernel and output size of the average-pool that leaves about ``dimdec`` features.
 
     Height and width of the kernel are doubled in turn, height first, until the map has at most ``dimdec`` values or
     the kernel is as high as the map.
 
     Args:
-        shape: of the map, (channels, height, width).
-        dimdec: number of features that the decoder may read.
+        shape: shape of the map, (channels, height, width).
+        dimdec: maximum number of features behind the pool.
 
     Returns:
         The kernel (height, width), which is also the stride; and the pooled map's (height, width).
@@ -36,12 +36,12 @@ def pool_sizes(shape: tuple[int, int, int], dimdec: int) -> tuple[tuple[int, int
 
 
 class AveragePool(nn.Module):
-    """Average-pool for maps, down to about ``dimdec`` features; anything else passes as it is.
+    """Average-pool for maps, down to about ``dimdec`` features; the identity on other inputs.
 
     Padding fills up a map that the kernel does not divide; its zeros count in the mean.
 
     Args:
-        shape: of what is read, without the batch: (channels, height, width) is pooled.
+        shape: shape of the input, without the batch: (channels, height, width) is pooled.
         dimdec: see :func:`pool_sizes`.
     """
 
@@ -60,11 +60,11 @@ class AveragePool(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """Average-pool for maps, then a linear map with bias, its weight 0 at the start.
+    """Average-pool for maps, then a linear layer with bias, its weight 0 at the start.
 
     Args:
-        shape: of what is read, without the batch; flattened behind the pool.
-        num_outputs: width of the result.
+        shape: shape of the input, without the batch; flattened behind the pool.
+        num_outputs: width of the head's output.
         dimdec: see :func:`pool_sizes`.
     """
 
@@ -86,7 +86,7 @@ def _padding(size: int, kernel: int) -> int:
 
 
 def clear_output(block: Block) -> Block:
-    """``block`` with the weight of its last linear layer at 0, where the output layer of these rules starts."""
+    """Set the weight of the block's last linear layer to 0, its initial value under these rules; returns ``block``."""
     layers = [m for m in block.modules() if isinstance(m, nn.Linear)]
     if layers:
         nn.init.zeros_(layers[-1].weight)

@@ -1,4 +1,4 @@
-"""Rules that need nothing from outside their block: a loss of its own, differentiated by autograd or by hand."""
+"""Base of local rules: each block minimises a loss of its own, differentiated by autograd or by hand."""
 
 from abc import abstractmethod
 from typing import Any
@@ -14,14 +14,14 @@ __all__ = ["LocalRule", "Output"]
 
 
 class LocalRule(LearningRule):
-    """A rule that minimises a loss on its own body's output and needs nothing from outside.
+    """Base of rules that minimise a loss on their own body's output and need no feedback.
 
     Subclasses give :meth:`loss`. A stage may sum the losses of several such blocks and call ``backward`` once: their
     graphs are disjoint.
 
     Args:
-        dense: the block's body in closed form, where the rule is content with the ``forward`` and ``learn`` below
-            and draws no random numbers itself; None leaves the derivatives to autograd. The numbers are the same.
+        dense: the block's body in closed form, for a rule that draws no random numbers and keeps the ``forward`` and
+            ``learn`` of this class; None leaves the derivatives to autograd. The bits are the same.
     """
 
     topology = Topology.LOCAL
@@ -33,8 +33,8 @@ class LocalRule(LearningRule):
         self.draws = dense is None or self._has_outlet
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`LearningRule`. The context is ``(h, y)``, h being the body's output with its graph, or in
-        closed form ``(h, y, x)`` without one."""
+        """See :class:`LearningRule`. The context is ``(h, y)`` with h the body's output and its graph, or in closed
+        form ``(h, y, x)`` without a graph."""
         if self.dense is not None:
             h = self.dense.forward(x)
             return self.block.outlet(h) if self._has_outlet else h, (h, y, x)
@@ -49,20 +49,20 @@ class LocalRule(LearningRule):
 
     @abstractmethod
     def loss(self, context: Any) -> Tensor:
-        """This block's loss, a scalar with a graph, a mean over the batch."""
+        """This block's loss: a scalar with a graph, a mean over the batch. Args: context, from :meth:`forward`."""
 
     def descend(self, h: Tensor, y: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-        """Closed form: adds the gradients of the rule's own parameters.
+        """Add the gradients of the rule's own parameters, in closed form.
 
-        By autograd, unless a subclass knows its derivatives.
+        This implementation asks autograd; subclasses that know their derivatives override it.
 
         Args:
             h: the body's output without a graph, (batch, features).
-            y: labels, (batch,).
+            y: labels, (batch,), int64.
             weight: share of the optimizer step's samples.
 
         Returns:
-            The loss, detached, and the derivative of ``weight * loss`` by ``h``.
+            The loss, detached, 0-d, and the derivative of ``weight * loss`` by ``h``, (batch, features).
         """
         leaf = h.detach().requires_grad_()
         loss = self.loss((leaf, y))
@@ -83,7 +83,7 @@ class LocalRule(LearningRule):
 
 
 class Output(LocalRule):
-    """The last block of a network whose blocks need nothing from above: ordinary descent on the output loss.
+    """Rule of the last block under local rules: gradient descent on the task's loss.
     """
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
@@ -98,7 +98,7 @@ class Output(LocalRule):
         return out.detach(), (out, y)
 
     def loss(self, context: Any) -> Tensor:
-        """The task's loss."""
+        """The task's loss; see :class:`LocalRule`."""
         out, y = context[:2]
         return self.spec.task.loss(out, y)
 
@@ -107,6 +107,6 @@ class Output(LocalRule):
         return self.spec.task.loss_and_error(h, y, weight)
 
     def decode(self, context: Any) -> Tensor:
-        """The network's output."""
+        """The network's output, (batch, num_outputs), detached."""
         out: Tensor = context[0]
         return out.detach()

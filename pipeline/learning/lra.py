@@ -1,4 +1,4 @@
-"""What both rules of local representation alignment share: a loss against a target, halting, a block's gradient."""
+"""Base of local representation alignment: a loss against a target, halting, and a block's gradient."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -56,17 +56,18 @@ class Settings:
 
 
 class LocalRepresentation(LearningRule):
-    """``e = l'(z - t) f'(a)``, ``G_W = e^T x``, t being this block's target; subclasses say what goes down.
+    """Base of both rules: ``e = l'(z - t) f'(a)``, ``G_W = e^T x`` with t the block's target.
 
-    A message is no derivative and carries no weight. Where samples may halt, a number for each of them rides along:
-    the loss below which it halts, infinite once it has; then neither this block nor any below is updated for it.
+    Subclasses provide the target and the feedback for the block below. That is no derivative and carries no weight.
+    Where samples may halt, one number per sample goes with it: the loss below which the sample halts, infinite once
+    it has; then neither this block nor any below is updated for it.
 
     Under ``sum`` a step descends on the sum over its samples' losses: the parts of a batch add up as they are, and
     ``weight`` is not used. Under ``mean`` each part's mean is weighted by its share of the samples.
 
     Args:
         block: a flattening or nothing, one ``nn.Linear`` and a unit.
-        settings: see :class:`Settings`.
+        settings: options, see :class:`Settings`.
         name: name of the rule, for error messages.
 
     Raises:
@@ -86,24 +87,24 @@ class LocalRepresentation(LearningRule):
         self.ends_with_unit = self.split.g is not None or not isinstance(self.split.f, nn.Identity)
         hard = self.hard_below is not None or self.split.g is not None
         self.draws = hard or not (self.below.is_known and self.f.is_known)
-        # A module looks each parameter up anew, which costs as much as a small operation.
+        # The parameters themselves: looking one up in its module costs as much as a small operation.
         self.affine = (self.split.affine.weight, self.split.affine.bias)
         if settings.halt and spec.is_last:
             self.register_buffer("first_loss", torch.full((), float("nan")))
 
     @abstractmethod
     def compare(self, context: Any, target: Tensor) -> tuple[Tensor, Tensor]:
-        """A hidden block's loss for each sample, (batch,), and e, (batch, features), not summed over the batch."""
+        """A hidden block's loss of each sample, (batch,), and e, (batch, features), not summed over the batch."""
 
     @abstractmethod
     def message(self, context: Any, e: Tensor, losses: Tensor, target: Tensor | None) -> Tensor:
-        """What the block below is told, (batch, features of this block's input).
+        """Feedback for the block below, (batch, features of this block's input).
 
         Args:
             context: from ``forward``.
-            e: see :meth:`compare`, without the samples that have halted.
-            losses: of each sample.
-            target: what this block was told; None in the last, whose target is the label.
+            e: see :meth:`compare`, with rows of 0 for the samples that have halted.
+            losses: loss of each sample, (batch,).
+            target: feedback from above; None in the last block, whose target is the label.
         """
 
     def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
@@ -138,7 +139,7 @@ class LocalRepresentation(LearningRule):
     def _halted(
         self, losses: Tensor, e: Tensor, feedback: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """e without the rows of the samples that have halted, the limits to send on, and how many have not."""
+        """e with rows of 0 for the samples that have halted, the limits to send on, and the number of the others."""
         if self.spec.is_last:
             self.first_loss.copy_(torch.where(self.first_loss.isnan(), losses.mean(), self.first_loss))
             limits = (self.first_loss * self.settings.halt).expand_as(losses)
@@ -149,15 +150,15 @@ class LocalRepresentation(LearningRule):
         return e * active.unsqueeze(1), (limits,), active.sum()
 
     def _descend(self, e: Tensor, rows: Tensor, weight: float) -> None:
-        """Adds the gradients of the affine layer."""
+        """Add the gradients of the affine layer."""
         clip, share = self.settings.weight_clip, 1.0
         if self.settings.reduction == "mean":
             e, share = e * (1.0 / len(e)), weight
         for parameter in self.affine:
             if parameter.requires_grad:
-                found = torch.mm(e.t(), rows) if parameter.dim() == 2 else e.sum(0)
-                found = bounded(found.to(parameter.dtype), clip, rows=False)
-                accumulate(parameter, found if share == 1.0 else found.mul_(share))
+                gradient = torch.mm(e.t(), rows) if parameter.dim() == 2 else e.sum(0)
+                gradient = bounded(gradient.to(parameter.dtype), clip, rows=False)
+                accumulate(parameter, gradient if share == 1.0 else gradient.mul_(share))
 
     def decode(self, context: Any) -> Tensor | None:
         """The last block's output; None below it."""
@@ -167,7 +168,7 @@ class LocalRepresentation(LearningRule):
 def _front(
     layers: Sequence[nn.Module], spec: BlockSpec, name: str
 ) -> tuple[bool, nn.Module, NonDifferentiable | None]:
-    """Whether the block begins by flattening its input, and the unit in front of its affine layer.
+    """The part of the block in front of its affine layer: True if it flattens its input, and the unit there.
 
     Raises:
         ValueError: its input has more than one dimension and nothing flattens it, or there are other layers.

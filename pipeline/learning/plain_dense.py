@@ -1,7 +1,7 @@
-"""A block of one linear layer and its unit, run and differentiated by hand.
+"""Block of one linear layer and its unit, run and differentiated by hand.
 
-The rules that use it form the error of a block's own output themselves, so there is no graph to build for them. A
-hard part of the unit is gone around: errors are those of what stands in front of it.
+For rules that form the error of a block's output themselves and need no graph. A hard part of the unit is bypassed:
+errors are those of its input.
 """
 
 import torch
@@ -16,7 +16,7 @@ __all__ = ["PlainDense", "learn_linear"]
 
 
 class PlainDense:
-    """``a = x W^T + b``, ``z = f(a)``, and ``g(z)`` is what is sent.
+    """The block ``a = x W^T + b``, ``z = f(a)``, which sends ``g(z)``.
 
     Args:
         block: its layers stand in ``nn.Sequential``; besides the linear layer and the unit there is at most an
@@ -35,21 +35,24 @@ class PlainDense:
                 f"{', '.join(type(m).__name__ for m in split.before)} in front of the layer, expected: nothing but "
                 "nn.Flatten). Set model.boundary to post, or choose another rule."
             )
-        # The parameters themselves: a module looks each of them up anew, which costs as much as a small operation.
+        # The parameters themselves: looking one up in its module costs as much as a small operation.
         self.weight, self.bias = split.affine.weight, split.affine.bias
         self.unit, self.f, self.g = split.f, Smooth.of(split.f), split.g
 
     @property
     def draws(self) -> bool:
-        """Whether running the block may draw random numbers."""
+        """True where running the block may draw random numbers."""
         return self.g is not None or not self.f.is_known
 
     def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """a and z, each (batch, features), without a graph.
+        """Run the layer and f.
 
         Args:
-            x: (batch, ...).
-            weight, bias: the layer's own at an earlier moment; None for those of now.
+            x: block's input, (batch, ...).
+            weight, bias: earlier versions of the layer's parameters; None for the present ones.
+
+        Returns:
+            a and z, each (batch, features), without a graph.
         """
         weight, bias = (self.weight, self.bias) if weight is None or bias is None else (weight, bias)
         with torch.no_grad():
@@ -57,21 +60,21 @@ class PlainDense:
             return a, self.f.run(a)
 
     def sent(self, z: Tensor) -> Tensor:
-        """g(z), or z itself where there is no g."""
+        """The block's output g(z), or z where there is no g."""
         return z if self.g is None else self.g(z)
 
     def descend(self, x: Tensor, delta: Tensor) -> None:
-        """Adds the gradients of weight and bias.
+        """Add the gradients of weight and bias.
 
         Args:
-            x: what :meth:`forward` was given.
-            delta: the derivative by a, (batch, features).
+            x: input of :meth:`forward`, (batch, ...).
+            delta: derivative of the loss by a, (batch, features).
         """
         learn_linear(self.weight, self.bias, x.flatten(1), delta)
 
 
 def learn_linear(weight: Tensor, bias: Tensor, rows: Tensor, delta: Tensor) -> None:
-    """Adds a linear layer's gradients, ``delta^T rows`` and the sum of ``delta``'s rows, where they are wanted."""
+    """Add a linear layer's gradients, ``delta^T rows`` and the sum of ``delta``'s rows, where they are required."""
     if weight.requires_grad:
         accumulate(weight, torch.mm(delta.t(), rows.to(delta.dtype)).to(weight.dtype))
     if bias.requires_grad:

@@ -1,4 +1,4 @@
-"""Cuts a block between its pre-activation and its nonlinearity, which may then be one without a derivative."""
+"""Splits a block between its pre-activation and its nonlinearity, which may then be non-differentiable."""
 
 from dataclasses import dataclass
 
@@ -17,16 +17,16 @@ _NORMALISATIONS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 @dataclass(frozen=True)
 class PreActivation:
-    """The layers of a block in order: those that make its pre-activation, those behind it."""
+    """Layers of a block in order: up to its pre-activation, and behind it."""
 
     before: tuple[nn.Module, ...]
     after: tuple[nn.Module, ...]
     shape: tuple[int, ...]
-    """Of the pre-activation, without the batch dimension."""
+    """Shape of the pre-activation, without the batch dimension."""
 
 
 def cut_at_pre_activation(block: Block, spec: BlockSpec, rule: str) -> PreActivation:
-    """The block cut behind its affine layer, or behind the normalisation that follows that at once.
+    """Split the block behind its affine layer, or behind the normalisation that follows that at once.
 
     Args:
         block: has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``.
@@ -50,7 +50,7 @@ def cut_at_pre_activation(block: Block, spec: BlockSpec, rule: str) -> PreActiva
 
 
 def _shape(layers: list[nn.Module], weight: Tensor, in_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What ``layers`` make of one sample; found in evaluation mode, in which normalisation learns nothing from it."""
+    """Shape of one sample behind ``layers``, found in evaluation mode, in which normalisation keeps its statistics."""
     modes = [layer.training for layer in layers]
     for layer in layers:
         layer.eval()

@@ -1,8 +1,8 @@
 """The contract between a learning rule and the runtime.
 
 A rule wraps one block. It runs the block forward, and later fills the gradients of that block's parameters and its
-own. It never sees another block. What it declares decides everything else: which wires are opened, what is held
-back, and when it may learn.
+own. It never sees another block. Its topology decides everything else: which edges between stages are opened, which
+tensors are held, and when it may learn.
 """
 
 from abc import ABC, abstractmethod
@@ -19,21 +19,21 @@ __all__ = ["BlockSpec", "Learned", "LearningRule", "Topology"]
 
 
 class Topology(Enum):
-    """What a block needs from outside to learn from a micro-batch it has seen."""
+    """The feedback that a block needs to learn from a micro-batch it has run forward."""
 
     LOCAL = "local"
-    """Nothing: its own activations, and the labels that travel with the batch."""
+    """None: its own activations, and the labels that travel with the batch."""
     BROADCAST = "broadcast"
-    """What the last block returned, the same for every block, straight from the last stage."""
+    """The last block's ``Learned.upstream``, the same for every block, straight from the last stage."""
     NEIGHBOUR = "neighbour"
-    """What the block above returned for the same micro-batch."""
+    """The ``Learned.upstream`` of the block above, for the same micro-batch."""
     SETTLE = "settle"
     """Several exchanges with both neighbours per micro-batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockSpec:
-    """What a rule may know about the place of its block. Shapes are without the batch dimension."""
+    """Place and shapes of a rule's block. Shapes are without the batch dimension."""
 
     index: int
     num_blocks: int
@@ -41,79 +41,83 @@ class BlockSpec:
     body_shape: tuple[int, ...]
     """Shape of ``block.body(x)``, which local losses read."""
     out_shape: tuple[int, ...]
-    """Shape of what is sent to the next block."""
+    """Shape of the activation that is sent to the next block."""
     task: Task
 
     @property
     def is_first(self) -> bool:
-        """Nobody below wants anything back."""
+        """True of the first block, which sends no feedback."""
         return self.index == 0
 
     @property
     def is_last(self) -> bool:
-        """Its output is the network's, and it has the true error."""
+        """True of the last block: its output is the network's, and its error is exact."""
         return self.index == self.num_blocks - 1
 
 
 @dataclass(slots=True)
 class Learned:
-    """What learning from one micro-batch returned."""
+    """Result of learning from one micro-batch."""
 
     loss: Tensor | None
     """This block's own loss, a detached scalar, still on its device: reading it is a synchronisation. None from a
     block that has no loss of its own."""
     upstream: tuple[Tensor, ...] = ()
-    """For the block below (NEIGHBOUR), or from the last block for all others (BROADCAST)."""
+    """Feedback for the block below (NEIGHBOUR), or from the last block for all others (BROADCAST)."""
     credited: Tensor | None = None
-    """Samples of this micro-batch that the block was updated for, 0-d, where a rule may stop before it has reached
-    all of them: the mean number of blocks updated per sample is the depth of credit assignment."""
+    """Number of samples of this micro-batch that the block was updated for, 0-d; None for all of them. The mean
+    number of blocks updated per sample is the depth of credit assignment."""
 
 
 class LearningRule(nn.Module, ABC):
     """Wraps one block; ``parameters()``, ``state_dict()`` and ``to()`` cover the block and the rule's own matrices.
 
-    In evaluation mode :meth:`forward` is called under ``no_grad`` and nothing is learned.
+    In evaluation mode :meth:`forward` is called under ``no_grad`` and :meth:`learn` is not called.
+
+    Args:
+        block: the block that the rule trains.
+        spec: place and shapes of that block.
     """
 
     topology: ClassVar[Topology]
     splits_batches: ClassVar[bool] = True
-    """Whether the gradients of a batch's parts, each times its share of the samples, add up to that of the whole:
-    True of a loss that is a mean over samples."""
+    """True where the gradients of a batch's parts, each times its share of the samples, add up to that of the batch,
+    as they do for a loss that is a mean over samples."""
     max_in_flight: ClassVar[int | None] = None
-    """The most batches that may be in flight under this rule; None where late feedback is still right, if late.
+    """Maximum batches in flight; None for no bound, where the gradient is still that of the forward pass, if late.
 
-    SETTLE: None is 1, since an exchange takes place with the weights of its own time, and those of the forward pass
-    are gone; a rule that keeps what it needs of them may say more.
+    SETTLE: None means 1, since an exchange uses the weights of its own time, and those of the forward pass are gone;
+    a rule that keeps the weights it needs may allow more.
     """
     settles_in_evaluation: ClassVar[bool] = True
-    """SETTLE: whether a test batch is settled too; not so where the exchange is about learning alone."""
+    """SETTLE: True where test batches are settled too; False where the exchange serves learning alone."""
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         super().__init__()
         self.block = block
         self.spec = spec
         self.draws = True
-        """Whether ``forward`` or ``learn`` may draw random numbers: both are seeded for every micro-batch if so."""
+        """True where ``forward`` or ``learn`` may draw random numbers: both are then seeded for every micro-batch."""
 
     @property
     def learns_at_once(self) -> bool:
-        """True where :meth:`learn` is called with no feedback right after the activation is on its way.
+        """True where :meth:`learn` is called with no feedback as soon as the activation has been sent.
 
-        LOCAL rules do, and the last block unless it settles first. A rule with synthetic gradients does *and* is
+        So it is for LOCAL rules, and for the last block unless it settles first. A rule with synthetic gradients is
         called a second time, with the feedback, when that arrives.
         """
         return self.topology is Topology.LOCAL or (self.spec.is_last and self.topology is not Topology.SETTLE)
 
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """What the optimizer steps: parameters, and the factor on the learning rate for them.
+        """Parameters for the optimizer, each list with its factor on the learning rate.
 
-        A rule that trains a second model beside its block (an inverse, a predictor of gradients) gives it a rate of
-        its own here; a factor on the gradient would do nothing under Adam or Rprop.
+        A rule that trains a second model beside its block (an inverse, a predictor of gradients) sets that model's
+        rate here; a factor on the gradient would do nothing under Adam or Rprop.
         """
         return [([p for p in self.parameters() if p.requires_grad], 1.0)]
 
     def begin_epoch(self, epoch: int) -> None:
-        """Called before every epoch, counted from 0: for what changes from epoch to epoch, a slope or a noise."""
+        """Set what changes from epoch to epoch, a slope or a noise. Args: epoch, about to begin, counted from 0."""
 
     def leave_to_autograd(self) -> None:
         """Give up derivatives by hand, where the rule has them and autograd can take over.
@@ -124,50 +128,53 @@ class LearningRule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """Runs the block.
+        """Run the block.
 
         Args:
             x: the block's input, (batch, *in_shape), without a graph.
             y: labels, (batch,), int64.
 
         Returns:
-            The activation for the next block, (batch, *out_shape), detached; and a context that :meth:`learn` and
-            :meth:`decode` understand. The context is all that is held until feedback arrives.
+            The activation for the next block, (batch, *out_shape), detached; and a context for :meth:`learn` and
+            :meth:`decode`. The context is all that is held until feedback arrives.
         """
 
     @abstractmethod
     def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
-        """Adds this micro-batch's gradient to ``.grad`` of every parameter it trains.
+        """Add this micro-batch's gradient to ``.grad`` of every parameter that the rule trains.
 
         Args:
             context: from :meth:`forward`.
-            feedback: what the topology promises; empty where nothing comes back.
-            weight: share of the optimizer step's samples in this micro-batch. The gradient is that of
-                ``weight * loss``. A gradient that comes back carries its sender's weight already; a target or a code
+            feedback: tensors promised by the topology; empty where it promises none.
+            weight: share of the optimizer step's samples in this micro-batch, in (0, 1]. The gradient is that of
+                ``weight * loss``. Feedback that is a gradient carries its sender's weight already; a target or a code
                 carries none, and each block weights its own loss.
         """
 
     @property
     def num_rounds(self) -> int:
-        """SETTLE: rounds of exchange per micro-batch, the same for every block."""
+        """SETTLE: number of rounds of exchange per micro-batch, the same for every block."""
         return 0
 
     def settle(
         self, context: Any, index: int, below: tuple[Tensor, ...], above: tuple[Tensor, ...]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """SETTLE: one round, in training and, under ``no_grad``, in evaluation if the rule settles there; changes
-        ``context`` in place.
+        """SETTLE: run one round of exchange; changes ``context`` in place.
 
-        :meth:`learn` follows the last round, with no feedback.
+        Called in training and, under ``no_grad``, in evaluation if the rule settles there. :meth:`learn` follows the
+        last round, with no feedback.
 
         Args:
             context: from :meth:`forward`.
-            index: of the round, from 0.
-            below: what the block below emitted upwards in the round before; empty in the first and for block 0.
-            above: what the block above emitted downwards in the round before; empty in the first and for the last.
+            index: index of the round, from 0.
+            below: tensors that the block below sent up in the round before; empty in the first and for block 0.
+            above: tensors that the block above sent down in the round before; empty in the first and for the last.
 
         Returns:
-            What goes up and what goes down.
+            The tensors to send up, and those to send down.
+
+        Raises:
+            TypeError: the rule does not define it.
         """
         raise TypeError(
             f"{type(self).__name__} declares the topology {self.topology.value} and was asked to settle. "
@@ -176,20 +183,23 @@ class LearningRule(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, context: Any) -> Tensor | None:
-        """Scores (batch, num_outputs) that this block alone would give, or None where it has no decoder."""
+        """This block's own scores, (batch, num_outputs), or None where it has no decoder."""
 
     def num_correct(self, scores: Tensor, y: Tensor) -> Tensor:
         """Number of right answers among :meth:`decode`'s scores, 0-d int64."""
         return self.spec.task.num_correct(scores, y)
 
     def averaged(self, scores: Tensor) -> Tensor:
-        """One answer from several passes through a network that draws samples.
+        """Average the scores of several passes through a network that draws samples.
 
         Args:
-            scores: :meth:`decode`'s, (passes, batch, num_outputs).
+            scores: from :meth:`decode`, (passes, batch, num_outputs).
+
+        Returns:
+            Scores, (batch, num_outputs).
         """
         return self.spec.task.averaged(scores)
 
     def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
-        """The loss of :meth:`decode`'s scores, a mean over the batch, as reported in evaluation."""
+        """Loss of :meth:`decode`'s scores as reported in evaluation: a mean over the batch, 0-d."""
         return self.spec.task.loss(scores, y)

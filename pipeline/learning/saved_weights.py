@@ -1,4 +1,4 @@
-"""Keeps weights as they are in the forward pass, for rules that use them again without autograd's graph.
+"""Keeps the forward pass's version of weights, for rules that use them again without autograd's graph.
 
 Whether they will have been stepped by then is the runtime's business: it copies what autograd saves, if need be
 (``pipeline/engine/in_flight.py``), and these weights are saved by autograd for no other purpose.
@@ -13,10 +13,10 @@ __all__ = ["Kept"]
 
 
 class Kept:
-    """Tensors in the version of this moment; those that nobody trains have no other.
+    """The present version of some tensors, which a later optimizer step does not change.
 
     Args:
-        tensors: parameters; what is trained of them is not kept under ``no_grad``.
+        tensors: parameters. Make it with gradients enabled: under ``no_grad`` trained ones are not kept.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -24,13 +24,13 @@ class Kept:
         self._token: Tensor = _Save.apply(*tensors)  # type: ignore[no-untyped-call]
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """What was given, without a graph: copies where they would have changed."""
+        """The tensors in that version, without a graph."""
         saved = self._constant or cast(Any, self._token.grad_fn).saved_tensors
         return tuple(tensor.detach() for tensor in saved)
 
 
 class _Save(torch.autograd.Function):
-    """Has a graph whose only node holds the tensors; nobody goes back through it."""
+    """A graph whose only node holds the tensors; it has no backward pass."""
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Feedback by matrices that agree with the weights in sign and in nothing else (Liao, Leibo and Poggio 2016).
+"""Feedback matrices that share only the signs of the weights (Liao, Leibo and Poggio 2016).
 
-The signs are those of the forward pass's weights, noted in a byte each: a later step may have turned some of them,
-and the message would then fit neither the old weights nor the new ones.
+The signs are those of the forward pass's weights, recorded in a byte each: a later step may have turned some of them,
+and the feedback would then fit neither the old weights nor the new ones.
 """
 
 from abc import abstractmethod
@@ -22,7 +22,7 @@ Scale = Literal["xavier", "fan_in"]
 
 
 class SignSymmetry(Alignment):
-    """``B_l = M * sign(W_l)``, entry by entry, with magnitudes M that subclasses give; the rest is :class:`Alignment`.
+    """Base of usf, brsf and frsf: :class:`Alignment` with ``B = M * sign(W)``, entry by entry; subclasses provide M.
 
     A weight of exactly 0 has no sign and sends nothing: from all-zero weights nothing below the last block learns
     at first.
@@ -54,13 +54,13 @@ class SignSymmetry(Alignment):
         return noted.to(self.split.affine.weight.dtype) * self.magnitudes()
 
     def draw(self) -> Tensor:
-        """The magnitudes of a matrix with entries uniform in +-scale*sqrt(3), whose root mean square is the scale."""
+        """Draw magnitudes: absolute values of entries uniform in +-scale*sqrt(3), their root mean square the scale."""
         weight = self.split.affine.weight
         return torch.empty_like(weight, requires_grad=False).uniform_(0.0, self.scale * sqrt(3.0))
 
 
 def magnitude_scale(affine: Affine, scale: Scale) -> float:
-    """The standard deviation that a usual initialisation gives a weight, whatever the one at hand was.
+    """Standard deviation that a usual initialisation gives a weight, whatever this one's initialisation was.
 
     Args:
         affine: a linear layer or a convolution.

@@ -1,4 +1,4 @@
-"""The similarity loss of Nøkland and Eidnes: a block's samples should resemble each other as their labels do.
+"""Similarity matching loss of Nøkland and Eidnes: samples should resemble each other as their labels do.
 
 The loss is a mean over pairs of samples, so the micro-batch *is* the mini-batch: splitting it changes the loss itself.
 It is computed in float32 under autocast too, from the means on: cosines near 1 differ in bits that bfloat16 lacks.
@@ -23,10 +23,10 @@ _EPS = 1e-16  # under the root: a guard of 1e-8 on the norm
 
 
 class SimilarityHead(nn.Module):
-    """The learned projection whose output is compared: no bias, a 3 x 3 convolution for maps, else a linear map.
+    """Learned projection in front of the similarity: no bias, a 3 x 3 convolution for maps, else a linear layer.
 
     Args:
-        shape: of what is read, without the batch: (channels, height, width) is convolved, anything else flattened.
+        shape: shape of the input, without the batch: (channels, height, width) is convolved, others are flattened.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -94,7 +94,7 @@ class _SimilarityLoss(Function):
 
 
 def _dtype(x: Tensor) -> torch.dtype:
-    """In which to compute."""
+    """Dtype of the arithmetic: float32 at least."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
@@ -118,7 +118,7 @@ def _features(x: Tensor) -> Tensor:
 
 
 def similarity(x: Tensor) -> Tensor:
-    """S(x): how alike the samples of a batch are.
+    """Similarity matrix S(x) of the samples of a batch.
 
     Args:
         x: (batch, ...).
@@ -166,6 +166,6 @@ def match_similarity(x: Tensor, target: Tensor) -> Tensor:
 
 
 def _loss(x: Tensor, less_target: Callable[[Tensor], Tensor]) -> Tensor:
-    """See :class:`_SimilarityLoss`; ``less_target`` takes the target off S(x), as a new tensor."""
+    """See :class:`_SimilarityLoss`; ``less_target`` returns S(x) minus the target, as a new tensor."""
     loss: Tensor = _SimilarityLoss.apply(_features(x), less_target)  # type: ignore[no-untyped-call]
     return loss

@@ -13,13 +13,13 @@ NUM_BITS = 128
 
 
 class TargetProjection(nn.Module):
-    """P, one row of 128 numbers for every class, uniform in +-1/sqrt(classes) and never trained.
+    """Fixed random projection P of the labels: a row of 128 numbers per class, uniform in +-1/sqrt(classes).
 
     The signs of a row are a code that a head can predict bit by bit; how alike two rows are is how alike samples of
     the two classes should be. A binary task counts as two classes.
 
     Args:
-        num_outputs: of the task.
+        num_outputs: outputs of the task; 1 of a binary one.
     """
 
     matrix: Tensor
@@ -32,7 +32,7 @@ class TargetProjection(nn.Module):
         self.register_buffer("matrix", torch.empty(num_classes, NUM_BITS).uniform_(-bound, bound))
 
     def pred_loss(self, scores: Tensor, y: Tensor) -> Tensor:
-        """Binary cross entropy of every bit, a mean over bits and batch.
+        """Binary cross entropy of every bit: a mean over bits and batch, 0-d.
 
         Args:
             scores: logits, (batch, NUM_BITS).
@@ -45,9 +45,9 @@ class TargetProjection(nn.Module):
         return match_similarity(x, similarity(self.matrix)[y.unsqueeze(1), y])
 
     def decode(self, scores: Tensor) -> Tensor:
-        """Log-likelihood of every class's code, up to a term that is the same for all: (batch, num_outputs).
+        """Log-likelihood of each class's code, up to a term that is the same for all: (batch, num_outputs).
 
-        For a binary task that of class 1 less that of class 0, which is a logit.
+        For a binary task it is the logit: that of class 1 minus that of class 0.
 
         Args:
             scores: logits of the bits, (batch, NUM_BITS).

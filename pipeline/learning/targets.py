@@ -1,4 +1,4 @@
-"""Target propagation, with and without the difference correction: what tp and dtp share."""
+"""Target propagation, with and without the difference correction: the base of tp and dtp."""
 
 from dataclasses import dataclass
 from math import prod
@@ -63,19 +63,19 @@ class Targets:
             )
 
     def noise_at(self, epoch: int) -> float:
-        """Deviation of the noise in an epoch counted from 0; halved after ``noise_halving`` epochs, then slower."""
+        """Standard deviation of the noise in an epoch, counted from 0; half of it after ``noise_halving`` epochs."""
         if self.alternate == "epoch":
             epoch //= 2
         return self.noise / (1.0 + epoch / self.noise_halving) if self.noise_halving else self.noise
 
 
 class Inverse(nn.Module):
-    """``G(v) = f(v V^T + c)``, from a block's output to its input; c starts at 0.
+    """Learned inverse ``G(v) = f(v V^T + c)``, from a block's output to its input; c starts at 0.
 
     Args:
         sizes: features of the block's input and of its output.
-        unit: f.
-        init: of V, singular values of 1 or Glorot's normal distribution.
+        unit: the nonlinearity f.
+        init: initialisation of V: singular values of 1, or Glorot's normal distribution.
     """
 
     def __init__(self, sizes: tuple[int, int], unit: nn.Module, init: InverseInit) -> None:
@@ -90,20 +90,28 @@ class Inverse(nn.Module):
         self.f = Smooth.of(unit)
 
     def run(self, codes: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """``codes V^T + c`` and G(codes), (batch, outputs) to (batch, inputs), with V and c of the forward pass."""
+        """Run G with given weights.
+
+        Args:
+            codes: (batch, features of the block's output).
+            weight, bias: V and c in the version of the forward pass.
+
+        Returns:
+            ``codes V^T + c`` and G(codes), each (batch, features of the block's input).
+        """
         a = torch.addmm(bias, codes, weight.t())
         return a, self.f.run(a)
 
 
 class TargetPropagation(LearningRule):
-    """``min_W ||F(z_(l-1)) - t_l||^2``, ``min_G ||G(F(z~)) - z~||^2``; t_(l-1) goes down.
+    """Base of both rules: ``min_W ||F(z_(l-1)) - t_l||^2``, ``min_G ||G(F(z~)) - z~||^2``; t_(l-1) goes down.
 
-    Both are sums over features and means over the batch. ``z~ = z_(l-1) + noise``; what F makes of it is a constant
-    to G's descent. The target of the topmost hidden block is ``z - step * dLoss/dz``, and the last block descends on
-    the loss itself.
+    Both losses are sums over features and means over the batch. ``z~ = z_(l-1) + noise``; F(z~) is a constant to G's
+    descent. The target of the topmost hidden block is ``z - step * dLoss/dz``, and the last block descends on the loss
+    itself.
 
-    Where a unit has a hard part g, the target is that of ``z = f(a)``: what came back is relative to g(z), so that
-    ``t = z + (returned - g(z))``. G reads g of what it is given, except for samples, where it reads probabilities.
+    Where a unit has a hard part g, the target is that of ``z = f(a)``: the feedback is relative to g(z), so that
+    ``t = z + (feedback - g(z))``. G reads g of its argument, except for samples, where it reads probabilities.
 
     Args:
         block: one ``nn.Linear`` and its unit in ``nn.Sequential``, no normalisation, no dropout.
@@ -126,17 +134,17 @@ class TargetPropagation(LearningRule):
         self.difference = difference
         self.noise = targets.noise
         self.trains_forward = self.trains_inverse = True
-        # The last block of a network has a target for no one, the first hands none down.
+        # No inverse: the last block's target for the one below is a gradient step, and the first block sends none.
         self.inverse = None
         if not (spec.is_first or spec.is_last):
             sizes = prod(spec.in_shape), prod(spec.out_shape)
             self.inverse = Inverse(sizes, self._inverse_unit(), targets.inverse_init)
         self.draws = self.inverse is not None or self.dense.draws
-        # G's answer is a target for z itself, an answer relative to what was sent is one for that.
+        # G's output alone is a target for z; a difference or a gradient step is relative to the activation sent, g(z).
         self._relative = self.dense.g is not None and (difference or spec.index == spec.num_blocks - 2)
 
     def _inverse_unit(self) -> nn.Module:
-        """Of the block below, which is taken to be like this one where the option says so."""
+        """Unit of the block below; with ``inverse_activation = "same"`` that of this block."""
         wanted = self.options.inverse_activation
         if wanted == "same":
             return self.dense.unit
@@ -149,14 +157,14 @@ class TargetPropagation(LearningRule):
         return [(block, 1.0), (inverse, self.options.inverse_rate)]
 
     def begin_epoch(self, epoch: int) -> None:
-        """See :class:`LearningRule`: this epoch's noise, and whose turn it is."""
+        """See :class:`LearningRule`: sets this epoch's noise, and which of block and inverse is trained."""
         self.noise = self.options.noise_at(epoch)
         if self.options.alternate == "epoch":
             self.trains_inverse, self.trains_forward = epoch % 2 == 0, epoch % 2 == 1
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`LearningRule`. The context is ``(x, a, z, out, y, kept)``; kept, where there is an inverse,
-        holds the weights of this moment."""
+        """See :class:`LearningRule`. The context is ``(x, a, z, out, y, kept)``; kept holds the present weights where
+        there is an inverse."""
         kept = None
         if self.training and self.inverse is not None:
             kept = Kept(self.dense.weight, self.dense.bias, self.inverse.weight, self.inverse.bias)
@@ -180,8 +188,8 @@ class TargetPropagation(LearningRule):
         return Learned(loss, (self._invert(x.flatten(1), z, target, kept, weight).view(x.shape),))
 
     def _learn_last(self, context: Any, weight: float) -> Learned:
-        """Descent on the output loss; the first target. The step is relative to the loss of the whole batch, of which
-        this may be a part."""
+        """Descend on the output loss, and form the first target. Its step is against the gradient of the whole batch's
+        mean loss, of which this micro-batch may be a part."""
         x, a, z, _, y, _ = context
         loss, error = self.spec.task.loss_and_error(at_least_float32(z), y, weight)
         delta = self.dense.f.derive(error, a, z)
@@ -194,7 +202,7 @@ class TargetPropagation(LearningRule):
         return Learned(loss, upstream)
 
     def _invert(self, rows: Tensor, z: Tensor, target: Tensor, kept: Kept, weight: float) -> Tensor:
-        """The target of the block below; and G learns to invert F. Both with the weights of the forward pass."""
+        """Form the target of the block below, and train G to invert F, both with the forward pass's weights."""
         inverse = self.inverse
         assert inverse is not None, "weights are kept only where there is an inverse"
         *own, back_weight, back_bias = kept.tensors()
@@ -212,7 +220,7 @@ class TargetPropagation(LearningRule):
         return aim
 
     def _read(self, z: Tensor) -> Tensor:
-        """What G is given of z."""
+        """Input of G for z."""
         return z if isinstance(self.dense.g, Bernoulli) else self.dense.sent(z)
 
     def decode(self, context: Any) -> Tensor | None:

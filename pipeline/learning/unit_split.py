@@ -1,4 +1,4 @@
-"""Finds the parts of a plain block by their roles: affine layer, smooth part f and hard part g of its unit."""
+"""Splits a plain block into affine layer, smooth part f and hard part g of its unit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ __all__ = ["UnitSplit", "parts_of_unit", "split_at_unit"]
 
 @dataclass(frozen=True)
 class UnitSplit:
-    """``a = affine(before(x))``, ``z = f(a)``, ``z* = g(z)``, which is sent on."""
+    """Parts of a plain block: ``a = affine(before(x))``, ``z = f(a)``, ``z* = g(z)``, which is sent."""
 
     before: tuple[nn.Module, ...]
-    """What the affine layer's input goes through: flattening, and with ``model.boundary = "half"`` the unit of the
-    layer below."""
+    """Layers in front of the affine one: flattening, and with ``model.boundary = "half"`` the unit of the layer
+    below."""
     affine: nn.Linear
     f: nn.Module
     """``nn.Identity`` where nothing follows the affine layer."""
     g: NonDifferentiable | None
 
     def hard(self, z: Tensor) -> Tensor:
-        """``z*``, or ``z`` itself where there is no g."""
+        """``z*``, or ``z`` where there is no g."""
         return z if self.g is None else run([self.g], z)
 
 
 def split_at_unit(block: Block, rule: str) -> UnitSplit:
-    """The parts of a block of one ``nn.Linear`` and its unit, without normalisation or dropout.
+    """Split a block of one ``nn.Linear`` and its unit, without normalisation or dropout.
 
     Args:
         block: its layers stand in ``nn.Sequential``, nested or not.
@@ -50,10 +50,10 @@ def split_at_unit(block: Block, rule: str) -> UnitSplit:
 
 
 def parts_of_unit(layers: Sequence[nn.Module], rule: str) -> tuple[nn.Module, NonDifferentiable | None]:
-    """The smooth part and the hard part, if any, of the unit that ``layers`` are.
+    """Split a unit into its smooth part and its hard part, None where it has none.
 
     Args:
-        layers: at most one of either kind, in this order, but for ``nn.Identity``.
+        layers: at most one of either kind, in this order; ``nn.Identity`` is skipped.
         rule: name of the rule, for error messages.
 
     Raises:

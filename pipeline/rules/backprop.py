@@ -1,4 +1,4 @@
-"""Backpropagation: every block gets the loss's derivative by its output from the block above (Rumelhart 1986)."""
+"""Backpropagation: the block above sends the loss's derivative by this block's output (Rumelhart 1986)."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["Backprop", "build"]
 
 
 class Backprop(LearningRule):
-    """``gamma_(l-1) = d(gamma_l . out_l)/dx``: the chain rule, one block at a time.
+    """Backpropagation: the chain rule block by block, ``gamma_(l-1) = d(gamma_l . out_l)/dx``.
 
     Baseline and oracle in one: under a flush (gpipe, 1f1b) the gradients are those of the whole network. Hidden
     blocks have no loss of their own.

@@ -10,13 +10,14 @@ __all__ = ["BatchRandomSign", "build"]
 
 
 class BatchRandomSign(SignSymmetry):
-    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = delta_l (|R| * sign(W_l))``.
+    """Batch-wise random sign-concordant feedback: ``gamma_(l-1) = delta_l (|R| * sign(W_l))``.
 
+    ``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``.
     R is drawn uniform in +-s*sqrt(3) for every micro-batch, from that micro-batch's own seed, when the block learns;
     the signs are those of the forward pass. Layers other than the affine one keep their exact gradients.
 
     Source: Liao, Leibo and Poggio, "How Important is Weight Symmetry in Backpropagation?" (2016), brSF. Deviations:
-    the scale s; and where a batch is cut in parts, every part has an R of its own, theirs is drawn once a step.
+    the scale s; and each micro-batch has an R of its own, where theirs is drawn once a step.
     """
 
     def magnitudes(self) -> Tensor:

@@ -18,24 +18,27 @@ __all__ = ["DirectFeedbackAlignment", "build"]
 
 
 class DirectFeedbackAlignment(LearningRule):
-    """``gamma_l = e B_l`` at the block's output, after nonlinearity and pooling; exact gradients within the block.
+    """Direct feedback alignment: ``gamma_l = e B_l`` at the block's output, exact gradients inside the block.
 
-    e is the derivative of the output loss by the network's output, B_l (outputs x features of the block) is drawn
-    uniform in +-1/sqrt(features) and never trained. Hidden blocks have no loss of their own.
+    The output is that after nonlinearity and pooling. e is the derivative of the output loss by the network's output,
+    B_l (outputs x features of the block) is drawn uniform in +-1/sqrt(features) and never trained. Hidden blocks have
+    no loss of their own.
 
     With ``pre`` the error enters at the pre-activation: ``delta_l = e B_l`` without a factor phi'(a), so phi may be a
-    threshold, whose derivative is 0. Features are then those of the pre-activation. Nothing fades where a nonlinearity
-    saturates, so weights may grow without end; weight decay bounds them.
+    threshold, whose derivative is 0. Features are then those of the pre-activation. The error does not vanish where a
+    nonlinearity saturates, so weights may grow without bound; weight decay bounds them.
 
     Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks" (2016). Deviation: e is that
     of the batch's *mean* loss, where his code sums. ``pre`` is Breloff's variant for hard thresholds, for which he
     gives no matrix; a normalisation right behind the affine layer counts as a part of the pre-activation.
 
     Args:
-        pre: whether a hidden block's error enters at the pre-activation.
+        block: with ``pre`` it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``, and
+            trains no layer behind it but its normalisation.
+        pre: True lets a hidden block's error enter at the pre-activation, False at its output.
 
     Raises:
-        ValueError: ``pre``, and the block has no such place or trains layers behind it.
+        ValueError: ``pre``, and ``block`` is not of that form.
     """
 
     topology = Topology.BROADCAST
@@ -53,7 +56,7 @@ class DirectFeedbackAlignment(LearningRule):
         self.draws = self.dense is None or bool(self._after)
 
     def _dense(self) -> Dense | None:
-        """What the error goes through in closed form, where it has one."""
+        """Closed form of the layers that the error passes through; None where they have none."""
         if self.cut is not None:
             return Dense.of(Block(nn.Sequential(*self.cut.before)), self.spec.in_shape)
         plain = isinstance(self.block.outlet, nn.Identity)
@@ -64,17 +67,20 @@ class DirectFeedbackAlignment(LearningRule):
         self.dense, self.draws = None, True
 
     def error(self, out: Tensor, y: Tensor) -> Tensor:
-        """What the last block sends to all others, (batch, num_outputs), before it is weighted.
+        """Error that the last block broadcasts, before it is weighted.
 
         Args:
             out: the network's output without a graph, (batch, num_outputs).
             y: labels, (batch,), int64.
+
+        Returns:
+            (batch, num_outputs), float32 at least.
         """
         return self.spec.task.error(at_least_float32(out), y)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`LearningRule`. The context is ``(out, y)``, or ``(a, y)`` with a the pre-activation where the
-        error enters there; out and a with their graph, or in closed form without one, and x behind them."""
+        """See :class:`LearningRule`. The context is ``(out, y)``, or with ``pre`` ``(a, y)`` with a the pre-activation;
+        out and a with their graph. In closed form they have none, and x is the third."""
         if self.dense is not None:
             h = self.dense.forward(x)
             return run(self._after, h), (h, y, x)
@@ -96,7 +102,7 @@ class DirectFeedbackAlignment(LearningRule):
         return Learned(descend(self.spec, out, y, (), weight), (error,))
 
     def _learn_dense(self, context: Any, feedback: tuple[Tensor, ...], weight: float, dense: Dense) -> Learned:
-        """As :meth:`learn`, the same bits."""
+        """:meth:`learn` in closed form, with the same bits."""
         h, y, x = context
         if not self.spec.is_last:
             dense.learn(x, h, torch.mm(feedback[0], self.matrix))
@@ -111,14 +117,9 @@ class DirectFeedbackAlignment(LearningRule):
 
 
 def build(block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out") -> LearningRule:
-    """Make the rule of one block.
+    """Make the rule of one block; see :class:`DirectFeedbackAlignment`.
 
     Args:
-        block: with ``pre`` it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in
-            ``nn.Sequential``, and trains nothing behind it but its normalisation.
-        inject: where the error enters a hidden block: at its output, or at its pre-activation.
-
-    Raises:
-        ValueError: ``pre``, and ``block`` is not of that form.
+        inject: the place where the error enters a hidden block: its output, or its pre-activation.
     """
     return DirectFeedbackAlignment(block, spec, pre=inject == "pre")

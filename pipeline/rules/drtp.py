@@ -14,12 +14,13 @@ __all__ = ["DirectRandomTargetProjection", "build"]
 
 
 class DirectRandomTargetProjection(LocalRule):
-    """``gamma_l = y B_l`` at the body's output, behind the nonlinearity and before pooling; exact gradients within.
+    """Direct random target projection: ``gamma_l = y B_l`` at the body's output, exact gradients inside the block.
 
-    y is one-hot, so gamma is the row of the sample's class in B_l (classes x features of the body), which is drawn
-    uniform in +-sqrt(6/features) and never trained. As a loss it is ``sum(h * gamma)``, a mean over the batch: linear,
-    of either sign, and without an end but where the nonlinearity saturates. Nothing fades when a sample is classified
-    rightly, so units that do not saturate (ReLU) grow without bound. There is no decoder.
+    The body's output is that behind the nonlinearity and before pooling. y is one-hot, so gamma is the row of the
+    sample's class in B_l (classes x features of the body), which is drawn uniform in +-sqrt(6/features) and never
+    trained. As a loss it is ``sum(h * gamma)``, a mean over the batch: linear, of either sign, and bounded only where
+    the nonlinearity saturates. The signal does not vanish when a sample is classified correctly, so units that do not
+    saturate (ReLU) grow without bound. There is no decoder.
 
     Source: Frenkel, Lefebvre and Bol, "Learning Without Feedback: Fixed Random Learning Signals Allow for Feedforward
     Training of Deep Neural Networks" (2021), DRTP, with the scale of B from the authors' code. Deviations: the
@@ -50,7 +51,7 @@ def build(block: Block, spec: BlockSpec) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss.
 
     Args:
-        block: its nonlinearity had better saturate (tanh).
+        block: its nonlinearity should saturate (tanh).
     """
     if spec.is_last:
         return Output(block, spec)

@@ -8,14 +8,14 @@ __all__ = ["DifferenceTargetPropagation", "build"]
 
 
 class DifferenceTargetPropagation(TargetPropagation):
-    """``t_(l-1) = z_(l-1) + G_l(t_l) - G_l(z_l)``, and :class:`TargetPropagation` around it.
+    """Difference target propagation: :class:`TargetPropagation` with ``t_(l-1) = z_(l-1) + G_l(t_l) - G_l(z_l)``.
 
-    An inverse that is wrong is wrong about t and z alike, so that a block whose output is on target leaves the block
-    below where it is. Both terms use the same G, that of the forward pass.
+    The error of an imperfect inverse cancels: a block whose output is on target leaves the block below where it is.
+    Both terms use the same G, that of the forward pass.
 
     Source: Lee, Zhang, Fischer and Bengio, "Difference Target Propagation" (2015). Deviations: inverse and block are
     trained on every batch in turn, his passes alternate (``alternate = "epoch"``); and under a hard unit G learns to
-    give back what the block was handed, g(z), where his discrete and stochastic nets reconstruct z.
+    reconstruct the block's input, g(z) of the block below, where his discrete and stochastic nets reconstruct z.
     """
 
 

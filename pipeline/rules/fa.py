@@ -11,10 +11,10 @@ __all__ = ["FeedbackAlignment", "build"]
 
 
 class FeedbackAlignment(Alignment):
-    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = delta_l B_l``.
+    """Feedback alignment: ``gamma_(l-1) = delta_l B_l`` with a fixed random B.
 
-    B has the shape of the block's weight, is drawn uniform in +-1/sqrt(fan-in) and never trained. Everything else,
-    normalisation among it, keeps its exact gradient.
+    ``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``. B has the shape of the block's weight, is drawn
+    uniform in +-1/sqrt(fan-in) and never trained. Everything else, normalisation among it, keeps its exact gradient.
 
     Source: Lillicrap, Cownden, Tweed and Akerman, "Random synaptic feedback weights support error backpropagation for
     deep learning" (2016).

@@ -10,8 +10,9 @@ __all__ = ["FixedRandomSign", "build"]
 
 
 class FixedRandomSign(SignSymmetry):
-    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = delta_l (|R| * sign(W_l))``.
+    """Fixed random sign-concordant feedback: ``gamma_(l-1) = delta_l (|R| * sign(W_l))``.
 
+    ``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``.
     R is drawn uniform in +-s*sqrt(3) once and never trained; the signs are those of the forward pass. Layers other
     than the affine one keep their exact gradients.
 

@@ -15,9 +15,9 @@ __all__ = ["GlobSim", "build"]
 
 
 class GlobSim(Backprop):
-    """The chain rule for ``output loss + sim_weight * (sum of all hidden blocks' similarity losses)``.
+    """Backpropagation of ``output loss + sim_weight * (sum of all hidden blocks' similarity losses)``.
 
-    A hidden block adds ``sim_weight d sim_l / dh`` to what comes back from above. Its similarity loss belongs to the
+    A hidden block adds ``sim_weight d sim_l / dh`` to the derivative from above. Its similarity loss belongs to the
     forward pass: learned from later, it is still that of the forward's weights.
 
     Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), glob+sim. The sum without
@@ -63,7 +63,7 @@ def build(block: Block, spec: BlockSpec, *, sim_weight: float = 1.0) -> Learning
     """
     if sim_weight < 0.0:
         raise ValueError(
-            f"glob_sim cannot weigh its losses (given: sim_weight={sim_weight}, expected: at least 0). "
-            "Change rule.sim_weight."
+            f"glob_sim cannot weight its losses (given: rule.sim_weight = {sim_weight}, expected: at least 0). "
+            "Change it."
         )
     return Backprop(clear_output(block), spec) if spec.is_last else GlobSim(block, spec, sim_weight=sim_weight)

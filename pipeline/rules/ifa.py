@@ -18,14 +18,14 @@ Tensors = tuple[Tensor, ...]
 
 
 class IndirectFeedbackAlignment(LearningRule):
-    """``delta_1 = (e B) * phi'(a_1)``, ``delta_l = (delta_(l-1) W_l^T) * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``.
+    """Indirect feedback alignment: ``delta_1 = (e B) * phi'(a_1)``, ``delta_l = (delta_(l-1) W_l^T) * phi'(a_l)``.
 
-    e is the derivative of the output loss by the network's output, B (outputs x features of the first block) is
-    uniform in +-1/sqrt(features) and never trained, and W are the weights of the forward pass. The last block learns
-    by e itself.
+    ``G_W = delta_l^T z_(l-1)``. e is the derivative of the output loss by the network's output, B (outputs x features
+    of the first block) is uniform in +-1/sqrt(features) and never trained, and W are the weights of the forward pass.
+    The last block learns by e itself.
 
-    A block has two neighbours and no wire to the first: e is handed down a block in each round, and with L blocks the
-    error is up again at the last hidden one after ``2 (L - 1)``. A hard part of a unit is gone around.
+    The last block has no edge to the first: e goes down one block in each round, and with L blocks the error reaches
+    the last hidden one after ``2 (L - 1)`` rounds. A hard part of a unit is bypassed.
 
     Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks" (2016). Deviation: e is that
     of the batch's *mean* loss.
@@ -53,12 +53,12 @@ class IndirectFeedbackAlignment(LearningRule):
 
     @property
     def num_rounds(self) -> int:
-        """See :class:`LearningRule`: as many down as up."""
+        """See :class:`LearningRule`: as many rounds down as up."""
         return 2 * (self.spec.num_blocks - 1)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`LearningRule`. The context is ``[x, a, z, y, kept, delta]``, kept holding the weight of this
-        moment and delta being None until it has come."""
+        """See :class:`LearningRule`. The context is ``[x, a, z, y, kept, delta]``; kept holds the present weight, and
+        delta is None until it arrives."""
         inside = self.training and not (self.spec.is_first or self.spec.is_last)
         kept = Kept(self.dense.weight) if inside else None
         a, z = self.dense.forward(x)
@@ -66,8 +66,8 @@ class IndirectFeedbackAlignment(LearningRule):
 
     @torch.no_grad()
     def settle(self, context: Any, index: int, below: Tensors, above: Tensors) -> tuple[Tensors, Tensors]:
-        """See :class:`LearningRule`. Upwards goes delta, (batch, features), downwards e, (batch, num_outputs); in a
-        round in which neither has come, nothing."""
+        """See :class:`LearningRule`. Up goes delta, (batch, features), down goes e, (batch, num_outputs), each in the
+        round after it arrived; otherwise nothing."""
         _, a, z, y, kept, _ = context
         if self.spec.is_last:
             return (), (self.spec.task.error(at_least_float32(z), y),) if index == 0 else ()
@@ -82,7 +82,7 @@ class IndirectFeedbackAlignment(LearningRule):
 
     @torch.no_grad()
     def learn(self, context: Any, feedback: Tensors, *, weight: float = 1.0) -> Learned:
-        """See :class:`LearningRule`; hidden blocks have no loss of their own."""
+        """See :class:`LearningRule`. Hidden blocks have no loss of their own."""
         x, a, z, y, _, delta = context
         if not self.spec.is_last:
             self.dense.descend(x, delta * weight)

@@ -1,4 +1,4 @@
-"""Linear decoder: every block is trained through a linear read-out of the labels (Mertens 2023)."""
+"""Linear decoder: every block is trained through a linear decoder of the labels (Mertens 2023)."""
 
 from math import prod
 from typing import Any, Literal
@@ -22,12 +22,12 @@ _FORGET = 0.1  # share of the newest batch in the running class means, as in Bat
 
 
 class LinearDecoder(LocalRule):
-    """Hidden blocks minimise ``mse(flatten(h) D^T, targets)``, a mean over all elements; D has no bias.
+    """Local rule: hidden blocks minimise ``mse(flatten(h) D^T, targets)``, a mean over all elements; D has no bias.
 
     A fixed decoder of one output cannot always reach its targets: on features of length 1 its output stays within
-    ||D||, about 0.58. Half way between the two targets is then no boundary, and accuracy is counted at the mid-point
-    of the two classes' mean outputs. These are running means over *training* batches, so that an answer depends
-    neither on test labels nor on how the test set is cut into batches.
+    ||D||, about 0.58. The decision boundary is then not half way between the two targets but at the mid-point of the
+    two classes' mean outputs. These are running means over *training* batches, so that a prediction depends neither
+    on test labels nor on how the test set is cut into batches.
 
     Source: P. Mertens' notebook on local propagation by linear unprojections (2023). Deviations: the decoder is
     trained by default (the notebook never trains its own), and the lower blocks' activations are those before their
@@ -82,7 +82,7 @@ class LinearDecoder(LocalRule):
             return self._decode(context[0])
 
     def num_correct(self, scores: Tensor, y: Tensor) -> Tensor:
-        """See :class:`LearningRule`; half way between the targets, except where the class says otherwise."""
+        """See :class:`LearningRule`; decides half way between the targets, or as the class describes."""
         if self.moves_boundary:
             return self.spec.task.num_correct(scores - self.class_means.mean(), y)
         if self.mse:
@@ -90,11 +90,11 @@ class LinearDecoder(LocalRule):
         return self.spec.task.num_correct(scores, y)
 
     def averaged(self, scores: Tensor) -> Tensor:
-        """See :class:`LearningRule`; a regression is averaged as it is."""
+        """See :class:`LearningRule`; the outputs of a regression are averaged themselves."""
         return scores.mean(0) if self.mse else super().averaged(scores)
 
     def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
-        """The loss that the block is trained by."""
+        """The block's training loss; see :class:`LearningRule`."""
         if self.mse:
             return F.mse_loss(scores, self.spec.task.targets(y).to(scores.dtype))
         return self.spec.task.loss(scores, y)
@@ -103,7 +103,7 @@ class LinearDecoder(LocalRule):
         return F.linear(*in_memory_order(h, self.decoder))
 
     def _follow_classes(self, decoded: Tensor, y: Tensor) -> None:
-        """Moves the running mean output of each class that this batch has samples of."""
+        """Update the running mean output of each class that this batch has samples of."""
         decoded = at_least_float32(decoded)
         members = torch.stack((y <= 0, y > 0)).to(decoded.dtype)  # (2, batch)
         counts = members.sum(1)
@@ -122,7 +122,7 @@ def build(
 
     Args:
         decoder: ``fixed`` leaves D at its initial values, uniform in +-1/sqrt(features).
-        loss: of hidden blocks; ``cross_entropy`` is the task's own loss on the decoder's output.
+        loss: loss of hidden blocks; ``cross_entropy`` is the task's own loss on the decoder's output.
     """
     if spec.is_last:
         return Output(block, spec)

@@ -1,4 +1,4 @@
-"""Local representation alignment by derivatives: each block finds a better input for itself, a target for the next."""
+"""Local representation alignment by derivatives: each block improves its input, the target of the one below."""
 
 from typing import Any
 
@@ -19,13 +19,14 @@ __all__ = ["LraDerivative", "build"]
 
 
 class LraDerivative(LocalRepresentation):
-    """``e = l'(f(a) - t) f'(a)``, ``G_W = e^T z``; then, ``steps`` times, ``u <- u - beta D`` with
-    ``D = (e W) f'(u)`` taken anew where u has come to, and ``t_below = f(u)``.
+    """LRA-diff: ``e = l'(f(a) - t) f'(a)``, ``G_W = e^T z``, and gradient steps on the block's input u.
 
-    A block begins with the unit below: it is handed u, the pre-activation below, and holds everything from there to
-    its target, so all steps are its own. Each row of D is cut to the norm ``displacement_clip``, and a sample takes no
-    further step once one has not lowered its loss. The weights are those of the forward pass. A hard part g of the
-    unit is run forward and gone around back.
+    ``steps`` times ``u <- u - beta D`` with ``D = (e W) f'(u)`` at the present u, then ``t_below = f(u)``.
+
+    A block begins with the unit below: its input is u, the pre-activation below, and it holds all layers from there to
+    its target, so all steps are its own. Each row of D is clipped to the norm ``displacement_clip``, and a sample takes
+    no further step after one that has not lowered its loss. The weights are those of the forward pass. A hard part g
+    of the unit is run forward and bypassed in the backward pass.
 
     Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018),
     algorithm 1, LRA-diff. In print D is formed from the unmoved u in every step, which makes K steps out of one; here
@@ -33,11 +34,11 @@ class LraDerivative(LocalRepresentation):
 
     Args:
         block: the unit below (a flattening or nothing in the first), one ``nn.Linear``; it knows the unit ahead.
-        settings: see :class:`Settings`.
+        settings: options, see :class:`Settings`.
         steps: K, the number of times that the target for the block below is moved, at least 1.
 
     Raises:
-        ValueError: ``block`` is not of that form, or fewer than one step.
+        ValueError: ``block`` is not of that form, or a number is out of range.
     """
 
     def __init__(self, block: Block, spec: BlockSpec, settings: Settings, steps: int) -> None:
@@ -96,7 +97,7 @@ class LraDerivative(LocalRepresentation):
         return smooth
 
     def _harden(self, smooth: Tensor) -> Tensor:
-        """What the affine layer reads of ``smooth``."""
+        """Input of the affine layer for ``smooth``."""
         return smooth if self.hard_below is None else run([self.hard_below], smooth)
 
 

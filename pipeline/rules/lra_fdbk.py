@@ -1,4 +1,4 @@
-"""Local representation alignment with feedback: each block is shown where its output should be, by a fixed matrix."""
+"""Local representation alignment with feedback: a fixed random matrix gives each block its target."""
 
 from typing import Any
 
@@ -15,18 +15,19 @@ __all__ = ["LraFeedback", "build"]
 
 
 class LraFeedback(LocalRepresentation):
-    """``t = f(a - beta D)``, ``e = l'(f(a) - t) f'(a)``, ``G_W = e^T x``, and ``D_below = e E^T``.
+    """LRA-fdbk: ``t = f(a - beta D)``, ``e = l'(f(a) - t) f'(a)``, ``G_W = e^T x``, and ``D_below = e E^T``.
 
-    D is what came back, each row cut to the norm ``displacement_clip``; a target is always a value that the unit can
-    take. E is drawn from N(0, error_std^2) and never trained. A hard part g of the unit is run forward and gone around
-    back: targets and errors are those of f, whose output g reads. The last block's e is that of the output loss.
+    D is the feedback, each row clipped to the norm ``displacement_clip``; a target is always a value that the unit can
+    take. E is drawn from N(0, error_std^2) and never trained. A hard part g of the unit is run forward and bypassed in
+    the backward pass: targets and errors are those of f, the input of g. The last block's e is that of the output
+    loss.
 
     Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018),
     LRA-fdbk. beta, the bounds, the reduction over the batch and the threshold are not in print.
 
     Args:
         block: a flattening or nothing, one ``nn.Linear`` and a unit.
-        settings: see :class:`Settings`.
+        settings: options, see :class:`Settings`.
         error_std: standard deviation of E, at least 0.
 
     Raises:

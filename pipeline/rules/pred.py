@@ -15,9 +15,10 @@ __all__ = ["Pred", "build"]
 
 
 class Pred(LocalRule):
-    """Hidden blocks minimise ``task.loss(head(h), y)``; the head is linear, with bias, on average-pooled maps.
+    """Local rule: hidden blocks minimise ``task.loss(head(h), y)``.
 
-    The head's weight starts at 0, so the first step trains the head and leaves the block alone.
+    The head is linear, with bias, on average-pooled maps. Its weight starts at 0, so the first step trains the head and
+    leaves the block alone.
 
     Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), the prediction loss, with
     the pool sizes of the authors' code.

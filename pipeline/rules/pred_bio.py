@@ -16,7 +16,7 @@ __all__ = ["PredBio", "build"]
 
 
 class PredBio(LocalRule):
-    """Hidden blocks minimise ``BCE(W avgpool(h) + b, 1[y P > 0])``, a mean over 128 bits and the batch.
+    """Local rule: hidden blocks minimise ``BCE(W avgpool(h) + b, 1[y P > 0])``, a mean over 128 bits and the batch.
 
     The error reaches h through a fixed random B in place of W, then through average-pool, nonlinearity and
     normalisation exactly. W and b start at 0 and have their exact gradients.
@@ -37,7 +37,7 @@ class PredBio(LocalRule):
         return self.target.pred_loss(self.head(h), y)
 
     def decode(self, context: Any) -> Tensor:
-        """How likely every class's code is."""
+        """Log-likelihood of each class's code, see :meth:`TargetProjection.decode`."""
         with torch.no_grad():
             return self.target.decode(self.head(context[0]))
 

@@ -15,7 +15,7 @@ __all__ = ["PredSim", "build", "check_beta"]
 
 
 class PredSim(LocalRule):
-    """Hidden blocks minimise ``(1 - beta) pred + beta sim``, both read off the same h.
+    """Local rule: hidden blocks minimise ``(1 - beta) pred + beta sim``, both of the same h.
 
     Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019). Deviation: their code
     multiplies the output layer's loss by 1 - beta too; here the output block has its plain loss. Adam cannot tell
@@ -45,9 +45,9 @@ class PredSim(LocalRule):
 
 
 def check_beta(beta: float, rule: str) -> None:
-    """Refuses a share of sim's loss outside of 0 to 1, in the name of ``rule``."""
+    """Raise ValueError if beta, the share of sim's loss, is outside of 0 to 1. Args: rule, name for the message."""
     if not 0.0 <= beta <= 1.0:
-        raise ValueError(f"{rule} cannot weigh its losses (given: beta={beta}, expected: 0 to 1). Change rule.beta.")
+        raise ValueError(f"{rule} cannot weight its losses (given: rule.beta = {beta}, expected: 0 to 1). Change it.")
 
 
 def build(block: Block, spec: BlockSpec, *, beta: float = 0.99, dimdec: int = 2048) -> LearningRule:

@@ -16,7 +16,7 @@ __all__ = ["PredSimBio", "build"]
 
 
 class PredSimBio(PredBio):
-    """Hidden blocks minimise ``(1 - beta) pred_bio + beta sim_bio``, both with the same P and the same pooling.
+    """Local rule: hidden blocks minimise ``(1 - beta) pred_bio + beta sim_bio``, with one P and one pooling.
 
     Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), predsim-bio. beta is that
     of the authors' published command: nearly all weight on pred-bio, where predsim has nearly all on sim. Deviation:

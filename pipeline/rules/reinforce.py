@@ -18,20 +18,20 @@ __all__ = ["Reinforce", "build"]
 
 
 class Reinforce(LearningRule):
-    """``delta_i = (l_i - c)(b_i - p_i) / batch``, l_i being the loss of sample i: on average over samples of b, the
-    gradient of the expected loss.
+    """REINFORCE: ``delta_i = (l_i - c)(b_i - p_i) / batch``, with l_i the loss of sample i.
 
-    The last block descends on the output loss and sends every block one number per sample, the smallest message there
-    is. c is 0, or with ``adjusted`` each unit's own ``E[(b - p)^2 l] / E[(b - p)^2]``, the baseline of least variance;
-    a running mean over earlier batches, so that it leaves the mean of delta alone.
+    Its mean over samples of b is the gradient of the expected loss. The last block descends on the output loss and
+    sends all others one number per sample, the smallest feedback of any rule. c is 0, or with ``adjusted`` each unit's
+    own ``E[(b - p)^2 l] / E[(b - p)^2]``, the baseline of least variance; a running mean over earlier batches, so that
+    it leaves the mean of delta alone.
 
     Source: Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning"
     (1992); the baseline from Bengio, Léonard and Courville (2013).
 
     Args:
         block: hidden blocks have a logistic Bernoulli unit, directly in ``nn.Sequential``, and train nothing after it.
-        adjusted: see above.
-        decay: share of the past in the running means.
+        adjusted: True subtracts the baseline of least variance.
+        decay: share of the past in the running means, at least 0, below 1.
         hidden_rate: see :func:`build`.
 
     Raises:
@@ -114,7 +114,7 @@ class Reinforce(LearningRule):
         return Learned(None)
 
     def _learn_output(self, out: Tensor, y: Tensor, x: Tensor, weight: float) -> Learned:
-        """The last block."""
+        """:meth:`learn` of the last block: descends on the output loss and sends every sample's loss."""
         losses = self.spec.task.sample_losses(at_least_float32(out.detach()), y)
         if self.dense is None:
             loss = descend(self.spec, out, y, (), weight)
@@ -150,7 +150,7 @@ def build(
 
     Args:
         block: hidden blocks have a logistic Bernoulli unit, directly in ``nn.Sequential``, and train nothing after it.
-        adjusted: whether each unit compares the loss with the baseline of least variance.
+        adjusted: True subtracts each unit's baseline of least variance from the loss.
         decay: share of the past in the baseline's running means, at least 0, below 1.
         hidden_rate: factor on the learning rate of hidden blocks, whose gradients are far noisier than the last one's;
             at least 0.
@@ -160,7 +160,7 @@ def build(
     """
     if not hidden_rate >= 0:
         raise ValueError(
-            f"units climb at a rate below 0 (given: rule.hidden_rate = {hidden_rate}, expected: at least 0). "
+            f"a learning rate cannot be negative (given: rule.hidden_rate = {hidden_rate}, expected: at least 0). "
             "Change it."
         )
     if not 0 <= decay < 1:

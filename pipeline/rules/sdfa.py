@@ -1,4 +1,4 @@
-"""Direct feedback alignment by the error's sign alone: right or wrong, and not by how much (Frenkel 2021)."""
+"""Direct feedback alignment by the sign of the error alone (Frenkel 2021)."""
 
 from torch import Tensor
 
@@ -10,13 +10,13 @@ __all__ = ["SignDirectFeedbackAlignment", "build"]
 
 
 class SignDirectFeedbackAlignment(DirectFeedbackAlignment):
-    """``gamma_l = sign(e) B_l`` at the block's output; the last block learns by e itself.
+    """Sign-DFA: ``gamma_l = sign(e) B_l`` at the block's output; the last block learns by e itself.
 
-    The signs, of a batch of n samples, are sent as +-1/n: a mean like every other gradient here, so that rates do not
-    depend on the batch size and parts of a batch add up. B_l is that of ``dfa``. A sample's share does not fade as its
-    error does, so hidden weights keep moving: the rate should fall. Of several classes all but the right one have the
-    sign +1 whatever the sample, which drives the units of all samples the same way: behind BatchNorm, which takes that
-    away, it matters less; without it tanh units may saturate before they have learned anything.
+    With a batch of n samples the signs are sent as +-1/n: a mean like every other gradient here, so that rates do not
+    depend on the batch size and micro-batches add up. B_l is that of ``dfa``. A sample's feedback does not shrink with
+    its error, so hidden weights keep moving: decay the learning rate. All classes but the right one have the sign +1
+    whatever the sample, which drives the units of all samples the same way; BatchNorm removes that push, without it
+    tanh units may saturate before they have learned anything.
 
     Source: Frenkel, Lefebvre and Bol, "Learning Without Feedback: Fixed Random Learning Signals Allow for Feedforward
     Training of Deep Neural Networks" (2021), sDFA. Deviations: the mean, where they sum; their outputs are logistic

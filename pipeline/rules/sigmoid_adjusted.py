@@ -8,9 +8,9 @@ __all__ = ["SigmoidAdjusted", "build"]
 
 
 class SigmoidAdjusted(Estimated):
-    """``db/da = f'(a)``, the derivative of the smooth part of the unit: ``sigma'(a)`` for Bernoulli units.
+    """Sigmoid-adjusted estimator: ``db/da = f'(a)``, the derivative of the unit's smooth part.
 
-    For the others it is that of tanh or hard tanh in front of the hard part.
+    That is ``sigma'(a)`` for Bernoulli units, and the derivative of tanh or hard tanh for the others.
 
     Source: Bengio, Léonard and Courville, "Estimating or Propagating Gradients Through Stochastic Neurons for
     Conditional Computation" (2013).

@@ -14,7 +14,7 @@ __all__ = ["Sim", "build"]
 
 
 class Sim(LocalRule):
-    """Hidden blocks minimise ``mean((S(R(h)) - S(one-hot y))^2)`` over the batch x batch pairs.
+    """Local rule: hidden blocks minimise ``mean((S(R(h)) - S(one-hot y))^2)`` over the batch x batch pairs.
 
     R is learned with the block. There is no decoder: such a block has no accuracy of its own. A binary task counts
     as two classes.

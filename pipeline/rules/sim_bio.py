@@ -14,7 +14,7 @@ __all__ = ["SimBio", "build"]
 
 
 class SimBio(LocalRule):
-    """Hidden blocks minimise ``mean((S(avgpool(h)) - S(y P))^2)`` over the batch x batch pairs.
+    """Local rule: hidden blocks minimise ``mean((S(avgpool(h)) - S(y P))^2)`` over the batch x batch pairs.
 
     S is that of sim. There is no learned projection: maps are average-pooled as pred's head does, vectors are compared
     as they are. There is no decoder. A binary task counts as two classes.

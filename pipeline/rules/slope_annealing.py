@@ -8,17 +8,17 @@ __all__ = ["SlopeAnnealing", "build"]
 
 
 class SlopeAnnealing(Estimated):
-    """``p = sigma(m a)`` and ``db/da = m sigma'(m a)``, with ``m = min(limit, 1 + growth * epoch)``.
+    """Slope annealing: ``p = sigma(m a)``, ``db/da = m sigma'(m a)``, with ``m = min(limit, 1 + growth * epoch)``.
 
-    The steeper p, the less there is to estimate: the unit comes close to a threshold, in evaluation too, which uses
-    the same m. Hard units behind another f have ``f(m a)``.
+    With growing m the unit approaches a threshold and the estimate its derivative; evaluation uses the same m. Hard
+    units behind another f have ``f(m a)``.
 
     Source: Chung, Ahn and Bengio, "Hierarchical Multiscale Recurrent Neural Networks" (2017).
 
     Args:
         block: has at most one hard unit, directly in ``nn.Sequential``.
-        growth: of m in one epoch.
-        limit: the most that m becomes.
+        growth: growth of m in one epoch, at least 0.
+        limit: maximum of m, at least 1.
     """
 
     def __init__(self, block: Block, spec: BlockSpec, *, growth: float, limit: float) -> None:
@@ -36,8 +36,8 @@ def build(block: Block, spec: BlockSpec, *, growth: float = 0.04, limit: float =
 
     Args:
         block: has at most one hard unit, directly in ``nn.Sequential``.
-        growth: of the slope in one epoch, at least 0.
-        limit: the most that the slope becomes, at least 1.
+        growth: growth of the slope in one epoch, at least 0.
+        limit: maximum of the slope, at least 1.
 
     Raises:
         ValueError: ``block`` is not of that form, or the slope would fall.

@@ -1,4 +1,4 @@
-"""Straight-through estimator: backpropagation that takes a hard unit for the identity (Hinton 2012, Bengio 2013)."""
+"""Straight-through estimator: backpropagation with derivative 1 for hard units (Hinton 2012, Bengio 2013)."""
 
 from pipeline.learning.estimated import Estimated
 from pipeline.learning.rule import BlockSpec, LearningRule
@@ -8,7 +8,7 @@ __all__ = ["StraightThrough", "build"]
 
 
 class StraightThrough(Estimated):
-    """``db/da = 1`` for the whole unit: a sample of ``sigma(a)``, a sign or step of ``tanh(a)``, a winner.
+    """Straight-through estimator: ``db/da = 1`` for the whole unit, its smooth part included.
 
     Source: pass-through in Bengio, Léonard and Courville, "Estimating or Propagating Gradients Through Stochastic
     Neurons for Conditional Computation" (2013). Ororbia et al. 2018 describe the identity for the sampling alone,

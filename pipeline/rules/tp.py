@@ -8,9 +8,9 @@ __all__ = ["PlainTargetPropagation", "build"]
 
 
 class PlainTargetPropagation(TargetPropagation):
-    """``t_(l-1) = G_l(t_l)``, and :class:`TargetPropagation` around it.
+    """Target propagation: :class:`TargetPropagation` with ``t_(l-1) = G_l(t_l)``.
 
-    An inverse that is wrong moves the blocks below even where the output is right; ``dtp`` corrects for that.
+    An imperfect inverse moves the blocks below even where the output is right; ``dtp`` corrects for that.
 
     Source: Bengio, "How Auto-Encoders Could Provide Credit Assignment in Deep Networks via Target Propagation"
     (2014), in the form in which Lee et al. (2015) compare it.

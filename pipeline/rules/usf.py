@@ -1,4 +1,4 @@
-"""Uniform sign-concordant feedback: backpropagation that knows the signs of the weights alone (Liao 2016)."""
+"""Uniform sign-concordant feedback: backpropagation through the signs of the weights alone (Liao 2016)."""
 
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.sign_symmetry import Scale, SignSymmetry
@@ -8,8 +8,9 @@ __all__ = ["UniformSign", "build"]
 
 
 class UniformSign(SignSymmetry):
-    """``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``, ``gamma_(l-1) = s delta_l sign(W_l)``.
+    """Uniform sign-concordant feedback: ``gamma_(l-1) = s delta_l sign(W_l)``.
 
+    ``delta_l = gamma_l * phi'(a_l)``, ``G_W = delta_l^T z_(l-1)``.
     The number s is fixed, the signs are those of the forward pass. Layers other than the affine one keep their exact
     gradients.
 
