@@ -93,19 +93,24 @@ _MOVED = {"rule.closed_form": "run.closed_form"}
 
 
 def known(package: str) -> list[str]:
-    """The names defined by the files of ``package`` (``"pipeline.rules"``), sorted."""
+    """Names of the files of ``package`` (``"pipeline.rules"``), sorted, private ones left out."""
     path = importlib.import_module(package).__path__
     return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
 
 
 def nearest(given: str, allowed: list[str]) -> str:
-    """A hint for an error message: ``did you mean 'pred'? `` or nothing."""
+    """Hint for an error message: ``Did you mean 'pred'? `` or an empty string."""
     close = difflib.get_close_matches(given, allowed, n=1)
     return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def load(package: str, name: str, noun: str) -> Any:
-    """The ``build`` function behind ``name``, or the user's own object behind a dotted name.
+    """Look up a name: the ``build`` of a file of ``package``, or the user's own object behind a dotted name.
+
+    Args:
+        package: ``pipeline.rules``, ``pipeline.models``, ``pipeline.datasets`` or ``workers.transports``.
+        name: name of a file, or a dotted name.
+        noun: kind of thing, for error messages: ``rule``.
 
     Raises:
         ConfigError: no file has that name, the user's module cannot be imported or has no ``build``, or two options
@@ -123,7 +128,7 @@ def load(package: str, name: str, noun: str) -> Any:
 
 
 def _ungrouped(build: Any) -> Any:
-    """``build``, and where it has option groups, a callable that takes their fields."""
+    """``build`` itself, or where it has option groups a callable that takes their fields."""
     if not (inspect.isroutine(build) or inspect.isclass(build)):
         return build
     # Annotations are evaluated only where there are options: they may name what is imported for type checkers alone.
@@ -132,35 +137,35 @@ def _ungrouped(build: Any) -> Any:
 
 
 def _load_dotted(name: str, noun: str) -> Any:
-    """``package.module`` or ``package.module.attribute``."""
+    """Import ``package.module`` or ``package.module.attribute``."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(
             f"not a name of a {noun} (given: {name!r}, expected: package.module or package.module.attribute). "
             "Write the path with dots and without .py."
         )
     try:
-        found = importlib.import_module(name)
+        module = importlib.import_module(name)
     except ImportError as error:
         parent, _, attribute = name.rpartition(".")
         try:
-            module = importlib.import_module(parent)
+            outer = importlib.import_module(parent)
         except ImportError:
             raise ConfigError(
                 f"cannot import the {noun} {name!r} ({error}). "
                 "Run from the folder that holds the module, or put it on PYTHONPATH."
             ) from None
-        if not hasattr(module, attribute):
+        if not hasattr(outer, attribute):
             raise ConfigError(
                 f"cannot find the {noun} (given: {name!r}, expected: a module, or an attribute of {parent!r}; "
-                f"importing it says: {error}). {nearest(attribute, dir(module))}Correct the name or the module."
+                f"importing it says: {error}). {nearest(attribute, dir(outer))}Correct the name or the module."
             ) from None
-        return getattr(module, attribute)
-    if not hasattr(found, "build"):
+        return getattr(outer, attribute)
+    if not hasattr(module, "build"):
         raise ConfigError(
             f"the module of this {noun} defines no build() (given: {name!r}). "
             "Define build(...), or name the attribute: package.module.attribute."
         )
-    return found.build
+    return module.build
 
 
 def resolve(package: str, name: str, noun: str, section: str, options: Mapping[str, Any]) -> Named:
@@ -180,22 +185,22 @@ def summary(package: str, name: str) -> str:
 
 
 def _parameters(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Keyword-only parameters of ``build``: its options."""
+    """Options of ``build``: its keyword-only parameters."""
     return {p.name: p for p in _signature(build) if p.kind is p.KEYWORD_ONLY}
 
 
 def defaults(build: Callable[..., Any]) -> dict[str, Any]:
-    """The options of ``build`` that have a default, with it."""
+    """Defaults of the options of ``build``; options without one are left out."""
     return {n: p.default for n, p in _parameters(build).items() if p.default is not p.empty}
 
 
 def check_options(build: Callable[..., Any], options: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """``options`` completed with the defaults of ``build``.
+    """Check options, and complete them with the defaults of ``build``.
 
     Args:
-        build: its keyword-only parameters are the allowed options; their annotations the allowed types.
-        options: what the user wrote.
-        section: of the config, for the message: ``rule``.
+        build: callable whose keyword-only parameters are the options, their annotations the types.
+        options: options as the user wrote them.
+        section: section of the config, for error messages: ``rule``.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type, or a required option left out.
@@ -218,10 +223,15 @@ def check_options(build: Callable[..., Any], options: Mapping[str, Any], section
 
 
 def check_value(value: Any, annotation: Any, key: str) -> Any:
-    """``value`` if it fits ``annotation``, an int where a float is due made a float.
+    """Check a value against an annotation, and return it, an int as a float where a float is due.
+
+    Args:
+        value: value as TOML gives it.
+        annotation: int, float, bool, str, None, Any, a Literal, list or tuple of these, or a union.
+        key: key of the config, for error messages: ``train.epochs``.
 
     Raises:
-        ConfigError: it does not fit.
+        ConfigError: the value does not fit.
     """
     fits, converted = _convert(value, annotation)
     if not fits:
@@ -231,7 +241,7 @@ def check_value(value: Any, annotation: Any, key: str) -> Any:
 
 
 def _convert(value: Any, annotation: Any) -> tuple[bool, Any]:
-    """Whether ``value`` fits, and the value to use."""
+    """True if ``value`` fits, and the converted value."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is Any:
         return True, value
@@ -254,7 +264,7 @@ def _convert(value: Any, annotation: Any) -> tuple[bool, Any]:
 
 
 def _convert_list(value: Any, origin: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
-    """``list[int]`` and ``tuple[int, ...]`` from a TOML array."""
+    """Convert a TOML array to ``list[int]`` or ``tuple[int, ...]``."""
     if not isinstance(value, (list, tuple)):
         return False, value
     converted = [_convert(v, args[0] if args else Any) for v in value]
@@ -262,7 +272,7 @@ def _convert_list(value: Any, origin: Any, args: tuple[Any, ...]) -> tuple[bool,
 
 
 def _spell(annotation: Any) -> str:
-    """An annotation in the words of a config file."""
+    """Spell an annotation in the words of a config file."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return " or ".join(repr(a) for a in args)

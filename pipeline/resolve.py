@@ -136,7 +136,10 @@ def _model(
 
 
 def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
-    """One block under its rule, its initial state a function of (run seed, block index)."""
+    """Build one block under its rule, the initial state a function of (run seed, block index).
+
+    The rule leaves its derivatives to autograd under autocast and with ``run.closed_form = false``.
+    """
     block = build_block(blueprint, config.seed, spec.index)
     build: Callable[..., LearningRule] = registry.load("pipeline.rules", config.rule.name, "rule")
     with seeded(derive(config.seed, "rule", spec.index)):

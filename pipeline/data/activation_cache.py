@@ -1,4 +1,4 @@
-"""Keeps the inputs of the block that is being trained, once the blocks below it are frozen."""
+"""Activation cache of the sequential mode: inputs of the block in training, once the blocks below it are frozen."""
 
 import os
 import tempfile
@@ -17,16 +17,21 @@ Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
 
 
 class ActivationCache:
-    """The inputs of one block and their labels, for one split of the data, in the order of the data set.
+    """Inputs of one block and their labels, for one split of the data, in the order of the data set.
 
-    Which rows a batch holds is a function of (seed, epoch), so rows are stored and fetched without sending indices
-    along with the activations.
+    The rows of a batch are a function of (seed, epoch, index), so activations are stored and fetched without indices.
+
+    Args:
+        num_samples: samples of the split.
+        batch_size: samples per batch.
+        seed: seed of the run; None keeps the order of the data set, as evaluation does.
+        allocate: see :func:`allocator`.
+        device: device of the batches that are fetched.
     """
 
     def __init__(
         self, num_samples: int, batch_size: int, seed: int | None, allocate: Allocate, device: torch.device
     ) -> None:
-        """Args: ``seed`` None keeps the order of the data set, as evaluation does."""
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.num_batches = -(-num_samples // batch_size)
@@ -38,7 +43,7 @@ class ActivationCache:
         self._order: tuple[int, Tensor] | None = None
 
     def put(self, epoch: int, start: int, x: Tensor, y: Tensor) -> None:
-        """Stores activations (batch, ...) and labels (batch,): samples ``start`` and following of ``epoch``."""
+        """Store activations (batch, ...) and labels (batch,) of the samples from position ``start`` of ``epoch``."""
         if self._x is None or self._y is None:
             self._x = self._allocate((self.num_samples, *x.shape[1:]), x.dtype)
             self._y = torch.empty(self.num_samples, dtype=y.dtype)
@@ -47,13 +52,13 @@ class ActivationCache:
         self._y[rows] = y.to(self._y.device)
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of ``epoch``, as the data set would compose it."""
+        """Fetch batch ``index`` of ``epoch``, with the samples that the data set gives it."""
         assert self._x is not None and self._y is not None, "an epoch that stores comes first"
         rows = self._rows(epoch, index * self.batch_size, self.batch_size)
         return self._x[rows].to(self._device), self._y[rows].to(self._device)
 
     def _rows(self, epoch: int, start: int, count: int) -> Tensor:
-        """Positions in the data set of the samples that come ``start``-th and after in ``epoch``."""
+        """Positions in the data set of ``count`` samples from position ``start`` of ``epoch``."""
         if self._order is None or self._order[0] != epoch:
             order = torch.arange(self.num_samples)
             if self._seed is not None:
@@ -63,12 +68,12 @@ class ActivationCache:
 
 
 def allocator(where: Literal["auto", "memory", "file"], limit_bytes: int, folder: Path) -> Allocate:
-    """How a cache gets its memory.
+    """Make the function that allocates a cache's memory: shape and dtype to a tensor.
 
     Args:
         where: auto is memory up to ``limit_bytes`` for one cache, then a file.
         limit_bytes: see ``where``.
-        folder: for the file, which has no name there: it goes when the process goes.
+        folder: folder of the file, which has no name there: it is gone when the process ends.
     """
 
     def allocate(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -85,7 +90,7 @@ def allocator(where: Literal["auto", "memory", "file"], limit_bytes: int, folder
 
 
 def _reserve(descriptor: int, num_bytes: int) -> None:
-    """Takes the space now: a mapping of a file with holes ends the process without a word when the disk is full."""
+    """Reserve disk space now: on a full disk, writing to the mapping of a sparse file kills the process."""
     if hasattr(os, "posix_fallocate") and num_bytes > 0:
         os.posix_fallocate(descriptor, 0, num_bytes)
     else:

@@ -18,7 +18,7 @@ __all__ = ["Augment", "Draws", "crop", "cutout", "draw", "flip"]
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to the training images; nothing by default.
+    """Augmentation of the training images; none by default.
 
     Raises:
         ConfigError: a negative size.
@@ -42,7 +42,7 @@ class Augment:
 
     @property
     def is_identity(self) -> bool:
-        """Whether every epoch sees the very same images."""
+        """True where every epoch sees the same images."""
         return self == Augment()
 
 
@@ -67,9 +67,9 @@ def draw(augment: Augment, shape: torch.Size, generator: torch.Generator, device
     All five are always drawn, so that switching one augmentation on leaves the choices of the others as they were.
 
     Args:
-        shape: of the batch, (batch, channels, height, width).
-        generator: a CPU generator.
-        device: where the choices are used.
+        shape: shape of the batch, (batch, channels, height, width).
+        generator: generator on the CPU.
+        device: device of the result.
     """
     batch, _, height, width = shape
     places = 2 * augment.crop_padding + 1

@@ -1,7 +1,7 @@
-"""The batches of an epoch, each a pure function of (seed, epoch, index).
+"""Batches of an epoch, each a pure function of (seed, epoch, index).
 
-A run that was resumed, or cut into other stages, meets the same samples in the same order and form without having
-stored any random state.
+A run that was resumed, or cut into other stages, sees the same samples in the same order and form without stored
+random state.
 """
 
 from collections.abc import Sequence
@@ -18,31 +18,31 @@ __all__ = ["Batches", "epoch_order"]
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> Tensor:
-    """The order in which an epoch visits the training samples, (num_samples,) int64 on the CPU."""
+    """Order of the training samples in an epoch, (num_samples,) int64 on the CPU."""
     generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
     return torch.randperm(num_samples, generator=generator)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a CUDA device that nobody uses yet."""
+    """Free memory of a CUDA device, in bytes."""
     return int(torch.cuda.mem_get_info(device)[0])
 
 
 class Batches:
-    """Cuts a split into normalised, augmented batches on ``device``.
+    """Normalised, augmented batches of a split on ``device``.
 
-    The raw samples lie on the device when they fit. When they do not they stay in the host's memory, and each batch
-    is gathered there and copied.
+    The raw samples are on the device if they fit. Otherwise they stay in the host's memory, and each batch is gathered
+    there and copied.
 
     Args:
         split: raw samples, kept without a copy where they are on the device already.
-        dataset: says how to normalise and augment.
-        batch_size: in samples; the last batch of an epoch may be smaller.
-        seed: of the run.
-        device: of the batches.
-        train: shuffle and augment; otherwise the samples come in their own order, as they are.
-        resident_share: the share of the device's free memory that the raw samples may take. Host memory is not
-            counted: the samples are there in any case.
+        dataset: data set, for its normalisation and augmentation.
+        batch_size: samples per batch; the last batch of an epoch may be smaller.
+        seed: seed of the run.
+        device: device of the batches.
+        train: True shuffles and augments; False keeps the samples and their order as they are.
+        resident_share: share of the device's free memory that the raw samples may take. Host memory is not counted:
+            the samples are there in any case.
 
     Raises:
         ConfigError: a batch size below 1, or augmentation of samples that are not images.
@@ -84,13 +84,13 @@ class Batches:
         self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
 
     def order(self, epoch: int) -> Tensor:
-        """The samples of an epoch in the order of its batches, (num_samples,) int64 on the CPU."""
+        """Indices of an epoch's samples in the order of its batches, (num_samples,) int64 on the CPU."""
         if self._train:
             return epoch_order(self._seed, epoch, self.num_samples)
         return torch.arange(self.num_samples)
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of an epoch: inputs (batch, ...) float32, labels (batch,) int64; the caller's to keep.
+        """Batch ``index`` of an epoch: inputs (batch, ...) float32, labels (batch,) int64, in new memory.
 
         Raises:
             IndexError: the epoch has no such batch.
@@ -106,7 +106,7 @@ class Batches:
         return self._transform(x, epoch, index), self._y.index_select(0, chosen_y[index])
 
     def _chosen(self, epoch: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """The epoch's samples batch by batch, beside the samples and beside the labels; made once per epoch."""
+        """Indices of the epoch's samples batch by batch, on the samples' device and on the labels'; cached."""
         if self._placed is None or self._placed[0] != epoch:
             order = self.order(epoch)
             beside = [torch.split(order.to(device), self._batch_size) for device in (self._x.device, self._device)]
@@ -114,7 +114,7 @@ class Batches:
         return self._placed[1], self._placed[2]
 
     def _transform(self, raw: Tensor, epoch: int, index: int) -> Tensor:
-        """Raw samples to what the network sees. Cropping is done on bytes, cutout on what is normalised."""
+        """Augment and normalise raw samples. Cropping works on bytes, cutout on normalised values."""
         settings = self._augment
         if settings.is_identity:
             return self._normalise(raw)
@@ -138,19 +138,19 @@ class Batches:
 
 
 def _fits(x: Tensor, device: torch.device, share: float) -> bool:
-    """Whether ``x`` may lie on ``device``."""
+    """True if ``x`` takes at most ``share`` of the free memory of ``device``, or that is no CUDA device."""
     return device.type != "cuda" or x.numel() * x.element_size() <= share * free_bytes(device)
 
 
 def _upload(x: Tensor, device: torch.device) -> Tensor:
-    """A host batch on the device. Pinned batch by batch: a gathered batch is new memory, whatever it came from."""
+    """Copy a host batch to the device. Pinned batch by batch: a gathered batch is new memory."""
     if device.type == "cuda":
         x = x.pin_memory()
     return x.to(device, non_blocking=True)
 
 
 def _affine(x: Tensor, normalisation: Normalisation | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """Scale and shift per channel that take raw samples to normalised ones; None where nothing is to be done."""
+    """Scale and shift per channel from raw to normalised samples; None for the identity."""
     unit = 255.0 if x.dtype == torch.uint8 else 1.0
     if normalisation is None:
         if unit == 1.0:

@@ -1,7 +1,6 @@
-"""What every data set is: facts that are known at once, and two splits that are loaded when they are needed.
+"""Data sets: a specification that is known without loading, and two splits that are loaded on demand.
 
-The two are apart because every process plans with the facts, while only the stages at the ends of the pipeline hold
-images or labels.
+Every process plans with the specification, while only the stages at the ends of the pipeline hold images or labels.
 """
 
 from abc import ABC, abstractmethod
@@ -21,15 +20,15 @@ __all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What can be said about a data set without loading it."""
+    """Shapes and sizes of a data set, known without loading it."""
 
     input_shape: tuple[int, ...]
-    """Of one sample: (channels, height, width) or (features,)."""
+    """Shape of one sample: (channels, height, width) or (features,)."""
     task: Task
     num_train: int
     num_test: int
     is_augmented: bool = False
-    """Whether the training samples look different in every epoch: ``Dataset.augment`` is not the identity."""
+    """True where the training samples differ from epoch to epoch: ``Dataset.augment`` is not the identity."""
 
 
 @dataclass
@@ -51,7 +50,7 @@ class Normalisation:
 
 
 class Dataset(ABC):
-    """A data set; what ``build`` of a file in ``pipeline/datasets`` returns. Instances can be pickled."""
+    """Base of data sets, which ``build`` of a file in ``pipeline/datasets`` returns; picklable."""
 
     spec: DataSpec
     augment: Augment = Augment()
@@ -59,23 +58,23 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self) -> tuple[Split, Split]:
-        """Training and test samples, neither normalised nor augmented.
+        """Load the training and test samples, neither normalised nor augmented.
 
         Raises:
-            ConfigError: the files cannot be read, or do not hold what ``spec`` says.
+            ConfigError: the files cannot be read, or their contents do not match ``spec``.
         """
 
 
 class ArrayDataset(Dataset):
-    """A data set whose splits one function reads.
+    """Data set whose splits are arrays that one function reads.
 
     Args:
-        name: for messages.
-        spec: what ``read`` is going to return; ``is_augmented`` is filled in.
-        read: a picklable function without arguments.
-        augment: for the training images.
+        name: name for error messages.
+        spec: shapes and sizes of the splits; ``is_augmented`` is filled in.
+        read: picklable function without arguments that returns the training and the test split.
+        augment: augmentation of the training images.
         normalisation: None leaves pixels in [0, 1] and features as they are.
-        remedy: what to do when the contents are wrong, a sentence.
+        remedy: next move when the contents are wrong, a sentence for the error message.
     """
 
     def __init__(
@@ -108,12 +107,13 @@ class ArrayDataset(Dataset):
         return train, test
 
     def _check(self, noun: str, split: Split, num_samples: int) -> None:
-        """Files that were cut short or hold something else are found here, not by a shape error in a worker."""
+        """Raise ConfigError unless a split matches ``spec``, as truncated files do not; a worker would see a shape
+        error."""
         expected = (num_samples, *self.spec.input_shape)
         if tuple(split.x.shape) != expected or split.y.shape != (num_samples,) or split.y.dtype != torch.int64:
             given = f"inputs {tuple(split.x.shape)}, labels {tuple(split.y.shape)} of {split.y.dtype}"
             raise ConfigError(
-                f"the {noun} samples of {self.name} are not what they should be (given: {given}, "
+                f"the {noun} samples of {self.name} have other shapes than expected (given: {given}, "
                 f"expected: inputs {expected}, labels ({num_samples},) of torch.int64). {self._remedy}"
             )
         # One output scores two classes.

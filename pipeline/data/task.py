@@ -1,4 +1,4 @@
-"""What the network is asked for: how outputs are scored against labels."""
+"""Tasks: loss, error and accuracy of outputs against labels."""
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
@@ -15,30 +15,30 @@ _aten = torch.ops.aten
 
 @lru_cache(maxsize=64)
 def scalar(value: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A 0-d tensor, kept: made anew in every step it would cost more than the small products. Never write to it."""
+    """A cached 0-d tensor; never write to it. Making one in every step would cost more than the small products."""
     return torch.tensor(value, device=device, dtype=dtype)
 
 
 class Task(ABC):
-    """Scores outputs, of the network or of a block's own decoder, against labels.
+    """Loss and accuracy of outputs, of the network or of a block's own decoder, against labels.
 
-    Labels are always ``(batch,)`` of dtype int64; ``num_outputs`` is the width of the last block.
+    Scores are (batch, num_outputs), labels (batch,) of dtype int64; ``num_outputs`` is the width of the last block.
     """
 
     num_outputs: int
 
     @abstractmethod
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The output loss, a mean over the batch. Args: scores (batch, num_outputs), labels (batch,)."""
+        """The output loss: a mean over the batch, 0-d, with the graph of ``scores``."""
 
     def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each sample alone, (batch,)."""
+        """Loss of each sample, (batch,)."""
         return torch.stack([self.loss(scores[i : i + 1], labels[i : i + 1]) for i in range(len(labels))])
 
     def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
-        """:meth:`loss`, and the derivative of ``weight * loss`` by ``scores``: the bits that autograd gives.
+        """:meth:`loss`, detached, and the derivative of ``weight * loss`` by ``scores``, (batch, num_outputs).
 
-        Unlike :meth:`error`, which is the derivative's formula and may differ in the last bit.
+        The derivative has autograd's bits, unlike :meth:`error`, a formula that may differ in the last one.
         """
         leaf = scores.detach().requires_grad_()
         with torch.enable_grad():
@@ -48,18 +48,18 @@ class Task(ABC):
 
     @abstractmethod
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Derivative of :meth:`loss` by ``scores``, (batch, num_outputs); the 1/batch of the mean included."""
+        """Derivative of :meth:`loss` by ``scores``, (batch, num_outputs), the 1/batch of the mean included."""
 
     @abstractmethod
     def targets(self, labels: Tensor) -> Tensor:
-        """Labels as a float matrix (batch, num_outputs) that a decoder can regress on; not to be written to."""
+        """Regression targets of a decoder, (batch, num_outputs) float32; never write to them."""
 
     @abstractmethod
     def num_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Number of samples that ``scores`` puts into the right class, a 0-d int64 tensor."""
+        """Number of samples classified correctly by ``scores``, a 0-d int64 tensor."""
 
     def averaged(self, scores: Tensor) -> Tensor:
-        """Scores of the mean posterior of several passes: here, of a logistic unit for each output.
+        """Scores of the mean posterior of several passes; here of one logistic unit per output.
 
         Args:
             scores: (passes, batch, num_outputs).
@@ -70,7 +70,7 @@ class Task(ABC):
         return F.logsigmoid(scores).logsumexp(0) - F.logsigmoid(-scores).logsumexp(0)
 
     def num_correct_decoded(self, decoded: Tensor, labels: Tensor) -> Tensor:
-        """As :meth:`num_correct`, for a decoder that regresses on :meth:`targets`."""
+        """Number of samples classified correctly by a decoder that regresses on :meth:`targets`, 0-d int64."""
         return self.num_correct(decoded, labels)
 
 
@@ -101,7 +101,7 @@ class Classification(Task):
         return (scores.softmax(1) - F.one_hot(labels, self.num_outputs)) / len(labels)
 
     def targets(self, labels: Tensor) -> Tensor:
-        """See :class:`Task`: one-hot. Kept for the next call, for every block of a stage asks about the same batch."""
+        """See :class:`Task`: one-hot, cached because all blocks of a stage ask for those of the same batch."""
         if self._targets is None or self._targets[0] is not labels:
             self._targets = labels, F.one_hot(labels, self.num_outputs).float()
         return self._targets[1]
@@ -118,7 +118,7 @@ class Classification(Task):
 
 
 class Logistic(Classification):
-    """One of ``num_classes`` classes, each with a logistic unit of its own: binary cross entropies, summed.
+    """One of ``num_classes`` classes with one logistic unit each: the sum of their binary cross entropies.
 
     Source: the output of Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks" (2016), with a
     mean over the batch.
@@ -149,7 +149,7 @@ class Logistic(Classification):
 
 
 class Binary(Task):
-    """Yes or no through one output: logistic unit and binary cross entropy."""
+    """Two classes through one output: logistic unit and binary cross entropy."""
 
     num_outputs = 1
 
@@ -166,5 +166,5 @@ class Binary(Task):
         return ((scores.squeeze(1) > 0) == (labels > 0)).sum()
 
     def num_correct_decoded(self, decoded: Tensor, labels: Tensor) -> Tensor:
-        """A regression on 0 and 1 is split half way, not at 0 as a logit is."""
+        """See :class:`Task`: the boundary of a regression on 0 and 1 is 0.5, that of a logit is 0."""
         return self.num_correct(decoded - 0.5, labels)

@@ -1,4 +1,4 @@
-"""The one place that imports torchvision.
+"""Imports torchvision's data sets, also from an installation whose compiled part does not fit torch.
 
 A torchvision whose compiled part was built for another torch (a CUDA build beside a CPU torch, as package indexes mix
 them) fails to import, although its data sets need no compiled part: it describes ``torchvision::nms`` to torch's
@@ -19,7 +19,7 @@ __all__ = ["torchvision_datasets"]
 
 
 def torchvision_datasets() -> Any:
-    """``torchvision.datasets``.
+    """Import ``torchvision.datasets``.
 
     Raises:
         ConfigError: torchvision is missing, or broken in another way.
@@ -51,7 +51,7 @@ def _import() -> ModuleType:
 
 @cache
 def _declare_operators() -> Any:
-    """Schemas of the two operators. The declaration lasts as long as the returned object: the cache keeps it."""
+    """Declare the two operators' schemas. A declaration lasts as long as the returned object, which is cached."""
     untyped: Any = torch.library.Library
     library = untyped("torchvision", "DEF")
     for name in ("nms", "qnms"):

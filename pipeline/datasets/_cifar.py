@@ -18,29 +18,29 @@ __all__ = ["Layout", "build_cifar"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What differs between the two."""
+    """Files and sizes of CIFAR-10 or CIFAR-100."""
 
     name: str
     class_name: str
-    """In ``torchvision.datasets``."""
+    """Name of the class in ``torchvision.datasets``."""
     folder: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     label_key: str
     num_classes: int
     num_train: int
-    """The pickles do not tell their length before they are loaded."""
+    """Training images; the pickles do not tell their number before they are loaded."""
     num_test: int
 
     def files(self, root: Path) -> list[Path]:
-        """What must be there."""
+        """All files of the data set, in the folder ``root``."""
         return [root / self.folder / name for name in self.train + self.test]
 
 
 def build_cifar(
     layout: Layout, root: Path, normalisation: Normalisation, augment: Augment, download: bool
 ) -> Dataset:
-    """The data set that ``layout`` describes; inputs (3, 32, 32).
+    """Find the data set that ``layout`` describes; inputs (3, 32, 32).
 
     Raises:
         ConfigError: a file is missing and could not be downloaded.

@@ -1,4 +1,4 @@
-"""Data sets made of pictures in ``{train,test}/<class>/``; the decoded pixels are all held in memory."""
+"""Data sets of pictures in ``{train,test}/<class>/``, all decoded pixels held in memory."""
 
 import os
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ class _Listing:
 def build_folder(
     name: str, folder: Path, image_size: int, channels: int, augment: Augment, normalisation: Normalisation | None
 ) -> Dataset:
-    """A data set made of the pictures in ``folder``; the classes are its sub-folders' names in order.
+    """Make a data set of the pictures in ``folder``; the classes are its sub-folders' names in order.
 
     Args:
-        name: of the data set in a config.
-        folder: holds ``train/<class>/*`` and ``test/<class>/*`` (or ``val``).
+        name: name of the data set in a config.
+        folder: folder of ``train/<class>/*`` and ``test/<class>/*`` (or ``val``).
         image_size: edge in pixels: the shorter side is resized to it, the longer one cut to it about the centre.
         channels: 1 (grey) or 3 (colour).
-        augment: for the training images.
+        augment: augmentation of the training images.
         normalisation: None leaves pixels in [0, 1].
 
     Raises:
@@ -73,7 +73,7 @@ def _classes(split: Path) -> list[str]:
 
 
 def _list(split: Path, classes: list[str]) -> _Listing:
-    """The pictures of a split.
+    """List the pictures of a split.
 
     Raises:
         ConfigError: it has none.

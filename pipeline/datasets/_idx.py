@@ -1,4 +1,4 @@
-"""MNIST and its kin, which share the IDX format: a short big-endian header, then bytes."""
+"""MNIST-like data sets in the IDX format: a short big-endian header, then bytes."""
 
 import struct
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ _UINT8 = 0x08  # the only element type that these data sets use
 
 @dataclass(frozen=True)
 class IdxOptions:
-    """Options of MNIST and its kin."""
+    """Options of the MNIST-like data sets."""
 
     normalise: bool = True
-    """To mean 0 and standard deviation 1; otherwise pixels stay in [0, 1]."""
+    """Normalise pixels to mean 0 and standard deviation 1; otherwise they stay in [0, 1]."""
     train_samples: int = 0
     """Training images used, the first ones of the file; 0 for all. Some published runs hold the last 10 000 back."""
     download: bool = True
-    """Fetch what is missing."""
+    """Fetch missing files."""
 
 
 def build_idx(
@@ -72,7 +72,7 @@ def build_idx(
 
 
 def _read(files: Sequence[Path], num_train: int, available: int) -> tuple[Split, Split]:
-    """The two splits; the training one is cut only where fewer images are wanted than there are."""
+    """Read the two splits, the training one cut to its first ``num_train`` images."""
     train_x, train_y, test_x, test_y = files
     train = _split(train_x, train_y)
     if num_train < available:
@@ -85,7 +85,7 @@ def _split(images: Path, labels: Path) -> Split:
 
 
 def _shape(path: Path, num_dims: int) -> tuple[int, ...]:
-    """The dimensions that the header of an IDX file declares.
+    """Read the dimensions in the header of an IDX file.
 
     Raises:
         ConfigError: it has no such header.
@@ -103,6 +103,6 @@ def _shape(path: Path, num_dims: int) -> tuple[int, ...]:
 
 
 def _values(path: Path, num_dims: int) -> Tensor:
-    """The contents of an IDX file, uint8. A file that was cut short fails to take its shape: a ValueError."""
+    """Read the contents of an IDX file, uint8; ValueError where the file is too short for its shape."""
     flat = np.fromfile(path, dtype=np.uint8, offset=4 + 4 * num_dims)
     return torch.from_numpy(flat.reshape(_shape(path, num_dims)))

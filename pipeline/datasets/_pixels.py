@@ -1,4 +1,4 @@
-"""Decodes picture files, and keeps what they decode to.
+"""Decodes picture files, and caches their pixels.
 
 Decoding the 60 000 pictures of a small data set takes many times as long as reading one file of their pixels, so the
 pixels are kept beside the folder of the pictures, where that can be written.
@@ -26,12 +26,12 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 def load_pixels(folder: Path, splits: Sequence[Sequence[Path]], image_size: int, channels: int) -> list[Tensor]:
-    """The pixels of some files, from the cache when none of them has changed.
+    """Load the pixels of picture files, from the cache where none of them has changed.
 
     The cache is ``<folder>.cache/<size>x<size>x<channels>.npz``; its key is every file's path, size and time.
 
     Args:
-        folder: holds all files.
+        folder: folder of all files.
         splits: the files of each split.
         image_size: edge in pixels: the shorter side is resized to it, the longer one cut to it about the centre.
         channels: 1 (grey) or 3 (colour).
@@ -40,7 +40,7 @@ def load_pixels(folder: Path, splits: Sequence[Sequence[Path]], image_size: int,
         For each split, (files, channels, image_size, image_size) uint8.
 
     Raises:
-        ConfigError: a file is no picture.
+        ConfigError: a file cannot be decoded.
     """
     cache = folder.parent / f"{folder.name}.cache" / f"{image_size}x{image_size}x{channels}.npz"
     key = _key(folder, splits)
@@ -66,7 +66,7 @@ def _decode(files: Sequence[Path], image_size: int, channels: int) -> NDArray[np
 
 
 def _key(folder: Path, splits: Sequence[Sequence[Path]]) -> str:
-    """Changes when a file is added, removed, renamed or written."""
+    """Cache key, which changes when a file is added, removed, renamed or written."""
     digest = hashlib.blake2b(digest_size=16)
     for files in splits:
         digest.update(b"split")
@@ -77,7 +77,7 @@ def _key(folder: Path, splits: Sequence[Sequence[Path]]) -> str:
 
 
 def _recall(cache: Path, key: str) -> list[NDArray[np.uint8]] | None:
-    """The pixels that were kept under ``key``; None when there are none, or the file is damaged."""
+    """Cached pixels under ``key``; None where there are none, or the file is damaged."""
     try:
         # Opened here: np.load leaves a damaged archive open.
         with cache.open("rb") as file, np.load(file, allow_pickle=False) as kept:
@@ -89,7 +89,7 @@ def _recall(cache: Path, key: str) -> list[NDArray[np.uint8]] | None:
 
 
 def _keep(cache: Path, key: str, arrays: Sequence[NDArray[np.uint8]]) -> None:
-    """Writes the cache under another name first, so that nobody reads half of it. Without it a run is only slower."""
+    """Writes the cache under another name first, so that no process reads half of it. Failing to is no error."""
     part = cache.with_name(f"{cache.name}.{os.getpid()}.part")
     try:
         cache.parent.mkdir(exist_ok=True)

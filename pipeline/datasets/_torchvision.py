@@ -1,4 +1,4 @@
-"""Makes sure that the files of a known data set are there, downloading them through torchvision where they are not.
+"""Downloads missing files of a known data set through torchvision.
 
 torchvision knows the addresses and checksums, so it does the downloading. Reading the files is left to the few lines
 of numpy beside this file: importing torchvision takes longer (1.1 s measured) than reading MNIST (0.03 s), every
@@ -25,12 +25,12 @@ _TIMEOUT_S = 10.0
 
 
 def missing(files: Sequence[Path]) -> list[Path]:
-    """Those of ``files`` that are not there."""
+    """The missing ones of ``files``."""
     return [file for file in files if not file.is_file()]
 
 
 def remedy(folder: Path) -> str:
-    """The next move when a file is there and holds the wrong thing."""
+    """Next move for an error message about a file with wrong contents."""
     return f"Delete {folder} and let it be downloaded again."
 
 
@@ -43,15 +43,15 @@ def ensure(
     splits: Sequence[Mapping[str, Any]],
     download: bool,
 ) -> None:
-    """Downloads what is missing of ``files``, where that is allowed and there is a network.
+    """Download the missing ones of ``files``, if that is allowed.
 
     Args:
-        name: of the data set in a config.
-        files: what must be there in the end.
-        root: the folder of all data sets.
-        class_name: in ``torchvision.datasets``.
-        splits: the keyword arguments of each call of that class; it downloads when it is called.
-        download: False only looks.
+        name: name of the data set in a config.
+        files: files that the data set needs.
+        root: folder of all data sets.
+        class_name: name of the class in ``torchvision.datasets``.
+        splits: keyword arguments of each call of that class, which downloads when it is called.
+        download: False only checks.
 
     Raises:
         ConfigError: a file is missing and could not be downloaded.
@@ -78,8 +78,8 @@ def _spell(files: Sequence[Path], root: Path) -> str:
 def _download(
     name: str, files: Sequence[Path], root: Path, class_name: str, splits: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Tries to, and says what went wrong if anything did."""
-    # Whatever it is, a proxy's page or a full disk, the user's next move is the same: the reason is quoted.
+    """Try to download, and return the reason for the error message in case files are missing afterwards."""
+    # A proxy's page or a full disk: the user's next move is the same, and the reason is quoted.
     try:
         datasets = torchvision_datasets()
         with _alone(root), _quietly():
@@ -94,7 +94,7 @@ def _download(
 
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Lets one process of this host download at a time. The lock goes with its process, however that ends."""
+    """Let one process of this host download at a time. The lock is released when its process ends in any way."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".download.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -103,7 +103,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Gives sockets a timeout, which torchvision does not, and shows its progress bar only where that is wanted."""
+    """Give sockets a timeout, which torchvision does not, and show its progress bar only at log level INFO."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     sink = io.StringIO()

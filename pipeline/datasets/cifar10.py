@@ -43,17 +43,16 @@ def build(
     augment: Augment = Augment(),
     download: bool = True,
 ) -> Dataset:
-    """Inputs (3, 32, 32), 10 classes.
+    """Find the data set: inputs (3, 32, 32), 10 classes.
 
     Args:
-        root: the folder that holds ``cifar-10-batches-py`` or ``cifar10-jpeg/{train,test}/<class>/*.jpg``.
-        source: which of the two; ``auto`` takes the original where it is there, then the copy, then downloads the
-            original.
-        augment: options of the training images.
+        root: folder of ``cifar-10-batches-py`` or ``cifar10-jpeg/{train,test}/<class>/*.jpg``.
+        source: ``auto`` takes the original if it is there, else the copy if that is, else downloads the original.
+        augment: augmentation of the training images.
         download: fetch the original when it is missing.
 
     Raises:
-        ConfigError: what is asked for is missing and could not be downloaded.
+        ConfigError: the chosen one is missing and could not be downloaded.
     """
     copy = root / _JPEG
     if source == "auto" and copy.is_dir() and missing(_LAYOUT.files(root)):

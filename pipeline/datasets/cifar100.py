@@ -25,12 +25,12 @@ _LAYOUT = Layout(
 
 
 def build(root: Path, *, augment: Augment = Augment(), download: bool = True) -> Dataset:
-    """Inputs (3, 32, 32), 100 classes.
+    """Find the data set: inputs (3, 32, 32), 100 classes.
 
     Args:
-        root: the folder that holds ``cifar-100-python``.
-        augment: options of the training images.
-        download: fetch what is missing.
+        root: folder of ``cifar-100-python``.
+        augment: augmentation of the training images.
+        download: fetch missing files.
 
     Raises:
         ConfigError: a file is missing and could not be downloaded.

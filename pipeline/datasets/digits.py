@@ -18,11 +18,11 @@ _NUM_TEST = 360
 
 
 def build(root: Path, *, augment: Augment = Augment()) -> Dataset:
-    """Inputs (1, 8, 8) in [0, 1], 10 classes.
+    """Make the data set: inputs (1, 8, 8) in [0, 1], 10 classes.
 
     Args:
         root: not read.
-        augment: options of the training images.
+        augment: augmentation of the training images.
     """
     spec = DataSpec((1, 8, 8), Classification(10), 1437, _NUM_TEST)
     remedy = "Install scikit-learn again."

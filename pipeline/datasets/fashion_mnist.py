@@ -13,5 +13,8 @@ _NORMALISATION = Normalisation(mean=(0.286,), std=(0.353,))
 
 
 def build(root: Path, *, augment: Augment = Augment(), options: IdxOptions = IdxOptions()) -> Dataset:
-    """Inputs (1, 28, 28), 10 classes; from ``FashionMNIST/raw`` in the folder ``root``. See :func:`build_idx`."""
+    """Find the data set in ``root``, folder ``FashionMNIST/raw``: inputs (1, 28, 28), 10 classes.
+
+    See :func:`build_idx`.
+    """
     return build_idx("fashion_mnist", root, "FashionMNIST", _NORMALISATION, augment, options)

@@ -21,16 +21,16 @@ def build(
     std: tuple[float, ...] | None = None,
     augment: Augment = Augment(),
 ) -> Dataset:
-    """Inputs (channels, image_size, image_size), as many classes as there are folders.
+    """Find the data set: inputs (channels, image_size, image_size), as many classes as there are folders.
 
     Args:
-        root: the folder of all data sets.
-        path: of the pictures, absolute or relative to ``root``.
+        root: folder of all data sets.
+        path: folder of the pictures, absolute or relative to ``root``.
         image_size: edge in pixels: the shorter side is resized to it, the longer one cut to it about the centre.
         channels: 1 (grey) or 3 (colour).
-        mean: of each channel, on pixels in [0, 1]; 0 if left out.
-        std: of each channel; 1 if left out.
-        augment: options of the training images.
+        mean: mean of each channel, on pixels in [0, 1]; 0 if left out.
+        std: standard deviation of each channel; 1 if left out.
+        augment: augmentation of the training images.
 
     Raises:
         ConfigError: a split is missing or empty, the splits differ in their classes, or an option is out of range.

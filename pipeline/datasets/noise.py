@@ -1,4 +1,4 @@
-"""Noise of any shape with labels drawn at random: nothing to learn, made on the spot, to measure speed and memory."""
+"""Noise of any shape with random labels, made on the spot, to measure speed and memory."""
 
 from functools import partial
 from math import prod
@@ -23,18 +23,18 @@ def build(
     num_test: int = 64,
     sample_seed: int = 0,
 ) -> Dataset:
-    """Inputs from N(0, 1), (samples, *shape), and labels uniform over the classes.
+    """Make the data set: inputs from N(0, 1), (samples, *shape), and labels uniform over the classes.
 
     Args:
         root: not read.
-        shape: of one sample: ``(784,)``, or ``(3, 32, 32)`` for an image.
-        num_classes: at least 2.
-        num_train: training samples.
-        num_test: test samples.
-        sample_seed: of the samples. Apart from the run's seed, so that runs of several seeds share their data.
+        shape: shape of one sample: ``(784,)``, or ``(3, 32, 32)`` for an image.
+        num_classes: number of classes, at least 2.
+        num_train: number of training samples, at least 1.
+        num_test: number of test samples, at least 1.
+        sample_seed: seed of the samples, apart from the run's seed, so that runs of several seeds share their data.
 
     Raises:
-        ConfigError: a size below its least.
+        ConfigError: a size is below its minimum.
     """
     least = {"num_classes": 2, "num_train": 1, "num_test": 1}
     for name, value in (("num_classes", num_classes), ("num_train", num_train), ("num_test", num_test)):

@@ -19,17 +19,17 @@ __all__ = ["build"]
 def build(
     root: Path, *, num_train: int = 1000, num_test: int = 1000, noise: float = 0.0, sample_seed: int = 0
 ) -> Dataset:
-    """Points and their labels; inputs (2,), one output.
+    """Make the data set: inputs (2,), one output.
 
     Args:
         root: not read.
-        num_train: training points.
-        num_test: test points.
-        noise: standard deviation of what is added to the coordinates of both splits once the labels are given.
-        sample_seed: of the points. Apart from the run's seed, so that runs of several seeds share their data.
+        num_train: number of training points, at least 1.
+        num_test: number of test points, at least 1.
+        noise: standard deviation of the noise on the coordinates of both splits, added after labelling.
+        sample_seed: seed of the points, apart from the run's seed, so that runs of several seeds share their data.
 
     Raises:
-        ConfigError: no points, or negative noise.
+        ConfigError: a number is below its minimum.
     """
     for name, value, least in (("num_train", num_train, 1), ("num_test", num_test, 1), ("noise", noise, 0)):
         if value < least:

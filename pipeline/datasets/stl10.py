@@ -24,12 +24,12 @@ _IMAGE_BYTES = 3 * 96 * 96
 
 
 def build(root: Path, *, augment: Augment = Augment(), download: bool = True) -> Dataset:
-    """Inputs (3, 96, 96), 10 classes.
+    """Find the data set: inputs (3, 96, 96), 10 classes.
 
     Args:
-        root: the folder that holds ``stl10_binary``.
-        augment: options of the training images.
-        download: fetch what is missing.
+        root: folder of ``stl10_binary``.
+        augment: augmentation of the training images.
+        download: fetch missing files.
 
     Raises:
         ConfigError: a file is missing and could not be downloaded.

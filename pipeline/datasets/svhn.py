@@ -24,13 +24,13 @@ _NUM_IMAGES = {"train": 73_257, "extra": 531_131, "test": 26_032}
 def build(
     root: Path, *, extra: bool = False, augment: Augment = Augment(), download: bool = True
 ) -> Dataset:
-    """Inputs (3, 32, 32), 10 classes.
+    """Find the data set: inputs (3, 32, 32), 10 classes.
 
     Args:
-        root: the folder that holds ``train_32x32.mat``, ``test_32x32.mat`` and ``extra_32x32.mat``.
+        root: folder of ``train_32x32.mat``, ``test_32x32.mat`` and ``extra_32x32.mat``.
         extra: train on the 531 131 easier images as well, as the published figures do; 1.3 GB to download.
-        augment: options of the training images.
-        download: fetch what is missing.
+        augment: augmentation of the training images.
+        download: fetch missing files.
 
     Raises:
         ConfigError: a file is missing and could not be downloaded.

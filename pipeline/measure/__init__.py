@@ -1,1 +1,1 @@
-"""What is measured of a trained network: angles to backpropagation, linear probes, maps, t-SNE."""
+"""Measurements of a trained network: angles to backpropagation, linear probes, decision maps, t-SNE."""

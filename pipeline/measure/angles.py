@@ -1,4 +1,4 @@
-"""How far a rule's gradients are from backpropagation's, as angles between them on one batch."""
+"""Angles between a rule's gradients and backpropagation's on one batch."""
 
 from dataclasses import dataclass
 
@@ -12,30 +12,35 @@ __all__ = ["Angles", "angle_deg", "angles"]
 
 @dataclass(frozen=True)
 class Angles:
-    """In degrees; None where one of the two gradients is zero, or not finite, and has no direction."""
+    """Angles in degrees; None where one of the two gradients is zero or not finite."""
 
     blocks: list[float | None]
-    """Of each block's own parameters: the decoders and feedback matrices of a rule are not among them."""
+    """Angle of each block's own parameters, without the decoders and feedback matrices of its rule."""
     whole: float | None
-    """Of all blocks' parameters together, those left out whose backpropagated gradient is zero."""
+    """Angle of the parameters of all blocks together, except blocks whose backpropagated gradient is zero."""
 
 
 def angles(network: WholeNetwork, x: Tensor, y: Tensor) -> Angles:
-    """Rule against backpropagation on one batch, x (batch, ...) and y (batch,), in training mode.
+    """Compare the rule's gradients with backpropagation's on one batch, in training mode.
 
-    Both run the same blocks with the same random numbers. Behind a unit without a derivative backpropagation's
-    gradient is zero, and there is no angle.
+    Both run the same blocks with the same random numbers. Below a non-differentiable unit backpropagation's gradient is
+    zero, and there is no angle.
+
+    Args:
+        network: the network in one state.
+        x: inputs, (batch, ...).
+        y: labels, (batch,), int64.
     """
     true = network.backpropagated(x, y)
-    found = network.learned(x, y)
-    pairs = [_vectors(a, b) for a, b in zip(found, true, strict=True)]
+    learned = network.learned(x, y)
+    pairs = [_vectors(a, b) for a, b in zip(learned, true, strict=True)]
     led = [pair for pair in pairs if bool(pair[1].any())]
     whole = angle_deg(torch.cat([a for a, _ in led]), torch.cat([b for _, b in led])) if led else None
     return Angles([angle_deg(*pair) for pair in pairs], whole)
 
 
 def angle_deg(a: Tensor, b: Tensor) -> float | None:
-    """The angle between two vectors, (n,) float64, in [0, 180]; exact for small ones, where an arc cosine is not.
+    """Angle between two vectors, (n,) float64, in [0, 180] degrees; accurate for small ones, unlike an arc cosine.
 
     Source: Kahan, "How futile are mindless assessments of roundoff in floating-point computation?" (2006).
     """
@@ -46,10 +51,10 @@ def angle_deg(a: Tensor, b: Tensor) -> float | None:
     return float(torch.rad2deg(2.0 * torch.atan2((u - v).norm(), (u + v).norm())))
 
 
-def _vectors(found: list[Tensor | None], true: list[Tensor | None]) -> tuple[Tensor, Tensor]:
-    """Two blocks' gradients as vectors over the same parameters: those that either of them moves."""
+def _vectors(learned: list[Tensor | None], true: list[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """Two gradients of a block as vectors over the same parameters: those for which either is given."""
     a, b = [], []
-    for first, second in zip(found, true, strict=True):
+    for first, second in zip(learned, true, strict=True):
         like = first if first is not None else second
         if like is not None:
             a.append(_flat(first, like))

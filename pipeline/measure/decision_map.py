@@ -1,7 +1,7 @@
-"""Maps of the decision boundary of two-dimensional data at every block.
+"""Decision maps of two-dimensional data at every block.
 
-A map is the value of a block's decoder over a square of points, and its boundary the contour half way between the
-mean values of the two classes, not at 0.5: a decoder that is not trained never reaches its targets (``rules.md`` 2.2).
+A map is the value of a block's decoder over a grid of points. Its boundary is the contour half way between the mean
+values of the two classes, not at 0.5, since an untrained decoder never reaches its targets (``rules.md`` 2.2).
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ GRID = 60
 """Points along each side."""
 
 Values = Callable[[Tensor], list[Tensor]]
-"""Points (n, 2) to the scores of every block, (n, 1) or (n, 2)."""
+"""Maps points (n, 2) to the scores of every block, (n, 1) or (n, 2) each."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """A rectangle: the least and the most of both coordinates."""
+    """Rectangle: minimum and maximum of both coordinates."""
 
     low: tuple[float, float]
     high: tuple[float, float]
@@ -39,28 +39,35 @@ class Extent:
 
 
 def extent_of(x: Tensor) -> Extent:
-    """The rectangle that holds samples (n, 2), rounded outwards to tenths: the unit square for signed_xor."""
+    """Bounding rectangle of samples (n, 2), rounded outwards to tenths: the square [-1, 1]^2 for signed_xor."""
     (left, bottom), (right, top) = torch.floor(x.amin(0) * 10).tolist(), torch.ceil(x.amax(0) * 10).tolist()
     return Extent((left / 10, bottom / 10), (right / 10, top / 10))
 
 
 @dataclass(frozen=True)
 class DecisionMap:
-    """Every block's map."""
+    """Decision maps of all blocks."""
 
     values: Tensor
     """(blocks, GRID, GRID) float32: [block, row, column]."""
     levels: Tensor
-    """Value of the contour that is the boundary, (blocks,) float32; nan where a class has no sample."""
+    """Value of the boundary's contour, (blocks,) float32; nan where a class has no sample."""
 
     @classmethod
     def of(cls, values: Values, extent: Extent, x: Tensor, y: Tensor) -> "DecisionMap":
-        """Args: values of any points; extent of the map; x (n, 2) and y (n,), samples of both classes."""
+        """Compute the maps.
+
+        Args:
+            values: see :data:`Values`.
+            extent: rectangle of the maps.
+            x: samples of both classes, (n, 2).
+            y: their labels, (n,).
+        """
         grid = [_signed(scores).view(GRID, GRID) for scores in values(extent.points().to(x.device))]
         levels = [(v[y == 0].mean() + v[y == 1].mean()) / 2 for v in (_signed(scores) for scores in values(x))]
         return cls(torch.stack(grid).float().cpu(), torch.stack(levels).float().cpu())
 
 
 def _signed(scores: Tensor) -> Tensor:
-    """One number for a point: the score, or that of class 1 less that of class 0."""
+    """One number per point, (n,): the score, or that of class 1 minus that of class 0."""
     return scores[:, 0] if scores.shape[1] == 1 else scores[:, 1] - scores[:, 0]

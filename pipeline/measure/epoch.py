@@ -1,7 +1,7 @@
-"""What is measured of a run at the end of an epoch, from the weights that its stages kept.
+"""Measurements at the end of an epoch, from the weights that the stages kept.
 
-After the run, in one place and from files: measuring takes nothing from the run but the time to write them, and cannot
-depend on how many stages there were.
+They are made after the run, in one process and from files: they cost the run only the time to write these, and cannot
+depend on the number of stages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ from pipeline.resolve import RunSpec
 __all__ = ["Measurement", "with_credit"]
 
 _DRY = 2
-"""Samples that tell which blocks have a decoder."""
+"""Number of samples of the batch that shows which blocks have a decoder."""
 
 States = Sequence[Mapping[str, Tensor]]
 
 
 class Measurement:
-    """Measures epoch by epoch and keeps what is drawn.
+    """Measures a run epoch by epoch, and collects the arrays of its maps and t-SNE layouts.
 
     Args:
         resolved: the run, with the blueprints of all blocks.
-        data_root: where data sets are.
-        device: to compute on.
+        data_root: folder of all data sets.
+        device: device to compute on.
     """
 
     def __init__(self, resolved: RunSpec, data_root: Path, device: torch.device) -> None:
@@ -44,16 +44,17 @@ class Measurement:
         self._layouts: dict[int, Tensor] = {}
 
     def epoch(self, number: int, states: States | None, *, layout: bool) -> dict[str, Any]:
-        """Measures one.
+        """Measure one epoch.
 
         Args:
-            number: epochs that the network has been trained for.
-            states: of its blocks then; None: the initial weights.
-            layout: whether to do t-SNE, which takes seconds for each block.
+            number: number of epochs that the network has been trained for.
+            states: states of all blocks then; None for the initial weights.
+            layout: True computes t-SNE layouts, which takes seconds per block.
 
         Returns:
-            ``epoch``, ``angle_deg`` and ``blocks``, a row for each: ``block``, ``angle_deg``, ``test_accuracy`` of
-            its own decoder, ``readout_accuracy`` where it has none. None stands for what there is not.
+            ``epoch``, ``angle_deg`` (degrees) and ``blocks``, a row for each: ``block``, ``angle_deg``,
+            ``test_accuracy`` of its own decoder, ``readout_accuracy`` of a linear probe where it has none. None where
+            there is no value.
         """
         measure = self._resolved.config.measure
         network = WholeNetwork(self._resolved, number, states, self._device)
@@ -68,15 +69,15 @@ class Measurement:
                 self._maps[number] = self._map(network, probes)
         if layout and measure.tsne:
             self._layouts[number] = self._layout(network)
-        found = angles(network, *self._samples.batch) if measure.angles else Angles(none, None)
+        angle = angles(network, *self._samples.batch) if measure.angles else Angles(none, None)
         rows = [
-            {"block": k, "angle_deg": found.blocks[k], "test_accuracy": own[k], "readout_accuracy": read[k]}
+            {"block": k, "angle_deg": angle.blocks[k], "test_accuracy": own[k], "readout_accuracy": read[k]}
             for k in range(count)
         ]
-        return {"epoch": number, "angle_deg": found.whole, "blocks": rows}
+        return {"epoch": number, "angle_deg": angle.whole, "blocks": rows}
 
     def arrays(self) -> dict[str, dict[str, Tensor]]:
-        """Files of arrays, ``maps`` and ``tsne``, as far as they were asked for; float32, int64."""
+        """Arrays by file, ``maps`` and ``tsne`` as far as they were asked for; float32, int64."""
         files: dict[str, dict[str, Tensor]] = {}
         if self._maps:
             x, y = self._samples.fit
@@ -95,23 +96,23 @@ class Measurement:
         return files
 
     def _probes(self, network: WholeNetwork) -> dict[int, LinearProbe]:
-        """One for every block without a decoder."""
+        """Fit a linear probe to every block without a decoder."""
         x, y = self._samples.fit
         decoded = network.look(x[:_DRY], y[:_DRY])
         targets = self._resolved.specs[-1].task.targets(y)
-        found: dict[int, LinearProbe] = {}
+        probes: dict[int, LinearProbe] = {}
 
         def fit(block: int, out: Tensor) -> None:  # as it passes: activations of one block at a time
             if decoded[block] is None:
-                found[block] = LinearProbe.fit(out, targets)
+                probes[block] = LinearProbe.fit(out, targets)
 
         network.look(x, y, fit)
-        return found
+        return probes
 
     def _accuracies(
         self, network: WholeNetwork, probes: Mapping[int, LinearProbe]
     ) -> tuple[list[float | None], list[float | None]]:
-        """On the test set, of every block: by its own decoder, and by a read-out."""
+        """Test accuracies of all blocks: of their own decoders, and of the linear probes."""
         test, passes = self._samples.test, self._resolved.batching.eval_passes
         task = self._resolved.specs[-1].task
         right = dict.fromkeys(probes, 0)
@@ -125,7 +126,7 @@ class Measurement:
         return own, [right[k] / test.num_samples if k in right else None for k in range(network.num_blocks)]
 
     def _map(self, network: WholeNetwork, probes: Mapping[int, LinearProbe]) -> DecisionMap:
-        """Of every block, by its decoder or the read-out."""
+        """Decision maps of all blocks, by their decoders or the linear probes."""
         x, y = self._samples.fit
 
         def values(points: Tensor) -> list[Tensor]:
@@ -138,7 +139,7 @@ class Measurement:
         return DecisionMap.of(values, extent_of(x), x, y)
 
     def _layout(self, network: WholeNetwork) -> Tensor:
-        """t-SNE of the blocks that were asked for, (blocks, samples, 2)."""
+        """t-SNE layouts of the blocks of ``measure.tsne``, (blocks, samples, 2)."""
         wanted = self._resolved.config.measure.tsne
         outs: dict[int, Tensor] = {}
 
@@ -151,17 +152,17 @@ class Measurement:
 
 
 def _read(probes: Mapping[int, LinearProbe], block: int, out: Tensor, read: dict[int, Tensor]) -> None:
-    """Notes what is read from ``out`` where ``block`` has a read-out."""
+    """Put the scores of the block's linear probe, if it has one, into ``read``."""
     if block in probes:
         read[block] = probes[block](out)
 
 
 def with_credit(row: Mapping[str, Any], trained: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """A measured row with what the epoch itself recorded of credit.
+    """Add the epoch's depth of credit assignment to a measured row.
 
     Args:
         row: from :meth:`Measurement.epoch`.
-        trained: by block, its row of the epoch that has just ended; empty before the first.
+        trained: each block's row of the epoch that has just ended, by block; empty before the first.
 
     Returns:
         The row with ``credit`` in every block's, the share of samples that it was updated for, and their sum

@@ -1,4 +1,4 @@
-"""A linear read-out fitted to what a block sends on: what can be read there, whether or not its rule has a decoder."""
+"""Linear probe: ridge regression from a block's output to the labels."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from torch import Tensor
 __all__ = ["RIDGE", "LinearProbe"]
 
 RIDGE = 1e-3
-"""Penalty, in units of the mean squared singular value of the centred features: the scale of activations, which
-differs much between rules, then does not matter."""
+"""Penalty, in units of the mean squared singular value of the centred features, so that the scale of activations,
+which differs between rules, does not matter."""
 
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """``scores = features W + b``, fitted by ridge regression.
+    """Linear probe ``scores = features W + b``, fitted by ridge regression.
 
-    It shows layers of a network that was trained by backpropagation, too, which has nothing to decode there.
+    It serves blocks without a decoder of their own, as under backpropagation.
     """
 
     weight: Tensor
@@ -26,19 +26,19 @@ class LinearProbe:
 
     @classmethod
     def fit(cls, features: Tensor, targets: Tensor, ridge: float = RIDGE) -> "LinearProbe":
-        """Minimises ``|T - F W - b|^2 + alpha |W|^2``.
+        """Fit a probe: minimise ``|T - F W - b|^2 + alpha |W|^2``.
 
         Args:
-            features: (samples, ...), flattened.
-            targets: (samples, outputs).
-            ridge: alpha is this times ``|F_c|^2 / min(samples, features)``, F_c being the centred features.
+            features: F, (samples, ...), flattened.
+            targets: T, (samples, outputs).
+            ridge: alpha is this times ``|F_c|^2 / min(samples, features)`` with F_c the centred features.
         """
         f, t = features.flatten(1).to(torch.float64, copy=True), targets.double()
         mean, level = f.mean(0), t.mean(0)
         f -= mean  # in place: maps are large
         t = t - level
         alpha = ridge * torch.linalg.vector_norm(f).square() / min(f.shape)
-        alpha = torch.where(alpha > 0, alpha, torch.ones_like(alpha))  # constant features: nothing can be read
+        alpha = torch.where(alpha > 0, alpha, torch.ones_like(alpha))  # constant features carry no information
         if f.shape[1] <= len(f):
             weight = torch.linalg.solve(f.T @ f + alpha * _eye(f.shape[1], f), f.T @ t)
         else:
@@ -46,7 +46,7 @@ class LinearProbe:
         return cls(weight, level - mean @ weight)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(batch, ...) to (batch, outputs)."""
+        """Scores of features, (batch, ...) to (batch, outputs), float64."""
         return features.flatten(1).double() @ self.weight + self.bias
 
 

@@ -1,4 +1,4 @@
-"""The samples that a run is measured on: fixed, drawn from the run's seed, and never augmented."""
+"""Samples for measurements: fixed, drawn from the run's seed, and never augmented."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +19,23 @@ Samples = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class MeasureSamples:
-    """What is measured on."""
+    """Samples for each kind of measurement."""
 
     batch: Samples
-    """Of the training set, for gradients."""
+    """Training samples for gradients."""
     fit: Samples
-    """Of the training set, for read-outs and the class means of maps."""
+    """Training samples for linear probes and the class means of decision maps."""
     shown: Samples
-    """Of the test set, for t-SNE."""
+    """Test samples for t-SNE."""
     test: Batches
     """The whole test set."""
 
 
 def load_samples(resolved: RunSpec, data_root: Path, device: torch.device) -> MeasureSamples:
-    """Loads the data set.
+    """Load the data set and draw the samples.
 
     Raises:
-        ConfigError: it cannot be read any more.
+        ConfigError: the data set cannot be read any more.
     """
     config, measure = resolved.config, resolved.config.measure
     dataset = load_dataset(config, data_root)

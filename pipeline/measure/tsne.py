@@ -1,4 +1,4 @@
-"""t-SNE: what a block sends on, laid out in the plane with neighbours kept together."""
+"""t-SNE layout of a block's output in the plane."""
 
 import torch
 from torch import Tensor
@@ -6,22 +6,22 @@ from torch import Tensor
 __all__ = ["PERPLEXITY", "embed"]
 
 PERPLEXITY = 30.0
-"""Neighbours that count; fewer where there are not three times as many samples."""
+"""Perplexity, the effective number of neighbours; less where there are not three times as many samples."""
 
 
 def embed(features: Tensor, seed: int) -> Tensor:
-    """(samples, ...) to (samples, 2) float32.
+    """Lay features out in the plane: (samples, ...) to (samples, 2) float32.
 
     Source: van der Maaten and Hinton, "Visualizing Data using t-SNE" (2008), in scikit-learn's implementation.
 
     Args:
         features: at least four samples.
-        seed: of the optimisation.
+        seed: seed of the optimisation.
     """
     from sklearn.manifold import TSNE  # a second to import, which runs without t-SNE do not spend
 
     flat = features.flatten(1).float().cpu()
-    if bool((flat == flat[0]).all()):  # an untrained network may send zeros; there is nothing to lay out
+    if bool((flat == flat[0]).all()):  # an untrained network may send zeros, which have no layout
         return torch.zeros(len(flat), 2)
     plain = flat.shape[1] < 2
     tsne = TSNE(

@@ -1,7 +1,7 @@
-"""All blocks of a run in one place and in one state, to be looked at and not to be trained.
+"""All blocks of a run in one process and one state, for measurements.
 
-The blocks stand in a :class:`pipeline.engine.stage.Stage`, so that what a rule does here is what it does in a run,
-whatever its topology: one stage hosts them all, and every exchange between neighbours stays inside it.
+One :class:`pipeline.engine.stage.Stage` hosts all blocks, so that a rule of any topology does here what it does in a
+run, and every exchange between neighbours stays inside the stage.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +23,13 @@ from pipeline.schedules.plan import BlockMode, Plan
 __all__ = ["Gradients", "WholeNetwork", "Seen"]
 
 Gradients = list[list[Tensor | None]]
-"""Of every block: the gradient of each of its trainable parameters, None where it got none."""
+"""Gradients of each block's trainable parameters, None where one got none."""
 
 Seen = Callable[[int, Tensor], None]
-"""Shown what a block sends on: ``seen(block, out)``, (batch, ...)."""
+"""Callback for a block's output: ``seen(block, out)``, (batch, ...)."""
 
 _KEY = 0
-"""The micro-batch whose random numbers are used: masks and samples are those of a run's first step."""
+"""Micro-batch whose random numbers are used: masks and samples are those of a run's first step."""
 
 
 class WholeNetwork:
@@ -37,9 +37,9 @@ class WholeNetwork:
 
     Args:
         resolved: the run, with the blueprints of all blocks.
-        num_epochs: it has been trained for; rules are in the state that they had in the last of them.
-        states: of every block, as :func:`pipeline.records.weights.load_blocks` gives them; None: the initial weights.
-        device: where to build it.
+        num_epochs: number of epochs trained; rules are in their state of the last of them.
+        states: states of all blocks, from :func:`pipeline.records.weights.load_blocks`; None for the initial weights.
+        device: device to build it on.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class WholeNetwork:
         return len(self._rules)
 
     def learned(self, x: Tensor, y: Tensor) -> Gradients:
-        """What the rule makes of one batch, in training mode and undelayed: x (batch, ...), y (batch,)."""
+        """The rule's gradients on one batch, in training mode and without delay. Args: x (batch, ...), y (batch,)."""
         stage = self._stage
         self._begin_training()
         stage.forward(_KEY, x, y, 1.0)
@@ -76,7 +76,7 @@ class WholeNetwork:
         return [[p.grad for p in rule.block.parameters() if p.requires_grad] for rule in self._rules]
 
     def backpropagated(self, x: Tensor, y: Tensor) -> Gradients:
-        """The gradient of the output loss by autograd, through the same blocks with the same random numbers."""
+        """Gradients of the output loss by autograd, through the same blocks with the same random numbers."""
         self._begin_training()
         h = x
         with self._rounding():
@@ -91,15 +91,15 @@ class WholeNetwork:
 
     @torch.no_grad()
     def look(self, x: Tensor, y: Tensor, seen: Seen | None = None) -> list[Tensor | None]:
-        """Runs a batch forward in evaluation mode.
+        """Run a batch forward in evaluation mode.
 
         Args:
-            x: (batch, ...).
+            x: inputs, (batch, ...).
             y: labels, (batch,).
-            seen: shown what every block sends on, as it passes.
+            seen: called with each block's output during the pass.
 
         Returns:
-            Of every block the scores (batch, num_outputs) of its own decoder; None where it has none.
+            Scores (batch, num_outputs) of each block's own decoder; None where it has none.
         """
         self._stage.begin_evaluation()
         contexts = self._evaluate(0, x, y, seen)
@@ -109,12 +109,12 @@ class WholeNetwork:
 
     @torch.no_grad()
     def test(self, test: Feed, passes: int, seen: Callable[[int, Tensor, Tensor], None]) -> list[float | None]:
-        """The test accuracy of every block that has a decoder, as the run evaluates it; None of the others.
+        """Test accuracy of every block that has a decoder, as the run evaluates it; None of the others.
 
         Args:
             test: the test set.
-            passes: of each sample, one below the other in a batch.
-            seen: shown what every block sends on and the labels: ``seen(block, out, y)``.
+            passes: passes per sample, one below the other in a batch.
+            seen: called with each block's output and the labels: ``seen(block, out, y)``.
         """
         self._stage.begin_evaluation()
         for index in range(test.num_batches):
@@ -124,7 +124,7 @@ class WholeNetwork:
         return [row["test_accuracy"] for row in self._stage.scores()]
 
     def _evaluate(self, index: int, x: Tensor, y: Tensor, seen: Seen | None) -> dict[int, Any]:
-        """Contexts of a batch that has run forward and settled."""
+        """Run a batch forward and settle it; returns the contexts by block."""
         evaluation = self._stage.evaluation
 
         def tap(block: int, h: Tensor, _: Tensor) -> None:
@@ -139,17 +139,17 @@ class WholeNetwork:
         return contexts
 
     def _begin_training(self) -> None:
-        """Training mode, and no gradients yet."""
+        """Set training mode and clear the gradients."""
         for rule in self._rules:
             rule.train()
             rule.zero_grad()
 
     def _rounding(self) -> AbstractContextManager[object]:
-        """As the run computes."""
+        """Context in the run's precision: autocast, or none."""
         return autocast(self._device) if self._autocast else nullcontext()
 
 
 def _settle(settling: Settling) -> None:
-    """All rounds; nobody is outside."""
+    """Run all rounds; no block is outside of this stage."""
     for index in range(settling.num_rounds):
         settling.round(index, (), ())

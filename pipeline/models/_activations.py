@@ -1,4 +1,4 @@
-"""The nonlinearities of the models, by name: a smooth part f, and for some a part g without a derivative."""
+"""Nonlinearities of the models by name: a smooth part f, and for some a non-differentiable part g."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ConvActivation = Literal[
     "relu", "leaky_relu", "tanh", "sigmoid", "mish", "gelu", "silu", "softsign", "relu6", "softplus", "hard_tanh",
     "sign", "signum", "bernoulli",
 ]  # fmt: skip
-"""Of single numbers, and so of maps too."""
+"""Elementwise nonlinearities, which suit maps too."""
 _Group = Literal["lwta1", "lwta2", "slwta1", "slwta2"]
 Activation = ConvActivation | _Group
 
@@ -55,7 +55,7 @@ class Unit:
     """Neighbours that compete with each other in lwta and slwta."""
 
     def check(self, width: int) -> None:
-        """Raises ConfigError if ``width`` units cannot be grouped."""
+        """Raise ConfigError if ``width`` units cannot be grouped."""
         if self.name in _GROUPS and (self.group < 1 or width % self.group):
             raise ConfigError(
                 f"the units cannot be put into groups (given: model.group = {self.group}, {width} units, expected: "
@@ -63,7 +63,7 @@ class Unit:
             )
 
     def layers(self) -> dict[str, nn.Module]:
-        """``activation``, and ``hard`` where there is one; none of them works in place."""
+        """Layers by name: ``activation``, and ``hard`` where there is one; none of them works in place."""
         if self.name in _SMOOTH:
             return {"activation": _SMOOTH[self.name]()}
         if self.name in _HARD:

@@ -1,4 +1,4 @@
-"""How the weights and biases of linear maps start."""
+"""Initial weights and biases of linear layers."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -41,11 +41,11 @@ class Initial:
 
     @property
     def is_zero(self) -> bool:
-        """Whether all weights are 0."""
+        """True where all weights start at 0."""
         return self.name == "zero" or self.std == 0
 
     def __call__(self, linear: nn.Linear, *, is_output: bool = False) -> None:
-        """Sets the parameters of a linear map that torch has just initialised. Args: is_output, of the network."""
+        """Initialise a linear layer that torch has just made. Args: is_output, True for the network's last layer."""
         if self.name == "zero_output" and is_output:
             nn.init.zeros_(linear.weight)
         if self.name in ("default", "zero_output"):

@@ -1,9 +1,9 @@
-"""The blocks that the models are made of, as picklable functions.
+"""Blocks of the models, as picklable functions.
 
-The body is convolution or linear map, normalisation, nonlinearity (``activation``, and ``hard`` where a part of it
-has no derivative, see :mod:`pipeline.network.hard_units`); dropout and max-pooling are the outlet, because
-local losses read what stands before them (``rules.md`` 2.4). No layer works in place: a rule keeps the body's output
-while the next block is already reading it.
+The body is convolution or linear layer, normalisation, nonlinearity (``activation``, and ``hard`` where a part of it
+is non-differentiable, see :mod:`pipeline.network.hard_units`); dropout and max-pooling are the outlet, because local
+losses read the body's output (``rules.md`` 2.4). No layer works in place: a rule keeps the body's output while the
+next block is already reading it.
 """
 
 from collections import OrderedDict
@@ -28,8 +28,8 @@ Norm = Literal["none", "batch", "layer", "l2"]
 class MaxPool(nn.MaxPool2d):
     """2 x 2 max-pooling with stride 2.
 
-    Where no gradient is wanted, as behind a block with a local loss, nobody needs to know which of the four it was.
-    Two maxima over views take a thirtieth of the time of torch's own kernel, which notes the place of each.
+    Where no gradient is required, as behind a block with a local loss, two maxima over views take its place: a
+    thirtieth of the time of torch's own kernel, which also records the position of each maximum.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class L2Normalise(nn.Module):
 
 
 def check_dropout(dropout: float) -> None:
-    """Raises ConfigError unless ``dropout`` is a probability below 1."""
+    """Raise ConfigError unless ``dropout`` is a probability below 1."""
     if not 0.0 <= dropout < 1.0:
         raise ConfigError(
             f"cannot drop that share of units (given: model.dropout = {dropout}, expected: at least 0, below 1). "
@@ -72,15 +72,15 @@ def hidden(
     dropout: float = 0.0,
     init: Initial = Initial(),
 ) -> Blueprint:
-    """A hidden linear block.
+    """Blueprint of a hidden linear block.
 
     Args:
-        in_shape: of one sample; anything but a vector is flattened inside the body.
+        in_shape: shape of one sample; anything but a vector is flattened inside the body.
         width: number of units.
         unit: nonlinearity.
-        norm: ``l2`` stands after the nonlinearity, the others before it.
-        dropout: probability, in the outlet.
-        init: of the linear map.
+        norm: normalisation; ``l2`` stands after the nonlinearity, the others before it.
+        dropout: probability of dropping a unit, in the outlet.
+        init: initialisation of the linear layer.
 
     Raises:
         ConfigError: the width does not suit the nonlinearity.
@@ -91,7 +91,7 @@ def hidden(
 
 
 def output(in_shape: tuple[int, ...], num_outputs: int, init: Initial = Initial()) -> Blueprint:
-    """The last block: a linear map, nothing after it."""
+    """Blueprint of the last block: a linear layer alone."""
     return half_layer(in_shape, num_outputs, init=init, is_output=True)
 
 
@@ -104,15 +104,15 @@ def half_layer(
     init: Initial = Initial(),
     is_output: bool = False,
 ) -> Blueprint:
-    """A block from one pre-activation to the next: the unit of the layer below, and a linear map.
+    """Blueprint of a block from one pre-activation to the next: the unit of the layer below, and a linear layer.
 
     Args:
-        in_shape: of one sample; anything but a vector is flattened inside the body.
-        width: of the linear map.
-        below: the block begins with it; None for what is no pre-activation.
-        ahead: the block above begins with it.
-        init: of the linear map.
-        is_output: whether the network ends here.
+        in_shape: shape of one sample; anything but a vector is flattened inside the body.
+        width: units of the linear layer.
+        below: unit at the beginning of the block; None where its input is no pre-activation.
+        ahead: unit at the beginning of the block above; None for none.
+        init: initialisation of the linear layer.
+        is_output: True for the last block of the network.
 
     Raises:
         ConfigError: the width does not suit the nonlinearity ahead.
@@ -132,15 +132,15 @@ def conv(
     kernel: int = 3,
     stride: int = 1,
 ) -> Blueprint:
-    """A convolutional block, padded so that only ``stride`` and ``pool`` change the size of the map.
+    """Blueprint of a convolutional block, padded so that only ``stride`` and ``pool`` change the size of the map.
 
     Args:
-        channels: in and out.
+        channels: input and output channels.
         activation: nonlinearity.
         dropout: probability that a whole channel is dropped, in the outlet.
-        pool: whether 2 x 2 max-pooling ends the outlet.
+        pool: True ends the outlet with 2 x 2 max-pooling.
         kernel: edge of the kernel in pixels, odd.
-        stride: in pixels.
+        stride: stride in pixels.
     """
     make = partial(_make_conv, channels, activation, dropout, pool, kernel, stride)
     return Blueprint(make, f"conv {channels[0]}-{channels[1]}" + (" pool" if pool else ""))
@@ -185,7 +185,7 @@ def _make_conv(
 def _linear(
     in_shape: tuple[int, ...], width: int, init: Initial, is_output: bool = False
 ) -> OrderedDict[str, nn.Module]:
-    """The layers of a linear map over flattened samples, named for the state dict."""
+    """Layers of a linear map over flattened samples, named for the state dict."""
     linear = nn.Linear(prod(in_shape), width)
     init(linear, is_output=is_output)
     flatten = {"flatten": nn.Flatten()} if len(in_shape) != 1 else {}

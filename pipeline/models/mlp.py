@@ -36,26 +36,26 @@ def build(
     """Blueprints of ``depth`` hidden blocks and the output block.
 
     Args:
-        input_shape: of one sample; flattened in the first block.
+        input_shape: shape of one sample; flattened in the first block.
         num_outputs: width of the output block.
         depth: number of hidden blocks.
-        width: of every hidden block, or a list with one width for each, which sets the depth.
+        width: units of every hidden block, or a list with one width for each, which sets the depth.
         activation: nonlinearity of the hidden blocks; ``leaky_relu`` has slope 0.01. ``sign`` (-1, +1), ``signum``
             (0, 1), ``bernoulli`` (a sample, in evaluation too), ``lwta1`` and ``lwta2`` (the winner of each group)
             and ``slwta1`` and ``slwta2`` (softmax in each group) stand behind tanh, tanh, the logistic function, and
-            for 1 and 2 tanh and hard tanh, for the rules that go around what has no derivative.
+            for 1 and 2 tanh and hard tanh, for the rules that bypass non-differentiable parts.
         norm: ``batch`` and ``layer`` before the nonlinearity, ``l2`` (every sample to length 1) after it.
         dropout: probability, behind every hidden block.
         group: units in a group of ``lwta`` and ``slwta``; divides every width.
         init: torch's own; ``zero_output``, in which the output block's weight starts at 0; or, with biases that
             start at 0: ``zero``, ``normal`` with standard deviation ``init_std``, ``xavier`` (uniform), and
             ``orthogonal``.
-        init_std: of ``normal`` weights.
+        init_std: standard deviation of ``normal`` weights.
         boundary: where blocks meet: ``post``, behind the nonlinearity; or ``half``, in front of it, so that a block
             begins with the nonlinearity of the one below, sends its pre-activation on, and knows what stands ahead.
 
     Raises:
-        ConfigError: sizes that make no network, or options that contradict each other.
+        ConfigError: a size is out of range, or options contradict each other.
     """
     check_dropout(dropout)
     initial, unit = Initial(init, init_std), Unit(activation, group)
@@ -86,7 +86,7 @@ def build(
 
 
 def _widths(depth: int, width: int | list[int]) -> list[int]:
-    """One width for each hidden block."""
+    """Width of each hidden block."""
     if depth < 0:
         raise ConfigError(f"no network is that deep (given: model.depth = {depth}, expected: at least 0). Change it.")
     widths = width if isinstance(width, list) else [width] * depth

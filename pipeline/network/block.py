@@ -1,4 +1,4 @@
-"""Blocks, the smallest units that a rule trains, and the blueprints a worker builds its own from."""
+"""Blocks, the smallest units that a rule trains, and the blueprints that workers build them from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ __all__ = ["Block", "Blueprint", "build_block"]
 
 
 class Block(nn.Module):
-    """``body`` does the work and is what local losses read; ``outlet`` stands between it and the next block.
+    """Part of a network that one rule trains: a ``body``, whose output local losses read, and an ``outlet``.
 
-    Dropout and max-pooling belong to the outlet: they change what is sent and not what a local loss sees
-    (``rules.md`` 2.4). A module without such an end is a body with an empty outlet.
+    Dropout and max-pooling belong to the outlet: they change the activation that is sent and not the input of a local
+    loss (``rules.md`` 2.4).
 
     Args:
-        body: what is trained.
-        outlet: has no loss behind it.
-        ahead: the nonlinearity with which the block above begins, where blocks meet in front of it: not called here,
-            but known to a rule that looks half a layer ahead. It has no parameters.
+        body: layers that are trained.
+        outlet: layers between the body's output and the next block; None for none.
+        ahead: nonlinearity at the beginning of the block above, where blocks meet in front of it. It has no
+            parameters and is not called here: a rule may look half a layer ahead.
     """
 
     def __init__(
@@ -32,31 +32,31 @@ class Block(nn.Module):
         self.ahead = ahead
 
     def forward(self, x: Tensor) -> Tensor:
-        """Input of this block to input of the next, both (batch, ...)."""
+        """Run body and outlet: the input of this block to that of the next, both (batch, ...)."""
         out: Tensor = self.outlet(self.body(x))
         return out
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """How to build one block: a picklable function that takes no arguments.
+    """Recipe of one block: a picklable function without arguments.
 
     A worker receives the blueprints of its own blocks and builds no others.
     """
 
     make: Callable[[], Block]
     name: str
-    """For people: ``linear 784-1024``."""
+    """Name for displays: ``linear 784-1024``."""
     seed_free: bool = False
-    """The weights are already inside ``make`` (a module object that the user handed over)."""
+    """True where ``make`` holds the weights itself, those of a module object that the user handed over."""
 
 
 def build_block(blueprint: Blueprint, seed: int, index: int) -> Block:
-    """The block, its initial weights a function of (run seed, block index) alone.
+    """Build a block, its initial weights a function of (run seed, block index) alone.
 
     Args:
         blueprint: from the model's ``build``.
-        seed: the run's seed.
+        seed: seed of the run.
         index: position of the block in the network, from 0.
     """
     with seeded(derive(seed, "init", index)):

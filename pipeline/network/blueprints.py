@@ -1,4 +1,4 @@
-"""From a model's name, or a user's own network, to the blueprints of its blocks."""
+"""Loads a model: from its name, or a user's own network, to the blueprints of its blocks."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -33,39 +33,39 @@ def load_model(
     """Blueprints of the named model's blocks.
 
     Args:
-        name: of a file in ``pipeline/models``, or a dotted name of the user's own: a module with a ``build``, a
+        name: name of a file in ``pipeline/models``, or a dotted name of the user's own: a module with a ``build``, a
             function, or a network. A function takes ``(input_shape, num_outputs)`` or nothing, its options by
             keyword only, and returns an ``nn.Sequential``, modules (one for each block) or blueprints.
-        input_shape: of one sample.
-        num_outputs: of the network.
+        input_shape: shape of one sample.
+        num_outputs: width of the network's output.
         options: the model's section of the config without its name.
 
     Raises:
-        ConfigError: nobody has that name, an option is wrong, or no blocks can be had from what it names.
+        ConfigError: the name is unknown, an option is wrong, or the named object cannot be cut into blocks.
     """
-    found = registry.load(_PACKAGE, name, "model")
-    if isinstance(found, (nn.Module, list, tuple)):
+    model = registry.load(_PACKAGE, name, "model")
+    if isinstance(model, (nn.Module, list, tuple)):
         registry.check_options(_without_options, options, "model")
-        return LoadedModel(_blueprints(found, name), {})
-    if not (inspect.isroutine(found) or inspect.isclass(found) or isinstance(found, registry.Grouped)):
+        return LoadedModel(_blueprints(model, name), {})
+    if not (inspect.isroutine(model) or inspect.isclass(model) or isinstance(model, registry.Grouped)):
         raise ConfigError(
-            f"this is no model (given: {name!r}, {type(found).__name__}; expected: a function, or {_EXPECTED}). "
+            f"this is no model (given: {name!r}, {type(model).__name__}; expected: a function, or {_EXPECTED}). "
             "Name another attribute."
         )
-    checked = registry.check_options(found, options, "model")
-    build: Callable[[], Any] = partial(found, *_arguments(found, name, tuple(input_shape), num_outputs), **checked)
+    checked = registry.check_options(model, options, "model")
+    build: Callable[[], Any] = partial(model, *_arguments(model, name, tuple(input_shape), num_outputs), **checked)
     return LoadedModel(list(build()) if "." not in name else _called(build, name), checked)
 
 
 def _without_options() -> None:
-    """Stands for a network that exists already and has no options."""
+    """Signature of an existing network, which has no options."""
 
 
 def _arguments(
-    found: Callable[..., Any], name: str, input_shape: tuple[int, ...], num_outputs: int
+    function: Callable[..., Any], name: str, input_shape: tuple[int, ...], num_outputs: int
 ) -> tuple[tuple[int, ...], int] | tuple[()]:
-    """What the user's function is called with besides its options."""
-    parameters = inspect.signature(found).parameters.values()
+    """Positional arguments for the user's function: input shape and number of outputs, or none."""
+    parameters = inspect.signature(function).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     if len(required) == 2 or [p.name for p in positional[:2]] == ["input_shape", "num_outputs"]:
@@ -80,7 +80,7 @@ def _arguments(
 
 
 def _called(build: Callable[[], Any], name: str) -> list[Blueprint]:
-    """Blueprints from the user's own function."""
+    """Call the user's function, and take blueprints from its result."""
     try:
         sample = skeleton(build)
     except ConfigError:
@@ -88,7 +88,7 @@ def _called(build: Callable[[], Any], name: str) -> list[Blueprint]:
     except Exception as error:
         raise ConfigError(
             f"cannot build the model {name!r} (its code says: {type(error).__name__}: {error}). "
-            "Mend it, or the options given to it."
+            "Fix that code, or the options of the section [model]."
         ) from error
     if _all(sample, Blueprint):
         # Built on the meta device, they might hold tensors of it.
@@ -97,25 +97,25 @@ def _called(build: Callable[[], Any], name: str) -> list[Blueprint]:
     return blueprints_from(build)
 
 
-def _blueprints(found: Any, name: str) -> list[Blueprint]:
-    """Blueprints from the user's own object."""
-    if not _all(found, Blueprint):
-        _check_network(found, name)
-        return blueprints_of(found)
-    for blueprint in found:
+def _blueprints(model: Any, name: str) -> list[Blueprint]:
+    """Blueprints from the user's own object: a network, modules or blueprints."""
+    if not _all(model, Blueprint):
+        _check_network(model, name)
+        return blueprints_of(model)
+    for blueprint in model:
         check_picklable(blueprint.make, f"the block {blueprint.name!r}")
-    return list(found)
+    return list(model)
 
 
-def _check_network(found: object, name: str) -> None:
-    """Raises ConfigError unless ``found`` is something that blocks can be taken from."""
-    if not isinstance(found, nn.Sequential) and not _all(found, nn.Module):
+def _check_network(network: object, name: str) -> None:
+    """Raise ConfigError unless ``network`` can be cut into blocks."""
+    if not isinstance(network, nn.Sequential) and not _all(network, nn.Module):
         raise ConfigError(
-            f"cannot take blocks from the model {name!r} (given: {type(found).__name__}, expected: {_EXPECTED}). "
+            f"cannot take blocks from the model {name!r} (given: {type(network).__name__}, expected: {_EXPECTED}). "
             "Put its parts into an nn.Sequential in the order in which they are called."
         )
 
 
-def _all(found: object, kind: type) -> bool:
-    """Whether it is a list or tuple of ``kind`` and not empty."""
-    return isinstance(found, Sequence) and len(found) > 0 and all(isinstance(x, kind) for x in found)
+def _all(items: object, kind: type) -> bool:
+    """True for a non-empty list or tuple of ``kind``."""
+    return isinstance(items, Sequence) and len(items) > 0 and all(isinstance(x, kind) for x in items)

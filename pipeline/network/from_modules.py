@@ -1,4 +1,4 @@
-"""Blocks out of a user's own network, which stays as it is written.
+"""Cuts a user's own network into blocks, without changes to its code.
 
 An ``nn.Sequential`` is cut before every child that has parameters; normalisation layers and children without
 parameters stay with the block before them, and those that lead the network with the first. A child that is itself a
@@ -6,8 +6,8 @@ container is one block, so that brackets are the way to say what belongs togethe
 the end of a block are its outlet (``rules.md`` 2.4), but nothing follows the last block: all of it is body. A list of
 modules is taken as one block each.
 
-The blocks in a row compute exactly what the network does; ``inplace=True`` is undone, and state that blocks would
-share cannot be had.
+The blocks one after another compute exactly what the network does; ``inplace=True`` is undone, and state that blocks
+would share is refused.
 """
 
 import copy
@@ -55,7 +55,7 @@ class BlockLayers:
     is_last: bool
 
     def block(self) -> Block:
-        """The layers themselves, not copies, as body and outlet."""
+        """The layers as body and outlet, not copied."""
         if len(self.layers) == 1 and isinstance(self.layers[0], Block):
             return self.layers[0]
         cut = len(self.layers)
@@ -65,9 +65,9 @@ class BlockLayers:
 
 
 def blueprints_of(network: UserModel) -> list[Blueprint]:
-    """Blueprints of a network that exists, with copies of the weights it has now.
+    """Blueprints of an existing network, with copies of its present weights.
 
-    A worker receives the weights of the blocks it builds, and no others.
+    A worker receives the weights of the blocks that it builds, and no others.
 
     Args:
         network: an ``nn.Sequential``, cut as this module describes; or modules, one for each block.
@@ -116,7 +116,7 @@ def cut_into_blocks(network: UserModel) -> list[BlockLayers]:
 
 
 def check_picklable(thing: object, noun: str) -> None:
-    """Raises ConfigError unless ``thing`` can be sent to another process; keeps nothing of it in memory."""
+    """Raise ConfigError unless ``thing`` can be sent to another process. Args: noun, its name in the message."""
     try:
         pickle.Pickler(_Nowhere(), pickle.HIGHEST_PROTOCOL).dump(thing)
     except Exception as error:
@@ -127,7 +127,7 @@ def check_picklable(thing: object, noun: str) -> None:
 
 
 class _Nowhere:
-    """A file that forgets."""
+    """File that discards what is written."""
 
     def write(self, data: bytes) -> int:
         return len(data)
@@ -138,7 +138,7 @@ def _part_of(build: Callable[[], UserModel], index: int) -> Block:
 
 
 def _out_of_place(block: Block) -> Block:
-    """``block`` with ``inplace=True`` undone: a rule keeps what the next layer would overwrite."""
+    """Undo ``inplace=True``: a rule keeps tensors that the next layer would overwrite."""
     for module in block.modules():
         if getattr(module, "inplace", False) is True:
             setattr(module, "inplace", False)
@@ -146,7 +146,7 @@ def _out_of_place(block: Block) -> Block:
 
 
 def _frozen(part: BlockLayers) -> Blueprint:
-    """A copy now, so that the user may go on with the original, and one for every block that is built."""
+    """Blueprint of a copy made now, so that the user may change the original; each build copies it again."""
     try:
         block = _out_of_place(copy.deepcopy(part.block()))
     except Exception as error:
@@ -182,12 +182,12 @@ def _groups(network: nn.Module) -> list[list[tuple[str, nn.Module]]]:
 
 
 def _opens(child: nn.Module) -> bool:
-    """Whether a new block begins here."""
+    """True where a new block begins with this child."""
     return not isinstance(child, _JOINING) and any(True for _ in child.parameters())
 
 
 def _is_plain(module: nn.Sequential) -> bool:
-    """Whether it is no more than its children one after another."""
+    """True where the module only calls its children one after another."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return type(module).forward is nn.Sequential.forward and not any(hooks)
 
@@ -205,7 +205,7 @@ def _chained(layers: Sequence[nn.Module]) -> nn.Module:
 
 
 def _name(group: Sequence[tuple[str, nn.Module]]) -> str:
-    """The user's own name of the block's main layer, or what it is."""
+    """Name of a block: the user's own for its main layer, else that layer's kind and sizes."""
     name, module = next(((n, m) for n, m in group if _opens(m)), group[0])
     if name and not name.isdigit():
         return name
@@ -220,7 +220,7 @@ def _name(group: Sequence[tuple[str, nn.Module]]) -> str:
 
 
 def _check_state(parts: Sequence[BlockLayers]) -> None:
-    """Every block has parameters whose sizes are known, and state of its own."""
+    """Raise ConfigError unless each block has parameters, their sizes are known, and it shares no state."""
     owners: dict[int, int] = {}
     for i, part in enumerate(parts):
         parameters = [p for layer in part.layers for p in layer.parameters()]

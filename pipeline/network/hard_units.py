@@ -1,9 +1,8 @@
-"""What a hidden unit does that has no useful derivative: thresholds, samples, competitions.
+"""Non-differentiable activations: thresholds, Bernoulli sampling, winner-take-all.
 
 A hidden block's body is ``Sequential([flatten], linear, [norm], f, [g])``: f is smooth, and g, where there is one, is
-one of these. Forward they are what they say, and backward they have torch's own derivative, which is 0 for thresholds
-and samples; a rule that goes around g finds it in the block as an instance of :class:`NonDifferentiable`
-(``rules.md`` 2.6, 2.8).
+one of these. Their derivative under autograd is torch's own, 0 for thresholds and samples; a rule that bypasses g
+finds it in the block as an instance of :class:`NonDifferentiable` (``rules.md`` 2.6, 2.8).
 """
 
 from typing import Any
@@ -15,11 +14,11 @@ __all__ = ["Bernoulli", "LocalWinner", "NonDifferentiable", "Sign", "SoftLocalWi
 
 
 class NonDifferentiable(nn.Module):
-    """The part g of a unit ``g(f(a))`` around which learning has to find its way. It has no parameters."""
+    """Hard part g of a unit ``g(f(a))``, which rules bypass in the backward pass. It has no parameters."""
 
 
 class Sign(NonDifferentiable):
-    """-1 below 0, else +1. Its derivative is 0."""
+    """Sign: -1 below 0, else +1. Its derivative is 0."""
 
     def forward(self, v: Tensor) -> Tensor:
         """Any shape to the same shape."""
@@ -27,7 +26,7 @@ class Sign(NonDifferentiable):
 
 
 class Step(NonDifferentiable):
-    """0 below 0, else 1: the *signum* of the footnote to Ororbia et al. 2018. Its derivative is 0."""
+    """Heaviside step: 0 below 0, else 1; the *signum* of the footnote to Ororbia et al. 2018. Its derivative is 0."""
 
     def forward(self, v: Tensor) -> Tensor:
         """Any shape to the same shape."""
@@ -35,7 +34,7 @@ class Step(NonDifferentiable):
 
 
 class Bernoulli(NonDifferentiable):
-    """1 with probability v, else 0; drawn anew in every call, in evaluation too. Its derivative is 0."""
+    """Bernoulli sample: 1 with probability v, else 0; drawn in every call, in evaluation too. Its derivative is 0."""
 
     def forward(self, v: Tensor) -> Tensor:
         """Probabilities of any shape to a sample of the same shape."""
@@ -45,7 +44,7 @@ class Bernoulli(NonDifferentiable):
 
 
 class _Groups(NonDifferentiable):
-    """Units that stand in groups of neighbours.
+    """Base of units that compete in groups of neighbours.
 
     Args:
         group: units in one group; divides the number of features.
@@ -60,9 +59,9 @@ class _Groups(NonDifferentiable):
 
 
 class LocalWinner(_Groups):
-    """Local winner takes all: the largest of every group stays as it is, the lowest index on ties; the rest is 0.
+    """Local winner-take-all: the largest value of each group is kept, the others become 0.
 
-    Its derivative is 1 for the winner and 0 for the others.
+    On ties the lowest index wins. The derivative is 1 for the winner and 0 for the others.
 
     Source: Srivastava, Masci, Kazerounian, Gomez and Schmidhuber, "Compete to Compute" (2013).
     """
@@ -76,9 +75,9 @@ class LocalWinner(_Groups):
 
 
 class SoftLocalWinner(_Groups):
-    """Soft local winner takes all: softmax inside every group.
+    """Soft local winner-take-all: softmax inside each group.
 
-    It has a derivative; rules treat it as they treat the others.
+    It is differentiable, and rules bypass it like the others.
 
     Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018).
     """
@@ -89,7 +88,7 @@ class SoftLocalWinner(_Groups):
 
 
 class _Flat(torch.autograd.Function):
-    """A function of the first argument, with values given by the second and derivative 0."""
+    """Function of the first argument with the values of the second and derivative 0."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, values: Tensor) -> Tensor:
@@ -101,7 +100,7 @@ class _Flat(torch.autograd.Function):
 
 
 def _flat(v: Tensor, values: Tensor) -> Tensor:
-    """``values`` with a graph down to ``v``, so that whoever differentiates gets zeros and not an error."""
+    """``values`` with a graph down to ``v``, so that autograd returns zeros and raises no error."""
     if not (torch.is_grad_enabled() and v.requires_grad):
         return values
     flat: Tensor = _Flat.apply(v, values)  # type: ignore[no-untyped-call]

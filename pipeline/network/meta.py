@@ -1,4 +1,4 @@
-"""Modules without memory, for questions about a network too large to allocate: how many blocks, which shapes."""
+"""Modules on torch's meta device, for the blocks and shapes of a network without allocating it."""
 
 import warnings
 from collections.abc import Callable
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 def skeleton(make: Callable[[], T]) -> T:
-    """What ``make`` returns, built on torch's meta device, or on the CPU where its code cannot run there.
+    """Call ``make`` on torch's meta device, or on the CPU where its code cannot run there.
 
-    Leaves the random generator as it was.
+    The random generator is left as it was.
     """
     with seeded(0):
         try:
-            # Whatever a user's own code does or warns of on a device without data is no news to the user.
+            # Warnings of a user's code about a device without data say nothing about the run.
             with warnings.catch_warnings(action="ignore"), torch.device("meta"):
                 return make()
         except Exception:

@@ -1,4 +1,4 @@
-"""What each block is handed and returns, found without running the network and, where possible, without its memory."""
+"""Shape inference: input and output of each block, where possible without allocating the network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ _BATCH = 2
 
 @dataclass(frozen=True, slots=True)
 class BlockShapes:
-    """Sizes of one block. Shapes are without the batch dimension."""
+    """Shapes and sizes of one block. Shapes are without the batch dimension."""
 
     in_shape: tuple[int, ...]
     body_shape: tuple[int, ...]
-    """Of ``block.body(x)``, which local losses read."""
+    """Shape of ``block.body(x)``, which local losses read."""
     out_shape: tuple[int, ...]
-    """Of what is sent to the next block."""
+    """Shape of the activation that is sent to the next block."""
     dtype: torch.dtype
-    """Of what is sent to the next block."""
+    """Dtype of that activation."""
     num_parameters: int
     has_batch_norm: bool
-    """Its statistics depend on the size of a micro-batch, which must be at least 2."""
+    """True where statistics depend on the size of a micro-batch, which must be at least 2."""
     draws_samples: bool = False
-    """What it returns differs from call to call, in evaluation too."""
+    """True where the output differs from call to call, in evaluation too."""
 
 
 def infer_shapes(
@@ -42,27 +42,26 @@ def infer_shapes(
     num_outputs: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> list[BlockShapes]:
-    """Sizes of every block, in order, from a batch of two in evaluation mode.
+    """Infer the shapes of all blocks, in order, from a batch of two in evaluation mode.
 
     A block that cannot run on the meta device is built and run on the CPU.
 
     Args:
-        blueprints: of all blocks.
-        input_shape: of one sample.
-        num_outputs: what the last block must return, where that is known.
-        dtype: of the samples.
+        blueprints: blueprints of all blocks.
+        input_shape: shape of one sample.
+        num_outputs: required width of the last block; None for any.
+        dtype: dtype of the samples.
 
     Raises:
-        ConfigError: a block does not accept what the one before it returns, writes into its input, or does not return
-            one tensor with the batch as its first dimension; or the last returns something else than ``num_outputs``
-            scores.
+        ConfigError: a block does not accept the output of the one before it, writes into its input, or does not return
+            one tensor with the batch as its first dimension; or the last does not return ``num_outputs`` scores.
     """
     shapes: list[BlockShapes] = []
     in_shape = tuple(input_shape)
     for index, blueprint in enumerate(blueprints):
-        found = _infer(index, blueprint, in_shape, dtype)
-        shapes.append(found)
-        in_shape, dtype = found.out_shape, found.dtype
+        block = _infer(index, blueprint, in_shape, dtype)
+        shapes.append(block)
+        in_shape, dtype = block.out_shape, block.dtype
     if num_outputs is not None and in_shape != (num_outputs,):
         raise ConfigError(
             f"the last block does not return the scores that the task needs (given: {in_shape} for each sample, "
@@ -72,7 +71,7 @@ def infer_shapes(
 
 
 def _infer(index: int, blueprint: Blueprint, in_shape: tuple[int, ...], dtype: torch.dtype) -> BlockShapes:
-    """One block's sizes, on the meta device if it can be."""
+    """Infer one block's shapes, on the meta device if it runs there."""
     where = f"block {index}, {blueprint.name}"
     with seeded(0):
         try:
@@ -96,7 +95,7 @@ def _run_on_cpu(blueprint: Blueprint, x: Tensor, where: str) -> BlockShapes:
 
 
 def _run(block: Block, x: Tensor, where: str) -> BlockShapes:
-    """Sizes of a block that exists, from a batch on its device."""
+    """Run a block on a batch on its device, and take its shapes."""
     block.eval()
     with torch.no_grad():
         h = _called(block.body, x, where)
@@ -113,13 +112,13 @@ def _run(block: Block, x: Tensor, where: str) -> BlockShapes:
 
 
 def _called(module: nn.Module, x: Tensor, where: str) -> Tensor:
-    """What ``module`` returns, if that is one tensor whose first dimension is the batch, and ``x`` is left alone."""
+    """Call ``module``; raise ConfigError unless it returns one tensor of the batch size and leaves ``x`` as it is."""
     version = x._version
     out = module(x)
     if x._version != version:
         raise ConfigError(
             f"a block writes into its input, which others still read (given: {where}, expected: no in-place "
-            "operation on what it is handed). Replace x += y by x = x + y, relu_ by relu."
+            "operation on its input). Replace x += y by x = x + y, relu_ by relu."
         )
     if isinstance(out, Tensor) and out.shape[:1] == (_BATCH,):
         return out

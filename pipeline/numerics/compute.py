@@ -1,4 +1,4 @@
-"""Threads and number formats of a process: what a product rounds like depends on them."""
+"""Threads and precision of a process, on which the rounding of products depends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ __all__ = ["compute_as", "set_compute"]
 
 
 def set_compute(threads: int, precision: str, device: torch.device) -> None:
-    """Makes this process compute as the run's config says.
+    """Set the threads and precision of this process to those of the run's config.
 
     Args:
         threads: compute threads; products round differently on one and on two.
-        precision: of float32 products, see ``torch.set_float32_matmul_precision``.
-        device: where the process computes.
+        precision: precision of float32 products, see ``torch.set_float32_matmul_precision``.
+        device: device of the process.
     """
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
@@ -26,7 +26,7 @@ def set_compute(threads: int, precision: str, device: torch.device) -> None:
 
 @contextmanager
 def compute_as(threads: int, precision: str, device: torch.device) -> Iterator[None]:
-    """Runs its body under :func:`set_compute` and puts everything back: the process is the caller's."""
+    """Context under :func:`set_compute`, which restores the caller's settings at its end."""
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
     try:

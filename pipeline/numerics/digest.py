@@ -1,4 +1,4 @@
-"""One string for a set of weights, so that two runs are compared at a glance."""
+"""SHA-256 digests of weights, to compare runs bit for bit."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Images with their channels last in memory, (batch, height, width, channels), as a run may ask for.
+"""Channels-last memory format: (batch, height, width, channels) in memory.
 
 oneDNN and cuDNN convolve and normalise in this order without copying into an order of their own, and pool several
-times faster. Only the memory is laid out otherwise: shapes stay (batch, channels, height, width).
+times faster. Only the memory layout changes: shapes stay (batch, channels, height, width).
 """
 
 import torch
@@ -11,22 +11,22 @@ __all__ = ["channels_last", "from_wire", "in_memory_order", "to_wire"]
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """``x`` with its channels last in memory where it is a batch of maps, copied only if it is not so yet."""
+    """``x`` with its channels last in memory if it is a batch of maps; copied only where needed."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def to_wire(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Maps as (batch, height, width, channels), a view: contiguous as they lie, so that a transport need not know."""
+    """View maps as (batch, height, width, channels), contiguous for transports, which know no memory format."""
     return tuple(t.permute(0, 2, 3, 1) if t.dim() == 4 else t for t in tensors)
 
 
 def from_wire(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What :func:`to_wire` was given."""
+    """Undo :func:`to_wire`, as views of shape (batch, channels, height, width)."""
     return tuple(t.permute(0, 3, 1, 2) if t.dim() == 4 else t for t in tensors)
 
 
 def in_memory_order(h: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as rows of features in the order in which ``h`` lies in memory: a product of the two needs no copy then.
+    """Flatten both to rows of features in the memory order of ``h``, so that their product needs no copy.
 
     Args:
         h: (batch, ...).

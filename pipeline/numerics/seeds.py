@@ -1,4 +1,4 @@
-"""Seeds as a function of what they are for.
+"""Seeds derived from the run's seed and a purpose.
 
 Nothing random depends on rank, process or time: every draw is keyed by (run seed, block, step, purpose), so that a
 resumed run or another partition needs no stored random state.
@@ -33,7 +33,7 @@ def mix(base: int, counter: int) -> int:
 
 
 def reseed(seed: int, device: torch.device) -> None:
-    """Sets the default generators of the CPU and of ``device``: ``torch.manual_seed`` would visit every device."""
+    """Seed the default generators of the CPU and of ``device``; ``torch.manual_seed`` would visit every device."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
@@ -41,7 +41,7 @@ def reseed(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Runs its body with torch's CPU generator at ``seed``, and puts the generator back."""
+    """Context with torch's CPU generator at ``seed``, which restores the generator at its end."""
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:

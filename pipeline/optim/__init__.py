@@ -1,1 +1,1 @@
-"""Optimizers and the learning rate's course."""
+"""Optimizers and the learning rate's schedule."""

@@ -19,7 +19,7 @@ __all__ = ["LeanAdam", "LeanAdamW"]
 
 @dataclass(slots=True)
 class _Lists:
-    """What the kernel is called with for one parameter group, gradients left out."""
+    """Arguments of the kernel for one parameter group, except the gradients."""
 
     group: dict[str, Any]
     params: list[Tensor]
@@ -28,7 +28,7 @@ class _Lists:
     largest: list[Tensor]
     steps: list[Tensor]
     counts: Tensor
-    """The memory of ``steps``, counted up in one operation."""
+    """Memory of all ``steps``, incremented in one operation."""
 
 
 class LeanAdam(optim.Adam):
@@ -42,10 +42,10 @@ class LeanAdam(optim.Adam):
         super().__init__(params, **options, fused=True)
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Steps every parameter that has a gradient.
+        """Step every parameter that has a gradient.
 
         Args:
-            closure: not taken; torch's own signature.
+            closure: ignored; in torch's own signature.
         """
         if self._gathered_for is not self.param_groups or not self._call():
             self._gathered_for = None
@@ -61,7 +61,7 @@ class LeanAdam(optim.Adam):
     step.hooked = True  # type: ignore[attr-defined]
 
     def _call(self) -> bool:
-        """The kernel on the lists; False, and nothing done, if other parameters have gradients now."""
+        """Call the kernel on the lists. Returns: False, and steps nothing, if a parameter has no gradient now."""
         every = []
         for lists in self._lists:
             gradients = [g for p in lists.params if (g := p.grad) is not None]
@@ -81,7 +81,7 @@ class LeanAdam(optim.Adam):
         return True
 
     def _gather(self) -> None:
-        """After a step by torch: lists of all parameters, if every one of them has a gradient and a state."""
+        """Gather the lists after a step by torch, if every parameter has a gradient and a state."""
         self._lists = []
         for group in self.param_groups:
             params = list(group["params"])
@@ -101,6 +101,6 @@ class LeanAdam(optim.Adam):
 
 
 class LeanAdamW(LeanAdam, optim.AdamW):
-    """:class:`torch.optim.AdamW`, likewise."""
+    """:class:`torch.optim.AdamW` with ``fused=True`` on one device; see the module's docstring."""
 
     _kernel = staticmethod(torch._fused_adamw_)

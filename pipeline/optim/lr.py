@@ -1,6 +1,6 @@
 """The learning rate as a pure function of the epoch.
 
-It goes by the number of epochs that a block has trained, so that neither it nor a resumed run needs any state.
+It depends on the number of epochs that a block has trained, so that a resumed run needs no state of it.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["LrSchedule"]
 
 @dataclass(frozen=True)
 class LrSchedule:
-    """``base`` times ``gamma`` for every milestone passed.
+    """Step decay: ``base`` times ``gamma`` for every milestone passed.
 
     Source: Nøkland and Eidnes 2019 multiply by 0.25 at 1/2, 3/4, 8/9 and 15/16 of the run (``rules.md`` 2.4).
     """
@@ -21,7 +21,7 @@ class LrSchedule:
     base: float
     """Learning rate of the first epoch."""
     milestones: tuple[int, ...] = ()
-    """Epochs, counted from 0, from which on the rate is lower once more; rising."""
+    """Epochs, counted from 0 and rising, from which on another factor ``gamma`` applies."""
     gamma: float = 0.25
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class LrSchedule:
             )
 
     def factor(self, epoch: int) -> float:
-        """What ``base`` is multiplied by in ``epoch``, counted from 0."""
+        """Factor on ``base`` in ``epoch``, counted from 0."""
         return self.gamma ** sum(epoch >= m for m in self.milestones)
 
     def at(self, epoch: int) -> float:

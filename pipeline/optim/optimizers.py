@@ -40,11 +40,11 @@ _NOT_OPTIONS = {"params", "foreach", "fused", "capturable", "differentiable", "m
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """A checked choice; picklable."""
+    """An optimizer's name and checked options; picklable."""
 
     name: str
     options: Mapping[str, Any]
-    """Complete: torch's defaults filled in."""
+    """Options of the torch class, its defaults filled in."""
 
     @property
     def lr(self) -> float:
@@ -52,7 +52,7 @@ class OptimizerSpec:
         return float(self.options["lr"])
 
     def build(self, params: Iterable[Tensor]) -> optim.Optimizer:
-        """The optimizer over ``params``, at least one, all on one device."""
+        """Build the optimizer. Args: params, at least one, all on one device."""
         params = list(params)
         kind: Any = _CLASSES[self.name]
         if not self._fuses(params):
@@ -69,14 +69,14 @@ class OptimizerSpec:
         return fused
 
     def _fuses(self, params: list[Tensor]) -> bool:
-        """Whether one kernel can do the step; with dampening, [Note: momentum from zero] would not hold."""
+        """True where one kernel can do the step; with dampening, [Note: momentum from zero] would not hold."""
         if self.options.get("momentum") and self.options.get("dampening"):
             return False
         return all(p.device.type in _FUSED.get(self.name, ()) and p.is_floating_point() for p in params)
 
 
 def load_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSpec:
-    """The named optimizer with its options checked.
+    """Look up an optimizer and check its options.
 
     Args:
         name: adagrad, adam, adamw, rmsprop, rprop, sgd or sign_sgd.
@@ -121,7 +121,7 @@ def _as_float(default: Any) -> Any:
 
 
 def _check(key: str, value: Any, default: Any) -> Any:
-    """``value`` if it is of the kind that ``default`` is."""
+    """Check that ``value`` has the type of ``default``, and return it."""
     if not isinstance(default, tuple):
         return check_value(value, type(default), f"optimizer.{key}")
     checked = check_value(value, tuple[float, float], f"optimizer.{key}")

@@ -1,4 +1,4 @@
-"""Sign descent: every weight moves by the learning rate against its gradient's sign.
+"""Sign descent: every weight steps by the learning rate against its gradient's sign.
 
 It is what Rprop becomes when its step sizes cannot adapt, as in the Mertens notebook's parallel run: one Rprop shared
 by all layers met zero-filled gradients between the real ones, and a product of signs with zero is no reason to change
@@ -15,11 +15,11 @@ __all__ = ["SignDescent"]
 
 
 class SignDescent(optim.Optimizer):
-    """``w <- w - lr * sign(g)``; a gradient of 0 moves nothing. There is no state.
+    """Sign descent ``w <- w - lr * sign(g)``, without state; a gradient of 0 moves nothing.
 
     Args:
-        params: what is stepped.
-        lr: the length of every step.
+        params: parameters to step.
+        lr: length of every step, at least 0.
         foreach: step all tensors in one operation.
 
     Raises:
@@ -33,10 +33,10 @@ class SignDescent(optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Steps every parameter that has a gradient.
+        """Step every parameter that has a gradient.
 
         Args:
-            closure: not taken; torch's own signature.
+            closure: ignored; in torch's own signature.
         """
         for group in self.param_groups:
             params: list[Any] = [p for p in group["params"] if p.grad is not None]

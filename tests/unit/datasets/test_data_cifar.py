@@ -81,7 +81,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
 def test_too_few_images_are_refused(tmp_path, monkeypatch):
     write(tmp_path, cifar10._LAYOUT)
     monkeypatch.setattr(cifar10, "_LAYOUT", replace(cifar10._LAYOUT, num_train=50_000))
-    with pytest.raises(ConfigError, match="the training samples of cifar10 are not what they should be"):
+    with pytest.raises(ConfigError, match="the training samples of cifar10 have other shapes than expected"):
         cifar10.build(tmp_path, download=False).load()
 
 

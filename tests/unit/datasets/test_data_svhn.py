@@ -75,5 +75,5 @@ def test_a_file_without_images_is_refused(tmp_path):
 def test_too_few_images_are_refused(tmp_path):
     write(tmp_path, "train", [1, 2, 3])
     write(tmp_path, "test", [1, 2])
-    with pytest.raises(ConfigError, match="the training samples of svhn are not what they should be"):
+    with pytest.raises(ConfigError, match="the training samples of svhn have other shapes than expected"):
         svhn.build(tmp_path, download=False).load()
