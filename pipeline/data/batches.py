@@ -61,7 +61,7 @@ class Batches:
     ) -> None:
         if batch_size < 1:
             raise ConfigError(
-                f"a batch needs a sample (given: train.batch_size={batch_size}, expected: 1 or more). Raise it."
+                f"the batch size is out of range (given: train.batch_size={batch_size}, expected: 1 or more). Raise it."
             )
         self._augment = dataset.augment if train else Augment()
         if not self._augment.is_identity and split.x.dim() != 4:

@@ -37,7 +37,7 @@ def build(
     """
     if image_size < 1:
         raise ConfigError(
-            f"pictures need a size (given: dataset.image_size={image_size}, expected: 1 or more). Raise it."
+            f"the image size is out of range (given: dataset.image_size={image_size}, expected: 1 or more). Raise it."
         )
     normalisation = Normalisation(mean or (0.0,) * channels, std or (1.0,) * channels)
     if len(normalisation.mean) != channels or len(normalisation.std) != channels or min(normalisation.std) <= 0:

@@ -44,7 +44,8 @@ def build(
             )
     if not shape or prod(shape) < 1 or min(shape) < 1:
         raise ConfigError(
-            f"no sample has that shape (given: dataset.shape={list(shape)}, expected: sizes of at least 1). Change it."
+            f"the samples' shape is out of range (given: dataset.shape={list(shape)}, expected: sizes of at least 1). "
+            "Change it."
         )
     spec = DataSpec(shape, Classification(num_classes), num_train, num_test)
     return ArrayDataset("noise", spec, partial(_make, spec, sample_seed))

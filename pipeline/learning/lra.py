@@ -46,12 +46,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.beta > 0:
-            raise ValueError(f"a target must differ (given: rule.beta = {self.beta}, expected: above 0). Raise it.")
+            raise ValueError(f"beta is out of range (given: rule.beta = {self.beta}, expected: above 0). Raise it.")
         for name in ("weight_clip", "displacement_clip", "halt"):
             if not getattr(self, name) >= 0:
                 raise ValueError(
-                    f"no such bound (given: rule.{name} = {getattr(self, name)}, expected: 0 for none, or above). "
-                    "Change it."
+                    f"a bound cannot be negative (given: rule.{name} = {getattr(self, name)}, expected: 0 for "
+                    "none, or above). Change it."
                 )
 
 

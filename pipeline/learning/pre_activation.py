@@ -42,7 +42,7 @@ def cut_at_pre_activation(block: Block, spec: BlockSpec, rule: str) -> PreActiva
     trained = [type(layer).__name__ for layer in after if any(True for _ in layer.parameters())]
     if trained:
         raise ValueError(
-            f"{rule} reaches nothing behind the pre-activation (given: {', '.join(trained)} with parameters, "
+            f"{rule} does not train layers behind the pre-activation (given: {', '.join(trained)} with parameters, "
             "expected: parameters in the affine layer, in front of it and in the normalisation right behind it). "
             "Move or remove the layer, or let the error enter at the block's output."
         )

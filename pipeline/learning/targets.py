@@ -52,7 +52,8 @@ class Targets:
     def __post_init__(self) -> None:
         if not (self.step > 0.0 and self.noise >= 0.0 and self.noise_halving >= 0 and self.inverse_rate >= 0.0):
             raise ValueError(
-                f"targets cannot be formed (given: rule.step = {self.step}, rule.noise = {self.noise}, "
+                "an option of target propagation is out of range (given: "
+                f"rule.step = {self.step}, rule.noise = {self.noise}, "
                 f"rule.noise_halving = {self.noise_halving}, rule.inverse_rate = {self.inverse_rate}; expected: "
                 "rule.step above 0, the others at least 0). Change the one that is not."
             )

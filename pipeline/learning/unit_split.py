@@ -67,8 +67,8 @@ def parts_of_unit(layers: Sequence[nn.Module], rule: str) -> tuple[nn.Module, No
         del left[-1]
     if len(left) > 1 or any(isinstance(m, NonDifferentiable) or any(True for _ in m.parameters()) for m in left):
         raise ValueError(
-            f"{rule} cannot tell a unit's parts (given: {', '.join(type(m).__name__ for m in layers)} behind the "
-            "affine layer, expected: a smooth nonlinearity, and behind it nothing or one of "
+            f"{rule} cannot split the unit into f and g (given: {', '.join(type(m).__name__ for m in layers)} "
+            "behind the affine layer, expected: a smooth nonlinearity, and behind it nothing or one of "
             "pipeline.network.hard_units). Set model.norm to none and model.dropout to 0."
         )
     return left[0] if left else nn.Identity(), g

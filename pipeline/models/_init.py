@@ -30,12 +30,12 @@ class Initial:
         if self.name == "normal" and (self.std is None or not self.std >= 0):
             given = "no model.init_std" if self.std is None else f"model.init_std = {self.std}"
             raise ConfigError(
-                f"weights cannot be drawn without their spread (given: model.init = 'normal' with {given}, expected: "
+                f"normal weights need a standard deviation (given: model.init = 'normal' with {given}, expected: "
                 "model.init_std of at least 0). Set model.init_std, e.g. to 0.05."
             )
         if self.name != "normal" and self.std is not None:
             raise ConfigError(
-                f"only normal weights have a spread to choose (given: model.init_std = {self.std} with model.init = "
+                f"only normal weights take a standard deviation (given: model.init_std = {self.std} with model.init = "
                 f"{self.name!r}). Remove model.init_std, or set model.init to 'normal'."
             )
 

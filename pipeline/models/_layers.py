@@ -58,8 +58,8 @@ def check_dropout(dropout: float) -> None:
     """Raise ConfigError unless ``dropout`` is a probability below 1."""
     if not 0.0 <= dropout < 1.0:
         raise ConfigError(
-            f"cannot drop that share of units (given: model.dropout = {dropout}, expected: at least 0, below 1). "
-            "Change it."
+            f"the dropout probability is out of range (given: model.dropout = {dropout}, expected: at least 0, "
+            "below 1). Change it."
         )
 
 

@@ -84,8 +84,8 @@ def _scaled(channels: int, width: float) -> int:
     scaled = round(channels * width)
     if channels != POOL and scaled < 1:
         raise ConfigError(
-            f"no channel would be left (given: model.width = {width}, expected: a multiplier above 0 that leaves at "
-            f"least one of {channels} channels). Raise model.width."
+            f"a convolution needs at least one channel (given: model.width = {width}, expected: a multiplier "
+            f"above 0 that leaves at least one of {channels} channels). Raise model.width."
         )
     return scaled
 
@@ -109,7 +109,7 @@ def _check_input(name: str, channels: Sequence[int], input_shape: tuple[int, ...
     if 0 in _map_size(channels, height, breadth):
         smallest = 2 ** list(channels).count(POOL)
         raise ConfigError(
-            f"{name} halves its map until nothing is left (given: images of {height} x {breadth}, expected: at least "
+            f"{name} needs larger images (given: images of {height} x {breadth}, expected: at least "
             f"{smallest} x {smallest}). Choose another model, or larger images."
         )
     return in_channels, height, breadth

@@ -88,7 +88,7 @@ def build(
 def _widths(depth: int, width: int | list[int]) -> list[int]:
     """Width of each hidden block."""
     if depth < 0:
-        raise ConfigError(f"no network is that deep (given: model.depth = {depth}, expected: at least 0). Change it.")
+        raise ConfigError(f"the depth is out of range (given: model.depth = {depth}, expected: at least 0). Change it.")
     widths = width if isinstance(width, list) else [width] * depth
     if len(widths) != depth and depth != _DEPTH:
         raise ConfigError(
@@ -96,5 +96,5 @@ def _widths(depth: int, width: int | list[int]) -> list[int]:
             "Remove model.depth."
         )
     if any(w < 1 for w in widths):
-        raise ConfigError(f"no block is that narrow (given: model.width = {width}, expected: at least 1). Change it.")
+        raise ConfigError(f"a block needs a unit (given: model.width = {width}, expected: at least 1). Change it.")
     return widths

@@ -49,7 +49,7 @@ def load_model(
         return LoadedModel(_blueprints(model, name), {})
     if not (inspect.isroutine(model) or inspect.isclass(model) or isinstance(model, registry.Grouped)):
         raise ConfigError(
-            f"this is no model (given: {name!r}, {type(model).__name__}; expected: a function, or {_EXPECTED}). "
+            f"not a model (given: {name!r}, {type(model).__name__}; expected: a function, or {_EXPECTED}). "
             "Name another attribute."
         )
     checked = registry.check_options(model, options, "model")

@@ -32,8 +32,8 @@ class LrSchedule:
             )
         if not 0.0 < self.gamma < float("inf"):
             raise ConfigError(
-                f"cannot multiply a learning rate by that (given: optimizer.gamma = {self.gamma}, expected: above 0 "
-                "and finite). Change it."
+                f"the factor on the learning rate is out of range (given: optimizer.gamma = {self.gamma}, "
+                "expected: above 0 and finite). Change it."
             )
 
     def factor(self, epoch: int) -> float:

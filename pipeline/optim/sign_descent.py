@@ -28,7 +28,7 @@ class SignDescent(optim.Optimizer):
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.01, foreach: bool = True) -> None:
         if lr < 0:
-            raise ValueError(f"a step has no negative length (given: lr={lr}, expected: at least 0). Change it.")
+            raise ValueError(f"the learning rate is negative (given: lr={lr}, expected: at least 0). Change it.")
         super().__init__(params, {"lr": lr, "foreach": foreach})
 
     @torch.no_grad()

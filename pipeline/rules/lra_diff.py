@@ -44,7 +44,7 @@ class LraDerivative(LocalRepresentation):
     def __init__(self, block: Block, spec: BlockSpec, settings: Settings, steps: int) -> None:
         super().__init__(block, spec, settings, "lra_diff")
         if steps < 1:
-            raise ValueError(f"a target takes a step (given: rule.steps = {steps}, expected: 1 or more). Raise it.")
+            raise ValueError(f"too few steps (given: rule.steps = {steps}, expected: 1 or more). Raise it.")
         if self.ends_with_unit or (block.ahead is None and not spec.is_last):
             given = "one that ends with a unit" if self.ends_with_unit else "a hidden block that knows no unit ahead"
             raise ValueError(

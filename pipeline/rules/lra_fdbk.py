@@ -46,7 +46,8 @@ class LraFeedback(LocalRepresentation):
             )
         if not error_std >= 0:
             raise ValueError(
-                f"no such deviation (given: rule.error_std = {error_std}, expected: 0 or above). Change it."
+                f"a standard deviation cannot be negative (given: rule.error_std = {error_std}, expected: 0 or above). "
+                "Change it."
             )
         if not spec.is_first:
             weight = self.affine[0]

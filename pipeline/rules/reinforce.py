@@ -74,7 +74,8 @@ class Reinforce(LearningRule):
             given = "a block that draws nothing" if g is None else f"{type(f).__name__} and {type(g).__name__}"
             behind = f", {', '.join(trained)} with parameters behind it" if trained else ""
             raise ValueError(
-                f"reinforce trains what a logistic unit draws (given: {given}{behind}, expected: Sigmoid and "
+                "reinforce trains blocks that end with a logistic Bernoulli unit "
+                f"(given: {given}{behind}, expected: Sigmoid and "
                 'Bernoulli at the end of the block). Set model.activation to "bernoulli" and model.boundary to "post".'
             )
 
@@ -165,7 +166,7 @@ def build(
         )
     if not 0 <= decay < 1:
         raise ValueError(
-            f"a running mean keeps a share of its past (given: rule.decay = {decay}, expected: at least 0, below 1). "
-            "Change it."
+            f"the decay of a running mean is out of range (given: rule.decay = {decay}, expected: at least 0, "
+            "below 1). Change it."
         )
     return Reinforce(block, spec, adjusted=adjusted, decay=decay, hidden_rate=hidden_rate)

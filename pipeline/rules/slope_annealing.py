@@ -44,7 +44,7 @@ def build(block: Block, spec: BlockSpec, *, growth: float = 0.04, limit: float =
     """
     if not (growth >= 0 and limit >= 1):
         raise ValueError(
-            f"slope_annealing begins with the slope 1 and never lowers it (given: rule.growth = {growth}, rule.limit "
+            f"slope_annealing starts with the slope 1 and cannot lower it (given: rule.growth = {growth}, rule.limit "
             f"= {limit}, expected: at least 0, at least 1). Change them."
         )
     return SlopeAnnealing(block, spec, growth=growth, limit=limit)

@@ -122,7 +122,7 @@ def test_a_device_takes_the_samples_up_to_its_share(monkeypatch):
 
 
 def test_a_batch_size_of_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"a batch needs a sample \(given: train.batch_size=0"):
+    with pytest.raises(ConfigError, match=r"the batch size is out of range \(given: train.batch_size=0"):
         batches(batch_size=0)
 
 

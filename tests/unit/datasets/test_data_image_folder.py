@@ -76,7 +76,7 @@ def test_a_picture_added_after_the_start_is_noticed(tmp_path):
 
 
 def test_options_out_of_range_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"pictures need a size \(given: dataset.image_size=0"):
+    with pytest.raises(ConfigError, match=r"the image size is out of range \(given: dataset.image_size=0"):
         build(tmp_path, path="pets", image_size=0)
     for option in ({"mean": (0.5,)}, {"std": (1.0, 1.0)}, {"std": (1.0, 0.0, 1.0)}):
         with pytest.raises(ConfigError, match="the normalisation does not fit the pictures .* expected: 3 numbers"):

@@ -108,9 +108,9 @@ def test_runs_and_keeps_its_weights_whatever_is_built():
     ("shape", "options", "text"),
     [
         ((64,), {}, r"vgg8b reads images \(given: samples of shape \(64,\), expected: channels, height, width\)"),
-        ((1, 8, 8), {}, r"vgg8b halves .* \(given: images of 8 x 8, expected: at least 16 x 16\)"),
-        ((3, 32, 32), {"width": 0.0}, r"no channel would be left \(given: model.width = 0.0"),
-        ((3, 32, 32), {"dropout": -0.1}, r"cannot drop that share of units \(given: model.dropout = -0.1"),
+        ((1, 8, 8), {}, r"vgg8b needs larger images \(given: images of 8 x 8, expected: at least 16 x 16\)"),
+        ((3, 32, 32), {"width": 0.0}, r"a convolution needs at least one channel \(given: model.width = 0.0"),
+        ((3, 32, 32), {"dropout": -0.1}, r"the dropout probability is out of range \(given: model.dropout = -0.1"),
     ],
 )
 def test_what_makes_no_network(shape, options, text):

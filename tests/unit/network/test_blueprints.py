@@ -145,8 +145,8 @@ def test_an_object_through_python():
     ("attribute", "options", "text"),
     [
         ("instance", {"width": 3}, r"unknown key \(given: model.width, expected: no further options here\)"),
-        ("number", {}, r"this is no model \(given: '\w+.number', int; expected: a function, or nn.Sequential"),
-        ("partial_net", {}, r"this is no model \(given: '\w+.partial_net', partial;"),
+        ("number", {}, r"not a model \(given: '\w+.number', int; expected: a function, or nn.Sequential"),
+        ("partial_net", {}, r"not a model \(given: '\w+.partial_net', partial;"),
         ("one_argument", {}, r"cannot call the model .* \(given: a function of width; expected: of input_shape"),
         ("no_sequential", {}, r"cannot take blocks from the model '\w+.no_sequential' \(given: Linear, expected: nn"),
         ("one_module", {}, r"cannot take blocks from the model '\w+.one_module' \(given: Linear"),

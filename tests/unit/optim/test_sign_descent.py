@@ -43,5 +43,5 @@ def test_a_config_can_choose_it():
 
 
 def test_a_negative_rate_is_refused():
-    with pytest.raises(ValueError, match=r"a step has no negative length \(given: lr=-1.0"):
+    with pytest.raises(ValueError, match=r"the learning rate is negative \(given: lr=-1.0"):
         SignDescent(parameters(), lr=-1.0)

@@ -207,7 +207,7 @@ def test_a_unit_inside_a_module_of_ones_own_is_not_found():
 
 @pytest.mark.parametrize("options", [{"growth": -0.1}, {"limit": 0.5}])
 def test_slopes_that_would_fall(options):
-    with pytest.raises(ValueError, match=r"begins with the slope 1 and never lowers it \(given: rule.growth = "):
+    with pytest.raises(ValueError, match=r"starts with the slope 1 and cannot lower it \(given: rule.growth = "):
         make_rule(slope_annealing.build, hidden(3, 4, nn.Sigmoid(), Bernoulli()), (3,), **options)
 
 

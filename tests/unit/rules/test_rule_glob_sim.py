@@ -75,5 +75,5 @@ def test_evaluation_computes_no_similarity_and_only_the_last_block_decodes():
 
 
 def test_refuses_a_negative_weight():
-    with pytest.raises(ValueError, match=r"given: sim_weight=-0\.5, expected: at least 0.*Change rule\.sim_weight"):
+    with pytest.raises(ValueError, match=r"given: rule\.sim_weight = -0\.5, expected: at least 0\)\. Change it"):
         make_rules(build, [dense(4, 6)], (4,), sim_weight=-0.5)

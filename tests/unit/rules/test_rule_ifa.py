@@ -109,7 +109,7 @@ def test_it_needs_nothing_of_a_test_batch():
 
 def test_a_block_of_another_form_is_refused():
     block = Block(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh()))
-    with pytest.raises(ValueError, match="ifa cannot tell a unit's parts"):
+    with pytest.raises(ValueError, match="ifa cannot split the unit into f and g"):
         ifa.build(block, BlockSpec(1, 3, (3,), (4,), (4,), TASK))
 
 

@@ -308,5 +308,5 @@ def test_blocks_of_another_form():
         rules_of([half, read_out((7,))])
     with pytest.raises(ValueError, match=r"lra_fdbk is a rule of fully connected layers"):
         make_rules(build, [conv(2, 3), read_out((3, 4, 4))], (2, 4, 4))
-    with pytest.raises(ValueError, match=r"lra_fdbk cannot tell a unit's parts \(given: BatchNorm1d, Tanh"):
+    with pytest.raises(ValueError, match=r"lra_fdbk cannot split the unit into f and g \(given: BatchNorm1d, Tanh"):
         rules_of([dense(6, 7, norm=True), read_out((7,))])

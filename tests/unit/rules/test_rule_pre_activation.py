@@ -133,7 +133,7 @@ def test_takes_a_padding_that_needs_no_way_back():
 
 def test_refuses_parameters_that_no_error_would_reach():
     block = Block(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.PReLU(), nn.LayerNorm(8)))
-    with pytest.raises(ValueError, match=r"dfa with inject = 'pre' reaches nothing.*given: PReLU, LayerNorm with param"
+    with pytest.raises(ValueError, match=r"dfa with inject = 'pre' does not train.*given: PReLU, LayerNorm with param"
                                          r".*expected: parameters in the affine layer.*enter at the block's output"):
         hidden(block, (6,))
 

@@ -57,7 +57,7 @@ def test_decodes_by_the_head():
 
 @pytest.mark.parametrize("beta", [-0.1, 1.5])
 def test_refuses_a_beta_that_is_no_share(beta):
-    with pytest.raises(ValueError, match=r"given: beta=.*expected: 0 to 1.*Change rule\.beta"):
+    with pytest.raises(ValueError, match=r"given: rule\.beta = .*expected: 0 to 1\)\. Change it"):
         make_rules(build, [dense(6, 8)], (6,), beta=beta)
 
 

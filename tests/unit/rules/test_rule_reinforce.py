@@ -140,7 +140,7 @@ def test_convolutions_with_normalisation_and_pooling():
 @pytest.mark.parametrize(
     ("layers", "text"),
     [
-        ([nn.Tanh()], r"reinforce trains what a logistic unit draws \(given: a block that draws nothing, "),
+        ([nn.Tanh()], r"reinforce trains blocks .* logistic Bernoulli unit \(given: a block that draws nothing, "),
         ([nn.Tanh(), Bernoulli()], r"given: Tanh and Bernoulli, expected"),
         ([nn.Sigmoid(), Bernoulli(), nn.Linear(3, 3)], r"given: Sigmoid and Bernoulli, Linear with parameters behind"),
     ],

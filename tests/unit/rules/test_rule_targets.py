@@ -232,9 +232,9 @@ def test_inverses_start_orthogonal_without_a_bias():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"step": 0.0}, "targets cannot be formed .given: rule.step = 0.0.* rule.step above 0.*Change the one"),
-        ({"noise": float("nan")}, "targets cannot be formed .* rule.noise = nan"),
-        ({"inverse_rate": -1.0}, "targets cannot be formed .* rule.inverse_rate = -1.0"),
+        ({"step": 0.0}, "out of range .given: rule.step = 0.0.* rule.step above 0.*Change the one"),
+        ({"noise": float("nan")}, "an option of target propagation is out of range .* rule.noise = nan"),
+        ({"inverse_rate": -1.0}, "an option of target propagation is out of range .* rule.inverse_rate = -1.0"),
         ({"noise": 0.0, "scale_reconstruction": True}, "reconstruction loss by a variance of 0 .given: rule.sc"),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_half_block_begins_with_the_unit_below_and_knows_the_one_ahead():
 @pytest.mark.parametrize(
     ("layers", "text"),
     [
-        ([nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Tanh()], r"lra cannot tell .* \(given: BatchNorm1d, Tanh behind"),
+        ([nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Tanh()], r"lra cannot split .* \(given: BatchNorm1d, Tanh behind"),
         ([nn.Linear(2, 2), nn.PReLU()], r"given: PReLU behind"),
         ([nn.Linear(2, 2), Sign(), nn.Tanh()], r"given: Sign, Tanh behind"),
         ([nn.Linear(2, 2), Sign(), Sign()], r"Set model.norm to none and model.dropout to 0"),
