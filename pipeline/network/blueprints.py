@@ -20,17 +20,17 @@ _EXPECTED = "nn.Sequential, a list of modules, or a list of Blueprint"
 
 
 class LoadedModel(NamedTuple):
-    """A model found by name."""
+    """Result of :func:`load_model`."""
 
     blueprints: list[Blueprint]
     options: Mapping[str, Any]
-    """Checked, every default filled in."""
+    """The model's options, checked and with every default filled in."""
 
 
 def load_model(
     name: str, input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Any]
 ) -> LoadedModel:
-    """Blueprints of the named model's blocks.
+    """Load a named model: the blueprints of its blocks, and its complete options.
 
     Args:
         name: name of a file in ``pipeline/models``, or a dotted name of the user's own: a module with a ``build``, a
