@@ -40,10 +40,7 @@ def build(
         num_outputs: width of the output block.
         depth: number of hidden blocks.
         width: units of every hidden block, or a list with one width for each, which sets the depth.
-        activation: nonlinearity of the hidden blocks; ``leaky_relu`` has slope 0.01. ``sign`` (-1, +1), ``signum``
-            (0, 1), ``bernoulli`` (a sample, in evaluation too), ``lwta1`` and ``lwta2`` (the winner of each group)
-            and ``slwta1`` and ``slwta2`` (softmax in each group) stand behind tanh, tanh, the logistic function, and
-            for 1 and 2 tanh and hard tanh, for the rules that bypass non-differentiable parts.
+        activation: nonlinearity of the hidden blocks, see :data:`Activation`.
         norm: ``batch`` and ``layer`` before the nonlinearity, ``l2`` (every sample to length 1) after it.
         dropout: probability, behind every hidden block.
         group: units in a group of ``lwta`` and ``slwta``; divides every width.
@@ -59,7 +56,29 @@ def build(
     """
     check_dropout(dropout)
     initial, unit = Initial(init, init_std), Unit(activation, group)
-    if initial.is_zero and norm == "l2":
+    _check_norm(norm, initial, boundary, dropout)
+    shapes = [input_shape, *((w,) for w in _widths(depth, width))]
+    if boundary == "half":
+        return _half_blocks(shapes, num_outputs, unit, initial)
+    blocks = [
+        hidden(shape, out, unit=unit, norm=norm, dropout=dropout, init=initial) for shape, (out,) in pairwise(shapes)
+    ]
+    return [*blocks, output(shapes[-1], num_outputs, initial)]
+
+
+def _half_blocks(shapes: list[tuple[int, ...]], num_outputs: int, unit: Unit, init: Initial) -> list[Blueprint]:
+    """Blocks that begin with the nonlinearity of the one below and send their pre-activation on."""
+    blocks = [
+        half_layer(shape, out, below=unit if k else None, ahead=unit, init=init)
+        for k, (shape, (out,)) in enumerate(pairwise(shapes))
+    ]
+    below = unit if blocks else None
+    return [*blocks, half_layer(shapes[-1], num_outputs, below=below, init=init, is_output=True)]
+
+
+def _check_norm(norm: Norm, init: Initial, boundary: str, dropout: float) -> None:
+    """Refuses a normalisation that the initial weights or the boundary do not allow."""
+    if init.is_zero and norm == "l2":
         raise ConfigError(
             "cannot scale all-zero activations to length 1 (given: weights that start at 0 with model.norm = 'l2'). "
             "Set model.norm to none, batch or layer."
@@ -69,20 +88,6 @@ def build(
             f"nothing may stand between a pre-activation and its nonlinearity (given: model.boundary = 'half' with "
             f"model.norm = {norm!r}, model.dropout = {dropout}; expected: 'none', 0). Change these, or the boundary."
         )
-    widths = _widths(depth, width)
-    shapes = [input_shape, *((w,) for w in widths)]
-    if boundary == "half":
-        return [
-            *(
-                half_layer(shape, out, below=unit if k else None, ahead=unit, init=initial)
-                for k, (shape, (out,)) in enumerate(pairwise(shapes))
-            ),
-            half_layer(shapes[-1], num_outputs, below=unit if widths else None, init=initial, is_output=True),
-        ]
-    blocks = [
-        hidden(shape, out, unit=unit, norm=norm, dropout=dropout, init=initial) for shape, (out,) in pairwise(shapes)
-    ]
-    return [*blocks, output(shapes[-1], num_outputs, initial)]
 
 
 def _widths(depth: int, width: int | list[int]) -> list[int]:
