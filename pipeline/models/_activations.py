@@ -20,8 +20,8 @@ _Group = Literal["lwta1", "lwta2", "slwta1", "slwta2"]
 Activation = ConvActivation | _Group
 """Nonlinearities of fully connected blocks; ``leaky_relu`` has slope 0.01. ``sign`` (-1, +1), ``signum`` (0, 1),
 ``bernoulli`` (a sample, in evaluation too), ``lwta1`` and ``lwta2`` (the winner of each group) and ``slwta1`` and
-``slwta2`` (softmax in each group) stand behind tanh, tanh, the logistic function, and for 1 and 2 tanh and hard tanh, for
-the rules that bypass non-differentiable parts."""
+``slwta2`` (softmax in each group) stand behind tanh, tanh, the logistic function, and for 1 and 2 tanh and hard tanh,
+for the rules that bypass non-differentiable parts."""
 
 _Layer = Callable[[], nn.Module]
 _SMOOTH: dict[str, _Layer] = {

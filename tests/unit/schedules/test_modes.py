@@ -49,11 +49,6 @@ def test_the_command_line_knows_them_without_torch(capsys):
     assert all(f"  {mode.name:<16} {mode.summary}" in listed for mode in MODES)
 
 
-def test_the_pages_name_them_all():
-    page = (ROOT / "README.md").read_text(encoding="utf8")
-    assert all(f"`{name}`" in page for name in NAMES)
-
-
 def comparisons(path):
     """Comparisons with the name of a mode, as text."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
