@@ -2,16 +2,13 @@
 
 import math
 
+from pipeline.engine.message import FEEDBACK_EXTRA_BYTES, LABEL_BYTES
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.resolve import RunSpec
 from workers.transport import Edge
 
 __all__ = ["edges_of"]
-
-_LABEL_BYTES = 8
-_PER_SAMPLE_BYTES = 8
-"""A number for each sample may ride with the feedback of a neighbour."""
 
 
 def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
@@ -32,11 +29,11 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
     edges = []
     for src in range(num_stages - 1):
         shape = resolved.shapes[partition[src].stop - 1]
-        edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + _LABEL_BYTES)))
+        edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + LABEL_BYTES)))
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
-            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + _PER_SAMPLE_BYTES
+            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + FEEDBACK_EXTRA_BYTES
             edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * num_bytes))
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
