@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.engine.message import Header, Message, decode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, nothing_came
-from workers.transports._packing import ALIGN, unpack
+from workers.transports._packing import padded, unpack
 from workers.transports._slots.ring import Slots
 from workers.transports._slots.wire import TOKEN, SlotEnd, copy_bytes
 
@@ -99,7 +99,7 @@ class SlotReceiver(SlotEnd):
             tensor = torch.empty(spec.shape, dtype=spec.dtype)
             num_bytes = tensor.nbytes
             copy_bytes(tensor.data_ptr(), address, num_bytes)
-            address += (num_bytes + ALIGN - 1) & -ALIGN
+            address += padded(num_bytes)
             tensors.append(tensor)
         return tuple(tensors)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.engine.message import Message, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room, not_taken
-from workers.transports._packing import ALIGN, pack, packed_bytes
+from workers.transports._packing import pack, packed_bytes, padded
 from workers.transports._slots.ring import Slots
 from workers.transports._slots.wire import MORE, TOKEN, SlotEnd, copy_bytes
 
@@ -56,7 +56,7 @@ class SlotSender(SlotEnd):
                 copy_bytes(address + start, tensor.data_ptr(), num_bytes)
             else:
                 pack((tensor,), self._slots.part(self._next, start, num_bytes))
-            start += (num_bytes + ALIGN - 1) & -ALIGN
+            start += padded(num_bytes)
 
     def _send_pieces(self, token: bytes, message: Message, total: int, timeout: float) -> float:
         """A message larger than a slot, piece by piece."""
