@@ -14,12 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.records.number_text import duration, grouped, percent
 from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.placement import Placement
 from workers.view.stage_meter import StageMeter
-from workers.view.text import RunText, block_range, duration, grouped, loss_text, percent, plural
+from workers.view.text import RunText, block_range, loss_text, plural
 
 __all__ = ["LiveTable"]
 

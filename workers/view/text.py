@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.records.number_text import duration, grouped, percent
 from pipeline.records.reports import BlockScores
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import Plan
 from workers.placement import Placement
 
-__all__ = ["RunText", "block_range", "duration", "grouped", "loss_text", "percent"]
+__all__ = ["RunText", "block_range", "loss_text", "plural"]
 
 
 class RunText:
@@ -134,25 +135,3 @@ def block_range(blocks: range) -> str:
 def loss_text(loss: float | None) -> str:
     """Four digits that count; ``-`` where there is no loss."""
     return "-" if loss is None else f"{loss:#.4g}"
-
-
-def percent(share: float | None) -> str:
-    """A share of one in per cent, without the sign; ``-`` where there is none."""
-    return "-" if share is None else f"{100 * share:.2f}"
-
-
-def grouped(count: float | None) -> str:
-    """``17 553``; ``-`` where nothing was counted."""
-    return "-" if count is None else f"{count:,.0f}".replace(",", " ")
-
-
-def duration(seconds: float, *, digits: int = 2) -> str:
-    """``0.25 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``; ``digits`` are those behind the point, below 10 s."""
-    if seconds < 10:
-        return f"{seconds:.{digits}f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
