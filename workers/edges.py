@@ -1,4 +1,4 @@
-"""Which wires a run needs, from what its rule declares."""
+"""Edges of a run's pipeline, from what its rule declares."""
 
 import math
 
@@ -12,16 +12,19 @@ __all__ = ["edges_of"]
 
 
 def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
-    """Every wire of the pipeline.
+    """All edges of the pipeline.
 
     Activations go up from stage to stage. Feedback goes down from stage to stage (NEIGHBOUR) or from the last stage
-    straight to every other (BROADCAST). A feedback queue takes everything that can be under way, so that sending
+    straight to every other (BROADCAST). A feedback queue takes everything that can be in flight, so that sending
     feedback never blocks: two stages that each wait for room in the other's queue would wait for ever.
 
     Args:
         resolved: the run.
         partition: blocks of each stage.
-        depth: activations that may wait between two stages.
+        depth: messages of activations that may wait between two stages.
+
+    Returns:
+        Edges with their depth in messages and the payload of their largest message in bytes; none for one stage.
     """
     num_stages = len(partition)
     batching = resolved.batching
@@ -42,5 +45,5 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
 
 
 def _sample_bytes(shapes: BlockShapes) -> int:
-    """One sample of a block's output."""
+    """Bytes of one sample of a block's output."""
     return math.prod(shapes.out_shape) * shapes.dtype.itemsize

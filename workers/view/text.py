@@ -1,4 +1,4 @@
-"""A run in sentences, the same for a terminal and for a log file."""
+"""Sentences about a run, the same for a terminal and for a log file."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ __all__ = ["RunText", "block_range", "loss_text", "plural"]
 
 
 class RunText:
-    """Tells what runs where, how each epoch went, and how it ended.
+    """Sentences about what runs where, how each epoch went, and how the run ended.
 
     Args:
         resolved: the run.
@@ -36,7 +36,7 @@ class RunText:
         self._since = clock()
 
     def headline(self) -> str:
-        """What runs where."""
+        """First line: what runs where, and the predicted speed."""
         config, placement = self._resolved.config, self._placement
         threads = plural(placement.threads, "thread") + (" each" if placement.num_stages > 1 else "")
         transport = [placement.transport] if placement.num_stages > 1 else []
@@ -67,7 +67,7 @@ class RunText:
         return f"{len(ranges)} stages (blocks {places})"
 
     def started(self) -> None:
-        """The first epoch begins."""
+        """Start the clock of the first epoch."""
         self._since = self.clock()
 
     def position(self, plan: Plan, *, aligned: bool = True) -> str:
@@ -84,10 +84,15 @@ class RunText:
         return f"{epoch}  block {plan.top:>{len(str(last))}} ({trained:>{width}}/{most})"
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores], *, aligned: bool = True) -> str:
-        """How an epoch went: the loss and the accuracy are those of the top training block.
+        """Line about a finished epoch, with the loss and the accuracy of the top training block.
 
-        The time is the wall's, so evaluation is in it; ``blocks`` are rows as
-        :class:`pipeline.records.view.View` has them. ``aligned`` lines make columns when they are written one under the other.
+        Args:
+            plan: of the epoch.
+            blocks: rows as :class:`pipeline.records.view.View` has them.
+            aligned: whether lines make columns when they are written one under the other.
+
+        Returns:
+            The line; its seconds are wall time, evaluation included.
         """
         now = self.clock()
         elapsed, self._since = now - self._since, now
@@ -106,7 +111,7 @@ class RunText:
         ])  # fmt: skip
 
     def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
-        """How it ended, and where its files are; ``table`` is ``result.json``."""
+        """Lines about the result and about the folder of the files; ``table`` is ``result.json``."""
         accuracy = [b["test_accuracy"] for b in table["blocks"]]
         parts = []
         if table["test"]["accuracy"] is not None:
@@ -133,5 +138,5 @@ def block_range(blocks: range) -> str:
 
 
 def loss_text(loss: float | None) -> str:
-    """Four digits that count; ``-`` where there is no loss."""
+    """A loss in four significant digits; ``-`` for None."""
     return "-" if loss is None else f"{loss:#.4g}"

@@ -43,7 +43,8 @@ def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bo
             dist.destroy_process_group()
         raise TransportTimeout(
             f"stage {endpoint.stage_index}: the {endpoint.num_stages} stages did not meet within "
-            f"{endpoint.timeout_s:g} s. See whether all processes started; the error of a stage that did not comes first."
+            f"{endpoint.timeout_s:g} s. See whether all processes started; the error of a stage that did not "
+            "comes first."
         ) from error
     return links, owns_group
 
