@@ -210,7 +210,7 @@ def _deep(stage_index, count):
 
 @pytest.mark.parametrize("name", ALL)
 def test_queue_deeper_than_a_socket_buffer(name, tmp_path):
-    """More credits than the kernel takes while nobody reads them must not stop the receiver."""
+    """More credits than the kernel takes while the sender reads none of them must not stop the receiver."""
     assert run_programs(name, _deep, tmp_path, [(0, 1, 2000, 8), (1, 0, 1, 8)], 3000)[0] == 2999
 
 

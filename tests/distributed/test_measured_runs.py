@@ -81,7 +81,7 @@ def test_under_torchrun(tmp_path):
 
 
 def test_a_prediction_of_the_speed_leaves_no_weights_behind(tmp_path):
-    """The rehearsal plays an epoch, too."""
+    """The dry run trains for an epoch, too."""
     changes = {**MEASURE, "train": {"epochs": 3}, **placed(2, "inline")}
     changes["measure"] = {**MEASURE["measure"], "every": 2, "tsne": []}
     changes["run"]["predict"] = True

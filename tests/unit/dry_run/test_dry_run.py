@@ -26,10 +26,10 @@ def own_cache(tmp_path, monkeypatch):
 def stages(monkeypatch):
     """Seconds of each stage by the sizes of the partition; remembers which were tried."""
 
-    class Rehearsals(dict):
+    class DryRuns(dict):
         heard = []
 
-    known = Rehearsals()
+    known = DryRuns()
     known.heard = []
 
     def dry(resolved, placement, data_root):

@@ -24,7 +24,7 @@ def test_asks_before_it_calls(ends):
     assert first.queue_bytes() == 48
 
 
-def test_nobody_else_could_run_so_nothing_waits(ends):
+def test_no_other_stage_could_run_so_nothing_waits(ends):
     first, second = ends
     with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: nothing came"):
         second.recv(0, 9.0)
