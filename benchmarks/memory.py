@@ -29,7 +29,8 @@ from typing import Any
 from benchmarks.harness import environment, leave_on_sigterm, spread, take_turns, write
 from benchmarks.memory_arms import ARMS, MemoryArm, config_of, our_run, plain_backprop
 from benchmarks.pair import run_pair
-from pipeline.records.time_budget import format_bytes, peak_rss_bytes
+from pipeline.records.number_text import format_bytes
+from pipeline.records.time_budget import peak_rss_bytes
 from workers.host.fork_server import warm_up
 
 ROOT = Path(__file__).resolve().parent.parent

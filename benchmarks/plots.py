@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.tables import largest_stage, read
-from benchmarks.wording import figures, grouped, number
-from pipeline.records.time_budget import format_bytes
+from benchmarks.wording import figures, number
+from pipeline.records.number_text import format_bytes, grouped
 
 __all__ = ["draw"]
 

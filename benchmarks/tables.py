@@ -15,8 +15,8 @@ from benchmarks.accuracy.store import Store
 from benchmarks.published import TABLES as PUBLISHED
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
-from benchmarks.wording import bandwidth, number, numbers, percent, seconds, spread_text, table
-from pipeline.records.time_budget import format_bytes
+from benchmarks.wording import bandwidth, number, numbers, seconds, share_text, spread_text, table
+from pipeline.records.number_text import format_bytes
 
 __all__ = ["fill", "largest_stage", "read", "render"]
 
@@ -111,7 +111,7 @@ def _presets(files: Sequence[Mapping[str, Any]]) -> str:
         ratios = [spread_text(spreads.get(name)) for name in (best, "backprop", "ddp")]
         hung = [name for name, arm in arms.items() if arm.get("status") == "hang"]
         name = found["preset"] + (f" (hung: {', '.join(hung)})" if hung else "")
-        rows.append([name, *ratios, percent(found.get("matmul_fraction"))])
+        rows.append([name, *ratios, share_text(found.get("matmul_fraction"))])
     return table(["preset", "against the best of torch's GPipe and 1F1B", "against one-process backprop",
                    "against DDP", "share of peak GEMM throughput"], rows)  # fmt: skip
 

@@ -1,10 +1,11 @@
 """Figures as text: units, digits, spreads, Markdown tables."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["bandwidth", "figures", "grouped", "number", "numbers", "percent", "seconds", "spread_text", "table"]
+from pipeline.records.number_text import grouped, percent
+
+__all__ = ["bandwidth", "figures", "number", "numbers", "seconds", "share_text", "spread_text", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
@@ -32,14 +33,6 @@ def numbers(nested: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     return ((name, spread_text(value)) for name, value in figures(nested))
 
 
-def grouped(value: float) -> str:
-    """A number in three digits or more, thousands apart: ``0.0123``, ``1.23``, ``12.3``, ``12 345``."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}".replace(",", " ")
-
-
 def seconds(value: float) -> str:
     """A time in the unit that suits it."""
     for unit, factor in (("us", 1e6), ("ms", 1e3)):
@@ -55,9 +48,9 @@ def bandwidth(bytes_per_s: float) -> str:
     return f"{grouped(bytes_per_s / 1e9)} GB/s"
 
 
-def percent(value: Any) -> str:
+def share_text(value: Any) -> str:
     """A share; ``-`` for None."""
-    return "-" if value is None else f"{100 * number(value):.0f} %"
+    return "-" if value is None else f"{percent(number(value), digits=0)} %"
 
 
 def spread_text(value: Any, show: Callable[[float], str] = grouped) -> str:

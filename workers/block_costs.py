@@ -1,4 +1,4 @@
-"""Costs of the blocks on this machine, from the cache where they were measured before."""
+"""Cost of each block on this machine, from the cache where it was measured before."""
 
 import torch
 
@@ -9,7 +9,7 @@ from workers import cost_cache
 __all__ = ["block_costs", "forget_costs"]
 
 KIND = "blocks"
-"""Of the cache's files."""
+"""Prefix of the cost cache's files."""
 
 
 def block_costs(resolved: RunSpec, threads: int, device: torch.device) -> list[float]:
@@ -32,12 +32,12 @@ def block_costs(resolved: RunSpec, threads: int, device: torch.device) -> list[f
 
 
 def forget_costs(resolved: RunSpec, threads: int, device: torch.device) -> None:
-    """Has them measured again next time; see :func:`block_costs`."""
+    """Remove the costs of a run's blocks from the cache, so that they are measured again next time."""
     cost_cache.forget(KIND, cost_cache.conditions(resolved, threads, device))
 
 
 def _fits(found: object, num_blocks: int) -> bool:
-    """True if the cache held a time for each block."""
+    """Whether ``found`` is a list with a time for each block."""
     return (
         isinstance(found, list) and len(found) == num_blocks
         and all(isinstance(s, float) and 0 < s < float("inf") for s in found)

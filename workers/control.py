@@ -1,7 +1,7 @@
-"""The line between a stage's process and the coordinator: plans one way, reports the other.
+"""Connection between a stage's process and the coordinator: plans one way, reports the other.
 
-One ``multiprocessing`` connection per stage, a pipe on one host and a TCP connection between hosts; its end of file
-is the news that the other side is gone.
+One ``multiprocessing`` connection per stage, a pipe on one host and TCP between hosts; its end of file means that the
+other side is gone.
 """
 
 import logging
@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 
 
 def _end_process() -> None:
-    """The end of a stage that nobody coordinates any more."""
+    """End the process of a stage whose coordinator is gone."""
     os._exit(EXIT_ORPHANED)
 
 
 class ControlLink:
-    """The stage's end.
+    """A stage's end of its connection to the coordinator.
 
     A thread listens, for two reasons: plans that are published ahead must not fill the pipe, and a stage that waits
     for its neighbour must still notice at once that the coordinator is gone, and end.
 
     Args:
         connection: to the coordinator.
-        stage_index: of this stage.
-        orphaned: called, on the listening thread, when the coordinator is gone; by default the process ends there,
-            for the main thread may be waiting anywhere and nobody is left who could be told.
+        stage_index: index of this stage.
+        orphaned: called on the listening thread when the coordinator is gone. By default it ends the process, for the
+            main thread may be waiting anywhere and there is no one left to report to.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ControlLink:
         self._thread.start()
 
     def _listen(self) -> None:
-        """Takes what the coordinator sends until it ends."""
+        """Body of the listening thread: takes what the coordinator sends until it ends."""
         try:
             while True:
                 topic, body = self._connection.recv()
@@ -70,7 +70,7 @@ class ControlLink:
                 self._orphaned()
 
     def next_plan(self, epoch: int) -> Plan | None:
-        """The plan of ``epoch``; None when the run is over.
+        """Wait for the plan of ``epoch``; None when the run is over.
 
         Waits as long as the coordinator is there: other stages may be loading data, or training a block whose
         result decides the plan, and either may take any time.
@@ -93,15 +93,15 @@ class ControlLink:
         return plan
 
     def send(self, topic: str, body: Any) -> None:
-        """Reports to the coordinator; a report to nobody is dropped, and the listener ends the process."""
+        """Report to the coordinator; where that is gone, the report is dropped and the listener ends the process."""
         try:
             with self._lock:
                 self._connection.send((topic, body))
         except OSError:
-            logger.debug("stage %d had nobody to report to", self._stage_index)
+            logger.debug("stage %d had no coordinator to report to", self._stage_index)
 
     def close(self) -> None:
-        """Ends the line from this side without alarm, after the coordinator's farewell where one comes."""
+        """Close the connection without alarm, after the coordinator's goodbye where one comes."""
         self._closing.set()
         self._thread.join(_GOODBYE_S)
         self._connection.close()

@@ -1,4 +1,4 @@
-"""What was measured on this machine before, in small JSON files: a run of the same need not be measured again.
+"""Cache of costs measured on this machine, in small JSON files: the same run need not be measured again.
 
 A file is named by a digest of everything that its numbers depend on, this code included, and holds that as well. A
 cache that cannot be read or written is no cache: it never stops a run.
@@ -25,11 +25,11 @@ __all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
 logger = logging.getLogger(__name__)
 
 _NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s")
-"""Keys of ``[run]`` that cost nothing, or are part of the placement; any that is added later is taken to matter."""
+"""Keys of ``[run]`` that change no cost, or are part of the placement; any key added later is taken to matter."""
 
 
 def is_cacheable(resolved: RunSpec) -> bool:
-    """Whether nothing but Onward's own code decides what a run costs.
+    """Whether Onward's own code alone decides what a run costs.
 
     What is behind a dotted name or in an object that was handed over may change in ways that no file name tells:
     the function it calls may be in any other file. Measuring again takes a second.
@@ -40,12 +40,15 @@ def is_cacheable(resolved: RunSpec) -> bool:
 
 
 def conditions(resolved: RunSpec, threads: int, device: torch.device) -> dict[str, Any]:
-    """What the cost of a block depends on.
+    """Key of the cache: everything that the cost of a block depends on.
 
     Args:
         resolved: the run.
         threads: compute threads of a stage.
-        device: of the stages.
+        device: device of the stages.
+
+    Returns:
+        For JSON.
     """
     config = resolved.config.to_dict()
     return {
@@ -60,7 +63,7 @@ def conditions(resolved: RunSpec, threads: int, device: torch.device) -> dict[st
 
 @cache
 def code_digest() -> str:
-    """Of this code: whoever changes it changes what a run costs."""
+    """Digest of this code: a change of it may change what a run costs."""
     total = hashlib.sha256()
     for path in sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py")]):
         total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -68,7 +71,7 @@ def code_digest() -> str:
 
 
 def recall(kind: str, key: Mapping[str, Any]) -> Any:
-    """What :func:`keep` kept, or None."""
+    """Read the value that :func:`keep` wrote; None where there is none."""
     try:
         found = json.loads(_path(kind, key).read_text(encoding="utf8"))
         return found["value"] if found["key"] == json.loads(_text(key)) else None
@@ -78,11 +81,11 @@ def recall(kind: str, key: Mapping[str, Any]) -> Any:
 
 
 def keep(kind: str, key: Mapping[str, Any], value: Any) -> None:
-    """Keeps ``value``, whole or not at all: other runs may be reading.
+    """Write ``value``, whole or not at all: other runs may be reading.
 
     Args:
-        kind: of the value; begins the file's name.
-        key: all that the value depends on; for JSON.
+        kind: prefix of the file's name.
+        key: everything that the value depends on; for JSON.
         value: for JSON.
     """
     try:
@@ -96,7 +99,7 @@ def keep(kind: str, key: Mapping[str, Any], value: Any) -> None:
 
 
 def forget(kind: str, key: Mapping[str, Any]) -> None:
-    """Removes what turned out to be wrong, so that it is measured again next time."""
+    """Remove a value that turned out to be wrong, so that it is measured again next time."""
     try:
         _path(kind, key).unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
@@ -104,7 +107,7 @@ def forget(kind: str, key: Mapping[str, Any]) -> None:
 
 
 def folder() -> Path:
-    """``$ONWARD_CACHE``, else ``$XDG_CACHE_HOME/onward``, else ``~/.cache/onward``; ``costs`` in it.
+    """Folder of the cache: ``costs`` in ``$ONWARD_CACHE``, else ``$XDG_CACHE_HOME/onward``, else ``~/.cache/onward``.
 
     Raises:
         RuntimeError: there is no home.
@@ -115,10 +118,10 @@ def folder() -> Path:
 
 
 def _text(key: Mapping[str, Any]) -> str:
-    """The same for the same key."""
+    """``key`` as JSON, the same text for the same key."""
     return json.dumps(key, sort_keys=True, default=str)
 
 
 def _path(kind: str, key: Mapping[str, Any]) -> Path:
-    """Where it is, or would be."""
+    """Path of the file of a value, whether or not it exists."""
     return folder() / f"{kind}-{hashlib.sha256(_text(key).encode()).hexdigest()[:24]}.json"

@@ -1,7 +1,8 @@
-"""Which wires a run needs, from what its rule declares."""
+"""Edges of a run's pipeline, from what its rule declares."""
 
 import math
 
+from pipeline.engine.message import FEEDBACK_EXTRA_BYTES, LABEL_BYTES
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.resolve import RunSpec
@@ -9,22 +10,21 @@ from workers.transport import Edge
 
 __all__ = ["edges_of"]
 
-_LABEL_BYTES = 8
-_PER_SAMPLE_BYTES = 8
-"""A number for each sample may ride with the feedback of a neighbour."""
-
 
 def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
-    """Every wire of the pipeline.
+    """All edges of the pipeline.
 
     Activations go up from stage to stage. Feedback goes down from stage to stage (NEIGHBOUR) or from the last stage
-    straight to every other (BROADCAST). A feedback queue takes everything that can be under way, so that sending
+    straight to every other (BROADCAST). A feedback queue takes everything that can be in flight, so that sending
     feedback never blocks: two stages that each wait for room in the other's queue would wait for ever.
 
     Args:
         resolved: the run.
         partition: blocks of each stage.
-        depth: activations that may wait between two stages.
+        depth: messages of activations that may wait between two stages.
+
+    Returns:
+        Edges with their depth in messages and the payload of their largest message in bytes; none for one stage.
     """
     num_stages = len(partition)
     batching = resolved.batching
@@ -32,11 +32,11 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
     edges = []
     for src in range(num_stages - 1):
         shape = resolved.shapes[partition[src].stop - 1]
-        edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + _LABEL_BYTES)))
+        edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + LABEL_BYTES)))
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
-            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + _PER_SAMPLE_BYTES
+            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + FEEDBACK_EXTRA_BYTES
             edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * num_bytes))
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
@@ -45,5 +45,5 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
 
 
 def _sample_bytes(shapes: BlockShapes) -> int:
-    """One sample of a block's output."""
+    """Bytes of one sample of a block's output."""
     return math.prod(shapes.out_shape) * shapes.dtype.itemsize

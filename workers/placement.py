@@ -1,4 +1,4 @@
-"""Which stage goes where: how many stages, which blocks, which device, which transport, how many threads."""
+"""Placement of a run: number of stages, their blocks and devices, the transport, compute threads."""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _PLACES = {
 
 @dataclass(frozen=True)
 class Host:
-    """What there is to place stages on."""
+    """Cores, GPUs and ranks to place stages on."""
 
     cores: int
     """Physical cores that this process may use."""
@@ -46,23 +46,24 @@ class Host:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where every stage runs."""
+    """Blocks, device and threads of every stage, and the transport between them."""
 
     partition: tuple[range, ...]
     """Blocks of each stage."""
     devices: tuple[str, ...]
-    """Of each stage: ``cpu``, ``cuda:0``, ..."""
+    """Device of each stage: ``cpu``, ``cuda:0``, ..."""
     transport: str
+    """A name or a dotted name."""
     threads: int
     """Compute threads per stage."""
     block_s: tuple[float, ...] | None = None
-    """Seconds of each block measured alone, where that has decided the partition."""
+    """Seconds of one training step of each block alone, where these costs decided the partition."""
     predicted: Prediction | None = None
-    """How fast the run is going to be, where that is known."""
+    """Predicted speed of the run, where there is a prediction."""
 
     @property
     def num_stages(self) -> int:
-        """Of the pipeline."""
+        """Number of stages of the pipeline."""
         return len(self.partition)
 
     @property
@@ -72,7 +73,12 @@ class Placement:
 
 
 def this_host(num_ranks: int = 1, ranks_here: int = 1) -> Host:
-    """This machine, as far as this process may use it."""
+    """Count the cores that this process may use, and the GPUs.
+
+    Args:
+        num_ranks: ranks that torchrun started in all.
+        ranks_here: ranks on this host.
+    """
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return Host(min(physical, allowed), torch.cuda.device_count(), num_ranks, ranks_here)
@@ -84,7 +90,7 @@ def needs_processes(wanted: str) -> bool:
 
 
 def place(resolved: RunSpec, host: Host) -> Placement:
-    """Lays the blocks of a run on stages.
+    """Lay the blocks of a run on stages.
 
     Raises:
         ConfigError: more stages than blocks, a device that is not there, a transport that does not fit.
@@ -108,7 +114,7 @@ def place(resolved: RunSpec, host: Host) -> Placement:
 
 
 def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
-    """The kind of device."""
+    """Kind of device for all stages."""
     if wanted == "cuda" and host.num_gpus == 0:
         raise ConfigError(
             "there is no CUDA device here (run.device: cuda, expected: cpu or auto). Pass --device cpu."
@@ -117,7 +123,7 @@ def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
 
 
 def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
-    """How many stages; one rank each under torchrun with several ranks."""
+    """Number of stages; that of the ranks under torchrun with several ranks."""
     wanted, num_blocks = resolved.config.run.stages, resolved.num_blocks
     if resolved.mode.is_one_stage:
         if host.num_ranks > 1:
@@ -153,7 +159,7 @@ def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
 
 
 def _transport(wanted: str, host: Host, where: Devices, num_stages: int) -> str:
-    """The transport for every edge: ``wanted`` if it fits, under ``auto`` the first that does."""
+    """Name of the transport for every edge: ``wanted`` if it fits, under ``auto`` the first that does."""
     if wanted == "auto":
         fitting = _fitting(host, where if num_stages > 1 else Devices.CPU)  # a single stage has no edge
         if not fitting:
@@ -183,7 +189,7 @@ def _transport(wanted: str, host: Host, where: Devices, num_stages: int) -> str:
 
 
 def _fitting(host: Host, where: Devices) -> list[str]:
-    """The transports of Onward's own that ``auto`` may choose for stages at ``where``, in its order."""
+    """Names of Onward's own transports that ``auto`` may choose for stages at ``where``, in its order."""
     declared = {name: capabilities_of(name) for name in registry.known(PACKAGE)}
     order = sorted((c.auto_order, name) for name, c in declared.items() if c.auto_order is not None)
     reaches = {Reach.ANYWHERE: True, Reach.HOST: host.is_alone, Reach.PROCESS: host.num_ranks == 1}
@@ -191,7 +197,7 @@ def _fitting(host: Host, where: Devices) -> list[str]:
 
 
 def _choices(host: Host, where: Devices) -> str:
-    """For the end of a message: what a user may choose whose transport does not fit."""
+    """End of a message to a user whose transport does not fit: what to choose instead."""
     fewer = [f"at most {host.num_gpus} stages per host"] if where is Devices.SHARED_GPU else []
     fitting = _fitting(host, where)
     return ", or ".join([*fewer, *([f"--transport {', '.join(fitting)} or auto"] if fitting else [])])

@@ -1,7 +1,7 @@
 """Stages as the ranks that torchrun started: one stage per rank, on any number of hosts.
 
-Rank 0 checks the config, places the blocks and coordinates in a thread of its own; the other ranks know nothing but
-the address to ask, and receive the same job over the same kind of line as a process started here would.
+Rank 0 checks the config, places the blocks and coordinates in a thread of its own; the other ranks only know the
+address to ask, and receive the same job over the same kind of connection as a process started here would.
 """
 
 import datetime
@@ -42,11 +42,12 @@ from workers.worker import failure, run_stage
 __all__ = ["Ranks", "run_rank"]
 
 _CONNECT_S = 120.0
-_HEARD_S = 3.0
+_NOTICE_S = 3.0
+"""Seconds that the main thread has to notice an interrupt."""
 _REPORT_S = 10.0
-"""For rank 0 to print what went wrong before this rank ends."""
+"""Seconds that rank 0 has to print an error before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
-"""Of the process group: an idle wire is legal, and our own waits have their own limits."""
+"""Limit of the process group: an idle edge is legal, and our own waits have their own limits."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class Ranks:
     num_ranks: int
     ranks_here: int
     restart: int
-    """How often torchrun has restarted the ranks."""
+    """Times that torchrun has restarted the ranks."""
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """From torchrun's variables; None without it, or with a single rank, which starts its own processes."""
+        """Read torchrun's variables; None without it, or with a single rank, which starts its own processes."""
         read = os.environ.get
         num_ranks = int(read("WORLD_SIZE", "1"))
         if num_ranks == 1 or read("RANK") is None:
@@ -81,7 +82,7 @@ def run_rank(
     make_view: ViewMaker | None,
     command: Sequence[str],
 ) -> None:
-    """One rank's part of a run; rank 0 coordinates beside its own stage.
+    """Run one rank's stage; rank 0 coordinates beside it.
 
     Raises:
         ConfigError: on every rank, with the text on rank 0 and an empty one elsewhere.
@@ -127,29 +128,29 @@ class _Connections:
         others: dict[int, Connection] = {}
         _socket_of(self._listener).settimeout(_CONNECT_S)
         for _ in range(ranks.num_ranks - 1):
-            line = self._listener.accept()
-            others[line.recv()] = line
+            connection = self._listener.accept()
+            others[connection.recv()] = connection
         self.all += [others[rank] for rank in range(1, ranks.num_ranks)]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Closes the connections after a run. After a failure they end with this process, which has yet to print it:
+        """Close the connections after a run. After a failure they end with this process, which has yet to print it:
         torchrun ends every rank as soon as one has ended."""
         self._listener.close()
         if kind is None:
-            for line in self.all:
-                line.close()
+            for connection in self.all:
+                connection.close()
 
     def broadcast(self, jobs: Sequence[Job] | None) -> None:
-        """Its job to every rank; None: there is nothing to do, the config is wrong."""
-        for index, line in enumerate(self.all):
-            line.send_bytes(pickle.dumps(jobs[index] if jobs is not None else None))
+        """Send every rank its job; None where the config is wrong and there is nothing to do."""
+        for index, connection in enumerate(self.all):
+            connection.send_bytes(pickle.dumps(jobs[index] if jobs is not None else None))
 
 
 def _listen(key: bytes, *, alone: bool) -> Listener:
-    """A listener on a free port; for this host only where all ranks are on it. Who does not know the key is refused."""
+    """Listen on a free port, for this host only where all ranks are on it; refuses connections without the key."""
     host = "127.0.0.1" if alone else "0.0.0.0"
     return Listener((host, 0), authkey=key, backlog=1024)
 
@@ -161,7 +162,7 @@ def _socket_of(listener: Listener) -> socket.socket:
 
 
 def _lead(session: Session, connections: _Connections, store: Store) -> None:
-    """Coordinates in a thread while this process runs stage 0."""
+    """Coordinate in a thread while this process runs stage 0."""
     jobs = jobs_of(session)
     connections.broadcast(jobs)
     timeout_s = session.resolved.config.run.timeout_s
@@ -188,14 +189,14 @@ class _Coordination:
     """The coordinator in a thread beside this process's own stage.
 
     When it fails, the main thread may be waiting for a neighbour that is gone. An interrupt ends any wait in Python,
-    so it interrupts the main thread, unless that has noticed by itself. A wait inside torch does not hear it: then
+    so it interrupts the main thread, unless that has noticed by itself. A wait inside torch is not interrupted: then
     ``give_up`` ends the process.
     """
 
     def __init__(self, coordinator: Coordinator, give_up: Callable[[BaseException], None]) -> None:
         self._coordinator = coordinator
         self._give_up = give_up
-        self._heard = threading.Event()
+        self._interrupted = threading.Event()
         self._failure: BaseException | None = None
         self._noticed = False
         signal.signal(signal.SIGINT, self._interrupt)
@@ -208,26 +209,26 @@ class _Coordination:
         except BaseException as error:
             self._failure = error
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            if not self._heard.wait(_HEARD_S):
+            if not self._interrupted.wait(_NOTICE_S):
                 self._give_up(error)
 
     def _interrupt(self, *_: object) -> None:
-        """Runs in the main thread, so nothing comes between the question and the answer."""
-        self._heard.set()
+        """Handle the interrupt, in the main thread: nothing comes between the test of the flag and the raise."""
+        self._interrupted.set()
         if not self._noticed:
             raise KeyboardInterrupt
 
     def cause(self, error: BaseException) -> BaseException:
-        """The coordinator's failure where there is one, for it knows which stage failed first; else ``error``."""
+        """The coordinator's error where there is one, for it knows which stage failed first; else ``error``."""
         self._noticed = True
-        self._heard.set()
+        self._interrupted.set()
         if isinstance(error, KeyboardInterrupt) and self._failure is None:
             return error  # the user's own
         self._thread.join(_REPORT_S)
         return self._failure or error
 
     def join(self, timeout: float, num_stages: int) -> None:
-        """After this process's stage has ended: waits for the others.
+        """Wait for the other stages, after this process's own has ended.
 
         Raises:
             WorkerFailed: one failed, or did not end in time.
@@ -246,36 +247,36 @@ class _Coordination:
 
 
 def _follow(ranks: Ranks, store: Store) -> None:
-    """A rank other than 0: asks for a job and does it."""
+    """Ask rank 0 for a job and do it, on any other rank."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
     host, port, key = pickle.loads(bytes.fromhex(store.get("control").decode()))
-    line = Client((host, port), authkey=key)
-    line.send(ranks.rank)
+    connection = Client((host, port), authkey=key)
+    connection.send(ranks.rank)
     try:
-        data = line.recv_bytes()
+        data = connection.recv_bytes()
     except EOFError:
         raise SystemExit(1) from None
     try:
         job: Job | None = pickle.loads(data)
     except Exception as error:  # a module of the user's that cannot be imported here
-        line.send(("failed", failure(ranks.rank, error)))
-        line.poll(_REPORT_S)
+        connection.send(("failed", failure(ranks.rank, error)))
+        connection.poll(_REPORT_S)
         raise SystemExit(1) from None
     if job is None:
-        line.poll(_REPORT_S)  # the end of rank 0, which has the message to print
+        connection.poll(_REPORT_S)  # the end of rank 0, which has the message to print
         raise SystemExit(2)
-    link = ControlLink(line, job.stage_index)
+    link = ControlLink(connection, job.stage_index)
     try:
         _run_stage(job, link, store)
     except Exception:
-        # Reported to rank 0 already, with its traceback; its end is noticed by the line's listener, and ends this.
+        # Reported to rank 0 already, with its traceback; the listener notices the end of rank 0, and ends this.
         time.sleep(_REPORT_S)
         os._exit(1)
     link.close()
 
 
 def _run_stage(job: Job, link: ControlLink, store: Store) -> None:
-    """One stage, with a process group where the transport wants one."""
+    """Run one stage, within a process group where its transport needs one."""
     needs_group = capabilities_of(job.transport).needs_group
     if needs_group:
         backend = "gloo" if job.endpoint.device == "cpu" else "cpu:gloo,cuda:nccl"

@@ -1,9 +1,9 @@
-"""``trace.json``: merged from the parts that the stages leave in the run's folder.
+"""``trace.json``: each stage writes its part to the run's folder, the parent or rank 0 merges them.
 
-Parts are files and not reports to the coordinator because a stage that fails still has time to write one, and
-nothing of it is worth holding up a report for. A stage that is killed, or stopped because another one failed, leaves
-none; the trace of such a run holds the stages that there are and names those that are missing. A trace that cannot
-be written is said to be missing and costs the run nothing else.
+Parts are files and not reports to the coordinator because a stage that fails still has time to write one, and no
+report should wait for it. A stage that is killed, or stopped because another one failed, leaves none; the trace of
+such a run holds the stages that there are and names those that are missing. A trace that cannot be written is logged
+and costs the run nothing else.
 """
 
 import json
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 def open_budget(job: Job) -> TimeBudget:
-    """The time budget of a stage: one that keeps a trace where the run is to have one."""
+    """Make the time budget of a stage, one that keeps a trace where the run is to have one."""
     return TimeBudget() if job.trace is None else TracedBudget()
 
 
 def save_part(job: Job, budget: TimeBudget) -> None:
-    """Writes what ``budget`` has recorded, if it has, to the run's folder."""
+    """Write the trace that ``budget`` has kept, if any, to the run's folder."""
     if job.trace is None or not isinstance(budget, TracedBudget):
         return
     zero_s, aligned_by = job.trace.zero()
@@ -49,7 +49,7 @@ def save_part(job: Job, budget: TimeBudget) -> None:
 
 
 def merge_parts(out: Path) -> None:
-    """Makes ``trace.json`` of the parts in the run's folder ``out`` and removes them; nothing where there are none."""
+    """Merge the parts in the run's folder ``out`` into ``trace.json`` and remove them, where there are any."""
     paths = sorted(out.glob("trace-stage-*.part"))
     if not paths:
         return
@@ -60,7 +60,7 @@ def merge_parts(out: Path) -> None:
 
 
 def _lost(path: Path, error: Exception) -> None:
-    """The run goes on without a trace, or with its parts."""
+    """Log that the run goes on without a trace, or with its parts only."""
     logger.warning("cannot write the trace (given: %s, %s). Make room, and run again with --trace.", path, error)
 
 
@@ -82,7 +82,7 @@ def _merge(out: Path, paths: Sequence[Path]) -> None:
 
 
 def _about(traces: Sequence[StageTrace]) -> dict[str, Any]:
-    """Facts for the reader besides the events."""
+    """``otherData`` of the trace: how its clocks agree, and which stages are missing or incomplete."""
     return {
         "origin": "just before the first stage was started",
         "aligned_by": {t.stage: t.aligned_by for t in traces},

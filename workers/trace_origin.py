@@ -1,4 +1,4 @@
-"""The origin of a run's time line, and what the clock of any process of the run showed then."""
+"""Origin of a run's time line, and the reading of any process's clock at that moment."""
 
 import platform
 import time
@@ -12,7 +12,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def _host() -> str:
-    """The same for processes that share a clock, and for no others: names of hosts may repeat."""
+    """Identity of the host's clock, the same for processes that share it only: names of hosts may repeat."""
     try:
         return f"{platform.node()} {_BOOT_ID.read_text(encoding='ascii').strip()}"
     except OSError:
@@ -21,19 +21,22 @@ def _host() -> str:
 
 @dataclass(frozen=True)
 class TraceStart:
-    """The origin of a run's time line, as the process that opened the run saw it. Picklable."""
+    """Origin of a run's time line, by the clocks of the process that opened the run. Picklable."""
 
     host: str
+    """Identity of that process's clock."""
     clock_s: float
+    """``time.perf_counter`` at the origin."""
     wall_s: float
+    """``time.time`` at the origin."""
 
     @classmethod
     def now(cls) -> Self:
-        """Here and now."""
+        """Read the clocks of this process now."""
         return cls(_host(), time.perf_counter(), time.time())
 
     def zero(self) -> tuple[float, str]:
-        """This process's clock at the origin, and the source of that."""
+        """Reading of this process's ``time.perf_counter`` at the origin, and the clock it is known by."""
         if _host() == self.host:
             return self.clock_s, "clock"
         return time.perf_counter() - (time.time() - self.wall_s), "wall clock"

@@ -68,31 +68,30 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A directed wire from stage ``src`` to stage ``dst``."""
+    """A directed connection from stage ``src`` to stage ``dst``."""
 
     src: int
     dst: int
     depth: int
-    """Messages that may be under way before ``send`` blocks, at least 1."""
+    """Messages that may be in flight before ``send`` blocks, at least 1."""
     slot_bytes: int
-    """Payload of the largest message that is expected; larger ones still pass, in pieces where need be."""
+    """Payload of the largest expected message, in bytes; larger ones still pass, in pieces where need be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a stage's process needs to open its end of every wire. Picklable."""
+    """Specification of one stage's ends of its edges, from which a transport is built. Picklable."""
 
     stage_index: int
     num_stages: int
     edges: tuple[Edge, ...]
-    """Of the whole pipeline, the same and in the same order for every stage."""
+    """All edges of the pipeline, the same and in the same order for every stage."""
     folder: str
-    """A private folder shared by the stages of one host, for sockets and rendezvous files; removed by whoever
-    made it."""
+    """Private folder shared by the stages of one host, for sockets and rendezvous files; its maker removes it."""
     timeout_s: float
-    """For connecting, and for any single wait."""
+    """Limit in seconds for connecting, and for any single wait."""
     device: str
-    """``cpu`` or ``cuda:0``: where received tensors are wanted."""
+    """Where received tensors are wanted: ``cpu`` or ``cuda:0``."""
 
     def outgoing(self) -> list[Edge]:
         """Edges on which this stage sends."""
@@ -104,14 +103,15 @@ class Endpoint:
 
 
 class Transport(ABC):
-    """One stage's end of all its wires. Used by one thread."""
+    """One stage's ends of all its edges. Used by one thread."""
 
     @abstractmethod
     def send(self, message: Message, dst: int, timeout: float) -> float:
-        """Takes over ``message`` for stage ``dst``; blocks while the queue is full.
+        """Send ``message`` to stage ``dst``; blocks while the queue is full.
 
         Args:
-            message: its tensors may be changed by the caller as soon as this returns, see [Note: sender copies].
+            message: tensors of any shapes, dtypes and devices. The caller may change them as soon as this returns, see
+                [Note: sender copies].
             dst: a stage to which an edge leads.
             timeout: seconds to wait for room.
 
@@ -120,29 +120,40 @@ class Transport(ABC):
 
         Raises:
             TransportTimeout: no room in time, or the receiver is gone; names both ends.
+            ValueError: no open edge leads to ``dst``.
         """
 
     @abstractmethod
     def recv(self, src: int, timeout: float) -> tuple[Message, float]:
-        """The next message from stage ``src``, and the seconds spent waiting for it.
+        """Receive the next message from stage ``src``.
 
-        The tensors belong to the caller.
+        Args:
+            src: a stage from which an edge comes.
+            timeout: seconds to wait for a message.
+
+        Returns:
+            The message, with contiguous tensors on the endpoint's device that belong to the caller, and the seconds
+            spent waiting for it.
 
         Raises:
             TransportTimeout: nothing came in time, or the sender is gone; names both ends.
+            ValueError: no open edge comes from ``src``.
         """
 
     @abstractmethod
     def fill(self, src: int) -> int:
-        """Messages from ``src`` that have arrived and not been taken; an observation, for the live view."""
+        """Number of messages from ``src`` that have arrived and not been taken; an estimate, for the live view."""
 
     @abstractmethod
     def queue_bytes(self) -> int:
-        """Memory that this end holds for messages under way, in bytes."""
+        """Memory that this stage holds for messages in flight, in bytes."""
 
     @abstractmethod
     def close(self, timeout: float) -> None:
-        """Returns when everything sent was received.
+        """Close all edges; returns when everything sent was received.
+
+        Args:
+            timeout: seconds to wait for the receivers.
 
         Raises:
             TransportTimeout: a receiver did not take what was sent in time; names both ends.
@@ -150,13 +161,14 @@ class Transport(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """Lets go of everything at once, whatever is under way. Never raises, never waits."""
+        """Drop all edges at once, whatever is in flight. Never raises, waits at most for its own threads."""
 
 
 class InProcessTransport(Transport):
-    """A transport within one process and thread (``Reach.PROCESS``), where waiting would be waiting for oneself.
+    """A transport within one process and thread (``Reach.PROCESS``), whose stages take turns.
 
-    The runner asks before it calls, and a call that cannot go on raises at once, whatever its ``timeout``.
+    A stage that waited would wait for itself: the runner asks before it calls, and a call that cannot go on raises at
+    once, whatever its ``timeout``.
     """
 
     @abstractmethod
@@ -169,7 +181,11 @@ class InProcessTransport(Transport):
 
 
 def open_transport(name: str, endpoint: Endpoint) -> Transport:
-    """This stage's end of the transport ``name``; meets the other stages.
+    """Open one stage's end of the transport ``name`` and meet the other stages.
+
+    Args:
+        name: a plain name or a dotted one.
+        endpoint: this stage's.
 
     Raises:
         ConfigError: there is no such transport.

@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.records.reports import TimeRow
 from pipeline.schedules.position import Position
 
-__all__ = ["Activity", "TimeBudget", "format_bytes", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
+__all__ = ["Activity", "TimeBudget", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
 
 
 class Activity(Enum):
@@ -106,12 +106,3 @@ def module_bytes(modules: Iterable[nn.Module]) -> int:
     return sum(
         t.numel() * t.element_size() for m in modules for t in (*m.parameters(), *m.buffers())
     )
-
-
-def format_bytes(count: float) -> str:
-    """Bytes for people, in binary units: ``1.5 MiB``. The only place where bytes are divided."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"

@@ -146,11 +146,11 @@ def test_received_tensors_belong_to_the_caller_one_by_one(name, tmp_path):
     assert run_programs(name, _learning, tmp_path, FORWARD)[1] == ([1.0] * 8, [1.0] * 8)
 
 
-# Several wires --------------------------------------------------------------------------------------------------
+# Several edges --------------------------------------------------------------------------------------------------
 
 
 def _feedback(stage_index, count, in_flight):
-    """Stage 0 keeps ``in_flight`` activations under way; both queues are full most of the time."""
+    """Stage 0 keeps ``in_flight`` activations on their way; both queues are full most of the time."""
     returned = []
     if stage_index == 1:
         for _ in range(count):
@@ -210,7 +210,7 @@ def _deep(stage_index, count):
 
 @pytest.mark.parametrize("name", ALL)
 def test_queue_deeper_than_a_socket_buffer(name, tmp_path):
-    """More credits than the kernel takes while nobody reads them must not stop the receiver."""
+    """More credits than the kernel takes while the sender reads none of them must not stop the receiver."""
     assert run_programs(name, _deep, tmp_path, [(0, 1, 2000, 8), (1, 0, 1, 8)], 3000)[0] == 2999
 
 
@@ -257,7 +257,7 @@ def _nothing_comes(stage_index, folder, name):
             transport.recv(0, 0.2)
         text = str(empty.value)
         sign(folder, "late")
-        assert transport.recv(0, 20.0)[0].position.step == 7, "a time-out is no end of the wire"
+        assert transport.recv(0, 20.0)[0].position.step == 7, "a time-out does not close the edge"
     else:
         wait_for(folder, "late")
         transport.send(message(step=7), 1, 20.0)
@@ -351,7 +351,7 @@ def _aborting(stage_index, folder, name):
     if stage_index == 0:
         transport.abort()
         transport.abort()
-        with pytest.raises(ValueError, match="stage 0 has no open wire .* stage 1") as closed:
+        with pytest.raises(ValueError, match="stage 0 has no open edge .* stage 1") as closed:
             transport.send(message(), 1, 1.0)
         with pytest.raises(ValueError, match="the transport is closed"):
             transport.recv(1, 1.0)
@@ -383,5 +383,5 @@ def _hoard(stage_index, folder, name):
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_queue_bytes_count_at_least_what_was_under_way(name, tmp_path):
+def test_queue_bytes_count_at_least_what_was_in_flight(name, tmp_path):
     assert min(results(_hoard, 2, tmp_path, name)) >= 400

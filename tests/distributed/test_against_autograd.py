@@ -92,7 +92,7 @@ def test_p3_late_backprop_is_the_delay_simulator(tmp_path, in_flight):
         late.append(grads[:-2])
         if len(late) == in_flight:
             descend(hidden, late.popleft())
-        if (step + 1) % 15 == 0:  # an epoch of 1437 samples ends: everything under way is learned from
+        if (step + 1) % 15 == 0:  # an epoch of 1437 samples ends: everything in flight is learned from
             while late:
                 descend(hidden, late.popleft())
     assert_same_weights(tmp_path / "run", net)

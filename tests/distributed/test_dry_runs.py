@@ -1,4 +1,4 @@
-"""Runs that are rehearsed first: in every mode, over every transport, and with the same result as without."""
+"""Runs with a dry run first: in every mode, over every transport, and with the same result as without."""
 
 import json
 import logging
@@ -11,8 +11,8 @@ from tests.support.runs import run, sha
 from workers import cost_cache
 
 pytestmark = pytest.mark.distributed
-REHEARSED = {"train": {"epochs": 3}, "run": {"predict": True}}
-"""45 steps: nine are rehearsed."""
+PREDICTED = {"train": {"epochs": 3}, "run": {"predict": True}}
+"""45 steps: nine are tried first."""
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def merged(**sections):
-    return {name: {**REHEARSED.get(name, {}), **section} for name, section in {**REHEARSED, **sections}.items()}
+    return {name: {**PREDICTED.get(name, {}), **section} for name, section in {**PREDICTED, **sections}.items()}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_every_mode_is_predicted_and_none_is_changed(tmp_path, sections):
     assert header["predicted"] == predicted
 
 
-def test_a_run_that_is_not_rehearsed_says_nothing(tmp_path):
+def test_a_run_without_a_dry_run_predicts_nothing(tmp_path):
     table = run(tmp_path / "run", {"schedule": {"mode": "sequential"}, "run": {"predict": True}})
     assert table["predicted"] is None
 
@@ -74,14 +74,14 @@ def test_measured_blocks_and_the_pace_are_kept(tmp_path, own_cache, monkeypatch)
 
 
 @pytest.mark.parametrize("transport", ["inline", "shared_memory"])
-def test_a_rehearsal_in_which_a_block_breaks_down_leaves_the_run_alone(tmp_path, caplog, transport):
+def test_a_dry_run_in_which_a_block_breaks_down_leaves_the_run_alone(tmp_path, caplog, transport):
     """The run will meet the same, and says which stage it was."""
     model = {"name": "tests.support.bad_blocks.in_training"}
     sections = merged(model=model, run={"stages": 2}, transport={"name": transport}, train={"epochs": 300})
     with caplog.at_level(logging.DEBUG, "workers.dry_run.dry_run"), pytest.raises(Exception, match="breaks down in train"):
         run(tmp_path / "run", {**sections, "rule": {"name": "pred"}})
     told = [record.getMessage() for record in caplog.records if record.name == "workers.dry_run.dry_run"]
-    assert len(told) == 1 and told[0].startswith("the run could not be rehearsed: ") and "breaks down" in told[0]
+    assert len(told) == 1 and told[0].startswith("the dry run failed: ") and "breaks down" in told[0]
 
 
 def test_the_command_line_tells_what_is_predicted(tmp_path):

@@ -14,7 +14,7 @@ from pipeline.resolve import build_rule, load_dataset, resolve
 
 pytestmark = pytest.mark.distributed
 RATE = 0.5
-# Narrower than there are classes: the error is what is largest on the wires.
+# Narrower than there are classes: the error is what is largest on the edges.
 NARROW = {"name": "mlp", "depth": 4, "width": 8, "norm": "none", "activation": "tanh", "dropout": 0.0}
 IFA = {"rule": {"name": "ifa"}, "model": NARROW, "optimizer": {"name": "sgd", "lr": RATE, "milestones": []}}
 

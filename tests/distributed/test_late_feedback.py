@@ -119,7 +119,7 @@ def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, net, in_flight):
             mine.begin_epoch(number)
         for x, y in epoch:
             simulator.batch(x, y, in_flight)
-        while simulator.late:  # an epoch ends: everything under way is learned from
+        while simulator.late:  # an epoch ends: everything in flight is learned from
             simulator.catch_up()
     for state, mine in zip(load_blocks(latest_weights(tmp_path / "run")), simulator.rules, strict=True):
         expected = mine.state_dict()

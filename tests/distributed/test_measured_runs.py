@@ -50,7 +50,7 @@ def test_two_stages_are_measured_as_one_is(tmp_path, rule):
 
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_the_files_of_all_stages_are_the_state_after_the_epoch(tmp_path, in_flight):
-    """Of another run that ends there: nothing of the next epoch is in it, nothing is still under way."""
+    """Of another run that ends there: nothing of the next epoch is in it, nothing is still in flight."""
     changes = {"rule": {"name": "fa"}, "train": {"in_flight": in_flight}}
     measured = {**changes, **MEASURE, **placed(3, "shared_memory")}
     run(tmp_path / "run", {**measured, "train": {**changes["train"], "epochs": 3}})
@@ -81,7 +81,7 @@ def test_under_torchrun(tmp_path):
 
 
 def test_a_prediction_of_the_speed_leaves_no_weights_behind(tmp_path):
-    """The rehearsal plays an epoch, too."""
+    """The dry run trains for an epoch, too."""
     changes = {**MEASURE, "train": {"epochs": 3}, **placed(2, "inline")}
     changes["measure"] = {**MEASURE["measure"], "every": 2, "tsne": []}
     changes["run"]["predict"] = True

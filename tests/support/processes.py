@@ -1,7 +1,7 @@
 """Runs one function in several processes and brings back what each returned, raised, or died of.
 
 A fork server that has torch loaded starts a process in a few hundredths of a second; every wait has an end, and
-whoever is left when it comes is killed by its id.
+any process left when it comes is killed by its id.
 """
 
 import multiprocessing

@@ -112,7 +112,7 @@ def test_a_report_to_nobody_is_dropped(line, caplog):
     assert line.orphaned.wait(LONG_S)
     with caplog.at_level("DEBUG"):
         line.link.send("epoch", {})
-    assert "stage 2 had nobody to report to" in caplog.text
+    assert "stage 2 had no coordinator to report to" in caplog.text
 
 
 def test_by_default_an_orphan_ends_with_its_own_status(monkeypatch):

@@ -37,18 +37,18 @@ UP = [Edge(0, 1, 4, 16 * (40 + LABEL)), Edge(1, 2, 4, 16 * (96 + LABEL))]
         (Topology.BROADCAST, [Edge(2, 0, 2, 16 * 12), Edge(2, 1, 2, 16 * 12)]),
     ],
 )
-def test_wires_by_what_the_rule_declares(topology, down):
+def test_edges_by_what_the_rule_declares(topology, down):
     assert edges_of(resolved(topology), THREE, depth=4) == (*UP, *down)
 
 
 @pytest.mark.parametrize("topology", list(Topology))
-def test_one_stage_needs_no_wire(topology):
+def test_one_stage_needs_no_edge(topology):
     assert edges_of(resolved(topology), (range(0, 4),), depth=4) == ()
 
 
 @pytest.mark.parametrize(("in_flight", "microbatches", "depth"), [(1, 1, 2), (3, 1, 4), (1, 4, 5), (2, 2, 5)])
 @pytest.mark.parametrize("topology", [Topology.NEIGHBOUR, Topology.BROADCAST])
-def test_a_feedback_queue_takes_all_that_can_be_under_way(topology, in_flight, microbatches, depth):
+def test_a_feedback_queue_takes_all_that_can_be_in_flight(topology, in_flight, microbatches, depth):
     edges = edges_of(resolved(topology, in_flight, microbatches), THREE, depth=1)
     assert [e.depth for e in edges if e.src < e.dst] == [1, 1]
     assert [e.depth for e in edges if e.src > e.dst] == [depth, depth]

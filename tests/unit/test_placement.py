@@ -202,7 +202,7 @@ def test_blocks_are_measured_on_the_device_that_they_get(costs):
         (ALONE, {"transport": {"name": "shared_memry"}},
          "unknown transport (given: 'shared_memry', expected: inline, process_group, shared_memory, or a dotted name "
          "of your own). Did you mean 'shared_memory'? See launch.py --list."),
-        (ALONE, {"transport": {"name": "no_such_module.wires"}}, "cannot import the transport 'no_such_module.wires'"),
+        (ALONE, {"transport": {"name": "no_such_module.edges"}}, "cannot import the transport 'no_such_module.edges'"),
         (GPUS, {"transport": {"name": "process_group"}, "run": {"stages": 3}},
          "the process_group transport does not connect stages that share a GPU (stages: 3, GPUs here: 2, expected: "
          "stages on the CPU or stages on a GPU each). Choose at most 2 stages per host, or --transport shared_memory "

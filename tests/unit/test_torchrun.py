@@ -73,7 +73,7 @@ def test_the_users_interrupt_is_the_users(coordination):
 def test_stages_that_fail_after_this_one_has_ended(coordination):
     coordinator = Coordinates(FAILED)
     both = coordination(coordinator)
-    both._heard.set()
+    both._interrupted.set()
     coordinator.go.set()
     with pytest.raises(WorkerFailed, match=r"\[stage 1/3\] boom"):
         both.join(20.0, 3)
@@ -87,7 +87,7 @@ def test_stages_that_do_not_end(coordination):
 
 
 def test_a_main_thread_that_does_not_hear_is_given_up(coordination, monkeypatch):
-    monkeypatch.setattr(torchrun, "_HEARD_S", 0.01)
+    monkeypatch.setattr(torchrun, "_NOTICE_S", 0.01)
     given_up = []
     coordinator = Coordinates(FAILED)
     both = coordination(coordinator, given_up.append)

@@ -1,1 +1,1 @@
-"""The run's own stages on synthetic data for about a second, to predict its speed and refine its partition."""
+"""Dry run: the real stages and transport on synthetic data, to predict throughput and refine the partition."""

@@ -1,10 +1,11 @@
-"""A run in small before the run: the same stages at the same places, on noise, to tell how fast it is going to be.
+"""Dry run: the real stages and transport on synthetic data for about a second, to predict throughput and refine the
+partition.
 
-Blocks that were measured alone do not add up to a stage: blocks of a stage share calls, and stages that run at the
-same time share memory bandwidth, caches and clock. So what will happen is done, for a moment: with the run's own
-programs and wires, whatever its mode. It costs the start of the processes, then at least nine batches (two to warm
-up, six to measure, one before an evaluation), and beyond that a second, or a tenth of the run where that is less;
-three times that where the first partition turns out uneven.
+Costs of blocks measured alone do not add up to that of a stage: blocks of a stage share calls, and stages that run at
+the same time share memory bandwidth, caches and clock. So the run's own programs train over its own edges for a
+moment, whatever its mode. That costs the start of the processes, then at least nine batches (two to warm up, six to
+measure, one before an evaluation), and beyond that a second, or a tenth of the run where that is less; up to three
+times that where the first partition turns out uneven.
 """
 
 import logging
@@ -37,27 +38,37 @@ logger = logging.getLogger(__name__)
 Runner = Callable[[DryRunSpec], list[StageTimings]]
 
 KIND = "pace"
-"""Of the cache's files."""
+"""Prefix of the cost cache's files."""
 WORTH_STEPS = 30
-"""A run of fewer steps is over before it is rehearsed."""
+"""Fewest steps of a run that is worth a dry run."""
 STEPS = 6
-"""The fewest that are measured."""
+"""Fewest steps that are measured."""
 MEASURE_S = 1.0
+"""Seconds of training steps that are measured."""
 EVALUATE_S = 0.2
+"""Seconds of test batches that are measured."""
 REFINEMENTS = 2
-"""Partitions that are tried beside the first."""
-PROMISE = 0.96
-"""Of its slowest stage's time another partition may take, to be worth a rehearsal."""
+"""Most partitions that are tried beside the first."""
+WORTH_RATIO = 0.96
+"""Expected time of another partition's slowest stage, as a share of that measured now, below which it is tried."""
 TOLERANCE = 0.1
-"""A prediction that was wrong by more is not kept."""
+"""Relative error above which a prediction is forgotten."""
 
 
 def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: Path) -> Placement:
-    """``placement`` with what is predicted of it, or with nothing where that cannot be told.
+    """Predict the speed of a run by a dry run, and refine its partition where blocks are laid out by measured costs.
 
-    Nothing is said of the sequential mode, whose course depends on its losses, of stages on several hosts, which
-    cannot be rehearsed from one, of runs of a few steps, and where the rehearsal failed: the run will tell why.
-    Where blocks are laid out by their measured cost, the rehearsal may find a better partition; that is taken.
+    Nothing is predicted of the sequential mode, whose course depends on its losses, of stages on several hosts, which
+    cannot be tried out from one, of runs of a few steps, and where the dry run failed: the run will tell why.
+
+    Args:
+        resolved: the run.
+        placement: as it was placed.
+        host: this machine.
+        data_root: folder of the data sets.
+
+    Returns:
+        ``placement``, with ``predicted`` where there is a prediction, and with another partition where that was faster.
     """
     config, total = resolved.config, resolved.config.train.epochs * resolved.batching.num_steps
     if not (config.run.predict and resolved.mode.is_predictable and host.is_alone) or total < WORTH_STEPS:
@@ -70,8 +81,8 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
         except TimeoutError as error:
             logger.warning("the run's speed is not predicted: %s", error)
             return placement
-        except Exception as error:  # the user's own code may raise anything, and the run will tell it better
-            logger.debug("the run could not be rehearsed: %s", error)
+        except Exception as error:  # the user's own code may raise anything, and the run will report it better
+            logger.debug("the dry run failed: %s", error)
             return placement
         if cached:
             sizes = [len(blocks) for blocks in known[0].partition]
@@ -81,12 +92,12 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
 
 
 def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:
-    """Forgets what was measured for a prediction that the run has not confirmed: the machine was busy meanwhile.
+    """Forget what was measured for a prediction that the run has missed: the machine was busy meanwhile.
 
     Args:
         resolved: the run.
-        placement: with the prediction.
-        samples_per_s: as measured.
+        placement: the run's placement, with the prediction.
+        samples_per_s: throughput of the run.
     """
     predicted = placement.predicted
     if predicted is not None and abs(samples_per_s / predicted.samples_per_s - 1) > TOLERANCE:
@@ -95,7 +106,7 @@ def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> N
 
 
 def _key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
-    """All that a pace depends on."""
+    """Key of the cost cache: everything that a pace depends on."""
     batching, table = resolved.batching, resolved.config.to_dict()
     return {
         **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
@@ -107,7 +118,7 @@ def _key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
 
 
 def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace] | None:
-    """The partition and its pace, if the cache holds that."""
+    """The refined placement and its pace from the cache; None where it does not hold them."""
     found = cost_cache.recall(KIND, key)
     try:
         ranges = tuple(partition.parse(found["sizes"], placement.partition[-1].stop))
@@ -120,14 +131,10 @@ def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace]
 
 
 def _refined(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[Placement, Pace]:
-    """The better of the partition by blocks measured alone and the one by what they cost in that company.
-
-    The time of a stage is shared among its blocks as they cost alone. The programme over these costs gives another
-    partition where stages turned out uneven; it is rehearsed if it promises enough, and taken if it keeps that.
-    """
+    """Dry run of ``placement``, then of better balanced partitions; returns the fastest placement and its pace."""
     pace = _dry_run(resolved, placement, data_root)
     for _ in range(REFINEMENTS):
-        other = _evened(placement, pace) if _overlaps(resolved, placement) else placement
+        other = _rebalanced(placement, pace) if _overlaps(resolved, placement) else placement
         if other == placement:
             break
         attempt = _dry_run(resolved, other, data_root)
@@ -138,15 +145,18 @@ def _refined(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[
 
 
 def _overlaps(resolved: RunSpec, placement: Placement) -> bool:
-    """Whether stages work at the same time, so that the slowest decides."""
+    """Whether stages work at the same time, so that the slowest sets the pace."""
     batching = resolved.batching
     most = batching.in_flight_at(0, placement.num_stages) * batching.microbatches
     waits = resolved.topology is not Topology.LOCAL and most == 1
     return not placement.in_one_process and not waits
 
 
-def _evened(placement: Placement, pace: Pace) -> Placement:
-    """The partition that what each stage really took speaks for, if it promises enough."""
+def _rebalanced(placement: Placement, pace: Pace) -> Placement:
+    """``placement`` with the partition that balances the times measured of the stages, if that is worth a dry run.
+
+    The time of a stage is divided among its blocks in proportion to what they cost alone.
+    """
     if placement.block_s is None:
         return placement
     costs: list[float] = []
@@ -155,13 +165,13 @@ def _evened(placement: Placement, pace: Pace) -> Placement:
         costs += [cost * seconds / sum(alone) for cost in alone]
     ranges = tuple(partition.balanced(costs, placement.num_stages))
     slowest = max(sum(costs[blocks.start : blocks.stop]) for blocks in ranges)
-    return replace(placement, partition=ranges) if slowest < PROMISE * max(pace.stage_s) else placement
+    return replace(placement, partition=ranges) if slowest < WORTH_RATIO * max(pace.stage_s) else placement
 
 
 def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
-    """Rehearses where the run will be."""
+    """Measure the pace of ``placement`` with its own stages, devices and transport."""
     folder = Path(tempfile.mkdtemp(prefix="onward-"))  # the paths of Unix sockets are short by law
-    jobs = share_out(_impatient(resolved, placement), placement, folder, data_root, folder)
+    jobs = share_out(_with_short_waits(resolved, placement), placement, folder, data_root, folder)
     try:
         with InProcess(jobs) if placement.in_one_process else InProcesses(jobs) as runner:
             return _pace(runner.measure, resolved, placement.devices[-1] != "cpu")
@@ -169,8 +179,8 @@ def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _impatient(resolved: RunSpec, placement: Placement) -> RunSpec:
-    """The run with short waits, and, in one thread, with stages that take turns at every batch."""
+def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:
+    """The run with short time limits; within one process also with stages that take turns at every batch."""
     config = resolved.config
     run = replace(config.run, timeout_s=min(config.run.timeout_s, PATIENCE_S / 2))
     transport = replace(config.transport, depth=1) if placement.in_one_process else config.transport
@@ -178,7 +188,7 @@ def _impatient(resolved: RunSpec, placement: Placement) -> RunSpec:
 
 
 def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
-    """Warms up, measures, evaluates."""
+    """Warm up, measure training steps, measure test batches."""
     config, batching = resolved.config, resolved.batching
     warm = measure(DryRunSpec(2))[-1]
     about = max(warm.steps[1] - warm.steps[0], 1e-6)
@@ -186,10 +196,10 @@ def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     steady = num_steps // 4
     timings = measure(DryRunSpec(num_steps, steady=steady))
     step_s = _step_s(timings, steady)
-    if on_cuda:  # where the host's clock alone would tell when work was given, not when it was done
+    if on_cuda:  # the host's clock alone tells when work was started, not when it was done
         num_steps = min(num_steps, 10)
         timings = measure(DryRunSpec(num_steps, waits_for_device=True))
-    stage_s = tuple(p.work_s / num_steps for p in timings)
+    stage_s = tuple(stage.work_s / num_steps for stage in timings)
     num_evals = max(1, min(int(EVALUATE_S / step_s), batching.num_eval_batches))
     last = measure(DryRunSpec(1, num_evals))[-1]
     return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals)
@@ -198,11 +208,15 @@ def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
 def _step_s(timings: Sequence[StageTimings], steady: int) -> float:
     """Seconds from one batch to the next at the last stage, while every stage is at work.
 
-    A stage that has run ahead ends first, and those above it are faster when they are left alone. Of up to five spans
-    the middle one counts, so that a moment in which the machine did something else does not.
+    A stage that has run ahead ends first, and those above it then run faster. The result is the median of up to five
+    spans, so that a moment in which the machine did something else does not count.
+
+    Args:
+        timings: of all stages, in order.
+        steady: first step that counts.
     """
     steps = timings[-1].steps
-    until = min(p.steps[-1] for p in timings)
+    until = min(stage.steps[-1] for stage in timings)
     together = [moment for moment in steps[steady:] if moment <= until]
     counted = together if len(together) > 1 else steps[steady:]
     length = -(-(len(counted) - 1) // 5)

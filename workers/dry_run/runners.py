@@ -1,12 +1,11 @@
-"""Who plays a rehearsal: stages in processes of their own, or in this one, as the run will have them."""
+"""Runners of a dry run: its stages in processes of their own, or in this one, as the run will have them."""
 
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
-from workers.dry_run import stage
-from workers.dry_run.stage import DryRunSpec, DryRunStage, StageTimings
+from workers.dry_run.stage import DryRunSpec, DryRunStage, StageTimings, main
 from workers.host.fork_server import warm_up
 from workers.job import Job
 from workers.launchers.inline import Turn
@@ -16,24 +15,27 @@ from workers.transport import InProcessTransport
 __all__ = ["PATIENCE_S", "InProcess", "InProcesses"]
 
 PATIENCE_S = 60.0
-"""For anything in a rehearsal; a network that takes longer is not rehearsed to its end."""
+"""Limit in seconds for any step of a dry run; a network that takes longer is not predicted."""
 
 
 class InProcesses:
-    """The stages in processes of their own, until the end of the ``with`` statement.
+    """Runs the stages in processes of their own, until the end of the ``with`` statement.
+
+    Args:
+        jobs: of all stages, in order.
 
     Raises:
-        RuntimeError: one failed.
-        TimeoutError: one was not heard of for too long.
+        RuntimeError: a stage failed.
+        TimeoutError: a stage did not answer for ``PATIENCE_S``.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         warm_up(jobs[0].resolved.config.dataset.name)
-        self._processes = StageProcesses(jobs, stage.main)
+        self._processes = StageProcesses(jobs, main)
 
     def __enter__(self) -> Self:
         try:
-            self._hear()
+            self._answers()
         except BaseException:
             self._processes.stop()
             raise
@@ -48,38 +50,42 @@ class InProcesses:
         finally:
             self._processes.stop()
 
-    def measure(self, part: DryRunSpec) -> list[StageTimings]:
-        """How each stage played it."""
+    def measure(self, spec: DryRunSpec) -> list[StageTimings]:
+        """Run ``spec`` once; returns the timings of the stages, in order."""
         for link in self._processes.links:
-            link.send(part)
-        return self._hear()
+            link.send(spec)
+        return self._answers()
 
-    def _hear(self) -> list[Any]:
-        """One word of each stage."""
+    def _answers(self) -> list[Any]:
+        """Wait for one answer of each stage."""
         links = self._processes.links
-        heard: dict[Connection, Any] = {}
+        answers: dict[Connection, Any] = {}
         deadline = time.monotonic() + PATIENCE_S
-        while len(heard) < len(links):
-            ready = wait([link for link in links if link not in heard], max(0.0, deadline - time.monotonic()))
+        while len(answers) < len(links):
+            ready = wait([link for link in links if link not in answers], max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise TimeoutError(
-                    f"a stage in rehearsal was silent for too long (given: {PATIENCE_S:.0f} s, expected: a few "
-                    "batches in that time). Set run.predict = false to leave the rehearsal out."
+                    f"a stage of the dry run did not answer in time (given: {PATIENCE_S:.0f} s, expected: a few "
+                    "batches in that time). Set run.predict = false to leave the dry run out."
                 )
             for link in ready:
                 assert isinstance(link, Connection)
-                heard[link] = link.recv()  # EOFError: it died
-                if isinstance(heard[link], str) and "TransportTimeout" not in heard[link]:
-                    raise RuntimeError(heard[link])
-        # A lost neighbour is a consequence; its cause, had there been one to hear, would have been raised above.
-        for word in heard.values():
-            if isinstance(word, str):
-                raise RuntimeError(word)
-        return [heard[link] for link in links]
+                answer = answers[link] = link.recv()  # EOFError: it died
+                if isinstance(answer, str) and "TransportTimeout" not in answer:
+                    raise RuntimeError(answer)
+        # A lost neighbour is a consequence; its cause, had a stage reported one, would have been raised above.
+        for answer in answers.values():
+            if isinstance(answer, str):
+                raise RuntimeError(answer)
+        return [answers[link] for link in links]
 
 
 class InProcess:
-    """The stages in this process and thread, taking turns."""
+    """Runs the stages in this process and thread, taking turns, until the end of the ``with`` statement.
+
+    Args:
+        jobs: of all stages, in order.
+    """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs, self._compute = jobs, jobs[0].compute()
@@ -96,13 +102,13 @@ class InProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for player in self._stages:
-            player.transport.abort()
+        for stage in self._stages:
+            stage.transport.abort()
         self._compute.__exit__(None, None, None)
 
-    def measure(self, part: DryRunSpec) -> list[StageTimings]:
-        """How each stage played it."""
-        runs = [player.prepare(part) for player in self._stages]
+    def measure(self, spec: DryRunSpec) -> list[StageTimings]:
+        """Run ``spec`` once; returns the timings of the stages, in order."""
+        runs = [stage.prepare(spec) for stage in self._stages]
         begun = time.perf_counter()
         turns = []
         for run in runs:
@@ -114,4 +120,4 @@ class InProcess:
                 while turn.can_go_on((None, None)):
                     turn.go_on()
                 turn.rest()
-        return [player.timings(run, part, begun) for player, run in zip(self._stages, runs, strict=True)]
+        return [stage.timings(run, spec, begun) for stage, run in zip(self._stages, runs, strict=True)]

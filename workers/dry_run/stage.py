@@ -1,4 +1,4 @@
-"""One stage in rehearsal: the run's own stage, program and wires, and noise in place of the data."""
+"""One stage of a dry run: the run's own stage, program and transport, and synthetic data."""
 
 import math
 import os
@@ -31,60 +31,62 @@ from workers.worker import StageRun, drive, prepare_process, stage_of
 
 __all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
 
-_NOISE_BYTES = 2**25
+_DATA_BYTES = 2**25
+"""Most bytes of synthetic data."""
 
 
 @dataclass(frozen=True)
 class DryRunSpec:
-    """What is to be played."""
+    """Number of batches to run, and how they are timed."""
 
     num_steps: int
     """Optimizer steps, at least 1."""
     num_evals: int = 0
-    """Test batches behind them."""
+    """Test batches after the training steps."""
     steady: int = 0
-    """The step from whose end on the pace counts."""
+    """First step that counts: those before it fill the pipeline."""
     waits_for_device: bool = False
     """Whether every activity lasts until the device has done what it was given."""
 
 
 @dataclass(frozen=True)
 class StageTimings:
-    """How one stage played a part; seconds on the host's clock."""
+    """Timings of one stage in seconds, by its host's ``time.perf_counter``."""
 
     begun: float
+    """Start of the first batch."""
     steps: list[float]
-    """When each batch was learned from, as far as this stage does that at once."""
+    """End of each step; under late feedback, of what this stage does at once."""
     evals: list[float]
-    """When each test batch was scored; the last one only with all that follows an epoch."""
+    """End of each test batch; of the last one with the reports that end an epoch."""
     work_s: float
-    """Spent in all on what is neither waiting nor evaluation."""
+    """Duration of everything but waits and evaluation."""
 
 
 class _TimedRun(StageRun):
-    """Notes when steps are done."""
+    """A run of one stage that notes the end of each batch."""
 
-    part: DryRunSpec
+    spec: DryRunSpec
     marks: list[tuple[int, float]]
 
     def answer(self, request: Request) -> Any:
         """See :class:`StageRun`."""
         device = self.program.stage.device
-        if device.type == "cuda" and (self.part.waits_for_device or isinstance(request, Progress)):
-            torch.cuda.synchronize(device)  # or the mark would tell when the work was given, not when it was done
+        if device.type == "cuda" and (self.spec.waits_for_device or isinstance(request, Progress)):
+            torch.cuda.synchronize(device)  # or the mark would be the start of the work, not its end
         if isinstance(request, Progress):
             self.marks.append((request.step, time.perf_counter()))
         return super().answer(request)
 
     def keep(self, num_epochs: int) -> None:
-        """Nothing of a rehearsal is kept."""
+        """Keep nothing: see :class:`StageRun`."""
 
 
 class DryRunStage:
-    """A stage that plays one part after another.
+    """One stage, which runs one :class:`DryRunSpec` after another.
 
     Args:
-        job: its share of the run.
+        job: the stage's share of the run.
     """
 
     def __init__(self, job: Job) -> None:
@@ -94,42 +96,42 @@ class DryRunStage:
         self._train: Feed | None = None
         self._test: Feed | None = None
         if 0 in job.blocks:
-            self._train, self._test = _noise(job)
+            self._train, self._test = _synthetic_data(job)
 
-    def prepare(self, part: DryRunSpec) -> _TimedRun:
-        """What is to be driven to play ``part``."""
+    def prepare(self, spec: DryRunSpec) -> _TimedRun:
+        """Make the run that carries out ``spec``, to be driven to its end."""
         resolved = self.job.resolved
         batching = replace(
-            resolved.batching, num_train=part.num_steps * resolved.batching.batch_size,
-            num_test=max(1, part.num_evals) * resolved.batching.eval_batch_size,
+            resolved.batching, num_train=spec.num_steps * resolved.batching.batch_size,
+            num_test=max(1, spec.num_evals) * resolved.batching.eval_batch_size,
         )  # fmt: skip
         program = Program(
             self.stage, self.job.stage_index, self.job.num_stages, batching, self._train, self._test, TimeBudget(),
             resolved.config.seed, allocator("memory", 0, self.job.out),
         )  # fmt: skip
         modes = (BlockMode.TRAIN,) * resolved.num_blocks
-        plan = Plan(0, modes, (0,) * resolved.num_blocks, evaluate=part.num_evals > 0)
+        plan = Plan(0, modes, (0,) * resolved.num_blocks, evaluate=spec.num_evals > 0)
         run = _TimedRun(self.job, program, self.transport, (plan, None).__getitem__, lambda topic, body: None)
-        run.part, run.marks = part, []
+        run.spec, run.marks = spec, []
         return run
 
-    def measure(self, part: DryRunSpec) -> StageTimings:
-        """Plays ``part`` together with the other stages, which do so in processes of their own."""
-        run = self.prepare(part)
+    def measure(self, spec: DryRunSpec) -> StageTimings:
+        """Run ``spec`` together with the other stages, which do so in processes of their own."""
+        run = self.prepare(spec)
         begun = time.perf_counter()
         drive(run)
-        return self.timings(run, part, begun)
+        return self.timings(run, spec, begun)
 
-    def timings(self, run: _TimedRun, part: DryRunSpec, begun: float) -> StageTimings:
-        """How it went; called when the device's work counts as done with the last step."""
+    def timings(self, run: _TimedRun, spec: DryRunSpec, begun: float) -> StageTimings:
+        """Timings of a finished ``run``; waits for the device, whose work belongs to the last step."""
         if self.stage.device.type == "cuda":
             torch.cuda.synchronize(self.stage.device)
             last, _ = run.marks[-1]
             run.marks[-1] = last, time.perf_counter()
         budget = run.program.budget.read()
         learned, scored = run.marks, run.marks[:0]
-        if part.num_evals:
-            learned, scored = run.marks[: -part.num_evals], run.marks[-part.num_evals :]
+        if spec.num_evals:
+            learned, scored = run.marks[: -spec.num_evals], run.marks[-spec.num_evals :]
         first: dict[int, float] = {}
         for step, moment in learned:
             first.setdefault(step, moment)
@@ -140,7 +142,7 @@ class DryRunStage:
         return StageTimings(begun, list(first.values()), evals, work_s)
 
 
-class _Noise:
+class _SyntheticFeed:
     """A feed that begins again when it is at its end."""
 
     def __init__(self, batches: Batches) -> None:
@@ -153,12 +155,12 @@ class _Noise:
         return self._batches.batch(epoch, index % self.num_batches)
 
 
-def _noise(job: Job) -> tuple[Feed, Feed]:
-    """Samples like those of the data set, cut, normalised and augmented as they will be."""
+def _synthetic_data(job: Job) -> tuple[Feed, Feed]:
+    """Train and test feeds of random samples, shaped, normalised and augmented like those of the data set."""
     config, batching, spec = job.resolved.config, job.resolved.batching, job.resolved.data
     dataset = load_dataset(config, job.data_root)
     pixels = len(spec.input_shape) == 3 and dataset.normalisation is not None
-    most = _NOISE_BYTES // (math.prod(spec.input_shape) * (1 if pixels else 4))
+    most = _DATA_BYTES // (math.prod(spec.input_shape) * (1 if pixels else 4))
     generator = torch.Generator().manual_seed(0)
 
     def feed(batch_size: int, num_samples: int, train: bool) -> Feed:
@@ -169,7 +171,7 @@ def _noise(job: Job) -> tuple[Feed, Feed]:
             x = torch.rand(count, *spec.input_shape, generator=generator)
         y = torch.randint(max(2, spec.task.num_outputs), (count,), generator=generator)
         device = job.endpoint.device
-        return _Noise(
+        return _SyntheticFeed(
             Batches(Split(x, y), dataset=dataset, batch_size=batch_size, seed=config.seed, device=device, train=train)
         )
 
@@ -177,7 +179,7 @@ def _noise(job: Job) -> tuple[Feed, Feed]:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that started it has ended, also while a block of the user's hangs."""
+    """End this process when the one that started it has ended, also while a block of the user's hangs."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -185,25 +187,29 @@ def _end_with_parent() -> None:
 
 
 def main(connection: Connection, stage_index: int) -> None:
-    """A process in which one stage rehearses: plays the parts that come over the line, until None comes.
+    """Body of a stage's process in a dry run: runs each spec that comes over the connection, until None comes.
 
-    Whatever goes wrong ends it: the run itself will meet it again, and can tell it better.
+    Any error ends it: the run itself will meet it again, and can report it better.
+
+    Args:
+        connection: to the parent; brings the stage's job first.
+        stage_index: index of this stage.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    player: DryRunStage | None = None
+    stage: DryRunStage | None = None
     try:
         job: Job = pickle.loads(connection.recv_bytes())
         keep_freed_memory()
         prepare_process(job)
-        player = DryRunStage(job)
+        stage = DryRunStage(job)
         connection.send(None)
-        while (part := connection.recv()) is not None:
-            connection.send(player.measure(part))
-        player.transport.close(job.endpoint.timeout_s)
+        while (spec := connection.recv()) is not None:
+            connection.send(stage.measure(spec))
+        stage.transport.close(job.endpoint.timeout_s)
     except BaseException as error:
-        if player is not None:
-            player.transport.abort()
+        if stage is not None:
+            stage.transport.abort()
         with suppress(OSError):
             connection.send(f"stage {stage_index}: {type(error).__name__}: {error}")
         os._exit(1)

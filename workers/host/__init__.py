@@ -1,1 +1,1 @@
-"""This machine: what is on it, how memory is allocated, where processes are forked from."""
+"""This machine: its versions and hardware, its memory allocator, the server that forks processes."""

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, commit, hardware. Asking git for the commit starts a process: not for ``pipeline``."""
+"""Environment of a run: versions, commit, hardware. Asking git starts a process, so it is not in ``pipeline``."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ def run_header(
     num_stages: int,
     predicted: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What is needed to judge and to repeat a run: versions, commit, hardware, threads, command, config.
+    """Header row of a run's record, to judge and to repeat it: versions, commit, hardware, threads, command, config.
 
     Never the environment: it may hold secrets.
     """
@@ -44,7 +44,7 @@ def run_header(
 
 
 def _version(package: str) -> str | None:
-    """Installed version, or None."""
+    """Installed version of ``package``, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -66,7 +66,7 @@ def commit() -> str | None:
 
 
 def _ask(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """What a command prints."""
+    """Run a command and return what it prints."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
     return done.stdout.strip()
 

@@ -1,4 +1,4 @@
-"""Where stages are forked from: a process that has imported torch and done nothing else.
+"""Fork server for the stages: a process that has imported torch and done nothing else.
 
 A stage then starts in tens of milliseconds, and never from a process that has run threads or CUDA. This module must
 not import torch itself: the server is started while its parent is still importing.
@@ -15,10 +15,10 @@ __all__ = ["process_context", "warm_up"]
 
 
 def warm_up(dataset: str) -> None:
-    """Starts the fork server, which imports torch while this process goes on to check the config.
+    """Start the fork server, which imports torch while this process goes on to check the config.
 
     Args:
-        dataset: its name, for what else is worth importing once.
+        dataset: name of the data set, for what else is worth importing once.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
@@ -46,6 +46,6 @@ def warm_up(dataset: str) -> None:
 
 
 def process_context() -> BaseContext:
-    """The fork server where there is one."""
+    """``multiprocessing`` context of the fork server, or of ``spawn`` where there is none."""
     methods = multiprocessing.get_all_start_methods()
     return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")

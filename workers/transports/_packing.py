@@ -23,10 +23,7 @@ def padded(num_bytes: int) -> int:
 
 def packed_bytes(tensors: Sequence[Tensor]) -> int:
     """Bytes that :func:`pack` needs."""
-    total = 0
-    for tensor in tensors:
-        total += (tensor.nbytes + ALIGN - 1) & -ALIGN
-    return total
+    return sum(padded(tensor.nbytes) for tensor in tensors)
 
 
 def own_copy(tensor: Tensor, device: torch.device) -> Tensor:

@@ -1,6 +1,6 @@
 """A deque per edge, all stages in one process and one thread: for tests and debugging, and the oracle for the others.
 
-One thread drives the stages in turn, so waiting would be waiting for oneself: the runner asks ``can_send`` and
+One thread drives the stages in turn, so a stage that waited would wait for itself: the runner asks ``can_send`` and
 ``can_recv`` before it calls, and a call that cannot go on raises at once.
 """
 
@@ -20,10 +20,10 @@ CAPABILITIES = Capabilities(Reach.PROCESS)
 
 
 class Hub:
-    """All edges of one pipeline; every stage's end is made here.
+    """The queues of one pipeline's edges, shared by the transports of its stages.
 
     Args:
-        edges: of the whole pipeline.
+        edges: all edges of the pipeline.
     """
 
     def __init__(self, edges: tuple[Edge, ...]) -> None:
@@ -32,7 +32,7 @@ class Hub:
         self.left: set[int] = set()
 
     def join(self, endpoint: Endpoint) -> "InlineTransport":
-        """The end of one stage."""
+        """Make the transport of one stage."""
         self.present.add(endpoint.stage_index)
         return InlineTransport(self, endpoint)
 
@@ -42,7 +42,7 @@ _hubs: dict[str, Hub] = {}
 
 
 class InlineTransport(InProcessTransport):
-    """One stage's end of a :class:`Hub`."""
+    """One stage's ends of its edges, over the queues of a :class:`Hub`."""
 
     def __init__(self, hub: Hub, endpoint: Endpoint) -> None:
         self._hub = hub
@@ -53,13 +53,13 @@ class InlineTransport(InProcessTransport):
         self._peak_bytes = 0
 
     def _edge(self, edges: dict[int, Edge], peer: int) -> Edge:
-        """The edge to or from ``peer``."""
+        """The edge to or from ``peer``; ValueError where there is none."""
         if peer not in edges:
             raise no_edge(self._endpoint.stage_index, peer, edges)
         return edges[peer]
 
     def _queue(self, edge: Edge) -> deque[Message]:
-        """What is under way on ``edge``."""
+        """Messages in flight on ``edge``."""
         return self._hub.queues[edge.src, edge.dst]
 
     def can_send(self, dst: int) -> bool:
@@ -80,7 +80,7 @@ class InlineTransport(InProcessTransport):
             raise no_room(edge, 0.0)
         tensors = tuple(own_copy(t, t.device) for t in message.tensors)
         self._queue(edge).append(replace(message, tensors=tensors))
-        self._peak_bytes = max(self._peak_bytes, self._bytes_under_way())
+        self._peak_bytes = max(self._peak_bytes, self._bytes_in_flight())
         return 0.0
 
     def recv(self, src: int, timeout: float) -> tuple[Message, float]:
@@ -96,23 +96,23 @@ class InlineTransport(InProcessTransport):
         """See :meth:`Transport.fill`."""
         return len(self._queue(self._edge(self._incoming, src)))
 
-    def _bytes_under_way(self) -> int:
+    def _bytes_in_flight(self) -> int:
         """Payload sent by this stage and not yet received, in bytes."""
         return sum(m.num_bytes for e in self._outgoing.values() for m in self._queue(e))
 
     def queue_bytes(self) -> int:
-        """The most that what this stage sent has held at once, in bytes."""
+        """Most that messages of this stage in flight have held at once, in bytes."""
         return self._peak_bytes
 
     def close(self, timeout: float) -> None:
-        """See :meth:`Transport.close`; what is still under way raises at once, since nobody else could take it."""
+        """See :meth:`Transport.close`; raises at once for what was not taken, since no other thread could take it."""
         unread = [e for e in self._outgoing.values() if self._queue(e)]
         self.abort()
         if unread:
             raise not_taken(unread[0], 0.0)
 
     def abort(self) -> None:
-        """Leaves the hub; what was sent can still be received."""
+        """Leave the hub; what was sent can still be received."""
         self._hub.left.add(self._endpoint.stage_index)
         self._outgoing, self._incoming = {}, {}
         if self._hub.left >= self._hub.present and _hubs.get(self._endpoint.folder) is self._hub:
@@ -120,5 +120,5 @@ class InlineTransport(InProcessTransport):
 
 
 def build(endpoint: Endpoint) -> InlineTransport:
-    """This stage's end; the stages whose wires name the same folder meet."""
+    """Open this stage's ends; stages whose endpoints name the same folder meet."""
     return _hubs.setdefault(endpoint.folder, Hub(endpoint.edges)).join(endpoint)

@@ -1,6 +1,6 @@
 """torch.distributed send and receive, for any hosts and for GPUs: gloo on CPU, nccl on CUDA.
 
-gloo cannot send in the background, so every edge end has its threads (``group_wire``).
+gloo cannot send in the background, so each end of an edge has threads of its own (``_group/ends.py``).
 """
 
 import time
@@ -12,10 +12,10 @@ import torch.distributed as dist
 from pipeline.engine.message import Message
 from workers.transport import Capabilities, Devices, Edge, Endpoint, Reach, Transport
 from workers.transports._errors import gone, no_edge, no_room, not_taken, nothing_came
+from workers.transports._group.ends import GroupReceiver, GroupSender
 from workers.transports._group.link import Link
 from workers.transports._group.mailbox import MailboxFailed
 from workers.transports._group.opening import open_links
-from workers.transports._group.wire import GroupReceiver, GroupSender
 
 __all__ = ["CAPABILITIES", "ProcessGroupTransport", "build"]
 
@@ -29,12 +29,12 @@ _JOIN_S = 1.0
 
 
 class ProcessGroupTransport(Transport):
-    """One stage's ends of all its wires.
+    """One stage's ends of all its edges.
 
     Args:
-        endpoint: what to open.
-        links: of each edge that starts or ends here.
-        owns_group: whether the default group goes with this transport.
+        endpoint: this stage's.
+        links: the connection of each edge that starts or ends here.
+        owns_group: whether closing this transport destroys the default group.
     """
 
     def __init__(self, endpoint: Endpoint, links: dict[Edge, Link], owns_group: bool) -> None:
@@ -76,13 +76,13 @@ class ProcessGroupTransport(Transport):
         return message, waited
 
     def _hand_over(self, tensor: torch.Tensor) -> torch.Tensor:
-        """``tensor`` where it is wanted, its memory kept until the caller's stream has used it."""
+        """``tensor`` on the stage's device, its memory kept until the caller's stream has used it."""
         if tensor.is_cuda:
             tensor.record_stream(torch.cuda.current_stream(self._device))
         return tensor.to(self._device)
 
     def _receiver(self, src: int) -> GroupReceiver:
-        """The wire from ``src``."""
+        """The end of the edge from ``src``; ValueError where there is none."""
         if src not in self._receivers:
             raise no_edge(self._endpoint.stage_index, src, self._receivers)
         return self._receivers[src]
@@ -92,7 +92,7 @@ class ProcessGroupTransport(Transport):
         return len(self._receiver(src).mailbox)
 
     def queue_bytes(self) -> int:
-        """The most that the mailboxes of this end have held, in bytes, on whichever device."""
+        """Most that the mailboxes of this stage have held at once, in bytes, on any device."""
         senders, receivers = self._senders.values(), self._receivers.values()
         return sum(s.mailbox.peak_bytes for s in senders) + sum(r.mailbox.peak_bytes for r in receivers)
 
@@ -100,7 +100,7 @@ class ProcessGroupTransport(Transport):
         """See :meth:`Transport.close`.
 
         Waits as well, within ``timeout`` and without an error, until the stages that send to this one have closed:
-        they need this one's acknowledgement.
+        their close handshakes need this one's goodbye byte.
         """
         deadline = time.perf_counter() + timeout
         try:
@@ -109,21 +109,21 @@ class ProcessGroupTransport(Transport):
             for sender in self._senders.values():
                 self._await_end(sender, deadline, timeout)
             for receiver in self._receivers.values():
-                # What nobody took by now nobody will, and its sender cannot get an acknowledgement.
+                # What was not taken by now never will be, and its sender cannot get a goodbye byte.
                 if not len(receiver.mailbox):
                     receiver.join(deadline)
         finally:
             self.abort()
 
     def _end(self, sender: GroupSender, deadline: float) -> None:
-        """Puts the end of the wire behind everything else, as far as there is room; the wait finds out."""
+        """Queue the end of the edge behind its messages; where there is no room, :meth:`_await_end` raises."""
         try:
             sender.mailbox.put(None, 0, max(deadline - time.perf_counter(), 0.0))
         except (TimeoutError, MailboxFailed):
             pass
 
     def _await_end(self, sender: GroupSender, deadline: float, timeout: float) -> None:
-        """Waits for the acknowledgement of the receiver."""
+        """Wait for the receiver's goodbye byte; TransportTimeout when it does not come."""
         sender.join(deadline)
         if not sender.is_done:
             raise not_taken(sender.edge, timeout) from sender.mailbox.failure
@@ -145,7 +145,7 @@ class ProcessGroupTransport(Transport):
             self._destroy_groups()
 
     def _destroy_groups(self) -> None:
-        """Gives the connections back."""
+        """Destroy the process groups of the edges, or the default group with all of them."""
         links, self._links = self._links, {}
         if self._owns_group and links:
             dist.destroy_process_group()
@@ -155,12 +155,12 @@ class ProcessGroupTransport(Transport):
 
 
 def build(endpoint: Endpoint, *, payload: Payload = "auto") -> ProcessGroupTransport:
-    """Opens this stage's ends and meets the other stages.
+    """Open this stage's ends and meet the other stages.
 
     Args:
-        endpoint: the same for every stage but for its index and device.
-        payload: what carries the tensors: ``auto`` is nccl on CUDA and gloo on CPU. gloo on CUDA takes them through
-            the host, and is the only way for two stages on one device, which nccl refuses.
+        endpoint: this stage's; the edges are the same for every stage.
+        payload: backend that carries the tensors: ``auto`` is nccl on CUDA and gloo on CPU. gloo on CUDA sends them
+            through the host, and is the only way for two stages on one device, which nccl refuses.
 
     Raises:
         TransportTimeout: not all stages met in time.

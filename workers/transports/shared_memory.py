@@ -1,8 +1,8 @@
 """Shared slots and Unix sockets between the processes of one host: the fastest way on CPU.
 
-Opening the wires: every receiver listens on a socket in the common folder, every sender connects and passes the
-descriptor of the edge's memory. All listen before anybody waits, so no order of the stages can lock up; the names
-are removed as soon as they have served.
+Opening the edges: every receiver listens on a socket in the common folder, every sender connects and passes the
+descriptor of the edge's memory. A stage listens on all its sockets before it waits for another one, so no order of
+the stages can lock up; the sockets' names are removed as soon as they have served.
 """
 
 import os
@@ -29,12 +29,12 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
 
 
 class SharedMemoryTransport(Transport):
-    """One stage's ends of all its wires.
+    """One stage's ends of all its edges.
 
     Args:
-        stage_index: of this stage.
-        senders: by the stage they lead to.
-        receivers: by the stage they come from.
+        stage_index: index of this stage.
+        senders: sending ends, by receiving stage.
+        receivers: receiving ends, by sending stage.
     """
 
     def __init__(self, stage_index: int, senders: dict[int, SlotSender], receivers: dict[int, SlotReceiver]) -> None:
@@ -54,7 +54,7 @@ class SharedMemoryTransport(Transport):
         return self._receiver(src).recv(timeout)
 
     def _receiver(self, src: int) -> SlotReceiver:
-        """The wire from ``src``."""
+        """The end of the edge from ``src``; ValueError where there is none."""
         try:
             return self._receivers[src]
         except KeyError:
@@ -65,7 +65,7 @@ class SharedMemoryTransport(Transport):
         return self._receiver(src).fill()
 
     def queue_bytes(self) -> int:
-        """The slots on which this stage sends, in bytes; the receiver maps the same memory and does not count it."""
+        """Slots on which this stage sends, in bytes; the receiver maps the same memory and does not count it."""
         return sum(sender.num_bytes for sender in self._senders.values())
 
     def close(self, timeout: float) -> None:
@@ -88,7 +88,7 @@ class SharedMemoryTransport(Transport):
 
 
 def _socket_path(folder: str, edge: Edge) -> str:
-    """Where the receiver of ``edge`` listens."""
+    """Path at which the receiver of ``edge`` listens."""
     path = os.path.join(folder, f"{edge.src}-{edge.dst}")
     num_bytes = len(os.fsencode(path))
     if num_bytes > _PATH_BYTES:
@@ -100,7 +100,7 @@ def _socket_path(folder: str, edge: Edge) -> str:
 
 
 def _unlink(path: str) -> None:
-    """Removes ``path``, if it is still there."""
+    """Remove ``path``, if it is still there."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def _unlink(path: str) -> None:
 
 
 def _listen(path: str, undo: ExitStack) -> socket.socket:
-    """A listening socket at ``path``; ``undo`` removes both."""
+    """Listen at ``path``; ``undo`` closes the socket and removes the path."""
     listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     _unlink(path)  # of a start that was killed
     undo.callback(_unlink, path)
@@ -118,7 +118,7 @@ def _listen(path: str, undo: ExitStack) -> socket.socket:
 
 
 def _connect(edge: Edge, path: str, endpoint: Endpoint, deadline: float) -> SlotSender:
-    """The sending end of ``edge``, as soon as the receiver listens."""
+    """Open the sending end of ``edge``, as soon as the receiver listens."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     pause = _FIRST_PAUSE_S
     while True:
@@ -141,7 +141,7 @@ def _connect(edge: Edge, path: str, endpoint: Endpoint, deadline: float) -> Slot
 
 
 def _accept(edge: Edge, listener: socket.socket, endpoint: Endpoint, deadline: float) -> SlotReceiver:
-    """The receiving end of ``edge``, as soon as the sender has connected."""
+    """Open the receiving end of ``edge``, as soon as the sender has connected."""
     listener.settimeout(max(deadline - time.perf_counter(), 0.001))
     try:
         sock, _ = listener.accept()
@@ -162,7 +162,12 @@ def _accept(edge: Edge, listener: socket.socket, endpoint: Endpoint, deadline: f
 
 
 def build(endpoint: Endpoint) -> SharedMemoryTransport:
-    """Opens this stage's ends and meets the other stages of this host."""
+    """Open this stage's ends and meet the other stages of this host.
+
+    Raises:
+        TransportTimeout: not all stages came in time.
+        ValueError: the path of a socket is too long.
+    """
     deadline = time.perf_counter() + endpoint.timeout_s
     transport = SharedMemoryTransport(endpoint.stage_index, {}, {})
     with ExitStack() as listening:

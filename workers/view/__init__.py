@@ -1,4 +1,4 @@
-"""What a person sees of a run. Imports no terminal library: a run that is not shown needs none."""
+"""Views of a run for people. Imports no terminal library: a run that is not shown needs none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,4 +10,4 @@ from workers.placement import Placement
 __all__ = ["ViewMaker"]
 
 ViewMaker = Callable[[RunSpec, Placement, Path], View]
-"""Makes the view of a run: what runs, where, and the folder of its files."""
+"""Function that makes the view of a run, from the run, its placement and the folder of its files."""

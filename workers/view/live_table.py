@@ -1,4 +1,4 @@
-"""A run on a terminal: one table that is drawn over and over while it goes on.
+"""Live table of a run on a terminal, drawn over and over while the run goes on.
 
 The coordinator only notes what it is told; rich's own thread draws, four times a second, so a slow terminal never
 holds up a report.
@@ -14,19 +14,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.records.number_text import duration, grouped, percent
 from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.placement import Placement
 from workers.view.stage_meter import StageMeter
-from workers.view.text import RunText, block_range, duration, grouped, loss_text, percent, plural
+from workers.view.text import RunText, block_range, loss_text, plural
 
 __all__ = ["LiveTable"]
 
 BAR_FROM = 40
-"""Characters of a line below which there is no bar."""
+"""Fewest characters of a line that has a progress bar."""
 TIMES_FROM = 64
-"""Characters of a line below which there is no elapsed and remaining time."""
+"""Fewest characters of a line that has the elapsed and remaining time."""
 
 
 class LiveTable:
@@ -50,11 +51,11 @@ class LiveTable:
         self._phased = resolved.schedule().depends_on_results
         self._meters = [StageMeter() for _ in placement.partition]
         self._accuracy: dict[int, float] = {}
-        """Of every block, when it was last evaluated."""
+        """Test accuracy of each block by its last evaluation, as a share."""
         self._plans: dict[int, Plan] = {}
-        """Of the epochs that not every stage has finished, as far as they are known."""
+        """Known plans of the epochs that not every stage has finished, by epoch."""
         self._plan: Plan | None = None
-        """Of the first of them; of the last epoch when there is none."""
+        """The first of them; that of the last epoch when there is none."""
         self._last_epoch = ""
         self._created_s = self._clock()
         self._started_s: float | None = None
@@ -66,22 +67,22 @@ class LiveTable:
     # -- what the coordinator calls ----------------------------------------------------------------------------
 
     def planned(self, plan: Plan) -> None:
-        """Notes it."""
+        """Note the plan of an epoch."""
         self._plans[plan.epoch] = plan
         self._go_on()
 
     def started(self) -> None:
-        """Starts the clocks."""
+        """Start the clocks."""
         self._text.started()
         self._started_s = self._clock()
         self._set_meters()
 
     def progress(self, body: StageProgress) -> None:
-        """Notes it."""
+        """Note a stage's report."""
         self._meters[body["stage"]].take(body, self._clock())
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
-        """Notes it."""
+        """Note the blocks' rows of a finished epoch."""
         self._last_epoch = self._text.epoch(plan, blocks, aligned=False)
         self._accuracy |= {b["block"]: b["test_accuracy"] for b in blocks if b["test_accuracy"] is not None}
         for meter in self._active_meters(plan):
@@ -90,7 +91,7 @@ class LiveTable:
         self._go_on()
 
     def finished(self, table: Mapping[str, Any]) -> None:
-        """Leaves the last state and a summary on the terminal."""
+        """Leave the last state and a summary on the terminal."""
         self._is_complete = True
         self.close()
         how, where = self._text.ending(table)
@@ -99,7 +100,7 @@ class LiveTable:
             self._console.print(Text(where), soft_wrap=True)  # unbroken, so that it can be copied
 
     def close(self) -> None:
-        """Draws a last time and gives the cursor back; a second call does nothing."""
+        """Draw a last time and show the cursor again; a second call does nothing."""
         if self._ended_s is not None:
             return
         self._ended_s = self._clock()
@@ -111,14 +112,14 @@ class LiveTable:
                 self._console.show_cursor(True)
 
     def _go_on(self) -> None:
-        """To the first epoch that is not finished, where its plan is known."""
+        """Show the first epoch that is not finished, where its plan is known."""
         plan = next(iter(self._plans.values()), None)
         if plan is not None and plan is not self._plan:
             self._plan = plan
             self._set_meters()
 
     def _set_meters(self) -> None:
-        """Takes rates only of stages that batches pass through."""
+        """Take rates only of stages that batches pass through."""
         if self._plan is None or self._started_s is None:
             return
         active = self._active_meters(self._plan)
@@ -129,7 +130,7 @@ class LiveTable:
                 meter.begin(self._clock())
 
     def _active_meters(self, plan: Plan) -> list[StageMeter]:
-        """Of the stages that the batches of ``plan`` pass through."""
+        """Meters of the stages that the batches of ``plan`` pass through."""
         return [m for m, blocks in zip(self._meters, self._partition, strict=True) if plan.active(blocks)]
 
     # -- what rich's thread calls ------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ class LiveTable:
         yield self._stages(options.max_width)
 
     def _bar(self, width: int) -> Table | Text:
-        """How far it is."""
+        """Line with the epoch, the progress bar and the times."""
         now, share, waiting = self._now(), self._share(), self._started_s is None
         percentage = "" if waiting else f"{int(100 * share)} %"
         if width < BAR_FROM:
@@ -160,13 +161,13 @@ class LiveTable:
         return grid
 
     def _label(self) -> str:
-        """Which epoch it is."""
+        """Text of the current epoch, or that stages start."""
         if self._started_s is None or self._plan is None:
             return f"starting {plural(len(self._meters), 'stage')}"
         return self._text.position(self._plan)
 
     def _share(self) -> float:
-        """Of the run that is done; of the current block's most epochs, where blocks take turns."""
+        """Share of the run that is done; where blocks take turns, of the current block's most epochs."""
         if self._is_complete:
             return 1.0
         if self._plan is None:
@@ -178,7 +179,7 @@ class LiveTable:
         return min(1.0, done / (self._max_epochs * self._num_steps))
 
     def _times(self, now: float, share: float) -> str:
-        """Elapsed, and what is left where the number of epochs is known."""
+        """Elapsed time, and the remaining time where the number of epochs is known."""
         since = self._created_s if self._started_s is None else self._started_s
         elapsed = now - since
         if self._phased or not 0 < share < 1 or self._ended_s is not None:
@@ -186,11 +187,11 @@ class LiveTable:
         return f"{duration(elapsed, digits=0)}, {duration(elapsed / share - elapsed, digits=0)} left"
 
     def _now(self) -> float:
-        """The clock, which stands still after the end."""
+        """Reading of the clock in seconds, that of the end after the end."""
         return self._clock() if self._ended_s is None else self._ended_s
 
     def _stages(self, width: int) -> Table:
-        """A row for each stage; a narrow terminal shows the more important columns."""
+        """Table with a row for each stage; a narrow terminal shows the more important columns."""
         columns = [c for c in self._columns() if width >= c[1]]
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for header, _, _ in columns:
@@ -201,7 +202,7 @@ class LiveTable:
         return table
 
     def _columns(self) -> Iterator[tuple[str, int, Callable[[int], str]]]:
-        """Header, characters of a line below which it is left out, and the text of a stage."""
+        """Columns: header, fewest characters of a line that has it, and function from a stage to its cell."""
         meters, now = self._meters, self._now()
         yield "stage", 0, str
         yield "blocks", 60, lambda s: block_range(self._partition[s])
@@ -216,14 +217,14 @@ class LiveTable:
         yield "test %", 36, lambda s: " ".join(percent(self._accuracy.get(k)) for k in self._partition[s])
 
     def _position(self, meter: StageMeter) -> tuple[str, str]:
-        """Epoch and step of a stage."""
+        """Cells of a stage's epoch and step, counted from 1."""
         if meter.steps_done == 0:
             return "-", "-"
         epoch, step = divmod(meter.steps_done - 1, self._num_steps)
         return str(epoch + 1), f"{step + 1}/{self._num_steps}"
 
     def _state(self, stage: int) -> str:
-        """What a stage does where blocks take turns."""
+        """Cell of a stage's activity, where blocks take turns."""
         plan, blocks = self._plan, self._partition[stage]
         if plan is None or self._is_complete:
             return "-"

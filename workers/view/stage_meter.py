@@ -1,11 +1,11 @@
-"""What one stage has last said of itself, and how fast it is, for the live view."""
+"""Newest report and speed of one stage, for the live view."""
 
 from pipeline.records.reports import StageProgress
 
 __all__ = ["StageMeter"]
 
 WINDOW_S = 2.0
-"""Over which the rate is taken: reports come four times a second, and a single step may be slow."""
+"""Seconds over which the rate is taken: reports come four times a second, and a single step may be slow."""
 
 
 class StageMeter:
@@ -25,20 +25,20 @@ class StageMeter:
 
     @property
     def is_resting(self) -> bool:
-        """Whether no rate is being taken."""
+        """Whether the stage rests, so that no rate is taken."""
         return not self._points
 
     def begin(self, now: float) -> None:
-        """The stage gets to work at ``now``, in seconds."""
+        """Begin to take the rate at ``now``, in seconds."""
         self._points = ((now, self._samples),)
 
     def rest(self) -> None:
-        """No batch passes the stage until :meth:`begin`."""
+        """Take no rate until :meth:`begin`: no batch passes the stage."""
         self._points = ()
         self.loss = self.fill = None
 
     def take(self, body: StageProgress, now: float) -> None:
-        """A report from inside an epoch, see :meth:`pipeline.records.view.View.progress`, that came at ``now``."""
+        """Note a report that came at ``now``, see :meth:`pipeline.records.view.View.progress`."""
         self.steps_done = body["step"] + 1
         self.loss, self.fill, self._samples = body["loss"], body["fill"], body["samples"]
         points = (*self._points, (now, self._samples))
@@ -47,11 +47,11 @@ class StageMeter:
         self._points = points[first:]
 
     def finish(self, steps: int) -> None:
-        """An epoch has ended after ``steps`` steps of the run; the next one may have begun."""
+        """Note that an epoch has ended after ``steps`` steps of the run; the next one may have begun."""
         self.steps_done = max(self.steps_done, steps)
 
     def samples_per_s(self, now: float) -> float | None:
-        """Over the window; a stage that has been silent for long gets slower. None before two points."""
+        """Samples per second over the window, falling while the stage is silent; None before two reports."""
         points = self._points
         if len(points) < 2:
             return None

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live table on a terminal, plain lines elsewhere, nothing with ``--quiet``."""
+"""Choice of a run's view: a live table on a terminal, plain lines elsewhere, nothing with ``--quiet``."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ __all__ = ["Lines", "view_maker"]
 
 
 def view_maker(*, quiet: bool) -> ViewMaker:
-    """The view that fits this process's standard output."""
+    """Choose the view that fits this process's standard output."""
 
     def make(resolved: RunSpec, placement: Placement, out: Path) -> View:
         if quiet:
@@ -38,7 +38,7 @@ def view_maker(*, quiet: bool) -> ViewMaker:
 
 
 class Lines:
-    """A line at the start, one for each epoch, one at the end."""
+    """Plain lines: one at the start, one for each epoch, one at the end."""
 
     def __init__(self, text: RunText, stream: TextIO) -> None:
         self._text = text
@@ -46,7 +46,7 @@ class Lines:
         self._say(text.headline())
 
     def _say(self, text: str) -> None:
-        """One line, at once."""
+        """Write one line at once."""
         if self._stream is None:
             return
         try:
@@ -57,30 +57,32 @@ class Lines:
             self._stream = None
 
     def planned(self, plan: Plan) -> None:
-        """Nothing: it is told when it is done."""
+        """Write nothing: an epoch has a line when it is done."""
 
     def started(self) -> None:
-        """The first epoch's time begins."""
+        """Start the clock of the first epoch."""
         self._text.started()
 
     def progress(self, body: StageProgress) -> None:
-        """Nothing: a log file wants no flicker."""
+        """Write nothing: lines of a log file cannot be drawn over."""
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
-        """One line."""
+        """Write the epoch's line."""
         self._say(self._text.epoch(plan, blocks))
 
     def finished(self, table: Mapping[str, Any]) -> None:
-        """One line."""
+        """Write the last line."""
         self._say(", ".join(self._text.ending(table)))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: the stream belongs to the process."""
 
 
 def _discard(stream: TextIO) -> None:
-    """The reader is gone (``| head``) or the disk is full: training goes on, and what is still buffered must not
-    turn the exit status into a failure."""
+    """Send what ``stream`` still buffers to nowhere, when its reader is gone (``| head``) or the disk is full.
+
+    Training goes on, and the buffer must not turn the exit status into a failure.
+    """
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,20 +1,21 @@
-"""A run in sentences, the same for a terminal and for a log file."""
+"""Sentences about a run, the same for a terminal and for a log file."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.records.number_text import duration, grouped, percent
 from pipeline.records.reports import BlockScores
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import Plan
 from workers.placement import Placement
 
-__all__ = ["RunText", "block_range", "duration", "grouped", "loss_text", "percent"]
+__all__ = ["RunText", "block_range", "loss_text", "plural"]
 
 
 class RunText:
-    """Tells what runs where, how each epoch went, and how it ended.
+    """Sentences about what runs where, how each epoch went, and how the run ended.
 
     Args:
         resolved: the run.
@@ -35,7 +36,7 @@ class RunText:
         self._since = clock()
 
     def headline(self) -> str:
-        """What runs where."""
+        """First line: what runs where, and the predicted speed."""
         config, placement = self._resolved.config, self._placement
         threads = plural(placement.threads, "thread") + (" each" if placement.num_stages > 1 else "")
         transport = [placement.transport] if placement.num_stages > 1 else []
@@ -66,7 +67,7 @@ class RunText:
         return f"{len(ranges)} stages (blocks {places})"
 
     def started(self) -> None:
-        """The first epoch begins."""
+        """Start the clock of the first epoch."""
         self._since = self.clock()
 
     def position(self, plan: Plan, *, aligned: bool = True) -> str:
@@ -83,10 +84,15 @@ class RunText:
         return f"{epoch}  block {plan.top:>{len(str(last))}} ({trained:>{width}}/{most})"
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores], *, aligned: bool = True) -> str:
-        """How an epoch went: the loss and the accuracy are those of the top training block.
+        """Line about a finished epoch, with the loss and the accuracy of the top training block.
 
-        The time is the wall's, so evaluation is in it; ``blocks`` are rows as
-        :class:`pipeline.records.view.View` has them. ``aligned`` lines make columns when they are written one under the other.
+        Args:
+            plan: of the epoch.
+            blocks: rows as :class:`pipeline.records.view.View` has them.
+            aligned: whether lines make columns when they are written one under the other.
+
+        Returns:
+            The line; its seconds are wall time, evaluation included.
         """
         now = self.clock()
         elapsed, self._since = now - self._since, now
@@ -105,7 +111,7 @@ class RunText:
         ])  # fmt: skip
 
     def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
-        """How it ended, and where its files are; ``table`` is ``result.json``."""
+        """Lines about the result and about the folder of the files; ``table`` is ``result.json``."""
         accuracy = [b["test_accuracy"] for b in table["blocks"]]
         parts = []
         if table["test"]["accuracy"] is not None:
@@ -132,27 +138,5 @@ def block_range(blocks: range) -> str:
 
 
 def loss_text(loss: float | None) -> str:
-    """Four digits that count; ``-`` where there is no loss."""
+    """A loss in four significant digits; ``-`` for None."""
     return "-" if loss is None else f"{loss:#.4g}"
-
-
-def percent(share: float | None) -> str:
-    """A share of one in per cent, without the sign; ``-`` where there is none."""
-    return "-" if share is None else f"{100 * share:.2f}"
-
-
-def grouped(count: float | None) -> str:
-    """``17 553``; ``-`` where nothing was counted."""
-    return "-" if count is None else f"{count:,.0f}".replace(",", " ")
-
-
-def duration(seconds: float, *, digits: int = 2) -> str:
-    """``0.25 s``, ``12 s``, ``3 min 05 s``, ``2 h 07 min``; ``digits`` are those behind the point, below 10 s."""
-    if seconds < 10:
-        return f"{seconds:.{digits}f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -5,15 +5,6 @@ import pytest
 from benchmarks import wording
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (0.01234, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (999.6, "1 000"), (12345.6, "12 346"),
-     (-2.5, "-2.50"), (float("nan"), "nan")],
-)  # fmt: skip
-def test_three_digits_or_more(value, text):
-    assert wording.grouped(value) == text
-
-
 @pytest.mark.parametrize(("value", "text"), [(2e-5, "20.0 us"), (0.0034, "3.40 ms"), (1.5, "1.50 s"), (75, "75.0 s")])
 def test_times_have_the_unit_that_suits_them(value, text):
     assert wording.seconds(value) == text
@@ -22,8 +13,8 @@ def test_times_have_the_unit_that_suits_them(value, text):
 def test_spreads_are_bracketed_where_there_is_one():
     assert wording.spread_text({"median": 2.0, "min": 1.0, "max": 3.0}) == "2.00 (1.00 to 3.00)"
     assert wording.spread_text({"median": 2.0, "min": 2.0, "max": 2.0}) == wording.spread_text(2) == "2.00"
-    assert wording.spread_text(None) == wording.percent(None) == "-"
-    assert wording.percent(0.834) == "83 %" and wording.bandwidth(2.5e9) == "2.50 GB/s"
+    assert wording.spread_text(None) == wording.share_text(None) == "-"
+    assert wording.share_text(0.834) == "83 %" and wording.bandwidth(2.5e9) == "2.50 GB/s"
     assert wording.bandwidth(2.5e7) == "25.0 MB/s"
 
 

@@ -1,4 +1,4 @@
-"""When a run is rehearsed, what is made of it, and which partition is taken; the rehearsal itself is replaced."""
+"""When there is a dry run, what is made of it, and which partition is taken; the dry run itself is replaced."""
 
 import dataclasses
 from pathlib import Path
@@ -24,12 +24,12 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def stages(monkeypatch):
-    """Seconds of each stage by the sizes of the partition; remembers which were rehearsed."""
+    """Seconds of each stage by the sizes of the partition; remembers which were tried."""
 
-    class Rehearsals(dict):
+    class DryRuns(dict):
         heard = []
 
-    known = Rehearsals()
+    known = DryRuns()
     known.heard = []
 
     def dry(resolved, placement, data_root):
@@ -57,7 +57,7 @@ def sizes(placement):
     return tuple(len(blocks) for blocks in placement.partition)
 
 
-def test_a_rehearsed_run_is_predicted(stages):
+def test_a_run_is_predicted_by_a_dry_run(stages):
     stages[2, 2] = (0.02, 0.01)
     ours = run()
     found = predict_run(ours, placed(2, 2), ALONE, ROOT)
@@ -80,7 +80,7 @@ def test_where_nothing_can_be_told_nothing_is_said(stages, sections, host):
     assert stages.heard == []
 
 
-def test_a_rehearsal_that_fails_stops_nothing(monkeypatch):
+def test_a_dry_run_that_fails_stops_nothing(monkeypatch):
     def fails(*_):
         raise RuntimeError("this block breaks down")
 
@@ -88,14 +88,14 @@ def test_a_rehearsal_that_fails_stops_nothing(monkeypatch):
     assert predict_run(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
 
 
-def test_the_same_run_is_rehearsed_once(stages):
+def test_the_same_run_has_one_dry_run(stages):
     stages[2, 2] = (0.02, 0.01)
     first = predict_run(run(), placed(2, 2), ALONE, ROOT)
     again = predict_run(run(seed=3, train={"epochs": 20}), placed(2, 2), ALONE, ROOT)
     assert again == first and stages.heard == [(2, 2)]
 
 
-def test_the_users_own_code_is_rehearsed_every_time(stages):
+def test_the_users_own_code_has_a_dry_run_every_time(stages):
     stages[2, 2] = (0.02, 0.01)
     for _ in range(2):
         theirs = run(model={"name": "tests.support.conv_net.small"}, rule={"name": "pred"})
@@ -112,14 +112,14 @@ def test_the_users_own_code_is_rehearsed_every_time(stages):
     ],
     ids=str,
 )  # fmt: skip
-def test_another_run_is_rehearsed_anew(stages, other):
+def test_another_run_has_a_dry_run_of_its_own(stages, other):
     stages[2, 2] = (0.02, 0.01)
     predict_run(run(), placed(2, 2), ALONE, ROOT)
     predict_run(run(**other), placed(2, 2), ALONE, ROOT)
     assert len(stages.heard) == 2
 
 
-def test_another_number_of_stages_or_threads_is_rehearsed_anew(stages):
+def test_another_number_of_stages_or_threads_has_a_dry_run_of_its_own(stages):
     stages.update({(2, 2): (0.02, 0.01), (1, 1, 2): (0.01, 0.01, 0.01)})
     for placement in (placed(2, 2), placed(1, 1, 2), dataclasses.replace(placed(2, 2), threads=2)):
         predict_run(run(), placement, ALONE, ROOT)
@@ -135,7 +135,7 @@ def test_stages_that_turn_out_uneven_are_laid_out_again(stages):
     assert again == found and len(stages.heard) == 2
 
 
-def test_a_promise_that_is_not_kept_is_not_taken(stages):
+def test_a_partition_that_is_not_faster_is_not_taken(stages):
     stages.update({(2, 2): (0.04, 0.01), (1, 3): (0.02, 0.05)})
     found = predict_run(run(), placed(2, 2, block_s=(1.0,) * 4), ALONE, ROOT)
     assert sizes(found) == (2, 2) and found.predicted.stage_s == (0.04, 0.01)
@@ -175,13 +175,13 @@ def test_a_cache_that_holds_something_else_is_not_believed(stages, monkeypatch, 
     assert predict_run(run(), placed(2, 2), ALONE, ROOT).predicted.stage_s == (0.02, 0.01)
 
 
-@pytest.mark.parametrize(("ratio", "rehearsals"), [(1.0, 1), (1.09, 1), (0.91, 1), (1.2, 2), (0.5, 2)])
-def test_a_prediction_that_was_wrong_is_forgotten(stages, ratio, rehearsals):
+@pytest.mark.parametrize(("ratio", "dry_runs"), [(1.0, 1), (1.09, 1), (0.91, 1), (1.2, 2), (0.5, 2)])
+def test_a_prediction_that_was_wrong_is_forgotten(stages, ratio, dry_runs):
     stages[2, 2] = (0.02, 0.01)
     first = predict_run(run(), placed(2, 2), ALONE, ROOT)
     validate(run(), first, ratio * first.predicted.samples_per_s)
     predict_run(run(), placed(2, 2), ALONE, ROOT)
-    assert len(stages.heard) == rehearsals
+    assert len(stages.heard) == dry_runs
 
 
 def test_a_run_that_was_not_predicted_has_nothing_to_confirm():
@@ -190,17 +190,17 @@ def test_a_run_that_was_not_predicted_has_nothing_to_confirm():
 
 
 def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
-    """A player whose steps take ``step_s``; remembers its parts."""
-    parts = []
+    """A runner whose steps take ``step_s``; remembers its specs."""
+    specs = []
 
-    def measure(part):
-        parts.append(part)
-        steps = [first_s + n * step_s for n in range(part.num_steps)]
-        evals = [steps[-1] + (n + 1) * eval_s for n in range(part.num_evals)]
+    def measure(spec):
+        specs.append(spec)
+        steps = [first_s + n * step_s for n in range(spec.num_steps)]
+        evals = [steps[-1] + (n + 1) * eval_s for n in range(spec.num_evals)]
         first = StageTimings(0.0, steps, [], 0.0)
-        return [first, StageTimings(0.0, steps, evals, work_s * part.num_steps)]
+        return [first, StageTimings(0.0, steps, evals, work_s * spec.num_steps)]
 
-    return measure, parts
+    return measure, specs
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,10 @@ def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
     [(0.001, 46, 6), (0.0499, 20, 4), (3.0, 6, 1)],
     ids=["a tenth of the run", "a second", "six at least"],
 )
-def test_how_much_is_rehearsed(step_s, num_steps, num_evals):
-    measure, parts = stage_that_takes(step_s, work_s=0.7 * step_s)
+def test_how_much_is_measured(step_s, num_steps, num_evals):
+    measure, specs = stage_that_takes(step_s, work_s=0.7 * step_s)
     found = dry_run._pace(measure, run(), on_cuda=False)
-    assert parts == [DryRunSpec(2), DryRunSpec(num_steps, steady=num_steps // 4), DryRunSpec(1, num_evals)]
+    assert specs == [DryRunSpec(2), DryRunSpec(num_steps, steady=num_steps // 4), DryRunSpec(1, num_evals)]
     assert found.step_s == pytest.approx(step_s) and found.eval_s == pytest.approx(0.1)
     assert found.stage_s == pytest.approx((0.0, 0.7 * step_s)) and found.first_s == 1.0
 
@@ -238,16 +238,16 @@ def test_a_moment_of_something_else_does_not_count():
 
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
-    measure, parts = stage_that_takes(0.01, work_s=0.002)
+    measure, specs = stage_that_takes(0.01, work_s=0.002)
     found = dry_run._pace(measure, run(), on_cuda=True)
-    assert parts[2] == DryRunSpec(10, waits_for_device=True)
+    assert specs[2] == DryRunSpec(10, waits_for_device=True)
     assert found.stage_s == pytest.approx((0.0, 0.002))
 
 
-def test_a_rehearsal_that_takes_too_long_is_mentioned_and_the_run_goes_on(monkeypatch, caplog):
+def test_a_dry_run_that_takes_too_long_is_mentioned_and_the_run_goes_on(monkeypatch, caplog):
     def slow(*_):
-        raise TimeoutError("a stage in rehearsal was silent")
+        raise TimeoutError("a stage of the dry run did not answer")
 
     monkeypatch.setattr(dry_run, "_refined", slow)
     assert predict_run(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
-    assert "the run's speed is not predicted: a stage in rehearsal was silent" in caplog.text
+    assert "the run's speed is not predicted: a stage of the dry run did not answer" in caplog.text

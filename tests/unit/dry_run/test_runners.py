@@ -1,4 +1,4 @@
-"""Stages that rehearse in processes of their own, as their director hears them."""
+"""Stages of a dry run in processes of their own, as their runner hears of them."""
 
 from multiprocessing import Pipe
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from workers.dry_run.runners import InProcesses
 
 @pytest.fixture
 def silent(monkeypatch):
-    """A stage that never says a word, and our end of its line."""
+    """A runner whose stage never answers, and the stage's end of the connection."""
     monkeypatch.setattr(runners, "PATIENCE_S", 0.05)
     here, there = Pipe()
     runner = InProcesses.__new__(InProcesses)
@@ -22,7 +22,7 @@ def silent(monkeypatch):
 
 
 def test_silence_has_an_end(silent):
-    with pytest.raises(TimeoutError, match=r"silent for too long \(given: 0 s, .*Set run\.predict = false"):
+    with pytest.raises(TimeoutError, match=r"did not answer in time \(given: 0 s, .*Set run\.predict = false"):
         silent[0].measure(None)
 
 
@@ -33,14 +33,14 @@ def test_a_stage_that_fails_is_quoted(silent):
 
 
 def test_the_cause_is_told_and_not_the_neighbour_who_lost_it():
-    lines = [Pipe(), Pipe()]
+    connections = [Pipe(), Pipe()]
     runner = InProcesses.__new__(InProcesses)
-    runner._processes = SimpleNamespace(links=[here for here, _ in lines])
-    lines[0][1].send("stage 0: TransportTimeout: stage 1 is gone")
-    lines[1][1].send("stage 1: ValueError: no")
+    runner._processes = SimpleNamespace(links=[here for here, _ in connections])
+    connections[0][1].send("stage 0: TransportTimeout: stage 1 is gone")
+    connections[1][1].send("stage 1: ValueError: no")
     with pytest.raises(RuntimeError, match="stage 1: ValueError: no"):
         runner.measure(None)
-    for here, there in lines:
+    for here, there in connections:
         here.close()
         there.close()
 

@@ -6,14 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.records import time_budget
-from pipeline.records.time_budget import (
-    Activity,
-    TimeBudget,
-    format_bytes,
-    module_bytes,
-    peak_device_bytes,
-    peak_rss_bytes,
-)
+from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.schedules.position import Position
 
 
@@ -102,14 +95,3 @@ def test_parameters_and_buffers_in_bytes():
     norm = nn.BatchNorm1d(5)  # 10 parameters, 10 running statistics, a counter of 8 bytes
     assert module_bytes([nn.Linear(3, 4).double(), norm]) == (3 * 4 + 4) * 8 + 20 * 4 + 8
     assert module_bytes([]) == 0
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1024**2, "1.0 MiB"),
-        (3.5 * 1024**2, "3.5 MiB"), (1024**3, "1.00 GiB"), (1536 * 1024**3, "1536.00 GiB"), (-2048, "-2.0 KiB"),
-    ],
-)  # fmt: skip
-def test_bytes_for_people(count, text):
-    assert format_bytes(count) == text

@@ -24,7 +24,7 @@ def test_asks_before_it_calls(ends):
     assert first.queue_bytes() == 48
 
 
-def test_nobody_else_could_run_so_nothing_waits(ends):
+def test_no_other_stage_could_run_so_nothing_waits(ends):
     first, second = ends
     with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: nothing came"):
         second.recv(0, 9.0)
@@ -43,7 +43,7 @@ def test_an_end_that_left(ends):
     assert second.recv(0, 9.0)[0].position.step == 3, "what was sent can still be received"
     with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: stage 0 is gone"):
         second.recv(0, 9.0)
-    with pytest.raises(ValueError, match="stage 0 has no open wire .*the transport is closed"):
+    with pytest.raises(ValueError, match="stage 0 has no open edge .*the transport is closed"):
         first.send(message(), 1, 9.0)
 
 
@@ -54,8 +54,8 @@ def test_a_receiver_that_left(ends):
         first.send(message(), 1, 9.0)
 
 
-def test_wires_go_one_way(ends):
-    with pytest.raises(ValueError, match=r"stage 1 has no open wire .* with stage 0 \(given: 0"):
+def test_edges_go_one_way(ends):
+    with pytest.raises(ValueError, match=r"stage 1 has no open edge .* with stage 0 \(given: 0"):
         ends[1].send(message(), 0, 9.0)
     with pytest.raises(ValueError, match="given: 1, expected: none"):
         ends[0].can_recv(1)

@@ -43,7 +43,7 @@ def _twice_own(stage_index, folder):
 
 
 def test_own_group_goes_with_the_transport(tmp_path):
-    """So that the same processes can open wires again in the same folder."""
+    """So that the same processes can open edges again in the same folder."""
     assert results(_twice_own, 2, tmp_path) == [(False, False, [])] * 2
 
 

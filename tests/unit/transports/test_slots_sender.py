@@ -31,7 +31,7 @@ def ends():
 
 
 def test_tokens_that_fill_the_socket_end_with_an_error_and_what_was_sent_arrives(ends):
-    """With room in the slots; tokens are read whole or the wire is at an end, never half."""
+    """With room in the slots; tokens are read whole or the edge is closed, never half."""
     sender, receiver = ends
     sent = 0
     with pytest.raises(TransportTimeout, match=r"stage 0 -> stage 1: no room within 0\.1 s"):

@@ -56,7 +56,7 @@ def test_one_stage_has_no_queue(show):
     shown.begin(parallel(0))
     shown.report(1.0, 0, 0, 0, 64, loss=None)
     assert stripped(shown.lines()[1]) == ["stage", "blocks", "epoch", "step", "samples/s", "loss", "test %"]
-    assert stripped(shown.lines()[2]) == ["0", "0-3", "1", "1/23", "64", "-", "- - - -"]
+    assert stripped(shown.lines()[2]) == ["0", "0-3", "1", "1/23", "64.0", "-", "- - - -"]
 
 
 def test_progress_counts_the_slowest_stage(show):

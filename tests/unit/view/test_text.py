@@ -5,7 +5,7 @@ from tests.support.views import Clock, blocks, parallel, placed, resolved, resul
 
 from pipeline.config import MeasureConfig
 from pipeline.planning.prediction import Prediction
-from workers.view.text import block_range, duration, grouped, loss_text, percent
+from workers.view.text import block_range, loss_text, plural
 
 
 def told(mode="parallel", counts=(2, 2), clock=None, **kwargs):
@@ -161,21 +161,6 @@ def test_ending_lists_the_blocks_that_have_an_accuracy(accuracies, expected):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.254, "0.25 s"), (9.99, "9.99 s"), (12.4, "12 s"), (59.7, "1 min 00 s"), (185, "3 min 05 s"),
-        (3599.9, "1 h 00 min"), (7620, "2 h 07 min"), (360000, "100 h 00 min"),
-    ],
-)  # fmt: skip
-def test_duration(seconds, expected):
-    assert duration(seconds) == expected
-
-
-def test_duration_without_digits():
-    assert duration(3.7, digits=0) == "4 s"
-
-
-@pytest.mark.parametrize(
     ("loss", "expected"),
     [(None, "-"), (1.7559, "1.756"), (0.02, "0.02000"), (1e-5, "1.000e-05"), (-0.5, "-0.5000"), (float("nan"), "nan")],
 )
@@ -183,7 +168,6 @@ def test_loss_text(loss, expected):
     assert loss_text(loss) == expected
 
 
-def test_numbers():
-    assert (grouped(None), grouped(0.4), grouped(1234567.8)) == ("-", "0", "1 234 568")
-    assert (percent(None), percent(0.97222), percent(1.0)) == ("-", "97.22", "100.00")
+def test_blocks_and_counts():
+    assert (plural(1, "stage"), plural(2, "stage")) == ("1 stage", "2 stages")
     assert (block_range(range(2, 3)), block_range(range(2, 5))) == ("2", "2-4")

@@ -1,9 +1,9 @@
-"""Blocking exchange with one peer over ``torch.distributed``, and the news that the peer is gone.
+"""Connection to one peer over ``torch.distributed``, which also notices that the peer is gone.
 
 [Note: goodbye byte]
-The second thread of either end waits from the start for one byte, the word that the other end says when it is done.
-It is how a dead peer is noticed on an idle edge, and the only sure way: an operation that gloo is given in the very
-moment in which a connection breaks may wait for ever (seen in 3 of 100 kills), one that waits already always raises.
+Each end posts a receive for one byte at the start, in a thread of its own, and sends that byte when it is done. The
+posted receive is how a dead peer is noticed on an idle edge, and the only sure way: an operation that gloo is given
+while a connection breaks may wait for ever (seen in 3 of 100 kills), one that waits already always raises.
 """
 
 from datetime import timedelta
@@ -23,13 +23,14 @@ _NEVER_TAG = 2
 
 
 class Link:
-    """Blocking point-to-point batching with one peer.
+    """Blocking send and receive with one peer, for one edge.
 
     Args:
-        peer: its rank.
-        group: gloo, of the two; of this edge alone, so that edges never meet.
-        device: of the payload.
-        payload_group: nccl, of the two, where payloads stay on the device; None sends them through the host.
+        peer: rank of the other end.
+        group: gloo group of the two ranks, for this edge alone, so that messages of edges never mix.
+        device: device of the payload.
+        payload_group: nccl group of the two ranks, where payloads stay on the device; None sends them through the
+            host.
     """
 
     def __init__(
@@ -41,10 +42,10 @@ class Link:
         if payload_group is not None:
             self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._goodbye = torch.empty(1, dtype=torch.uint8)
-        self._hearing = cast(dist.Work, dist.irecv(self._goodbye, peer, group=group, tag=_GOODBYE_TAG))
+        self._goodbye_work = cast(dist.Work, dist.irecv(self._goodbye, peer, group=group, tag=_GOODBYE_TAG))
 
     def send(self, tensor: Tensor) -> None:
-        """Returns when ``tensor`` may be overwritten."""
+        """Send ``tensor``; returns when it may be overwritten. Raises RuntimeError when the connection breaks."""
         if tensor.is_cuda:
             with torch.cuda.stream(self.stream):
                 self._wait_cuda(dist.isend(tensor, self.peer, group=self.payload_group))
@@ -52,7 +53,11 @@ class Link:
             cast(dist.Work, dist.isend(tensor, self.peer, group=self.group)).wait(_FOR_EVER)
 
     def recv(self, num_bytes: int, device: torch.device) -> Tensor:
-        """The next ``num_bytes`` bytes, uint8."""
+        """Receive the next ``num_bytes`` bytes as uint8 (num_bytes,) on ``device``.
+
+        Raises:
+            RuntimeError: the connection broke.
+        """
         if device.type == "cuda":
             with torch.cuda.stream(self.stream):
                 tensor = torch.empty(num_bytes, dtype=torch.uint8, device=device)
@@ -63,21 +68,21 @@ class Link:
         return tensor
 
     def _wait_cuda(self, work: dist.Work | None) -> None:
-        """nccl's own wait only orders streams; the host waits for the stream."""
+        """Let the host wait for the stream: nccl's own wait only orders streams."""
         cast(dist.Work, work).wait()
         cast(torch.cuda.Stream, self.stream).synchronize()
 
     def send_goodbye(self) -> None:
-        """See [Note: goodbye byte]."""
-        word = torch.zeros(1, dtype=torch.uint8)
-        cast(dist.Work, dist.isend(word, self.peer, group=self.group, tag=_GOODBYE_TAG)).wait(_FOR_EVER)
+        """Tell the peer that this end is done, see [Note: goodbye byte]."""
+        goodbye = torch.zeros(1, dtype=torch.uint8)
+        cast(dist.Work, dist.isend(goodbye, self.peer, group=self.group, tag=_GOODBYE_TAG)).wait(_FOR_EVER)
 
     def wait_for_goodbye(self) -> None:
-        """Returns when the peer has said its word; raises when the connection breaks."""
-        self._hearing.wait(_FOR_EVER)
+        """Wait for the peer's goodbye byte; raises RuntimeError when the connection breaks."""
+        self._goodbye_work.wait(_FOR_EVER)
 
     def poison(self) -> None:
-        """Breaks the connection under threads that wait on it, here and at the peer.
+        """Break the connection under threads that wait on it, here and at the peer.
 
         gloo has no way to cancel one receive; it closes the connection when a wait runs out, so one does.
         """

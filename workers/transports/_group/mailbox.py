@@ -1,7 +1,7 @@
 """A bounded queue between two threads of one process that can fail.
 
-``queue.Queue`` cannot wake whoever waits on it when the thread behind it dies, nor keep the head in place while it
-is being sent, so that it still counts as under way.
+``queue.Queue`` cannot wake its waiters when the thread behind it dies, nor keep the head in place while it is being
+sent, so that it still counts as in flight.
 """
 
 import threading
@@ -53,7 +53,7 @@ class Mailbox(Generic[T]):
 
         Raises:
             TimeoutError: it stayed full.
-            MailboxFailed: nobody will take it.
+            MailboxFailed: the thread that takes items has ended.
         """
         with self._changed:
             if self.failure is not None:

@@ -1,7 +1,7 @@
-"""How the stages meet to send over ``torch.distributed``: the default group, and a group for every edge.
+"""Rendezvous of the stages over ``torch.distributed``: the default group, and a group for every edge.
 
 Under ``torchrun`` the default group that exists is used. Otherwise the processes meet through a file in the common
-folder, over the loopback interface: nobody but the stages of one host can have that folder.
+folder, over the loopback interface: only stages of one host can have that folder.
 """
 
 import os
@@ -20,7 +20,11 @@ __all__ = ["open_links"]
 
 
 def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bool]:
-    """Meets the other stages.
+    """Meet the other stages and connect every edge.
+
+    Args:
+        endpoint: this stage's.
+        use_nccl: whether payloads travel from device to device.
 
     Returns:
         A link for each edge that starts or ends at this stage, and whether the default group was made here.
@@ -38,15 +42,16 @@ def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bo
         if owns_group and dist.is_initialized():
             dist.destroy_process_group()
         raise TransportTimeout(
-            f"stage {endpoint.stage_index}: the {endpoint.num_stages} stages did not meet within {endpoint.timeout_s:g} s. "
-            "See whether all processes started; the error of a stage that did not comes first."
+            f"stage {endpoint.stage_index}: the {endpoint.num_stages} stages did not meet within "
+            f"{endpoint.timeout_s:g} s. See whether all processes started; the error of a stage that did not "
+            "comes first."
         ) from error
     return links, owns_group
 
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """Lets gloo listen on the loopback interface, whether or not the host's name resolves."""
+    """Let gloo listen on the loopback interface, whether or not the host's name resolves."""
     names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     if "GLOO_SOCKET_IFNAME" in os.environ or not names:
         yield
@@ -59,21 +64,22 @@ def _loopback() -> Iterator[None]:
 
 
 def _meet(endpoint: Endpoint) -> None:
-    """Makes the default group, through a file in the common folder."""
+    """Make the default group, through a file in the common folder."""
     limit = timedelta(seconds=endpoint.timeout_s)
     # Without a world size a store leaves its file to us, and says nothing when it is gone.
     store = dist.FileStore(_meeting_file(endpoint), -1)  # type: ignore[attr-defined]  # public, but not exported
     store.set_timeout(limit)
-    dist.init_process_group("gloo", store=store, rank=endpoint.stage_index, world_size=endpoint.num_stages, timeout=limit)
+    rank, world_size = endpoint.stage_index, endpoint.num_stages
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=limit)
 
 
 def _meeting_file(endpoint: Endpoint) -> str:
-    """Serves until all groups are open; nccl goes on reading it."""
+    """Path of the file through which the stages meet, needed until all groups are open; nccl reads it later too."""
     return os.path.join(endpoint.folder, "group")
 
 
 def _check_group(endpoint: Endpoint) -> None:
-    """The group of torchrun has a rank for each stage, in order."""
+    """Refuse a default group that has not one rank for each stage, in order."""
     given = (dist.get_rank(), dist.get_world_size())
     if given != (endpoint.stage_index, endpoint.num_stages):
         raise ValueError(
@@ -83,7 +89,7 @@ def _check_group(endpoint: Endpoint) -> None:
 
 
 def _open_edges(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
-    """A group for every edge. All ranks take part in all of them, in the same order: torch demands it."""
+    """Make a group for every edge. torch demands that all ranks take part in all of them, in the same order."""
     limit = timedelta(seconds=endpoint.timeout_s)
     device = torch.device(endpoint.device)
     links = {}
@@ -100,7 +106,7 @@ def _open_edges(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
 
 
 def _open_own_group(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
-    """The default group, then the edges; leaves no file behind where gloo carries everything."""
+    """Make the default group, then the edges; leaves no file behind where gloo carries everything."""
     with _loopback():
         _meet(endpoint)
         links = _open_edges(endpoint, use_nccl)
@@ -111,7 +117,7 @@ def _open_own_group(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
 
 
 def _first_contact(edge: Edge, link: Link, stage_index: int) -> None:
-    """nccl connects at the first message. Here, edge by edge: connecting in threads could cross and lock up."""
+    """Send a first byte: nccl connects with it, and connecting in the edges' threads could cross and lock up."""
     if stage_index == edge.src:
         link.send(torch.zeros(1, dtype=torch.uint8, device=link.device))
     else:

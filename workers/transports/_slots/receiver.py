@@ -10,9 +10,9 @@ from torch import Tensor
 from pipeline.engine.message import Header, Message, decode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, nothing_came
-from workers.transports._packing import ALIGN, unpack
+from workers.transports._packing import padded, unpack
+from workers.transports._slots.end import TOKEN, SlotEnd, copy_bytes
 from workers.transports._slots.ring import Slots
-from workers.transports._slots.wire import TOKEN, SlotEnd, copy_bytes
 
 __all__ = ["SlotReceiver"]
 
@@ -21,7 +21,7 @@ class SlotReceiver(SlotEnd):
     """The receiving end of ``edge``.
 
     A message is copied out of its slot at once, so that tensors belong to the caller without any bookkeeping and the
-    slot is free again before the caller has used them.
+    slot is free again before the caller uses them.
 
     Args:
         edge: whose sender is at the other end of ``sock``.
@@ -55,7 +55,7 @@ class SlotReceiver(SlotEnd):
             raise gone(self._edge, self._edge.src) from error
 
     def _wait(self, timeout: float) -> float:
-        """Blocks until there is a token; returns the seconds."""
+        """Block until there is a token; returns the seconds."""
         start = time.perf_counter()
         self._allow(timeout)
         while not self._tokens:
@@ -63,7 +63,7 @@ class SlotReceiver(SlotEnd):
         return time.perf_counter() - start
 
     def _parse(self, data: bytes) -> None:
-        """Cuts what was read into tokens."""
+        """Cut what was read into tokens."""
         data = self._rest + data
         start = 0
         while len(data) - start >= TOKEN.size:
@@ -76,7 +76,7 @@ class SlotReceiver(SlotEnd):
         self._rest = data[start:]
 
     def _take(self, total: int, header: bytes) -> Message | None:
-        """Copies out the slot behind a token; the message, if this completes it."""
+        """Copy out the slot of a token; returns the message if this completes it."""
         if not header:
             return self._take_more()
         self._begun = None
@@ -89,7 +89,7 @@ class SlotReceiver(SlotEnd):
         return decoded.message(tensors)
 
     def _copy_out(self, header: Header) -> tuple[Tensor, ...]:
-        """The tensors of the message in the next slot, as copies."""
+        """Copy the tensors of a message out of the next slot."""
         if self._device.type != "cpu":
             slot = self._slots.part(self._next, 0, self._slots.stride)
             return tuple(t.to(self._device) for t in unpack(header.specs, slot))
@@ -99,12 +99,12 @@ class SlotReceiver(SlotEnd):
             tensor = torch.empty(spec.shape, dtype=spec.dtype)
             num_bytes = tensor.nbytes
             copy_bytes(tensor.data_ptr(), address, num_bytes)
-            address += (num_bytes + ALIGN - 1) & -ALIGN
+            address += padded(num_bytes)
             tensors.append(tensor)
         return tuple(tensors)
 
     def _take_more(self) -> Message | None:
-        """One piece of a message larger than a slot."""
+        """Copy out one piece of a message larger than a slot; returns the message if this completes it."""
         assert self._begun is not None  # a piece follows a beginning: the socket keeps the order
         header, buffer = self._begun
         num_bytes = min(self._slots.stride, buffer.numel() - self._have)
@@ -117,10 +117,10 @@ class SlotReceiver(SlotEnd):
         return header.message(tuple(t.to(self._device) for t in unpack(header.specs, buffer)))
 
     def _give_back(self) -> None:
-        """A credit for the slot just read.
+        """Send the credit of the slot just read.
 
-        Never blocks: behind hundreds of credits that the sender has not read it is owed, and goes with the next. The
-        sender reads all it has before it waits for more, so it sends again before it could miss the owed ones.
+        Never blocks: behind hundreds of credits that the sender has not read, a credit is owed and goes with the next.
+        The sender reads all there are before it waits, so it sends again before it could miss the owed ones.
         """
         self._next = (self._next + 1) % self._count
         self._owed += 1
@@ -138,10 +138,10 @@ class SlotReceiver(SlotEnd):
         return sum(bool(header) for _, header in self._tokens)
 
     def drain(self, deadline: float) -> None:
-        """Gives back what is owed, so that the sender learns that everything was received."""
+        """Send the credits that are owed, so that the sender learns that everything was received."""
         self._allow(deadline - time.perf_counter())
         try:
             while self._owed:
                 self._owed -= self._sock.send(bytes(self._owed))
         except OSError:
-            return  # the sender is gone or does not read: nobody waits for it
+            return  # the sender is gone or does not read credits any more

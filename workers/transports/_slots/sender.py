@@ -9,9 +9,9 @@ from torch import Tensor
 from pipeline.engine.message import Message, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room, not_taken
-from workers.transports._packing import ALIGN, pack, packed_bytes
+from workers.transports._packing import pack, packed_bytes, padded
+from workers.transports._slots.end import MORE, TOKEN, SlotEnd, copy_bytes
 from workers.transports._slots.ring import Slots
-from workers.transports._slots.wire import MORE, TOKEN, SlotEnd, copy_bytes
 
 __all__ = ["SlotSender"]
 
@@ -47,7 +47,7 @@ class SlotSender(SlotEnd):
         return waited
 
     def _copy_in(self, tensors: tuple[Tensor, ...]) -> None:
-        """Copies ``tensors`` into the next slot, each at a multiple of 64 bytes."""
+        """Copy ``tensors`` into the next slot, each at a multiple of 64 bytes."""
         address, start = self._slots.addresses[self._next], 0
         for tensor in tensors:
             num_bytes = tensor.nbytes
@@ -56,10 +56,10 @@ class SlotSender(SlotEnd):
                 copy_bytes(address + start, tensor.data_ptr(), num_bytes)
             else:
                 pack((tensor,), self._slots.part(self._next, start, num_bytes))
-            start += (num_bytes + ALIGN - 1) & -ALIGN
+            start += padded(num_bytes)
 
     def _send_pieces(self, token: bytes, message: Message, total: int, timeout: float) -> float:
-        """A message larger than a slot, piece by piece."""
+        """Send a message larger than a slot, piece by piece; returns the seconds spent waiting for room."""
         packed = torch.empty(total, dtype=torch.uint8)
         pack(message.tensors, packed)
         waited = 0.0
@@ -71,7 +71,7 @@ class SlotSender(SlotEnd):
         return waited
 
     def _tell(self, token: bytes, timeout: float) -> None:
-        """Hands the next slot over. Blocks only behind hundreds of unread tokens."""
+        """Send the token of the next slot. Blocks only behind hundreds of unread tokens."""
         self._allow(timeout)
         sent = 0
         try:
@@ -85,14 +85,14 @@ class SlotSender(SlotEnd):
         self._next = (self._next + 1) % self._count
 
     def _wait_room(self, timeout: float) -> float:
-        """Blocks until a credit is there; returns the seconds."""
+        """Block until a credit has come; returns the seconds."""
         start = time.perf_counter()
         self._allow(timeout)
         self._free += len(self._read())
         return time.perf_counter() - start
 
     def drain(self, deadline: float, timeout: float) -> None:
-        """Returns when the receiver has taken everything.
+        """Wait until the receiver has taken everything.
 
         Args:
             deadline: by ``time.perf_counter``.

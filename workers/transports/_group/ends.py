@@ -1,20 +1,20 @@
-"""The two ends of one edge over ``torch.distributed`` send and receive, each with two threads of its own.
+"""The two ends of an edge over ``torch.distributed`` send and receive, each with two threads of its own.
 
 A send of gloo is over when the peer has received, and two stages that both wait in a send wait for ever: so one thread
-per edge end does nothing but send, or receive, and the stage's thread meets it at a :class:`Mailbox`.
+per end does nothing but send, or receive, and the stage's thread exchanges messages with it in a :class:`Mailbox`.
 
     stage 0          sender thread                      receiver thread          stage 1
     send: pack,      frame: lengths, header,   ----->   waits for room,
     put              small payload                      receives a frame,
                      payload, if large         ----->   then the payload, put    recv: get
-    close: put END   END                       ----->   all was taken?
-                     hears it, done            <-----   says so
-                     says so                   ----->   hears it, done
+    close: put END   END frame                 ----->   waits until all was taken
+                     done                      <-----   goodbye byte
+                     goodbye byte              ----->   done
 
-A peer that died is noticed as [Note: goodbye byte] says.
+That close handshake, and the notice of a peer that died, rest on [Note: goodbye byte].
 
-A frame has one size, since gloo's receiver must know it before; it holds the whole message where that is small, which
-halves the time of small ones. Up to ``depth`` messages wait at each end.
+All frames have one size, since gloo's receiver must know it beforehand. A small message is sent whole inside its
+frame, which halves its time. Up to ``depth`` messages wait at each end.
 """
 
 import struct
@@ -44,33 +44,35 @@ _END = -1
 class _PackedMessage:
     """An owned copy of one message, as the sender thread sends it."""
 
-    parts: list[Tensor]
+    pieces: list[Tensor]
+    """The frame and what does not fit into it, uint8, in the order in which they are sent."""
     packed: torch.cuda.Event | None
-    """After which the device holds the copy."""
+    """Recorded behind the copy on the device; None where the copy is in host memory."""
 
     @property
     def num_bytes(self) -> int:
-        return sum(part.numel() for part in self.parts)
+        """Bytes of all pieces."""
+        return sum(piece.numel() for piece in self.pieces)
 
 
 def _as_bytes(data: bytes) -> Tensor:
-    """uint8, owned."""
+    """``data`` as a uint8 tensor that owns its memory."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 class _GroupEnd:
-    """A mailbox and the threads behind it."""
+    """One end of ``edge``: a mailbox and the two threads behind it."""
 
     mailbox: Mailbox[Any]
 
     def __init__(self, edge: Edge, link: Link) -> None:
         self.edge, self.link = edge, link
         self.is_done = False
-        self._heard = threading.Event()
-        name = f"wire {edge.src}->{edge.dst}"
+        self._peer_is_done = threading.Event()
+        name = f"edge {edge.src}->{edge.dst}"
         self.threads = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
-            for work in (self._listen, self._run)
+            for work in (self._await_goodbye, self._run)
         ]
 
     def start(self) -> None:
@@ -79,32 +81,32 @@ class _GroupEnd:
             thread.start()
 
     def join(self, deadline: float) -> bool:
-        """Whether the threads ended before ``deadline``, by ``time.perf_counter``."""
+        """Waits for the threads until ``deadline``, by ``time.perf_counter``; True if they ended."""
         for thread in self.threads:
             thread.join(max(deadline - time.perf_counter(), 0.0))
         return not any(thread.is_alive() for thread in self.threads)
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """Runs in a thread; whatever ends it, the stage's thread must hear of it."""
+        """Runs ``work`` in a thread; an error fails the mailbox, where the stage's thread finds it."""
         try:
             work()
         except BaseException as error:
             self.mailbox.fail(error)
-            self._heard.set()
+            self._peer_is_done.set()
 
-    def _listen(self) -> None:
-        """See [Note: goodbye byte]."""
+    def _await_goodbye(self) -> None:
+        """Body of the thread that waits for the peer's [Note: goodbye byte]."""
         self.link.wait_for_goodbye()
-        self._heard.set()
+        self._peer_is_done.set()
 
     def _wait_for_peer(self) -> None:
-        """Returns when the peer has said its word."""
-        self._heard.wait()
+        """Returns when the peer's goodbye byte has come; raises what broke the connection."""
+        self._peer_is_done.wait()
         if self.mailbox.failure is not None:
             raise self.mailbox.failure
 
     def _run(self) -> None:
-        """Moves messages until the end of the wire."""
+        """Body of the thread that moves messages until the edge is closed."""
         raise NotImplementedError
 
 
@@ -117,27 +119,27 @@ class GroupSender(_GroupEnd):
         self.start()
 
     def packed_message(self, message: Message) -> _PackedMessage:
-        """Copies ``message``; see [Note: sender copies]. On CUDA the copy is queued on the caller's stream."""
+        """Copy ``message``, see [Note: sender copies]. On CUDA the copy is queued on the caller's stream."""
         header, total = encode_header(message), packed_bytes(message.tensors)
         frame = torch.empty(_FRAME_BYTES, dtype=torch.uint8)
         start, is_inside = _inside(len(header), total, self.link.payload_group is not None)
-        parts = [frame]
+        pieces = [frame]
         lengths = _LENGTHS.pack(len(header), total)
         if start <= _FRAME_BYTES:
             lengths += header
         else:
-            parts.append(_as_bytes(header))
+            pieces.append(_as_bytes(header))
         frame[: len(lengths)] = _as_bytes(lengths)
         if is_inside:
             payload = frame[start:]
         else:
             payload = torch.empty(total, dtype=torch.uint8, device=self.link.payload_device)
-            parts.append(payload)
+            pieces.append(payload)
         pack(message.tensors, payload)
-        return _PackedMessage(parts, self._mark() if payload.is_cuda else None)
+        return _PackedMessage(pieces, self._mark() if payload.is_cuda else None)
 
     def _mark(self) -> torch.cuda.Event:
-        """An event behind the copies that the caller's stream was given."""
+        """Record an event behind the copies that the caller's stream was given."""
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.link.device))
         return event
@@ -146,8 +148,8 @@ class GroupSender(_GroupEnd):
         while (packed_message := self.mailbox.head()) is not None:
             if packed_message.packed is not None:
                 cast(torch.cuda.Stream, self.link.stream).wait_event(packed_message.packed)
-            for part in packed_message.parts:
-                self.link.send(part)
+            for piece in packed_message.pieces:
+                self.link.send(piece)
             self.mailbox.drop()
         end = torch.zeros(_FRAME_BYTES, dtype=torch.uint8)
         end[: _LENGTHS.size] = _as_bytes(_LENGTHS.pack(_END, 0))
@@ -158,7 +160,7 @@ class GroupSender(_GroupEnd):
 
 
 class GroupReceiver(_GroupEnd):
-    """The receiving end of ``edge``. The tensors of a message are parts of the memory it was received into."""
+    """The receiving end of ``edge``. The tensors of a message lie in the memory it was received into."""
 
     def __init__(self, edge: Edge, link: Link) -> None:
         super().__init__(edge, link)
@@ -176,10 +178,10 @@ class GroupReceiver(_GroupEnd):
         self.link.send_goodbye()
         self._wait_for_peer()
         self.is_done = True
-        self.mailbox.fail(ConnectionResetError("the sender has closed the wire"))
+        self.mailbox.fail(ConnectionResetError("the sender has closed the edge"))
 
     def _receive(self) -> Message | None:
-        """The next message; None at the end of the wire."""
+        """Receive the next message; None when the sender has closed the edge."""
         cpu = torch.device("cpu")
         frame = self.link.recv(_FRAME_BYTES, cpu)
         memory = frame.numpy().data
@@ -196,6 +198,12 @@ class GroupReceiver(_GroupEnd):
 
 
 def _inside(header_bytes: int, total: int, is_apart: bool) -> tuple[int, bool]:
-    """Where a payload starts in its frame, and whether it is there; an empty one always is."""
+    """Offset of a payload in its frame in bytes, and whether the frame holds it; it always holds an empty one.
+
+    Args:
+        header_bytes: size of the message's header.
+        total: size of the packed payload in bytes.
+        is_apart: whether payloads stay on the device and travel over nccl.
+    """
     start = padded(_LENGTHS.size + header_bytes)
     return start, total == 0 or (start + total <= _FRAME_BYTES and not is_apart)

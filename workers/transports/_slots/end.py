@@ -1,13 +1,12 @@
-"""What both ends of an edge over shared slots and a Unix socket have in common, and what they say to each other.
+"""Base of the two ends of an edge over shared slots, and the format of the tokens on their Unix socket.
 
     sender                                                  receiver
     copies into slot k, sends a token      --- token ---->  wakes, copies out of slot k
     counts slot k as free again            <-- credit ----  one byte per slot
 
 Slots are used in turn, so neither token nor credit names one. A token is the length of the header, the bytes of the
-payload, and the header; it wakes the reader inside the kernel, without a thread and without spinning. The end of
-file of the socket *is* the news that the other process is gone, however it died, and what it had sent before can
-still be read.
+payload, and the header; it wakes the reader inside the kernel, without a thread and without spinning. The socket's
+end of file means that the other process is gone, however it died; what it had sent before can still be read.
 
 A message larger than a slot goes through several, one after another, and is put together by the receiver: correct at
 any depth, with two more copies. When the sender runs out of time in the middle, its next message begins with a header
@@ -24,7 +23,7 @@ from workers.transports._slots.ring import Slots
 __all__ = ["MORE", "TOKEN", "SlotEnd", "copy_bytes"]
 
 TOKEN = struct.Struct("<IQ")  # bytes of the header, bytes of the packed payload
-MORE = TOKEN.pack(0, 0)  # the next piece of the message under way
+MORE = TOKEN.pack(0, 0)  # the next piece of a message larger than a slot
 # (to address, from address, bytes). A quarter of the time of tensor.copy_ at 4 KiB, the same at 8 MiB.
 copy_bytes = ctypes.memmove
 
@@ -33,7 +32,7 @@ _READ_BYTES = 65536
 
 
 class SlotEnd:
-    """What both ends have in common: the socket and the slots."""
+    """One end of ``edge``: the socket and the slots."""
 
     def __init__(self, edge: Edge, sock: socket.socket, slots: Slots) -> None:
         self._edge, self._sock, self._slots = edge, sock, slots
@@ -43,11 +42,11 @@ class SlotEnd:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the slots."""
+        """Memory of the slots in bytes."""
         return self._slots.num_bytes
 
     def _allow(self, timeout: float) -> None:
-        """Lets the kernel end a blocking call after ``timeout`` seconds: one system call less than ``settimeout``."""
+        """Let the kernel end blocking calls after ``timeout`` seconds: one system call less than ``settimeout``."""
         if timeout != self._patience:
             value = _TIMEVAL.pack(*divmod(max(int(timeout * 1e6), 1), 1_000_000))  # zero would mean for ever
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
@@ -55,13 +54,13 @@ class SlotEnd:
             self._patience = timeout
 
     def _read(self, flags: int = 0) -> bytes:
-        """What the other end said, at least one byte."""
+        """Read at least one byte from the other end; ConnectionResetError when it is gone."""
         data = self._sock.recv(_READ_BYTES, flags)
         if not data:
             raise ConnectionResetError("end of file")
         return data
 
     def close(self) -> None:
-        """Lets go of the socket and the memory."""
+        """Close the socket and unmap the memory."""
         self._sock.close()
         self._slots.close()

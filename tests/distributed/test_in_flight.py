@@ -1,4 +1,4 @@
-"""What is under way with several batches in flight: how much is held, and what comes of it if no weight ever moves."""
+"""Several batches in flight: how much is held, and what comes of it if no weight ever moves."""
 
 import pytest
 import torch
