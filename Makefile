@@ -1,15 +1,18 @@
-# make train: the default run, on a fresh machine too. make test: types and tests.
+# make train: the default run, on a fresh machine too. make test: types and tests. make test-all: every case of them.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test types clean
+.PHONY: train test test-all types clean
 
 train: $(READY)
 	$(VENV)/bin/python launch.py --stages 2
 
 test: types
 	$(VENV)/bin/python -m pytest
+
+test-all: types
+	$(VENV)/bin/python -m pytest --full
 
 types: $(READY)
 	$(VENV)/bin/mypy

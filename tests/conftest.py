@@ -1,7 +1,8 @@
 """What every test starts from, and what the whole run must leave behind: nothing.
 
-Tests start from the same seed, on one thread. A child process that is still there after the last test is killed and
-reported as an error, and the run ends with a count of what was skipped and why.
+Cases marked ``full`` are left out unless ``--full`` is given. Tests start from the same seed, on one thread. A child
+process that is still there after the last test is killed and reported as an error, and the run ends with a count of
+what was skipped and why.
 """
 
 import os
@@ -14,6 +15,20 @@ import torch
 
 ENDING_S = 5.0
 """A process that a test has told to end may need a moment."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="take the cases marked full, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what is marked ``full``; naming a single test takes it."""
+    if config.getoption("--full") or any("::" in argument for argument in config.args):
+        return
+    rest = [item for item in items if item.get_closest_marker("full")]
+    if rest:
+        config.hook.pytest_deselected(items=rest)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 @pytest.fixture(autouse=True, scope="session")

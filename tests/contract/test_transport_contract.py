@@ -217,22 +217,36 @@ def test_queue_deeper_than_a_socket_buffer(name, tmp_path):
 # Limits ---------------------------------------------------------------------------------------------------------
 
 
+FULL = (3, 6)
+"""Messages that an edge of depth 3 takes before anyone receives: the queue may stand at one end or at both."""
+
+
+def _send_until_full(transport, taken):
+    """What the transport says when it takes no more; on a busy machine it may time out before the queue is full."""
+    deadline = time.monotonic() + 20.0
+    while True:
+        try:
+            transport.send(message(torch.tensor(len(taken)), step=len(taken)), 1, 0.3)
+            taken.append(len(taken))
+            assert len(taken) <= FULL[-1]
+        except TransportTimeout as full:
+            if len(taken) in FULL or time.monotonic() > deadline:
+                return str(full)
+
+
 def _fill_up(stage_index, folder, name):
     transport = open_transport(name, stage_index, folder, [(0, 1, 3, 64)])
     taken = []
     if stage_index == 0:
-        with pytest.raises(TransportTimeout) as full:
-            while len(taken) < 100:
-                transport.send(message(torch.tensor(len(taken)), step=len(taken)), 1, 0.3)
-                taken.append(len(taken))
+        text = _send_until_full(transport, taken)
         sign(folder, "full")
         transport.close(20.0)
-        return taken, str(full.value), None
+        return taken, text, None
     wait_for(folder, "full")
     fill, held = transport.fill(0), transport.queue_bytes()
     with pytest.raises(TransportTimeout) as empty:
-        while True:
-            taken.append(transport.recv(0, 0.4)[0].position.step)
+        while True:  # until stage 0 is gone, which is as soon as all has been received
+            taken.append(transport.recv(0, 20.0)[0].position.step)
     closed_fill = transport.fill(0)
     transport.close(20.0)
     return taken, str(empty.value), (fill, held, closed_fill)
@@ -242,11 +256,10 @@ def _fill_up(stage_index, folder, name):
 def test_bounded_and_both_ends_named(name, tmp_path):
     (sent, full, _), (taken, empty, (fill, held, left)) = results(_fill_up, 2, tmp_path, name)
     assert taken == sent, "what timed out must not arrive"
-    assert len(sent) in (3, 6), "the queue may stand at one end or at both"
+    assert len(sent) in FULL
     assert (fill, left) == (3, 0)
     assert "stage 0 -> stage 1: no room within 0.3 s (queue depth: 3)" in full
-    gone_or_late = "nothing came within 0.4 s" if "nothing" in empty else "stage 0 is gone"
-    assert f"stage 0 -> stage 1: {gone_or_late}" in empty
+    assert "stage 0 -> stage 1: stage 0 is gone" in empty
 
 
 def _nothing_comes(stage_index, folder, name):

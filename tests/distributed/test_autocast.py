@@ -2,9 +2,11 @@
 
 import copy
 from collections import deque
+from statistics import median
 
 import pytest
 import torch
+from tests.support.products import square
 from tests.support.runs import SMALL, merged, run
 from torch import nn
 
@@ -16,6 +18,7 @@ from pipeline.resolve import load_dataset
 CONV = {"model": {"name": "tests.support.conv_net.small"}, "optimizer": {"name": "sgd", "lr": 0.01}}
 PLAIN = {"model": {"name": "mlp", "depth": 3, "width": 24, "norm": "none"}}
 PLAIN_DATA = {"dataset": {"name": "digits", "crop_padding": 0}}
+MODELS = {"mlp": {}, "conv": CONV}
 RULES = [
     "linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp", "dfa", "sdfa",
     "fa", "brsf", "frsf", "glob_sim", "backprop",
@@ -35,10 +38,9 @@ def weights(*args, **kwargs):
     return trained(*args, **kwargs)["weights_sha256"]
 
 
-@pytest.mark.parametrize("model", [{}, CONV], ids=["mlp", "conv"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "model"), square(RULES, ["mlp", "conv"]))
 def test_one_result_on_any_number_of_stages(tmp_path, rule, model):
-    one, two, blocks = (trained(tmp_path / str(n), rule, n, more=model) for n in (1, 2, "blocks"))
+    one, two, blocks = (trained(tmp_path / str(n), rule, n, more=MODELS[model]) for n in (1, 2, "blocks"))
     assert one["weights_sha256"] == two["weights_sha256"] == blocks["weights_sha256"]
     assert blocks["num_stages"] == blocks["num_blocks"]
 
@@ -61,13 +63,12 @@ def test_one_result_over_any_transport_and_half_the_bytes(tmp_path, rule, transp
     assert sent - labels == (sent_in_full - labels) // 2
 
 
-@pytest.mark.parametrize("model", [{}, CONV], ids=["mlp", "conv"])
-@pytest.mark.parametrize("rule", ["dfa", "fa", "frsf"])
+@pytest.mark.parametrize(("rule", "model"), square(["dfa", "fa", "frsf"], ["mlp", "conv"]))
 def test_late_feedback_is_equally_late_on_any_number_of_stages(tmp_path, rule, model):
-    late = merged(model, {"train": {"in_flight": 2}})
+    late = merged(MODELS[model], {"train": {"in_flight": 2}})
     first = weights(tmp_path / "1", rule, more=late)
     assert {weights(tmp_path / str(n), rule, n, more=late) for n in (2, 3)} == {first}
-    assert weights(tmp_path / "undelayed", rule, more=model) != first
+    assert weights(tmp_path / "undelayed", rule, more=MODELS[model]) != first
 
 
 def test_flush_schedules_agree(tmp_path):
@@ -114,12 +115,25 @@ def test_what_is_kept_is_float32(tmp_path):
 
 @pytest.mark.parametrize("rule", ["pred", "predsim", "dfa", "backprop"])
 def test_two_points_from_float32(tmp_path, rule):
-    """Accuracy within 0.02 and loss within 6 % after twelve epochs: 360 test samples."""
-    more = {"train": {"epochs": 12}, "optimizer": {"name": "adam", "lr": 3e-3, "milestones": []}}
-    ours, full = (trained(tmp_path / kind, rule, more=more, autocast=kind)["test"] for kind in ("bfloat16", "none"))
-    assert full["accuracy"] > 0.7
-    assert ours["accuracy"] == pytest.approx(full["accuracy"], abs=0.02)
-    assert ours["loss"] == pytest.approx(full["loss"], rel=0.06) and ours["loss"] != full["loss"]
+    """The median over three seeds: accuracy within 0.02 and loss within 2 %.
+
+    0.02 is the standard error of an accuracy of 0.85 on 360 test samples: sqrt(0.85 * 0.15 / 360) = 0.019. Which of the
+    samples near a border are right depends on the rounding of the processor, so the pairs must lie closer: without
+    dropout and with these rates a seed's two accuracies differ by at most 0.008 (standard deviation, with AVX2, with
+    AVX-512 and without either), the median of three by 0.005.
+    """
+    net = {"name": "mlp", "depth": 2, "width": 64, "norm": "batch"}
+    pairs = [
+        [trained(tmp_path / f"{kind}-{seed}", rule, autocast=kind, more={
+            "seed": seed, "model": net, "train": {"epochs": 6},
+            "optimizer": {"name": "adam", "lr": 2e-3, "milestones": []},
+        })["test"] for kind in ("bfloat16", "none")]
+        for seed in range(3)
+    ]  # fmt: skip
+    assert median(full["accuracy"] for _, full in pairs) > 0.7
+    assert abs(median(ours["accuracy"] - full["accuracy"] for ours, full in pairs)) <= 0.02
+    assert abs(median(ours["loss"] / full["loss"] - 1 for ours, full in pairs)) <= 0.02
+    assert all(ours["loss"] != full["loss"] for ours, full in pairs)
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])

@@ -5,9 +5,11 @@ part of the result on CPU).
 """
 
 import json
+from functools import cache
 
 import pytest
-from tests.support.command import ROOT, launch
+from tests.support.command import ROOT, call, call_ranks, launch
+from tests.support.products import rare, square
 from tests.support.runs import sha
 
 from pipeline.config import load_config
@@ -20,14 +22,7 @@ pytestmark = pytest.mark.distributed
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The weights of each rule from one stage in this process."""
-    known = {}
-
-    def of(rule):
-        if rule not in known:
-            known[rule] = sha(tmp_path_factory.mktemp(rule) / "run", {"rule": {"name": rule}})
-        return known[rule]
-
-    return of
+    return cache(lambda rule: sha(tmp_path_factory.mktemp(rule) / "run", {"rule": {"name": rule}}))
 
 
 def placed(tmp_path, rule, stages, transport, **more):
@@ -38,34 +33,34 @@ def placed(tmp_path, rule, stages, transport, **more):
     return sha(tmp_path / "run", changes)
 
 
-@pytest.mark.parametrize("transport", ["inline", "shared_memory", "process_group"])
-@pytest.mark.parametrize("stages", [2, 3, "blocks"])
-@pytest.mark.parametrize("rule", LOCAL + FEEDBACK)
+TRANSPORTS = ["inline", "shared_memory", "process_group"]
+STAGES = [2, 3, "blocks"]
+
+
+@pytest.mark.parametrize(("rule", "stages", "transport"), square(LOCAL + FEEDBACK, STAGES, TRANSPORTS))
 def test_p1_any_number_of_stages_over_any_transport(tmp_path, reference, rule, stages, transport):
     assert placed(tmp_path, rule, stages, transport) == reference(rule)
 
 
-@pytest.mark.parametrize("depth", [1, 8])
-@pytest.mark.parametrize("rule", LOCAL)
+@pytest.mark.parametrize(("rule", "depth"), square(LOCAL, [1, 8]))
 def test_p1_any_queue_depth(tmp_path, reference, rule, depth):
     assert placed(tmp_path, rule, 3, "shared_memory", depth=depth) == reference(rule)
 
 
-@pytest.mark.parametrize("rule", LOCAL + ["dfa"])
+@pytest.mark.parametrize("rule", [*rare(LOCAL, but=["predsim", "pred_bio", "drtp"]), "dfa"])
 def test_p2_stages_and_transports_slowed_at_random(tmp_path, reference, rule):
     slow = {"model": {"name": "tests.support.slow_mlp"}}
     found = placed(tmp_path, rule, 3, "tests.support.slow_shared_memory", **slow)
     assert found == sha(tmp_path / "reference", {"rule": {"name": rule}, **slow})
 
 
-@pytest.mark.parametrize("in_flight", [2, 4])
-@pytest.mark.parametrize("rule", FEEDBACK)
-def test_late_feedback_is_equally_late_on_any_number_of_stages(tmp_path, rule, in_flight):
+@pytest.mark.parametrize(("rule", "in_flight"), square(FEEDBACK, [2, 4]))
+def test_late_feedback_is_equally_late_on_any_number_of_stages(tmp_path, reference, rule, in_flight):
     train = {"train": {"in_flight": in_flight}}
     first = placed(tmp_path, rule, 1, "inline", **train)
     for index, stages in enumerate([2, 3, "blocks"]):
         assert placed(tmp_path / str(index), rule, stages, "shared_memory", **train) == first
-    assert placed(tmp_path / "undelayed", rule, 1, "inline") != first
+    assert reference(rule) != first
 
 
 @pytest.mark.parametrize("mode", ["gpipe", "1f1b"])
@@ -79,18 +74,32 @@ def test_another_seed_gives_other_weights(tmp_path, reference):
     assert sha(tmp_path / "run", {"seed": 1}) != reference("predsim")
 
 
-@pytest.mark.parametrize(
-    ("ranks", "flags"),
-    [
-        (None, ["--transport", "inline", "--stages", "1"]), (None, ["--stages", "3"]), (1, ["--stages", "2"]),
-        (2, []), (3, ["--transport", "process_group"]),
-    ],
-    ids=["inline", "spawned", "one-rank", "two-ranks", "three-ranks-gloo"],
-)  # fmt: skip
-def test_from_the_command_line_spawned_or_under_torchrun(tmp_path, ranks, flags):
-    overrides = ["train.epochs=2", "run.threads=1", "dataset.crop_padding=1", "rule.name=predsim"]
-    code, _, err = launch("--quiet", "--out", tmp_path / "run", *flags, *overrides, ranks=ranks)
+COMMANDS = {
+    "inline": (None, ["--transport", "inline", "--stages", "1"]), "spawned": (None, ["--stages", "3"]),
+    "two-ranks": (2, []), "three-ranks-gloo": (3, ["--transport", "process_group"]),
+}  # fmt: skip
+OVERRIDES = ["train.epochs=2", "run.threads=1", "dataset.crop_padding=1", "rule.name=predsim"]
+
+
+@pytest.fixture(scope="module")
+def commanded(tmp_path_factory):
+    """The weights that any command below is to end with."""
+    config = load_config(ROOT / "configs" / "digits.toml", [*OVERRIDES, "run.stages=1", "transport.name=inline"])
+    return sha(tmp_path_factory.mktemp("commanded") / "run", base=config.config.to_dict())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_from_the_command_line_or_as_ranks(tmp_path, commanded, name):
+    ranks, flags = COMMANDS[name]
+    arguments = ["--quiet", "--out", tmp_path / "run", *flags, *OVERRIDES]
+    said = [call(*arguments)] if ranks is None else call_ranks(ranks, tmp_path, *arguments)
+    assert {(code, out) for code, out, _ in said} == {(0, "")}, said
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["weights_sha256"] == commanded
+
+
+@pytest.mark.parametrize("ranks", [None, 1, 2], ids=["spawned", "one-rank", "two-ranks"])
+def test_from_a_command_of_its_own_or_under_torchrun(tmp_path, commanded, ranks):
+    flags = ["--stages", "2"] if ranks != 2 else []
+    code, _, err = launch("--quiet", "--out", tmp_path / "run", *flags, *OVERRIDES, ranks=ranks)
     assert code == 0, err
-    config = load_config(ROOT / "configs" / "digits.toml", [*overrides, "run.stages=1", "transport.name=inline"])
-    found = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert found["weights_sha256"] == sha(tmp_path / "reference", base=config.config.to_dict())
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["weights_sha256"] == commanded

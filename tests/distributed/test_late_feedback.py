@@ -36,6 +36,9 @@ PLAIN_ONLY = {"lra_fdbk", "tp", "dtp"}
 """Rules that refuse normalisation and dropout."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks that meet in front of their units."""
+UNDELAYED = {"backprop", "dfa", "lra_diff", "dtp", "reinforce"}
+"""Of each topology, and of those that tell targets, draw or keep a baseline: with one batch in flight in every run of
+the suite."""
 
 
 def nets_of(rule):
@@ -46,7 +49,11 @@ def nets_of(rule):
     return ["plain"] if rule["name"] in PLAIN_ONLY else ["usual", "plain"]
 
 
-CASES = [(rule, net) for rule in RULES for net in nets_of(rule)]
+CASES = [
+    pytest.param(rule, net, in_flight, id="-".join(map(str, [*rule.values(), net, in_flight])),
+                 marks=pytest.mark.full if in_flight == 1 and rule["name"] not in UNDELAYED else ())
+    for rule in RULES for net in nets_of(rule) for in_flight in (1, 3)
+]  # fmt: skip
 
 
 def batches(config, out):
@@ -103,8 +110,7 @@ class Simulator:
         self.rules[block].zero_grad()
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
-@pytest.mark.parametrize(("rule", "net"), CASES, ids=["-".join(map(str, [*r.values(), n])) for r, n in CASES])
+@pytest.mark.parametrize(("rule", "net", "in_flight"), CASES)
 def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, net, in_flight):
     """Bit for bit, with dropout and batch normalisation; one in flight is the undelayed rule."""
     changes = {

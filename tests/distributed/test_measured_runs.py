@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.support.command import ROOT, launch
+from tests.support.command import ROOT, call_ranks
 from tests.support.runs import run
 
 from pipeline.config import load_config
@@ -70,10 +70,9 @@ def test_a_sequential_run_whose_length_nobody_knew(tmp_path):
     assert all(np.array_equal(maps[0][name], maps[1][name]) for name in maps[0])
 
 
-def test_under_torchrun(tmp_path):
+def test_ranks_are_measured_as_one_stage_is(tmp_path):
     overrides = ["train.epochs=1", "run.threads=1", "measure.every=1", "measure.probe_samples=50"]
-    code, _, err = launch("--quiet", "--out", tmp_path / "ranks", *overrides, ranks=2)
-    assert code == 0, err
+    assert call_ranks(2, tmp_path, "--quiet", "--out", tmp_path / "ranks", *overrides) == [(0, "", "")] * 2
     alone = load_config(ROOT / "configs" / "digits.toml", [*overrides, "run.stages=1", "transport.name=inline"])
     run(tmp_path / "alone", base=alone.config.to_dict())
     tables = [(tmp_path / name / "measurements.json").read_text() for name in ("ranks", "alone")]

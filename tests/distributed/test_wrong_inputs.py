@@ -1,7 +1,11 @@
-"""Everything a user can get wrong ends in one clear message and the right exit code, with nothing left running."""
+"""Everything a user can get wrong ends in one clear message and the right exit code, with nothing left running.
+
+Most of it in this process, whose ``launch.main`` is what an interpreter of its own would run; some of it in that.
+"""
 
 import pytest
-from tests.support.command import launch
+import torch
+from tests.support.command import call, call_ranks, launch
 
 pytestmark = pytest.mark.distributed
 
@@ -26,11 +30,22 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_one_clear_message_and_exit_code_2(tmp_path, name):
+def test_one_clear_message_and_exit_code_2(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_message(call, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["misspelt key", "a block that raises"])
+def test_a_command_of_its_own_says_the_same(tmp_path, name):
+    """Before torch is imported, and while the fork server imports it."""
+    check_message(launch, tmp_path, name)
+
+
+def check_message(command, tmp_path, name):
     arguments, *texts = WRONG[name]
     empty = tmp_path / "data"
     empty.mkdir()
-    code, out, err = launch("--out", tmp_path / "run", "--data-root", empty, *arguments)
+    code, out, err = command("--out", tmp_path / "run", "--data-root", empty, *arguments)
     assert code == 2, err
     for text in texts:
         assert text in err
@@ -40,13 +55,13 @@ def test_one_clear_message_and_exit_code_2(tmp_path, name):
 
 def test_an_existing_output_folder_is_left_alone(tmp_path):
     (tmp_path / "result.json").write_text("mine")
-    code, _, err = launch("--out", tmp_path)
+    code, _, err = call("--out", tmp_path)
     assert code == 2 and "the output folder is taken" in err and "Choose another --out" in err
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_an_unknown_flag_shows_the_usage():
-    code, _, err = launch("--epochs", "3")
+    code, _, err = call("--epochs", "3")
     assert code == 2 and "usage: launch.py" in err
 
 
@@ -60,7 +75,14 @@ def test_an_unknown_flag_shows_the_usage():
     ],
 )
 def test_ranks_that_do_not_fit(tmp_path, ranks, arguments, text):
-    code, _, err = launch("--out", tmp_path / "run", *arguments, ranks=ranks)
+    """Each ends with 2, and the first alone says why."""
+    (code, out, err), *others = call_ranks(ranks, tmp_path, "--out", tmp_path / "run", *arguments)
+    assert code == 2 and out == "" and text in err and err.startswith("launch.py: ") and err.count("\n") == 1
+    assert others == [(2, "", "")] * (ranks - 1) and not (tmp_path / "run").exists()
+
+
+def test_torchrun_reports_ranks_that_do_not_fit(tmp_path):
+    code, _, err = launch("--out", tmp_path / "run", "--mode", "backprop", ranks=2)
     assert code == 1 and "exitcode  : 2" in err  # torchrun's own code is 1, its ranks' is 2
-    assert [line for line in err.splitlines() if text in line] != []
+    assert [line for line in err.splitlines() if "the mode backprop is one process" in line] != []
     assert "launch.py:" in err and not (tmp_path / "run").exists()

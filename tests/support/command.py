@@ -1,12 +1,23 @@
-"""Runs the command line as a user would, in a session of its own, and looks for what it leaves behind."""
+"""Runs the command line: as a user would, in a session of its own; in this process; or as ranks without torchrun.
 
+An interpreter takes seconds to import torch. Where the text, the exit status or the result is what is tested,
+:func:`call` and :func:`call_ranks` run the same ``launch.main`` in processes that have imported it already.
+"""
+
+import contextlib
+import io
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
+import launch as launcher
 import psutil
+from tests.support.processes import left_running, results
+from torch.distributed import TCPStore
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -38,6 +49,37 @@ def launch(*arguments, timeout=90, **kwargs):
     return finish(start(*arguments, **kwargs), timeout)
 
 
+def call(*arguments, env=None):
+    """``launch.main`` in this process: exit status, standard output, standard error; and no process is left."""
+    out, err = io.StringIO(), io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    command = ["launch.py", *map(str, arguments)]
+    with mock.patch.dict(os.environ, env or {}), mock.patch.object(sys, "argv", command):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = launcher.main(command[1:])
+            except SystemExit as end:  # argparse
+                code = end.code
+            finally:
+                signal.signal(signal.SIGTERM, before)
+    assert left_running() == []
+    return code, out.getvalue(), err.getvalue()
+
+
+def call_ranks(num_ranks, folder, *arguments, timeout=90.0):
+    """``launch.main`` as the ranks of one host, with torchrun's variables and store: for each rank what it says."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    return results(_rank, num_ranks, folder, num_ranks, store.port, list(map(str, arguments)), timeout=timeout)
+
+
+def _rank(rank, folder, num_ranks, port, arguments):
+    os.environ.update({
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(num_ranks),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+    })  # fmt: skip
+    return call(*arguments)
+
+
 def left_of(session, within):
     """Processes of ``session`` that are still there after up to ``within`` seconds."""
     deadline = time.monotonic() + within
@@ -64,9 +106,14 @@ def stages_of(process, count, within=60):
     while time.monotonic() < deadline:
         found = _grandchildren(process.pid)
         if len(found) == count:
-            return sorted(p.pid for p in found)
+            return [p.pid for p in sorted(found, key=started)]
         time.sleep(0.05)
     raise AssertionError(f"{count} stage processes did not appear")
+
+
+def started(process):
+    """Sorts processes by their start: ids begin anew when the system has run out of them."""
+    return process.create_time(), process.pid
 
 
 def _grandchildren(pid):

@@ -103,16 +103,23 @@ def is_running(pid):
         return False
 
 
+def written(path):
+    """The id in a file that may not be there, or be empty; 0 then."""
+    return int(path.read_text() or 0) if path.exists() else 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_hang_is_killed_with_all_its_processes(tmp_path):
+    """An interpreter that has not even begun within the limit, as on a busy machine, is given a longer one."""
     command = [sys.executable, "-c", HANGS, str(tmp_path / "pid")]
-    assert launch.supervise(command, dict(os.environ), tmp_path / "stderr", 3.0) is None
-    pid = int((tmp_path / "pid").read_text())
-    for _ in range(100):
-        if not is_running(pid):
+    for limit_s in (2.0, 8.0, 32.0):
+        assert launch.supervise(command, dict(os.environ), tmp_path / "stderr", limit_s) is None
+        if pid := written(tmp_path / "pid"):
             break
-        time.sleep(0.05)
-    assert not is_running(pid)
+    deadline = time.monotonic() + 30.0
+    while is_running(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_hang_is_reported_and_its_arm_given_up(monkeypatch):

@@ -1,6 +1,7 @@
 """What a run ran on."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -43,6 +44,15 @@ def test_the_root_holds_both_packages_and_the_launcher():
     assert {p.name for p in environment.ROOT.iterdir()} >= {"pipeline", "workers"}
 
 
+@pytest.fixture
+def own_git(monkeypatch):
+    """Neither the user's settings, which may ask for signatures, nor a hook's repository, if one runs the tests."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
 def repository(folder):
     """A repository with one commit."""
     (folder / "file").write_text("a")
@@ -54,7 +64,7 @@ def repository(folder):
 
 
 @needs_git
-def test_commit_of_this_code(tmp_path, monkeypatch):
+def test_commit_of_this_code(tmp_path, monkeypatch, own_git):
     head = repository(tmp_path)
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     assert environment.commit() == head[:12]
@@ -63,7 +73,7 @@ def test_commit_of_this_code(tmp_path, monkeypatch):
 
 
 @needs_git
-def test_another_repository_around_this_code_is_not_its_own(tmp_path, monkeypatch):
+def test_another_repository_around_this_code_is_not_its_own(tmp_path, monkeypatch, own_git):
     repository(tmp_path)
     installed = tmp_path / "lib"
     installed.mkdir()
