@@ -6,7 +6,7 @@ decides where they run and never what they learn; a *worker* is the process of o
 schedule and the record.
 
 To read it in order: ``learning/rule`` (the contract of a learning rule), ``engine/stage`` (what is done with one),
-``schedules/actions`` and ``engine/program`` (in which order), ``schedules/epochs`` (which blocks, in which epoch),
+``schedules/actions`` and ``engine/program`` (in which order), ``schedules/schedule`` (which blocks, in which epoch),
 ``resolve`` (how a config becomes all this).
 
 The names below are imported when they are first asked for: importing this package leaves torch out.

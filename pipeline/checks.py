@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
-from pipeline.schedules.modes import InFlight, Mode, Rules
+from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
 __all__ = ["check_batching", "check_measurable", "check_mode"]
 
@@ -71,7 +71,7 @@ def _check_in_flight(config: Config, mode: Mode, batching: Batching, rule: Decla
     """Refuses more batches in flight than the rule supports, and late batches that come in parts."""
     name, most = config.rule.name, rule.max_in_flight
     in_flight, microbatches = batching.in_flight, batching.microbatches
-    if mode.in_flight is InFlight.BY_STAGE:
+    if mode.in_flight is InFlightLimit.BY_STAGE:
         if most is not None:
             raise ConfigError(
                 f"the mode {mode.name} has as many batches in flight as stages, and the rule {name} bounds them (its "

@@ -15,7 +15,7 @@ __all__ = ["lazy_names"]
 def lazy_names(
     package: str, homes: Mapping[str, tuple[str, ...]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package whose names live in modules.
+    """Make the ``__getattr__`` and ``__dir__`` that import a package's public names on first use.
 
     Args:
         package: its name.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from pipeline import registry
 from pipeline.checks import check_batching, check_measurable, check_mode
 from pipeline.config import Config, NamedConfig
@@ -25,8 +24,8 @@ from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
 from pipeline.schedules.batching import Batching, Declared, batching_of
-from pipeline.schedules.epochs import Schedule
 from pipeline.schedules.modes import Mode, Rules, find_mode
+from pipeline.schedules.schedule import Schedule
 
 __all__ = ["RunSpec", "build_rule", "load_dataset", "resolve"]
 

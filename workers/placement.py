@@ -14,7 +14,7 @@ from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.planning.prediction import Prediction
 from pipeline.resolve import RunSpec
-from workers.block_costs import block_costs
+from workers.cached_costs import block_costs
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
 __all__ = ["Host", "Placement", "needs_processes", "place", "this_host"]

@@ -25,7 +25,7 @@ _TIMEOUT_S = 10.0
 
 
 def missing(files: Sequence[Path]) -> list[Path]:
-    """The missing ones of ``files``."""
+    """Paths in ``files`` at which there is no file."""
     return [file for file in files if not file.is_file()]
 
 

@@ -43,7 +43,7 @@ def build(
     augment: Augment = Augment(),
     download: bool = True,
 ) -> Dataset:
-    """Find the data set: inputs (3, 32, 32), 10 classes.
+    """Find CIFAR-10: inputs (3, 32, 32), 10 classes.
 
     Args:
         root: folder of ``cifar-10-batches-py`` or ``cifar10-jpeg/{train,test}/<class>/*.jpg``.

@@ -25,7 +25,7 @@ _LAYOUT = Layout(
 
 
 def build(root: Path, *, augment: Augment = Augment(), download: bool = True) -> Dataset:
-    """Find the data set: inputs (3, 32, 32), 100 classes.
+    """Find CIFAR-100: inputs (3, 32, 32), 100 classes.
 
     Args:
         root: folder of ``cifar-100-python``.

@@ -13,7 +13,7 @@ _NORMALISATION = Normalisation(mean=(0.286,), std=(0.353,))
 
 
 def build(root: Path, *, augment: Augment = Augment(), options: IdxOptions = IdxOptions()) -> Dataset:
-    """Find the data set in ``root``, folder ``FashionMNIST/raw``: inputs (1, 28, 28), 10 classes.
+    """Find Fashion-MNIST in ``root``, folder ``FashionMNIST/raw``: inputs (1, 28, 28), 10 classes.
 
     See :func:`build_idx`.
     """

@@ -21,7 +21,7 @@ def build(
     std: tuple[float, ...] | None = None,
     augment: Augment = Augment(),
 ) -> Dataset:
-    """Find the data set: inputs (channels, image_size, image_size), as many classes as there are folders.
+    """Find the user's images: inputs (channels, image_size, image_size), as many classes as there are folders.
 
     Args:
         root: folder of all data sets.

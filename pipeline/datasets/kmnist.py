@@ -13,5 +13,5 @@ _NORMALISATION = Normalisation(mean=(0.1904,), std=(0.3475,))
 
 
 def build(root: Path, *, augment: Augment = Augment(), options: IdxOptions = IdxOptions()) -> Dataset:
-    """Find the data set in ``root``, folder ``KMNIST/raw``: inputs (1, 28, 28), 10 classes. See :func:`build_idx`."""
+    """Find KMNIST in ``root``, folder ``KMNIST/raw``: inputs (1, 28, 28), 10 classes. See :func:`build_idx`."""
     return build_idx("kmnist", root, "KMNIST", _NORMALISATION, augment, options)

@@ -13,5 +13,5 @@ _NORMALISATION = Normalisation(mean=(0.1307,), std=(0.3081,))
 
 
 def build(root: Path, *, augment: Augment = Augment(), options: IdxOptions = IdxOptions()) -> Dataset:
-    """Find the data set in ``root``, folder ``MNIST/raw``: inputs (1, 28, 28), 10 classes. See :func:`build_idx`."""
+    """Find MNIST in ``root``, folder ``MNIST/raw``: inputs (1, 28, 28), 10 classes. See :func:`build_idx`."""
     return build_idx("mnist", root, "MNIST", _NORMALISATION, augment, options)

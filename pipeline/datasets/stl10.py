@@ -24,7 +24,7 @@ _IMAGE_BYTES = 3 * 96 * 96
 
 
 def build(root: Path, *, augment: Augment = Augment(), download: bool = True) -> Dataset:
-    """Find the data set: inputs (3, 96, 96), 10 classes.
+    """Find STL-10: inputs (3, 96, 96), 10 classes.
 
     Args:
         root: folder of ``stl10_binary``.

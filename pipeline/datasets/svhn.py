@@ -24,7 +24,7 @@ _NUM_IMAGES = {"train": 73_257, "extra": 531_131, "test": 26_032}
 def build(
     root: Path, *, extra: bool = False, augment: Augment = Augment(), download: bool = True
 ) -> Dataset:
-    """Find the data set: inputs (3, 32, 32), 10 classes.
+    """Find SVHN: inputs (3, 32, 32), 10 classes.
 
     Args:
         root: folder of ``train_32x32.mat``, ``test_32x32.mat`` and ``extra_32x32.mat``.

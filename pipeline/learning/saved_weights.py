@@ -13,7 +13,7 @@ __all__ = ["Kept"]
 
 
 class Kept:
-    """The present version of some tensors, which a later optimizer step does not change.
+    """Tensors as they were when this was made, whatever later optimizer steps do.
 
     Args:
         tensors: parameters. Make it with gradients enabled: under ``no_grad`` trained ones are not kept.

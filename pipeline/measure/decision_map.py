@@ -21,7 +21,7 @@ Values = Callable[[Tensor], list[Tensor]]
 
 @dataclass(frozen=True)
 class Extent:
-    """Rectangle: minimum and maximum of both coordinates."""
+    """Rectangle of the plane that a decision map covers."""
 
     low: tuple[float, float]
     high: tuple[float, float]

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pipeline.numerics.digest import combine
 from pipeline.records.files import jsonable
 from pipeline.records.reports import BlockScores, StageResult
-from pipeline.schedules.epochs import EpochResult
 from pipeline.schedules.plan import BlockMode
+from pipeline.schedules.schedule import EpochResult
 
 __all__ = ["Recorder", "result_table"]
 

@@ -5,8 +5,8 @@ import time
 from pipeline.records.reports import BlockScores, StageEpoch, StageProgress, StageResult
 from pipeline.records.run_record import Recorder
 from pipeline.records.view import View
-from pipeline.schedules.epochs import EpochResult, Schedule
 from pipeline.schedules.plan import Plan
+from pipeline.schedules.schedule import EpochResult, Schedule
 
 __all__ = ["RunState"]
 

@@ -8,8 +8,9 @@ __all__ = ["DifferenceTargetPropagation", "build"]
 
 
 class DifferenceTargetPropagation(TargetPropagation):
-    """Difference target propagation: :class:`TargetPropagation` with ``t_(l-1) = z_(l-1) + G_l(t_l) - G_l(z_l)``.
+    """Target propagation whose targets cancel the error of the learned inverse (Lee et al. 2015).
 
+    :class:`TargetPropagation` with ``t_(l-1) = z_(l-1) + G_l(t_l) - G_l(z_l)``.
     The error of an imperfect inverse cancels: a block whose output is on target leaves the block below where it is.
     Both terms use the same G, that of the forward pass.
 

@@ -16,8 +16,9 @@ __all__ = ["PredBio", "build"]
 
 
 class PredBio(LocalRule):
-    """Local rule: hidden blocks minimise ``BCE(W avgpool(h) + b, 1[y P > 0])``, a mean over 128 bits and the batch.
+    """Local rule: each hidden block predicts a 128-bit random code of the label, without weight transport.
 
+    It minimises ``BCE(W avgpool(h) + b, 1[y P > 0])``, a mean over the bits and the batch.
     The error reaches h through a fixed random B in place of W, then through average-pool, nonlinearity and
     normalisation exactly. W and b start at 0 and have their exact gradients.
 

@@ -6,7 +6,7 @@ from pipeline.config import TrainConfig
 from pipeline.data.dataset import DataSpec
 from pipeline.learning.rule import Topology
 from pipeline.schedules.actions import Order, one_f_one_b, stream
-from pipeline.schedules.modes import InFlight, Mode
+from pipeline.schedules.modes import InFlightLimit, Mode
 
 __all__ = ["Batching", "Declared", "batching_of"]
 
@@ -65,7 +65,7 @@ def batching_of(train: TrainConfig, mode: Mode, data: DataSpec, rule: Declared) 
     """The batching of a run; :mod:`pipeline.checks` refuses what its rule or its blocks do not support."""
     batch_size = min(train.batch_size, data.num_train)
     microbatches = min(train.microbatches or mode.microbatches, batch_size)
-    is_late = rule.topology is not Topology.LOCAL and mode.in_flight is InFlight.CONFIGURED
+    is_late = rule.topology is not Topology.LOCAL and mode.in_flight is InFlightLimit.CONFIGURED
     returns = rule.topology in (Topology.NEIGHBOUR, Topology.BROADCAST)
     # With micro-batches, 1F1B gives the numbers of all forward and then all back, and holds less.
     least = one_f_one_b if returns and microbatches > 1 else stream
@@ -73,5 +73,5 @@ def batching_of(train: TrainConfig, mode: Mode, data: DataSpec, rule: Declared) 
         data.num_train, data.num_test, batch_size,
         min(train.eval_batch_size or train.batch_size, data.num_test), microbatches,
         train.in_flight if is_late else 1, mode.order or least, train.eval_passes,
-        in_flight_by_stage=mode.in_flight is InFlight.BY_STAGE,
+        in_flight_by_stage=mode.in_flight is InFlightLimit.BY_STAGE,
     )  # fmt: skip

@@ -12,9 +12,9 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.registry import nearest
 from pipeline.schedules.actions import Order, one_f_one_b, stream
-from pipeline.schedules.epochs import Parallel, Schedule, Sequential
+from pipeline.schedules.schedule import Parallel, Schedule, Sequential
 
-__all__ = ["MODES", "InFlight", "Mode", "Rules", "find_mode"]
+__all__ = ["MODES", "InFlightLimit", "Mode", "Rules", "find_mode"]
 
 
 class Rules(Enum):
@@ -29,7 +29,7 @@ class Rules(Enum):
     """Backprop in place of whatever the config names."""
 
 
-class InFlight(Enum):
+class InFlightLimit(Enum):
     """Batches that a block may have sent on and not yet learned from."""
 
     CONFIGURED = "configured"
@@ -52,7 +52,7 @@ class Mode:
     order: Order | None = None
     """The order of actions inside an epoch; None: the one that holds the least, see :func:`batching_of`."""
     rules: Rules = Rules.ANY
-    in_flight: InFlight = InFlight.CONFIGURED
+    in_flight: InFlightLimit = InFlightLimit.CONFIGURED
     microbatches: int = 1
     """Parts of a batch where ``train.microbatches`` is 0."""
     is_one_stage: bool = False
@@ -69,19 +69,19 @@ MODES: tuple[Mode, ...] = (
     ),
     Mode(
         name="backprop", summary="the baseline: backpropagation in one process",
-        rules=Rules.BACKPROP, in_flight=InFlight.FLUSHED, is_one_stage=True,
+        rules=Rules.BACKPROP, in_flight=InFlightLimit.FLUSHED, is_one_stage=True,
     ),
     Mode(
         name="gpipe", summary="backpropagation, all micro-batches forward, then all back (Huang et al. 2019)",
-        order=stream, rules=Rules.BACKWARD, in_flight=InFlight.FLUSHED, microbatches=4,
+        order=stream, rules=Rules.BACKWARD, in_flight=InFlightLimit.FLUSHED, microbatches=4,
     ),
     Mode(
         name="1f1b", summary="backpropagation, one micro-batch forward, one back, flushed (Narayanan et al. 2019)",
-        order=one_f_one_b, rules=Rules.BACKWARD, in_flight=InFlight.FLUSHED, microbatches=4,
+        order=one_f_one_b, rules=Rules.BACKWARD, in_flight=InFlightLimit.FLUSHED, microbatches=4,
     ),
     Mode(
         name="pipedream", summary="backpropagation without a flush, on stashed weights (Harlap et al. 2018)",
-        rules=Rules.BACKWARD, in_flight=InFlight.BY_STAGE,
+        rules=Rules.BACKWARD, in_flight=InFlightLimit.BY_STAGE,
     ),
 )  # fmt: skip
 """In the order in which they are listed; the first is the default."""

@@ -1,4 +1,4 @@
-"""A place in a run's order of work."""
+"""Positions in a run's order of work."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ __all__ = ["EVALUATION", "NOWHERE", "Position"]
 
 
 class Position(NamedTuple):
-    """One micro-batch, in training or in evaluation; the same on every stage, so messages are told apart by it."""
+    """Position of a micro-batch in a run: epoch, step, number inside the step. The same on every stage."""
 
     epoch: int
     step: int

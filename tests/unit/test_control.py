@@ -4,7 +4,7 @@ from multiprocessing import Pipe
 import pytest
 
 from pipeline.errors import TransportTimeout
-from pipeline.schedules.epochs import Parallel
+from pipeline.schedules.schedule import Parallel
 from workers import control
 from workers.control import EXIT_ORPHANED, ControlLink
 

@@ -4,7 +4,7 @@ import pytest
 from tests.support.run_doubles import block_row, epoch_body, result_body, run_state_of
 
 from pipeline.errors import ConfigError, WorkerFailed
-from pipeline.schedules.epochs import Parallel, Sequential
+from pipeline.schedules.schedule import Parallel, Sequential
 from workers import coordinator as module
 from workers.coordinator import Coordinator
 

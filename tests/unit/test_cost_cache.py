@@ -7,7 +7,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.resolve import resolve
-from workers import block_costs, cost_cache
+from workers import cached_costs, cost_cache
 from workers.cost_cache import conditions, forget, is_cacheable, keep, recall
 
 KEY = {"model": {"name": "mlp"}, "shape": (1, 2), "threads": 1}
@@ -131,28 +131,28 @@ def measured(monkeypatch):
         calls.append(threads)
         return [float(len(calls))] * resolved.num_blocks
 
-    monkeypatch.setattr(block_costs, "block_seconds", block_seconds)
+    monkeypatch.setattr(cached_costs, "block_seconds", block_seconds)
     return calls
 
 
 def test_blocks_are_measured_once(measured):
-    first = block_costs.block_costs(run(), 1, CPU)
-    assert block_costs.block_costs(run(), 1, CPU) == first == [1.0] * 3
-    assert block_costs.block_costs(run(), 2, CPU) == [2.0] * 3
-    block_costs.forget_costs(run(), 1, CPU)
-    assert block_costs.block_costs(run(), 1, CPU) == [3.0] * 3
+    first = cached_costs.block_costs(run(), 1, CPU)
+    assert cached_costs.block_costs(run(), 1, CPU) == first == [1.0] * 3
+    assert cached_costs.block_costs(run(), 2, CPU) == [2.0] * 3
+    cached_costs.forget_costs(run(), 1, CPU)
+    assert cached_costs.block_costs(run(), 1, CPU) == [3.0] * 3
     assert measured == [1, 2, 1]
 
 
 @pytest.mark.parametrize("found", [[1.0], "abc", [1.0, 1.0, -1.0], [1.0, 1.0, None], {"a": 1}])
 def test_costs_that_are_none_are_measured_again(measured, found):
     keep("blocks", conditions(run(), 1, CPU), found)
-    assert block_costs.block_costs(run(), 1, CPU) == [1.0] * 3
+    assert cached_costs.block_costs(run(), 1, CPU) == [1.0] * 3
 
 
 def test_the_users_own_code_is_measured_every_time(measured, folder):
     table = {"model": {"name": "tests.support.conv_net.small"}, "rule": {"name": "pred"}}
     theirs = resolve(Config.from_dict(table), Path("nowhere"))
     for _ in range(2):
-        block_costs.block_costs(theirs, 1, CPU)
+        cached_costs.block_costs(theirs, 1, CPU)
     assert measured == [1, 1] and not folder.exists()

@@ -14,7 +14,7 @@ from pipeline.learning.rule import Topology
 from pipeline.resolve import build_rule, resolve
 from pipeline.rules.fa import FeedbackAlignment
 from pipeline.schedules.actions import one_f_one_b, stream
-from pipeline.schedules.epochs import Parallel, Sequential
+from pipeline.schedules.schedule import Parallel, Sequential
 
 
 def resolved(tmp_path, changes=None, model=None):

@@ -25,8 +25,8 @@ from pipeline.planning import partition
 from pipeline.planning.prediction import Pace, predict
 from pipeline.resolve import RunSpec
 from workers import cost_cache
-from workers.block_costs import forget_costs
-from workers.dry_run.runners import PATIENCE_S, InProcess, InProcesses
+from workers.cached_costs import forget_costs
+from workers.dry_run.runners import PATIENCE_S, OneProcess, ProcessPerStage
 from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.job import share_out
 from workers.placement import Host, Placement
@@ -173,7 +173,7 @@ def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
     folder = Path(tempfile.mkdtemp(prefix="onward-"))  # the paths of Unix sockets are short by law
     jobs = share_out(_with_short_waits(resolved, placement), placement, folder, data_root, folder)
     try:
-        with InProcess(jobs) if placement.in_one_process else InProcesses(jobs) as runner:
+        with OneProcess(jobs) if placement.in_one_process else ProcessPerStage(jobs) as runner:
             return _pace(runner.measure, resolved, placement.devices[-1] != "cpu")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,13 +12,13 @@ from workers.launchers.inline import Turn
 from workers.launchers.processes import StageProcesses
 from workers.transport import InProcessTransport
 
-__all__ = ["PATIENCE_S", "InProcess", "InProcesses"]
+__all__ = ["PATIENCE_S", "OneProcess", "ProcessPerStage"]
 
 PATIENCE_S = 60.0
 """Limit in seconds for any step of a dry run; a network that takes longer is not predicted."""
 
 
-class InProcesses:
+class ProcessPerStage:
     """Runs the stages in processes of their own, until the end of the ``with`` statement.
 
     Args:
@@ -80,7 +80,7 @@ class InProcesses:
         return [answers[link] for link in links]
 
 
-class InProcess:
+class OneProcess:
     """Runs the stages in this process and thread, taking turns, until the end of the ``with`` statement.
 
     Args:

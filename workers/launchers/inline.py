@@ -20,7 +20,7 @@ __all__ = ["Turn", "run_inline"]
 
 
 class Turn:
-    """One stage, stopped at a request."""
+    """A stage that shares one thread with the others, paused at its next unanswered request."""
 
     def __init__(self, run: StageRun, transport: InProcessTransport) -> None:
         self.run = run

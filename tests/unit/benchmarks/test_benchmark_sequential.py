@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import sequential
 from pipeline.resolve import resolve
-from pipeline.schedules.epochs import EpochResult
+from pipeline.schedules.schedule import EpochResult
 
 SIZE = {"width": 16, "batch": 8, "samples": 16}
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from workers.dry_run import runners
-from workers.dry_run.runners import InProcesses
+from workers.dry_run.runners import ProcessPerStage
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def silent(monkeypatch):
     """A runner whose stage never answers, and the stage's end of the connection."""
     monkeypatch.setattr(runners, "PATIENCE_S", 0.05)
     here, there = Pipe()
-    runner = InProcesses.__new__(InProcesses)
+    runner = ProcessPerStage.__new__(ProcessPerStage)
     runner._processes = SimpleNamespace(links=[here])
     yield runner, there
     here.close()
@@ -34,7 +34,7 @@ def test_a_stage_that_fails_is_quoted(silent):
 
 def test_the_cause_is_told_and_not_the_neighbour_who_lost_it():
     connections = [Pipe(), Pipe()]
-    runner = InProcesses.__new__(InProcesses)
+    runner = ProcessPerStage.__new__(ProcessPerStage)
     runner._processes = SimpleNamespace(links=[here for here, _ in connections])
     connections[0][1].send("stage 0: TransportTimeout: stage 1 is gone")
     connections[1][1].send("stage 1: ValueError: no")

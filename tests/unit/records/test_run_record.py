@@ -3,8 +3,8 @@ import json
 from pipeline.numerics.digest import combine
 from pipeline.records import run_record
 from pipeline.records.run_record import Recorder, result_table
-from pipeline.schedules.epochs import EpochResult
 from pipeline.schedules.plan import BlockMode, Plan
+from pipeline.schedules.schedule import EpochResult
 
 
 def test_rows_are_on_disk_at_once_and_appended(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import pytest
 from tests.support.run_doubles import block_row, epoch_body, result_body, run_state_of
 
 from pipeline.records import run_state as module
-from pipeline.schedules.epochs import EpochResult, Parallel, Sequential
+from pipeline.schedules.schedule import EpochResult, Parallel, Sequential
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.resolve import resolve
-from pipeline.schedules.epochs import Parallel, Sequential
 from pipeline.schedules.modes import MODES, find_mode
+from pipeline.schedules.schedule import Parallel, Sequential
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = [mode.name for mode in MODES]

@@ -32,7 +32,7 @@ _READ_BYTES = 65536
 
 
 class SlotEnd:
-    """One end of ``edge``: the socket and the slots."""
+    """Base of a shared-memory sender or receiver: its Unix socket and its mapped slots."""
 
     def __init__(self, edge: Edge, sock: socket.socket, slots: Slots) -> None:
         self._edge, self._sock, self._slots = edge, sock, slots

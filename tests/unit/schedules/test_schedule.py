@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from pipeline.schedules.epochs import EpochResult, Parallel, Sequential, converged
 from pipeline.schedules.plan import BlockMode
+from pipeline.schedules.schedule import EpochResult, Parallel, Sequential, converged
 
 LETTERS = {BlockMode.TRAIN: "T", BlockMode.FROZEN: "F", BlockMode.IDLE: "."}
 
