@@ -1,4 +1,4 @@
-"""Reports of a stage: plain data, as they travel to the coordinator and stand in ``record.jsonl`` and ``result.json``."""
+"""Reports of a stage: plain data, as they travel to the coordinator and stand in the files of a run."""
 
 from typing import TypedDict
 

@@ -78,7 +78,8 @@ def test_a_dry_run_in_which_a_block_breaks_down_leaves_the_run_alone(tmp_path, c
     """The run will meet the same, and says which stage it was."""
     model = {"name": "tests.support.bad_blocks.in_training"}
     sections = merged(model=model, run={"stages": 2}, transport={"name": transport}, train={"epochs": 300})
-    with caplog.at_level(logging.DEBUG, "workers.dry_run.dry_run"), pytest.raises(Exception, match="breaks down in train"):
+    caplog.set_level(logging.DEBUG, "workers.dry_run.dry_run")
+    with pytest.raises(Exception, match="breaks down in train"):
         run(tmp_path / "run", {**sections, "rule": {"name": "pred"}})
     told = [record.getMessage() for record in caplog.records if record.name == "workers.dry_run.dry_run"]
     assert len(told) == 1 and told[0].startswith("the dry run failed: ") and "breaks down" in told[0]

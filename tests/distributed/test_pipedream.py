@@ -1,7 +1,7 @@
 """The mode pipedream beside a one-process simulator that keeps every version of every stage's weights.
 
-Micro-batch k of an epoch runs forward and backward at stage s of S with the weights after max(0, k - (S - s)) updates of
-that epoch; its gradient is update k + 1 (Harlap et al. 2018). So what is learned depends on the partition.
+Micro-batch k of an epoch runs forward and backward at stage s of S with the weights after max(0, k - (S - s)) updates
+of that epoch; its gradient is update k + 1 (Harlap et al. 2018). So what is learned depends on the partition.
 """
 
 import pytest

@@ -70,7 +70,7 @@ def test_slots_take_the_larger_of_a_microbatch_and_a_test_batch():
         edges_of(resolved(Topology.NEIGHBOUR, microbatches=4, eval_batch_size=size), THREE[1:], 4) for size in (1, 32)
     )
     assert [e.slot_bytes for e in small] == [4 * (96 + LABEL), 4 * (96 + PER_SAMPLE)]
-    assert [e.slot_bytes for e in large] == [32 * (96 + LABEL), 4 * (96 + PER_SAMPLE)]  # nothing comes back from a test batch
+    assert [e.slot_bytes for e in large] == [32 * (96 + LABEL), 4 * (96 + PER_SAMPLE)]  # none for a test batch
 
 
 def test_slots_take_all_passes_of_a_test_batch():

@@ -39,8 +39,8 @@ def test_options_are_completed(tmp_path):
          "the rule tests.support.settling_rule supports at most 1 batches in flight (given: train.in_flight = 2). "
          "Lower train.in_flight."),
         ({"schedule": {"mode": "pipedream"}, "train": {"microbatches": 4}},
-         "the mode pipedream applies the gradient of every batch by itself (train.microbatches: 4, expected: 1). Set it "
-         "to 1; a smaller train.batch_size bounds the memory too."),
+         "the mode pipedream applies the gradient of every batch by itself (train.microbatches: 4, expected: 1). "
+         "Set it to 1; a smaller train.batch_size bounds the memory too."),
         ({"train": {"eval_passes": 5}}, "every pass through this network gives the same (train.eval_passes: 5, "
          'expected: 1, or a network that draws samples, e.g. model.activation = "bernoulli"). Change one of them.'),
         ({"train": {"batch_size": 1436}}, "batch normalisation needs two samples"),

@@ -151,7 +151,8 @@ def test_names_are_the_users_own_or_say_what_a_block_is():
 
 def test_modules_of_a_list_are_one_block_each():
     own = Block(nn.Linear(4, 4), nn.Dropout(0.1))
-    parts = cut_into_blocks([own, nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Dropout(0.2)), Residual(4)])
+    several = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Dropout(0.2))
+    parts = cut_into_blocks([own, several, Residual(4)])
     blocks = [part.block() for part in parts]
     assert blocks[0] is own
     assert kinds(blocks[1].body) == ["Linear", "ReLU", "Linear"] and kinds(blocks[1].outlet) == ["Dropout"]

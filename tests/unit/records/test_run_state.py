@@ -46,7 +46,7 @@ def test_an_epoch_is_over_when_every_stage_has_reported():
     assert run_state.last_scores == {1: block_row(1, 2.0, 0.5), 2: block_row(2, 0.25, 0.5)}
     run_state.epoch(epoch_body(1, 0, block_row(0, 0.5), block_row(1, None, None)))
     assert run_state.history[1] == EpochResult(plans[1], (0.5, None, 0.125))
-    assert run_state.last_scores == {1: block_row(1, 2.0, 0.5), 2: block_row(2, 0.125, 0.75)}  # the newest that there is
+    assert run_state.last_scores == {1: block_row(1, 2.0, 0.5), 2: block_row(2, 0.125, 0.75)}  # the newest
     assert notes == [
         ("row", "epoch"), ("row", "epoch"), ("row", "epoch"), ("epoch", 0, [0, 1, 2]),
         ("row", "epoch"), ("epoch", 1, [0, 1, 2]),

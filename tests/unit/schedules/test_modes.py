@@ -26,8 +26,11 @@ def test_every_mode_has_a_name_and_a_line_of_its_own():
 
 
 def test_an_unknown_mode_is_told_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown mode \(given: schedule.mode 'sequentail', expected: parallel, sequential, "
-                                          r".*pipedream\)\. Did you mean 'sequential'\? See launch.py --list"):  # fmt: skip
+    text = (
+        r"unknown mode \(given: schedule.mode 'sequentail', expected: parallel, sequential, .*pipedream\)\. "
+        r"Did you mean 'sequential'\? See launch.py --list"
+    )
+    with pytest.raises(ConfigError, match=text):
         find_mode("sequentail")
     with pytest.raises(ConfigError, match="unknown mode .*'paralel', .* Did you mean 'parallel'"):
         resolve(Config.from_dict({"schedule": {"mode": "paralel"}}), ROOT)
