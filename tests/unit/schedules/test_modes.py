@@ -18,6 +18,7 @@ from pipeline.schedules.schedule import Parallel, Sequential
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = [mode.name for mode in MODES]
+BUILT_IN = ["parallel", "sequential", "backprop", "gpipe", "1f1b", "pipedream"]
 
 
 def test_every_mode_has_a_name_and_a_line_of_its_own():
@@ -39,8 +40,14 @@ def test_an_unknown_mode_is_told_with_the_nearest():
 @pytest.mark.parametrize("mode", MODES, ids=NAMES)
 def test_a_row_travels_to_a_stage_and_makes_its_schedule(mode):
     assert pickle.loads(pickle.dumps(mode)) == mode
-    schedule = mode.schedule(Config(), 3, True)
-    assert schedule == (Parallel(3, 20) if mode.is_predictable else Sequential(3, 20))
+    first = mode.schedule(Config(), 3, True).plan(0, ())
+    assert first is not None and first.epoch == 0 and len(first.modes) == 3
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_schedules_of_the_rows(name):
+    expected = {"sequential": Sequential(3, 20)}.get(name, Parallel(3, 20))
+    assert find_mode(name).schedule(Config(), 3, True) == expected
 
 
 def test_the_command_line_knows_them_without_torch(capsys):
