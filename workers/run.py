@@ -24,6 +24,7 @@ from workers.coordinator import Coordinator
 from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
 from workers.host.fork_server import warm_up
+from workers.host.signals import signals_held
 from workers.job import Job, share_out
 from workers.launchers.inline import run_inline
 from workers.launchers.processes import StageProcesses
@@ -36,6 +37,10 @@ from workers.view import ViewMaker
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
 logger = logging.getLogger(__name__)
+
+RESULT = "result.json"
+"""The file that says how a run ended."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -53,7 +58,11 @@ class Session:
     started: TraceStart
 
     def finish(self) -> dict[str, Any]:
-        """Writes ``result.json`` and declares the weights complete; returns the table."""
+        """Declares the weights complete and writes ``result.json``; returns the table.
+
+        What may fail or be interrupted comes before, or fails alone: once the weights are declared complete, nothing
+        changes the status of the run.
+        """
         config = self.resolved.config
         results = self.run_state.stage_results()
         about = {
@@ -65,13 +74,17 @@ class Session:
         }  # fmt: skip
         table = result_table(about, results, self.run_state.history, self.run_state.last_scores,
                              self.resolved.data.num_train, self.run_state.wall_s)  # fmt: skip
-        self.recorder.write({"event": "result", **table})
-        manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
-        write_manifest(Path(results[0]["folder"]), manifest)
-        write_json(self.out / "result.json", table)
         merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
-        self.view.finished(table)
+        manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
+        with signals_held():
+            self.recorder.write({"event": "result", **table})
+            write_manifest(Path(results[0]["folder"]), manifest)
+            write_json(self.out / RESULT, table)
+        try:
+            self.view.finished(table)
+        except Exception as error:  # a terminal that is gone, or that cannot print a path
+            logger.warning("the run is complete and cannot be shown: %s", error)
         return table
 
 
@@ -183,11 +196,16 @@ def open_session(
 
 
 def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
-    """Notes a failure in the record and in ``result.json``, and merges what the stages left of a trace."""
+    """Notes a failure in the record and in ``result.json``, and merges what the stages left of a trace.
+
+    A run that has its result keeps it: what comes after that is no part of the run.
+    """
+    if (out / RESULT).exists():
+        return
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error)}
     recorder.write({"event": "failure", **failure})
-    write_json(out / "result.json", failure)
+    write_json(out / RESULT, failure)
     merge_parts(out)
 
 

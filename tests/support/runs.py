@@ -28,10 +28,10 @@ def merged(base, changes):
     return table
 
 
-def run(out, changes=None, *, base=SMALL, model=None, data_root=None):
+def run(out, changes=None, *, base=SMALL, model=None, data_root=None, make_view=None):
     """Trains and returns ``result.json``."""
     config = Config.from_dict(merged(base, changes or {}))
-    return train(config, out=out, data_root=data_root or out, model=model)
+    return train(config, out=out, data_root=data_root or out, model=model, make_view=make_view)
 
 
 def sha(out, changes=None, **kwargs):

@@ -1,6 +1,8 @@
 """A run's folder, and the runner that has no processes."""
 
 import json
+import signal
+import sys
 import tomllib
 
 import pytest
@@ -10,7 +12,9 @@ from pipeline.config import Config
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Receive
 from pipeline.errors import ConfigError
+from pipeline.records.view import Silent
 from pipeline.records.weights import latest_weights, load_blocks
+from workers import run as run_module
 from workers.run import check_out
 
 TIMES = ["forward_s", "learn_s", "wait_recv_s", "wait_send_s", "transfer_s", "eval_s", "other_s"]
@@ -90,3 +94,66 @@ def test_a_circle_of_waits_is_an_error_at_once(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="every stage waits for another"):
         run(tmp_path / "run", edges)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
+class Shown(Silent):
+    """A view whose last act is ``end``."""
+
+    def __init__(self, end):
+        self.finished = lambda table: end()
+
+
+def raising(error):
+    def end():
+        raise error
+
+    return end
+
+
+def completed(folder):
+    """The status in ``result.json``, and that the weights are declared complete and can be read."""
+    assert len(load_blocks(latest_weights(folder))) == 5
+    return json.loads((folder / "result.json").read_text())["status"]
+
+
+@pytest.fixture
+def ended_by_sigterm():
+    """The process leaves at SIGTERM as launch.py does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_view_that_fails_at_the_end_fails_alone(tmp_path, caplog):
+    error = UnicodeEncodeError("ascii", "\u00e9", 0, 1, "ordinal not in range(128)")
+    table = run(tmp_path / "run", make_view=lambda *_: Shown(raising(error)))
+    assert table["status"] == completed(tmp_path / "run") == "completed"
+    assert "the run is complete and cannot be shown: 'ascii' codec can't encode character" in caplog.text
+
+
+@pytest.mark.parametrize("moment", ["write_manifest", "write_json", "finished"])
+def test_a_signal_while_a_run_is_finished_leaves_it_finished(tmp_path, monkeypatch, ended_by_sigterm, moment):
+    def interrupting(write):
+        def act(*args):
+            signal.raise_signal(signal.SIGTERM)
+            return write(*args)
+
+        return act
+
+    if moment != "finished":
+        monkeypatch.setattr(run_module, moment, interrupting(getattr(run_module, moment)))
+    view = Shown(interrupting(lambda: None) if moment == "finished" else lambda: None)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", make_view=lambda *_: view)
+    assert completed(tmp_path / "run") == "completed"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "record.jsonl").read_text().splitlines()]
+    assert rows[-1]["event"] == "result"
+
+
+def test_a_signal_before_the_end_is_an_interrupted_run(tmp_path, monkeypatch, ended_by_sigterm):
+    monkeypatch.setattr(run_module, "merge_parts", lambda out: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit), monkeypatch.context() as patched:
+        patched.setattr(run_module, "note_failure", lambda out, recorder, error: noted.append(str(error)))
+        noted = []
+        run(tmp_path / "run")
+    assert noted == ["143"] and not (tmp_path / "run" / "result.json").exists()
