@@ -12,6 +12,7 @@ from multiprocessing import forkserver, resource_tracker
 import psutil
 import pytest
 import torch
+from tests.support.segments import segments, segments_left
 
 ENDING_S = 5.0
 """A process that a test has told to end may need a moment."""
@@ -54,15 +55,11 @@ def _same_start():
 @pytest.fixture
 def nothing_left(tmp_path):
     """For tests of transports: no file, shared segment or process is left, however the stages ended."""
-    segments, files = shared_segments(), os.listdir(tmp_path)
+    before, files = segments(), os.listdir(tmp_path)
     yield
-    assert shared_segments() == segments
+    assert segments_left(before) == []
     assert os.listdir(tmp_path) == files
     assert leftover_processes() == {}
-
-
-def shared_segments():
-    return sorted(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else []
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.support.command import call, finish, launch, left_of, stages_of, start, started
+from tests.support.segments import segments, segments_left
 
 pytestmark = pytest.mark.distributed
 LONG = ["train.epochs=2000", "--stages", "3", "run.predict=false"]
@@ -24,13 +25,12 @@ def temporary(monkeypatch):
     folder = Path(tempfile.mkdtemp(prefix="t"))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    shm = Path("/dev/shm")
-    before = set(shm.iterdir()) if shm.is_dir() else set()
+    before = segments()
     yield folder
     left = [p.name for p in folder.glob("onward-*")]
     shutil.rmtree(folder)
     assert left == []
-    assert not shm.is_dir() or set(shm.iterdir()) <= before
+    assert segments_left(before) == []
 
 
 @pytest.mark.parametrize(
