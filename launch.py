@@ -13,7 +13,7 @@ import pipeline
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import ConfigError, WorkerFailed
-from pipeline.schedules.modes import MODES
+from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
 
 HERE = Path(__file__).resolve().parent
@@ -104,7 +104,9 @@ def main(arguments: Sequence[str]) -> int:
         if options.list:
             show_list()
             return 0
-        run(options, load_config(options.config, overrides_of(options)))
+        loaded = load_config(options.config, overrides_of(options))
+        find_mode(loaded.config.schedule.mode)  # before torch is imported for it
+        run(options, loaded)
     except ConfigError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2

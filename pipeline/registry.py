@@ -43,7 +43,10 @@ class Grouped:
     build: Callable[..., Any]
 
     def __post_init__(self) -> None:
+        groups = list(filter(_is_group, _signature(self.build)))
+        # A field may have its own group's name, but no other option may: it would take the group's place.
         names = [p.name for p in self._parameters()]
+        names += [g.name for g in groups if g.name in names and g.name not in {f.name for f in _fields(g)}]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(
@@ -58,11 +61,12 @@ class Grouped:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call ``build``; an option that is left out has its default."""
+        groups: dict[str, Any] = {}
         for group in filter(_is_group, _signature(self.build)):
             given = {f.name: options.pop(f.name) for f in _fields(group) if f.name in options}
             make = group.annotation if group.default is group.empty else partial(dataclasses.replace, group.default)
-            options[group.name] = make(**given)
-        return self.build(*args, **options)
+            groups[group.name] = make(**given)
+        return self.build(*args, **options, **groups)
 
     def _parameters(self) -> list[inspect.Parameter]:
         return [q for p in _signature(self.build) for q in (_fields(p) if _is_group(p) else [p])]
@@ -80,9 +84,10 @@ def _is_group(parameter: inspect.Parameter) -> bool:
 def _fields(group: inspect.Parameter) -> list[inspect.Parameter]:
     """The options of a group; their defaults are those of the group's own default, else those of its dataclass."""
     hints, parameters = typing.get_type_hints(group.annotation), []
-    for field in dataclasses.fields(group.annotation):
-        default = field.default if group.default is group.empty else getattr(group.default, field.name)
+    for field in filter(lambda f: f.init, dataclasses.fields(group.annotation)):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         default = group.empty if default is dataclasses.MISSING else default
+        default = default if group.default is group.empty else getattr(group.default, field.name)
         option = inspect.Parameter(field.name, group.kind, default=default, annotation=hints[field.name])
         parameters.append(option)
     return parameters
@@ -132,8 +137,13 @@ def _ungrouped(build: Any) -> Any:
     if not (inspect.isroutine(build) or inspect.isclass(build)):
         return build
     # Annotations are evaluated only where there are options: they may name what is imported for type checkers alone.
-    has_options = any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(build).parameters.values())
-    return Grouped(build) if has_options and any(map(_is_group, _signature(build))) else build
+    if all(p.kind is not p.KEYWORD_ONLY for p in inspect.signature(build).parameters.values()):
+        return build
+    try:
+        has_groups = any(map(_is_group, _signature(build)))
+    except NameError:  # told where the options are checked, if they are
+        return build
+    return Grouped(build) if has_groups else build
 
 
 def _load_dotted(name: str, noun: str) -> Any:

@@ -131,6 +131,8 @@ def _model(
     if model is not None:
         return blueprints_of(model), NamedConfig(name="object")
     loaded = load_model(config.model.name, input_shape, num_outputs, config.model.options)
+    if "." in config.model.name:  # defaults of the user's own function may be anything, and no config could hold them
+        return loaded.blueprints, config.model
     return loaded.blueprints, NamedConfig(name=config.model.name, options=loaded.options)
 
 

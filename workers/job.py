@@ -30,6 +30,8 @@ class Job:
     """A name or a dotted name."""
     endpoint: Endpoint
     threads: int
+    needs_group: bool
+    """The transport wants a process group of ``torch.distributed`` around it."""
     data_root: Path
     out: Path
     """The run's folder."""
@@ -77,7 +79,8 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
         jobs.append(
             Job(
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
-                placement.partition, placement.transport, endpoint, placement.threads, data_root, out,
+                placement.partition, placement.transport, endpoint, placement.threads, placement.needs_group,
+                data_root, out,
             )
         )  # fmt: skip
     return jobs

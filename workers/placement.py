@@ -1,5 +1,6 @@
 """Placement of a run: number of stages, their blocks and devices, the transport, compute threads."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from workers.cached_costs import block_costs
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
 __all__ = ["Host", "Placement", "needs_processes", "place", "this_host"]
+
+logger = logging.getLogger(__name__)
 
 _PLACES = {
     Devices.CPU: "stages on the CPU", Devices.SHARED_GPU: "stages that share a GPU",
@@ -68,8 +71,13 @@ class Placement:
 
     @property
     def in_one_process(self) -> bool:
-        """Whether all stages take turns in one process."""
+        """All stages take turns in one process."""
         return capabilities_of(self.transport).reach is Reach.PROCESS
+
+    @property
+    def needs_group(self) -> bool:
+        """The transport wants a process group of ``torch.distributed`` around it."""
+        return capabilities_of(self.transport).needs_group
 
 
 def this_host(num_ranks: int = 1, ranks_here: int = 1) -> Host:
@@ -190,7 +198,12 @@ def _transport(wanted: str, host: Host, where: Devices, num_stages: int) -> str:
 
 def _fitting(host: Host, where: Devices) -> list[str]:
     """Names of Onward's own transports that ``auto`` may choose for stages at ``where``, in its order."""
-    declared = {name: capabilities_of(name) for name in registry.known(PACKAGE)}
+    declared = {}
+    for name in registry.known(PACKAGE):
+        try:
+            declared[name] = capabilities_of(name)
+        except (ImportError, AttributeError) as error:  # a torch that was built without torch.distributed
+            logger.debug("the transport %s cannot be imported: %s", name, error)
     order = sorted((c.auto_order, name) for name, c in declared.items() if c.auto_order is not None)
     reaches = {Reach.ANYWHERE: True, Reach.HOST: host.is_alone, Reach.PROCESS: host.num_ranks == 1}
     return [name for _, name in order if reaches[declared[name].reach] and where in declared[name].devices]

@@ -35,7 +35,6 @@ from workers.job import Job
 from workers.measure_run import measure_run
 from workers.placement import place, this_host
 from workers.run import Session, check_out, jobs_of, note_failure, open_session
-from workers.transport import capabilities_of
 from workers.view import ViewMaker
 from workers.worker import failure, run_stage
 
@@ -277,13 +276,12 @@ def _follow(ranks: Ranks, store: Store) -> None:
 
 def _run_stage(job: Job, link: ControlLink, store: Store) -> None:
     """Run one stage, within a process group where its transport needs one."""
-    needs_group = capabilities_of(job.transport).needs_group
-    if needs_group:
+    if job.needs_group:
         backend = "gloo" if job.endpoint.device == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(
             backend, store=PrefixStore("group", store), rank=job.stage_index, world_size=job.num_stages,
             timeout=_GROUP_TIMEOUT,
         )  # fmt: skip
     run_stage(job, link)
-    if needs_group:
+    if job.needs_group:
         dist.destroy_process_group()

@@ -56,6 +56,7 @@ class Config:
         Raises:
             ConfigError: an unknown section or key, a value of the wrong type or out of range.
         """
+        table = _moved(table)
         sections = {f.name: f for f in dataclasses.fields(cls)}
         hints = typing.get_type_hints(cls)
         values: dict[str, Any] = {}
@@ -108,6 +109,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
     for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         _override(table, override)
     return LoadedConfig(Config.from_dict(table), path.stem)
+
+
+def _moved(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table with ``rule.closed_form`` as ``run.closed_form``: configs that older runs recorded can be repeated."""
+    rule = table.get("rule")
+    if not isinstance(rule, Mapping) or "closed_form" not in rule or "." in str(rule.get("name", "")):
+        return table
+    run = {"closed_form": rule["closed_form"], **table.get("run", {})}
+    return {**table, "rule": {k: v for k, v in rule.items() if k != "closed_form"}, "run": run}
 
 
 def _override(table: dict[str, Any], override: str) -> None:

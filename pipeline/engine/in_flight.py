@@ -45,7 +45,7 @@ class InFlight:
         self._stash = stash
         self._held: dict[int, Held] = {}
         self._weights: Sequence[Tensor] | None = None
-        self._stashed: Sequence[Tensor] = ()
+        self._stashed: Sequence[Tensor] | None = None
         self._saved: SavedTensors | None = None
         self._measured = -1
         self.most = 0
@@ -62,15 +62,15 @@ class InFlight:
         """The state kept of a micro-batch, or None."""
         return self._held.get(key)
 
-    def restart(self, weights: Sequence[Tensor] | None, stashed: Sequence[Tensor]) -> None:
+    def restart(self, weights: Sequence[Tensor] | None, stashed: Sequence[Tensor] | None) -> None:
         """Other blocks train from now on, and what they hold is measured anew.
 
         Args:
             weights: of the blocks that train; None where none does.
-            stashed: those among them of blocks that wait for feedback.
+            stashed: those among them of blocks that wait for feedback; None where none waits.
         """
         self._bytes_before = self.max_bytes
-        self._weights, self._stashed = weights, stashed if self._stash else ()
+        self._weights, self._stashed = weights, stashed if self._stash else None
         self._saved, self.most = None, 0
 
     def watcher(self, key: int) -> "SavedTensors | None":
@@ -82,8 +82,8 @@ class InFlight:
         if self._weights is None:
             return None
         if self._saved is None:
-            self._saved, self._measured = SavedTensors(self._weights, self._stashed), key
-        return self._saved if key == self._measured or self._stashed else None
+            self._saved, self._measured = SavedTensors(self._weights, self._stashed or ()), key
+        return self._saved if key == self._measured or self._stashed is not None else None
 
     def open(self, key: int, weight: float, num_samples: int) -> Held:
         """The state of a micro-batch that runs forward, new at its first block."""

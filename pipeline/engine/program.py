@@ -122,7 +122,12 @@ class Program:
         """F: each group of blocks learns as soon as it has run forward. The stage's activation goes downstream before
         its last block learns, computed with the weights before this step's update."""
         key = self._key(position)
-        x, y, weight = yield from self._input(plan, position)
+        if plan.source in self.stage.blocks:
+            self.budget.enter(Activity.TRANSFER)
+            x, y, weight = self._take(plan, position)
+        else:
+            message = yield from self._receive(self.stage_index - 1, Kind.TRAIN, position)
+            x, y, weight = *message.tensors, message.weight
         learned: list[Outbound] = []
         for group in self.stage.groups:
             self.budget.enter(Activity.FORWARD)
@@ -133,13 +138,8 @@ class Program:
             learned += self.stage.learn_at_once(key)  # rules with feedback learn when it comes
         yield from self._send_feedback(position, learned)
 
-    def _input(self, plan: Plan, position: Position) -> Generator[Request, Any, tuple[Tensor, Tensor, float]]:
-        """A micro-batch at the stage's input, its labels, and its share of the samples of its step."""
-        if plan.source not in self.stage.blocks:
-            message = yield from self._receive(self.stage_index - 1, Kind.TRAIN, position)
-            x, y = message.tensors
-            return x, y, message.weight
-        self.budget.enter(Activity.TRANSFER)
+    def _take(self, plan: Plan, position: Position) -> tuple[Tensor, Tensor, float]:
+        """A micro-batch of the data, its labels, and its share of the samples of its step."""
         index = position.step % self.batching.num_steps
         return self._train_feeds.microbatch(plan.source, plan.epoch, index, self._counts[index])
 

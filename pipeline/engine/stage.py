@@ -120,7 +120,8 @@ class Stage:
         self._waiting = [k for k in training if self._awaits_feedback(k)]
         if training != self._training:
             weights = [p for k in training for p in self.rules[k].parameters()] if training else None
-            self.in_flight.restart(weights, [p for k in self._waiting for p in self._stepper.parameters(k)])
+            stashed = [p for k in self._waiting for p in self._stepper.parameters(k)] if self._waiting else None
+            self.in_flight.restart(weights, stashed)
         self._training = training
         for k, rule in self.rules.items():
             rule.train(k in training)

@@ -83,8 +83,7 @@ class LocalRule(LearningRule):
 
 
 class Output(LocalRule):
-    """Rule of the last block under local rules: gradient descent on the task's loss.
-    """
+    """Rule of the last block under local rules: gradient descent on the task's loss."""
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         plain = isinstance(block.outlet, nn.Identity)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ __all__ = ["jsonable", "whole_file", "write_json"]
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; it becomes ``path`` when the body ends, and goes when it fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # two processes may write the same file
+    # Two writers of the same file, also on two hosts that share the folder, must not write to the same part.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
         os.replace(part, path)

@@ -11,7 +11,7 @@ def grouped(value: float | None) -> str:
         return "-"
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    digits = min(max(0, 2 - math.floor(math.log10(abs(value)))), 6)
     return f"{value:,.{digits}f}".replace(",", " ")
 
 

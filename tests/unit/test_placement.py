@@ -151,6 +151,12 @@ def test_auto_may_choose_a_transport_that_is_one_new_file(tmp_path, monkeypatch)
         place(resolved(run={"stages": 3}, transport={"name": "process_group"}), GPUS)
 
 
+def test_auto_passes_over_a_transport_that_cannot_be_imported(tmp_path, monkeypatch):
+    (tmp_path / "needs_more.py").write_text("import no_such_library\n")
+    monkeypatch.setattr(transports, "__path__", [*transports.__path__, str(tmp_path)])
+    assert place(resolved(run={"stages": 2}), ALONE).transport == "shared_memory"
+
+
 @pytest.mark.parametrize(
     ("wanted", "is_one_process"), [("auto", False), ("shared_memory", False), ("inline", True), ("a.b", False)]
 )

@@ -65,6 +65,34 @@ def clashing(*, width: int = 1, shape: Shape = Shape(), again: Shape = Shape()):
     return width, shape, again
 
 
+@dataclass(frozen=True)
+class Derived:
+    sizes: list[int] = field(default_factory=lambda: [3])
+    total: int = field(init=False, default=0)
+
+
+def derived(*, sizes_of: Derived):
+    return sizes_of
+
+
+@dataclass(frozen=True)
+class Noise:
+    level: float = 0.0
+
+
+@dataclass(frozen=True)
+class Targets:
+    noise: float = 0.1
+
+
+def swallowing(*, noise: Noise = Noise(), targets: Targets = Targets()):
+    return noise, targets
+
+
+def named_as_its_field(*, noise: Targets = Targets()):
+    return noise
+
+
 class Own:
     weird: "NoSuchName"  # noqa: F821
 
@@ -164,6 +192,23 @@ def test_a_group_without_a_default_and_one_of_a_class():
         registry.check_options(build, {}, "rule")
     made = load_here("GroupedClass")("here", width=4.0)
     assert (made.place, made.shape) == ("here", Shape(4.0))
+
+
+def test_fields_that_a_dataclass_makes_itself():
+    build = load_here("derived")
+    assert registry.defaults(build) == {"sizes": [3]}
+    assert build() == Derived() and build(sizes=[1]) == Derived([1])
+
+
+def test_a_group_may_have_the_name_of_its_own_field_and_of_no_other():
+    assert load_here("named_as_its_field")(noise=0.5) == Targets(0.5)
+    with pytest.raises(ConfigError, match=r"two options have the same name \(given: noise in .*swallowing"):
+        load_here("swallowing")
+
+
+def test_annotations_that_only_a_type_checker_can_read_hinder_no_loading(own_module):
+    own_module("lazy_hints.edge", "def build(endpoint: 'Endpoint', *, payload='auto'):\n    return payload\n")
+    assert registry.load("workers.transports", "lazy_hints.edge", "transport")(None, payload="gloo") == "gloo"
 
 
 def test_a_build_with_groups_can_be_sent_to_a_worker():

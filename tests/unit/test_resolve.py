@@ -88,9 +88,24 @@ def test_dense_blocks_are_differentiated_by_hand_unless_the_run_says_otherwise(t
         assert (rule.dense is not None) == by_hand
 
 
-def test_the_switch_has_another_place_than_it_had(tmp_path):
+@pytest.mark.parametrize("on", [True, False])
+def test_a_config_that_an_older_run_recorded_can_be_repeated(tmp_path, on):
+    found = resolved(tmp_path, {"rule": {"name": "pred", "closed_form": on}}).config
+    assert found.run.closed_form is on and "closed_form" not in found.rule.options
+
+
+def test_the_users_own_rule_is_told_where_the_switch_is(tmp_path):
     with pytest.raises(ConfigError, match=r"given: rule\.closed_form, .*\. It is run\.closed_form now\. Correct"):
-        resolved(tmp_path, {"rule": {"name": "pred", "closed_form": False}})
+        resolved(tmp_path, {"rule": {"name": "tests.support.louder_decoder", "closed_form": False}})
+
+
+def net_of(input_shape, num_outputs, *, width=16, activation=nn.ReLU):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), activation(), nn.Linear(width, num_outputs))
+
+
+def test_defaults_of_the_users_own_function_need_not_fit_into_a_config(tmp_path):
+    found = resolved(tmp_path, {"model": {"name": f"{__name__}.net_of", "width": 8}})
+    assert found.config.model.options == {"width": 8} and found.shapes[0].body_shape == (8,)
 
 
 def test_an_output_that_does_not_fit_the_data(tmp_path):

@@ -96,6 +96,12 @@ def test_a_circle_of_waits_is_an_error_at_once(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
 
+def test_a_transport_that_declares_one_process_and_is_none(tmp_path):
+    name = "tests.support.not_in_process"
+    with pytest.raises(ConfigError, match=r"connects the stages of one process and cannot \(given: Absent, expected"):
+        run(tmp_path / "run", {"transport": {"name": name}})
+
+
 class Shown(Silent):
     """A view whose last act is ``end``."""
 

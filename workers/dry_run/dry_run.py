@@ -31,7 +31,7 @@ from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.job import share_out
 from workers.placement import Host, Placement
 
-__all__ = ["validate", "predict_run"]
+__all__ = ["predict_run", "validate"]
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.engine.requests import NextPlan, Receive, Request, Send
+from pipeline.errors import ConfigError
 from pipeline.records.run_state import RunState
 from pipeline.records.time_budget import Activity
 from pipeline.schedules.plan import Plan
@@ -78,7 +79,12 @@ def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:
     for job in jobs:
         program = build_program(job, open_budget(job))
         transport = open_transport(job.transport, job.endpoint)
-        assert isinstance(transport, InProcessTransport)  # it has declared so
+        if not isinstance(transport, InProcessTransport):
+            raise ConfigError(
+                f"the transport {job.transport!r} declares that it connects the stages of one process and cannot "
+                f"(given: {type(transport).__name__}, expected: an InProcessTransport). Correct the class or the "
+                "declaration."
+            )
         turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
     run_state.ready()
     for turn in turns:

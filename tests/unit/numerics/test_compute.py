@@ -6,14 +6,23 @@ from pipeline.numerics.compute import compute_as, set_compute
 CPU = torch.device("cpu")
 
 
+CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
+
+
 def settings():
     return torch.get_num_threads(), torch.get_float32_matmul_precision()
 
 
+def cudnn():
+    return {name: getattr(torch.backends.cudnn, name) for name in CUDNN}
+
+
 @pytest.fixture(autouse=True)
 def _put_back():
-    before = settings()
+    before, flags = settings(), cudnn()
     yield
+    for name, value in flags.items():
+        setattr(torch.backends.cudnn, name, value)
     torch.set_num_threads(before[0])
     torch.set_float32_matmul_precision(before[1])
 
@@ -25,7 +34,11 @@ def test_a_process_computes_as_it_is_told():
 
 def test_the_callers_settings_come_back_whatever_happens():
     set_compute(1, "highest", CPU)
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False
+    flags = cudnn()
     with pytest.raises(ZeroDivisionError), compute_as(2, "high", CPU):
         assert settings() == (2, "high")
+        assert cudnn() == {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": True}
         raise ZeroDivisionError
+    assert cudnn() == flags
     assert settings() == (1, "highest")
