@@ -6,6 +6,7 @@ what was skipped and why.
 """
 
 import os
+import signal
 from collections import Counter
 from multiprocessing import forkserver, resource_tracker
 
@@ -50,6 +51,16 @@ def _same_start():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals():
+    """A command that a test calls takes signals into its own hands; the next test, and whoever ends the suite, would
+    meet its handlers."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ An interpreter takes seconds to import torch. Where the text, the exit status or
 import contextlib
 import io
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -52,7 +51,6 @@ def launch(*arguments, timeout=90, **kwargs):
 def call(*arguments, env=None):
     """``launch.main`` in this process: exit status, standard output, standard error; and no process is left."""
     out, err = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGTERM)
     command = ["launch.py", *map(str, arguments)]
     with mock.patch.dict(os.environ, env or {}), mock.patch.object(sys, "argv", command):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -60,8 +58,6 @@ def call(*arguments, env=None):
                 code = launcher.main(command[1:])
             except SystemExit as end:  # argparse
                 code = end.code
-            finally:
-                signal.signal(signal.SIGTERM, before)
     assert left_running() == []
     return code, out.getvalue(), err.getvalue()
 
