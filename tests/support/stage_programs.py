@@ -6,14 +6,15 @@ the message received, and returns its result. It is the way in which the runtime
 
 from typing import NamedTuple
 
-from tests.support.processes import results
+import pytest
+from tests.support.processes import results, sign, wait_for
 
 from pipeline.engine.message import Kind, Message
 from pipeline.registry import load
 from pipeline.schedules.position import Position
-from workers.transport import PACKAGE, Edge, Endpoint, Reach, capabilities_of
+from workers.transport import PACKAGE, Edge, Endpoint, Reach, TransportTimeout, capabilities_of
 
-__all__ = ["Recv", "Send", "message", "open_transport", "run_programs", "endpoint_of"]
+__all__ = ["Recv", "Send", "endpoint_of", "fill_up", "message", "open_transport", "run_programs"]
 
 TIMEOUT_S = 20.0
 
@@ -92,3 +93,19 @@ def _in_turn(name, program, folder, edges, args, num_stages):
     for transport in transports:
         transport.close(0.0)
     return values
+
+
+def fill_up(stage_index, folder, name, timeout_s):
+    """Messages that stage 0 sends over an edge of depth 3 until there is no room; none is received."""
+    transport = open_transport(name, stage_index, folder, [(0, 1, 3, 64)])
+    sent = 0
+    if stage_index == 0:
+        with pytest.raises(TransportTimeout, match="no room within"):
+            while sent < 100:
+                transport.send(message(step=sent), 1, timeout_s)
+                sent += 1
+        sign(folder, "full")
+    else:
+        wait_for(folder, "full")
+    transport.abort()
+    return sent

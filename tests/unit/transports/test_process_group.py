@@ -3,8 +3,8 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-from tests.support.processes import results, sign, wait_for
-from tests.support.stage_programs import message, open_transport
+from tests.support.processes import results
+from tests.support.stage_programs import fill_up, message, open_transport
 
 from workers.transport import TransportTimeout
 
@@ -59,21 +59,6 @@ def test_a_stage_that_does_not_come(tmp_path):
     assert not is_initialized
 
 
-def _fill_up(stage_index, folder):
-    transport = open_transport("process_group", stage_index, folder, [(0, 1, 3, 64)])
-    sent = 0
-    if stage_index == 0:
-        with pytest.raises(TransportTimeout, match="no room within"):
-            while sent < 100:
-                transport.send(message(step=sent), 1, 0.5)
-                sent += 1
-        sign(folder, "full")
-    else:
-        wait_for(folder, "full")
-    transport.abort()
-    return sent
-
-
 @pytest.mark.usefixtures("nothing_left")
 def test_each_end_holds_the_depth_of_the_queue(tmp_path):
-    assert results(_fill_up, 2, tmp_path) == [6, 0]
+    assert results(fill_up, 2, tmp_path, "process_group", 0.5) == [6, 0]

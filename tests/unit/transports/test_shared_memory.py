@@ -4,7 +4,7 @@ import socket
 import pytest
 import torch
 from tests.support.processes import results, sign, wait_for
-from tests.support.stage_programs import message, open_transport
+from tests.support.stage_programs import fill_up, message, open_transport
 
 from workers.transport import TransportTimeout
 
@@ -66,22 +66,7 @@ def test_a_stage_that_does_not_come(edges, tmp_path):
     assert f"stage {edges[0][0]} -> stage {edges[0][1]}: stage 1 did not open its end within 0.5 s" in text
 
 
-def _fill_up(stage_index, folder):
-    transport = open_transport("shared_memory", stage_index, folder, [(0, 1, 3, 64)])
-    sent = 0
-    if stage_index == 0:
-        with pytest.raises(TransportTimeout, match="no room within"):
-            while sent < 100:
-                transport.send(message(step=sent), 1, 0.3)
-                sent += 1
-        sign(folder, "full")
-    else:
-        wait_for(folder, "full")
-    transport.abort()
-    return sent
-
-
 @pytest.mark.distributed
 @pytest.mark.usefixtures("nothing_left")
 def test_the_queue_is_the_slots(tmp_path):
-    assert results(_fill_up, 2, tmp_path) == [3, 0]
+    assert results(fill_up, 2, tmp_path, "shared_memory", 0.3) == [3, 0]
