@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from pipeline.resolve import RunSpec, resolve
 from workers.coordinator import Coordinator
 from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
+from workers.host.folders import new_folder, remove_orphans
 from workers.host.fork_server import warm_up
 from workers.host.signals import signals_held
 from workers.job import Job, share_out
@@ -74,7 +74,8 @@ class Session:
         }  # fmt: skip
         table = result_table(about, results, self.run_state.history, self.run_state.last_scores,
                              self.resolved.data.num_train, self.run_state.wall_s)  # fmt: skip
-        merge_parts(self.out)
+        if config.run.trace:
+            merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
         with signals_held():
@@ -133,7 +134,10 @@ def _run_processes(jobs: Sequence[Job], session: Session) -> None:
     processes = StageProcesses(jobs)
     try:
         timeout_s = session.resolved.config.run.timeout_s
-        Coordinator(session.run_state, processes.links, processes.sentinels, timeout_s, processes.how_ended).run()
+        Coordinator(
+            session.run_state, processes.links, processes.sentinels, timeout_s, processes.how_ended,
+            processes.identities,
+        ).run()  # fmt: skip
         processes.join(10.0)
     finally:
         processes.stop()
@@ -176,8 +180,8 @@ def open_session(
         raise ConfigError(
             f"cannot write to the output folder (given: {out}, {error.strerror}). Choose another --out."
         ) from None
-    # Paths of Unix sockets are short by law, so this is not inside ``out``.
-    folder = Path(tempfile.mkdtemp(prefix="onward-"))
+    folder = new_folder()
+    remove_orphans()
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
@@ -187,7 +191,7 @@ def open_session(
         run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
         yield Session(resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now())
     except BaseException as error:
-        note_failure(out, recorder, error)
+        note_failure(out, recorder, error, traced=resolved.config.run.trace)
         raise
     finally:
         view.close()
@@ -195,8 +199,8 @@ def open_session(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
-    """Notes a failure in the record and in ``result.json``, and merges what the stages left of a trace.
+def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced: bool) -> None:
+    """Notes a failure in the record and in ``result.json``, and merges what the stages of a ``traced`` run left.
 
     A run that has its result keeps it: what comes after that is no part of the run.
     """
@@ -206,7 +210,8 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
     failure = {"status": status, "error": str(error)}
     recorder.write({"event": "failure", **failure})
     write_json(out / RESULT, failure)
-    merge_parts(out)
+    if traced:  # nobody else's files are read
+        merge_parts(out)
 
 
 def jobs_of(session: Session) -> list[Job]:
