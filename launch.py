@@ -94,9 +94,16 @@ def check_identity() -> None:
         )
 
 
+def end_on_signals() -> None:
+    """SIGTERM and SIGHUP end the run in order. Under ``nohup`` the latter is ignored, and stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda given, _: sys.exit(128 + given))
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted, 143 or 129 ended by a signal."""
+    end_on_signals()
     options = parse(arguments)
     logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(message)s")
     try:

@@ -30,6 +30,9 @@ _MAX_VISITORS = 256
 """At a time; more wait in the system's queue."""
 _LOST_S = 15
 """Seconds without an answer of the other host after which the system closes a line."""
+_PATIENCE_S = 30.0
+"""Seconds in which a rank tries to reach rank 0."""
+_AGAIN_S = 0.2
 _HELLO_BYTES = 4096
 _ACCEPT_S = 0.5
 _UNPROVEN = (OSError, EOFError, AuthenticationError, AssertionError, ValueError)
@@ -188,21 +191,30 @@ def visit(host: str, port: int, key: bytes, rank: int, num_ranks: int) -> Line:
     Raises:
         WorkerFailed: it cannot be reached, or has another key.
     """
-    try:
-        with socket.create_connection((host, port), timeout=VISITOR_S) as sock:
-            sock.settimeout(None)
-            connection = _connection(sock)
-            try:
-                return _introduce(connection, sock, key, rank)
-            except BaseException:
-                connection.close()
-                raise
-    except _UNPROVEN as error:
-        raise WorkerFailed(
-            rank, num_ranks,
-            f"rank 0 at {host}:{port} cannot be reached, or has another key ({type(error).__name__}: {error}). Set "
-            "ONWARD_KEY to the same secret on every host, and let that port through.",
-        ) from None  # fmt: skip
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return _try(host, port, key, rank)
+        except _UNPROVEN as error:
+            # Another key stays another; a port that is busy with strangers may have time for us yet.
+            if isinstance(error, AuthenticationError) or time.monotonic() > deadline:
+                raise WorkerFailed(
+                    rank, num_ranks,
+                    f"rank 0 at {host}:{port} cannot be reached, or has another key ({type(error).__name__}: {error}). "
+                    "Set ONWARD_KEY to the same secret on every host, and let that port through.",
+                ) from None  # fmt: skip
+        time.sleep(_AGAIN_S)
+
+
+def _try(host: str, port: int, key: bytes, rank: int) -> Line:
+    """One visit; raises one of ``_UNPROVEN``."""
+    with socket.create_connection((host, port), timeout=VISITOR_S) as sock:
+        connection = _connection(sock)
+        try:
+            return _introduce(connection, sock, key, rank)
+        except BaseException:
+            connection.close()
+            raise
 
 
 def _introduce(connection: Connection, sock: socket.socket, key: bytes, rank: int) -> Line:
