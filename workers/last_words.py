@@ -22,7 +22,10 @@ _MAX_TURNS = 8
 
 def note_first_error(error: BaseException) -> None:
     """Put an error into the file from which torchrun's report names the first failure of all ranks."""
-    get_error_handler().record_exception(error)
+    try:
+        raise error  # the handler writes down the traceback of the error that is being handled
+    except BaseException:
+        get_error_handler().record_exception(error)
 
 
 def end_rank(error: BaseException) -> None:
