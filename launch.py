@@ -15,6 +15,7 @@ from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
+from workers.host.parent import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -31,12 +32,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
-    parser.add_argument("--config", type=Path, default=HERE / "configs" / "digits.toml", metavar="FILE", help="TOML")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
     parser.add_argument("--transport", metavar="NAME", help=f"auto, {', '.join(registry.known(KINDS['transports']))}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
+    parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
@@ -53,6 +56,21 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 
 
+def config_of(options: argparse.Namespace) -> Path:
+    """The file to start from: that of the run that is resumed, unless another one is named.
+
+    Raises:
+        ConfigError: there is no run to resume.
+    """
+    if options.resume is not None and not (options.resume / "config.toml").is_file():
+        raise ConfigError(
+            f"there is no run to resume (given: --resume {options.resume}, expected: a folder that --out named, with "
+            "config.toml in it). Name another one."
+        )
+    default = HERE / "configs" / "digits.toml" if options.resume is None else options.resume / "config.toml"
+    return options.config or default
+
+
 def show_list() -> None:
     """Print a line for each mode, rule, model, data set and transport (``--list``)."""
     print("modes:")
@@ -66,22 +84,31 @@ def show_list() -> None:
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs under torchrun's ranks, or on this host."""
-    if "RANK" not in os.environ:
+    if "RANK" in os.environ:
+        die_with_parent()  # torchrun's agent
+    else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
     from workers.run import train
     from workers.torchrun import Ranks, run_rank
     from workers.view.terminal import view_maker
 
-    out = options.out or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    origin = None
+    if options.resume is not None:
+        from workers.resume import open_origin
+
+        origin = open_origin(options.resume, allow_changes=options.allow_changes)
+    out = options.out or options.resume or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward")
     make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
     if ranks is None:
-        train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+        train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
     else:
-        run_rank(ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+        run_rank(
+            ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin
+        )
 
 
 def check_identity() -> None:
@@ -111,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.list:
             show_list()
             return 0
-        loaded = load_config(options.config, overrides_of(options))
+        loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
         run(options, loaded)
     except ConfigError as error:

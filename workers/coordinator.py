@@ -92,7 +92,7 @@ class Coordinator:
         # What a stage has said meanwhile is read before it is accused.
         suspect = self._watch.suspect(s for s in self._running() if not self._open[s].poll())
         if suspect is not None:
-            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason)
+            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
 
     def _running(self) -> list[int]:
         """Stages that have neither ended nor failed."""
@@ -134,6 +134,8 @@ class Coordinator:
         elif topic == "epoch":
             self._run_state.epoch(body)
             self._publish()
+        elif topic == "saved":
+            self._run_state.saved(body)
         elif topic == "result":
             self._run_state.result(body)
         elif topic == "ready":
@@ -163,12 +165,13 @@ class Coordinator:
         if not causes and any(f["kind"] == "interrupted" for f in self._failed.values()):
             raise SystemExit(128 + signal.SIGTERM)
         if not causes and (suspect := self._watch.behind(self._running())) is not None:
-            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason)
+            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
         # Prefer a stage's traceback to a bare exit status.
         cause = min(causes or self._failed.values(), key=lambda f: f["kind"] == "died")
         if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
-        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"])
+        is_lost = cause["kind"] in ("died", "TransportTimeout")
+        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"], is_lost=is_lost)
 
 
 def _send(link: Connection, topic: str, body: Any) -> None:

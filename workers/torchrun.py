@@ -32,15 +32,14 @@ from workers.control import ControlLink
 from workers.control_port import ControlPort, Line, visit
 from workers.coordination import Coordination
 from workers.coordinator import Coordinator
-from workers.dry_run.dry_run import predict_run
 from workers.host.identity import ProcessIdentity
-from workers.host.parent import die_with_parent
 from workers.host.signals import on_termination
 from workers.job import Job
 from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error
 from workers.measure_run import measure_run
-from workers.placement import place, this_host
-from workers.run import Session, check_out, jobs_of, note_failure, open_session
+from workers.placement import this_host
+from workers.resume import Origin
+from workers.run import Session, jobs_of, note_failure, open_session, plan_run
 from workers.run_key import KeyFile, given_key, read_key
 from workers.view import ViewMaker
 from workers.worker import failure, run_stage
@@ -92,6 +91,7 @@ def run_rank(
     data_root: Path,
     make_view: ViewMaker | None,
     command: Sequence[str],
+    origin: Origin | None = None,
 ) -> None:
     """Run one rank's stage; rank 0 coordinates beside it.
 
@@ -99,13 +99,12 @@ def run_rank(
         ConfigError: on every rank, with the text on rank 0 and an empty one elsewhere.
         WorkerFailed: on rank 0: a stage raised or died; on another: rank 0 cannot be reached.
     """
-    die_with_parent()
     store = _store(ranks)
     try:
         if ranks.rank > 0:
             _follow(ranks, store)
         else:
-            _run_rank_0(ranks, store, config, out, data_root, make_view, command)
+            _run_rank_0(ranks, store, config, out, data_root, make_view, command, origin)
     except Exception as error:
         note_first_error(error)
         raise
@@ -119,21 +118,20 @@ def _run_rank_0(
     data_root: Path,
     make_view: ViewMaker | None,
     command: Sequence[str],
+    origin: Origin | None,
 ) -> None:
     """Rank 0 of :func:`run_rank`."""
     with _Connections(ranks, store) as connections:
         try:
-            check_out(out)
-            resolved = resolve(config, data_root)
             host = this_host(ranks.num_ranks, ranks.ranks_here)
-            placement = predict_run(resolved, place(resolved, host), host, data_root)
+            plan = plan_run(config, host, out, data_root, origin=origin)
         except ConfigError:
             connections.broadcast(None)
             raise
-        with open_session(resolved, placement, out, data_root, make_view, command) as session:
+        with open_session(plan, out, data_root, make_view, command) as session:
             _lead(session, connections, store)
             session.finish()
-    measure_run(resolved, placement, session.run_state, out, data_root)
+    measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
 
 
 def _store(ranks: Ranks) -> Store:
