@@ -60,8 +60,9 @@ class Victim:
             *arguments, ranks=num_stages if torchrun else None, env={"TMPDIR": str(self.folder / "t")}
         )
         self._lines = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        self._readers = [threading.Thread(target=t, daemon=True) for t in (self._read, self.process.stdout.read)]
+        for reader in self._readers:
+            reader.start()
         self.wait_for_epoch()
         self.all = [self.root, *self.root.children(recursive=True)]
         ranks = [p for p in self.root.children() if "RANK" in environment(p)]
@@ -100,20 +101,21 @@ class Victim:
 
     def end(self, begun, stage=None, limit_s=20.0):
         """What becomes of it, ``begun`` being the moment of the deed and ``stage`` the one to be named."""
-        outcome, lines = Outcome(), []
+        outcome, lines, ended = Outcome(), [], False
         deadline = begun + limit_s
         while time.monotonic() < deadline:
             try:
                 item = self._lines.get(timeout=0.02)
             except queue.Empty:
                 item = ()
+            ended = ended or item is None
             if item:
                 lines.append(item[1])
                 if stage is not None and outcome.named_s is None and "launch.py: [stage" in item[1]:
                     outcome.named_s, outcome.line = item[0] - begun, item[1].strip()
             if outcome.gone_s is None and not alive(self.all):
                 outcome.gone_s = time.monotonic() - begun
-            if outcome.gone_s is not None and item is None:
+            if outcome.gone_s is not None and ended:
                 break
         outcome.left = [f"{p.pid} {p.status()} {' '.join(p.cmdline())[:60]}" for p in alive(self.all)]
         outcome.report = "".join(lines)
@@ -124,6 +126,9 @@ class Victim:
         for p in alive(self.all):
             p.kill()
         outcome.code = self.process.wait(10)
+        for reader, pipe in zip(self._readers, (self.process.stderr, self.process.stdout), strict=True):
+            reader.join(10)
+            pipe.close()
         outcome.left += self.orphans()
         shutil.rmtree(self.folder)
 
