@@ -96,11 +96,12 @@ def run_rank(
     """Run one rank's stage; rank 0 coordinates beside it.
 
     Raises:
-        ConfigError: on every rank, with the text on rank 0 and an empty one elsewhere.
+        ConfigError: on rank 0 what is wrong with the run, on any rank what is wrong with its key.
         WorkerFailed: on rank 0: a stage raised or died; on another: rank 0 cannot be reached.
     """
-    store = _store(ranks)
     try:
+        given_key(alone=ranks.alone)  # every rank says at once that it is missing
+        store = _store(ranks)
         if ranks.rank > 0:
             _follow(ranks, store)
         else:
