@@ -23,6 +23,7 @@ from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
+from pipeline.ranges import Count, Positive
 from pipeline.schedules.batching import Batching, Declared, batching_of
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.schedule import Schedule
@@ -176,7 +177,7 @@ def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, NamedConfig]:
     return optimizer, lr, NamedConfig(name=config.optimizer.name, options={**optimizer.options, **course})
 
 
-def _course(*, milestones: tuple[int, ...] = (), gamma: float = 0.25) -> None:
+def _course(*, milestones: tuple[Count, ...] = (), gamma: Positive = 0.25) -> None:
     """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
 
 

@@ -20,9 +20,9 @@ from pipeline.config.sections import (
     ScheduleConfig,
     TrainConfig,
     TransportConfig,
-    at_least,
 )
 from pipeline.errors import ConfigError
+from pipeline.ranges import Seed, check_fields
 from pipeline.registry import check_value, nearest
 
 __all__ = ["Config", "LoadedConfig", "load_config"]
@@ -34,7 +34,7 @@ _SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every cho
 class Config:
     """One run, complete."""
 
-    seed: int = 0
+    seed: Seed = 0
     """From it and the block's index come all initial weights; from it and the step, everything random."""
     model: NamedConfig = NamedConfig(name="mlp")
     dataset: NamedConfig = NamedConfig(name="digits")
@@ -47,7 +47,7 @@ class Config:
     measure: MeasureConfig = MeasureConfig()
 
     def __post_init__(self) -> None:
-        at_least("seed", self.seed, 0)
+        check_fields(self, "")
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Self:
@@ -58,7 +58,7 @@ class Config:
         """
         table = _moved(table)
         sections = {f.name: f for f in dataclasses.fields(cls)}
-        hints = typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
         values: dict[str, Any] = {}
         for name, value in table.items():
             if name not in sections:
@@ -159,7 +159,7 @@ def _section(name: str, value: Any, hint: Any, default: Any) -> Any:
         chosen = options.pop("name", default.name)
         return NamedConfig(name=check_value(chosen, str, f"{name}.name"), options=options)
     assert isinstance(hint, type)
-    hints = typing.get_type_hints(hint)
+    hints = typing.get_type_hints(hint, include_extras=True)
     for key in value:
         if key not in hints:
             allowed = ", ".join(f"{name}.{k}" for k in hints)
