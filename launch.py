@@ -1,12 +1,15 @@
 """Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
+import errno
+import io
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pipeline
@@ -15,6 +18,7 @@ from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
+from workers.host.limits import ensure_short_paths, raise_open_files
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -74,7 +78,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.view.terminal import view_maker
 
     out = options.out or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    data_root = options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward")
+    data_root = options.data_root or default_data_root()
     make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
@@ -82,6 +86,53 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
         train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
     else:
         run_rank(ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+
+
+def default_data_root() -> Path:
+    """Where data sets are unless ``--data-root`` says it; without a home, in the folder ``data`` beside this file."""
+    given = os.environ.get("ONWARD_DATA")
+    try:
+        return Path(given) if given else Path.home() / ".cache" / "onward"
+    except RuntimeError:  # no $HOME, and no entry for this user
+        return HERE / "data"
+
+
+def open_standard_streams() -> None:
+    """Give closed standard streams to nowhere: a file that is opened later must not become one of them. What a stream
+    cannot encode is escaped."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def end_output() -> int:
+    """Write what standard output still buffers: 1 where that fails. A reader that has seen enough (``| head``) is no
+    failure."""
+    try:
+        sys.stdout.flush()
+        return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes again, at its end
+        if error.errno == errno.EPIPE:
+            return 0
+        complain(f"cannot write to standard output ({error.strerror})")
+        return 1
+
+
+def complain(text: str) -> None:
+    """One line on standard error, where there is one."""
+    with suppress(OSError, ValueError):
+        print(f"launch.py: {text}", file=sys.stderr)
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error that quotes somebody else's, in one line."""
+    return " ".join(str(error).split())
 
 
 def check_identity() -> None:
@@ -104,29 +155,38 @@ def main(arguments: Sequence[str]) -> int:
         if options.list:
             show_list()
             return 0
+        raise_open_files()
+        ensure_short_paths()
         loaded = load_config(options.config, overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
         run(options, loaded)
     except ConfigError as error:
-        print(f"launch.py: {error}", file=sys.stderr)
+        complain(one_line(error))
         return 2
     except WorkerFailed as error:
-        print(f"launch.py: {error}", file=sys.stderr)
+        complain(str(error))
+        return 1
+    except BrokenPipeError:  # whoever reads the list has seen enough
+        return 0
+    except (OSError, MemoryError) as error:  # of the system, and not of what is written here
+        complain(f"the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
         return 1
     except KeyboardInterrupt:
-        print("launch.py: interrupted; every stage has been stopped", file=sys.stderr)
+        complain("interrupted; every stage has been stopped")
         return 130
     return 0
 
 
 if __name__ == "__main__":
+    open_standard_streams()
     try:
         status = main(sys.argv[1:])
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
+    status = end_output() or status
     if status and "RANK" in os.environ:
         # Threads of the process group may wait for a rank that is gone: an orderly end would wait with them.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
         os._exit(status)
     sys.exit(status)

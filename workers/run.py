@@ -145,10 +145,19 @@ def check_out(out: Path) -> None:
     Raises:
         ConfigError: it does, or is a file.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    try:
+        is_taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except (OSError, ValueError) as error:  # a folder above it that must not be read, a name that is too long
+        raise _unusable(out, error) from None
+    if is_taken:
         raise ConfigError(
             f"the output folder is taken (given: {out}, expected: a new or empty folder). Choose another --out."
         )
+
+
+def _unusable(out: Path, error: OSError | ValueError) -> ConfigError:
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return ConfigError(f"cannot write to the output folder (given: {out}, {why}). Choose another --out.")
 
 
 @contextmanager
@@ -173,9 +182,7 @@ def open_session(
         (out / "config.toml").write_text(to_toml(table), encoding="utf8")
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
-        raise ConfigError(
-            f"cannot write to the output folder (given: {out}, {error.strerror}). Choose another --out."
-        ) from None
+        raise _unusable(out, error) from None
     # Paths of Unix sockets are short by law, so this is not inside ``out``.
     folder = Path(tempfile.mkdtemp(prefix="onward-"))
     view: View = Silent()

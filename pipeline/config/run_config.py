@@ -6,6 +6,9 @@ fixed dataclasses, in :mod:`pipeline.config.sections`.
 """
 
 import dataclasses
+import errno
+import os
+import select
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -27,6 +30,8 @@ from pipeline.registry import check_value, nearest
 
 __all__ = ["Config", "LoadedConfig", "load_config"]
 
+_MOST_BYTES = 2**20
+_PATIENCE_S = 10.0
 _SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every choice of a section has
 
 
@@ -98,17 +103,31 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
         ConfigError: no such file, not TOML, or something in it is wrong.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf8"))
+        table = tomllib.loads(_read(path))
     except OSError as error:
         raise ConfigError(
             f"cannot read the config (given: {path}, {error.strerror}). Name a TOML file, e.g. configs/digits.toml."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, more digits than int takes
         raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct that line.") from None
     # Names first: naming a thing drops the options of the one before it, and not those given with the new name.
     for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         _override(table, override)
     return LoadedConfig(Config.from_dict(table), path.stem)
+
+
+def _read(path: Path) -> str:
+    """The text of a config, which may come through a pipe (``--config <(...)``); OSError where none comes."""
+    parts: list[bytes] = []
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        while sum(map(len, parts)) <= _MOST_BYTES:
+            if not select.select([file], [], [], _PATIENCE_S)[0]:
+                raise TimeoutError(errno.ETIMEDOUT, f"nothing came through it for {_PATIENCE_S:.0f} s")
+            part = file.read(65_536)
+            if not part:
+                return b"".join(parts).decode("utf8")
+            parts.append(part)
+    raise OSError(errno.EFBIG, f"it is longer than {_MOST_BYTES} bytes")
 
 
 def _moved(table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,7 +150,7 @@ def _override(table: dict[str, Any], override: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, KeyError, RecursionError):
         value = text
     target = table
     if len(path) == 2:

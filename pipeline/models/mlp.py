@@ -24,7 +24,7 @@ def build(
     input_shape: tuple[int, ...],
     num_outputs: int,
     *,
-    depth: Annotated[int, Range(0, 10_000)] = _DEPTH,
+    depth: Annotated[int, Range(0, 1000)] = _DEPTH,
     width: Count | list[Count] = 256,
     activation: Activation = "relu",
     norm: Norm = "batch",

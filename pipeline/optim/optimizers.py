@@ -61,6 +61,15 @@ class OptimizerSpec:
         """The learning rate before any schedule."""
         return float(self.options["lr"])
 
+    @property
+    def state_copies(self) -> int:
+        """Numbers that the optimizer keeps for each number of a parameter, after a step."""
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        parameter.grad = torch.ones(1)
+        optimizer = self.build([parameter])
+        optimizer.step()
+        return sum(isinstance(t, Tensor) and t.shape == (1,) for t in optimizer.state[parameter].values())
+
     def build(self, params: Iterable[Tensor]) -> optim.Optimizer:
         """Build the optimizer. Args: params, at least one, all on one device."""
         params = list(params)
@@ -133,11 +142,12 @@ def _annotation(key: str, default: Any) -> Any:
 
 def optimizer_options() -> dict[str, dict[str, inspect.Parameter]]:
     """The options of every optimizer, by the optimizer's name."""
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return {
-        name: {k: inspect.Parameter(k, kind, default=v, annotation=_annotation(k, v)) for k, v in _defaults(name).items()}
-        for name in _CLASSES
-    }  # fmt: skip
+
+    def option(key: str, default: Any) -> inspect.Parameter:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Parameter(key, kind, default=default, annotation=_annotation(key, default))
+
+    return {name: {key: option(key, default) for key, default in _defaults(name).items()} for name in _CLASSES}
 
 
 def _as_float(default: Any) -> Any:
