@@ -1,15 +1,14 @@
 """Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
-import errno
-import io
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pipeline
@@ -19,6 +18,8 @@ from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
+from workers.host.out_folder import new_folder
+from workers.host.streams import complain, end_output, open_standard_streams, patient
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -35,12 +36,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
-    parser.add_argument("--config", type=Path, default=HERE / "configs" / "digits.toml", metavar="FILE", help="TOML")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
     parser.add_argument("--transport", metavar="NAME", help=f"auto, {', '.join(registry.known(KINDS['transports']))}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
+    parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
@@ -55,6 +58,21 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
         "run.device": options.device, "run.trace": "true" if options.trace else None,
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
+
+
+def config_of(options: argparse.Namespace) -> Path:
+    """The file to start from: that of the run that is resumed, unless another one is named.
+
+    Raises:
+        ConfigError: there is no run to resume.
+    """
+    if options.resume is not None and not (options.resume / "config.toml").is_file():
+        raise ConfigError(
+            f"there is no run to resume (given: --resume {options.resume}, expected: a folder that --out named, with "
+            "config.toml in it). Name another one."
+        )
+    default = HERE / "configs" / "digits.toml" if options.resume is None else options.resume / "config.toml"
+    return options.config or default
 
 
 def show_list() -> None:
@@ -77,15 +95,21 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.torchrun import Ranks, run_rank
     from workers.view.terminal import view_maker
 
-    out = options.out or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    origin = None
+    if options.resume is not None:
+        from workers.resume import open_origin
+
+        origin = open_origin(options.resume, allow_changes=options.allow_changes)
+    named = options.out or options.resume
+    default = HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or default_data_root()
     make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
-    if ranks is None:
-        train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
-    else:
-        run_rank(ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+    follows = ranks is not None and ranks.rank > 0  # such a rank writes where the first one tells it to
+    with nullcontext(named or default) if named or follows else new_folder(default) as out:
+        start = train if ranks is None else partial(run_rank, ranks)
+        start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
 
 
 def default_data_root() -> Path:
@@ -95,39 +119,6 @@ def default_data_root() -> Path:
         return Path(given) if given else Path.home() / ".cache" / "onward"
     except RuntimeError:  # no $HOME, and no entry for this user
         return HERE / "data"
-
-
-def open_standard_streams() -> None:
-    """Give closed standard streams to nowhere: a file that is opened later must not become one of them. What a stream
-    cannot encode is escaped."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def end_output() -> int:
-    """Write what standard output still buffers: 1 where that fails. A reader that has seen enough (``| head``) is no
-    failure."""
-    try:
-        sys.stdout.flush()
-        return 0
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes again, at its end
-        if error.errno == errno.EPIPE:
-            return 0
-        complain(f"cannot write to standard output ({error.strerror})")
-        return 1
-
-
-def complain(text: str) -> None:
-    """One line on standard error, where there is one."""
-    with suppress(OSError, ValueError):
-        print(f"launch.py: {text}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:
@@ -149,7 +140,8 @@ def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse(arguments)
-    logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(message)s")
+    level = logging.ERROR if options.quiet else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
     try:
         check_identity()
         if options.list:
@@ -157,22 +149,22 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         raise_open_files()
         ensure_short_paths()
-        loaded = load_config(options.config, overrides_of(options))
+        loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
         run(options, loaded)
     except ConfigError as error:
-        complain(one_line(error))
+        complain("launch.py: " + one_line(error))
         return 2
     except WorkerFailed as error:
-        complain(str(error))
+        complain("launch.py: " + str(error))
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
-        complain(f"the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
+        complain(f"launch.py: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
         return 1
     except KeyboardInterrupt:
-        complain("interrupted; every stage has been stopped")
+        complain("launch.py: interrupted; every stage has been stopped")
         return 130
     return 0
 
@@ -183,10 +175,10 @@ if __name__ == "__main__":
         status = main(sys.argv[1:])
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
-    status = end_output() or status
+    if (reason := end_output()) is not None:
+        complain(f"launch.py: cannot write to standard output ({reason})")
+        status = status or 1
     if status and "RANK" in os.environ:
         # Threads of the process group may wait for a rank that is gone: an orderly end would wait with them.
-        with suppress(OSError):
-            sys.stderr.flush()
         os._exit(status)
     sys.exit(status)

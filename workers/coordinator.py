@@ -19,9 +19,6 @@ __all__ = ["Coordinator"]
 SECONDARY_GRACE_S = 1.0
 """A stage that lost its neighbour may report before the neighbour's own report or end of file arrives."""
 
-START_PATIENCE = 10
-"""Times ``run.timeout_s`` may pass in silence before every stage is ready."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +30,7 @@ class Coordinator:
         links: a connection to each stage, in order.
         sentinels: of their processes where this process started them: readable when one has ended.
         timeout_s: longest silence of all stages together, once all are ready.
+        start_timeout_s: longest silence before that.
         how_ended: for the message about a stage that died: `` (exit status 1)``.
     """
 
@@ -43,12 +41,14 @@ class Coordinator:
         sentinels: Sequence[int],
         timeout_s: float,
         how_ended: Callable[[int], str] = lambda stage: "",
+        start_timeout_s: float = 3000.0,
     ) -> None:
         self._run_state = run_state
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
         self._num_stages = len(links)
         self._timeout_s = timeout_s
+        self._start_timeout_s = start_timeout_s
         self._how_ended = how_ended
         self._ready: set[int] = set()
         self._failed: dict[int, StageFailure] = {}
@@ -103,6 +103,8 @@ class Coordinator:
         elif topic == "epoch":
             self._run_state.epoch(body)
             self._publish()
+        elif topic == "saved":
+            self._run_state.saved(body)
         elif topic == "result":
             self._run_state.result(body)
         elif topic == "ready":
@@ -133,21 +135,24 @@ class Coordinator:
         cause = min(causes, key=lambda f: f["kind"] == "died")
         if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
-        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"])
+        is_lost = cause["kind"] in ("died", "TransportTimeout")
+        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"], is_lost=is_lost)
 
     @property
     def _patience_s(self) -> float:
         """Longest silence: a stage that reads its data says nothing until it is ready."""
-        return self._timeout_s * (1 if len(self._ready) == self._num_stages else START_PATIENCE)
+        return self._timeout_s if len(self._ready) == self._num_stages else self._start_timeout_s
 
     def _silence(self) -> WorkerFailed:
         """The error of a run in which no stage reported for too long."""
         missing = [s for s in range(self._num_stages) if s not in self._ready] or [0]
-        doing = "one batch of one stage" if len(self._ready) == self._num_stages else "reading the data"
+        key, doing = "start_timeout_s", "reading the data"
+        if len(self._ready) == self._num_stages:
+            key, doing = "timeout_s", "one batch of one stage"
         return WorkerFailed(
             missing[0], self._num_stages,
-            f"nothing was heard of it or any other stage for {self._patience_s:.0f} s (run.timeout_s: "
-            f"{self._timeout_s:.0f}). Raise it if {doing} takes longer.",
+            f"nothing was heard of it or any other stage for {self._patience_s:.0f} s (run.{key}: "
+            f"{self._patience_s:.0f}). Raise it if {doing} takes longer.", is_lost=True,
         )  # fmt: skip
 
 

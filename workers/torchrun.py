@@ -27,20 +27,18 @@ from torch.distributed.rendezvous import rendezvous
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, WorkerFailed
-from pipeline.resolve import resolve
 from workers.control import ControlLink
 from workers.coordinator import Coordinator
-from workers.dry_run.dry_run import predict_run
 from workers.job import Job
 from workers.measure_run import measure_run
-from workers.placement import place, this_host
-from workers.run import Session, check_out, jobs_of, note_failure, open_session
+from workers.placement import this_host
+from workers.resume import Origin
+from workers.run import Session, jobs_of, note_failure, open_session, plan_run
 from workers.view import ViewMaker
 from workers.worker import failure, run_stage
 
 __all__ = ["Ranks", "run_rank"]
 
-_CONNECT_S = 120.0
 _NOTICE_S = 3.0
 """Seconds that the main thread has to notice an interrupt."""
 _REPORT_S = 10.0
@@ -80,6 +78,7 @@ def run_rank(
     data_root: Path,
     make_view: ViewMaker | None,
     command: Sequence[str],
+    origin: Origin | None = None,
 ) -> None:
     """Run one rank's stage; rank 0 coordinates beside it.
 
@@ -91,19 +90,17 @@ def run_rank(
     if ranks.rank > 0:
         _follow(ranks, store)
         return
-    with _Connections(ranks, store) as connections:
+    with _Connections(ranks, store, config.run.start_timeout_s) as connections:
         try:
-            check_out(out)
-            resolved = resolve(config, data_root)
             host = this_host(ranks.num_ranks, ranks.ranks_here)
-            placement = predict_run(resolved, place(resolved, host), host, data_root)
+            plan = plan_run(config, host, out, data_root, origin=origin)
         except ConfigError:
             connections.broadcast(None)
             raise
-        with open_session(resolved, placement, out, data_root, make_view, command) as session:
+        with open_session(plan, out, data_root, make_view, command) as session:
             _lead(session, connections, store)
             session.finish()
-    measure_run(resolved, placement, session.run_state, out, data_root)
+    measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
 
 
 def _store(ranks: Ranks) -> Store:
@@ -115,7 +112,7 @@ def _store(ranks: Ranks) -> Store:
 class _Connections:
     """Rank 0's connections to every rank's stage, its own included."""
 
-    def __init__(self, ranks: Ranks, store: Store) -> None:
+    def __init__(self, ranks: Ranks, store: Store, start_timeout_s: float) -> None:
         here, self.own = Pipe()
         self.all: list[Connection] = [here]
         key = secrets.token_bytes(32)
@@ -125,7 +122,7 @@ class _Connections:
         host = "127.0.0.1" if alone else os.environ.get("MASTER_ADDR", "localhost")
         store.set("control", pickle.dumps((host, port, key)).hex())
         others: dict[int, Connection] = {}
-        _socket_of(self._listener).settimeout(_CONNECT_S)
+        _socket_of(self._listener).settimeout(start_timeout_s)
         for _ in range(ranks.num_ranks - 1):
             connection = self._listener.accept()
             others[connection.recv()] = connection
@@ -173,7 +170,11 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
         sys.stderr.flush()
         os._exit(1)
 
-    coordination = _Coordination(Coordinator(session.run_state, connections.all, (), timeout_s), give_up)
+    run = session.resolved.config.run
+    coordinator = Coordinator(
+        session.run_state, connections.all, (), run.timeout_s, start_timeout_s=run.start_timeout_s
+    )
+    coordination = _Coordination(coordinator, give_up)
     connections.own.recv_bytes()  # its own job, which it knows
     link = ControlLink(connections.own, 0, orphaned=lambda: None)
     try:

@@ -19,8 +19,10 @@ from typing import Any, Self
 from pipeline.config.sections import (
     MeasureConfig,
     NamedConfig,
+    RestartConfig,
     RunConfig,
     ScheduleConfig,
+    SnapshotConfig,
     TrainConfig,
     TransportConfig,
 )
@@ -50,6 +52,8 @@ class Config:
     transport: TransportConfig = TransportConfig()
     run: RunConfig = RunConfig()
     measure: MeasureConfig = MeasureConfig()
+    snapshot: SnapshotConfig = SnapshotConfig()
+    restart: RestartConfig = RestartConfig()
 
     def __post_init__(self) -> None:
         check_fields(self, "")

@@ -11,7 +11,8 @@ from pipeline.errors import ConfigError
 from pipeline.ranges import MOST_COUNTED, Count, Natural, NonNegative, Range, Seconds, check_fields
 
 __all__ = [
-    "MeasureConfig", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig", "TransportConfig",
+    "MeasureConfig", "NamedConfig", "RestartConfig", "RunConfig", "ScheduleConfig", "SnapshotConfig", "TrainConfig",
+    "TransportConfig",
 ]  # fmt: skip
 
 
@@ -130,6 +131,9 @@ class RunConfig:
     The numbers are the same."""
     timeout_s: Seconds = 300.0
     """Longest wait for another stage while training, in seconds, up to 1e6."""
+    start_timeout_s: Seconds = 3000.0
+    """Longest wait for all stages to be ready, in seconds, up to 1e6: for the data to be read, for connections between
+    stages, for the groups of ``torch.distributed``."""
 
     def __post_init__(self) -> None:
         check_fields(self, "run.")
@@ -165,3 +169,33 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "measure.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotConfig:
+    """Snapshots, from which ``--resume`` goes on. They never change the result.
+
+    The state at the end of a run is always kept, so that a run can be continued with more epochs.
+    """
+
+    every_steps: Natural = 0
+    """Optimizer steps between snapshots. 0: none inside an epoch. Refused where several batches are in flight."""
+    every_epochs: Natural = 0
+    """Epochs between snapshots. 0: none."""
+    keep: Count = 2
+    """Newest snapshots that are kept; older ones make room for new ones."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "snapshot.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartConfig:
+    """What happens when a stage's process dies or falls silent."""
+
+    max_restarts: Natural = 0
+    """Times that the run is taken up again, from its newest snapshot or, without one, from its start. A stage that
+    raised would raise again: that ends the run. Under torchrun its own ``--max-restarts`` stands in for this."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "restart.")

@@ -1,5 +1,6 @@
 """A block's losses and its test accuracy over one epoch, kept on the device until the epoch ends."""
 
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -49,9 +50,31 @@ class Scores:
             self._test_loss += self._rule.decoded_loss(scores, y).double() * len(y)
             self._tested += len(y)
 
+    @property
+    def num_losses(self) -> int:
+        """Micro-batches of this epoch that the block has learned from."""
+        return len(self._losses)
+
     def newest_loss(self) -> float | None:
         """The last training loss."""
         return self._losses[-1].item() if self._losses else None
+
+    def capture(self) -> dict[str, Tensor]:
+        """Training losses and credit of the epoch so far; empty before the first micro-batch. Scores of the test set
+        come after the last step, so none are under way where a run is cut."""
+        if not self._losses and not self._creditable:
+            return {}
+        losses = torch.stack(self._losses) if self._losses else torch.empty(0)
+        counts = torch.tensor([*self._counts, self._creditable])
+        return {"losses": losses, "counts": counts, "credited": self._credited}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what :meth:`capture` returned: the losses one by one, since the order of a sum is part of its
+        bits."""
+        if state:
+            self._losses = list(state["losses"].to(self._credited.device).unbind())
+            *self._counts, self._creditable = state["counts"].tolist()
+            self._credited.copy_(state["credited"])
 
     def read(self) -> ScoreRow:
         """``train_loss``, ``test_accuracy``, ``test_loss`` and ``credit`` (the share of samples that the block was

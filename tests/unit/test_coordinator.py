@@ -12,14 +12,15 @@ from workers.coordinator import Coordinator
 class Run:
     """A coordinator and the stages' ends of its lines. What stages say is in the lines before it looks."""
 
-    def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False):
+    def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False, start_timeout_s=60.0):
         self.run_state, self.notes = run_state_of(schedule, num_stages, num_blocks)
         pairs = [Pipe() for _ in range(num_stages)]
         self.stages = [stage for _, stage in pairs]
         # In place of a process: readable when the test closes its other end.
         self.lives = [Pipe(duplex=False) for _ in range(num_stages)] if watched else []
         self._links = [link for link, _ in pairs]
-        self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s)
+        self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s,
+                                       start_timeout_s=start_timeout_s)  # fmt: skip
 
     def say(self, stage, *messages):
         for message in messages:
@@ -216,14 +217,16 @@ def test_a_process_that_ends_after_its_result_is_no_failure(start, monkeypatch):
 
 @pytest.mark.parametrize(("ready", "stage"), [([], 0), ([0], 1), ([0, 1], 0)])
 def test_silence(start, monkeypatch, ready, stage):
-    run = start(Parallel(2, epochs=2), timeout_s=0.0)
+    own = {"timeout_s": 0.0} if len(ready) == 2 else {"start_timeout_s": 0.0}
+    run = start(Parallel(2, epochs=2), **own)
     for index in ready:
         run.say(index, ("ready", index))
     real = module.wait
     monkeypatch.setattr(module, "wait", lambda lines, timeout: real(lines, 0.0))
     doing = "one batch of one stage" if len(ready) == 2 else "reading the data"
+    (key,) = own
     text = (
-        rf"\[stage {stage}/2\] nothing was heard of it or any other stage for 0 s \(run\.timeout_s: 0\)\. "
+        rf"\[stage {stage}/2\] nothing was heard of it or any other stage for 0 s \(run\.{key}: 0\)\. "
         rf"Raise it if {doing} takes longer\."
     )
     with pytest.raises(WorkerFailed, match=text):
