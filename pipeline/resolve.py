@@ -93,7 +93,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     """
     mode = find_mode(config.schedule.mode)
     named = _dataset(config)
-    dataset: Dataset = named.build(data_root, **named.options)
+    dataset = _found(config, named, data_root)
     check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
     task = _task(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
@@ -131,8 +131,24 @@ def load_dataset(config: Config, data_root: Path) -> Dataset:
     Raises:
         ConfigError: unknown name or option, or the data is not there.
     """
-    named = _dataset(config)
-    dataset: Dataset = named.build(data_root, **named.options)
+    return _found(config, _dataset(config), data_root)
+
+
+def _found(config: Config, named: registry.Named, data_root: Path) -> Dataset:
+    """The data set, with a sample in each split at least."""
+    try:
+        dataset: Dataset = named.build(data_root, **named.options)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the data set {config.dataset.name} ({type(error).__name__}: {error}). See to its files, or "
+            "name the folder that has them (--data-root or ONWARD_DATA)."
+        ) from None
+    if min(dataset.spec.num_train, dataset.spec.num_test, *dataset.spec.input_shape) < 1:
+        raise ConfigError(
+            f"the data set {config.dataset.name} is empty (given: {dataset.spec.num_train} training and "
+            f"{dataset.spec.num_test} test samples of shape {dataset.spec.input_shape}, expected: at least 1 each). "
+            "See to its files."
+        )
     return dataset
 
 

@@ -151,8 +151,8 @@ class Coordinator:
             key, doing = "timeout_s", "one batch of one stage"
         return WorkerFailed(
             missing[0], self._num_stages,
-            f"nothing was heard of it or any other stage for {self._patience_s:.0f} s (run.{key}: "
-            f"{self._patience_s:.0f}). Raise it if {doing} takes longer.", is_lost=True,
+            f"nothing was heard of it or any other stage for {self._patience_s:g} s (run.{key}: "
+            f"{self._patience_s:g}). Raise it if {doing} takes longer.", is_lost=True,
         )  # fmt: skip
 
 
