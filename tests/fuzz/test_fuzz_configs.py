@@ -22,15 +22,18 @@ BASE = Path(__file__).resolve().parents[2] / "configs" / "digits.toml"
 PACKAGES = {"rule": "pipeline.rules", "model": "pipeline.models", "dataset": "pipeline.datasets"}
 
 
-def keys():
-    """Every key of every section, whichever thing it belongs to."""
-    found = {"seed", "optimizer.milestones", "optimizer.gamma", "transport.payload"}
-    for name, value in Config().to_dict().items():
-        found |= {f"{name}.{key}" for key in value} if isinstance(value, dict) else set()
-    for section, package in PACKAGES.items():
-        for name in registry.known(package):
-            found |= {f"{section}.{key}" for key in registry.options_of(registry.load(package, name, section))}
-    return sorted(found | {f"optimizer.{k}" for options in optimizer_options().values() for k in options})
+def keys_of(section, name):
+    """The options of a thing."""
+    if section == "optimizer":
+        return [f"optimizer.{key}" for key in (*optimizer_options()[name], "milestones", "gamma")]
+    return [f"{section}.{key}" for key in registry.options_of(registry.load(PACKAGES[section], name, section))]
+
+
+FIXED = ["seed"] + [
+    f"{name}.{key}" for name, section in Config().to_dict().items() if isinstance(section, dict)
+    for key in section if f"{name}.{key}" not in ("schedule.mode", "transport.name") and key != "name"
+]  # fmt: skip
+"""Keys of the sections that name nothing."""
 
 
 NAMES = {
@@ -40,6 +43,8 @@ NAMES = {
     "schedule.mode": [mode.name for mode in MODES],
 }  # fmt: skip
 
+USUAL_NUMBERS = st.one_of(st.integers(1, 8), st.floats(0, 1), st.booleans(), st.lists(st.integers(1, 8), min_size=1,
+                                                                                      max_size=3))  # fmt: skip
 NUMBERS = st.one_of(
     st.integers(-2, 40), st.sampled_from([2**31 - 1, 2**31, 2**63 - 1, 2**63, -(2**63), 10**400, 999, 65_536]),
     st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([0.0, -0.0, 1e30, 1e-45, 1e308, 0.5, 1.0]),
@@ -54,11 +59,16 @@ VALUES = st.one_of(NUMBERS, st.booleans(), WORDS, st.lists(NUMBERS, max_size=4),
 @st.composite
 def overrides(draw):
     """Up to five, named things first so that options meet things that have them."""
-    named = draw(st.lists(st.sampled_from(list(NAMES)), max_size=3, unique=True))
-    chosen = {key: draw(st.sampled_from(NAMES[key])) for key in named}
-    for key in draw(st.lists(st.sampled_from(keys()), min_size=1, max_size=4, unique=True)):
-        if key not in NAMES or draw(st.integers(0, 9)) == 0:
-            chosen[key] = draw(st.one_of(NUMBERS, VALUES))
+    chosen = {}
+    for key in draw(st.lists(st.sampled_from(list(NAMES)), max_size=3, unique=True)):
+        chosen[key] = draw(st.sampled_from(NAMES[key]))
+    options = list(FIXED)
+    for section, default in (("rule", "predsim"), ("model", "mlp"), ("dataset", "digits"), ("optimizer", "adam")):
+        options += 3 * keys_of(section, chosen.get(f"{section}.name", default))
+    for key in draw(st.lists(st.sampled_from(options), min_size=1, max_size=3, unique=True)):
+        chosen[key] = draw(st.one_of(USUAL_NUMBERS, USUAL_NUMBERS, NUMBERS, VALUES))
+    if draw(st.integers(0, 19)) == 0:
+        chosen[draw(st.sampled_from([*NAMES, "rule.x", "x.y", "train", "optimizer.payload"]))] = draw(VALUES)
     return [f"{key}={spelled(value)}" for key, value in chosen.items()]
 
 
