@@ -1,19 +1,20 @@
 """Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
+import inspect
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import pipeline
 from pipeline import registry
-from pipeline.config import LoadedConfig, load_config
+from pipeline.config import LoadedConfig, load_config, section_options
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
@@ -23,9 +24,10 @@ from workers.host.streams import complain, end_output, open_standard_streams, pa
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
-    "rules": "pipeline.rules", "models": "pipeline.models", "data sets": "pipeline.datasets",
-    "transports": "workers.transports",
+    "rules": ("rule", "pipeline.rules"), "models": ("model", "pipeline.models"),
+    "data sets": ("dataset", "pipeline.datasets"), "transports": ("transport", "workers.transports"),
 }  # fmt: skip
+"""What ``--list`` lists: the section of the config that names one, and the folder that has them."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -39,7 +41,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
-    parser.add_argument("--transport", metavar="NAME", help=f"auto, {', '.join(registry.known(KINDS['transports']))}")
+    transports = ", ".join(registry.known(KINDS["transports"][1]))
+    parser.add_argument("--transport", metavar="NAME", help=f"auto, {transports}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
@@ -47,7 +50,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
-    parser.add_argument("--list", action="store_true", help="print all modes, rules, models, data sets and transports")
+    parser.add_argument("--list", action="store_true", help="print all there is to choose, and all options")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -76,14 +79,31 @@ def config_of(options: argparse.Namespace) -> Path:
 
 
 def show_list() -> None:
-    """Print a line for each mode, rule, model, data set and transport (``--list``)."""
+    """Print a line for each mode, rule, model, data set and transport, and for each option (``--list``)."""
     print("modes:")
     for mode in MODES:
         print(f"  {mode.name:<16} {mode.summary}")
-    for noun, package in KINDS.items():
+    for noun, (section, package) in KINDS.items():
         print(f"{noun}:")
         for name in registry.known(package):
             print(f"  {name:<16} {registry.summary(package, name)}")
+            show_options(section, registry.options_of(registry.load(package, name, noun)))
+    print("optimizers:")
+    from pipeline.optim.optimizers import optimizer_options  # which imports torch
+
+    for name, options in optimizer_options().items():
+        print(f"  {name}")
+        show_options("optimizer", options)
+    print("other sections:")
+    for section, options in section_options().items():
+        show_options(section, options)
+
+
+def show_options(section: str, options: Mapping[str, inspect.Parameter]) -> None:
+    """Print a line for each option of a thing: its key, what it takes, its default."""
+    for key, option in options.items():
+        default = "required" if option.default is option.empty else f"default: {option.default!r}"
+        print(f"    {f'{section}.{key}':<26} {registry.describe(option.annotation)}; {default}")
 
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:

@@ -22,8 +22,8 @@ from pipeline.errors import ConfigError
 from pipeline.ranges import outside, range_of
 
 __all__ = [
-    "Grouped", "Named", "check_options", "check_value", "defaults", "known", "load", "nearest", "options_of", "resolve",
-    "spell", "summary",
+    "Grouped", "Named", "check_options", "check_value", "defaults", "describe", "known", "load", "nearest",
+    "options_of", "resolve", "spell", "summary",
 ]  # fmt: skip
 
 
@@ -303,6 +303,19 @@ def _convert_list(value: Any, origin: Any, args: tuple[Any, ...], ranges: bool) 
         return False, value
     converted = [_convert(v, args[0] if args else Any, ranges) for v in value]
     return all(fits for fits, _ in converted), origin(v for _, v in converted)
+
+
+def describe(annotation: Any) -> str:
+    """What an option takes, its range included: ``a whole number, at least 1, at most 9``."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        allowed = range_of(annotation)
+        return spell(annotation) + (f", {allowed}" if allowed is not None else "")
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args if a is not type(None))
+    if origin in (list, tuple):
+        return f"a list in which each is {describe(args[0])}"
+    return spell(annotation)
 
 
 def spell(annotation: Any) -> str:

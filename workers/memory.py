@@ -68,7 +68,8 @@ def activation_bytes(resolved: RunSpec, partition: Sequence[range], stage: int) 
     rows, held = resolved.microbatch_size, max(sizes)
     if resolved.topology is not Topology.LOCAL:
         rows, held = rows * batching.in_flight_at(stage, len(partition)), sum(sizes)
-    return max(rows * held, batching.eval_batch_size * batching.eval_passes * max(sizes)) + _batch_bytes(resolved, stage)
+    evaluated = batching.eval_batch_size * batching.eval_passes * max(sizes)
+    return max(rows * held, evaluated) + _batch_bytes(resolved, stage)
 
 
 def _batch_bytes(resolved: RunSpec, stage: int) -> int:
@@ -85,8 +86,10 @@ def _sample_bytes(shapes: BlockShapes) -> int:
 
 
 def ring_bytes(resolved: RunSpec, partition: Sequence[range], stages_here: int, *, mapped: bool) -> int:
-    """Bytes of the messages that wait on this host when every queue is full. Slots of shared memory are all mapped; other
-    queues hold no more than there are messages in an epoch."""
+    """Bytes of the messages that wait on this host when every queue is full.
+
+    Slots of shared memory are all mapped; other queues hold no more than there are messages in an epoch.
+    """
     batching = resolved.batching
     most = (batching.num_steps + batching.num_eval_batches) * batching.microbatches
     edges = edges_of(resolved, tuple(partition), resolved.config.transport.depth)

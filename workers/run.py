@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
-from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.errors import WorkerFailed
 from pipeline.network.from_modules import UserModel
 from pipeline.records.files import whole_file, write_json
 from pipeline.records.run_record import Recorder, result_table

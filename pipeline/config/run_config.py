@@ -7,6 +7,7 @@ fixed dataclasses, in :mod:`pipeline.config.sections`.
 
 import dataclasses
 import errno
+import inspect
 import os
 import select
 import tomllib
@@ -30,7 +31,7 @@ from pipeline.errors import ConfigError
 from pipeline.ranges import Seed, check_fields
 from pipeline.registry import check_value, nearest
 
-__all__ = ["Config", "LoadedConfig", "load_config"]
+__all__ = ["Config", "LoadedConfig", "load_config", "section_options"]
 
 _MOST_BYTES = 2**20
 _PATIENCE_S = 10.0
@@ -90,6 +91,20 @@ class Config:
             else:
                 table[item.name] = value
         return table
+
+
+def section_options() -> dict[str, dict[str, inspect.Parameter]]:
+    """The keys of every section that names nothing, by the section's name, as options with their defaults."""
+    found, kind = {}, inspect.Parameter.KEYWORD_ONLY
+    for item in dataclasses.fields(Config):
+        section = getattr(Config(), item.name)
+        if dataclasses.is_dataclass(section) and not isinstance(section, NamedConfig):
+            hints = typing.get_type_hints(type(section), include_extras=True)
+            found[item.name] = {
+                key: inspect.Parameter(key, kind, default=getattr(section, key), annotation=hint)
+                for key, hint in hints.items()
+            }
+    return found
 
 
 @dataclass(frozen=True)

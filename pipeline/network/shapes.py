@@ -54,8 +54,8 @@ def infer_shapes(
         dtype: dtype of the samples.
 
     Raises:
-        ConfigError: a block does not fit into memory, does not accept the output of the one before it, writes into its input, or does not return
-            one tensor with the batch as its first dimension; or the last does not return ``num_outputs`` scores.
+        ConfigError: a block does not fit into memory, does not accept the output of the one before it, writes into its
+            input, or does not return one tensor with the batch as its first dimension; or the last does not return ``num_outputs`` scores.
     """
     shapes: list[BlockShapes] = []
     in_shape = tuple(input_shape)

@@ -1,6 +1,5 @@
 """Every numeric option of every group declares its range, and no number outside of it gets through."""
 
-import dataclasses
 import math
 import typing
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import pytest
 
 from pipeline import registry
-from pipeline.config import Config, NamedConfig, RunConfig, TrainConfig
+from pipeline.config import Config, RunConfig, TrainConfig, section_options
 from pipeline.errors import ConfigError
 from pipeline.optim.optimizers import load_optimizer, optimizer_options
 from pipeline.ranges import range_of
@@ -27,11 +26,9 @@ def groups():
     for name, options in optimizer_options().items():
         yield f"optimizer.{name}", {k: p.annotation for k, p in options.items()}
     yield "optimizer", {k: p.annotation for k, p in registry.options_of(_course).items()}
-    hints = typing.get_type_hints(Config, include_extras=True)
-    yield "", {"seed": hints["seed"]}
-    for name, hint in hints.items():
-        if dataclasses.is_dataclass(hint) and hint is not NamedConfig:
-            yield name, typing.get_type_hints(hint, include_extras=True)
+    yield "", {"seed": typing.get_type_hints(Config, include_extras=True)["seed"]}
+    for name, options in section_options().items():
+        yield name, {k: p.annotation for k, p in options.items()}
 
 
 GROUPS = dict(groups())
@@ -58,7 +55,8 @@ def test_the_walk_finds_the_numbers_there_are():
     """A walk that found none would pass."""
     found = {f"{g}.{k}" for g, options in GROUPS.items() for k, a in options.items() if list(numbers(a))}
     assert {"model.mlp.width", "rule.dtp.noise", "dataset.noise.shape", "optimizer.adam.betas", "optimizer.gamma",
-            "train.epochs", "run.partition", ".seed", "dataset.cifar10.crop_padding"} <= found  # fmt: skip
+            "train.epochs", "run.partition", "snapshot.keep", ".seed",
+            "dataset.cifar10.crop_padding"} <= found  # fmt: skip
     assert len(found) > 100
 
 

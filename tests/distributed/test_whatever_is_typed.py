@@ -108,7 +108,8 @@ def test_many_stages_with_few_files(tmp_path):
 
 @pytest.mark.parametrize("arguments", ["--list", "--help"])
 def test_a_reader_that_has_seen_enough(arguments):
-    code, out, err = finish(shell(f"{sys.executable} {ROOT / 'launch.py'} {arguments} | head -1; exit ${{PIPESTATUS[0]}}"))
+    command = f"{sys.executable} {ROOT / 'launch.py'} {arguments} | head -1; exit ${{PIPESTATUS[0]}}"
+    code, out, err = finish(shell(command))
     assert (code, err) == (0, "") and out.count("\n") == 1
 
 

@@ -9,11 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 USUAL, FULL = 30, 500
-FLAGS = ["--config", "--mode", "--stages", "--transport", "--device", "--out", "--resume", "--data-root", "--trace",
-         "--quiet", "--list", "--help", "-h", "--", "-", "--epochs", "--stage", "-x", "--out=", "--stages=2"]  # fmt: skip
-WORDS = ["", "2", "-1", "blocks", "parallel", "pipedream", "cpu", "cuda", "train.epochs=3", "train.epochs=", "=", "=3", ".=1",
-         "a.b.c=1", "train=3", "seed=1", "seed.x=1", "rule.name=dfa", "rule=dfa", "model.width=[", "/", "/dev/null", "\udc80",
-         "a=" + "{" * 400, "seed=" + "1" * 6000, "run.timeout_s=nan", "dataset.name=..", "snapshot.keep=0", "x" * 5000]  # fmt: skip
+FLAGS = [
+    "--config", "--mode", "--stages", "--transport", "--device", "--out", "--resume", "--data-root", "--trace",
+    "--quiet", "--list", "--help", "-h", "--", "-", "--epochs", "--stage", "-x", "--out=", "--stages=2",
+]  # fmt: skip
+WORDS = [
+    "", "2", "-1", "blocks", "parallel", "pipedream", "cpu", "cuda", "train.epochs=3", "train.epochs=", "=", "=3",
+    ".=1", "a.b.c=1", "train=3", "seed=1", "seed.x=1", "rule.name=dfa", "rule=dfa", "model.width=[", "/", "/dev/null",
+    "\udc80", "a=" + "{" * 400, "seed=" + "1" * 6000, "run.timeout_s=nan", "dataset.name=..", "snapshot.keep=0",
+    "x" * 5000,
+]  # fmt: skip
 ARGUMENTS = st.lists(
     st.one_of(st.sampled_from(FLAGS), st.sampled_from(WORDS),
               st.text(st.characters(exclude_characters="\0"), max_size=12)), max_size=6,

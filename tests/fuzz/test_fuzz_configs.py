@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import memory, registry
-from pipeline.config import Config, load_config
+from pipeline.config import load_config, section_options
 from pipeline.errors import ConfigError
 from pipeline.optim.optimizers import optimizer_options
 from pipeline.resolve import resolve
@@ -29,10 +29,7 @@ def keys_of(section, name):
     return [f"{section}.{key}" for key in registry.options_of(registry.load(PACKAGES[section], name, section))]
 
 
-FIXED = ["seed"] + [
-    f"{name}.{key}" for name, section in Config().to_dict().items() if isinstance(section, dict)
-    for key in section if f"{name}.{key}" not in ("schedule.mode", "transport.name") and key != "name"
-]  # fmt: skip
+FIXED = ["seed", *(f"{name}.{key}" for name, options in section_options().items() for key in options)]
 """Keys of the sections that name nothing."""
 
 

@@ -31,7 +31,8 @@ def idx(folder):
         pixels, labels = RANDOM.integers(0, 256, (NUM, 6, 6), "uint8"), RANDOM.integers(0, 10, NUM).astype("uint8")
         header = bytes((0, 0, 8, 3)) + struct.pack(">3I", NUM, 6, 6)
         (folder / f"{split}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
-        (folder / f"{split}-labels-idx1-ubyte").write_bytes(bytes((0, 0, 8, 1)) + struct.pack(">I", NUM) + labels.tobytes())
+        header = bytes((0, 0, 8, 1)) + struct.pack(">I", NUM)
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
     return {"name": "mnist", "download": False}
 
 

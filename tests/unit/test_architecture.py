@@ -17,7 +17,8 @@ WINGS = {
         "schedules rules local_rule", "checks records", "resolve weights", "engine", "planning measure",
     ),
     "workers": (
-        "host control coordinator transport", "transports cost_cache edges trace_origin", "cached_costs memory", "placement",
+        "host control coordinator transport", "transports cost_cache edges trace_origin", "cached_costs memory",
+        "placement",
         "job", "trace_file", "measure_run worker", "launchers view", "dry_run", "run", "torchrun",
     ),
 }  # fmt: skip

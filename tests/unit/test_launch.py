@@ -32,6 +32,20 @@ def test_the_list_names_everything_with_a_line_each(capsys):
         assert [line for line in lines if line.split()[:1] == [name] and len(line.split()) > 3] != [], name
 
 
+def test_the_list_says_what_every_option_takes(capsys):
+    assert launch.main(["--list"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "rule.beta a number, at least 0, at most 1; default: 0.99",
+        "dataset.image_size a whole number, at least 1, at most 16384; required",
+        "optimizer.betas a list in which each is a number, at least 0, below 1; default: (0.9, 0.999)",
+        "run.start_timeout_s a number, above 0, at most 1e6; default: 3000.0",
+        "model.width a whole number, at least 1, at most 2147483647 or a list in which each is a whole number, "
+        "at least 1, at most 2147483647; default: 256",
+    ):
+        assert line in lines
+
+
 def test_another_package_of_that_name_is_refused(monkeypatch):
     monkeypatch.setattr(launch.pipeline, "__file__", "/elsewhere/pipeline/__init__.py")
     with pytest.raises(ConfigError, match=r"another package named 'pipeline' is imported \(at /elsewhere"):
