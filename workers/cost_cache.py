@@ -24,7 +24,7 @@ __all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
 
 logger = logging.getLogger(__name__)
 
-_NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s")
+_NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s", "start_timeout_s")
 """Keys of ``[run]`` that change no cost, or are part of the placement; any key added later is taken to matter."""
 
 

@@ -126,7 +126,8 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
     jobs = []
     for index, blocks in enumerate(placement.partition):
         endpoint = Endpoint(
-            index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index]
+            index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index],
+            config.run.start_timeout_s,
         )
         jobs.append(
             Job(

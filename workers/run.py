@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
-from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.errors import WorkerFailed
 from pipeline.network.from_modules import UserModel
 from pipeline.records.files import whole_file, write_json
 from pipeline.records.run_record import Recorder, result_table
@@ -27,6 +27,7 @@ from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
 from workers.host.folders import new_folder, remove_orphans
 from workers.host.fork_server import warm_up
+from workers.host.out_folder import check_out, claimed, unusable
 from workers.host.signals import signals_held
 from workers.job import Job, StartPoint, share_out
 from workers.launchers.inline import run_inline
@@ -180,7 +181,7 @@ def plan_run(
     Raises:
         ConfigError: what is wrong, the config or the changes since ``origin``.
     """
-    if origin is None or out.resolve() != origin.run.resolve():
+    if not _goes_on_in(out, origin):
         check_out(out)
     if origin is not None:
         config = origin.fixed_in(config)
@@ -197,8 +198,10 @@ def _run_processes(session: Session) -> None:
     while True:
         processes = StageProcesses(jobs_of(session))
         try:
-            timeout_s, watched = config.run.timeout_s, (processes.how_ended, processes.identities)
-            Coordinator(session.run_state, processes.links, processes.sentinels, timeout_s, *watched).run()
+            Coordinator(
+                session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended,
+                processes.identities, config.run.start_timeout_s,
+            ).run()
             processes.join(10.0)
             return
         except WorkerFailed as error:
@@ -208,18 +211,6 @@ def _run_processes(session: Session) -> None:
         finally:
             processes.stop()
         session = session.restart(failure)
-
-
-def check_out(out: Path) -> None:
-    """Refuses a folder that holds anything: a run is never overwritten.
-
-    Raises:
-        ConfigError: it does, or is a file.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(
-            f"the output folder is taken (given: {out}, expected: a new or empty folder). Choose another --out."
-        )
 
 
 @contextmanager
@@ -233,11 +224,27 @@ def open_session(
     """Opens the run's folder and record; on the way out closes them, and notes how a run failed.
 
     Raises:
-        ConfigError: the folder cannot be made.
+        ConfigError: the folder cannot be made, or another run has it.
     """
+    with (
+        claimed(out, is_new=not _goes_on_in(out, plan.origin)),
+        _opened(plan, out, data_root, make_view, command) as session,
+    ):
+        yield session
+
+
+def _goes_on_in(out: Path, origin: Origin | None) -> bool:
+    """Whether a run is taken up in its own folder."""
+    return origin is not None and out.resolve() == origin.run.resolve()
+
+
+@contextmanager
+def _opened(
+    plan: RunPlan, out: Path, data_root: Path, make_view: ViewMaker | None, command: Sequence[str]
+) -> Iterator[Session]:
+    """The session, in a folder that is this run's."""
     resolved, placement, origin = plan.resolved, plan.placement, plan.origin
     try:
-        out.mkdir(parents=True, exist_ok=True)
         start = origin.move_to(out) if origin is not None else None
         # Every default in it, so that the run can be repeated after defaults have changed.
         table = resolved.config.to_dict()
@@ -245,9 +252,7 @@ def open_session(
             part.write_text(to_toml(table), encoding="utf8")
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
-        raise ConfigError(
-            f"cannot write to the output folder (given: {out}, {error.strerror}). Choose another --out."
-        ) from None
+        raise unusable(out, error) from None
     folder = new_folder()
     remove_orphans()
     view: View = Silent()
@@ -260,8 +265,9 @@ def open_session(
             view = make_view(resolved, placement, out)
         keeper = SnapshotKeeper(out, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder)
         run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view, keeper)
+        keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
-            keeper.restarts = start.manifest.restarts
+            keeper.restarts = max(keeper.restarts, start.manifest.restarts)
             run_state.go_on_from(start.manifest)
         yield Session(
             resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now(), keeper, start
@@ -282,7 +288,8 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced:
         return
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error)}
-    recorder.write({"event": "failure", **failure})
+    is_lost = status == "interrupted" or (isinstance(error, WorkerFailed) and error.is_lost)
+    recorder.write({"event": "failure", **failure, "lost": is_lost})
     write_json(out / RESULT, failure)
     if traced:
         merge_parts(out)
