@@ -26,7 +26,6 @@ from torch.distributed.rendezvous import rendezvous
 from pipeline.config import Config
 from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
 from pipeline.pickles import trusted
-from pipeline.resolve import resolve
 from workers import messages
 from workers.control import ControlLink
 from workers.control_port import ControlPort, Line, visit

@@ -77,7 +77,8 @@ def test_a_block_that_hangs_is_named_with_what_it_was_doing(tmp_path):
 
 def held():
     """What this process holds: open files, threads, folders for runs."""
-    return len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(Path(tempfile.gettempdir()).glob("onward-*"))
+    folders = sorted(Path(tempfile.gettempdir()).glob("onward-*"))
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), folders
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
