@@ -17,7 +17,8 @@ WINGS = {
         "schedules rules local_rule", "checks records", "resolve weights", "engine", "planning measure",
     ),
     "workers": (
-        "host messages transport", "control run_key", "watch control_port", "coordinator last_words", "coordination", "transports cost_cache edges trace_origin", "cached_costs", "placement",
+        "host messages transport", "control run_key", "watch control_port", "coordinator last_words", "coordination",
+        "transports cost_cache edges trace_origin", "cached_costs", "placement",
         "job", "trace_file", "measure_run worker", "launchers view", "dry_run", "run", "torchrun",
     ),
 }  # fmt: skip
