@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -123,7 +124,7 @@ def take_up(ranks: Ranks, named: Path | None) -> Origin | None:
     """
     if ranks.rank > 0 or ranks.restart == 0:
         return None
-    store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))
+    store = _agent_store(ranks)
     if named is None and not store.check([_FOLDER]):
         return None
     out = named or Path(store.get(_FOLDER).decode())
@@ -149,16 +150,22 @@ def _run_rank_0(
             connections.broadcast(None)
             raise
         with open_session(plan, out, data_root, make_view, command) as session:
-            store.underlying_store.set(_FOLDER, str(out.resolve()))
+            _agent_store(ranks).set(_FOLDER, str(out.resolve()))
             _lead(session, connections, store)
             session.finish()
     measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
 
 
-def _store(ranks: Ranks) -> PrefixStore:
+def _store(ranks: Ranks) -> Store:
     """torchrun's own key-value store, a name space for each restart."""
+    return PrefixStore(f"onward-{ranks.restart}", _agent_store(ranks))
+
+
+@cache
+def _agent_store(ranks: Ranks) -> Store:
+    """The same without name spaces: what is in it outlives the ranks."""
     store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))
-    return PrefixStore(f"onward-{ranks.restart}", store)
+    return store
 
 
 class _Connections:

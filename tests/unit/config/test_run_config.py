@@ -39,11 +39,14 @@ OTHER = {
         "stages": "blocks", "partition": [2, 1], "device": "cpu", "threads": 3, "matmul_precision": "medium",
         "channels_last": True, "learn_after": "stage",
         "autocast": "bfloat16", "closed_form": False, "predict": False, "trace": True, "timeout_s": 2.5,
+        "start_timeout_s": 7.5,
     },
     "measure": {
         "every": 2, "angles": False, "accuracies": False, "maps": True, "tsne": [0, 2], "probe_samples": 5,
         "readout_samples": 6, "tsne_samples": 7, "keep_weights": False,
     },
+    "snapshot": {"every_steps": 3, "every_epochs": 4, "keep": 5},
+    "restart": {"max_restarts": 6},
 }  # fmt: skip
 
 
