@@ -114,9 +114,10 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
+    from workers.ranks import Ranks, take_up
     from workers.resume import open_origin
     from workers.run import train
-    from workers.torchrun import Ranks, run_rank, take_up
+    from workers.torchrun import run_rank
     from workers.view.terminal import view_maker
 
     named = options.out or options.resume

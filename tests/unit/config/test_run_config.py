@@ -8,8 +8,10 @@ from pipeline.config import (
     Config,
     MeasureConfig,
     NamedConfig,
+    RestartConfig,
     RunConfig,
     ScheduleConfig,
+    SnapshotConfig,
     TrainConfig,
     TransportConfig,
     load_config,
@@ -17,7 +19,9 @@ from pipeline.config import (
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 
-SECTIONS = (TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig)
+SECTIONS = (
+    TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig, SnapshotConfig, RestartConfig,
+)  # fmt: skip
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 
 # No value is the default one, so that a field that gets lost on the way is missed.
