@@ -17,6 +17,7 @@ from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
+from pipeline.values import describe
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
 from workers.host.out_folder import new_folder
@@ -103,7 +104,7 @@ def show_options(section: str, options: Mapping[str, inspect.Parameter]) -> None
     """Print a line for each option of a thing: its key, what it takes, its default."""
     for key, option in options.items():
         default = "required" if option.default is option.empty else f"default: {option.default!r}"
-        print(f"    {f'{section}.{key}':<26} {registry.describe(option.annotation)}; {default}")
+        print(f"    {f'{section}.{key}':<26} {describe(option.annotation)}; {default}")
 
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
 WINGS = {
     "pipeline": (
-        "errors lazy numerics", "memory ranges", "registry data", "config network optim datasets", "learning models",
+        "errors lazy numerics", "memory ranges", "values", "registry data", "config network optim datasets", "learning models",
         "schedules rules local_rule", "checks records", "resolve weights", "engine", "planning measure",
     ),
     "workers": (
