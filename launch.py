@@ -20,8 +20,9 @@ from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
-from workers.host.out_folder import new_folder
+from workers.host.out_folder import new_out_folder
 from workers.host.streams import complain, end_output, open_standard_streams, patient
+from workers.host.parent import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -109,7 +110,9 @@ def show_options(section: str, options: Mapping[str, inspect.Parameter]) -> None
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs under torchrun's ranks, or on this host."""
-    if "RANK" not in os.environ:
+    if "RANK" in os.environ:
+        die_with_parent()  # torchrun's agent
+    else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
     from workers.run import train
@@ -128,7 +131,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
     follows = ranks is not None and ranks.rank > 0  # such a rank writes where the first one tells it to
-    with nullcontext(named or default) if named or follows else new_folder(default) as out:
+    with nullcontext(named or default) if named or follows else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)
         start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
 
@@ -157,9 +160,16 @@ def check_identity() -> None:
         )
 
 
+def end_on_signals() -> None:
+    """SIGTERM and SIGHUP end the run in order. Under ``nohup`` the latter is ignored, and stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda given, _: sys.exit(128 + given))
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted, 143 or 129 ended by a signal."""
+    end_on_signals()
     options = parse(arguments)
     level = logging.ERROR if options.quiet else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))

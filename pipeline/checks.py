@@ -63,6 +63,7 @@ def check_batching(
             passes through a network that draws no samples.
     """
     _check_in_flight(config, mode, batching, rule)
+    _check_cuts(config, mode, batching)
     _check_parts(config, batching, rule, shapes)
     _check_passes(config, shapes)
 
@@ -100,6 +101,15 @@ def _check_passes(config: Config, shapes: Sequence[BlockShapes]) -> None:
         raise ConfigError(
             f"every pass through this network gives the same (train.eval_passes: {config.train.eval_passes}, "
             "expected: 1, or a network that draws samples, e.g. model.activation = \"bernoulli\"). Change one of them."
+        )
+
+
+def _check_cuts(config: Config, mode: Mode, batching: Batching) -> None:
+    """Refuses snapshots inside an epoch where batches are always in flight: to drain them would change the weights."""
+    if config.snapshot.every_steps > 0 and (batching.in_flight > 1 or mode.in_flight is InFlightLimit.BY_STAGE):
+        raise ConfigError(
+            f"with several batches in flight a run can be cut between epochs only (snapshot.every_steps: "
+            f"{config.snapshot.every_steps}, expected: 0). Set snapshot.every_epochs in its place."
         )
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from pipeline.schedules.cuts import Cut
 from workers.coordinator import Coordinator
 from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
+from workers.host.folders import new_folder, remove_orphans
 from workers.host.fork_server import warm_up
 from workers.host.out_folder import check_out, claimed, unusable
 from workers.host.signals import signals_held
@@ -82,7 +82,8 @@ class Session:
         }  # fmt: skip
         table = result_table(about, results, self.run_state.history, self.run_state.last_scores,
                              self.resolved.data.num_train, self.run_state.wall_s, self.keeper.restarts)  # fmt: skip
-        merge_parts(self.out)
+        if config.run.trace:
+            merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
         epochs = len(self.run_state.history)
         manifest = Manifest(
@@ -199,7 +200,7 @@ def _run_processes(session: Session) -> None:
         try:
             Coordinator(
                 session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended,
-                start_timeout_s=config.run.start_timeout_s,
+                processes.identities, config.run.start_timeout_s,
             ).run()
             processes.join(10.0)
             return
@@ -248,8 +249,8 @@ def _opened(
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
         raise unusable(out, error) from None
-    # Paths of Unix sockets are short by law, so this is not inside ``out``.
-    folder = Path(tempfile.mkdtemp(prefix="onward-"))
+    folder = new_folder()
+    remove_orphans()
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
@@ -267,7 +268,7 @@ def _opened(
             resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now(), keeper, start
         )
     except BaseException as error:
-        note_failure(out, recorder, error)
+        note_failure(out, recorder, error, traced=resolved.config.run.trace)
         raise
     finally:
         view.close()
@@ -275,18 +276,17 @@ def _opened(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
-    """Notes a failure in the record and in ``result.json``, and merges what the stages left of a trace.
-
-    A run that has its result keeps it: what comes after that is no part of the run.
-    """
+def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced: bool) -> None:
+    """Notes a failure in the record and in ``result.json``, and merges what the stages of a ``traced`` run left; a run
+    that has its result keeps it."""
     if (out / RESULT).exists():
         return
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error)}
     recorder.write({"event": "failure", **failure})
     write_json(out / RESULT, failure)
-    merge_parts(out)
+    if traced:
+        merge_parts(out)
 
 
 def jobs_of(session: Session) -> list[Job]:

@@ -39,6 +39,7 @@ OTHER = {
         "stages": "blocks", "partition": [2, 1], "device": "cpu", "threads": 3, "matmul_precision": "medium",
         "channels_last": True, "learn_after": "stage",
         "autocast": "bfloat16", "closed_form": False, "predict": False, "trace": True, "timeout_s": 2.5,
+        "start_timeout_s": 3.5,
     },
     "measure": {
         "every": 2, "angles": False, "accuracies": False, "maps": True, "tsne": [0, 2], "probe_samples": 5,
