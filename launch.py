@@ -21,8 +21,8 @@ from pipeline.values import describe
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
 from workers.host.out_folder import new_out_folder
-from workers.host.streams import complain, end_output, open_standard_streams, patient
 from workers.host.parent import die_with_parent
+from workers.host.streams import complain, end_output, open_standard_streams, patient
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -115,21 +115,22 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
+    from workers.resume import open_origin
     from workers.run import train
-    from workers.torchrun import Ranks, run_rank
+    from workers.torchrun import Ranks, run_rank, take_up
     from workers.view.terminal import view_maker
 
-    origin = None
-    if options.resume is not None:
-        from workers.resume import open_origin
-
-        origin = open_origin(options.resume, allow_changes=options.allow_changes)
     named = options.out or options.resume
     default = HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or default_data_root()
     make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
+    origin = take_up(ranks, named) if ranks is not None else None
+    if origin is not None:
+        named = origin.run
+    elif options.resume is not None:
+        origin = open_origin(options.resume, allow_changes=options.allow_changes)
     follows = ranks is not None and ranks.rank > 0  # such a rank writes where the first one tells it to
     with nullcontext(named or default) if named or follows else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)

@@ -261,8 +261,9 @@ def _opened(
             view = make_view(resolved, placement, out)
         keeper = SnapshotKeeper(out, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder)
         run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view, keeper)
+        keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
-            keeper.restarts = start.manifest.restarts
+            keeper.restarts = max(keeper.restarts, start.manifest.restarts)
             run_state.go_on_from(start.manifest)
         yield Session(
             resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now(), keeper, start
@@ -283,7 +284,8 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced:
         return
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error)}
-    recorder.write({"event": "failure", **failure})
+    is_lost = status == "interrupted" or (isinstance(error, WorkerFailed) and error.is_lost)
+    recorder.write({"event": "failure", **failure, "lost": is_lost})
     write_json(out / RESULT, failure)
     if traced:
         merge_parts(out)

@@ -39,12 +39,12 @@ class StageWatch:
     Args:
         num_stages: of the run.
         timeout_s: longest time in one activity of work, once all stages are ready.
+        start_timeout_s: longest time until they are: a stage reads its data, which may be slow.
         identities: of their processes, as far as they are known.
-        start_timeout_s: longest time until all stages are ready.
     """
 
     def __init__(
-        self, num_stages: int, timeout_s: float, identities: Mapping[int, ProcessIdentity], start_timeout_s: float
+        self, num_stages: int, timeout_s: float, start_timeout_s: float, identities: Mapping[int, ProcessIdentity]
     ) -> None:
         self._num_stages = num_stages
         self._timeout_s = timeout_s

@@ -20,7 +20,8 @@ WINGS = {
     "workers": (
         "host messages transport", "control run_key", "watch control_port", "coordinator last_words", "coordination",
         "transports cost_cache edges trace_origin", "cached_costs memory", "placement",
-        "job", "trace_file", "measure_run worker", "launchers view", "dry_run", "run", "torchrun",
+        "job", "trace_file snapshot_writer resume", "measure_run worker", "launchers view", "dry_run", "run",
+        "torchrun",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

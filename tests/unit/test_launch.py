@@ -22,7 +22,15 @@ def test_a_trace_is_written_where_it_is_asked_for():
 
 
 def test_the_default_config_is_the_one_beside_the_launcher():
-    assert launch.parse([]).config == launch.HERE / "configs" / "digits.toml"
+    assert launch.config_of(launch.parse([])) == launch.HERE / "configs" / "digits.toml"
+
+
+def test_a_run_that_is_resumed_brings_its_own_config(tmp_path):
+    (tmp_path / "config.toml").write_text("seed = 1")
+    assert launch.config_of(launch.parse(["--resume", str(tmp_path)])) == tmp_path / "config.toml"
+    assert launch.config_of(launch.parse(["--resume", str(tmp_path), "--config", "x.toml"])) == Path("x.toml")
+    with pytest.raises(ConfigError, match="no run to resume .given: --resume .*none, expected: a folder that --out"):
+        launch.config_of(launch.parse(["--resume", str(tmp_path / "none")]))
 
 
 def test_the_list_names_everything_with_a_line_each(capsys):
