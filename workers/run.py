@@ -186,11 +186,7 @@ def _run_processes(session: Session) -> None:
 
 @contextmanager
 def open_session(
-    plan: RunPlan,
-    out: Path,
-    data_root: Path,
-    make_view: ViewMaker | None,
-    command: Sequence[str],
+    plan: RunPlan, out: Path, data_root: Path, make_view: ViewMaker | None, command: Sequence[str]
 ) -> Iterator[Session]:
     """Opens the run's folder and record; on the way out closes them, and notes how a run failed.
 

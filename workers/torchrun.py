@@ -152,7 +152,7 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
     """Coordinate in a thread while this process runs stage 0."""
     jobs = jobs_of(session)
     connections.broadcast(jobs)
-    timeout_s = session.resolved.config.run.timeout_s
+    run = session.resolved.config.run
 
     def give_up(error: BaseException) -> None:
         note_failure(session.out, session.recorder, error, traced=session.resolved.config.run.trace)
@@ -160,7 +160,6 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
         end_stopped(connections.identities.values())
         end_rank(error)
 
-    run = session.resolved.config.run
     coordinator = Coordinator(
         session.run_state, connections.all, (), run.timeout_s, identities=connections.identities,
         start_timeout_s=run.start_timeout_s,
@@ -172,7 +171,7 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
         _run_stage(jobs[0], link, store)
     except BaseException as error:
         raise coordination.cause(error) from None
-    coordination.join(timeout_s, session.placement.num_stages)
+    coordination.join(run.timeout_s, session.placement.num_stages)
     link.close()
 
 

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
 WINGS = {
     "pipeline": (
-        "errors lazy numerics pickles", "memory ranges", "registry data", "config network optim datasets",
-        "learning models", "schedules rules local_rule", "checks records", "resolve weights", "engine",
-        "planning measure",
+        "errors lazy numerics pickles", "memory ranges", "values", "registry data",
+        "config network optim datasets", "learning models", "schedules rules local_rule", "checks records",
+        "resolve weights", "engine", "planning measure",
     ),
     "workers": (
         "host messages transport", "control run_key", "watch control_port", "coordinator last_words", "coordination",

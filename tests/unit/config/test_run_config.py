@@ -162,8 +162,8 @@ def test_overrides_that_cannot_be_read(tmp_path, override, text):
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, restart\)\. Did you mean 'train'\? "
-                        r"Correct or remove it\."),
+        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, measure.*\)\. Did you mean "
+                        r"'train'\? Correct or remove it\."),
         ({"zzz": {}}, r"unknown section \(given: zzz, .*\)\. Correct"),
         ({"train": {"epoch": 1}}, r"unknown key \(given: train\.epoch, expected: train\.epochs, .*\)\. "
                                   r"Did you mean 'epochs'\? Correct or remove it\."),
