@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, NonFiniteError
 from pipeline.records.files import write_json
 from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
@@ -73,7 +73,7 @@ class Session:
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
         table = result_table(about, results, self.run_state.history, self.run_state.last_scores,
-                             self.resolved.data.num_train, self.run_state.wall_s)  # fmt: skip
+                             self.resolved.data.num_train, self.run_state.wall_s, self.run_state.skipped)  # fmt: skip
         merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
         manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
@@ -110,6 +110,7 @@ def train(
     Raises:
         ConfigError: something is wrong with the config.
         WorkerFailed: a stage raised or died.
+        NonFiniteError: a loss, weight or buffer is nan or infinite.
     """
     check_out(out)
     if needs_processes(config.transport.name):
@@ -203,7 +204,7 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
     if (out / RESULT).exists():
         return
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-    failure = {"status": status, "error": str(error)}
+    failure = {"status": status, "error": str(error), **(error.row if isinstance(error, NonFiniteError) else {})}
     recorder.write({"event": "failure", **failure})
     write_json(out / RESULT, failure)
     merge_parts(out)

@@ -133,7 +133,10 @@ class StageRun:
         body: StageProgress = {
             "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
             "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), "fill": fill,
+            "checked": self.program.guard.checked(request.step),
         }  # fmt: skip
+        if (found := self.program.guard.look_at_losses()) is not None:
+            body["nonfinite"] = found
         self._report("progress", body)
         self._budget.enter(working)
 
@@ -147,7 +150,7 @@ class StageRun:
         """Saves the stage's blocks where they are to be measured after so many epochs: each stage does so after the
         epoch's last step, so the files of all stages are one state of the network."""
         every = self.job.resolved.config.measure.every
-        if every > 0 and num_epochs % every == 0:
+        if self.program.guard.found is None and every > 0 and num_epochs % every == 0:
             for k in self.program.stage.blocks:
                 save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.data.activation_cache import Allocate
 from pipeline.engine.feeds import Feed, Feeds
+from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
@@ -25,6 +26,7 @@ from pipeline.engine.settling import Settling
 from pipeline.engine.stage import Stage
 from pipeline.learning.rule import Topology
 from pipeline.numerics.memory_format import from_wire, to_wire
+from pipeline.records.reports import EpochRow
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.batching import Batching
@@ -66,6 +68,7 @@ class Program:
         self.batching = batching
         self.budget = budget
         self.steps = 0
+        self.guard = Guard(stage, batching)
         self._counts = batching.counts()
         self._train_feeds = Feeds(train, batching.num_train, batching.batch_size, seed, allocate, stage.device)
         self._test_feeds = Feeds(test, batching.num_test, batching.eval_batch_size, None, allocate, stage.device)
@@ -75,6 +78,7 @@ class Program:
         epoch = 0
         while (plan := (yield NextPlan(epoch))) is not None:
             self.stage.begin(plan)
+            self.guard.begin(plan)
             yield from self._train(plan)
             if plan.evaluate:
                 self.budget.enter(Activity.EVAL)
@@ -82,10 +86,17 @@ class Program:
             self.budget.enter(Activity.OTHER)
             self._train_feeds.forget(plan)
             self._test_feeds.forget(plan)
-            staleness = self.stage.staleness.epoch()
-            scores = self.stage.scores()
-            yield EpochReport({"epoch": epoch, "stage": self.stage_index, "blocks": scores, "staleness": staleness})
+            yield EpochReport(self._epoch_row(epoch))
             epoch += 1
+
+    def _epoch_row(self, epoch: int) -> EpochRow:
+        """The epoch's row, after a look at everything that was learned in it."""
+        found = self.guard.look()
+        row: EpochRow = {
+            "epoch": epoch, "stage": self.stage_index, "blocks": self.stage.scores(),
+            "staleness": self.stage.staleness.epoch(), "checked": self.steps - 1,
+        }  # fmt: skip
+        return row if found is None else {**row, "nonfinite": found}
 
     # -- training ----------------------------------------------------------------------------------------------
 

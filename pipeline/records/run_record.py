@@ -37,6 +37,7 @@ def result_table(
     last_scores: Mapping[int, BlockScores],
     num_train: int,
     wall_s: float,
+    skipped: Mapping[int, int] = {},
 ) -> dict[str, Any]:
     """``result.json`` of a completed run; its names are fixed, scripts read them.
 
@@ -47,6 +48,7 @@ def result_table(
         last_scores: the newest row of every block that was evaluated.
         num_train: samples of the training set.
         wall_s: from the moment every stage was ready to the last report, evaluation included.
+        skipped: batches left out, of the blocks that did.
     """
     digests = {k: d for result in stage_results for k, d in result["digests"].items()}
     owner = {k: r["row"]["stage"] for r in stage_results for k in r["digests"]}
@@ -66,6 +68,7 @@ def result_table(
             {
                 "block": k, "stage": owner[k], "test_accuracy": _last(last_scores, k, "test_accuracy"),
                 "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
+                **({"skipped_batches": skipped[k]} if k in skipped else {}),
             }
             for k in range(num_blocks)
         ],

@@ -2,6 +2,8 @@
 
 import time
 
+from pipeline.errors import NonFiniteError
+from pipeline.records.first_bad import FirstBad
 from pipeline.records.reports import BlockScores, StageEpoch, StageProgress, StageResult
 from pipeline.records.run_record import Recorder
 from pipeline.records.view import View
@@ -31,6 +33,8 @@ class RunState:
         self.history: list[EpochResult] = []
         self.last_scores: dict[int, BlockScores] = {}
         """The newest row of every block that was evaluated."""
+        self.skipped: dict[int, int] = {}
+        """Batches that each block has left out, of those that did."""
         self.results: dict[int, StageResult] = {}
         """Each stage's last report."""
         self.num_stages = num_stages
@@ -40,6 +44,9 @@ class RunState:
         self._view = view
         self._plans: list[Plan | None] = []
         self._rows: dict[int, list[StageEpoch]] = {}
+        self.last_good: str | None = None
+        """The newest snapshot that is complete, for the message of a run that leaves the finite numbers."""
+        self._first_bad = FirstBad(num_stages)
         self._started_s: float | None = None
         self._ended_s = 0.0
 
@@ -67,12 +74,14 @@ class RunState:
     def progress(self, body: StageProgress) -> None:
         """News inside an epoch."""
         self._view.progress(body)
+        self._hear(body, whole=False)
 
     def epoch(self, body: StageEpoch) -> None:
         """A stage has finished an epoch."""
         self._recorder.write({"event": "epoch", **body})
         rows = self._rows.setdefault(body["epoch"], [])
         rows.append(body)
+        self._hear(body, whole=True)
         if len(rows) < self.num_stages:
             return
         plan = self._plans[body["epoch"]]
@@ -81,11 +90,23 @@ class RunState:
         losses: list[float | None] = [None] * self.num_blocks
         for block in blocks:
             losses[block["block"]] = block["train_loss"]
+            if "skipped" in block:
+                self.skipped[block["block"]] = self.skipped.get(block["block"], 0) + block["skipped"]
             if block["test_accuracy"] is not None:
                 self.last_scores[block["block"]] = block
         self.history.append(EpochResult(plan, tuple(losses)))
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
+
+    def _hear(self, body: StageProgress | StageEpoch, *, whole: bool) -> None:
+        """What a stage has found out about its numbers.
+
+        Raises:
+            NonFiniteError: the first that are not finite are known.
+        """
+        found = self._first_bad.hear(body["stage"], body["checked"], body.get("nonfinite"), whole=whole)
+        if found is not None:
+            raise NonFiniteError(found, self.last_good)
 
     def result(self, body: StageResult) -> None:
         """A stage has ended in order."""
