@@ -55,9 +55,9 @@ class Guard:
         """Looks at the losses that have come since the last look: one read of the device, as of the newest loss."""
         if self._stage.looks_for_nonfinite:
             scores = self._stage.evaluation.scores
-            news = {k: new for k in self._training if (new := scores[k].gather()) is not None}
-            fine = all_finite({k: [new] for k, new in news.items()})
-            if not all(fine.values()) and (self.found is None or self.found["epoch"] == self._epoch):
+            news = [new for k in self._training if (new := scores[k].gather()) is not None]
+            fine = not news or bool(torch.cat(news).isfinite().all())
+            if not fine and (self.found is None or self.found["epoch"] == self._epoch):
                 self.found = self._first_loss()
         return self.found
 
