@@ -31,12 +31,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
-    parser.add_argument("--config", type=Path, default=HERE / "configs" / "digits.toml", metavar="FILE", help="TOML")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
     parser.add_argument("--transport", metavar="NAME", help=f"auto, {', '.join(registry.known(KINDS['transports']))}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
+    parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
@@ -51,6 +53,21 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
         "run.device": options.device, "run.trace": "true" if options.trace else None,
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
+
+
+def config_of(options: argparse.Namespace) -> Path:
+    """The file to start from: that of the run that is resumed, unless another one is named.
+
+    Raises:
+        ConfigError: there is no run to resume.
+    """
+    if options.resume is not None and not (options.resume / "config.toml").is_file():
+        raise ConfigError(
+            f"there is no run to resume (given: --resume {options.resume}, expected: a folder that --out named, with "
+            "config.toml in it). Name another one."
+        )
+    default = HERE / "configs" / "digits.toml" if options.resume is None else options.resume / "config.toml"
+    return options.config or default
 
 
 def show_list() -> None:
@@ -73,15 +90,22 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.torchrun import Ranks, run_rank
     from workers.view.terminal import view_maker
 
-    out = options.out or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    origin = None
+    if options.resume is not None:
+        from workers.resume import open_origin
+
+        origin = open_origin(options.resume, allow_changes=options.allow_changes)
+    out = options.out or options.resume or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward")
     make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
     if ranks is None:
-        train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+        train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
     else:
-        run_rank(ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command)
+        run_rank(
+            ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin
+        )
 
 
 def check_identity() -> None:
@@ -104,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.list:
             show_list()
             return 0
-        loaded = load_config(options.config, overrides_of(options))
+        loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
         run(options, loaded)
     except ConfigError as error:

@@ -4,13 +4,25 @@ Every message says what failed (given, expected) and the next move.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["ConfigError", "NonFiniteError", "TransportTimeout", "WorkerFailed"]
+__all__ = ["ConfigError", "DamagedFile", "NonFiniteError", "TransportTimeout", "WorkerFailed"]
 
 
 class ConfigError(ValueError):
     """Something the user wrote cannot be run; found before a process starts. Exit code 2."""
+
+
+class DamagedFile(ValueError):
+    """A file of weights or of a snapshot is not as it was written; carries its path and what is wrong with it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"the file is damaged (given: {path}: {reason}). Take another snapshot of the run, or a copy of the file."
+        )
+        self.path = path
+        self.reason = reason
 
 
 class TransportTimeout(RuntimeError):
@@ -18,13 +30,21 @@ class TransportTimeout(RuntimeError):
 
 
 class WorkerFailed(RuntimeError):
-    """A stage's process raised or died; carries its stage and its traceback. Exit code 1."""
+    """A stage's process raised or died; carries its stage and its traceback. Exit code 1.
 
-    def __init__(self, stage_index: int, num_stages: int, reason: str) -> None:
+    Args:
+        stage_index: of the stage.
+        num_stages: of the pipeline.
+        reason: what is known.
+        is_lost: the stage died or fell silent. Started again it may live; one that raised would raise again.
+    """
+
+    def __init__(self, stage_index: int, num_stages: int, reason: str, *, is_lost: bool = False) -> None:
         super().__init__(f"[stage {stage_index}/{num_stages}] {reason}")
         self.stage_index = stage_index
         self.num_stages = num_stages
         self.reason = reason
+        self.is_lost = is_lost
 
 
 class NonFiniteError(RuntimeError):
@@ -52,6 +72,6 @@ def _found_text(found: Mapping[str, Any]) -> str:
     if found["what"] == "batches":
         return f"block {block} had to leave out every batch of epoch {epoch}, from step {found['since']} to {step}"
     return (
-        f"{found['what']} {found['name']} of block {block} is {found['value']} after step {step}, at the end of epoch "
-        f"{epoch}, and has been since a step from {found['since']} on"
+        f"{found['what']} {found['name']} of block {block} is {found['value']} after step {step}, epoch {epoch}, and "
+        f"has been since a step from {found['since']} on"
     )

@@ -103,6 +103,8 @@ class Coordinator:
         elif topic == "epoch":
             self._run_state.epoch(body)
             self._publish()
+        elif topic == "saved":
+            self._run_state.saved(body)
         elif topic == "result":
             self._run_state.result(body)
         elif topic == "ready":
@@ -133,7 +135,8 @@ class Coordinator:
         cause = min(causes, key=lambda f: f["kind"] == "died")
         if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
-        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"])
+        is_lost = cause["kind"] in ("died", "TransportTimeout")
+        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"], is_lost=is_lost)
 
     @property
     def _patience_s(self) -> float:
@@ -147,7 +150,7 @@ class Coordinator:
         return WorkerFailed(
             missing[0], self._num_stages,
             f"nothing was heard of it or any other stage for {self._patience_s:.0f} s (run.timeout_s: "
-            f"{self._timeout_s:.0f}). Raise it if {doing} takes longer.",
+            f"{self._timeout_s:.0f}). Raise it if {doing} takes longer.", is_lost=True,
         )  # fmt: skip
 
 

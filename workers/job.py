@@ -1,20 +1,70 @@
 """Jobs: a stage's share of a run, sent to its process at the start."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from pipeline.engine.block_state import BlockState
+from pipeline.engine.start import Start
+from pipeline.errors import ConfigError
 from pipeline.network.block import Blueprint
 from pipeline.numerics.compute import compute_as
+from pipeline.records.snapshots import Manifest, read_block
 from pipeline.resolve import RunSpec
+from pipeline.schedules.batching import Batching
+from pipeline.schedules.plan import Plan
 from workers.edges import edges_of
 from workers.placement import Placement
 from workers.trace_origin import TraceStart
 from workers.transport import Endpoint
 
-__all__ = ["Job", "share_out"]
+__all__ = ["Job", "StartPoint", "share_out"]
+
+
+@dataclass(frozen=True)
+class StartPoint:
+    """A snapshot that a run goes on from."""
+
+    folder: Path
+    manifest: Manifest
+    samples: int = 0
+    """Training samples that have gone through the stage."""
+
+    def of(self, blocks: range) -> Start:
+        """The state of a stage's blocks.
+
+        Raises:
+            DamagedFile: a file is not what the manifest says.
+        """
+        files = {k: read_block(self.folder, k, self.manifest.files[k]) for k in blocks}
+        states = {k: BlockState(file.tensors, file.about) for k, file in files.items()}
+        return Start(self.manifest.cut, states, self.samples)
+
+    def through(self, blocks: range, plans: Sequence[Plan | None], batching: Batching) -> "StartPoint":
+        """The same for the stage of ``blocks``, with the samples that it would have seen; ``plans`` are of all epochs
+        up to the cut's own."""
+        epochs = [plan is not None and len(plan.active(blocks)) > 0 for plan in plans]
+        cut = self.manifest.cut
+        samples = sum(epochs[: cut.epoch]) * batching.num_train
+        if cut.step > 0 and epochs[cut.epoch]:
+            samples += cut.step * batching.batch_size
+        return replace(self, samples=samples)
+
+    def check_data(self, crc32: int) -> None:
+        """Compares the data with those that the run began with.
+
+        Raises:
+            ConfigError: they are others.
+        """
+        expected = (self.manifest.fixed or {}).get("data_crc32", crc32)
+        if crc32 != expected:
+            raise ConfigError(
+                f"the data are not those that the run began with (given: checksum {crc32:08x}, expected: "
+                f"{expected:08x}). Name the folder of those with --data-root."
+            )
 
 
 @dataclass(frozen=True)
@@ -37,6 +87,8 @@ class Job:
     """The run's folder."""
     trace: TraceStart | None = None
     """Where the stage is to keep a trace: the origin of its time line."""
+    start: StartPoint | None = None
+    """Where the stage goes on; None at the beginning."""
 
     @property
     def stage_index(self) -> int:

@@ -23,8 +23,10 @@ from pipeline.numerics.seeds import seeded
 from pipeline.records.files import whole_file, write_json
 from pipeline.records.run_record import Recorder
 from pipeline.records.run_state import RunState
-from pipeline.records.weights import load_blocks, measured_folder, write_manifest
+from pipeline.records.snapshots import Manifest, block_file, read_block
+from pipeline.records.weights import load_blocks, measured_folder
 from pipeline.resolve import RunSpec
+from pipeline.schedules.cuts import Cut
 from workers.placement import Placement
 
 __all__ = ["measure_run", "measured_epochs"]
@@ -57,12 +59,13 @@ def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, ou
         compute_as(placement.threads, precision, device), seeded(0),
         closing(Recorder(out / "record.jsonl")) as recorder,
     ):  # fmt: skip
+        num_steps = resolved.batching.num_steps
         measurement = Measurement(resolved, data_root, device)
         rows = []
         for epoch in epochs:
             kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
             folder = measured_folder(out, epoch) if kept else Path(run_state.stage_results()[0]["folder"])
-            states = _weights(folder, placement) if epoch > 0 else None
+            states = _weights(folder, placement, epoch, num_steps) if epoch > 0 else None
             row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))
             rows.append(with_credit(row, run_state.block_rows(epoch - 1) if epoch > 0 else {}))
             recorder.write({"event": "measurement", **rows[-1]})
@@ -76,11 +79,11 @@ def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, ou
             (out / "measurements").rmdir()
 
 
-def _weights(folder: Path, placement: Placement) -> list[dict[str, Tensor]]:
+def _weights(folder: Path, placement: Placement, epoch: int, num_steps: int) -> list[dict[str, Tensor]]:
     """Of all blocks; declares a folder complete that every stage has written to."""
     num_blocks = placement.partition[-1].stop
     for stage, blocks in enumerate(placement.partition):
-        missing = next((k for k in blocks if not (folder / f"block-{k:03d}.pt").exists()), None)
+        missing = next((k for k in blocks if not (folder / block_file(k)).exists()), None)
         if missing is not None:
             raise WorkerFailed(
                 stage, placement.num_stages,
@@ -88,7 +91,8 @@ def _weights(folder: Path, placement: Placement) -> list[dict[str, Tensor]]:
                 f"block {missing}, expected: blocks 0 to {num_blocks - 1}). Choose an --out that every host shares.",
             )  # fmt: skip
     if not (folder / "manifest.json").exists():
-        write_manifest(folder, {"num_blocks": num_blocks})
+        files = {k: read_block(folder, k).crc32 for k in range(num_blocks)}
+        Manifest(Cut(epoch), epoch * num_steps, files).write(folder)
     return load_blocks(folder)
 
 

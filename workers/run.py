@@ -13,33 +13,36 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
-from pipeline.errors import ConfigError, NonFiniteError
-from pipeline.records.files import write_json
+from pipeline.errors import ConfigError, NonFiniteError, WorkerFailed
+from pipeline.network.from_modules import UserModel
+from pipeline.records.files import whole_file, write_json
 from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
+from pipeline.records.snapshot_keeper import SnapshotKeeper
+from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete
 from pipeline.records.view import Silent, View
-from pipeline.records.weights import write_manifest
 from pipeline.resolve import RunSpec, resolve
+from pipeline.schedules.cuts import Cut
 from workers.coordinator import Coordinator
 from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
 from workers.host.fork_server import warm_up
 from workers.host.signals import signals_held
-from workers.job import Job, share_out
+from workers.job import Job, StartPoint, share_out
 from workers.launchers.inline import run_inline
 from workers.launchers.processes import StageProcesses
 from workers.measure_run import measure_run
-from workers.placement import Placement, needs_processes, place, this_host
+from workers.placement import Host, Placement, needs_processes, place, this_host
+from workers.resume import Origin, fixed_by
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart
 from workers.view import ViewMaker
 
-__all__ = ["Session", "jobs_of", "open_session", "train"]
+__all__ = ["RunPlan", "Session", "jobs_of", "open_session", "plan_run", "train"]
 
 logger = logging.getLogger(__name__)
 
-RESULT = "result.json"
-"""The file that says how a run ended."""
+RESULT = "result.json"  # says how a run ended
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class Session:
     data_root: Path
     view: View
     started: TraceStart
+    keeper: SnapshotKeeper
+    start: StartPoint | None = None
+    """Where the run goes on; None at its beginning."""
 
     def finish(self) -> dict[str, Any]:
         """Declares the weights complete and writes ``result.json``; returns the table.
@@ -72,20 +78,48 @@ class Session:
             "seed": config.seed,
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
-        table = result_table(about, results, self.run_state.history, self.run_state.last_scores,
-                             self.resolved.data.num_train, self.run_state.wall_s, self.run_state.skipped)  # fmt: skip
+        state, restarts = self.run_state, self.keeper.restarts
+        table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
+                             state.wall_s, restarts, state.skipped)  # fmt: skip
         merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
-        manifest = {k: table[k] for k in ("steps", "num_blocks", "weights_sha256")}
+        epochs = len(self.run_state.history)
+        manifest = Manifest(
+            Cut(epochs), table["steps"], {k: crc for r in results for k, crc in r["files"]},
+            self.run_state.scores(epochs), table["wall_s"], 0, restarts, None, table["weights_sha256"],
+        )  # fmt: skip
+        data = next((r["data_crc32"] for r in results if r["data_crc32"] is not None), None)
         with signals_held():
             self.recorder.write({"event": "result", **table})
-            write_manifest(Path(results[0]["folder"]), manifest)
+            self.keeper.finish(manifest, data)
             write_json(self.out / RESULT, table)
+        self.keeper.tidy()
         try:
             self.view.finished(table)
         except Exception as error:  # a terminal that is gone, or that cannot print a path
             logger.warning("the run is complete and cannot be shown: %s", error)
         return table
+
+    def restart(self, failure: WorkerFailed) -> "Session":
+        """The session in which the run goes on from its newest snapshot, or anew, once its stages are gone."""
+        (keeper := self.keeper).forget()
+        keeper.restarts += 1
+        retire_incomplete(self.out)
+        found = newest_snapshot(self.out)
+        cut = found[1].cut if found is not None else Cut()
+        most = self.resolved.config.restart.max_restarts
+        logger.warning(
+            "%s\nThe run goes on from epoch %d, step %d (restart %d of %d)",
+            failure, cut.epoch + 1, cut.step, keeper.restarts, most,
+        )  # fmt: skip
+        self.recorder.write({
+            "event": "restart", **cut._asdict(), "error": str(failure),
+            "record_bytes": found[1].record_bytes if found is not None else 0,
+        })  # fmt: skip
+        self.run_state.go_on_from(found[1] if found is not None else None)
+        folder = self.folder / f"{keeper.restarts}"  # the sockets of the lost stages are still in the other one
+        folder.mkdir()
+        return replace(self, folder=folder, start=StartPoint(*found) if found is not None else None)
 
 
 def train(
@@ -96,48 +130,84 @@ def train(
     model: nn.Module | Sequence[nn.Module] | None = None,
     make_view: ViewMaker | None = None,
     command: Sequence[str] = (),
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """Trains on this host, in processes of its own; returns what it wrote to ``result.json``.
 
     Args:
         config: the run.
-        out: the run's folder; must not hold a run yet.
+        out: the run's folder; must not hold a run yet, but for that of ``origin``.
         data_root: where data sets are.
         model: an ``nn.Sequential`` or a list of modules, one per block, in place of ``config.model``.
         make_view: shows the run; nothing is shown without.
         command: for the record.
+        origin: an unfinished run that is taken up; see :func:`workers.resume.open_origin`.
 
     Raises:
         ConfigError: something is wrong with the config.
         WorkerFailed: a stage raised or died.
         NonFiniteError: a loss, weight or buffer is nan or infinite.
     """
-    check_out(out)
     if needs_processes(config.transport.name):
         warm_up(config.dataset.name)
-    resolved = resolve(config, data_root, model)
-    host = this_host()
-    placement = predict_run(resolved, place(resolved, host), host, data_root)
-    with open_session(resolved, placement, out, data_root, make_view, command) as session:
-        jobs = jobs_of(session)
-        if placement.in_one_process:
-            run_inline(jobs, session.run_state)
+    plan = plan_run(config, this_host(), out, data_root, model, origin)
+    with open_session(plan, out, data_root, make_view, command) as session:
+        if plan.placement.in_one_process:
+            run_inline(jobs_of(session), session.run_state)
         else:
-            _run_processes(jobs, session)
+            _run_processes(session)
         table = session.finish()
-    measure_run(resolved, placement, session.run_state, out, data_root)
+    measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
     return table
 
 
-def _run_processes(jobs: Sequence[Job], session: Session) -> None:
-    """Stages as processes of this host."""
-    processes = StageProcesses(jobs)
-    try:
-        timeout_s = session.resolved.config.run.timeout_s
-        Coordinator(session.run_state, processes.links, processes.sentinels, timeout_s, processes.how_ended).run()
-        processes.join(10.0)
-    finally:
-        processes.stop()
+@dataclass(frozen=True)
+class RunPlan:
+    """A run that is ready to start: what, where, and from where on."""
+
+    resolved: RunSpec
+    placement: Placement
+    origin: Origin | None = None
+
+
+def plan_run(
+    config: Config, host: Host, out: Path, data_root: Path, model: UserModel | None = None,
+    origin: Origin | None = None,
+) -> RunPlan:  # fmt: skip
+    """Checks everything that can be checked before a process starts.
+
+    Raises:
+        ConfigError: what is wrong, the config or the changes since ``origin``.
+    """
+    if origin is None or out.resolve() != origin.run.resolve():
+        check_out(out)
+    if origin is not None:
+        config = origin.fixed_in(config)
+    resolved = resolve(config, data_root, model)
+    placement = predict_run(resolved, place(resolved, host), host, data_root)
+    if origin is not None:
+        origin.check(resolved, placement)
+    return RunPlan(resolved, placement, origin)
+
+
+def _run_processes(session: Session) -> None:
+    """Stages as processes of this host, started again from the newest snapshot where one is lost."""
+    config = session.resolved.config
+    while True:
+        processes = StageProcesses(jobs_of(session))
+        try:
+            Coordinator(
+                session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended
+            ).run()
+            processes.join(10.0)
+            return
+        except WorkerFailed as error:
+            if not error.is_lost or session.keeper.restarts >= config.restart.max_restarts:
+                raise
+            failure = error
+        finally:
+            processes.stop()
+        session = session.restart(failure)
 
 
 def check_out(out: Path) -> None:
@@ -154,8 +224,7 @@ def check_out(out: Path) -> None:
 
 @contextmanager
 def open_session(
-    resolved: RunSpec,
-    placement: Placement,
+    plan: RunPlan,
     out: Path,
     data_root: Path,
     make_view: ViewMaker | None,
@@ -166,12 +235,14 @@ def open_session(
     Raises:
         ConfigError: the folder cannot be made.
     """
-    check_out(out)
+    resolved, placement, origin = plan.resolved, plan.placement, plan.origin
     try:
         out.mkdir(parents=True, exist_ok=True)
+        start = origin.move_to(out) if origin is not None else None
         # Every default in it, so that the run can be repeated after defaults have changed.
         table = resolved.config.to_dict()
-        (out / "config.toml").write_text(to_toml(table), encoding="utf8")
+        with whole_file(out / "config.toml") as part:
+            part.write_text(to_toml(table), encoding="utf8")
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
         raise ConfigError(
@@ -182,11 +253,19 @@ def open_session(
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
-        recorder.write(run_header(command, table, placement.threads, placement.num_stages, predicted))
+        fixed = fixed_by(resolved, placement)
+        header = run_header(command, table, placement.threads, placement.num_stages, predicted)
+        recorder.write({**header, "fixed": fixed, **(origin.row(out) if origin is not None else {})})
         if make_view is not None:
             view = make_view(resolved, placement, out)
-        run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view)
-        yield Session(resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now())
+        keeper = SnapshotKeeper(out, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder)
+        run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view, keeper)
+        if start is not None:
+            keeper.restarts = start.manifest.restarts
+            run_state.go_on_from(start.manifest)
+        yield Session(
+            resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now(), keeper, start
+        )
     except BaseException as error:
         note_failure(out, recorder, error)
         raise
@@ -213,4 +292,9 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
 def jobs_of(session: Session) -> list[Job]:
     """Every stage's share of a run."""
     jobs = share_out(session.resolved, session.placement, session.folder, session.data_root, session.out)
+    if session.start is not None:
+        history = session.run_state.history
+        plans = [*session.run_state.plans, session.resolved.schedule().plan(len(history), history)]
+        batching = session.resolved.batching
+        jobs = [replace(job, start=session.start.through(job.blocks, plans, batching)) for job in jobs]
     return [replace(job, trace=session.started) for job in jobs] if session.resolved.config.run.trace else jobs

@@ -27,14 +27,13 @@ from torch.distributed.rendezvous import rendezvous
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, WorkerFailed
-from pipeline.resolve import resolve
 from workers.control import ControlLink
 from workers.coordinator import Coordinator
-from workers.dry_run.dry_run import predict_run
 from workers.job import Job
 from workers.measure_run import measure_run
-from workers.placement import place, this_host
-from workers.run import Session, check_out, jobs_of, note_failure, open_session
+from workers.placement import this_host
+from workers.resume import Origin
+from workers.run import Session, jobs_of, note_failure, open_session, plan_run
 from workers.view import ViewMaker
 from workers.worker import failure, run_stage
 
@@ -80,6 +79,7 @@ def run_rank(
     data_root: Path,
     make_view: ViewMaker | None,
     command: Sequence[str],
+    origin: Origin | None = None,
 ) -> None:
     """Run one rank's stage; rank 0 coordinates beside it.
 
@@ -93,17 +93,15 @@ def run_rank(
         return
     with _Connections(ranks, store) as connections:
         try:
-            check_out(out)
-            resolved = resolve(config, data_root)
             host = this_host(ranks.num_ranks, ranks.ranks_here)
-            placement = predict_run(resolved, place(resolved, host), host, data_root)
+            plan = plan_run(config, host, out, data_root, origin=origin)
         except ConfigError:
             connections.broadcast(None)
             raise
-        with open_session(resolved, placement, out, data_root, make_view, command) as session:
+        with open_session(plan, out, data_root, make_view, command) as session:
             _lead(session, connections, store)
             session.finish()
-    measure_run(resolved, placement, session.run_state, out, data_root)
+    measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
 
 
 def _store(ranks: Ranks) -> Store:

@@ -10,20 +10,32 @@ from typing import Any
 import torch
 
 from pipeline.data.activation_cache import allocator
-from pipeline.data.batches import Batches
+from pipeline.data.batches import Batches, crc32_of
 from pipeline.engine.build import build_rules, build_stage
 from pipeline.engine.program import Program
-from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
+from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
+from pipeline.engine.start import Start
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
-from pipeline.records.reports import StageEpoch, StageFailure, StageProgress, StageResult, StageRow, TimeRow
+from pipeline.records.reports import (
+    SnapshotReport,
+    StageEpoch,
+    StageFailure,
+    StageProgress,
+    StageResult,
+    StageRow,
+    TimeRow,
+)
+from pipeline.records.snapshots import snapshot_folder
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
+from pipeline.schedules.cuts import Cut, Cuts
 from workers.control import ControlLink
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
+from workers.snapshot_writer import SnapshotWriter
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport, open_transport
 
@@ -46,13 +58,16 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     """Builds this stage's part of the run; the data set where block 0 is."""
     resolved, config = job.resolved, job.resolved.config
     stage = stage_of(job)
+    start = job.start.of(job.blocks) if job.start is not None else Start()
+    start.restore(stage)
     train = test = None
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
-    where = config.schedule.cache
+    where, marks = config.schedule.cache, config.snapshot
     return Program(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
+        Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
     )  # fmt: skip
 
 
@@ -61,6 +76,8 @@ def _load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
     batching, seed = job.resolved.batching, job.resolved.config.seed
     dataset = load_dataset(job.resolved.config, job.data_root)
     train, test = dataset.load()
+    if job.start is not None:
+        job.start.check_data(crc32_of([train.x, train.y, test.x, test.y]))
     return (
         Batches(train, dataset=dataset, batch_size=batching.batch_size, seed=seed, device=device, train=True),
         Batches(test, dataset=dataset, batch_size=batching.eval_batch_size, seed=seed, device=device, train=False),
@@ -75,6 +92,7 @@ class StageRun:
         transport: its ends of all edges.
         next_plan: asks the coordinator for the plan of an epoch.
         report: tells the coordinator; called with a topic and a body.
+        in_background: snapshots are written while the stage goes on.
     """
 
     def __init__(
@@ -84,6 +102,8 @@ class StageRun:
         transport: Transport,
         next_plan: Callable[[int], Any],
         report: Callable[[str, Any], None],
+        *,
+        in_background: bool = True,
     ) -> None:
         self.job = job
         self.program = program
@@ -95,6 +115,9 @@ class StageRun:
         self._time: TimeRow | None = None
         self._bytes_sent = 0
         self._reported = 0.0
+        self._writer = SnapshotWriter(
+            program.stage, job.stage_index, job.out, program.data_arrays, self._timeout, in_background=in_background
+        )
 
     def answer(self, request: Request) -> Any:
         """Does what ``request`` asks; may block, never longer than ``run.timeout_s``."""
@@ -119,8 +142,25 @@ class StageRun:
         if isinstance(request, Progress):
             self._progress(request)
             return None
+        if isinstance(request, Snapshot):
+            self._snapshot(request.cut)
+            return None
         self._epoch(request)
         return None
+
+    def _snapshot(self, cut: Cut) -> None:
+        """Copies the blocks; the coordinator hears of it when the copies are on the disk."""
+        working = self._budget.enter(Activity.OTHER)
+        done = self._steps_at(cut)
+        if (self.program.guard.look(done - 1) if cut.step else self.program.guard.found) is not None:
+            self._budget.enter(working)  # what is not finite is never a place to go on from
+            return
+        self._writer.take(cut, done, lambda report: self._report("saved", report))
+        self._budget.enter(working)
+
+    def _steps_at(self, cut: Cut) -> int:
+        """Optimizer steps since the run's start."""
+        return cut.epoch * self.program.batching.num_steps + cut.step
 
     def _progress(self, request: Progress) -> None:
         """Now and then: reading the loss waits for the device."""
@@ -155,15 +195,21 @@ class StageRun:
                 save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
 
     def finish(self) -> StageResult:
-        """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block."""
+        """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block.
+
+        Raises:
+            OSError: the disk refuses the weights.
+        """
         stage = self.program.stage
         save_part(self.job, self._budget)
-        folder = self.job.out / "snapshots" / f"step-{self.program.steps}"
-        digests = {}
-        for k in stage.blocks:
-            state = stage.state(k)
-            digests[k] = digest(state)
-            save_block(folder, k, state)
+        written: list[SnapshotReport] = []
+        cut = Cut(self.program.steps // self.program.batching.num_steps)
+        self._writer.take(cut, self.program.steps, written.append)
+        digests = {k: digest(stage.state(k)) for k in stage.blocks}
+        self._writer.close()
+        (saved,) = written
+        if saved["error"] is not None:
+            raise OSError(f"the weights cannot be written ({saved['error']}). Make room on the disk.")
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
@@ -173,7 +219,11 @@ class StageRun:
             "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
             "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
         }  # fmt: skip
-        return {"row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder)}
+        folder = snapshot_folder(self.job.out, self.program.steps)
+        return {
+            "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
+            "files": saved["files"], "data_crc32": saved["data_crc32"],
+        }  # fmt: skip
 
 
 def run_stage(job: Job, link: ControlLink) -> None:

@@ -16,8 +16,10 @@ from typing import Any, Self
 from pipeline.config.sections import (
     MeasureConfig,
     NamedConfig,
+    RestartConfig,
     RunConfig,
     ScheduleConfig,
+    SnapshotConfig,
     TrainConfig,
     TransportConfig,
     at_least,
@@ -45,6 +47,8 @@ class Config:
     transport: TransportConfig = TransportConfig()
     run: RunConfig = RunConfig()
     measure: MeasureConfig = MeasureConfig()
+    snapshot: SnapshotConfig = SnapshotConfig()
+    restart: RestartConfig = RestartConfig()
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)

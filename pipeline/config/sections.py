@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pipeline.errors import ConfigError
 
 __all__ = [
-    "MeasureConfig", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig", "TransportConfig",
-    "at_least",
+    "MeasureConfig", "NamedConfig", "RestartConfig", "RunConfig", "ScheduleConfig", "SnapshotConfig", "TrainConfig",
+    "TransportConfig", "at_least",
 ]  # fmt: skip
 
 
@@ -193,3 +193,35 @@ class MeasureConfig:
         at_least("measure.probe_samples", self.probe_samples, 2)
         at_least("measure.readout_samples", self.readout_samples, 2)
         at_least("measure.tsne_samples", self.tsne_samples, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotConfig:
+    """Snapshots, from which ``--resume`` goes on. They never change the result.
+
+    The state at the end of a run is always kept, so that a run can be continued with more epochs.
+    """
+
+    every_steps: int = 0
+    """Optimizer steps between snapshots. 0: none inside an epoch. Refused where several batches are in flight."""
+    every_epochs: int = 0
+    """Epochs between snapshots. 0: none."""
+    keep: int = 2
+    """Newest snapshots that are kept; older ones make room for new ones."""
+
+    def __post_init__(self) -> None:
+        at_least("snapshot.every_steps", self.every_steps, 0)
+        at_least("snapshot.every_epochs", self.every_epochs, 0)
+        at_least("snapshot.keep", self.keep, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartConfig:
+    """What happens when a stage's process dies or falls silent."""
+
+    max_restarts: int = 0
+    """Times that the run is taken up again, from its newest snapshot or, without one, from its start. A stage that
+    raised would raise again: that ends the run. Under torchrun its own ``--max-restarts`` stands in for this."""
+
+    def __post_init__(self) -> None:
+        at_least("restart.max_restarts", self.max_restarts, 0)

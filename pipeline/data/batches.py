@@ -4,7 +4,8 @@ A run that was resumed, or cut into other stages, sees the same samples in the s
 random state.
 """
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from pipeline.data.dataset import Dataset, Normalisation, Split
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive, mix
 
-__all__ = ["Batches", "epoch_order"]
+__all__ = ["Batches", "crc32_of", "epoch_order"]
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> Tensor:
@@ -83,6 +84,11 @@ class Batches:
         self._generator = torch.Generator()
         self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
 
+    @property
+    def arrays(self) -> Sequence[Tensor]:
+        """Raw samples and labels."""
+        return self._x, self._y
+
     def order(self, epoch: int) -> Tensor:
         """Indices of an epoch's samples in the order of its batches, (num_samples,) int64 on the CPU."""
         if self._train:
@@ -135,6 +141,14 @@ class Batches:
             return x
         scale, shift = self._affine
         return x.mul_(scale).add_(shift)
+
+
+def crc32_of(arrays: Iterable[Tensor]) -> int:
+    """Checksum of the bytes of a data set's arrays, on any device: a run is resumed on the data that it began with."""
+    crc = 0
+    for array in arrays:
+        crc = zlib.crc32(array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, crc)
+    return crc
 
 
 def _fits(x: Tensor, device: torch.device, share: float) -> bool:

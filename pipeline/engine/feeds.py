@@ -48,6 +48,7 @@ class Feeds:
         device: torch.device,
     ) -> None:
         self._feeds: dict[int, Feed] = {} if data is None else {0: data}
+        self._caches: dict[int, ActivationCache] = {}
         self._new_cache = partial(ActivationCache, num_samples, batch_size, seed, allocate, device)
         self._cut: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
 
@@ -69,13 +70,19 @@ class Feeds:
             del self._cut[index]
         return taken
 
-    def keeper(self, plan: Plan, blocks: range) -> Tap | None:
-        """A tap that keeps the inputs of the training block, where ``plan`` says so and ``blocks`` hold it."""
+    def keeper(self, plan: Plan, blocks: range, kept: int = 0) -> Tap | None:
+        """A tap that keeps the inputs of the training block, where ``plan`` says so and ``blocks`` hold it.
+
+        Args:
+            plan: of the epoch.
+            blocks: of the stage.
+            kept: samples of the epoch that an earlier tap has kept already.
+        """
         block = plan.top
         if not plan.store or block not in blocks:
             return None
-        cache = self._feeds[block] = self._new_cache()
-        kept = 0
+        cache = self._caches[block] if kept else self._new_cache()
+        self._feeds[block] = self._caches[block] = cache
 
         def keep(passing: int, x: Tensor, y: Tensor) -> None:
             nonlocal kept
@@ -88,4 +95,4 @@ class Feeds:
     def forget(self, plan: Plan) -> None:
         """Lets go of kept inputs that no epoch after ``plan``'s starts from."""
         for block in [b for b in self._feeds if 0 < b < plan.top]:
-            del self._feeds[block]
+            del self._feeds[block], self._caches[block]

@@ -11,7 +11,8 @@ import torch
 
 from pipeline.engine.stage import Stage
 from pipeline.numerics.finite import all_finite, first_bad
-from pipeline.records.reports import NonFinite
+from pipeline.records.first_bad import order
+from pipeline.records.reports import EpochRow, NonFinite
 from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import BlockMode, Plan
 
@@ -34,12 +35,14 @@ class Guard:
         self._stage = stage
         self._batching = batching
         self._epoch = 0
+        self._since = 0
         self._training: list[int] = []
         self._as_built: dict[int, frozenset[str]] = {}
 
-    def begin(self, plan: Plan) -> None:
-        """An epoch begins; called before it trains."""
+    def begin(self, plan: Plan, done: int = 0) -> None:
+        """An epoch begins, or goes on behind its first ``done`` steps; called before it trains."""
         self._epoch = plan.epoch
+        self._since = self._first_step + done
         self._training = [k for k in plan.active(self._stage.blocks) if plan.modes[k] is BlockMode.TRAIN]
         for k in self._training if self._stage.looks_for_nonfinite else ():
             if k not in self._as_built:
@@ -57,19 +60,40 @@ class Guard:
             scores = self._stage.evaluation.scores
             news = [new for k in self._training if (new := scores[k].gather()) is not None]
             fine = not news or bool(torch.cat(news).isfinite().all())
-            if not fine and (self.found is None or self.found["epoch"] == self._epoch):
-                self.found = self._first_loss()
+            if not fine:
+                self._keep_first(self._first_loss())
         return self.found
 
     @torch.no_grad()
-    def look(self) -> NonFinite | None:
+    def look(self, step: int) -> NonFinite | None:
         """Looks at everything: losses, weights and buffers of the blocks that train; about 2 ms for 50 MB on a core.
 
         To be called before weights are saved; what it returns says that they must not be.
+
+        Args:
+            step: of the run, the last one that the blocks have seen.
         """
         if self.look_at_losses() is None and self._stage.looks_for_nonfinite:
-            self.found = self._every_batch() or self._first_state()
+            self._keep_first(self._every_batch() if step == self._last_step else None)
+            self._keep_first(self._first_state(step) if self.found is None else None)
+            self._since = step + 1
         return self.found
+
+    def report(self, epoch: int, stage_index: int, step: int) -> EpochRow:
+        """The row of a finished epoch, after a look at everything that was learned in it; ``step`` was its last."""
+        found = self.look(step)
+        row: EpochRow = {
+            "epoch": epoch, "stage": stage_index, "blocks": self._stage.scores(),
+            "staleness": self._stage.staleness.epoch(), "checked": step,
+        }  # fmt: skip
+        if found is not None:
+            row["nonfinite"] = found
+        return row
+
+    def _keep_first(self, found: NonFinite | None) -> None:
+        """Remembers a finding, unless an earlier one is known."""
+        if found is not None and (self.found is None or order(found) < order(self.found)):
+            self.found = found
 
     def _first_loss(self) -> NonFinite | None:
         """The earliest loss that is not finite, of the lowest block among equals."""
@@ -92,17 +116,17 @@ class Guard:
                 return self._row(k, self._last_step, self._first_step, "batches", "", "nan")
         return None
 
-    def _first_state(self) -> NonFinite | None:
+    def _first_state(self, step: int) -> NonFinite | None:
         """The first weight or buffer that is not finite, of the lowest block."""
         rules = {k: self._stage.rules[k] for k in self._training}
         fine = all_finite({k: [*rule.parameters(), *self._buffers(k).values()] for k, rule in rules.items()})
         for k in (k for k in self._training if not fine[k]):
             for name, parameter in rules[k].named_parameters():
                 if (bad := first_bad(parameter)) is not None:
-                    return self._row(k, self._last_step, self._first_step, "weight", name, bad[1])
+                    return self._row(k, step, self._since, "weight", name, bad[1])
             for name, buffer in self._buffers(k).items():
                 if (bad := first_bad(buffer)) is not None:
-                    return self._row(k, self._last_step, self._first_step, "buffer", name, bad[1])
+                    return self._row(k, step, self._since, "buffer", name, bad[1])
         return None
 
     def _buffers(self, block: int) -> dict[str, torch.Tensor]:

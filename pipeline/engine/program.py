@@ -17,19 +17,21 @@ import torch
 from torch import Tensor
 
 from pipeline.data.activation_cache import Allocate
+from pipeline.data.batches import Batches
 from pipeline.engine.feeds import Feed, Feeds
 from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
 from pipeline.engine.message import Kind, Message
-from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send
+from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.settling import Settling
 from pipeline.engine.stage import Stage
+from pipeline.engine.start import Start
 from pipeline.learning.rule import Topology
 from pipeline.numerics.memory_format import from_wire, to_wire
-from pipeline.records.reports import EpochRow
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.batching import Batching
+from pipeline.schedules.cuts import Cut, Cuts
 from pipeline.schedules.plan import Plan
 from pipeline.schedules.position import EVALUATION, NOWHERE, Position
 
@@ -48,6 +50,8 @@ class Program:
         budget: where the stage's time is booked.
         seed: the run's, for the order of kept inputs.
         allocate: memory for kept inputs.
+        cuts: where the run is written down.
+        start: where it goes on; None starts it.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class Program:
         budget: TimeBudget,
         seed: int,
         allocate: Allocate,
+        cuts: Cuts,
+        start: Start | None = None,
     ) -> None:
         self.stage = stage
         self.stage_index = stage_index
@@ -69,56 +75,91 @@ class Program:
         self.budget = budget
         self.steps = 0
         self.guard = Guard(stage, batching)
+        self.data_arrays = [array for split in (train, test) if isinstance(split, Batches) for array in split.arrays]
+        self._cuts, self._start = cuts, start or Start()
         self._counts = batching.counts()
         self._train_feeds = Feeds(train, batching.num_train, batching.batch_size, seed, allocate, stage.device)
         self._test_feeds = Feeds(test, batching.num_test, batching.eval_batch_size, None, allocate, stage.device)
 
     def run(self) -> Generator[Request, Any, None]:
         """The whole run; see the module's docstring."""
-        epoch = 0
+        epoch = self._start.cut.epoch
+        self.steps = epoch * self.batching.num_steps
         while (plan := (yield NextPlan(epoch))) is not None:
-            self.stage.begin(plan)
-            self.guard.begin(plan)
-            yield from self._train(plan)
+            done = 0
+            if epoch == self._start.cut.epoch:
+                done = yield from self._go_on(plan, self._start)
+            elif self._cuts.starts(epoch):
+                yield Snapshot(Cut(epoch))
+            yield from self._train(plan, done)
             if plan.evaluate:
                 self.budget.enter(Activity.EVAL)
                 yield from self._evaluate(plan)
             self.budget.enter(Activity.OTHER)
             self._train_feeds.forget(plan)
             self._test_feeds.forget(plan)
-            yield EpochReport(self._epoch_row(epoch))
+            yield EpochReport(self.guard.report(epoch, self.stage_index, self.steps - 1))
             epoch += 1
-
-    def _epoch_row(self, epoch: int) -> EpochRow:
-        """The epoch's row, after a look at everything that was learned in it."""
-        found = self.guard.look()
-        row: EpochRow = {
-            "epoch": epoch, "stage": self.stage_index, "blocks": self.stage.scores(),
-            "staleness": self.stage.staleness.epoch(), "checked": self.steps - 1,
-        }  # fmt: skip
-        return row if found is None else {**row, "nonfinite": found}
 
     # -- training ----------------------------------------------------------------------------------------------
 
-    def _train(self, plan: Plan) -> Generator[Request, Any, None]:
-        """One pass over the training set."""
+    def _train(self, plan: Plan, done: int) -> Generator[Request, Any, None]:
+        """One pass over the training set, but for its first ``done`` steps."""
+        self.stage.begin(plan)
+        if done:
+            self._start.restore_scores(self.stage)
+        self.guard.begin(plan, done)
         first = plan.epoch * self.batching.num_steps
         self.steps = first + self.batching.num_steps
+        cuts = self._cuts.inside(plan.epoch)
         if not plan.active(self.stage.blocks):
+            for step in sorted(s for s in cuts if s > done):  # nothing will have changed
+                yield Snapshot(Cut(plan.epoch, step))
             return
-        self.stage.tap = self._train_feeds.keeper(plan, self.stage.blocks)
+        self.stage.tap = self._train_feeds.keeper(plan, self.stage.blocks, done * self.batching.batch_size)
         for action in self._order():
+            if action.step < done:
+                continue
             position = Position(plan.epoch, first + action.step, action.microbatch)
             self.budget.at(position)
             if action.op is Op.STEP:
                 self.budget.enter(Activity.LEARN)
                 self.stage.step()
                 yield Progress(plan.epoch, position.step)
+                if action.step + 1 in cuts:
+                    yield Snapshot(Cut(plan.epoch, action.step + 1))
             elif action.op is Op.FORWARD:
                 yield from self._forward(plan, position)
             else:
                 yield from self._learn(position)
         self.budget.at(NOWHERE)
+        self.stage.tap = None
+
+    def _go_on(self, plan: Plan, start: Start) -> Generator[Request, Any, int]:
+        """Fills again what earlier steps have kept, where the run goes on from a cut; returns the cut's step.
+
+        Frozen blocks run forward over the data once more: what they give is the same, whatever batch a sample is in.
+        """
+        step = start.cut.step
+        if plan.source > 0:
+            refill = plan.forward_only(plan.source, 0)
+            yield from self._forward_only(refill, self.batching.num_steps)
+            yield from self._evaluate(refill)
+        if plan.store and step > 0:
+            yield from self._forward_only(plan.forward_only(plan.top, plan.source), step)
+        self.stage.samples = start.samples
+        return step
+
+    def _forward_only(self, plan: Plan, num_steps: int) -> Generator[Request, Any, None]:
+        """The first ``num_steps`` batches of ``plan``'s epoch, through frozen blocks, into the cache."""
+        self.stage.begin(plan)
+        if not plan.active(self.stage.blocks):
+            return
+        self.stage.tap = self._train_feeds.keeper(plan, self.stage.blocks)
+        for step in range(num_steps):
+            for microbatch in range(self._counts[step]):
+                position = Position(plan.epoch, plan.epoch * self.batching.num_steps + step, microbatch)
+                yield from self._forward(plan, position)
         self.stage.tap = None
 
     def _order(self) -> Iterator[Action]:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from pipeline.engine.message import Message
 from pipeline.records.reports import EpochRow
+from pipeline.schedules.cuts import Cut
 
-__all__ = ["EpochReport", "NextPlan", "Progress", "Receive", "Request", "Send"]
+__all__ = ["EpochReport", "NextPlan", "Progress", "Receive", "Request", "Send", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +46,11 @@ class EpochReport:
     row: EpochRow
 
 
-Request = Receive | Send | NextPlan | Progress | EpochReport
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Answered with None once the state of the stage's blocks at ``cut`` has been copied."""
+
+    cut: Cut
+
+
+Request = Receive | Send | NextPlan | Progress | EpochReport | Snapshot

@@ -1,5 +1,6 @@
 """A block's losses and its test accuracy over one epoch, kept on the device until the epoch ends."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -89,11 +90,30 @@ class Scores:
             self._counts[index - len(self._losses)] = 0
         self._credited, self._creditable = mark.credited, mark.creditable
         self.num_skipped += 1
+    @property
+    def num_losses(self) -> int:
+        """Micro-batches of this epoch that the block has learned from."""
+        return len(self._counts)
 
     def newest_loss(self) -> float | None:
         """The last training loss."""
         newest = self._losses or self._gathered[-1:]
         return newest[-1].flatten()[-1].item() if newest else None
+
+    def capture(self) -> dict[str, Tensor]:
+        """Training losses and credit of the epoch so far; empty before the first micro-batch. Scores of the test set
+        come after the last step, so none are under way where a run is cut."""
+        if not self._counts and not self._creditable:
+            return {}
+        counts = torch.tensor([*self._counts, self._creditable, self.num_skipped])
+        return {"losses": self.losses(), "counts": counts, "credited": self._credited}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what :meth:`capture` returned: every loss, since the order of a sum is part of its bits."""
+        if state:
+            self._losses, self._gathered = [], [state["losses"].to(self._credited.device)]
+            *self._counts, self._creditable, self.num_skipped = state["counts"].tolist()
+            self._credited.copy_(state["credited"])
 
     def read(self) -> ScoreRow:
         """``train_loss``, ``test_accuracy``, ``test_loss`` and ``credit`` (the share of samples that the block was

@@ -84,7 +84,7 @@ class Stage:
         """
         self.looks_for_nonfinite = nonfinite != "ignore"
         self._skip = Skip(self.rules) if nonfinite == "skip" else None
-        self._stepper = Stepper(self.rules, optimizer, lr)
+        self.stepper = Stepper(self.rules, optimizer, lr)
         self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
         self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
         self._batch_size = batch_size
@@ -125,7 +125,7 @@ class Stage:
         self._waiting = [k for k in training if self._awaits_feedback(k)]
         if training != self._training:
             weights = [p for k in training for p in self.rules[k].parameters()] if training else None
-            stashed = [p for k in self._waiting for p in self._stepper.parameters(k)] if self._waiting else None
+            stashed = [p for k in self._waiting for p in self.stepper.parameters(k)] if self._waiting else None
             self.in_flight.restart(weights, stashed)
         self._training = training
         for k, rule in self.rules.items():
@@ -133,7 +133,7 @@ class Stage:
             rule.begin_epoch(plan.epoch)
         self._at_once = frozenset(k for k in training if self.rules[k].learns_at_once)
         self.evaluation.begin_epoch(self._active)
-        self._stepper.begin(plan, training)
+        self.stepper.begin(plan, training)
         self.staleness.begin_epoch()
         whole = self._learn_after == "stage" or self._waiting or not training
         self.groups = [self._active] if whole else [range(k, k + 1) for k in self._active]
@@ -273,7 +273,7 @@ class Stage:
         """Steps every block that has gradients, and clears them."""
         if self._skip is not None:
             self.staleness.forget(self._skip.decide())
-        self._stepper.step()
+        self.stepper.step()
         self.staleness.step()
 
     def begin_evaluation(self) -> Evaluation:
@@ -297,4 +297,4 @@ class Stage:
 
     def optimizer_bytes(self) -> int:
         """Bytes that the optimizer keeps per parameter, in all."""
-        return self._stepper.num_bytes()
+        return self.stepper.num_bytes()

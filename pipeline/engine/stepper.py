@@ -5,7 +5,9 @@ optimizer for each block, in one call.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.learning.rule import LearningRule
@@ -56,9 +58,44 @@ class Stepper:
                 for parameter in group["params"]:
                     parameter.grad = None
 
+    def capture(self, block: int) -> dict[str, Any]:
+        """The optimizer's state of one block: ``place of the parameter/name``, tensors and plain numbers."""
+        if self._optimizer is None:
+            return {}
+        return {
+            f"{place}/{key}": value
+            for place, parameter in enumerate(self.parameters(block))
+            for key, value in self._optimizer.state.get(parameter, {}).items()
+        }
+
+    def restore(self, block: int, state: Mapping[str, Any]) -> None:
+        """Puts back what :meth:`capture` returned, before the first step.
+
+        Raises:
+            ValueError: the block has other parameters.
+        """
+        parameters = self.parameters(block)
+        for name, value in state.items():
+            place, _, key = name.partition("/")
+            if self._optimizer is None or int(place) >= len(parameters):
+                raise ValueError(f"block {block} trains {len(parameters)} parameters, and not number {place}")
+            parameter = parameters[int(place)]
+            on_device = key != "step" or bool(self._optimizer.defaults.get("fused"))
+            if isinstance(value, Tensor):
+                value = _like(value, parameter, on_device)
+            self._optimizer.state[parameter][key] = value
+
     def num_bytes(self) -> int:
         """Bytes of the optimizer's state."""
         if self._optimizer is None:
             return 0
         tensors = (v for s in self._optimizer.state.values() for v in s.values() if isinstance(v, Tensor))
         return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _like(value: Tensor, parameter: Tensor, on_device: bool) -> Tensor:
+    """A copy of ``value`` where torch would have put it: beside its parameter, in the parameter's own layout in
+    memory, which fused kernels rely on. Without ``on_device`` it is a count of steps, which stays on the host."""
+    if value.shape == parameter.shape and value.dim() > 0:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value.clone() if not on_device else value.to(parameter.device, copy=True)

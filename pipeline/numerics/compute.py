@@ -14,13 +14,14 @@ def set_compute(threads: int, precision: str, device: torch.device) -> None:
     Args:
         threads: compute threads; products round differently on one and on two.
         precision: of float32 products, see ``torch.set_float32_matmul_precision``.
-        device: where the process computes; on CUDA it becomes the current one.
+        device: where the process computes; on CUDA it becomes the current one. Without an index (``cuda``) the current
+            one stays: ``torch.cuda.set_device`` refuses it.
     """
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = precision != "highest"
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
 
 

@@ -6,7 +6,7 @@ wherever the blocks are, a finding waits until every stage has looked at everyth
 
 from pipeline.records.reports import NonFinite
 
-__all__ = ["FirstBad"]
+__all__ = ["FirstBad", "order"]
 
 Moment = tuple[int, int]
 """A step, and 0 for its losses or 1 for the weights after it."""
@@ -40,10 +40,10 @@ class FirstBad:
             self._found.append(found)
         if not self._found:
             return None
-        first = min(self._found, key=lambda f: (*_moment(f), f["block"]))
-        return first if min(self._checked) >= _moment(first) else None
+        first = min(self._found, key=order)
+        return first if min(self._checked) >= order(first)[:2] else None
 
 
-def _moment(found: NonFinite) -> Moment:
-    """When a finding was made."""
-    return found["step"], int(found["what"] != "loss")
+def order(found: NonFinite) -> tuple[int, int, int]:
+    """Findings in the order in which they came about: by their moment, then by block."""
+    return found["step"], int(found["what"] != "loss"), found["block"]

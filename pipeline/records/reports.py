@@ -3,8 +3,8 @@
 from typing import Literal, NotRequired, TypedDict
 
 __all__ = [
-    "BlockScores", "EpochRow", "NonFinite", "ScoreRow", "StageEpoch", "StageFailure", "StageProgress", "StageResult",
-    "StageRow", "StalenessRow", "TimeRow",
+    "BlockScores", "EpochRow", "NonFinite", "ScoreRow", "SnapshotReport", "StageEpoch", "StageFailure",
+    "StageProgress", "StageResult", "StageRow", "StalenessRow", "TimeRow",
 ]  # fmt: skip
 
 
@@ -128,6 +128,27 @@ class StageResult(TypedDict):
     steps: int
     folder: str
     """Of the weights."""
+    files: list[tuple[int, int]]
+    """Blocks, and the checksums of their files."""
+    data_crc32: int | None
+    """Of the data set; None from a stage that does not hold it."""
+
+
+class SnapshotReport(TypedDict):
+    """A stage has written the files of its blocks."""
+
+    stage: int
+    epoch: int
+    step: int
+    """Steps of the epoch that are done."""
+    steps: int
+    """Since the run's start."""
+    files: list[tuple[int, int]]
+    """Blocks, and the checksums of their files."""
+    data_crc32: int | None
+    """Of the data set; None from a stage that does not hold it."""
+    error: str | None
+    """Why the files could not be written."""
 
 
 class StageFailure(TypedDict):

@@ -1,6 +1,7 @@
 """The record of a run: JSON lines as things happen, and ``result.json`` at the end."""
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,22 +13,52 @@ from pipeline.records.reports import BlockScores, StageResult
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
 
-__all__ = ["Recorder", "result_table"]
+__all__ = ["Recorder", "read_record", "result_table"]
 
 
 class Recorder:
     """Appends rows to ``record.jsonl``; each has left this process when :meth:`write` returns."""
 
     def __init__(self, path: Path) -> None:
+        _heal(path)
         self._file = path.open("a", encoding="utf8", buffering=1)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; the time of writing is added."""
         self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False) + "\n")
 
+    @property
+    def num_bytes(self) -> int:
+        """Length of the record."""
+        return self._file.tell()
+
     def close(self) -> None:
         """Ends the record."""
         self._file.close()
+
+
+def read_record(path: Path) -> list[dict[str, Any]]:
+    """The rows of a record, without those of stretches that a resume or a restart has made void.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    rows: list[tuple[int, dict[str, Any]]] = []
+    start = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):  # the last row of a run that was killed may break off
+            row = json.loads(line)
+            if "record_bytes" in row:
+                rows = [(place, kept) for place, kept in rows if place < row["record_bytes"] or "fixed" in kept]
+            rows.append((start, row))
+        start += len(line)
+    return [row for _, row in rows]
+
+
+def _heal(path: Path) -> None:
+    """Cuts off a last row that broke off when the run was killed."""
+    if path.exists() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def result_table(
@@ -37,6 +68,7 @@ def result_table(
     last_scores: Mapping[int, BlockScores],
     num_train: int,
     wall_s: float,
+    restarts: int = 0,
     skipped: Mapping[int, int] = {},
 ) -> dict[str, Any]:
     """``result.json`` of a completed run; its names are fixed, scripts read them.
@@ -47,7 +79,9 @@ def result_table(
         history: the finished epochs.
         last_scores: the newest row of every block that was evaluated.
         num_train: samples of the training set.
-        wall_s: from the moment every stage was ready to the last report, evaluation included.
+        wall_s: from the moment every stage was ready to the last report, evaluation included; of all parts of a run
+            that was taken up again, up to the cuts from which it was.
+        restarts: times that it was.
         skipped: batches left out, of the blocks that did.
     """
     digests = {k: d for result in stage_results for k, d in result["digests"].items()}
@@ -73,7 +107,7 @@ def result_table(
             for k in range(num_blocks)
         ],
         "stages": rows,
-        "weights_sha256": combine([digests[k] for k in sorted(digests)]), "restarts": 0,
+        "weights_sha256": combine([digests[k] for k in sorted(digests)]), "restarts": restarts,
     }  # fmt: skip
 
 

@@ -1,19 +1,29 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
 import time
+from collections.abc import Sequence
 
 from pipeline.errors import NonFiniteError
 from pipeline.records.first_bad import FirstBad
-from pipeline.records.reports import BlockScores, StageEpoch, StageProgress, StageResult
+from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult
 from pipeline.records.run_record import Recorder
+from pipeline.records.snapshot_keeper import SnapshotKeeper
+from pipeline.records.snapshots import Manifest
 from pipeline.records.view import View
+from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
-from pipeline.schedules.schedule import EpochResult, Schedule
+from pipeline.schedules.schedule import EpochResult, Schedule, replayed
 
-__all__ = ["RunState"]
+__all__ = ["RunState", "losses_of"]
 
 _AHEAD = 64
 """Epochs whose plans are published before they are due, where they do not depend on results."""
+
+
+def losses_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[float | None, ...]:
+    """The training loss of every block in an epoch; None of those that were not active."""
+    losses = {block["block"]: block["train_loss"] for block in blocks}
+    return tuple(losses.get(k) for k in range(num_blocks))
 
 
 class RunState:
@@ -25,11 +35,13 @@ class RunState:
         num_blocks: of the network.
         recorder: takes every row.
         view: shows progress.
+        keeper: of the run's snapshots; None of a run that leaves none.
     """
 
     def __init__(
-        self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View
-    ) -> None:
+        self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View,
+        keeper: SnapshotKeeper | None = None,
+    ) -> None:  # fmt: skip
         self.history: list[EpochResult] = []
         self.last_scores: dict[int, BlockScores] = {}
         """The newest row of every block that was evaluated."""
@@ -44,6 +56,11 @@ class RunState:
         self._view = view
         self._plans: list[Plan | None] = []
         self._rows: dict[int, list[StageEpoch]] = {}
+        self._scores: list[Sequence[BlockScores]] = []
+        """Of the blocks that were active, for each finished epoch."""
+        self._keeper = keeper
+        self._before_s = 0.0
+        """Seconds of training before the cut from which the run goes on."""
         self.last_good: str | None = None
         """The newest snapshot that is complete, for the message of a run that leaves the finite numbers."""
         self._first_bad = FirstBad(num_stages)
@@ -87,16 +104,19 @@ class RunState:
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
-        losses: list[float | None] = [None] * self.num_blocks
+        self._finished(plan, blocks)
+        self._ended_s = time.perf_counter()
+        self._view.epoch(plan, blocks)
+
+    def _finished(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
+        """An epoch is over on every stage."""
         for block in blocks:
-            losses[block["block"]] = block["train_loss"]
             if "skipped" in block:
                 self.skipped[block["block"]] = self.skipped.get(block["block"], 0) + block["skipped"]
             if block["test_accuracy"] is not None:
                 self.last_scores[block["block"]] = block
-        self.history.append(EpochResult(plan, tuple(losses)))
-        self._ended_s = time.perf_counter()
-        self._view.epoch(plan, blocks)
+        self._scores.append(blocks)
+        self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks)))
 
     def _hear(self, body: StageProgress | StageEpoch, *, whole: bool) -> None:
         """What a stage has found out about its numbers.
@@ -108,13 +128,43 @@ class RunState:
         if found is not None:
             raise NonFiniteError(found, self.last_good)
 
+    def saved(self, body: SnapshotReport) -> None:
+        """A stage has written its part of a snapshot."""
+        now_s = self._before_s + time.perf_counter() - (self._started_s or 0.0)
+        if self._keeper is not None and self._keeper.saved(body, self.scores, now_s):
+            self.last_good = f"snapshots/step-{body['steps']}"
+            self._recorder.write({"event": "snapshot", **Cut(body["epoch"], body["step"])._asdict()})
+
+    def go_on_from(self, manifest: Manifest | None) -> None:
+        """Forgets what has happened since a snapshot, or everything: stages are to be started anew from there.
+
+        The plans of its finished epochs are those that the schedule makes of their losses, as it did before.
+        """
+        self.skipped, self._first_bad = {}, FirstBad(self.num_stages)
+        self.history, self.last_scores, self.results, self._rows, self._plans, self._scores = [], {}, {}, {}, [], []
+        self._started_s, self._before_s = None, manifest.wall_s if manifest is not None else 0.0
+        epochs = manifest.epochs if manifest is not None else ()
+        past = replayed(self._schedule, [losses_of(blocks, self.num_blocks) for blocks in epochs])
+        for result, blocks in zip(past, epochs, strict=True):
+            self._plans.append(result.plan)
+            self._finished(result.plan, blocks)
+
+    @property
+    def plans(self) -> Sequence[Plan | None]:
+        """All that have become known, in order."""
+        return self._plans
+
+    def scores(self, num_epochs: int) -> Sequence[Sequence[BlockScores]]:
+        """Of the blocks that were active in each of the first so many epochs."""
+        return self._scores[:num_epochs]
+
     def result(self, body: StageResult) -> None:
         """A stage has ended in order."""
         self.results[body["row"]["stage"]] = body
 
     def block_rows(self, epoch: int) -> dict[int, BlockScores]:
         """Scores of every block that was active in an epoch, by block."""
-        return {block["block"]: block for row in self._rows[epoch] for block in row["blocks"]}
+        return {block["block"]: block for block in self._scores[epoch]}
 
     @property
     def is_complete(self) -> bool:
@@ -124,7 +174,9 @@ class RunState:
     @property
     def wall_s(self) -> float:
         """Seconds from the moment the last stage was ready to the last epoch's report."""
-        return self._ended_s - self._started_s if self._started_s is not None and self.history else 0.0
+        if self._started_s is None or not self.history:
+            return self._before_s
+        return self._before_s + max(0.0, self._ended_s - self._started_s)
 
     def stage_results(self) -> list[StageResult]:
         """The last reports of all stages, in order."""

@@ -1,32 +1,28 @@
-"""Weights on disk: one file per block, so that they can be read whatever the partition was.
+"""Weights of a run on disk, to be read by anyone: those of its snapshots, and those kept to be measured.
 
-    snapshots/step-460/block-000.pt ... block-003.pt, manifest.json
+    snapshots/step-460/block-000.safetensors ... block-003.safetensors, manifest.json
     measurements/epoch-5/...
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.records.files import whole_file, write_json
+from pipeline.records.files import whole_file
+from pipeline.records.snapshots import Manifest, block_file, complete_snapshots, is_weight, read_block
+from pipeline.records.tensor_file import pack
 
-__all__ = ["latest_weights", "load_blocks", "measured_folder", "save_block", "write_manifest"]
+__all__ = ["latest_weights", "load_blocks", "measured_folder", "save_block"]
 
 
-def save_block(folder: Path, block: int, state: Mapping[str, Tensor]) -> None:
-    """Writes one block's parameters and buffers, under a temporary name first."""
+def save_block(folder: Path, block: int, state: Mapping[str, Tensor]) -> int:
+    """Writes one block's parameters and buffers. Returns: the file's checksum."""
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / f"block-{block:03d}.pt") as part:
-        torch.save({name: tensor.detach().cpu() for name, tensor in state.items()}, part)
-
-
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Declares the folder complete: written last, once every block's file is there."""
-    write_json(folder / "manifest.json", manifest)
+    with whole_file(folder / block_file(block)) as part, part.open("wb") as file:
+        return pack(state, {"block": block}).write(file)
 
 
 def latest_weights(run: Path) -> Path:
@@ -35,14 +31,13 @@ def latest_weights(run: Path) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    steps = {p.parent.name.removeprefix("step-"): p.parent for p in run.glob("snapshots/step-*/manifest.json")}
-    numbered = [step for step in steps if step.isdecimal()]
-    if not numbered:
+    found = complete_snapshots(run)
+    if not found:
         raise FileNotFoundError(
             f"no complete weights (given: {run}, expected: snapshots/step-N/manifest.json in it). "
             "Name the folder of a run that ended."
         )
-    return steps[max(numbered, key=int)]
+    return found[0]
 
 
 def measured_folder(run: Path, num_epochs: int) -> Path:
@@ -51,8 +46,19 @@ def measured_folder(run: Path, num_epochs: int) -> Path:
 
 
 def load_blocks(folder: Path) -> list[dict[str, Tensor]]:
-    """The state of every block, in order; names are those of the rule, ``block.body.0.weight``."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf8"))
-    return [
-        torch.load(folder / f"block-{k:03d}.pt", weights_only=True) for k in range(manifest["num_blocks"])
-    ]
+    """The weights of every block, in order, each file proved; names are those of the rule, ``block.body.0.weight``.
+
+    Raises:
+        DamagedFile: a file is not as it was written, or not there.
+    """
+    if (folder / "block-000.pt").exists():
+        return _load_older(folder)
+    files = Manifest.read(folder).files
+    states = [read_block(folder, block, crc).tensors for block, crc in sorted(files.items())]
+    return [{name: tensor for name, tensor in state.items() if is_weight(name)} for state in states]
+
+
+def _load_older(folder: Path) -> list[dict[str, Tensor]]:
+    """The weights of a run that was written before its files could be proved."""
+    num_blocks = json.loads((folder / "manifest.json").read_text(encoding="utf8"))["num_blocks"]
+    return [torch.load(folder / f"block-{k:03d}.pt", weights_only=True) for k in range(num_blocks)]

@@ -1,6 +1,6 @@
 """Plans: the mode of every block in one epoch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 __all__ = ["BlockMode", "Plan"]
@@ -36,6 +36,11 @@ class Plan:
     def top(self) -> int:
         """The last block that is not idle; batches go no further."""
         return max(i for i, mode in enumerate(self.modes) if mode is not BlockMode.IDLE)
+
+    def forward_only(self, top: int, source: int) -> "Plan":
+        """A plan that learns nothing and keeps the inputs of block ``top``, of batches that enter at ``source``."""
+        modes = [BlockMode.FROZEN if k <= top else BlockMode.IDLE for k in range(len(self.modes))]
+        return replace(self, modes=tuple(modes), source=source, store=True)
 
     def active(self, blocks: range) -> range:
         """Those of ``blocks`` that a batch passes through this epoch."""

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 from pipeline.config import Config
 from pipeline.schedules.plan import BlockMode, Plan
 
-__all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "converged"]
+__all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "converged", "replayed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,20 @@ class Schedule(ABC):
             epoch: counted from 0.
             history: the finished epochs 0 to ``epoch - 1``; empty where the schedule does not depend on results.
         """
+
+
+def replayed(schedule: Schedule, losses: Sequence[Sequence[float | None]]) -> list[EpochResult]:
+    """The history of a run whose epochs had these losses: its plans are those that ``schedule`` makes of them.
+
+    Shorter than ``losses`` where the schedule would have ended before.
+    """
+    history: list[EpochResult] = []
+    for epoch, found in enumerate(losses):
+        plan = schedule.plan(epoch, history if schedule.depends_on_results else ())
+        if plan is None:
+            break
+        history.append(EpochResult(plan, tuple(found)))
+    return history
 
 
 @dataclass(frozen=True, slots=True)

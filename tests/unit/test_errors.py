@@ -25,7 +25,7 @@ def test_what_catches_them(kind, caught_as, not_as):
 FOUND = {"block": 2, "epoch": 1, "step": 7, "since": 5, "what": "loss", "name": "", "value": "nan"}
 TEXTS = {
     "loss": "the loss of block 2 is nan in step 7, epoch 1 (",
-    "weight": "weight body.w of block 2 is nan after step 7, at the end of epoch 1, and has been since a step from 5",
+    "weight": "weight body.w of block 2 is nan after step 7, epoch 1, and has been since a step from 5",
     "batches": "block 2 had to leave out every batch of epoch 1, from step 5 to 7 (",
 }
 

@@ -23,6 +23,7 @@ from pipeline.engine.program import Program
 from pipeline.engine.requests import Progress, Request
 from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import load_dataset
+from pipeline.schedules.cuts import Cuts
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
@@ -107,7 +108,7 @@ class DryRunStage:
         )  # fmt: skip
         program = Program(
             self.stage, self.job.stage_index, self.job.num_stages, batching, self._train, self._test, TimeBudget(),
-            resolved.config.seed, allocator("memory", 0, self.job.out),
+            resolved.config.seed, allocator("memory", 0, self.job.out), Cuts(spec.num_steps),
         )  # fmt: skip
         modes = (BlockMode.TRAIN,) * resolved.num_blocks
         plan = Plan(0, modes, (0,) * resolved.num_blocks, evaluate=spec.num_evals > 0)

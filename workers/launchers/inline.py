@@ -70,7 +70,7 @@ def run_inline(jobs: Sequence[Job], run_state: RunState) -> None:
 
 def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:
     """See :func:`run_inline`."""
-    plans: list[Plan | None] = []
+    plans: list[Plan | None] = list(run_state.plans)
 
     def report(topic: str, body: Any) -> None:
         getattr(run_state, topic)(body)
@@ -85,7 +85,7 @@ def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:
                 f"(given: {type(transport).__name__}, expected: an InProcessTransport). Correct the class or the "
                 "declaration."
             )
-        turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report), transport))
+        turns.append(Turn(StageRun(job, program, transport, plans.__getitem__, report, in_background=False), transport))
     run_state.ready()
     for turn in turns:
         turn.run.program.budget.restart()

@@ -39,8 +39,8 @@ def test_a_buffer_that_breaks_is_named_with_the_steps_it_may_have_broken_in(tmp_
         "name": "block.body.2.seen", "value": "inf", "last_good": None,
     }  # fmt: skip
     assert str(error) == (
-        "the run has left the finite numbers: buffer block.body.2.seen of block 1 is inf after step 11, at the end of "
-        "epoch 1, and has been since a step from 6 on (steps and epochs are counted from 0; no snapshot was taken "
+        "the run has left the finite numbers: buffer block.body.2.seen of block 1 is inf after step 11, epoch 1, and "
+        "has been since a step from 6 on (steps and epochs are counted from 0; no snapshot was taken "
         "before it). Lower optimizer.lr or the scale of the inputs; train.nonfinite=skip leaves out single batches."
     )
 
@@ -91,3 +91,18 @@ def test_sequential_names_the_block_in_training(tmp_path):
     for stages in (1, 3):
         row = found(tmp_path / str(stages), {**changes, "run": {"stages": stages}}).row
         assert row["block"] == 1 and row["what"] == "buffer"
+
+
+def test_what_is_not_finite_is_no_snapshot(tmp_path):
+    """The buffer breaks with the ninth batch: of the cuts after every third, the second is the last good one."""
+    row = found(tmp_path / "run", poison("broken_later", snapshot={"every_steps": 3})).row
+    assert (row["what"], row["step"], row["since"], row["epoch"]) == ("buffer", 8, 6, 1)
+    assert row["last_good"] == "snapshots/step-6"
+    kept = [path.parent.name for path in (tmp_path / "run").glob("snapshots/*/manifest.json")]
+    assert "step-6" in kept and "step-9" not in kept
+
+
+def test_a_finding_is_the_same_on_any_number_of_stages_with_snapshots_too(tmp_path):
+    changes = poison("broken_later", snapshot={"every_steps": 3})
+    rows = [found(tmp_path / str(n), {**changes, "run": {"stages": n}}).row for n in (1, 2, 3)]
+    assert rows[0] == rows[1] == rows[2]

@@ -42,3 +42,12 @@ def test_the_callers_settings_come_back_whatever_happens():
         raise ZeroDivisionError
     assert cudnn() == flags
     assert settings() == (1, "highest")
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda", []), ("cuda:1", [torch.device("cuda", 1)])])
+def test_a_gpu_without_a_number_is_the_current_one(name, chosen, monkeypatch):
+    """``torch.cuda.set_device`` refuses a device without an index."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    set_compute(1, "highest", torch.device(name))
+    assert calls == chosen

@@ -1,0 +1,92 @@
+"""The state of one block at a cut: everything that its next steps depend on, as tensors and plain facts.
+
+Weights, buffers and matrices of the rule by the names of its ``state_dict``; beside them, under names with a slash,
+the optimizer's state and the training losses of an epoch that is not over. No random state: there is none. Whatever
+else a rule keeps must be a function of the epoch, set by its ``begin_epoch``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.engine.stage import Stage
+from pipeline.errors import ConfigError
+from pipeline.records.snapshots import OPTIMIZER, SCORES, is_weight
+
+__all__ = ["BlockState", "capture", "restore", "restore_scores", "version"]
+
+
+@dataclass(frozen=True)
+class BlockState:
+    """What a file of a snapshot holds."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+    """What JSON can hold."""
+
+
+def capture(stage: Stage, block: int, *, inside_epoch: bool) -> BlockState:
+    """The state of a block, its tensors still the stage's own.
+
+    Args:
+        stage: hosts the block.
+        block: its index.
+        inside_epoch: the losses of the epoch belong to it: the cut is not the one between two epochs.
+
+    Raises:
+        RuntimeError: a micro-batch waits for feedback, so that this is no cut.
+    """
+    if len(stage.in_flight) > 0:
+        raise RuntimeError(
+            f"block {block} cannot be written down while {len(stage.in_flight)} micro-batches wait for feedback. "
+            "This is an error in Onward."
+        )
+    optimizer = {OPTIMIZER + name: value for name, value in stage.stepper.capture(block).items()}
+    scores = stage.evaluation.scores.get(block) if inside_epoch else None
+    tensors = {
+        **stage.state(block),
+        **{name: value for name, value in optimizer.items() if isinstance(value, Tensor)},
+        **({SCORES + name: value for name, value in scores.capture().items()} if scores is not None else {}),
+    }
+    plain = {name: value for name, value in optimizer.items() if not isinstance(value, Tensor)}
+    return BlockState(tensors, {"optimizer": plain, "staleness": stage.staleness.capture(block)})
+
+
+def version(stage: Stage, block: int, *, inside_epoch: bool) -> tuple[int, ...]:
+    """Equal for two states of a block that are the same: its updates, those of this epoch, and the epoch's losses."""
+    scores = stage.evaluation.scores.get(block) if inside_epoch else None
+    updates = stage.staleness.versions[block], sum(stage.staleness.capture(block)["epoch"])
+    return *updates, scores.num_losses if scores is not None else 0
+
+
+def restore(stage: Stage, block: int, state: BlockState) -> None:
+    """Puts a block into ``state``, before the stage has begun an epoch; see :func:`restore_scores`.
+
+    Raises:
+        ConfigError: the block is another one than the state was taken from.
+    """
+    try:
+        stage.rules[block].load_state_dict({name: t for name, t in state.tensors.items() if is_weight(name)})
+        optimizer = {**state.tensors, **state.facts["optimizer"]}
+        stage.stepper.restore(block, _under(OPTIMIZER, optimizer))
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"the snapshot does not fit block {block} ({str(error).splitlines()[-1].strip()}). "
+            "Resume with the config of that run."
+        ) from None
+    stage.staleness.restore(block, state.facts["staleness"])
+
+
+def restore_scores(stage: Stage, block: int, state: BlockState) -> None:
+    """Puts back the losses and the lateness of the epoch that the stage has begun, inside which the cut lies."""
+    stage.staleness.restore(block, state.facts["staleness"])
+    scores = stage.evaluation.scores.get(block)
+    if scores is not None:
+        scores.restore(_under(SCORES, state.tensors))
+
+
+def _under(prefix: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in table.items() if name.startswith(prefix)}

@@ -1,0 +1,107 @@
+"""Hears from the stages which files they have written, declares snapshots complete, and retires the oldest."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.records.reports import BlockScores, SnapshotReport
+from pipeline.records.run_record import Recorder
+from pipeline.records.snapshots import Manifest, remove_spare, retire, snapshot_folder
+from pipeline.schedules.cuts import Cut
+
+__all__ = ["SnapshotKeeper"]
+
+logger = logging.getLogger(__name__)
+
+
+class SnapshotKeeper:
+    """The snapshots of one run.
+
+    Args:
+        run: its folder.
+        num_blocks: of the network.
+        keep: newest snapshots that stay.
+        fixed: what a resume must keep; the checksum of the data is added when the stage that has them tells it.
+        recorder: of the run; its length is part of a snapshot.
+    """
+
+    def __init__(self, run: Path, num_blocks: int, keep: int, fixed: Mapping[str, Any], recorder: Recorder) -> None:
+        self.restarts = 0
+        self._run = run
+        self._num_blocks = num_blocks
+        self._keep = keep
+        self.fixed = dict(fixed)
+        self._recorder = recorder
+        self._files: dict[Cut, dict[int, int]] = {}
+        self._warned = False
+
+    def saved(
+        self, report: SnapshotReport, epochs: Callable[[int], Sequence[Sequence[BlockScores]]], wall_s: float
+    ) -> bool:
+        """A stage has written the files of its blocks, or could not.
+
+        Args:
+            report: of the stage.
+            epochs: the scores of the first so many epochs.
+            wall_s: seconds of training so far.
+
+        Returns:
+            Whether this completes a snapshot.
+        """
+        if report["error"] is not None:
+            self._warn(report["error"])
+            return False
+        cut = Cut(report["epoch"], report["step"])
+        files = self._files.setdefault(cut, {})
+        files.update({block: crc for block, crc in report["files"]})
+        if report["data_crc32"] is not None:
+            self.fixed["data_crc32"] = report["data_crc32"]
+        if len(files) < self._num_blocks:
+            return False
+        for older in [c for c in self._files if c <= cut]:  # an older one of which a file is missing stays incomplete
+            del self._files[older]
+        manifest = Manifest(
+            cut, report["steps"], files, epochs(cut.epoch), wall_s, self._recorder.num_bytes, self.restarts,
+            self.fixed,
+        )  # fmt: skip
+        try:
+            manifest.write(snapshot_folder(self._run, manifest.steps))
+            retire(self._run, self._keep)
+        except OSError as error:
+            self._warn(f"{error.filename}: {error.strerror}")
+            return False
+        return True
+
+    def finish(self, manifest: Manifest, data_crc32: int | None) -> None:
+        """Declares the weights of a complete run.
+
+        Args:
+            manifest: what :attr:`fixed` is and how long the record is is filled in here.
+            data_crc32: checksum of the data set.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        fixed = {**self.fixed, "data_crc32": data_crc32}
+        complete = replace(manifest, fixed=fixed, restarts=self.restarts, record_bytes=self._recorder.num_bytes)
+        complete.write(snapshot_folder(self._run, manifest.steps))
+
+    def tidy(self) -> None:
+        """Leaves the newest snapshots of a run that is complete, and nothing else."""
+        try:
+            retire(self._run, self._keep)
+        except OSError as error:
+            self._warn(f"{error.filename}: {error.strerror}")
+        remove_spare(self._run)
+
+    def forget(self) -> None:
+        """The stages are gone: what they had written of snapshots that are not complete is void."""
+        self._files.clear()
+
+    def _warn(self, reason: str) -> None:
+        """Says once that snapshots cannot be written: the run does without."""
+        if not self._warned:
+            logger.warning("a snapshot cannot be written, and training goes on (%s). Make room on the disk.", reason)
+        self._warned = True

@@ -1,0 +1,186 @@
+"""Snapshots of a run: one file per block at one cut, and a manifest that declares them complete.
+
+    snapshots/step-460/block-000.safetensors ... manifest.json
+    snapshots/.spare/                            files of retired snapshots, to be written over
+
+Each stage writes the files of its blocks, the coordinator the manifest, when it has heard of all of them. Everything
+is written under another name, flushed to the disk, and renamed: a snapshot is there whole or not at all. What the
+manifest says of a file is compared with the file whenever it is read.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DamagedFile
+from pipeline.records.files import whole_file
+from pipeline.records.reports import BlockScores
+from pipeline.records.tensor_file import TensorFile, read_tensors
+from pipeline.schedules.cuts import Cut
+
+__all__ = [
+    "FORMAT", "OPTIMIZER", "SCORES", "Manifest", "block_file", "complete_snapshots", "is_weight", "newest_snapshot",
+    "read_block", "remove_spare", "retire", "retire_incomplete", "snapshot_folder", "spare_file",
+]  # fmt: skip
+
+FORMAT = 1
+OPTIMIZER = "optimizer/"
+"""Before the names of the optimizer's tensors in a block's file."""
+SCORES = "scores/"
+"""Before those of the losses of an epoch that is not over."""
+_MANIFEST = "manifest.json"
+_SPARE = ".spare"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a snapshot says of itself."""
+
+    cut: Cut
+    steps: int
+    """Optimizer steps since the run's start."""
+    files: Mapping[int, int]
+    """By block, the checksum of its file."""
+    epochs: Sequence[Sequence[BlockScores]] = ()
+    """The scores of the blocks that were active, for each finished epoch: the schedule's history follows from them."""
+    wall_s: float = 0.0
+    """Seconds of training so far."""
+    record_bytes: int = 0
+    """Length of ``record.jsonl``: a resume makes what follows void."""
+    restarts: int = 0
+    """Restarts so far."""
+    fixed: Mapping[str, Any] | None = None
+    """What a resume must keep, by name; see :mod:`workers.resume`."""
+    weights_sha256: str | None = None
+    """Of a run that is complete."""
+
+    def write(self, folder: Path) -> None:
+        """Declares ``folder`` complete. Raises OSError where the disk refuses."""
+        table = {
+            "format": FORMAT, **vars(self), "cut": self.cut._asdict(), "num_blocks": len(self.files),
+            "files": {block_file(k): f"{crc:08x}" for k, crc in sorted(self.files.items())},
+        }  # fmt: skip
+        with whole_file(folder / _MANIFEST, durable=True) as part:
+            part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """The manifest of a folder.
+
+        Raises:
+            DamagedFile: it is not there, or is none.
+        """
+        path = folder / _MANIFEST
+        try:
+            table = json.loads(path.read_text(encoding="utf8"))
+            if table.pop("format") != FORMAT:
+                raise ValueError("it is of another version of Onward")
+            files = {k: int(table["files"][block_file(k)], 16) for k in range(table.pop("num_blocks"))}
+            return cls(**{**table, "cut": Cut(**table["cut"]), "files": files})
+        except OSError as error:
+            raise DamagedFile(path, error.strerror or str(error)) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise DamagedFile(path, reason) from None
+
+
+def is_weight(name: str) -> bool:
+    """The tensor belongs to the block or its rule: not to the optimizer, nor to the epoch."""
+    return not name.startswith((OPTIMIZER, SCORES))
+
+
+def snapshot_folder(run: Path, steps: int) -> Path:
+    """The folder of the snapshot after so many steps of a run."""
+    return run / "snapshots" / f"step-{steps}"
+
+
+def block_file(block: int) -> str:
+    """The name of a block's file."""
+    return f"block-{block:03d}.safetensors"
+
+
+def spare_file(folder: Path, block: int) -> Path:
+    """A file of a retired snapshot that may be written over in place of a new one for ``folder``: a file system
+    takes seven times as long to find room for a new one."""
+    return folder.parent / _SPARE / block_file(block)
+
+
+def read_block(folder: Path, block: int, crc32: int | None = None) -> TensorFile:
+    """A block's file, proved.
+
+    Args:
+        folder: of the snapshot.
+        block: its index.
+        crc32: what the manifest says of it.
+
+    Raises:
+        DamagedFile: it is not as it was written, or is another one.
+    """
+    path = folder / block_file(block)
+    found = read_tensors(path)
+    if (crc32 is not None and found.crc32 != crc32) or found.about.get("block") != block:
+        raise DamagedFile(path, "it is whole, and not the one that the manifest means")
+    return found
+
+
+def complete_snapshots(run: Path) -> list[Path]:
+    """Folders of a run's snapshots that have a manifest, the newest first."""
+    found = {p.parent.name.removeprefix("step-"): p.parent for p in run.glob(f"snapshots/step-*/{_MANIFEST}")}
+    return [found[step] for step in sorted((s for s in found if s.isdecimal()), key=int, reverse=True)]
+
+
+def newest_snapshot(run: Path) -> tuple[Path, Manifest] | None:
+    """The newest snapshot of a run that is whole, every file of it read and proved; None where there is none.
+
+    A damaged one is named in a warning, and the one before it is taken.
+    """
+    for folder in complete_snapshots(run):
+        try:
+            manifest = Manifest.read(folder)
+            for block, crc in manifest.files.items():
+                read_block(folder, block, crc)
+            return folder, manifest
+        except DamagedFile as error:
+            logger.warning("a snapshot is passed over: %s: %s", error.path, error.reason)
+    return None
+
+
+def retire(run: Path, keep: int) -> None:
+    """Lets all complete snapshots go but the newest ``keep``; their files become spare ones."""
+    for folder in complete_snapshots(run)[keep:]:
+        (folder / _MANIFEST).unlink(missing_ok=True)  # first: from here on it is no snapshot
+        _spare(folder)
+
+
+def retire_incomplete(run: Path) -> None:
+    """Lets go what no manifest declares complete. No stage may be running."""
+    for folder in run.glob("snapshots/step-*"):
+        if not (folder / _MANIFEST).exists():
+            _spare(folder)
+
+
+def remove_spare(run: Path) -> None:
+    """Removes the spare files: nothing more is to be written."""
+    shutil.rmtree(run / "snapshots" / _SPARE, ignore_errors=True)
+
+
+def _spare(folder: Path) -> None:
+    """Makes a folder's files spare ones."""
+    spare = folder.parent / _SPARE
+    spare.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a stage that is behind has just taken it
+            if path.match(block_file(0).replace("000", "*")):
+                os.replace(path, spare / path.name)
+            else:
+                path.unlink()
+    with suppress(OSError):
+        folder.rmdir()

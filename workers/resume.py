@@ -1,0 +1,191 @@
+"""Taking up a run that was cut short: what it was, from where it goes on, and what must be as it was.
+
+A resumed run gives the weights that it would have given undisturbed, on any number of stages, over any transport.
+Some things are part of the result and are fixed: they are kept by themselves where the config leaves them open
+(``run.threads = 0``, ``run.device = "auto"``), and refused, with the difference, where it does not.
+"""
+
+import logging
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.records.run_record import read_record
+from pipeline.records.run_state import losses_of
+from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete
+from pipeline.resolve import RunSpec
+from pipeline.schedules.modes import InFlightLimit
+from pipeline.schedules.schedule import replayed
+from workers.job import StartPoint
+from workers.placement import Placement
+
+__all__ = ["Origin", "fixed_by", "open_origin"]
+
+_FREE_SECTIONS = ("transport", "snapshot", "restart")
+_FREE_KEYS = (
+    "run.stages", "run.partition", "run.device", "run.threads", "run.predict", "run.trace", "run.learn_after",
+    "run.closed_form", "run.timeout_s", "run.start_timeout_s", "schedule.cache", "schedule.cache_limit_bytes",
+)  # fmt: skip
+"""What never changes the result, and what :func:`fixed_by` compares as it turned out to be."""
+
+logger = logging.getLogger(__name__)
+
+
+def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
+    """What belongs to the result of a run and not to its config, which may leave it open."""
+    fixed: dict[str, Any] = {
+        "run.threads": placement.threads, "run.device": placement.devices[0].partition(":")[0],
+        "torch": torch.__version__,
+    }  # fmt: skip
+    if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
+        fixed["run.partition"] = [len(blocks) for blocks in placement.partition]
+    return fixed
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run that is taken up."""
+
+    run: Path
+    table: Mapping[str, Any]
+    """Its config."""
+    fixed: Mapping[str, Any]
+    """See :func:`fixed_by`."""
+    found: tuple[Path, Manifest] | None
+    """Its newest snapshot; without one it begins anew, and ends the same."""
+    allow_changes: bool = False
+
+    def fixed_in(self, config: Config) -> Config:
+        """``config`` with what it leaves open as it was."""
+        run = config.run
+        if run.threads == 0 and "run.threads" in self.fixed:
+            run = replace(run, threads=self.fixed["run.threads"])
+        if run.device == "auto" and "run.device" in self.fixed:
+            run = replace(run, device=self.fixed["run.device"])
+        if "run.partition" in self.fixed and not isinstance(run.partition, list):
+            run = replace(run, partition=self.fixed["run.partition"])
+        return replace(config, run=run)
+
+    def check(self, resolved: RunSpec, placement: Placement) -> None:
+        """Compares a run with this one.
+
+        Raises:
+            ConfigError: it would have another result, and that was not asked for; or there is nothing left to do.
+        """
+        now = fixed_by(resolved, placement)
+        if self.fixed.get("torch") != now["torch"]:
+            logger.warning(
+                "the run began under torch %s and goes on under %s: its last bits may differ",
+                self.fixed.get("torch"), now["torch"],
+            )  # fmt: skip
+        changed = {
+            **_differences(self.table, resolved.config.to_dict()),
+            **{k: (v, now.get(k)) for k, v in self.fixed.items() if k in now and k != "torch" and v != now[k]},
+        }  # fmt: skip
+        if changed and not self.allow_changes:
+            listed = "; ".join(f"{key}: {was!r} in the run, now {given!r}" for key, (was, given) in changed.items())
+            raise ConfigError(
+                f"the run would not be the same ({listed}). Take the changes back, or pass --allow-changes to go on "
+                "with them."
+            )
+        if self.found is not None:
+            self._check_is_left(resolved, self.found[1])
+
+    def _check_is_left(self, resolved: RunSpec, manifest: Manifest) -> None:
+        """Raises ConfigError where the epochs that are done are all that the config asks for."""
+        schedule = resolved.schedule()
+        history = replayed(schedule, [losses_of(blocks, resolved.num_blocks) for blocks in manifest.epochs])
+        done = len(manifest.epochs)
+        if len(history) < done or (self.is_complete and schedule.plan(done, history) is None):
+            raise ConfigError(
+                f"there is nothing left to train (given: {self.run}, epochs done: {done}, asked for: "
+                f"train.epochs={resolved.config.train.epochs}). To train longer, raise train.epochs and pass "
+                "--allow-changes."
+            )
+
+    @property
+    def is_complete(self) -> bool:
+        """It has its result."""
+        return self.found is not None and self.found[1].weights_sha256 is not None
+
+    def move_to(self, out: Path) -> StartPoint | None:
+        """Makes ``out``, which may be the run's own folder, ready to go on in; returns from where.
+
+        A result that is there stays, under the name of its step. Raises OSError where the disk refuses.
+        """
+        if out.resolve() == self.run.resolve():
+            self._set_aside_result()
+            retire_incomplete(self.run)
+            return StartPoint(*self.found) if self.found is not None else None
+        for folder in sorted((self.run / "measurements").glob("epoch-*")):
+            shutil.copytree(folder, out / "measurements" / folder.name)
+        if self.found is None:
+            return None
+        folder, manifest = self.found
+        shutil.copytree(folder, out / "snapshots" / folder.name)  # so that the new run can be resumed, too
+        return StartPoint(out / "snapshots" / folder.name, manifest)
+
+    def _set_aside_result(self) -> None:
+        """Only a complete result is kept: how a run failed stands in its record."""
+        result = self.run / "result.json"
+        if self.is_complete and result.exists():
+            assert self.found is not None
+            result.rename(self.run / f"result-step-{self.found[1].steps}.json")
+        result.unlink(missing_ok=True)
+
+    def row(self, out: Path) -> dict[str, Any]:
+        """For the record: in the run's own folder, rows behind ``record_bytes`` are void."""
+        manifest = self.found[1] if self.found is not None else None
+        cut = {"epoch": manifest.cut.epoch, "step": manifest.cut.step} if manifest else {"epoch": 0, "step": 0}
+        if out.resolve() != self.run.resolve():
+            return {"resumed_from": {"run": str(self.run), **cut}}
+        return {"event": "resume", **cut, "record_bytes": manifest.record_bytes if manifest else 0}
+
+
+def open_origin(run: Path, *, allow_changes: bool = False) -> Origin:
+    """The run in a folder, to be passed to :func:`workers.run.train` as ``origin``.
+
+    Args:
+        run: its folder.
+        allow_changes: go on with another config.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    try:
+        table = tomllib.loads((run / "config.toml").read_text(encoding="utf8"))
+        header = next((row for row in read_record(run / "record.jsonl") if "fixed" in row), {})
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise ConfigError(
+            f"there is no run to resume (given: {run}, expected: a folder that --out named, with config.toml and "
+            "record.jsonl in it). Name another one."
+        ) from None
+    found = newest_snapshot(run)
+    fixed = (found[1].fixed if found is not None else None) or header.get("fixed", {})
+    return Origin(run, table, fixed, found, allow_changes)
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys that make the result and are not the same, with both values."""
+    found = {}
+    for section in sorted({*was, *now} - {*_FREE_SECTIONS}):
+        before, after = was.get(section, {}), now.get(section, {})
+        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+            before, after = {"": before}, {"": after}
+        for key in sorted({*before, *after}):
+            name = f"{section}.{key}".rstrip(".")
+            if name not in _FREE_KEYS and _plain(before.get(key)) != _plain(after.get(key)):
+                found[name] = (before.get(key), after.get(key))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as the lists that TOML makes of them."""
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
