@@ -15,6 +15,7 @@ from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import ConfigError, NonFiniteError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
+from workers.host.parent import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
@@ -83,7 +84,9 @@ def show_list() -> None:
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs under torchrun's ranks, or on this host."""
-    if "RANK" not in os.environ:
+    if "RANK" in os.environ:
+        die_with_parent()  # torchrun's agent
+    else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
     from workers.run import train
@@ -118,9 +121,16 @@ def check_identity() -> None:
         )
 
 
+def end_on_signals() -> None:
+    """SIGTERM and SIGHUP end the run in order. Under ``nohup`` the latter is ignored, and stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda given, _: sys.exit(128 + given))
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted, 143 or 129 ended by a signal."""
+    end_on_signals()
     options = parse(arguments)
     logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(message)s")
     try:

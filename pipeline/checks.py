@@ -63,6 +63,7 @@ def check_batching(
             passes through a network that draws no samples, or batches to be left out while others are in flight.
     """
     _check_in_flight(config, mode, batching, rule)
+    _check_cuts(config, mode, batching)
     _check_parts(config, batching, rule, shapes)
     _check_passes(config, shapes)
     _check_skipping(config, mode, batching)
@@ -113,6 +114,15 @@ def _check_skipping(config: Config, mode: Mode, batching: Batching) -> None:
         raise ConfigError(
             f"a batch cannot be left out while the next is under way (given: train.nonfinite = \"skip\" with {given}, "
             "expected: one batch in flight). Set train.nonfinite to \"stop\", or take batches one at a time."
+        )
+
+
+def _check_cuts(config: Config, mode: Mode, batching: Batching) -> None:
+    """Refuses snapshots inside an epoch where batches are always in flight: to drain them would change the weights."""
+    if config.snapshot.every_steps > 0 and (batching.in_flight > 1 or mode.in_flight is InFlightLimit.BY_STAGE):
+        raise ConfigError(
+            f"with several batches in flight a run can be cut between epochs only (snapshot.every_steps: "
+            f"{config.snapshot.every_steps}, expected: 0). Set snapshot.every_epochs in its place."
         )
 
 

@@ -5,22 +5,29 @@ waits for it except for a plan that depends on results.
 """
 
 import logging
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.records.reports import StageFailure
 from pipeline.records.run_state import RunState
+from workers import messages
+from workers.control import BEAT_S
+from workers.host.identity import ProcessIdentity
+from workers.watch import StageWatch
 
 __all__ = ["Coordinator"]
 
 SECONDARY_GRACE_S = 1.0
 """A stage that lost its neighbour may report before the neighbour's own report or end of file arrives."""
 
-START_PATIENCE = 10
-"""Times ``run.timeout_s`` may pass in silence before every stage is ready."""
+_LOOK_S = 0.5
+"""Seconds between two looks at what has become of silent stages."""
+_CONSEQUENCES = ("TransportTimeout", "interrupted")
+"""Kinds of failures that may come before the news of their cause."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +39,9 @@ class Coordinator:
         run_state: decides and remembers.
         links: a connection to each stage, in order.
         sentinels: of their processes where this process started them: readable when one has ended.
-        timeout_s: longest silence of all stages together, once all are ready.
+        timeout_s: longest time that a stage may be in one activity, once all are ready; see :class:`StageWatch`.
         how_ended: for the message about a stage that died: `` (exit status 1)``.
+        identities: of the stages' processes, as far as they are known.
     """
 
     def __init__(
@@ -43,42 +51,58 @@ class Coordinator:
         sentinels: Sequence[int],
         timeout_s: float,
         how_ended: Callable[[int], str] = lambda stage: "",
+        identities: Mapping[int, ProcessIdentity] | None = None,
     ) -> None:
         self._run_state = run_state
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
         self._num_stages = len(links)
-        self._timeout_s = timeout_s
+        self._watch = StageWatch(self._num_stages, timeout_s, identities or {})
         self._how_ended = how_ended
-        self._ready: set[int] = set()
         self._failed: dict[int, StageFailure] = {}
+        self._beaten = self._looked = time.monotonic()
 
     def run(self) -> None:
         """Until every stage has sent its result.
 
         Raises:
-            WorkerFailed: a stage raised or died, or nothing was heard of any for ``timeout_s``.
+            WorkerFailed: a stage raised or died, is stopped, hangs, or is lost.
             ConfigError: a stage found that the user's data or module is wrong.
+            SystemExit: every stage was told to end.
         """
-        heard = time.monotonic()
         while not self._run_state.is_complete:
-            events = wait([*self._open.values(), *self._sentinels], timeout=1.0)
-            if events:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > self._patience_s:
-                raise self._silence()
-            for event in events:
+            for event in wait([*self._open.values(), *self._sentinels], timeout=_LOOK_S):
                 self._take(event)
             if self._failed:
                 self._raise_first()
+            self._look_after()
         for link in self._open.values():
-            _send(link, ("bye", None))
+            _send(link, "bye", None)
+
+    def _look_after(self) -> None:
+        """Beats, and names a stage that has fallen silent or does not go on."""
+        now = time.monotonic()
+        if now - self._beaten >= BEAT_S:
+            self._beaten = now
+            for link in self._open.values():
+                _send(link, "beat", None)
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        # What a stage has said meanwhile is read before it is accused.
+        suspect = self._watch.suspect(s for s in self._running() if not self._open[s].poll())
+        if suspect is not None:
+            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
+
+    def _running(self) -> list[int]:
+        """Stages that have neither ended nor failed."""
+        return [s for s in self._open if s not in self._run_state.results and s not in self._failed]
 
     def _publish(self) -> None:
         """Sends every plan that has become known."""
         for plan in self._run_state.new_plans():
             for link in self._open.values():
-                _send(link, ("plan", plan))
+                _send(link, "plan", plan)
 
     def _take(self, event: Any) -> None:
         """One report, or the end of a process."""
@@ -89,12 +113,19 @@ class Coordinator:
         if stage is None:
             return
         try:
-            topic, body = event.recv()
+            topic, body = messages.receive(event)
         except (EOFError, OSError):
             del self._open[stage]
             self._ended(stage)
             return
-        self._hear(stage, topic, body)
+        except ValueError as error:
+            self._failed[stage] = {"stage": stage, "kind": "ValueError", "message": str(error), "text": str(error)}
+            return
+        if topic == "beat":
+            self._watch.beat(stage, body)
+        else:
+            self._watch.hear(stage)
+            self._hear(stage, topic, body)
 
     def _hear(self, stage: int, topic: str, body: Any) -> None:
         """One report."""
@@ -108,8 +139,8 @@ class Coordinator:
         elif topic == "result":
             self._run_state.result(body)
         elif topic == "ready":
-            self._ready.add(stage)
-            if len(self._ready) == self._num_stages:
+            self._watch.ready(stage)
+            if self._watch.all_ready:
                 self._run_state.ready()
                 self._publish()
         else:
@@ -127,36 +158,25 @@ class Coordinator:
     def _raise_first(self) -> None:
         """Raises the failure that came first in the order of causes: a lost neighbour is a consequence."""
         deadline = time.monotonic() + SECONDARY_GRACE_S
-        while all(f["kind"] == "TransportTimeout" for f in self._failed.values()) and time.monotonic() < deadline:
+        while all(f["kind"] in _CONSEQUENCES for f in self._failed.values()) and time.monotonic() < deadline:
             for event in wait([*self._open.values(), *self._sentinels], timeout=0.1):
                 self._take(event)
-        causes = [f for f in self._failed.values() if f["kind"] != "TransportTimeout"] or list(self._failed.values())
+        causes = [f for f in self._failed.values() if f["kind"] not in _CONSEQUENCES]
+        if not causes and any(f["kind"] == "interrupted" for f in self._failed.values()):
+            raise SystemExit(128 + signal.SIGTERM)
+        if not causes and (suspect := self._watch.behind(self._running())) is not None:
+            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
         # Prefer a stage's traceback to a bare exit status.
-        cause = min(causes, key=lambda f: f["kind"] == "died")
+        cause = min(causes or self._failed.values(), key=lambda f: f["kind"] == "died")
         if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
         is_lost = cause["kind"] in ("died", "TransportTimeout")
         raise WorkerFailed(cause["stage"], self._num_stages, cause["text"], is_lost=is_lost)
 
-    @property
-    def _patience_s(self) -> float:
-        """Longest silence: a stage that reads its data says nothing until it is ready."""
-        return self._timeout_s * (1 if len(self._ready) == self._num_stages else START_PATIENCE)
 
-    def _silence(self) -> WorkerFailed:
-        """The error of a run in which no stage reported for too long."""
-        missing = [s for s in range(self._num_stages) if s not in self._ready] or [0]
-        doing = "one batch of one stage" if len(self._ready) == self._num_stages else "reading the data"
-        return WorkerFailed(
-            missing[0], self._num_stages,
-            f"nothing was heard of it or any other stage for {self._patience_s:.0f} s (run.timeout_s: "
-            f"{self._timeout_s:.0f}). Raise it if {doing} takes longer.", is_lost=True,
-        )  # fmt: skip
-
-
-def _send(link: Connection, message: Any) -> None:
+def _send(link: Connection, topic: str, body: Any) -> None:
     """A stage that has ended is noticed where its end is read, not here."""
     try:
-        link.send(message)
-    except (BrokenPipeError, ConnectionResetError):
+        messages.send(link, topic, body)
+    except OSError:
         logger.debug("a stage had ended before it could be told")

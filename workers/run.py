@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from pipeline.schedules.cuts import Cut
 from workers.coordinator import Coordinator
 from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
+from workers.host.folders import new_folder, remove_orphans
 from workers.host.fork_server import warm_up
 from workers.host.signals import signals_held
 from workers.job import Job, StartPoint, share_out
@@ -81,7 +81,8 @@ class Session:
         state, restarts = self.run_state, self.keeper.restarts
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
                              state.wall_s, restarts, state.skipped)  # fmt: skip
-        merge_parts(self.out)
+        if config.run.trace:
+            merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
         epochs = len(self.run_state.history)
         manifest = Manifest(
@@ -196,9 +197,8 @@ def _run_processes(session: Session) -> None:
     while True:
         processes = StageProcesses(jobs_of(session))
         try:
-            Coordinator(
-                session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended
-            ).run()
+            timeout_s, watched = config.run.timeout_s, (processes.how_ended, processes.identities)
+            Coordinator(session.run_state, processes.links, processes.sentinels, timeout_s, *watched).run()
             processes.join(10.0)
             return
         except WorkerFailed as error:
@@ -248,8 +248,8 @@ def open_session(
         raise ConfigError(
             f"cannot write to the output folder (given: {out}, {error.strerror}). Choose another --out."
         ) from None
-    # Paths of Unix sockets are short by law, so this is not inside ``out``.
-    folder = Path(tempfile.mkdtemp(prefix="onward-"))
+    folder = new_folder()
+    remove_orphans()
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
@@ -267,7 +267,7 @@ def open_session(
             resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now(), keeper, start
         )
     except BaseException as error:
-        note_failure(out, recorder, error)
+        note_failure(out, recorder, error, traced=resolved.config.run.trace)
         raise
     finally:
         view.close()
@@ -275,18 +275,17 @@ def open_session(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def note_failure(out: Path, recorder: Recorder, error: BaseException) -> None:
-    """Notes a failure in the record and in ``result.json``, and merges what the stages left of a trace.
-
-    A run that has its result keeps it: what comes after that is no part of the run.
-    """
+def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced: bool) -> None:
+    """Notes a failure in the record and in ``result.json``, and merges what the stages of a ``traced`` run left; a run
+    that has its result keeps it."""
     if (out / RESULT).exists():
         return
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error), **(error.row if isinstance(error, NonFiniteError) else {})}
     recorder.write({"event": "failure", **failure})
     write_json(out / RESULT, failure)
-    merge_parts(out)
+    if traced:
+        merge_parts(out)
 
 
 def jobs_of(session: Session) -> list[Job]:

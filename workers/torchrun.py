@@ -5,19 +5,17 @@ address to ask, and receive the same job over the same kind of connection as a p
 """
 
 import datetime
+import json
 import os
 import pickle
-import secrets
 import shutil
 import signal
-import socket
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
@@ -26,22 +24,31 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
+from pipeline.pickles import trusted
+from pipeline.resolve import resolve
+from workers import messages
 from workers.control import ControlLink
+from workers.control_port import ControlPort, Line, visit
+from workers.coordination import Coordination
 from workers.coordinator import Coordinator
+from workers.host.identity import ProcessIdentity
+from workers.host.signals import on_termination
 from workers.job import Job
+from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error
 from workers.measure_run import measure_run
 from workers.placement import this_host
 from workers.resume import Origin
 from workers.run import Session, jobs_of, note_failure, open_session, plan_run
+from workers.run_key import KeyFile, given_key, read_key
 from workers.view import ViewMaker
 from workers.worker import failure, run_stage
 
 __all__ = ["Ranks", "run_rank"]
 
 _CONNECT_S = 120.0
-_NOTICE_S = 3.0
-"""Seconds that the main thread has to notice an interrupt."""
+_GOODBYE_S = 2.0
+"""Seconds that a rank that was told to end has for an orderly one."""
 _REPORT_S = 10.0
 """Seconds that rank 0 has to print an error before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
@@ -57,6 +64,11 @@ class Ranks:
     ranks_here: int
     restart: int
     """Times that torchrun has restarted the ranks."""
+
+    @property
+    def alone(self) -> bool:
+        """All ranks are on this host."""
+        return self.ranks_here == self.num_ranks
 
     @classmethod
     def from_environment(cls) -> Self | None:
@@ -84,13 +96,32 @@ def run_rank(
     """Run one rank's stage; rank 0 coordinates beside it.
 
     Raises:
-        ConfigError: on every rank, with the text on rank 0 and an empty one elsewhere.
-        WorkerFailed: on rank 0: a stage raised or died.
+        ConfigError: on rank 0 what is wrong with the run, on any rank what is wrong with its key.
+        WorkerFailed: on rank 0: a stage raised or died; on another: rank 0 cannot be reached.
     """
-    store = _store(ranks)
-    if ranks.rank > 0:
-        _follow(ranks, store)
-        return
+    try:
+        given_key(alone=ranks.alone)  # every rank says at once that it is missing
+        store = _store(ranks)
+        if ranks.rank > 0:
+            _follow(ranks, store)
+        else:
+            _run_rank_0(ranks, store, config, out, data_root, make_view, command, origin)
+    except Exception as error:
+        note_first_error(error)
+        raise
+
+
+def _run_rank_0(
+    ranks: Ranks,
+    store: Store,
+    config: Config,
+    out: Path,
+    data_root: Path,
+    make_view: ViewMaker | None,
+    command: Sequence[str],
+    origin: Origin | None,
+) -> None:
+    """Rank 0 of :func:`run_rank`."""
     with _Connections(ranks, store) as connections:
         try:
             host = this_host(ranks.num_ranks, ranks.ranks_here)
@@ -115,19 +146,22 @@ class _Connections:
 
     def __init__(self, ranks: Ranks, store: Store) -> None:
         here, self.own = Pipe()
-        self.all: list[Connection] = [here]
-        key = secrets.token_bytes(32)
-        alone = ranks.ranks_here == ranks.num_ranks
-        self._listener = _listen(key, alone=alone)
-        port = self._listener.address[1]
-        host = "127.0.0.1" if alone else os.environ.get("MASTER_ADDR", "localhost")
-        store.set("control", pickle.dumps((host, port, key)).hex())
-        others: dict[int, Connection] = {}
-        _socket_of(self._listener).settimeout(_CONNECT_S)
-        for _ in range(ranks.num_ranks - 1):
-            connection = self._listener.accept()
-            others[connection.recv()] = connection
-        self.all += [others[rank] for rank in range(1, ranks.num_ranks)]
+        key = given_key(alone=ranks.alone)
+        file = KeyFile() if key is None else None
+        self._port = ControlPort(
+            key or file.key, "127.0.0.1" if ranks.alone else "0.0.0.0", ranks.num_ranks  # type: ignore[union-attr]
+        )
+        host = "127.0.0.1" if ranks.alone else os.environ.get("MASTER_ADDR", "localhost")
+        try:
+            about = {"host": host, "port": self._port.port, "key_file": str(file.path) if file is not None else None}
+            store.set("control", json.dumps(about))
+            self._lines = self._port.wait_for_ranks(_CONNECT_S)
+        finally:
+            self._port.close()
+            if file is not None:
+                file.remove()
+        self.all: list[Connection] = [here, *(line.connection for _, line in sorted(self._lines.items()))]
+        self.identities = {rank: line.identity for rank, line in self._lines.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -135,27 +169,18 @@ class _Connections:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close the connections after a run. After a failure they end with this process, which has yet to print it:
         torchrun ends every rank as soon as one has ended."""
-        self._listener.close()
         if kind is None:
             for connection in self.all:
                 connection.close()
+        else:
+            end_stopped(self.identities.values())
 
     def broadcast(self, jobs: Sequence[Job] | None) -> None:
-        """Send every rank its job; None where the config is wrong and there is nothing to do."""
-        for index, connection in enumerate(self.all):
-            connection.send_bytes(pickle.dumps(jobs[index] if jobs is not None else None))
-
-
-def _listen(key: bytes, *, alone: bool) -> Listener:
-    """Listen on a free port, for this host only where all ranks are on it; refuses connections without the key."""
-    host = "127.0.0.1" if alone else "0.0.0.0"
-    return Listener((host, 0), authkey=key, backlog=1024)
-
-
-def _socket_of(listener: Listener) -> socket.socket:
-    """The listening socket: the only way to give ``accept`` a time limit."""
-    found: socket.socket = listener._listener._socket  # type: ignore[attr-defined]
-    return found
+        """Send every other rank its job; None where the config is wrong and there is nothing to do."""
+        identity = ProcessIdentity.own()
+        for rank, line in self._lines.items():
+            with suppress(OSError):  # dead already: the coordinator will notice
+                line.send(pickle.dumps((identity, jobs[rank] if jobs is not None else None)))
 
 
 def _lead(session: Session, connections: _Connections, store: Store) -> None:
@@ -165,14 +190,16 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
     timeout_s = session.resolved.config.run.timeout_s
 
     def give_up(error: BaseException) -> None:
-        note_failure(session.out, session.recorder, error)
+        note_failure(session.out, session.recorder, error, traced=session.resolved.config.run.trace)
         shutil.rmtree(session.folder, ignore_errors=True)
-        sys.stderr.write(f"launch.py: {error}\n")
-        sys.stderr.flush()
-        os._exit(1)
+        end_stopped(connections.identities.values())
+        end_rank(error)
 
-    coordination = _Coordination(Coordinator(session.run_state, connections.all, (), timeout_s), give_up)
-    connections.own.recv_bytes()  # its own job, which it knows
+    coordinator = Coordinator(
+        session.run_state, connections.all, (), timeout_s, identities=connections.identities
+    )
+    coordination = Coordination(coordinator, give_up)
+    on_termination(coordination.terminate)
     link = ControlLink(connections.own, 0, orphaned=lambda: None)
     try:
         _run_stage(jobs[0], link, store)
@@ -182,94 +209,65 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
     link.close()
 
 
-class _Coordination:
-    """The coordinator in a thread beside this process's own stage.
-
-    When it fails, the main thread may be waiting for a neighbour that is gone. An interrupt ends any wait in Python,
-    so it interrupts the main thread, unless that has noticed by itself. A wait inside torch is not interrupted: then
-    ``give_up`` ends the process.
-    """
-
-    def __init__(self, coordinator: Coordinator, give_up: Callable[[BaseException], None]) -> None:
-        self._coordinator = coordinator
-        self._give_up = give_up
-        self._interrupted = threading.Event()
-        self._failure: BaseException | None = None
-        self._noticed = False
-        signal.signal(signal.SIGINT, self._interrupt)
-        self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._coordinator.run()
-        except BaseException as error:
-            self._failure = error
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            if not self._interrupted.wait(_NOTICE_S):
-                self._give_up(error)
-
-    def _interrupt(self, *_: object) -> None:
-        """Handle the interrupt, in the main thread: nothing comes between the test of the flag and the raise."""
-        self._interrupted.set()
-        if not self._noticed:
-            raise KeyboardInterrupt
-
-    def cause(self, error: BaseException) -> BaseException:
-        """The coordinator's error where there is one, for it knows which stage failed first; else ``error``."""
-        self._noticed = True
-        self._interrupted.set()
-        if isinstance(error, KeyboardInterrupt) and self._failure is None:
-            return error  # the user's own
-        self._thread.join(_REPORT_S)
-        return self._failure or error
-
-    def join(self, timeout: float, num_stages: int) -> None:
-        """Wait for the other stages, after this process's own has ended.
-
-        Raises:
-            WorkerFailed: one failed, or did not end in time.
-        """
-        try:
-            self._thread.join(timeout)
-        except KeyboardInterrupt as error:
-            raise self.cause(error) from None
-        if self._failure is not None:
-            raise self._failure
-        if self._thread.is_alive():
-            raise WorkerFailed(
-                num_stages - 1, num_stages,
-                f"it or another stage did not end within {timeout:.0f} s of stage 0 (run.timeout_s). Raise it.",
-            )  # fmt: skip
-
-
 def _follow(ranks: Ranks, store: Store) -> None:
     """Ask rank 0 for a job and do it, on any other rank."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
-    host, port, key = pickle.loads(bytes.fromhex(store.get("control").decode()))
-    connection = Client((host, port), authkey=key)
-    connection.send(ranks.rank)
+    line = _line_to_rank_0(ranks, store)
     try:
-        data = connection.recv_bytes()
-    except EOFError:
+        data = line.receive()
+    except (EOFError, OSError):
         raise SystemExit(1) from None
+    except ValueError as error:
+        raise WorkerFailed(
+            ranks.rank, ranks.num_ranks, f"what came in place of its job was thrown away: {error}. Look who else can "
+            "reach torchrun's rendezvous endpoint.",
+        ) from None  # fmt: skip
     try:
-        job: Job | None = pickle.loads(data)
+        leader, job = trusted(data)
     except Exception as error:  # a module of the user's that cannot be imported here
-        connection.send(("failed", failure(ranks.rank, error)))
-        connection.poll(_REPORT_S)
+        messages.send(line.connection, "failed", failure(ranks.rank, error))
+        line.connection.poll(_REPORT_S)
         raise SystemExit(1) from None
     if job is None:
-        connection.poll(_REPORT_S)  # the end of rank 0, which has the message to print
+        line.connection.poll(_REPORT_S)  # the end of rank 0, which has the message to print
         raise SystemExit(2)
-    link = ControlLink(connection, job.stage_index)
+    silent = SilentLeader(leader, ranks.rank, ranks.num_ranks)
+    link = ControlLink(line.connection, job.stage_index, silent=silent)
+    on_termination(lambda number: _say_goodbye(link, job.stage_index, number))
     try:
         _run_stage(job, link, store)
-    except Exception:
+    except Exception as error:
         # Reported to rank 0 already, with its traceback; the listener notices the end of rank 0, and ends this.
+        if not isinstance(error, TransportTimeout):  # a consequence
+            note_first_error(error)
         time.sleep(_REPORT_S)
         os._exit(1)
     link.close()
+
+
+def _line_to_rank_0(ranks: Ranks, store: Store) -> Line:
+    """This rank's line. What the store says may be a stranger's: it is told nothing, and runs nothing."""
+    key = given_key(alone=ranks.alone)
+    try:
+        about = json.loads(store.get("control"))
+        host, port, path = str(about["host"]), int(about["port"]), about["key_file"]
+        key_path = Path(path) if key is None else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise WorkerFailed(
+            ranks.rank, ranks.num_ranks,
+            f"torchrun's store holds no address of rank 0 ({type(error).__name__}: {error}). Use a rendezvous "
+            "endpoint that nobody else writes to.",
+        ) from None  # fmt: skip
+    return visit(host, port, key or read_key(key_path or Path()), ranks.rank, ranks.num_ranks)
+
+
+def _say_goodbye(link: ControlLink, stage: int, number: int) -> None:
+    """Tell the coordinator that this rank was told to end, before the others take its silence for a death; then end,
+    also where the main thread is inside torch."""
+    text = f"it was told to end ({signal.Signals(number).name})"
+    link.send("failed", {"stage": stage, "kind": "interrupted", "message": text, "text": text})
+    time.sleep(_GOODBYE_S)
+    os._exit(128 + number)
 
 
 def _run_stage(job: Job, link: ControlLink, store: Store) -> None:

@@ -9,15 +9,15 @@ and costs the run nothing else.
 import json
 import logging
 import os
-import pickle
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.records.chrome_trace import StageTrace, chrome_events
 from pipeline.records.files import whole_file
 from pipeline.records.time_budget import TimeBudget
+from pipeline.records.trace_bytes import trace_from_bytes, trace_to_bytes
 from pipeline.records.traced_budget import TracedBudget
 from workers.job import Job
 
@@ -43,19 +43,29 @@ def save_part(job: Job, budget: TimeBudget) -> None:
     path = job.out / f"trace-stage-{job.stage_index}.part"
     try:
         with whole_file(path) as unfinished:
-            unfinished.write_bytes(pickle.dumps(trace))
+            unfinished.write_bytes(trace_to_bytes(trace))
     except OSError as error:
         _lost(path, error)
 
 
 def merge_parts(out: Path) -> None:
-    """Merge the parts in the run's folder ``out`` into ``trace.json`` and remove them, where there are any."""
-    paths = sorted(out.glob("trace-stage-*.part"))
-    if not paths:
+    """Merge the parts in the run's folder ``out`` into ``trace.json`` and remove them, where there are any.
+
+    A part that cannot be read is logged and stays; only a run that keeps a trace calls this.
+    """
+    traces: dict[Path, StageTrace] = {}
+    for path in sorted(out.glob("trace-stage-*.part")):
+        try:
+            if path.is_symlink() or not path.is_file():
+                raise ValueError("it is no file")
+            traces[path] = trace_from_bytes(path.read_bytes())
+        except (OSError, ValueError) as error:
+            logger.warning("a part of the trace is left out (given: %s, %s). Delete it.", path, error)
+    if not traces:
         return
     try:
-        _merge(out, paths)
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        _merge(out, traces)
+    except (OSError, ValueError, OverflowError) as error:
         _lost(out / "trace.json", error)
 
 
@@ -64,9 +74,9 @@ def _lost(path: Path, error: Exception) -> None:
     logger.warning("cannot write the trace (given: %s, %s). Make room, and run again with --trace.", path, error)
 
 
-def _merge(out: Path, paths: Sequence[Path]) -> None:
+def _merge(out: Path, parts: Mapping[Path, StageTrace]) -> None:
     """See :func:`merge_parts`."""
-    traces = sorted((pickle.loads(path.read_bytes()) for path in paths), key=lambda t: int(t.stage))
+    traces = sorted(parts.values(), key=lambda trace: trace.stage)
     with whole_file(out / "trace.json") as unfinished, unfinished.open("w", encoding="utf8") as file:
         # A line for each event: a long run has millions, and they are never all in memory at once.
         file.write('{"displayTimeUnit": "ms", "otherData": ')
@@ -77,7 +87,7 @@ def _merge(out: Path, paths: Sequence[Path]) -> None:
             file.write(separator + json.dumps(event))
             separator = ",\n"
         file.write("\n]}\n")
-    for path in [*paths, *out.glob(".trace-stage-*.part")]:  # the latter of stages that were killed while writing
+    for path in [*parts, *out.glob(".trace-stage-*.part")]:  # the latter of stages that were killed while writing
         path.unlink()
 
 

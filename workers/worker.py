@@ -233,6 +233,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
     """
     transport: Transport | None = None
     budget = open_budget(job)
+    link.watch(budget.pulse)
     try:
         keep_freed_memory()
         prepare_process(job)

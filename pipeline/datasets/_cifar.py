@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100 in their original form: pickled batches, one row of 3072 bytes for an image."""
 
-import pickle
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from pipeline.data.augment import Augment
 from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Normalisation, Split
 from pipeline.data.task import Classification
 from pipeline.datasets._torchvision import ensure, remedy
+from pipeline.pickles import plain
 
 __all__ = ["Layout", "build_cifar"]
 
@@ -61,10 +61,10 @@ def _read(layout: Layout, root: Path) -> tuple[Split, Split]:
 
 
 def _split(paths: list[Path], label_key: str) -> Split:
-    entries = []
-    for path in paths:
-        # Written by Python 2; latin1 is how its strings become text again.
-        entries.append(pickle.loads(path.read_bytes(), encoding="latin1"))
-    pixels = np.concatenate([entry["data"] for entry in entries]).reshape(-1, 3, 32, 32)
-    labels = np.concatenate([entry[label_key] for entry in entries]).astype(np.int64)
+    entries = [plain(path.read_bytes()) for path in paths]
+    try:
+        pixels = np.concatenate([entry["data"] for entry in entries]).reshape(-1, 3, 32, 32)
+        labels = np.concatenate([entry[label_key] for entry in entries]).astype(np.int64)
+    except (TypeError, OverflowError) as error:  # plain data, and not of this kind
+        raise ValueError(str(error)) from error
     return Split(torch.from_numpy(pixels), torch.from_numpy(labels))

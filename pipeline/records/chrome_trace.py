@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class StageTrace:
-    """A stage's recording, and whose it is. Picklable."""
+    """A stage's recording, and whose it is."""
 
     stage: int
     num_stages: int

@@ -3,7 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 __all__ = [
-    "BlockScores", "EpochRow", "NonFinite", "ScoreRow", "SnapshotReport", "StageEpoch", "StageFailure",
+    "BlockScores", "EpochRow", "NonFinite", "Pulse", "ScoreRow", "SnapshotReport", "StageEpoch", "StageFailure",
     "StageProgress", "StageResult", "StageRow", "StalenessRow", "TimeRow",
 ]  # fmt: skip
 
@@ -101,6 +101,20 @@ class StageProgress(TypedDict):
     nonfinite: NotRequired[NonFinite]
 
 
+class Pulse(TypedDict):
+    """What a stage is doing, as its beats tell."""
+
+    activity: str
+    """The value of an :class:`pipeline.records.time_budget.Activity`."""
+    seconds: float
+    """In it so far."""
+    epoch: int
+    step: int
+    """As in :class:`pipeline.schedules.position.Position`; -1 between epochs."""
+    evaluates: bool
+    """``step`` is a test batch."""
+
+
 class StageRow(TimeRow):
     """A stage's row of ``result.json``; its names are fixed, scripts read them."""
 
@@ -156,7 +170,7 @@ class StageFailure(TypedDict):
 
     stage: int
     kind: str
-    """The name of the exception's class, or ``died``."""
+    """The name of the exception's class; ``died`` or ``interrupted`` where there is none."""
     message: str
     text: str
     """The traceback, or what is known of a death."""

@@ -14,8 +14,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from pipeline.records.reports import TimeRow
-from pipeline.schedules.position import Position
+from pipeline.records.reports import Pulse, TimeRow
+from pipeline.schedules.position import EVALUATION, NOWHERE, Position
 
 __all__ = ["Activity", "TimeBudget", "module_bytes", "peak_device_bytes", "peak_rss_bytes"]
 
@@ -52,6 +52,7 @@ class TimeBudget:
 
     def __init__(self) -> None:
         self._activity = Activity.OTHER
+        self._position = NOWHERE
         self.restart()
 
     def restart(self) -> None:
@@ -81,7 +82,16 @@ class TimeBudget:
         self._since, self._activity = now, Activity.OTHER
 
     def at(self, position: Position) -> None:
-        """The stage goes on to ``position``: a budget that keeps a trace notes it."""
+        """The stage goes on to ``position``."""
+        self._position = position
+
+    def pulse(self) -> Pulse:
+        """What the stage is doing; may be asked from another thread, and changes nothing."""
+        epoch, step, microbatch = self._position
+        return {
+            "activity": self._activity.value, "seconds": time.perf_counter() - self._since,
+            "epoch": epoch, "step": step, "evaluates": microbatch == EVALUATION and step >= 0,
+        }  # fmt: skip
 
     def read(self) -> TimeRow:
         """``forward_s``, ``learn_s``, ... and ``wall_s``, their sum."""

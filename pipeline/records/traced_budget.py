@@ -22,7 +22,7 @@ _CODES = {activity: code for code, activity in enumerate(_ACTIVITIES)}
 
 @dataclass(frozen=True)
 class Recording:
-    """The intervals of one stage, each as long as until the next begins. Picklable; seconds by the stage's clock."""
+    """The intervals of one stage, each as long as until the next begins; seconds by the stage's clock."""
 
     starts_s: "array[float]"
     codes: bytearray
@@ -89,6 +89,7 @@ class TracedBudget(TimeBudget):
 
     def at(self, position: Position) -> None:
         """See :meth:`TimeBudget.at`; for intervals that begin from now on, the one that goes on belongs to before."""
+        super().at(position)
         if self._full_s is None:
             self._marks.extend((len(self._codes), *position))
 

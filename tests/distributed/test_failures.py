@@ -15,6 +15,8 @@ import pytest
 from tests.support.command import call, finish, launch, left_of, stages_of, start, started
 from tests.support.segments import segments, segments_left
 
+from workers.host.fork_server import warm_up
+
 pytestmark = pytest.mark.distributed
 LONG = ["train.epochs=2000", "--stages", "3", "run.predict=false"]
 
@@ -22,6 +24,7 @@ LONG = ["train.epochs=2000", "--stages", "3", "run.predict=false"]
 @pytest.fixture(autouse=True)
 def temporary(monkeypatch):
     """A folder for the temporary files of the run, which must be empty afterwards; short, for sockets live there."""
+    warm_up("digits")  # its socket must outlive this folder
     folder = Path(tempfile.mkdtemp(prefix="t"))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -88,7 +91,7 @@ def test_a_command_of_its_own_says_that_a_stage_was_killed(tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_run_stops_every_stage(tmp_path, number, code):
     process = start("--out", tmp_path / "run", *LONG)
     wait_for_epochs(tmp_path / "run" / "record.jsonl", process.poll)

@@ -1,4 +1,6 @@
-"""Networks with a block that raises, by dotted name."""
+"""Networks with a block that raises or hangs, by dotted name."""
+
+import time
 
 import torch
 from torch import nn
@@ -25,6 +27,15 @@ class RaisesInTraining(nn.Module):
         return x
 
 
+class HangsInTraining(RaisesInTraining):
+    """Raises where the other one does, after half a minute."""
+
+    def forward(self, x):
+        if self.seen >= 5 + 20:
+            time.sleep(30.0)
+        return super().forward(x)
+
+
 def always():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), RaisesAlways(),
                          nn.Linear(32, 10))  # fmt: skip
@@ -32,4 +43,9 @@ def always():
 
 def in_training():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), RaisesInTraining(),
+                         nn.Linear(32, 10))  # fmt: skip
+
+
+def hanging():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), HangsInTraining(),
                          nn.Linear(32, 10))  # fmt: skip

@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
 WINGS = {
     "pipeline": (
-        "errors lazy numerics", "registry data", "config network optim datasets", "learning models",
+        "errors lazy numerics pickles", "registry data", "config network optim datasets", "learning models",
         "schedules rules local_rule", "checks records", "resolve weights", "engine", "planning measure",
     ),
     "workers": (
-        "host control coordinator transport", "transports cost_cache edges trace_origin", "cached_costs", "placement",
+        "host messages transport", "control run_key", "watch control_port", "coordinator last_words", "coordination", "transports cost_cache edges trace_origin", "cached_costs", "placement",
         "job", "trace_file", "measure_run worker", "launchers view", "dry_run", "run", "torchrun",
     ),
 }  # fmt: skip

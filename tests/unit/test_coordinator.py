@@ -6,6 +6,7 @@ from tests.support.run_doubles import block_row, epoch_body, result_body, run_st
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.schedules.schedule import Parallel, Sequential
 from workers import coordinator as module
+from workers import messages
 from workers.coordinator import Coordinator
 
 
@@ -21,9 +22,9 @@ class Run:
         self._links = [link for link, _ in pairs]
         self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s)
 
-    def say(self, stage, *messages):
-        for message in messages:
-            self.stages[stage].send(message)
+    def say(self, stage, *said):
+        for message in said:
+            messages.send(self.stages[stage], *message)
 
     def die(self, stage):
         self.lives[stage][1].close()
@@ -32,8 +33,8 @@ class Run:
         """Everything that a stage was told."""
         found = []
         while self.stages[stage].poll():
-            found.append(self.stages[stage].recv())
-        return found
+            found.append(messages.receive(self.stages[stage]))
+        return [message for message in found if message[0] != "beat"]
 
     def close(self):
         for end in (*self.stages, *self._links, *(end for life in self.lives for end in life)):
@@ -156,8 +157,8 @@ def test_the_clock_starts_with_the_last_stage(start):
 )
 def test_which_failure_is_told(start, said, closed, text):
     run = start(Parallel(2, epochs=2))
-    for stage, messages in enumerate(said):
-        run.say(stage, *messages)
+    for stage, words in enumerate(said):
+        run.say(stage, *words)
     for stage in closed:
         run.stages[stage].close()
     with pytest.raises(WorkerFailed, match=text) as caught:
@@ -215,20 +216,61 @@ def test_a_process_that_ends_after_its_result_is_no_failure(start, monkeypatch):
     assert run.run_state.is_complete
 
 
-@pytest.mark.parametrize(("ready", "stage"), [([], 0), ([0], 1), ([0, 1], 0)])
-def test_silence(start, monkeypatch, ready, stage):
-    run = start(Parallel(2, epochs=2), timeout_s=0.0)
-    for index in ready:
-        run.say(index, ("ready", index))
-    real = module.wait
-    monkeypatch.setattr(module, "wait", lambda lines, timeout: real(lines, 0.0))
-    doing = "one batch of one stage" if len(ready) == 2 else "reading the data"
+def test_a_stage_that_hangs_is_named_while_it_beats(start, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_S", 0.0)
+    run = start(Parallel(2, epochs=2), timeout_s=20.0)
+    pulse = {"activity": "learn", "seconds": 40.0, "epoch": 3, "step": 417, "evaluates": False}
+    run.say(0, READY, ("beat", {**pulse, "activity": "wait_recv"}))
+    run.say(1, ("ready", 1), ("beat", pulse))
     text = (
-        rf"\[stage {stage}/2\] nothing was heard of it or any other stage for 0 s \(run\.timeout_s: 0\)\. "
-        rf"Raise it if {doing} takes longer\."
+        r"\[stage 1/2\] it has been in learn of step 417 for 40 s\. \(run\.timeout_s: 20\.\) "
+        r"Raise it if one batch of one stage takes longer\."
     )
     with pytest.raises(WorkerFailed, match=text):
         run.coordinator.run()
+
+
+def test_the_stage_that_others_waited_for_is_named(start):
+    run = start(Parallel(2, epochs=2), timeout_s=60.0)
+    pulse = {"activity": "forward", "seconds": 59.0, "epoch": 0, "step": 2, "evaluates": False}
+    run.say(0, READY, TIMEOUT_0)
+    run.say(1, ("ready", 1), ("beat", pulse))
+    text = r"\[stage 1/2\] it has been in forward of step 2 for 59 s, and others have waited for it\."
+    with pytest.raises(WorkerFailed, match=text):
+        run.coordinator.run()
+
+
+def test_ranks_that_were_told_to_end_are_an_interrupt(start):
+    run = start(Parallel(2, epochs=2))
+    run.say(0, READY, TIMEOUT_0)
+    run.say(1, ("ready", 1), failure(1, "interrupted", "it was told to end"))
+    with pytest.raises(SystemExit) as end:
+        run.coordinator.run()
+    assert end.value.code == 143
+
+
+def test_a_death_is_the_cause_of_what_torchrun_tells_the_others(start):
+    run = start(Parallel(3, epochs=2), num_stages=3, num_blocks=3)
+    run.say(0, failure(0, "interrupted", "it was told to end"))
+    run.stages[2].close()
+    with pytest.raises(WorkerFailed, match=r"\[stage 2/3\] its process died"):
+        run.coordinator.run()
+
+
+def test_what_is_no_message_is_a_failure(start):
+    run = start(Parallel(2, epochs=2))
+    run.stages[1].send_bytes(b"\x80\x04N.")
+    with pytest.raises(WorkerFailed, match=r"\[stage 1/2\] a message cannot be read"):
+        run.coordinator.run()
+
+
+def test_the_coordinator_beats(start, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_S", 0.0)
+    run = start(Parallel(2, epochs=2))
+    run.say(0, *done(0))
+    run.say(1, *done(1))
+    run.coordinator.run()
+    assert ("beat", None) in [messages.receive(run.stages[0]) for _ in range(4)]
 
 
 def test_what_only_the_data_shows_is_still_the_users_mistake(start):

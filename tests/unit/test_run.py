@@ -157,9 +157,9 @@ def test_a_signal_while_a_run_is_finished_leaves_it_finished(tmp_path, monkeypat
 
 
 def test_a_signal_before_the_end_is_an_interrupted_run(tmp_path, monkeypatch, ended_by_sigterm):
-    monkeypatch.setattr(run_module, "merge_parts", lambda out: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(run_module, "validate", lambda *_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit), monkeypatch.context() as patched:
-        patched.setattr(run_module, "note_failure", lambda out, recorder, error: noted.append(str(error)))
+        patched.setattr(run_module, "note_failure", lambda out, recorder, error, **_: noted.append(str(error)))
         noted = []
         run(tmp_path / "run")
     assert noted == ["143"] and not (tmp_path / "run" / "result.json").exists()

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -90,3 +91,36 @@ def test_a_trace_that_cannot_be_written_costs_the_run_nothing(job, tmp_path, mon
     saved(job(1))
     assert "trace.json" not in names(tmp_path) and set(before) <= set(names(tmp_path))
     assert caplog.text.count("cannot write the trace (given: ") == 2 and "No space left" in caplog.text
+
+
+class Planted:
+    """A pickle that runs a command where it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_planted_part_runs_nothing_and_is_left_out(job, tmp_path, caplog):
+    saved(job(0))
+    (tmp_path / "trace-stage-1.part").write_bytes(pickle.dumps(Planted(tmp_path / "run")))
+    (tmp_path / "trace-stage-2.part").write_bytes(b"")
+    (tmp_path / "trace-stage-3.part").mkdir()
+    (tmp_path / "trace-stage-4.part").symlink_to(tmp_path / "trace-stage-0.part")
+    os.mkfifo(tmp_path / "trace-stage-5.part")
+    merge_parts(tmp_path)
+    assert not (tmp_path / "run").exists()
+    about = json.loads((tmp_path / "trace.json").read_text(encoding="utf8"))["otherData"]
+    assert list(about["aligned_by"]) == ["0"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 5 and all("a part of the trace is left out (given: " in line for line in lines)
+
+
+def test_a_part_of_numbers_without_meaning_costs_the_trace_only(job, tmp_path, caplog):
+    budget = saved(job(0))
+    budget.recording().starts_s[0] = float("nan")
+    save_part(job(0), budget)
+    merge_parts(tmp_path)
+    assert names(tmp_path) == ["trace-stage-0.part"] and "cannot write the trace" in caplog.text

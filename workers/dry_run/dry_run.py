@@ -11,7 +11,6 @@ times that where the first partition turns out uneven.
 import logging
 import shutil
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -28,6 +27,7 @@ from workers import cost_cache
 from workers.cached_costs import forget_costs
 from workers.dry_run.runners import PATIENCE_S, OneProcess, ProcessPerStage
 from workers.dry_run.stage import DryRunSpec, StageTimings
+from workers.host.folders import new_folder
 from workers.job import share_out
 from workers.placement import Host, Placement
 
@@ -170,7 +170,7 @@ def _rebalanced(placement: Placement, pace: Pace) -> Placement:
 
 def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
     """Measure the pace of ``placement`` with its own stages, devices and transport."""
-    folder = Path(tempfile.mkdtemp(prefix="onward-"))  # the paths of Unix sockets are short by law
+    folder = new_folder()
     jobs = share_out(_with_short_waits(resolved, placement), placement, folder, data_root, folder)
     try:
         with OneProcess(jobs) if placement.in_one_process else ProcessPerStage(jobs) as runner:

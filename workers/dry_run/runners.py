@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
+from workers import messages
 from workers.dry_run.stage import DryRunSpec, DryRunStage, StageTimings, main
 from workers.host.fork_server import warm_up
 from workers.job import Job
@@ -45,7 +47,7 @@ class ProcessPerStage:
         try:
             if kind is None:
                 for link in self._processes.links:
-                    link.send(None)
+                    messages.send(link, "spec", None)
                 self._processes.join(PATIENCE_S)
         finally:
             self._processes.stop()
@@ -53,8 +55,8 @@ class ProcessPerStage:
     def measure(self, spec: DryRunSpec) -> list[StageTimings]:
         """Run ``spec`` once; returns the timings of the stages, in order."""
         for link in self._processes.links:
-            link.send(spec)
-        return self._answers()
+            messages.send(link, "spec", asdict(spec))
+        return [StageTimings(**timings) for timings in self._answers()]
 
     def _answers(self) -> list[Any]:
         """Wait for one answer of each stage."""
@@ -70,7 +72,7 @@ class ProcessPerStage:
                 )
             for link in ready:
                 assert isinstance(link, Connection)
-                answer = answers[link] = link.recv()  # EOFError: it died
+                answer = answers[link] = messages.receive(link)[1]  # EOFError: it died
                 if isinstance(answer, str) and "TransportTimeout" not in answer:
                     raise RuntimeError(answer)
         # A lost neighbour is a consequence; its cause, had a stage reported one, would have been raised above.

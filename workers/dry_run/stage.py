@@ -2,12 +2,11 @@
 
 import math
 import os
-import pickle
 import signal
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -21,10 +20,12 @@ from pipeline.data.dataset import Split
 from pipeline.engine.feeds import Feed
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Progress, Request
+from pipeline.pickles import trusted
 from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cuts
 from pipeline.schedules.plan import BlockMode, Plan
+from workers import messages
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.transport import open_transport
@@ -200,17 +201,17 @@ def main(connection: Connection, stage_index: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     stage: DryRunStage | None = None
     try:
-        job: Job = pickle.loads(connection.recv_bytes())
+        job: Job = trusted(connection.recv_bytes())
         keep_freed_memory()
         prepare_process(job)
         stage = DryRunStage(job)
-        connection.send(None)
-        while (spec := connection.recv()) is not None:
-            connection.send(stage.measure(spec))
+        messages.send(connection, "ready", None)
+        while (spec := messages.receive(connection)[1]) is not None:
+            messages.send(connection, "timings", asdict(stage.measure(DryRunSpec(**spec))))
         stage.transport.close(job.endpoint.timeout_s)
     except BaseException as error:
         if stage is not None:
             stage.transport.abort()
         with suppress(OSError):
-            connection.send(f"stage {stage_index}: {type(error).__name__}: {error}")
+            messages.send(connection, "failed", f"stage {stage_index}: {type(error).__name__}: {error}")
         os._exit(1)

@@ -8,8 +8,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
+
+from workers.host.folders import claim_server_folder
+from workers.host.server_start import PARENT
 
 __all__ = ["process_context", "warm_up"]
 
@@ -23,13 +27,16 @@ def warm_up(dataset: str) -> None:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
     # The first optimizer imports torch._dynamo: two seconds in all.
-    modules = ["workers.launchers.processes", "torch._dynamo"]
+    modules = ["workers.host.server_start", "workers.launchers.processes", "torch._dynamo"]
     if dataset == "digits":
         modules.append("sklearn.datasets")  # a second, as long as the whole default run
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     # The server looks for modules where a fresh interpreter would, which need not be where this one found them.
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    # The kernel ends the server with the thread that started it; another thread may end before the run does.
+    if threading.current_thread() is threading.main_thread():
+        os.environ[PARENT] = str(os.getpid())
     # Ctrl-C reaches the whole terminal group. The server ignores it once it has imported torch; blocked, it does
     # from its first moment, and here it is delivered as soon as the block is lifted. Starting the resource tracker,
     # which the server needs, lifts the block, so that comes first.
@@ -37,7 +44,9 @@ def warm_up(dataset: str) -> None:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
+        claim_server_folder()
     finally:
+        os.environ.pop(PARENT, None)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if before is None:
             del os.environ["PYTHONPATH"]

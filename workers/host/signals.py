@@ -1,11 +1,12 @@
-"""Signals that wait while something is finished that must not be left half done."""
+"""Signals that wait while something is finished that must not be left half done, and one that cannot wait."""
 
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["signals_held"]
+__all__ = ["on_termination", "signals_held"]
 
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -29,3 +30,22 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+def on_termination(deed: Callable[[int], None]) -> None:
+    """Have ``deed`` called with the number of a signal that ends this process, on a thread of its own.
+
+    Python runs the signal's handler in the main thread, which may be inside torch for as long as it likes. To be
+    called in the main thread, where SIGTERM and SIGHUP have handlers.
+    """
+    hear, say = socket.socketpair()
+    say.setblocking(False)
+
+    def listen() -> None:
+        with hear, say:  # kept open for as long as the thread runs
+            while data := hear.recv(1):
+                if data[0] in (signal.SIGTERM, signal.SIGHUP):
+                    deed(data[0])
+
+    signal.set_wakeup_fd(say.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=listen, name="termination", daemon=True).start()

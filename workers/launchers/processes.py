@@ -11,8 +11,12 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from pipeline.pickles import trusted
+from workers import messages
 from workers.control import ControlLink
 from workers.host.fork_server import process_context
+from workers.host.identity import ProcessIdentity
+from workers.host.parent import die_with_parent
 from workers.job import Job
 from workers.worker import failure, run_stage
 
@@ -38,8 +42,8 @@ class StageProcesses:
             for job in jobs:
                 here, there = multiprocessing.Pipe()
                 process = context.Process(  # type: ignore[attr-defined]
-                    target=main or _stage_main, args=(there, job.stage_index), name=f"stage-{job.stage_index}",
-                    daemon=True,
+                    target=_begin, args=(main or _stage_main, there, job.stage_index),
+                    name=f"stage-{job.stage_index}", daemon=True,
                 )
                 process.start()
                 there.close()
@@ -56,6 +60,12 @@ class StageProcesses:
     def sentinels(self) -> list[int]:
         """Readable when the process of that stage has ended."""
         return [p.sentinel for p in self._processes]
+
+    @property
+    def identities(self) -> dict[int, ProcessIdentity]:
+        """Of the processes that run, by stage."""
+        found = {stage: ProcessIdentity.of(p.pid or 0) for stage, p in enumerate(self._processes)}
+        return {stage: identity for stage, identity in found.items() if identity is not None}
 
     def how_ended(self, stage: int) -> str:
         """For a message about a stage that died: `` (pid 17, killed by SIGKILL)``."""
@@ -79,6 +89,9 @@ class StageProcesses:
         for process in self._processes:
             if process.is_alive():
                 process.terminate()
+        for identity in self.identities.values():
+            if identity.is_stopped:  # it will not hear of it
+                identity.kill()
         self.join(STOP_GRACE_S)
         for process in self._processes:
             if process.is_alive():
@@ -86,18 +99,24 @@ class StageProcesses:
         self.join(STOP_GRACE_S)
 
 
+def _begin(main: Callable[[Connection, int], None], connection: Connection, stage_index: int) -> None:
+    """A stage's process from its first line: ends with the fork server, which ends with the command."""
+    die_with_parent()
+    main(connection, stage_index)
+
+
 def _stage_main(connection: Connection, stage_index: int) -> None:
-    """A stage's process from its first line to its last."""
+    """A stage's process in a run."""
     # Ctrl-C reaches the whole terminal group; the parent decides what it means for the stages.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         # Pickled by hand, so that a module that cannot be imported here is reported like any other failure.
-        job = pickle.loads(connection.recv_bytes())
+        job = trusted(connection.recv_bytes())
         link = ControlLink(connection, stage_index)
     except EOFError:
         os._exit(1)
     except BaseException as error:
-        connection.send(("failed", failure(stage_index, error)))
+        messages.send(connection, "failed", failure(stage_index, error))
         os._exit(1)
     try:
         run_stage(job, link)

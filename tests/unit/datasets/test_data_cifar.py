@@ -70,12 +70,30 @@ def test_a_missing_file_is_named(tmp_path, module):
         module.build(tmp_path, download=False)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", pickle.dumps({"labels": [1]})])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>", pickle.dumps({"labels": [1]}), pickle.dumps([1]), pickle.dumps({"data": None, "labels": [1]}),
+     pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [None]}, 2),
+     pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [2**70]}, 2)],
+)  # fmt: skip
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
     write(tmp_path, cifar10._LAYOUT)
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(content)
     with pytest.raises(ConfigError, match="cannot read the data set cifar10 .* Delete .*cifar-10-batches-py"):
         cifar10.build(tmp_path, download=False).load()
+
+
+def test_a_planted_command_is_not_run(tmp_path):
+    class Planted:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'run'}",)
+
+    write(tmp_path, cifar10._LAYOUT)
+    planted = pickle.dumps({"data": Planted(), "labels": [0, 0]})
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(planted)
+    with pytest.raises(ConfigError, match="cannot read the data set cifar10 .*only plain data is read") as caught:
+        cifar10.build(tmp_path, download=False).load()
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
 def test_too_few_images_are_refused(tmp_path, monkeypatch):

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from workers import messages
 from workers.dry_run import runners
 from workers.dry_run.runners import ProcessPerStage
+from workers.dry_run.stage import DryRunSpec
 
 
 @pytest.fixture
@@ -23,29 +25,29 @@ def silent(monkeypatch):
 
 def test_silence_has_an_end(silent):
     with pytest.raises(TimeoutError, match=r"did not answer in time \(given: 0 s, .*Set run\.predict = false"):
-        silent[0].measure(None)
+        silent[0].measure(DryRunSpec(1))
 
 
 def test_a_stage_that_fails_is_quoted(silent):
-    silent[1].send("stage 0: ValueError: no")
+    messages.send(silent[1], "failed", "stage 0: ValueError: no")
     with pytest.raises(RuntimeError, match="stage 0: ValueError: no"):
-        silent[0].measure(None)
+        silent[0].measure(DryRunSpec(1))
 
 
 def test_the_cause_is_told_and_not_the_neighbour_who_lost_it():
     connections = [Pipe(), Pipe()]
     runner = ProcessPerStage.__new__(ProcessPerStage)
     runner._processes = SimpleNamespace(links=[here for here, _ in connections])
-    connections[0][1].send("stage 0: TransportTimeout: stage 1 is gone")
-    connections[1][1].send("stage 1: ValueError: no")
+    messages.send(connections[0][1], "failed", "stage 0: TransportTimeout: stage 1 is gone")
+    messages.send(connections[1][1], "failed", "stage 1: ValueError: no")
     with pytest.raises(RuntimeError, match="stage 1: ValueError: no"):
-        runner.measure(None)
+        runner.measure(DryRunSpec(1))
     for here, there in connections:
         here.close()
         there.close()
 
 
 def test_a_lost_neighbour_is_told_where_there_is_no_cause(silent):
-    silent[1].send("stage 0: TransportTimeout: stage 1 is gone")
+    messages.send(silent[1], "failed", "stage 0: TransportTimeout: stage 1 is gone")
     with pytest.raises(RuntimeError, match="stage 1 is gone"):
-        silent[0].measure(None)
+        silent[0].measure(DryRunSpec(1))

@@ -7,7 +7,7 @@ from torch import nn
 
 from pipeline.records import time_budget
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
-from pipeline.schedules.position import Position
+from pipeline.schedules.position import EVALUATION, Position
 
 
 @pytest.fixture
@@ -60,11 +60,24 @@ def test_a_restart_forgets_what_was_booked(clock):
     assert budget.read() == {**dict.fromkeys(budget.read(), 0.0), "eval_s": 0.5, "wall_s": 0.5}
 
 
-def test_positions_cost_a_budget_without_a_trace_nothing():
+def test_positions_are_all_that_a_budget_without_a_trace_notes():
     budget = TimeBudget()
     before = dict(vars(budget))
     budget.at(Position(0, 1, 0))
-    assert vars(budget) == before
+    assert vars(budget) == {**before, "_position": Position(0, 1, 0)}
+
+
+def test_a_pulse_says_what_is_done_and_changes_nothing(clock):
+    budget = TimeBudget()
+    assert budget.pulse() == {"activity": "other", "seconds": 0.0, "epoch": -1, "step": -1, "evaluates": False}
+    budget.at(Position(2, 417, 1))
+    budget.enter(Activity.LEARN)
+    clock.now += 40.0
+    pulse = {"activity": "learn", "seconds": 40.0, "epoch": 2, "step": 417, "evaluates": False}
+    assert budget.pulse() == budget.pulse() == pulse
+    budget.at(Position(2, 3, EVALUATION))
+    assert budget.pulse() == {**pulse, "step": 3, "evaluates": True}
+    assert budget.read()["learn_s"] == 40.0
 
 
 def test_the_budget_adds_up_to_the_wall_time():

@@ -1,0 +1,242 @@
+"""Where ranks find rank 0: a TCP port that lets in whoever proves the run's key, and waits for nobody in particular.
+
+A visitor that says nothing, or the wrong thing, is dropped after a few seconds; meanwhile others come in. What rank 0
+then sends is sealed with the same key, so that nobody in between can put another job in its place.
+"""
+
+import json
+import logging
+import os
+import queue
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+
+from pipeline.errors import WorkerFailed
+from workers.host.identity import ProcessIdentity
+from workers.run_key import seal, unseal
+
+__all__ = ["VISITOR_S", "ControlPort", "Line", "visit"]
+
+VISITOR_S = 5.0
+"""Seconds that a visitor has to prove the key and say who it is."""
+
+_MAX_VISITORS = 256
+"""At a time; more wait in the system's queue."""
+_LOST_S = 15
+"""Seconds without an answer of the other host after which the system closes a line."""
+_PATIENCE_S = 30.0
+"""Seconds in which a rank tries to reach rank 0."""
+_AGAIN_S = 0.2
+_HELLO_BYTES = 4096
+_ACCEPT_S = 0.5
+_UNPROVEN = (OSError, EOFError, AuthenticationError, AssertionError, ValueError)
+"""What a visitor that is not one of ours may cause: cut lines, wrong answers, other protocols."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A connection between rank 0 and another rank, both of which have proved the key."""
+
+    connection: Connection
+    rank: int
+    """Of the other rank: 0 for rank 0."""
+    identity: ProcessIdentity
+    """Of the process that visited; that of rank 0 comes sealed."""
+    _key: bytes
+    _context: bytes
+    """Of this visit and no other."""
+
+    def send(self, data: bytes) -> None:
+        """Send ``data``, sealed."""
+        self.connection.send_bytes(seal(self._key, self._context, data))
+
+    def receive(self) -> bytes:
+        """Wait for what rank 0 sends.
+
+        Raises:
+            EOFError, OSError: rank 0 is gone.
+            ValueError: somebody else sent it.
+        """
+        return unseal(self._key, self._context, self.connection.recv_bytes())
+
+
+class ControlPort:
+    """Rank 0's port.
+
+    Args:
+        key: of the run.
+        host: address to listen at.
+        num_ranks: of the run.
+    """
+
+    def __init__(self, key: bytes, host: str, num_ranks: int) -> None:
+        self._key = key
+        self._num_ranks = num_ranks
+        self._server = socket.create_server((host, 0), backlog=1024)
+        self._server.settimeout(_ACCEPT_S)
+        self.port: int = self._server.getsockname()[1]
+        self._proven: queue.SimpleQueue[Line] = queue.SimpleQueue()
+        self._places = threading.BoundedSemaphore(_MAX_VISITORS)
+        self._closing = threading.Event()
+        self._refused: list[str] = []
+        threading.Thread(target=self._accept, name="control port", daemon=True).start()
+
+    def wait_for_ranks(self, timeout_s: float) -> dict[int, Line]:
+        """The lines to all other ranks, once they have come.
+
+        Raises:
+            WorkerFailed: one has not come within ``timeout_s``.
+        """
+        deadline = time.monotonic() + timeout_s
+        found: dict[int, Line] = {}
+        while len(found) < self._num_ranks - 1:
+            try:
+                line = self._proven.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise self._missing(found, timeout_s) from None
+            if line.rank in found:
+                line.connection.close()
+            else:
+                found[line.rank] = line
+        return found
+
+    def _missing(self, found: dict[int, Line], timeout_s: float) -> WorkerFailed:
+        """The error of ranks that did not come."""
+        ranks = [rank for rank in range(1, self._num_ranks) if rank not in found]
+        visitors = f" {len(self._refused)} visitors were refused, the last one: {self._refused[-1]}." if (
+            self._refused
+        ) else ""  # fmt: skip
+        return WorkerFailed(
+            ranks[0], self._num_ranks,
+            f"it did not come to rank 0 within {timeout_s:.0f} s, nor did {len(ranks) - 1} others.{visitors} "
+            f"Look at its output, and let TCP port {self.port} of rank 0's host through.",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let nobody else in."""
+        self._closing.set()
+
+    def _accept(self) -> None:
+        """Body of the thread that opens the door."""
+        with self._server:
+            while not self._closing.is_set():
+                if not self._places.acquire(timeout=_ACCEPT_S):
+                    continue
+                try:
+                    visitor, _ = self._server.accept()
+                except OSError:  # nobody for now, or one that has gone again
+                    self._places.release()
+                    continue
+                threading.Thread(target=self._examine, args=(visitor,), daemon=True).start()
+
+    def _examine(self, visitor: socket.socket) -> None:
+        """Body of the thread of one visitor."""
+        try:
+            self._proven.put(_meet(visitor, self._key, self._num_ranks))
+        except _UNPROVEN as error:
+            self._refused.append(f"{type(error).__name__}: {error}")
+            logger.debug("a visitor at the control port was refused: %s", self._refused[-1])
+        finally:
+            self._places.release()
+
+
+class _Limit:
+    """Closes a connection for both directions unless it is left within ``VISITOR_S``."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._timer = threading.Timer(VISITOR_S, self._cut)
+        self._timer.daemon = True
+
+    def _cut(self) -> None:
+        with suppress(OSError):  # gone by itself
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+
+def _meet(visitor: socket.socket, key: bytes, num_ranks: int) -> Line:
+    """The line to a visitor; raises one of ``_UNPROVEN``."""
+    with visitor:
+        connection = _connection(visitor)
+        try:
+            with _Limit(visitor):
+                deliver_challenge(connection, key)
+                answer_challenge(connection, key)
+                hello = connection.recv_bytes(_HELLO_BYTES)
+            table = json.loads(hello)
+            if not isinstance(table, dict) or table.get("rank") not in range(1, num_ranks):
+                raise ValueError(f"no rank of this run: {hello[:80]!r}")
+            return Line(connection, table["rank"], ProcessIdentity.from_table(table.get("identity")), key, hello)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def visit(host: str, port: int, key: bytes, rank: int, num_ranks: int) -> Line:
+    """The line from ``rank`` to rank 0.
+
+    Raises:
+        WorkerFailed: it cannot be reached, or has another key.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return _try(host, port, key, rank)
+        except _UNPROVEN as error:
+            # Another key stays another; a port that is busy with strangers may have time for us yet.
+            if isinstance(error, AuthenticationError) or time.monotonic() > deadline:
+                raise WorkerFailed(
+                    rank, num_ranks,
+                    f"rank 0 at {host}:{port} cannot be reached, or has another key ({type(error).__name__}: {error}). "
+                    "Set ONWARD_KEY to the same secret on every host, and let that port through.",
+                ) from None  # fmt: skip
+        time.sleep(_AGAIN_S)
+
+
+def _try(host: str, port: int, key: bytes, rank: int) -> Line:
+    """One visit; raises one of ``_UNPROVEN``."""
+    with socket.create_connection((host, port), timeout=VISITOR_S) as sock:
+        connection = _connection(sock)
+        try:
+            return _introduce(connection, sock, key, rank)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _introduce(connection: Connection, sock: socket.socket, key: bytes, rank: int) -> Line:
+    """Prove the key, have rank 0 prove it, and say who this is."""
+    identity = ProcessIdentity.own()
+    hello = {"rank": rank, "identity": identity.to_table(), "visit": secrets.token_hex(16)}
+    context = json.dumps(hello).encode("utf8")
+    with _Limit(sock):
+        answer_challenge(connection, key)
+        deliver_challenge(connection, key)
+        connection.send_bytes(context)
+    return Line(connection, 0, identity, key, context)
+
+
+def _connection(sock: socket.socket) -> Connection:
+    """A connection over a socket, which may be closed; the system closes it when the other host is lost."""
+    sock.settimeout(None)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {"TCP_KEEPIDLE": _LOST_S // 3, "TCP_KEEPINTVL": _LOST_S // 3, "TCP_KEEPCNT": 2,
+               "TCP_USER_TIMEOUT": 1000 * _LOST_S}  # fmt: skip
+    for name, value in options.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Connection(os.dup(sock.fileno()))
