@@ -12,7 +12,7 @@ from pathlib import Path
 import pipeline
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config
-from pipeline.errors import ConfigError, NonFiniteError, WorkerFailed
+from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
 from workers.host.parent import die_with_parent
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2
-    except (NonFiniteError, WorkerFailed) as error:
+    except (DiskError, NonFiniteError, WorkerFailed) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ConfigError", "DamagedFile", "NonFiniteError", "TransportTimeout", "WorkerFailed"]
+__all__ = ["ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "TransportTimeout", "WorkerFailed"]
 
 
 class ConfigError(ValueError):
@@ -23,6 +23,10 @@ class DamagedFile(ValueError):
         )
         self.path = path
         self.reason = reason
+
+
+class DiskError(RuntimeError):
+    """What a run must not lose can be written nowhere. Exit code 1."""
 
 
 class TransportTimeout(RuntimeError):

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError, NonFiniteError, WorkerFailed
 from pipeline.network.from_modules import UserModel
-from pipeline.records.files import whole_file, write_json
+from pipeline.records.files import reason, write_text
 from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
@@ -33,6 +34,7 @@ from workers.launchers.inline import run_inline
 from workers.launchers.processes import StageProcesses
 from workers.measure_run import measure_run
 from workers.placement import Host, Placement, needs_processes, place, this_host
+from workers.rescue import RESULT, declare_complete, note_result, spare_folder
 from workers.resume import Origin, fixed_by
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart
@@ -41,8 +43,6 @@ from workers.view import ViewMaker
 __all__ = ["RunPlan", "Session", "jobs_of", "open_session", "plan_run", "train"]
 
 logger = logging.getLogger(__name__)
-
-RESULT = "result.json"  # says how a run ended
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Session:
         data = next((r["data_crc32"] for r in results if r["data_crc32"] is not None), None)
         with signals_held():
             self.recorder.write({"event": "result", **table})
-            self.keeper.finish(manifest, data)
-            write_json(self.out / RESULT, table)
+            declare, spare = partial(self.keeper.finish, manifest, data), spare_folder(self.out, self.folder)
+            table = declare_complete(self.out, spare, results, declare, table)
         self.keeper.tidy()
         try:
             self.view.finished(table)
@@ -241,15 +241,15 @@ def open_session(
         start = origin.move_to(out) if origin is not None else None
         # Every default in it, so that the run can be repeated after defaults have changed.
         table = resolved.config.to_dict()
-        with whole_file(out / "config.toml") as part:
-            part.write_text(to_toml(table), encoding="utf8")
+        write_text(out / "config.toml", to_toml(table))
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
         raise ConfigError(
-            f"cannot write to the output folder (given: {out}, {error.strerror}). Choose another --out."
+            f"cannot write to the output folder (given: {out}, {reason(error)}). Choose another --out."
         ) from None
     folder = new_folder()
     remove_orphans()
+    recorder.rescue_to(spare_folder(out, folder) / "record.jsonl")
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
@@ -283,7 +283,7 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced:
     status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
     failure = {"status": status, "error": str(error), **(error.row if isinstance(error, NonFiniteError) else {})}
     recorder.write({"event": "failure", **failure})
-    write_json(out / RESULT, failure)
+    note_result(out, failure)
     if traced:
         merge_parts(out)
 

@@ -75,6 +75,10 @@ class EpochRow(TypedDict):
     checked: int
     """The epoch's last step: nothing up to here is nan or infinite but ``nonfinite``."""
     nonfinite: NotRequired[NonFinite]
+    cache_lost: NotRequired[str]
+    """Why the outputs of frozen blocks could not be kept; from then on they are not."""
+    not_kept: NotRequired[str]
+    """Why the weights could not be kept that are to be measured."""
 
 
 class StageEpoch(EpochRow):
@@ -142,6 +146,8 @@ class StageResult(TypedDict):
     steps: int
     folder: str
     """Of the weights."""
+    trouble: NotRequired[str]
+    """Why that is not in the run's folder."""
     files: list[tuple[int, int]]
     """Blocks, and the checksums of their files."""
     data_crc32: int | None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pipeline.numerics.digest import combine
 from pipeline.records.files import jsonable
 from pipeline.records.reports import BlockScores, StageResult
+from pipeline.records.row_file import RowFile
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
 
@@ -17,20 +18,28 @@ __all__ = ["Recorder", "read_record", "result_table"]
 
 
 class Recorder:
-    """Appends rows to ``record.jsonl``; each has left this process when :meth:`write` returns."""
+    """Appends rows to ``record.jsonl``; see :class:`pipeline.records.row_file.RowFile`.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
 
     def __init__(self, path: Path) -> None:
         _heal(path)
-        self._file = path.open("a", encoding="utf8", buffering=1)
+        self._file = RowFile(path)
+
+    def rescue_to(self, spare: Path) -> None:
+        """Rows that the disk has not taken in the end go to the file ``spare``."""
+        self._file.spare = spare
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; the time of writing is added."""
-        self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False) + "\n")
+        self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False))
 
     @property
     def num_bytes(self) -> int:
         """Length of the record."""
-        return self._file.tell()
+        return self._file.num_bytes
 
     def close(self) -> None:
         """Ends the record."""

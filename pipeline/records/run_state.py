@@ -1,5 +1,6 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ from pipeline.schedules.plan import Plan
 from pipeline.schedules.schedule import EpochResult, Schedule, replayed
 
 __all__ = ["RunState", "losses_of"]
+
+logger = logging.getLogger(__name__)
 
 _AHEAD = 64
 """Epochs whose plans are published before they are due, where they do not depend on results."""
@@ -47,6 +50,8 @@ class RunState:
         """The newest row of every block that was evaluated."""
         self.skipped: dict[int, int] = {}
         """Batches that each block has left out, of those that did."""
+        self.not_kept: set[int] = set()
+        """Numbers of epochs after which weights were to be kept for measurements, and could not be."""
         self.results: dict[int, StageResult] = {}
         """Each stage's last report."""
         self.num_stages = num_stages
@@ -99,16 +104,17 @@ class RunState:
         rows = self._rows.setdefault(body["epoch"], [])
         rows.append(body)
         self._hear(body, whole=True)
+        self._note_room(body)
         if len(rows) < self.num_stages:
             return
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
-        self._finished(plan, blocks)
+        self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
 
-    def _finished(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
+    def _finished(self, plan: Plan, blocks: Sequence[BlockScores], *, cache_lost: bool = False) -> None:
         """An epoch is over on every stage."""
         for block in blocks:
             if "skipped" in block:
@@ -116,7 +122,18 @@ class RunState:
             if block["test_accuracy"] is not None:
                 self.last_scores[block["block"]] = block
         self._scores.append(blocks)
-        self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks)))
+        self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks), cache_lost))
+
+    def _note_room(self, body: StageEpoch) -> None:
+        """Something that the run can do without has found no room on the disk; said once for each kind."""
+        if "not_kept" in body:
+            if not self.not_kept:
+                logger.warning("weights cannot be kept to be measured (%s): epoch %d, and others like it, will be "
+                               "missing in the measurements", body["not_kept"], body["epoch"] + 1)  # fmt: skip
+            self.not_kept.add(body["epoch"] + 1)
+        if "cache_lost" in body and not any(result.cache_lost for result in self.history):
+            logger.warning("outputs of frozen blocks cannot be kept any more (%s): epochs start at the data, which "
+                           "takes longer and changes nothing", body["cache_lost"])  # fmt: skip
 
     def _hear(self, body: StageProgress | StageEpoch, *, whole: bool) -> None:
         """What a stage has found out about its numbers.

@@ -17,8 +17,8 @@ WINGS = {
         "schedules rules local_rule", "checks records", "resolve weights", "engine", "planning measure",
     ),
     "workers": (
-        "host messages transport", "control run_key", "watch control_port", "coordinator last_words", "coordination", "transports cost_cache edges trace_origin", "cached_costs", "placement",
-        "job", "trace_file", "measure_run worker", "launchers view", "dry_run", "run", "torchrun",
+        "host messages transport rescue", "control run_key", "watch control_port", "coordinator last_words", "coordination", "transports cost_cache edges trace_origin", "cached_costs", "placement",
+        "job", "trace_file", "measure_run final_weights", "worker", "launchers view", "dry_run", "run", "torchrun",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""
