@@ -1,27 +1,34 @@
 """Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
+import inspect
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pipeline
 from pipeline import registry
-from pipeline.config import LoadedConfig, load_config
+from pipeline.config import LoadedConfig, load_config, section_options
 from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from workers.host.fork_server import warm_up
+from workers.host.limits import ensure_short_paths, raise_open_files
+from workers.host.out_folder import new_folder
 from workers.host.parent import die_with_parent
+from workers.host.streams import complain, end_output, open_standard_streams, patient
 
 HERE = Path(__file__).resolve().parent
 KINDS = {
-    "rules": "pipeline.rules", "models": "pipeline.models", "data sets": "pipeline.datasets",
-    "transports": "workers.transports",
+    "rules": ("rule", "pipeline.rules"), "models": ("model", "pipeline.models"),
+    "data sets": ("dataset", "pipeline.datasets"), "transports": ("transport", "workers.transports"),
 }  # fmt: skip
+"""What ``--list`` lists: the section of the config that names one, and the folder that has them."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -35,7 +42,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
-    parser.add_argument("--transport", metavar="NAME", help=f"auto, {', '.join(registry.known(KINDS['transports']))}")
+    transports = ", ".join(registry.known(KINDS["transports"][1]))
+    parser.add_argument("--transport", metavar="NAME", help=f"auto, {transports}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
@@ -43,7 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
-    parser.add_argument("--list", action="store_true", help="print all modes, rules, models, data sets and transports")
+    parser.add_argument("--list", action="store_true", help="print all there is to choose, and all options")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -72,14 +80,31 @@ def config_of(options: argparse.Namespace) -> Path:
 
 
 def show_list() -> None:
-    """Print a line for each mode, rule, model, data set and transport (``--list``)."""
+    """Print a line for each mode, rule, model, data set and transport, and for each option (``--list``)."""
     print("modes:")
     for mode in MODES:
         print(f"  {mode.name:<16} {mode.summary}")
-    for noun, package in KINDS.items():
+    for noun, (section, package) in KINDS.items():
         print(f"{noun}:")
         for name in registry.known(package):
             print(f"  {name:<16} {registry.summary(package, name)}")
+            show_options(section, registry.options_of(registry.load(package, name, noun)))
+    print("optimizers:")
+    from pipeline.optim.optimizers import optimizer_options  # which imports torch
+
+    for name, options in optimizer_options().items():
+        print(f"  {name}")
+        show_options("optimizer", options)
+    print("other sections:")
+    for section, options in section_options().items():
+        show_options(section, options)
+
+
+def show_options(section: str, options: Mapping[str, inspect.Parameter]) -> None:
+    """Print a line for each option of a thing: its key, what it takes, its default."""
+    for key, option in options.items():
+        default = "required" if option.default is option.empty else f"default: {option.default!r}"
+        print(f"    {f'{section}.{key}':<26} {registry.describe(option.annotation)}; {default}")
 
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -89,26 +114,40 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
+    from workers.resume import open_origin
     from workers.run import train
-    from workers.torchrun import Ranks, run_rank
+    from workers.torchrun import Ranks, run_rank, take_up
     from workers.view.terminal import view_maker
 
-    origin = None
-    if options.resume is not None:
-        from workers.resume import open_origin
-
-        origin = open_origin(options.resume, allow_changes=options.allow_changes)
-    out = options.out or options.resume or HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    data_root = options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward")
+    named = options.out or options.resume
+    default = HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    data_root = options.data_root or default_data_root()
     make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
-    if ranks is None:
-        train(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
-    else:
-        run_rank(
-            ranks, loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin
-        )
+    origin = take_up(ranks, named) if ranks is not None else None
+    if origin is not None:
+        named = origin.run
+    elif options.resume is not None:
+        origin = open_origin(options.resume, allow_changes=options.allow_changes)
+    follows = ranks is not None and ranks.rank > 0  # such a rank writes where the first one tells it to
+    with nullcontext(named or default) if named or follows else new_folder(default) as out:
+        start = train if ranks is None else partial(run_rank, ranks)
+        start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
+
+
+def default_data_root() -> Path:
+    """Where data sets are unless ``--data-root`` says it; without a home, in the folder ``data`` beside this file."""
+    given = os.environ.get("ONWARD_DATA")
+    try:
+        return Path(given) if given else Path.home() / ".cache" / "onward"
+    except RuntimeError:  # no $HOME, and no entry for this user
+        return HERE / "data"
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error that quotes somebody else's, in one line."""
+    return " ".join(str(error).split())
 
 
 def check_identity() -> None:
@@ -132,35 +171,45 @@ def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted, 143 or 129 ended by a signal."""
     end_on_signals()
     options = parse(arguments)
-    logging.basicConfig(level=logging.ERROR if options.quiet else logging.WARNING, format="%(message)s")
+    level = logging.ERROR if options.quiet else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
     try:
         check_identity()
         if options.list:
             show_list()
             return 0
+        raise_open_files()
+        ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
         run(options, loaded)
     except ConfigError as error:
-        print(f"launch.py: {error}", file=sys.stderr)
+        complain("launch.py: " + one_line(error))
         return 2
     except (DiskError, NonFiniteError, WorkerFailed) as error:
-        print(f"launch.py: {error}", file=sys.stderr)
+        complain("launch.py: " + str(error))
+        return 1
+    except BrokenPipeError:  # whoever reads the list has seen enough
+        return 0
+    except (OSError, MemoryError) as error:  # of the system, and not of what is written here
+        complain(f"launch.py: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
         return 1
     except KeyboardInterrupt:
-        print("launch.py: interrupted; every stage has been stopped", file=sys.stderr)
+        complain("launch.py: interrupted; every stage has been stopped")
         return 130
     return 0
 
 
 if __name__ == "__main__":
+    open_standard_streams()
     try:
         status = main(sys.argv[1:])
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
+    if (reason := end_output()) is not None:
+        complain(f"launch.py: cannot write to standard output ({reason})")
+        status = status or 1
     if status and "RANK" in os.environ:
         # Threads of the process group may wait for a rank that is gone: an orderly end would wait with them.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
     sys.exit(status)

@@ -9,18 +9,21 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import math
 import pkgutil
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from pipeline.errors import ConfigError
+from pipeline.ranges import outside, range_of
 
 __all__ = [
-    "Grouped", "Named", "check_options", "check_value", "defaults", "known", "load", "nearest", "resolve", "summary",
+    "Grouped", "Named", "check_options", "check_value", "defaults", "describe", "known", "load", "nearest",
+    "options_of", "resolve", "spell", "summary",
 ]  # fmt: skip
 
 
@@ -83,7 +86,7 @@ def _is_group(parameter: inspect.Parameter) -> bool:
 
 def _fields(group: inspect.Parameter) -> list[inspect.Parameter]:
     """The options of a group; their defaults are those of the group's own default, else those of its dataclass."""
-    hints, parameters = typing.get_type_hints(group.annotation), []
+    hints, parameters = typing.get_type_hints(group.annotation, include_extras=True), []
     for field in filter(lambda f: f.init, dataclasses.fields(group.annotation)):
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         default = group.empty if default is dataclasses.MISSING else default
@@ -194,14 +197,14 @@ def summary(package: str, name: str) -> str:
     return doc.strip().partition("\n")[0]
 
 
-def _parameters(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def options_of(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Options of ``build``: its keyword-only parameters."""
     return {p.name: p for p in _signature(build) if p.kind is p.KEYWORD_ONLY}
 
 
 def defaults(build: Callable[..., Any]) -> dict[str, Any]:
     """Defaults of the options of ``build``; options without one are left out."""
-    return {n: p.default for n, p in _parameters(build).items() if p.default is not p.empty}
+    return {n: p.default for n, p in options_of(build).items() if p.default is not p.empty}
 
 
 def check_options(build: Callable[..., Any], options: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -215,7 +218,7 @@ def check_options(build: Callable[..., Any], options: Mapping[str, Any], section
     Raises:
         ConfigError: an unknown key, a value of the wrong type, or a required option left out.
     """
-    parameters = _parameters(build)
+    parameters = options_of(build)
     for key in options:
         if key not in parameters:
             given = f"{section}.{key}"
@@ -237,7 +240,8 @@ def check_value(value: Any, annotation: Any, key: str) -> Any:
 
     Args:
         value: value as TOML gives it.
-        annotation: int, float, bool, str, None, Any, a Literal, list or tuple of these, or a union.
+        annotation: int, float, bool, str, None, Any, a Literal, a number with its range (see
+            :mod:`pipeline.ranges`), list or tuple of these, or a union.
         key: key of the config, for error messages: ``train.epochs``.
 
     Raises:
@@ -245,51 +249,86 @@ def check_value(value: Any, annotation: Any, key: str) -> Any:
     """
     fits, converted = _convert(value, annotation)
     if not fits:
-        given = f"{value!r}, {type(value).__name__}"
-        raise ConfigError(f"wrong value for {key} (given: {given}, expected: {_spell(annotation)}). Change it.")
+        given, allowed = f"{_short(value)}, {type(value).__name__}", spell(annotation)
+        if _convert(value, annotation, ranges=False)[0]:
+            given, allowed = _short(value), outside(value, annotation) or "finite numbers"
+        raise ConfigError(f"wrong value for {key} (given: {given}, expected: {allowed}). Change it.")
     return converted
 
 
-def _convert(value: Any, annotation: Any) -> tuple[bool, Any]:
-    """True if ``value`` fits, and the converted value."""
+def _short(value: Any) -> str:
+    """A value for an error message of one line."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _convert(value: Any, annotation: Any, ranges: bool = True) -> tuple[bool, Any]:
+    """True if ``value`` fits, and the converted value; without ``ranges``, whether its type does."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        fits, converted = _convert(value, args[0], ranges)
+        allowed = range_of(annotation)
+        return fits and (not ranges or allowed is None or converted in allowed), converted
     if annotation is Any:
         return True, value
     if origin is Literal:
         return value in args and type(value) in {type(a) for a in args}, value
     if origin in (Union, types.UnionType):
         for option in args:
-            fits, converted = _convert(value, option)
+            fits, converted = _convert(value, option, ranges)
             if fits:
                 return True, converted
         return False, value
     if origin in (list, tuple):
-        return _convert_list(value, origin, args)
-    if annotation is float and type(value) is int:
-        return True, float(value)
+        return _convert_list(value, origin, args, ranges)
+    if annotation is float and type(value) in (int, float):
+        return _as_float(value, ranges)
     if annotation is type(None):
         return value is None, value
     # bool is an int to Python, and never what the user meant by a number.
     return type(value) is annotation, value
 
 
-def _convert_list(value: Any, origin: Any, args: tuple[Any, ...]) -> tuple[bool, Any]:
+def _as_float(value: float, ranges: bool) -> tuple[bool, Any]:
+    """A number as a float, where one can hold it; with ``ranges`` it is to be finite."""
+    try:
+        return not ranges or math.isfinite(value), float(value)
+    except OverflowError:
+        return not ranges, value
+
+
+def _convert_list(value: Any, origin: Any, args: tuple[Any, ...], ranges: bool) -> tuple[bool, Any]:
     """Convert a TOML array to ``list[int]`` or ``tuple[int, ...]``."""
     if not isinstance(value, (list, tuple)):
         return False, value
-    converted = [_convert(v, args[0] if args else Any) for v in value]
+    converted = [_convert(v, args[0] if args else Any, ranges) for v in value]
     return all(fits for fits, _ in converted), origin(v for _, v in converted)
 
 
-def _spell(annotation: Any) -> str:
+def describe(annotation: Any) -> str:
+    """What an option takes, its range included: ``a whole number, at least 1, at most 9``."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        allowed = range_of(annotation)
+        return spell(annotation) + (f", {allowed}" if allowed is not None else "")
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args if a is not type(None))
+    if origin in (list, tuple):
+        return f"a list in which each is {describe(args[0])}"
+    return spell(annotation)
+
+
+def spell(annotation: Any) -> str:
     """Spell an annotation in the words of a config file."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return spell(args[0])
     if origin is Literal:
         return " or ".join(repr(a) for a in args)
     if origin in (Union, types.UnionType):
-        return " or ".join(_spell(a) for a in args if a is not type(None))
+        return " or ".join(spell(a) for a in args if a is not type(None))
     if origin in (list, tuple):
-        return f"a list in which each is {_spell(args[0])}"
+        return f"a list in which each is {spell(args[0])}"
     return {float: "a number", int: "a whole number", bool: "true or false", str: "text", list: "a list"}.get(
         annotation, getattr(annotation, "__name__", str(annotation))
     )

@@ -5,9 +5,12 @@ that do not fit blocks or modes. The run's processes then build from what is res
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+
+from torch import Tensor
 
 from pipeline import registry
 from pipeline.checks import check_batching, check_measurable, check_mode
@@ -16,6 +19,7 @@ from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.task import Classification, Logistic, Task
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, LearningRule, Topology
+from pipeline.memory import check_room
 from pipeline.network.block import Blueprint, build_block
 from pipeline.network.blueprints import blueprints_of, load_model
 from pipeline.network.from_modules import UserModel
@@ -23,11 +27,12 @@ from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
+from pipeline.ranges import Count, Positive
 from pipeline.schedules.batching import Batching, Declared, batching_of
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.schedule import Schedule
 
-__all__ = ["RunSpec", "build_rule", "load_dataset", "resolve"]
+__all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class RunSpec:
     optimizer: OptimizerSpec
     lr: LrSchedule
     batching: Batching
+    state_bytes: tuple[int, ...]
+    """Of the parameters and buffers of each block under its rule."""
+    trained_bytes: tuple[int, ...]
+    """Of those of them that are trained."""
 
     @property
     def num_blocks(self) -> int:
@@ -84,7 +93,8 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     """
     mode = find_mode(config.schedule.mode)
     named = _dataset(config)
-    dataset: Dataset = named.build(data_root, **named.options)
+    dataset = _found(config, named, data_root)
+    check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
     task = _task(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
     rule_options = registry.resolve("pipeline.rules", config.rule.name, "rule", "rule", config.rule.options).options
@@ -98,14 +108,21 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
     )
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
-    rule = _check_rules(config, blueprints, specs)
+    rule, sizes = _check_rules(config, blueprints, specs)
     check_mode(config, mode, rule.topology)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
     return RunSpec(
-        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching
+        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
+        tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes),
     )  # fmt: skip
+
+
+def data_bytes(data: DataSpec) -> int:
+    """Bytes that the samples take at least, as bytes where they are images, with their labels."""
+    sample = prod(data.input_shape) * (1 if len(data.input_shape) == 3 else 4) + 8
+    return (data.num_train + data.num_test) * sample
 
 
 def load_dataset(config: Config, data_root: Path) -> Dataset:
@@ -114,8 +131,24 @@ def load_dataset(config: Config, data_root: Path) -> Dataset:
     Raises:
         ConfigError: unknown name or option, or the data is not there.
     """
-    named = _dataset(config)
-    dataset: Dataset = named.build(data_root, **named.options)
+    return _found(config, _dataset(config), data_root)
+
+
+def _found(config: Config, named: registry.Named, data_root: Path) -> Dataset:
+    """The data set, with a sample in each split at least."""
+    try:
+        dataset: Dataset = named.build(data_root, **named.options)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the data set {config.dataset.name} ({type(error).__name__}: {error}). See to its files, or "
+            "name the folder that has them (--data-root or ONWARD_DATA)."
+        ) from None
+    if min(dataset.spec.num_train, dataset.spec.num_test, *dataset.spec.input_shape) < 1:
+        raise ConfigError(
+            f"the data set {config.dataset.name} is empty (given: {dataset.spec.num_train} training and "
+            f"{dataset.spec.num_test} test samples of shape {dataset.spec.input_shape}, expected: at least 1 each). "
+            "See to its files."
+        )
     return dataset
 
 
@@ -176,19 +209,31 @@ def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, NamedConfig]:
     return optimizer, lr, NamedConfig(name=config.optimizer.name, options={**optimizer.options, **course})
 
 
-def _course(*, milestones: tuple[int, ...] = (), gamma: float = 0.25) -> None:
+def _course(*, milestones: tuple[Count, ...] = (), gamma: Positive = 0.25) -> None:
     """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
 
 
-def _check_rules(config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]) -> Declared:
-    """Builds every block under its rule once, one at a time, and returns what the rule declares."""
-    topology, splits_batches, caps = Topology.LOCAL, True, []
+def _check_rules(
+    config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]
+) -> tuple[Declared, list[tuple[int, int]]]:
+    """Builds every block under its rule once, one at a time.
+
+    Returns:
+        What the rule declares; and for each block the bytes of its state, and of what is trained of it.
+    """
+    topology, splits_batches, caps, sizes = Topology.LOCAL, True, [], []
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
+        trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
+        sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
-    return Declared(topology, splits_batches, min(caps, default=None))
+    return Declared(topology, splits_batches, min(caps, default=None)), sizes
+
+
+def _bytes_of(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _checked_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:

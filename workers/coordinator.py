@@ -40,6 +40,7 @@ class Coordinator:
         links: a connection to each stage, in order.
         sentinels: of their processes where this process started them: readable when one has ended.
         timeout_s: longest time that a stage may be in one activity, once all are ready; see :class:`StageWatch`.
+        start_timeout_s: longest time until they are.
         how_ended: for the message about a stage that died: `` (exit status 1)``.
         identities: of the stages' processes, as far as they are known.
     """
@@ -52,12 +53,13 @@ class Coordinator:
         timeout_s: float,
         how_ended: Callable[[int], str] = lambda stage: "",
         identities: Mapping[int, ProcessIdentity] | None = None,
+        start_timeout_s: float = 3000.0,
     ) -> None:
         self._run_state = run_state
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
         self._num_stages = len(links)
-        self._watch = StageWatch(self._num_stages, timeout_s, identities or {})
+        self._watch = StageWatch(self._num_stages, timeout_s, start_timeout_s, identities or {})
         self._how_ended = how_ended
         self._failed: dict[int, StageFailure] = {}
         self._beaten = self._looked = time.monotonic()

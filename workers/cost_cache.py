@@ -24,7 +24,7 @@ __all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
 
 logger = logging.getLogger(__name__)
 
-_NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s")
+_NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s", "start_timeout_s")
 """Keys of ``[run]`` that change no cost, or are part of the placement; any key added later is taken to matter."""
 
 
@@ -90,6 +90,7 @@ def keep(kind: str, key: Mapping[str, Any], value: Any) -> None:
     """
     try:
         path = _path(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"key": json.loads(_text(key)), "value": value}, indent=1, allow_nan=False)
         write_text(path, text)
     except (OSError, RuntimeError, ValueError, TypeError) as error:

@@ -87,7 +87,7 @@ class Job:
     out: Path
     """The run's folder."""
     spare: Path
-    """The run's second place, see :mod:`workers.rescue`; decided once, for each process has an environment of its own."""
+    """The run's second place, see :mod:`workers.rescue`. Decided once: each process has an environment of its own."""
     trace: TraceStart | None = None
     """Where the stage is to keep a trace: the origin of its time line."""
     start: StartPoint | None = None
@@ -129,7 +129,8 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
     jobs = []
     for index, blocks in enumerate(placement.partition):
         endpoint = Endpoint(
-            index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index]
+            index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index],
+            config.run.start_timeout_s,
         )
         jobs.append(
             Job(

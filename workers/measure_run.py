@@ -78,7 +78,8 @@ def _measure(
         measurement = Measurement(resolved, data_root, device)
         rows = []
         for epoch in epochs:
-            kept = epoch % every == 0 and epoch not in run_state.not_kept  # or it is the last one, whose weights are the run's own snapshot
+            # Or it is the last one, whose weights are the run's own snapshot.
+            kept = epoch % every == 0 and epoch not in run_state.not_kept
             folder = measured_folder(out, epoch) if kept else Path(run_state.stage_results()[0]["folder"])
             states = _weights(folder, placement, epoch, num_steps) if epoch > 0 else None
             row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))

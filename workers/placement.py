@@ -16,6 +16,8 @@ from pipeline.planning import partition
 from pipeline.planning.prediction import Prediction
 from pipeline.resolve import RunSpec
 from workers.cached_costs import block_costs
+from workers.host.limits import check_open_files
+from workers.memory import check_memory
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
 __all__ = ["Host", "Placement", "needs_processes", "place", "this_host"]
@@ -101,7 +103,8 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     """Lay the blocks of a run on stages.
 
     Raises:
-        ConfigError: more stages than blocks, a device that is not there, a transport that does not fit.
+        ConfigError: more stages than blocks, a device that is not there, a transport that does not fit, or more
+            memory than there is.
     """
     device = _device(resolved.config.run.device, host)
     num_stages = _num_stages(resolved, host, device)
@@ -112,13 +115,18 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     gpus = Devices.OWN_GPU if stages_here <= host.num_gpus else Devices.SHARED_GPU
     where = Devices.CPU if device == "cpu" else gpus
     transport = _transport(resolved.config.transport.name, host, where, num_stages)
-    takes_turns = capabilities_of(transport).reach is Reach.PROCESS
-    threads = resolved.config.run.threads or max(1, host.cores // (1 if takes_turns else stages_here))
-    ranges = _partition(resolved, num_stages)
-    if ranges is not None:
-        return Placement(tuple(ranges), devices, transport, threads)
-    costs = block_costs(resolved, threads, torch.device(devices[0]))
-    return Placement(tuple(partition.balanced(costs, num_stages)), devices, transport, threads, tuple(costs))
+    reach = capabilities_of(transport).reach
+    threads = resolved.config.run.threads or max(1, host.cores // (1 if reach is Reach.PROCESS else stages_here))
+    if reach is not Reach.PROCESS and num_stages > 1:
+        check_open_files(num_stages)
+    ranges, costs = _partition(resolved, num_stages), None
+    # Measuring allocates a block at a time, so a first check comes before it, with any partition.
+    even = ranges or partition.balanced([1.0] * resolved.num_blocks, num_stages)
+    check_memory(resolved, even, devices, stages_here, reach)
+    if ranges is None:
+        costs = tuple(block_costs(resolved, threads, torch.device(devices[0])))
+        ranges = partition.balanced(costs, num_stages)
+    return Placement(tuple(ranges), devices, transport, threads, costs)
 
 
 def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:

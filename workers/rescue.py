@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DiskError
+from pipeline.errors import DiskError, NonFiniteError, WorkerFailed
 from pipeline.records.files import reason, whole_file, write_json
 from pipeline.records.reports import StageResult
+from pipeline.records.run_record import Recorder
 from pipeline.records.snapshots import block_file
 
 __all__ = ["RESULT", "declare_complete", "note_result", "spare_folder"]
@@ -94,12 +95,18 @@ def _declare(results: Sequence[StageResult], spare: Path, write_manifest: Callab
     )
 
 
-def note_result(out: Path, table: Mapping[str, Any]) -> None:
-    """``result.json`` of a run that failed; a disk that does not take it is said in one line."""
+def note_result(out: Path, recorder: Recorder, error: BaseException) -> None:
+    """The failure of a run in its record and in ``result.json``; a disk that does not take that is said in one line."""
+    if recorder.spare is not None and (recorder.spare.parent / RESULT).exists():
+        return  # it is complete, and its result is there
+    status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+    is_lost = status == "interrupted" or (isinstance(error, WorkerFailed) and error.is_lost)
+    failure = {"status": status, "error": str(error), **(error.row if isinstance(error, NonFiniteError) else {})}
+    recorder.write({"event": "failure", **failure, "lost": is_lost})
     try:
-        write_json(out / RESULT, table)
-    except OSError as error:
-        logger.warning("%s cannot be written (%s: %s)", RESULT, out, reason(error))
+        write_json(out / RESULT, failure)
+    except OSError as failing:
+        logger.warning("%s cannot be written (%s: %s)", RESULT, out, reason(failing))
 
 
 def _write_result(out: Path, spare: Path, table: Mapping[str, Any]) -> None:

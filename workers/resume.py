@@ -61,6 +61,8 @@ class Origin:
     found: tuple[Path, Manifest] | None
     """Its newest snapshot; without one it begins anew, and ends the same."""
     allow_changes: bool = False
+    restarts: int = 0
+    """Times that torchrun has started the run again."""
 
     def fixed_in(self, config: Config) -> Config:
         """``config`` with what it leaves open as it was."""
@@ -149,27 +151,31 @@ class Origin:
         return {"event": "resume", **cut, "record_bytes": manifest.record_bytes if manifest else 0}
 
 
-def open_origin(run: Path, *, allow_changes: bool = False) -> Origin:
+def open_origin(run: Path, *, allow_changes: bool = False, restarts: int = 0) -> Origin:
     """The run in a folder, to be passed to :func:`workers.run.train` as ``origin``.
 
     Args:
         run: its folder.
         allow_changes: go on with another config.
+        restarts: times that torchrun has started the run again. What raised is not tried again.
 
     Raises:
-        ConfigError: there is no run.
+        ConfigError: there is no run, or it would fail again.
     """
     try:
         table = tomllib.loads((run / "config.toml").read_text(encoding="utf8"))
-        header = next((row for row in read_record(run / "record.jsonl") if "fixed" in row), {})
+        rows = read_record(run / "record.jsonl")
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise ConfigError(
             f"there is no run to resume (given: {run}, expected: a folder that --out named, with config.toml and "
             "record.jsonl in it). Name another one."
         ) from None
+    header = next((row for row in rows if "fixed" in row), {})
+    if restarts > 0 and rows and rows[-1]["event"] == "failure" and not rows[-1].get("lost", True):
+        raise ConfigError(f"the run has raised and would raise again: {rows[-1]['error']}")
     found = newest_snapshot(run)
     fixed = (found[1].fixed if found is not None else None) or header.get("fixed", {})
-    return Origin(run, table, fixed, found, allow_changes)
+    return Origin(run, table, fixed, found, allow_changes, restarts)
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -13,9 +13,9 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
-from pipeline.errors import ConfigError, NonFiniteError, WorkerFailed
+from pipeline.errors import WorkerFailed
 from pipeline.network.from_modules import UserModel
-from pipeline.records.files import reason, write_text
+from pipeline.records.files import write_text
 from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
@@ -28,6 +28,7 @@ from workers.dry_run.dry_run import predict_run, validate
 from workers.host.environment import run_header
 from workers.host.folders import new_folder, remove_orphans
 from workers.host.fork_server import warm_up
+from workers.host.out_folder import check_out, claimed, unusable
 from workers.host.signals import signals_held
 from workers.job import Job, StartPoint, share_out
 from workers.launchers.inline import run_inline
@@ -78,13 +79,12 @@ class Session:
             "seed": config.seed,
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
-        state, restarts = self.run_state, self.keeper.restarts
+        state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
                              state.wall_s, restarts, state.skipped)  # fmt: skip
         if config.run.trace:
             merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
-        epochs = len(self.run_state.history)
         manifest = Manifest(
             Cut(epochs), table["steps"], {k: crc for r in results for k, crc in r["files"]},
             self.run_state.scores(epochs), table["wall_s"], 0, restarts, None, table["weights_sha256"],
@@ -180,7 +180,7 @@ def plan_run(
     Raises:
         ConfigError: what is wrong, the config or the changes since ``origin``.
     """
-    if origin is None or out.resolve() != origin.run.resolve():
+    if not _goes_on_in(out, origin):
         check_out(out)
     if origin is not None:
         config = origin.fixed_in(config)
@@ -197,8 +197,10 @@ def _run_processes(session: Session) -> None:
     while True:
         processes = StageProcesses(jobs_of(session))
         try:
-            timeout_s, watched = config.run.timeout_s, (processes.how_ended, processes.identities)
-            Coordinator(session.run_state, processes.links, processes.sentinels, timeout_s, *watched).run()
+            Coordinator(
+                session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended,
+                processes.identities, config.run.start_timeout_s,
+            ).run()
             processes.join(10.0)
             return
         except WorkerFailed as error:
@@ -208,18 +210,6 @@ def _run_processes(session: Session) -> None:
         finally:
             processes.stop()
         session = session.restart(failure)
-
-
-def check_out(out: Path) -> None:
-    """Refuses a folder that holds anything: a run is never overwritten.
-
-    Raises:
-        ConfigError: it does, or is a file.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(
-            f"the output folder is taken (given: {out}, expected: a new or empty folder). Choose another --out."
-        )
 
 
 @contextmanager
@@ -233,20 +223,34 @@ def open_session(
     """Opens the run's folder and record; on the way out closes them, and notes how a run failed.
 
     Raises:
-        ConfigError: the folder cannot be made.
+        ConfigError: the folder cannot be made, or another run has it.
     """
+    with (
+        claimed(out, is_new=not _goes_on_in(out, plan.origin)),
+        _opened(plan, out, data_root, make_view, command) as session,
+    ):
+        yield session
+
+
+def _goes_on_in(out: Path, origin: Origin | None) -> bool:
+    """Whether a run is taken up in its own folder."""
+    return origin is not None and out.resolve() == origin.run.resolve()
+
+
+@contextmanager
+def _opened(
+    plan: RunPlan, out: Path, data_root: Path, make_view: ViewMaker | None, command: Sequence[str]
+) -> Iterator[Session]:
+    """The session, in a folder that is this run's."""
     resolved, placement, origin = plan.resolved, plan.placement, plan.origin
     try:
-        out.mkdir(parents=True, exist_ok=True)
         start = origin.move_to(out) if origin is not None else None
         # Every default in it, so that the run can be repeated after defaults have changed.
         table = resolved.config.to_dict()
         write_text(out / "config.toml", to_toml(table))
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
-        raise ConfigError(
-            f"cannot write to the output folder (given: {out}, {reason(error)}). Choose another --out."
-        ) from None
+        raise unusable(out, error) from None
     folder = new_folder()
     remove_orphans()
     recorder.rescue_to(spare_folder(out, folder) / "record.jsonl")
@@ -260,8 +264,9 @@ def open_session(
             view = make_view(resolved, placement, out)
         keeper = SnapshotKeeper(out, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder)
         run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view, keeper)
+        keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
-            keeper.restarts = start.manifest.restarts
+            keeper.restarts = max(keeper.restarts, start.manifest.restarts)
             run_state.go_on_from(start.manifest)
         yield Session(
             resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now(), keeper, start
@@ -280,10 +285,7 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced:
     that has its result keeps it."""
     if (out / RESULT).exists():
         return
-    status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-    failure = {"status": status, "error": str(error), **(error.row if isinstance(error, NonFiniteError) else {})}
-    recorder.write({"event": "failure", **failure})
-    note_result(out, failure)
+    note_result(out, recorder, error)
     if traced:
         merge_parts(out)
 
@@ -294,6 +296,5 @@ def jobs_of(session: Session) -> list[Job]:
     if session.start is not None:
         history = session.run_state.history
         plans = [*session.run_state.plans, session.resolved.schedule().plan(len(history), history)]
-        batching = session.resolved.batching
-        jobs = [replace(job, start=session.start.through(job.blocks, plans, batching)) for job in jobs]
+        jobs = [replace(job, start=session.start.through(job.blocks, plans, session.resolved.batching)) for job in jobs]
     return [replace(job, trace=session.started) for job in jobs] if session.resolved.config.run.trace else jobs

@@ -26,7 +26,6 @@ from torch.distributed.rendezvous import rendezvous
 from pipeline.config import Config
 from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
 from pipeline.pickles import trusted
-from pipeline.resolve import resolve
 from workers import messages
 from workers.control import ControlLink
 from workers.control_port import ControlPort, Line, visit
@@ -38,17 +37,18 @@ from workers.job import Job
 from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error
 from workers.measure_run import measure_run
 from workers.placement import this_host
-from workers.resume import Origin
+from workers.resume import Origin, open_origin
 from workers.run import Session, jobs_of, note_failure, open_session, plan_run
 from workers.run_key import KeyFile, given_key, read_key
 from workers.view import ViewMaker
 from workers.worker import failure, run_stage
 
-__all__ = ["Ranks", "run_rank"]
+__all__ = ["Ranks", "run_rank", "take_up"]
 
-_CONNECT_S = 120.0
 _GOODBYE_S = 2.0
 """Seconds that a rank that was told to end has for an orderly one."""
+_FOLDER = "onward-folder"
+"""Key of the run's folder in torchrun's store, which outlives its restarts."""
 _REPORT_S = 10.0
 """Seconds that rank 0 has to print an error before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
@@ -111,6 +111,25 @@ def run_rank(
         raise
 
 
+def take_up(ranks: Ranks, named: Path | None) -> Origin | None:
+    """The run that the ranks were in when torchrun started them again; None on their first start, and on ranks but 0.
+
+    Args:
+        ranks: this process's place.
+        named: the run's folder where the user has named one; else the first start has left its name in the store.
+
+    Raises:
+        ConfigError: a stage raised, and would raise again.
+    """
+    if ranks.rank > 0 or ranks.restart == 0:
+        return None
+    store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))
+    if named is None and not store.check([_FOLDER]):
+        return None
+    out = named or Path(store.get(_FOLDER).decode())
+    return open_origin(out, restarts=ranks.restart) if (out / "record.jsonl").exists() else None
+
+
 def _run_rank_0(
     ranks: Ranks,
     store: Store,
@@ -122,7 +141,7 @@ def _run_rank_0(
     origin: Origin | None,
 ) -> None:
     """Rank 0 of :func:`run_rank`."""
-    with _Connections(ranks, store) as connections:
+    with _Connections(ranks, store, config.run.start_timeout_s) as connections:
         try:
             host = this_host(ranks.num_ranks, ranks.ranks_here)
             plan = plan_run(config, host, out, data_root, origin=origin)
@@ -130,12 +149,13 @@ def _run_rank_0(
             connections.broadcast(None)
             raise
         with open_session(plan, out, data_root, make_view, command) as session:
+            store.underlying_store.set(_FOLDER, str(out.resolve()))
             _lead(session, connections, store)
             session.finish()
     measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
 
 
-def _store(ranks: Ranks) -> Store:
+def _store(ranks: Ranks) -> PrefixStore:
     """torchrun's own key-value store, a name space for each restart."""
     store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))
     return PrefixStore(f"onward-{ranks.restart}", store)
@@ -144,7 +164,7 @@ def _store(ranks: Ranks) -> Store:
 class _Connections:
     """Rank 0's connections to every rank's stage, its own included."""
 
-    def __init__(self, ranks: Ranks, store: Store) -> None:
+    def __init__(self, ranks: Ranks, store: Store, start_timeout_s: float) -> None:
         here, self.own = Pipe()
         key = given_key(alone=ranks.alone)
         file = KeyFile() if key is None else None
@@ -155,7 +175,7 @@ class _Connections:
         try:
             about = {"host": host, "port": self._port.port, "key_file": str(file.path) if file is not None else None}
             store.set("control", json.dumps(about))
-            self._lines = self._port.wait_for_ranks(_CONNECT_S)
+            self._lines = self._port.wait_for_ranks(start_timeout_s)
         finally:
             self._port.close()
             if file is not None:
@@ -195,9 +215,11 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
         end_stopped(connections.identities.values())
         end_rank(error)
 
+    run = session.resolved.config.run
     coordinator = Coordinator(
-        session.run_state, connections.all, (), timeout_s, identities=connections.identities
-    )
+        session.run_state, connections.all, (), run.timeout_s, identities=connections.identities,
+        start_timeout_s=run.start_timeout_s,
+    )  # fmt: skip
     coordination = Coordination(coordinator, give_up)
     on_termination(coordination.terminate)
     link = ControlLink(connections.own, 0, orphaned=lambda: None)

@@ -89,9 +89,16 @@ class Endpoint:
     folder: str
     """Private folder shared by the stages of one host, for sockets and rendezvous files; its maker removes it."""
     timeout_s: float
-    """Limit in seconds for connecting, and for any single wait."""
+    """Limit in seconds for any single wait once all stages are connected."""
     device: str
     """Where received tensors are wanted: ``cpu`` or ``cuda:0``."""
+    start_timeout_s: float | None = None
+    """Limit in seconds for connecting, while other stages may still read their data; None: as ``timeout_s``."""
+
+    @property
+    def opening_s(self) -> float:
+        """Limit in seconds for connecting."""
+        return self.timeout_s if self.start_timeout_s is None else self.start_timeout_s
 
     def outgoing(self) -> list[Edge]:
         """Edges on which this stage sends."""

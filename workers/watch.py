@@ -14,10 +14,8 @@ from pipeline.records.time_budget import Activity
 from workers.control import SILENT_S
 from workers.host.identity import ProcessIdentity
 
-__all__ = ["ELSEWHERE_S", "START_PATIENCE", "Suspect", "StageWatch"]
+__all__ = ["ELSEWHERE_S", "Suspect", "StageWatch"]
 
-START_PATIENCE = 10
-"""Times ``run.timeout_s`` may pass before every stage is ready: it reads its data, which may be slow."""
 ELSEWHERE_S = 15.0
 """Longest silence of a stage on another host. Vanished hosts and cut cables are found sooner, by the kernel."""
 _STALL_S = 2.0
@@ -41,12 +39,16 @@ class StageWatch:
     Args:
         num_stages: of the run.
         timeout_s: longest time in one activity of work, once all stages are ready.
+        start_timeout_s: longest time until they are: a stage reads its data, which may be slow.
         identities: of their processes, as far as they are known.
     """
 
-    def __init__(self, num_stages: int, timeout_s: float, identities: Mapping[int, ProcessIdentity]) -> None:
+    def __init__(
+        self, num_stages: int, timeout_s: float, start_timeout_s: float, identities: Mapping[int, ProcessIdentity]
+    ) -> None:
         self._num_stages = num_stages
         self._timeout_s = timeout_s
+        self._start_timeout_s = start_timeout_s
         self._identities = identities
         self._started = self._looked = self._news = time.monotonic()
         self._heard = dict.fromkeys(range(num_stages), self._started)
@@ -75,7 +77,7 @@ class StageWatch:
     @property
     def patience_s(self) -> float:
         """Longest time without progress: a stage that reads its data says nothing until it is ready."""
-        return self._timeout_s * (1 if self.all_ready else START_PATIENCE)
+        return self._timeout_s if self.all_ready else self._start_timeout_s
 
     def suspect(self, stages: Iterable[int]) -> Suspect | None:
         """The first of ``stages``, none of which has ended, that has stopped, hangs, or is lost; call it often."""
@@ -179,5 +181,7 @@ class StageWatch:
 
     def _advice(self) -> str:
         """The next move."""
-        doing = "one batch of one stage" if self.all_ready else "reading the data"
-        return f"(run.timeout_s: {self._timeout_s:.0f}.) Raise it if {doing} takes longer."
+        key, doing = ("timeout_s", "one batch of one stage") if self.all_ready else (
+            "start_timeout_s", "reading the data"
+        )  # fmt: skip
+        return f"(run.{key}: {self.patience_s:g}.) Raise it if {doing} takes longer."

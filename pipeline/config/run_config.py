@@ -6,6 +6,10 @@ fixed dataclasses, in :mod:`pipeline.config.sections`.
 """
 
 import dataclasses
+import errno
+import inspect
+import os
+import select
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -22,13 +26,15 @@ from pipeline.config.sections import (
     SnapshotConfig,
     TrainConfig,
     TransportConfig,
-    at_least,
 )
 from pipeline.errors import ConfigError
+from pipeline.ranges import Seed, check_fields
 from pipeline.registry import check_value, nearest
 
-__all__ = ["Config", "LoadedConfig", "load_config"]
+__all__ = ["Config", "LoadedConfig", "load_config", "section_options"]
 
+_MOST_BYTES = 2**20
+_PATIENCE_S = 10.0
 _SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every choice of a section has
 
 
@@ -36,7 +42,7 @@ _SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every cho
 class Config:
     """One run, complete."""
 
-    seed: int = 0
+    seed: Seed = 0
     """From it and the block's index come all initial weights; from it and the step, everything random."""
     model: NamedConfig = NamedConfig(name="mlp")
     dataset: NamedConfig = NamedConfig(name="digits")
@@ -51,7 +57,7 @@ class Config:
     restart: RestartConfig = RestartConfig()
 
     def __post_init__(self) -> None:
-        at_least("seed", self.seed, 0)
+        check_fields(self, "")
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Self:
@@ -62,7 +68,7 @@ class Config:
         """
         table = _moved(table)
         sections = {f.name: f for f in dataclasses.fields(cls)}
-        hints = typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
         values: dict[str, Any] = {}
         for name, value in table.items():
             if name not in sections:
@@ -87,6 +93,20 @@ class Config:
         return table
 
 
+def section_options() -> dict[str, dict[str, inspect.Parameter]]:
+    """The keys of every section that names nothing, by the section's name, as options with their defaults."""
+    found, kind = {}, inspect.Parameter.KEYWORD_ONLY
+    for item in dataclasses.fields(Config):
+        section = getattr(Config(), item.name)
+        if dataclasses.is_dataclass(section) and not isinstance(section, NamedConfig):
+            hints = typing.get_type_hints(type(section), include_extras=True)
+            found[item.name] = {
+                key: inspect.Parameter(key, kind, default=getattr(section, key), annotation=hint)
+                for key, hint in hints.items()
+            }
+    return found
+
+
 @dataclass(frozen=True)
 class LoadedConfig:
     """A config and the name of the file that it came from, which names the run's folder."""
@@ -102,17 +122,31 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
         ConfigError: no such file, not TOML, or something in it is wrong.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf8"))
+        table = tomllib.loads(_read(path))
     except OSError as error:
         raise ConfigError(
             f"cannot read the config (given: {path}, {error.strerror}). Name a TOML file, e.g. configs/digits.toml."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, more digits than int takes
         raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct that line.") from None
     # Names first: naming a thing drops the options of the one before it, and not those given with the new name.
     for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
         _override(table, override)
     return LoadedConfig(Config.from_dict(table), path.stem)
+
+
+def _read(path: Path) -> str:
+    """The text of a config, which may come through a pipe (``--config <(...)``); OSError where none comes."""
+    parts: list[bytes] = []
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        while sum(map(len, parts)) <= _MOST_BYTES:
+            if not select.select([file], [], [], _PATIENCE_S)[0]:
+                raise TimeoutError(errno.ETIMEDOUT, f"nothing came through it for {_PATIENCE_S:.0f} s")
+            part = file.read(65_536)
+            if not part:
+                return b"".join(parts).decode("utf8")
+            parts.append(part)
+    raise OSError(errno.EFBIG, f"it is longer than {_MOST_BYTES} bytes")
 
 
 def _moved(table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,7 +169,7 @@ def _override(table: dict[str, Any], override: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, KeyError, RecursionError):
         value = text
     target = table
     if len(path) == 2:
@@ -163,7 +197,7 @@ def _section(name: str, value: Any, hint: Any, default: Any) -> Any:
         chosen = options.pop("name", default.name)
         return NamedConfig(name=check_value(chosen, str, f"{name}.name"), options=options)
     assert isinstance(hint, type)
-    hints = typing.get_type_hints(hint)
+    hints = typing.get_type_hints(hint, include_extras=True)
     for key in value:
         if key not in hints:
             allowed = ", ".join(f"{name}.{k}" for k in hints)

@@ -5,20 +5,15 @@ A section's docstrings are its reference: what a key does, in which unit, and wh
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pipeline.errors import ConfigError
+from pipeline.ranges import MOST_COUNTED, Count, Natural, NonNegative, Range, Seconds, check_fields
 
 __all__ = [
     "MeasureConfig", "NamedConfig", "RestartConfig", "RunConfig", "ScheduleConfig", "SnapshotConfig", "TrainConfig",
-    "TransportConfig", "at_least",
+    "TransportConfig",
 ]  # fmt: skip
-
-
-def at_least(key: str, value: float, least: float) -> None:
-    """Refuses a number that is too small, or none (nan)."""
-    if not value >= least:
-        raise ConfigError(f"wrong value for {key} (given: {value}, expected: at least {least}). Change it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,43 +28,37 @@ class NamedConfig:
 class TrainConfig:
     """Length of training, batch size and micro-batches."""
 
-    epochs: int = 20
+    epochs: Count = 20
     """Passes over the training set; in sequential mode, the most that one block may take."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Samples per optimizer step."""
-    microbatches: int = 0
+    microbatches: Natural = 0
     """Parts into which a batch is cut, one optimizer step for all of them: a stage then holds activations of fewer
     samples at a time. 0: 4 in the modes gpipe and 1f1b, else 1. Refused under the rules of similarity (sim, predsim,
     their bio variants, glob_sim), whose loss is of the whole batch; the statistics of batch normalisation become
     those of the parts, which is said when it happens."""
-    in_flight: int = 1
+    in_flight: Count = 1
     """Maximum batches in flight for rules that wait for feedback. With n, every block but the last applies gradients
     n - 1 steps late, on any number of stages. Ignored by the baseline modes: ``pipedream`` keeps as many as there are
     stages from a block's own to the last, the others one."""
     loss: Literal["cross_entropy", "logistic"] = "cross_entropy"
     """Of several classes: one softmax over them, or a logistic unit and a binary cross entropy for each, summed. Two
     classes in one output are a logistic unit either way."""
-    eval_every: int = 1
+    eval_every: Count = 1
     """Epochs between evaluations on the test set; the last epoch is always evaluated."""
-    eval_batch_size: int = 0
+    eval_batch_size: Natural = 0
     """Samples per evaluation batch. 0: as ``batch_size``."""
     nonfinite: Literal["stop", "skip", "ignore"] = "stop"
     """A loss, weight or buffer that is nan or infinite stops the run, with its block and step. skip: a block leaves
     out a batch whose loss or gradient of that block is not finite, as though it had not been there for the block;
     reading them waits for the device in every step, and what is not finite all the same stops the run. Refused where
     batches overlap (``in_flight`` above 1, pipedream). ignore: nothing is looked for."""
-    eval_passes: int = 1
+    eval_passes: Count = 1
     """Monte Carlo forward passes per test sample, for stochastic networks (``model.activation = "bernoulli"``); the
     posteriors are averaged before they are scored."""
 
     def __post_init__(self) -> None:
-        at_least("train.epochs", self.epochs, 1)
-        at_least("train.batch_size", self.batch_size, 1)
-        at_least("train.microbatches", self.microbatches, 0)
-        at_least("train.in_flight", self.in_flight, 1)
-        at_least("train.eval_every", self.eval_every, 1)
-        at_least("train.eval_batch_size", self.eval_batch_size, 0)
-        at_least("train.eval_passes", self.eval_passes, 1)
+        check_fields(self, "train.")
         if self.microbatches > self.batch_size:
             raise ConfigError(
                 f"cannot cut a batch of {self.batch_size} into {self.microbatches} micro-batches "
@@ -84,20 +73,18 @@ class ScheduleConfig:
     mode: str = "parallel"
     """A name of :data:`pipeline.schedules.modes.MODES`. ``pipedream`` applies late gradients, the later the more
     stages follow: what it learns depends on the partition."""
-    patience: int = 3
+    patience: Count = 3
     """Sequential: epochs over which the loss must have improved, or the block is frozen."""
-    tolerance: float = 0.01
+    tolerance: NonNegative = 0.01
     """Sequential: the relative improvement over ``patience`` epochs that counts as one."""
     cache: Literal["auto", "memory", "file", "off"] = "auto"
     """Sequential: where the outputs of frozen blocks are kept; auto is memory up to ``cache_limit_bytes``, then a
     memory-mapped file."""
-    cache_limit_bytes: int = 2 * 1024**3
+    cache_limit_bytes: Annotated[int, Range(0, 2**63 - 1)] = 2 * 1024**3
     """Sequential: the most that ``cache = "auto"`` keeps in memory."""
 
     def __post_init__(self) -> None:
-        at_least("schedule.patience", self.patience, 1)
-        at_least("schedule.tolerance", self.tolerance, 0)
-        at_least("schedule.cache_limit_bytes", self.cache_limit_bytes, 0)
+        check_fields(self, "schedule.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,24 +93,24 @@ class TransportConfig:
 
     name: str = "auto"
     """auto, inline, shared_memory, process_group, or a dotted name."""
-    depth: int = 4
+    depth: Annotated[int, Range(1, 1_000_000)] = 4
     """Maximum activations waiting between two stages."""
 
     def __post_init__(self) -> None:
-        at_least("transport.depth", self.depth, 1)
+        check_fields(self, "transport.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Placement and number formats of the run."""
 
-    stages: int | Literal["auto", "blocks"] = "auto"
+    stages: Count | Literal["auto", "blocks"] = "auto"
     """Stage processes; auto: ranks, else GPUs, else physical cores, at most the number of blocks."""
-    partition: Literal["measured", "parameters"] | list[int] = "measured"
+    partition: Literal["measured", "parameters"] | list[Count] = "measured"
     """Partition of blocks into stages: by the measured time of each block, by parameters, or blocks per stage."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda where there is one."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """Compute threads per stage; 0: the host's cores divided by its stages. Part of the result on CPU."""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     """``torch.set_float32_matmul_precision``. On CPU, medium hands float32 products to oneDNN, which is twice as
@@ -147,21 +134,18 @@ class RunConfig:
     """Blocks with local losses learn right after their own forward pass, and one block's activations are held at a
     time; or after the stage's, which has then sent its activation on: the next stage starts sooner, more is held.
     The numbers are the same."""
-    timeout_s: float = 300.0
-    """Longest wait for another stage, in seconds, up to 1e6: the system's own waits take no number without bound."""
+    timeout_s: Seconds = 300.0
+    """Longest wait for another stage while training, in seconds, up to 1e6."""
+    start_timeout_s: Seconds = 3000.0
+    """Longest wait for all stages to be ready, in seconds, up to 1e6: for the data to be read, for connections between
+    stages, for the groups of ``torch.distributed``."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.stages, int):
-            at_least("run.stages", self.stages, 1)
-        if isinstance(self.partition, list) and (not self.partition or min(self.partition) < 1):
+        check_fields(self, "run.")
+        if isinstance(self.partition, list) and not self.partition:
             raise ConfigError(
                 f"wrong value for run.partition (given: {self.partition}, expected: the number of blocks of each "
                 "stage, at least 1 each). Change it."
-            )
-        at_least("run.threads", self.threads, 0)
-        if not 0 < self.timeout_s <= 1e6:
-            raise ConfigError(
-                f"wrong value for run.timeout_s (given: {self.timeout_s}, expected: above 0, at most 1e6). Change it."
             )
 
 
@@ -169,7 +153,7 @@ class RunConfig:
 class MeasureConfig:
     """Measurements after the run, from the weights that its stages kept; see :mod:`pipeline.measure.epoch`."""
 
-    every: int = 0
+    every: Natural = 0
     """Epochs between measurements; the initial weights and the last epoch are measured as well. 0: none."""
     angles: bool = True
     """In each block, the angle between the rule's gradient and backpropagation's."""
@@ -177,22 +161,19 @@ class MeasureConfig:
     """The test accuracy of each block, by its own decoder or, without one, by a ridge regression fitted to it."""
     maps: bool = False
     """The decision boundary at each block, for data of two numbers and two classes."""
-    tsne: list[int] = field(default_factory=list)
+    tsne: list[Natural] = field(default_factory=list)
     """Blocks whose representation is laid out by t-SNE, before the first and after the last epoch."""
-    probe_samples: int = 512
+    probe_samples: Annotated[int, Range(2, MOST_COUNTED)] = 512
     """Training samples in the batch on which angles are measured."""
-    readout_samples: int = 2000
+    readout_samples: Annotated[int, Range(2, MOST_COUNTED)] = 2000
     """Training samples that ridge regressions and the class means of maps are taken from."""
-    tsne_samples: int = 500
+    tsne_samples: Annotated[int, Range(4, MOST_COUNTED)] = 500
     """Test samples that t-SNE lays out."""
     keep_weights: bool = True
     """Keep the weights of the measured epochs in the run's folder."""
 
     def __post_init__(self) -> None:
-        at_least("measure.every", self.every, 0)
-        at_least("measure.probe_samples", self.probe_samples, 2)
-        at_least("measure.readout_samples", self.readout_samples, 2)
-        at_least("measure.tsne_samples", self.tsne_samples, 4)
+        check_fields(self, "measure.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,26 +183,24 @@ class SnapshotConfig:
     The state at the end of a run is always kept, so that a run can be continued with more epochs.
     """
 
-    every_steps: int = 0
+    every_steps: Natural = 0
     """Optimizer steps between snapshots. 0: none inside an epoch. Refused where several batches are in flight."""
-    every_epochs: int = 0
+    every_epochs: Natural = 0
     """Epochs between snapshots. 0: none."""
-    keep: int = 2
+    keep: Count = 2
     """Newest snapshots that are kept; older ones make room for new ones."""
 
     def __post_init__(self) -> None:
-        at_least("snapshot.every_steps", self.every_steps, 0)
-        at_least("snapshot.every_epochs", self.every_epochs, 0)
-        at_least("snapshot.keep", self.keep, 1)
+        check_fields(self, "snapshot.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestartConfig:
     """What happens when a stage's process dies or falls silent."""
 
-    max_restarts: int = 0
+    max_restarts: Natural = 0
     """Times that the run is taken up again, from its newest snapshot or, without one, from its start. A stage that
     raised would raise again: that ends the run. Under torchrun its own ``--max-restarts`` stands in for this."""
 
     def __post_init__(self) -> None:
-        at_least("restart.max_restarts", self.max_restarts, 0)
+        check_fields(self, "restart.")

@@ -5,13 +5,14 @@ over samples: on one thread all three together cost about 0.15 ms for 128 images
 """
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import ConfigError
+from pipeline.ranges import Natural, Range
 
 __all__ = ["Augment", "Draws", "crop", "cutout", "draw", "flip"]
 
@@ -24,11 +25,11 @@ class Augment:
         ConfigError: a negative size.
     """
 
-    crop_padding: int = 0
+    crop_padding: Annotated[int, Range(0, 1024)] = 0
     """Pixels of black added at each border before a crop of the original size is taken anywhere."""
     flip: bool = False
     """Mirrors left and right with probability 1/2."""
-    cutout: int = 0
+    cutout: Natural = 0
     """Edge in pixels of one square that is set to 0 after normalisation; it may reach over the border."""
 
     def __post_init__(self) -> None:

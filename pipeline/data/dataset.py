@@ -6,7 +6,6 @@ Every process plans with the specification, while only the stages at the ends of
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -99,8 +98,8 @@ class ArrayDataset(Dataset):
             train, test = self._read()
         except ConfigError:
             raise
-        except (OSError, ValueError, EOFError, KeyError, UnpicklingError) as error:
-            reason = f"{type(error).__name__}: {error}"
+        except Exception as error:  # readers of damaged files raise whatever they stumble over
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(f"cannot read the data set {self.name} ({reason}). {self._remedy}") from error
         self._check("training", train, self.spec.num_train)
         self._check("test", test, self.spec.num_test)

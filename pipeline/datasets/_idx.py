@@ -15,6 +15,7 @@ from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Normalisation
 from pipeline.data.task import Classification
 from pipeline.datasets._torchvision import ensure, remedy
 from pipeline.errors import ConfigError
+from pipeline.ranges import Natural
 
 __all__ = ["IdxOptions", "build_idx"]
 
@@ -27,7 +28,7 @@ class IdxOptions:
 
     normalise: bool = True
     """Normalise pixels to mean 0 and standard deviation 1; otherwise they stay in [0, 1]."""
-    train_samples: int = 0
+    train_samples: Natural = 0
     """Training images used, the first ones of the file; 0 for all. Some published runs hold the last 10 000 back."""
     download: bool = True
     """Fetch missing files."""

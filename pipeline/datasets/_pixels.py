@@ -7,7 +7,6 @@ pixels are kept beside the folder of the pictures, where that can be written.
 import hashlib
 import logging
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,10 +55,13 @@ def _decode(files: Sequence[Path], image_size: int, channels: int) -> NDArray[np
     pixels = np.empty((len(files), image_size, image_size, channels), dtype=np.uint8)
     for target, file in zip(pixels, files, strict=True):
         try:
+            if not file.is_file():  # opening a pipe would wait for its other end
+                raise OSError("it is no regular file")
             with Image.open(file) as image:
                 colours = image.convert(_MODES[channels])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ConfigError(f"cannot read the picture {file} ({error}). Replace or remove it.") from None
+        except Exception as error:  # decoders of damaged pictures raise whatever they stumble over
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"cannot read the picture {file} ({reason}). Replace or remove it.") from None
         square = ImageOps.fit(colours, (image_size, image_size), Image.Resampling.BILINEAR)
         target[...] = np.asarray(square).reshape(target.shape)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
@@ -80,11 +82,13 @@ def _recall(cache: Path, key: str) -> list[NDArray[np.uint8]] | None:
     """Cached pixels under ``key``; None where there are none, or the file is damaged."""
     try:
         # Opened here: np.load leaves a damaged archive open.
+        if not cache.is_file():
+            return None
         with cache.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             if str(kept["key"]) != key:
                 return None
             return [kept[f"arr_{i}"] for i in range(len(kept.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive raises whatever its reader stumbles over
         return None
 
 

@@ -58,6 +58,12 @@ def ensure(
     """
     if not missing(files):
         return
+    for file in files:
+        if file.exists() and not file.is_file():  # torchvision would try to read it, and wait for ever
+            raise ConfigError(
+                f"not a file of the data set {name} (given: {file}, expected: a regular file, and no folder, pipe or "
+                "device). Move it away."
+            )
     reason = "dataset.download is false"
     if download:
         reason = _download(name, files, root, class_name, splits)

@@ -1,12 +1,13 @@
 """The user's own pictures, a folder for each class: ``path/train/<class>/*`` and ``path/test/<class>/*`` (or val)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pipeline.data.augment import Augment
 from pipeline.data.dataset import Dataset, Normalisation
 from pipeline.datasets._folder import build_folder
 from pipeline.errors import ConfigError
+from pipeline.ranges import LARGEST, Positive, Range
 
 __all__ = ["build"]
 
@@ -15,10 +16,10 @@ def build(
     root: Path,
     *,
     path: str,
-    image_size: int,
+    image_size: Annotated[int, Range(1, 16_384)],
     channels: Literal[1, 3] = 3,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
+    mean: tuple[Annotated[float, Range(-LARGEST, LARGEST)], ...] | None = None,
+    std: tuple[Positive, ...] | None = None,
     augment: Augment = Augment(),
 ) -> Dataset:
     """Find the user's images: inputs (channels, image_size, image_size), as many classes as there are folders.

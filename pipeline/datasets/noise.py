@@ -3,6 +3,7 @@
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
@@ -10,6 +11,7 @@ from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split
 from pipeline.data.task import Classification
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive
+from pipeline.ranges import MOST_COUNTED, Count, Range, Seed
 
 __all__ = ["build"]
 
@@ -17,11 +19,11 @@ __all__ = ["build"]
 def build(
     root: Path,
     *,
-    shape: tuple[int, ...] = (784,),
-    num_classes: int = 10,
-    num_train: int = 1024,
-    num_test: int = 64,
-    sample_seed: int = 0,
+    shape: tuple[Count, ...] = (784,),
+    num_classes: Annotated[int, Range(2, MOST_COUNTED)] = 10,
+    num_train: Count = 1024,
+    num_test: Count = 64,
+    sample_seed: Seed = 0,
 ) -> Dataset:
     """Make the data set: inputs from N(0, 1), (samples, *shape), and labels uniform over the classes.
 

@@ -12,12 +12,13 @@ from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split
 from pipeline.data.task import Binary
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive
+from pipeline.ranges import Count, NonNegative, Seed
 
 __all__ = ["build"]
 
 
 def build(
-    root: Path, *, num_train: int = 1000, num_test: int = 1000, noise: float = 0.0, sample_seed: int = 0
+    root: Path, *, num_train: Count = 1000, num_test: Count = 1000, noise: NonNegative = 0.0, sample_seed: Seed = 0
 ) -> Dataset:
     """Make the data set: inputs (2,), one output.
 

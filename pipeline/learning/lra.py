@@ -16,6 +16,7 @@ from pipeline.learning.unit_split import parts_of_unit, split_at_unit
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
 from pipeline.numerics.autocast import at_least_float32
+from pipeline.ranges import NonNegative, Positive
 
 __all__ = ["LocalRepresentation", "Reduction", "Settings"]
 
@@ -30,16 +31,16 @@ class Settings:
         ValueError: a number is out of range.
     """
 
-    beta: float = 0.1
+    beta: Positive = 0.1
     """Factor on a displacement, above 0. Under lra_fdbk about 0.1 for tanh, and 1 for logistic units, whose derivative
     is small; under lra_diff that of each step."""
     loss: Discrepancy = "cauchy"
     """Loss of a hidden block against its target, see :func:`~pipeline.learning.discrepancy.discrepancy`."""
-    weight_clip: float = 0.0
+    weight_clip: NonNegative = 0.0
     """Greatest Euclidean norm of a weight's gradient and of a bias's, for each micro-batch; 0 for none."""
-    displacement_clip: float = 5.0
+    displacement_clip: NonNegative = 5.0
     """Greatest Euclidean norm of what a sample is moved by in a step, before the factor ``beta``; 0 for none."""
-    halt: float = 0.0
+    halt: NonNegative = 0.0
     """Share of the output's first mean loss: a sample halts where a block's loss is below it; 0 for never."""
     reduction: Reduction = "sum"
     """Of gradients over the batch. A rate for ``sum`` is one for ``mean`` divided by the batch size."""

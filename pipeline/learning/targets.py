@@ -14,6 +14,7 @@ from pipeline.learning.saved_weights import Kept
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
 from pipeline.numerics.autocast import at_least_float32
+from pipeline.ranges import Natural, NonNegative, Positive
 
 __all__ = ["TargetPropagation", "Targets"]
 
@@ -30,14 +31,14 @@ class Targets:
         ValueError: a number is out of range, or the reconstruction loss would be divided by 0.
     """
 
-    step: float = 0.22
+    step: Positive = 0.22
     """Of the topmost hidden block's target, against the gradient of the *batch-mean* loss; above 0."""
-    noise: float = 0.084
+    noise: NonNegative = 0.084
     """Standard deviation of what G's input is disturbed by."""
-    noise_halving: int = 0
+    noise_halving: Natural = 0
     """Epochs after which the noise is ``noise / 2``, by ``noise / (1 + epoch / noise_halving)``; 0 for a constant
     noise."""
-    inverse_rate: float = 1.0
+    inverse_rate: NonNegative = 1.0
     """Factor on the learning rate for the inverse."""
     inverse_activation: InverseUnit = "tanh"
     """Unit of the inverse, which should be that of the block below; ``same`` takes it to be this block's."""

@@ -6,13 +6,14 @@ Source: Nøkland and Eidnes 2019, *Training Neural Networks with Local Error Sig
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.models._activations import ConvActivation, Unit
 from pipeline.models._init import Initial
 from pipeline.models._layers import check_dropout, conv, hidden, output
 from pipeline.network.block import Blueprint
+from pipeline.ranges import Range
 
 __all__ = ["POOL", "VggOptions", "vgg"]
 
@@ -28,9 +29,9 @@ _LARGE = 64
 class VggOptions:
     """Options of the VGG-like models."""
 
-    width: float = 1.0
+    width: Annotated[float, Range(0, 1000, above=True)] = 1.0
     """Factor on the channels of every convolution; the linear block keeps its 1024 units."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
     """Probability of dropping a channel behind a convolution, or a unit behind the linear block."""
     activation: ConvActivation = "relu"
     """Nonlinearity; ``leaky_relu`` has slope 0.01."""

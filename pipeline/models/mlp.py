@@ -6,13 +6,14 @@ With batch normalisation and dropout it is the MLP of Nøkland and Eidnes (``rul
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.models._activations import Activation, Unit
 from pipeline.models._init import Init, Initial
 from pipeline.models._layers import Norm, check_dropout, half_layer, hidden, output
 from pipeline.network.block import Blueprint
+from pipeline.ranges import Count, NonNegative, Range
 
 __all__ = ["build"]
 
@@ -23,14 +24,14 @@ def build(
     input_shape: tuple[int, ...],
     num_outputs: int,
     *,
-    depth: int = _DEPTH,
-    width: int | list[int] = 256,
+    depth: Annotated[int, Range(0, 1000)] = _DEPTH,
+    width: Count | list[Count] = 256,
     activation: Activation = "relu",
     norm: Norm = "batch",
-    dropout: float = 0.0,
-    group: int = 4,
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0,
+    group: Count = 4,
     init: Init = "default",
-    init_std: float | None = None,
+    init_std: NonNegative | None = None,
     boundary: Literal["post", "half"] = "post",
 ) -> list[Blueprint]:
     """Blueprints of ``depth`` hidden blocks and the output block.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import ConfigError
+from pipeline.memory import check_room
 from pipeline.network.block import Block, Blueprint
 from pipeline.network.hard_units import Bernoulli
 from pipeline.network.meta import skeleton
@@ -53,8 +54,8 @@ def infer_shapes(
         dtype: dtype of the samples.
 
     Raises:
-        ConfigError: a block does not accept the output of the one before it, writes into its input, or does not return
-            one tensor with the batch as its first dimension; or the last does not return ``num_outputs`` scores.
+        ConfigError: a block does not fit into memory, does not accept the output of the one before it, writes into its
+            input, or does not return one tensor with the batch as its first dimension; or the last does not return ``num_outputs`` scores.
     """
     shapes: list[BlockShapes] = []
     in_shape = tuple(input_shape)
@@ -76,10 +77,20 @@ def _infer(index: int, blueprint: Blueprint, in_shape: tuple[int, ...], dtype: t
     with seeded(0):
         try:
             block = skeleton(blueprint.make).to("meta")
+        except Exception:
+            return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
+        _check_room(block, where)
+        try:
             return _run(block, torch.zeros(_BATCH, *in_shape, dtype=dtype, device="meta"), where)
         except Exception:
             # On the CPU it may work, and if it does not, the message is the one that the user would see.
             return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
+
+
+def _check_room(block: Block, where: str) -> None:
+    """Refuse a block whose weights alone do not fit: it will be built, to see whether its rule fits it."""
+    num_bytes = sum(p.numel() * p.element_size() for p in block.parameters())
+    check_room({f"for the weights of {where}": num_bytes}, "Make it smaller, e.g. by model.width.")
 
 
 def _run_on_cpu(blueprint: Blueprint, x: Tensor, where: str) -> BlockShapes:

@@ -7,7 +7,7 @@ gradient is None is passed over, so that the result is the same bit for bit as f
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, optim
@@ -15,9 +15,10 @@ from torch import Tensor, optim
 from pipeline.errors import ConfigError
 from pipeline.optim.lean_adam import LeanAdam, LeanAdamW
 from pipeline.optim.sign_descent import SignDescent
+from pipeline.ranges import LARGEST, Range
 from pipeline.registry import check_value, nearest
 
-__all__ = ["OptimizerSpec", "load_optimizer"]
+__all__ = ["OptimizerSpec", "load_optimizer", "optimizer_options"]
 
 _CLASSES: dict[str, type[optim.Optimizer]] = {
     "adagrad": optim.Adagrad,
@@ -38,6 +39,15 @@ _NOT_OPTIONS = {"params", "foreach", "fused", "capturable", "differentiable", "m
 """Arguments about how a step is computed, which is decided here, or which make another optimizer of it."""
 
 
+_FACTOR = Range(0, LARGEST)
+_RANGES: dict[str, Range] = {
+    "lr": _FACTOR, "lr_decay": _FACTOR, "weight_decay": _FACTOR, "initial_accumulator_value": _FACTOR, "eps": _FACTOR,
+    "momentum": _FACTOR, "dampening": Range(-LARGEST, LARGEST), "alpha": _FACTOR,
+    "betas": Range(0, 1, below=True), "etas": Range(0, LARGEST, above=True), "step_sizes": _FACTOR,
+}  # fmt: skip
+"""Of every number, and of each number of a pair; what else torch demands of them it says itself."""
+
+
 @dataclass(frozen=True)
 class OptimizerSpec:
     """An optimizer's name and checked options; picklable."""
@@ -50,6 +60,15 @@ class OptimizerSpec:
     def lr(self) -> float:
         """The learning rate before any schedule."""
         return float(self.options["lr"])
+
+    @property
+    def state_copies(self) -> int:
+        """Numbers that the optimizer keeps for each number of a parameter, after a step."""
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        parameter.grad = torch.ones(1)
+        optimizer = self.build([parameter])
+        optimizer.step()
+        return sum(isinstance(t, Tensor) and t.shape == (1,) for t in optimizer.state[parameter].values())
 
     def build(self, params: Iterable[Tensor]) -> optim.Optimizer:
         """Build the optimizer. Args: params, at least one, all on one device."""
@@ -113,6 +132,24 @@ def _defaults(name: str) -> dict[str, Any]:
     return {p.name: _as_float(p.default) for p in parameters if p.name not in _NOT_OPTIONS}
 
 
+def _annotation(key: str, default: Any) -> Any:
+    """The type of an option, a number with its range."""
+    if isinstance(default, bool):
+        return bool
+    number = Annotated[float, _RANGES[key]]
+    return tuple[number, ...] if isinstance(default, tuple) else number
+
+
+def optimizer_options() -> dict[str, dict[str, inspect.Parameter]]:
+    """The options of every optimizer, by the optimizer's name."""
+
+    def option(key: str, default: Any) -> inspect.Parameter:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Parameter(key, kind, default=default, annotation=_annotation(key, default))
+
+    return {name: {key: option(key, default) for key, default in _defaults(name).items()} for name in _CLASSES}
+
+
 def _as_float(default: Any) -> Any:
     """torch writes ``weight_decay=0`` where any number is meant."""
     if isinstance(default, tuple):
@@ -122,9 +159,9 @@ def _as_float(default: Any) -> Any:
 
 def _check(key: str, value: Any, default: Any) -> Any:
     """Check that ``value`` has the type of ``default``, and return it."""
+    checked = check_value(value, _annotation(key, default), f"optimizer.{key}")
     if not isinstance(default, tuple):
-        return check_value(value, type(default), f"optimizer.{key}")
-    checked = check_value(value, tuple[float, float], f"optimizer.{key}")
+        return checked
     if len(checked) != len(default):
         raise ConfigError(
             f"wrong number of values for optimizer.{key} (given: {value!r}, expected: {len(default)}). Change it."

@@ -28,8 +28,13 @@ class Recorder:
         _heal(path)
         self._file = RowFile(path)
 
+    @property
+    def spare(self) -> Path | None:
+        """The file for rows that the disk has not taken in the end; see :meth:`rescue_to`."""
+        return self._file.spare
+
     def rescue_to(self, spare: Path) -> None:
-        """Rows that the disk has not taken in the end go to the file ``spare``."""
+        """Sets :attr:`spare`."""
         self._file.spare = spare
 
     def write(self, row: Mapping[str, Any]) -> None:

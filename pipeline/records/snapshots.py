@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ SCORES = "scores/"
 """Before those of the losses of an epoch that is not over."""
 _MANIFEST = "manifest.json"
 _SPARE = ".spare"
+_NO_CRC = "00000000"
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +67,12 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Declares ``folder`` complete. Raises OSError where the disk refuses."""
         table = {
-            "format": FORMAT, **vars(self), "cut": self.cut._asdict(), "num_blocks": len(self.files),
+            "crc32": _NO_CRC, "format": FORMAT, **vars(self), "cut": self.cut._asdict(), "num_blocks": len(self.files),
             "files": {block_file(k): f"{crc:08x}" for k, crc in sorted(self.files.items())},
         }  # fmt: skip
         with whole_file(folder / _MANIFEST, durable=True) as part:
-            part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf8")
+            text = json.dumps(table, indent=1) + "\n"
+            part.write_text(text.replace(_NO_CRC, _crc_of(text), 1), encoding="utf8")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -80,9 +83,13 @@ class Manifest:
         """
         path = folder / _MANIFEST
         try:
-            table = json.loads(path.read_text(encoding="utf8"))
-            if table.pop("format") != FORMAT:
+            text = path.read_text(encoding="utf8")
+            table = json.loads(text)
+            if table["format"] != FORMAT:
                 raise ValueError("it is of another version of Onward")
+            if table["crc32"] != _crc_of(text.replace(table["crc32"], _NO_CRC, 1)):
+                raise ValueError("its checksum is not the one that it states")
+            table = {key: value for key, value in table.items() if key not in ("format", "crc32")}
             files = {k: int(table["files"][block_file(k)], 16) for k in range(table.pop("num_blocks"))}
             return cls(**{**table, "cut": Cut(**table["cut"]), "files": files})
         except OSError as error:
@@ -90,6 +97,11 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise DamagedFile(path, reason) from None
+
+
+def _crc_of(text: str) -> str:
+    """The checksum of a manifest's text, with zeros in place of its own."""
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def is_weight(name: str) -> bool:

@@ -9,6 +9,7 @@ from pipeline.learning.heads import clear_output
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule
 from pipeline.learning.similarity import SimilarityHead, similarity_loss
 from pipeline.network.block import Block
+from pipeline.ranges import NonNegative
 from pipeline.rules.backprop import Backprop
 
 __all__ = ["GlobSim", "build"]
@@ -52,7 +53,7 @@ class GlobSim(Backprop):
         return Learned(loss.detach(), () if self.spec.is_first else (x.grad,))
 
 
-def build(block: Block, spec: BlockSpec, *, sim_weight: float = 1.0) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, sim_weight: NonNegative = 1.0) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:

@@ -1,6 +1,6 @@
 """Local representation alignment by derivatives: each block improves its input, the target of the one below."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from pipeline.learning.saved_weights import Kept
 from pipeline.learning.unit_split import parts_of_unit
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32
+from pipeline.ranges import Range
 
 __all__ = ["LraDerivative", "build"]
 
@@ -102,7 +103,7 @@ class LraDerivative(LocalRepresentation):
 
 
 def build(
-    block: Block, spec: BlockSpec, *, steps: int = 1, settings: Settings = Settings()
+    block: Block, spec: BlockSpec, *, steps: Annotated[int, Range(1, 10_000)] = 1, settings: Settings = Settings()
 ) -> LearningRule:
     """Make the rule of one block; see :class:`LraDerivative`."""
     return LraDerivative(block, spec, settings, steps)

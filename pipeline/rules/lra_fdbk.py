@@ -10,6 +10,7 @@ from pipeline.learning.lra import LocalRepresentation, Settings
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32
+from pipeline.ranges import NonNegative
 
 __all__ = ["LraFeedback", "build"]
 
@@ -75,7 +76,7 @@ class LraFeedback(LocalRepresentation):
 
 
 def build(
-    block: Block, spec: BlockSpec, *, settings: Settings = Settings(), error_std: float = 1.0
+    block: Block, spec: BlockSpec, *, settings: Settings = Settings(), error_std: NonNegative = 1.0
 ) -> LearningRule:
     """Make the rule of one block; see :class:`LraFeedback`."""
     return LraFeedback(block, spec, settings, error_std)

@@ -10,6 +10,7 @@ from pipeline.learning.heads import PooledHead, clear_output
 from pipeline.learning.local_rule import LocalRule, Output
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
+from pipeline.ranges import Count
 
 __all__ = ["Pred", "build"]
 
@@ -49,7 +50,7 @@ class Pred(LocalRule):
         return scores
 
 
-def build(block: Block, spec: BlockSpec, *, dimdec: int = 2048) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, dimdec: Count = 2048) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:

@@ -11,6 +11,7 @@ from pipeline.learning.local_rule import LocalRule, Output
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.target_projection import NUM_BITS, TargetProjection
 from pipeline.network.block import Block
+from pipeline.ranges import Count
 
 __all__ = ["PredBio", "build"]
 
@@ -43,7 +44,7 @@ class PredBio(LocalRule):
             return self.target.decode(self.head(context[0]))
 
 
-def build(block: Block, spec: BlockSpec, *, dimdec: int = 4096) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, dimdec: Count = 4096) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:

@@ -10,6 +10,7 @@ from pipeline.learning.local_rule import LocalRule, Output
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.similarity import SimilarityHead, similarity_loss
 from pipeline.network.block import Block
+from pipeline.ranges import Count, Share
 
 __all__ = ["PredSim", "build", "check_beta"]
 
@@ -50,7 +51,7 @@ def check_beta(beta: float, rule: str) -> None:
         raise ValueError(f"{rule} cannot weight its losses (given: rule.beta = {beta}, expected: 0 to 1). Change it.")
 
 
-def build(block: Block, spec: BlockSpec, *, beta: float = 0.99, dimdec: int = 2048) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, beta: Share = 0.99, dimdec: Count = 2048) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:

@@ -9,6 +9,7 @@ from pipeline.learning.heads import clear_output
 from pipeline.learning.local_rule import Output
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
+from pipeline.ranges import Count, Share
 from pipeline.rules.pred_bio import PredBio
 from pipeline.rules.predsim import check_beta
 
@@ -35,7 +36,7 @@ class PredSimBio(PredBio):
         return torch.lerp(super().loss(context), self.target.sim_loss(self.head.pool(h), y), self.beta)
 
 
-def build(block: Block, spec: BlockSpec, *, beta: float = 0.01, dimdec: int = 4096) -> LearningRule:
+def build(block: Block, spec: BlockSpec, *, beta: Share = 0.01, dimdec: Count = 4096) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:

@@ -1,6 +1,6 @@
 """REINFORCE: every sampling unit learns from its own deviation and the sample's loss alone (Williams 1992)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
 from pipeline.numerics.autocast import at_least_float32
+from pipeline.ranges import NonNegative, Range
 
 __all__ = ["Reinforce", "build"]
 
@@ -144,8 +145,8 @@ def build(
     spec: BlockSpec,
     *,
     adjusted: bool = False,
-    decay: float = 0.99,
-    hidden_rate: float = 1.0,
+    decay: Annotated[float, Range(0, 1, below=True)] = 0.99,
+    hidden_rate: NonNegative = 1.0,
 ) -> LearningRule:
     """Make the rule of one block.
 

@@ -1,8 +1,11 @@
 """Slope annealing: a sample has the derivative of its probability, which grows steeper epoch by epoch (Chung 2017)."""
 
+from typing import Annotated
+
 from pipeline.learning.estimated import Estimated
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
+from pipeline.ranges import LARGEST, NonNegative, Range
 
 __all__ = ["SlopeAnnealing", "build"]
 
@@ -31,7 +34,9 @@ class SlopeAnnealing(Estimated):
             self.slope.fill_(min(self.limit, 1.0 + self.growth * epoch))
 
 
-def build(block: Block, spec: BlockSpec, *, growth: float = 0.04, limit: float = 5.0) -> LearningRule:
+def build(
+    block: Block, spec: BlockSpec, *, growth: NonNegative = 0.04, limit: Annotated[float, Range(1, LARGEST)] = 5.0
+) -> LearningRule:
     """Make the rule of one block; backpropagation where it has no hard unit.
 
     Args:

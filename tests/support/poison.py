@@ -11,14 +11,14 @@ from pipeline.data.task import Classification
 NUM_TRAIN, FEATURES = 60, 12
 
 
-def build(root, *, value: float = float("nan"), bad: tuple[int, ...] = ()):
-    """A data set, by dotted name: noise, with ``value`` in the training samples ``bad``."""
+def build(root, *, value: str = "nan", bad: tuple[int, ...] = ()):
+    """A data set, by dotted name: noise, with ``value`` (text: options are finite) in samples ``bad``."""
     spec = DataSpec((FEATURES,), Classification(3), NUM_TRAIN, 12)
 
     def read():
         generator = torch.Generator().manual_seed(5)
         splits = [Split(torch.randn(n, FEATURES, generator=generator), torch.arange(n) % 3) for n in (NUM_TRAIN, 12)]
-        splits[0].x[list(bad)] = value
+        splits[0].x[list(bad)] = float(value)
         return splits
 
     return ArrayDataset("poison", spec, read)

@@ -15,7 +15,7 @@ XOR = {"dataset": {"name": "signed_xor"}, "model": {"name": "mlp", "depth": 2, "
     [
         ({"maps": True}, r"no map can be drawn \(given: measure.maps with samples of shape \(1, 8, 8\) and 10 out"),
         ({"tsne": [0, 5]}, r"no such block \(given: measure.tsne has 5, expected: 0 to 4\)\. Correct it"),
-        ({"tsne": [-1]}, r"no such block \(given: measure.tsne has -1"),
+        ({"tsne": [7, 5]}, r"no such block \(given: measure.tsne has 7"),
     ],
 )
 def test_what_cannot_be_measured(tmp_path, measure, text):

@@ -13,14 +13,15 @@ from workers.coordinator import Coordinator
 class Run:
     """A coordinator and the stages' ends of its lines. What stages say is in the lines before it looks."""
 
-    def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False):
+    def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False, start_timeout_s=60.0):
         self.run_state, self.notes = run_state_of(schedule, num_stages, num_blocks)
         pairs = [Pipe() for _ in range(num_stages)]
         self.stages = [stage for _, stage in pairs]
         # In place of a process: readable when the test closes its other end.
         self.lives = [Pipe(duplex=False) for _ in range(num_stages)] if watched else []
         self._links = [link for link, _ in pairs]
-        self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s)
+        self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s,
+                                       start_timeout_s=start_timeout_s)  # fmt: skip
 
     def say(self, stage, *said):
         for message in said:

@@ -12,6 +12,7 @@ from tests.support.runs import run, sha
 
 from pipeline.data import activation_cache
 from pipeline.errors import ConfigError, DiskError
+from pipeline.records.view import Silent
 from pipeline.records.weights import load_blocks
 from workers import cost_cache
 
@@ -60,7 +61,7 @@ def test_the_record(tmp_path, rescue, caplog, undisturbed, name):
 
 @pytest.mark.parametrize("moment", ["start", "end"])
 @pytest.mark.parametrize("name", ERRORS)
-@pytest.mark.parametrize("pattern", [r"run/snapshots/.*block", r"run/snapshots/.*block-003", r"run/snapshots/.*manifest"])
+@pytest.mark.parametrize("pattern", [r"run/snapshots/.*" + name for name in ("block", "block-003", "manifest")])
 def test_the_final_weights(tmp_path, rescue, caplog, undisturbed, name, pattern, moment):
     out = tmp_path / "run"
     with FailingDisk(name, pattern, moment).put_in() as disk:
@@ -85,6 +86,19 @@ def test_the_result(tmp_path, rescue, caplog, undisturbed, moment):
     assert said(caplog) == [
         f"the run's folder does not take result.json (No space left on device): it is in {spare}"
     ]
+
+
+def test_a_result_elsewhere_stays_the_result(tmp_path, rescue):
+    """An interrupt behind the end changes nothing."""
+
+    class Shown(Silent):
+        def finished(self, table):
+            raise KeyboardInterrupt
+
+    with FailingDisk("ENOSPC", r"run/\.?result\.json", times=1).put_in(), pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", TWO, make_view=lambda *_: Shown())
+    (spare,) = rescue.iterdir()
+    assert result_of(spare)["status"] == "completed" and not (tmp_path / "run" / "result.json").exists()
 
 
 def test_the_result_nowhere(tmp_path, caplog, undisturbed):

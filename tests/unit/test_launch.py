@@ -22,7 +22,15 @@ def test_a_trace_is_written_where_it_is_asked_for():
 
 
 def test_the_default_config_is_the_one_beside_the_launcher():
-    assert launch.parse([]).config == launch.HERE / "configs" / "digits.toml"
+    assert launch.config_of(launch.parse([])) == launch.HERE / "configs" / "digits.toml"
+
+
+def test_a_run_that_is_resumed_brings_its_own_config(tmp_path):
+    (tmp_path / "config.toml").write_text("seed = 1")
+    assert launch.config_of(launch.parse(["--resume", str(tmp_path)])) == tmp_path / "config.toml"
+    assert launch.config_of(launch.parse(["--resume", str(tmp_path), "--config", "x.toml"])) == Path("x.toml")
+    with pytest.raises(ConfigError, match="no run to resume .given: --resume .*none, expected: a folder that --out"):
+        launch.config_of(launch.parse(["--resume", str(tmp_path / "none")]))
 
 
 def test_the_list_names_everything_with_a_line_each(capsys):
@@ -30,6 +38,20 @@ def test_the_list_names_everything_with_a_line_each(capsys):
     lines = capsys.readouterr().out.splitlines()
     for name in ("predsim", "mlp", "digits", "shared_memory"):
         assert [line for line in lines if line.split()[:1] == [name] and len(line.split()) > 3] != [], name
+
+
+def test_the_list_says_what_every_option_takes(capsys):
+    assert launch.main(["--list"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "rule.beta a number, at least 0, at most 1; default: 0.99",
+        "dataset.image_size a whole number, at least 1, at most 16384; required",
+        "optimizer.betas a list in which each is a number, at least 0, below 1; default: (0.9, 0.999)",
+        "run.start_timeout_s a number, above 0, at most 1e6; default: 3000.0",
+        "model.width a whole number, at least 1, at most 2147483647 or a list in which each is a whole number, "
+        "at least 1, at most 2147483647; default: 256",
+    ):
+        assert line in lines
 
 
 def test_another_package_of_that_name_is_refused(monkeypatch):

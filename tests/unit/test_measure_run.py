@@ -59,9 +59,9 @@ def test_weights_that_another_host_wrote_elsewhere(tmp_path):
     placement = Placement((range(2), range(2, 3)), ("cpu", "cpu"), "process_group", 1, ())
     with pytest.raises(WorkerFailed, match=r"^\[stage 1/2\] .* weights are not here \(given: .* without block 2, "
                                            r"expected: blocks 0 to 2\)\. Choose an --out that every host"):  # fmt: skip
-        measure_run._weights(tmp_path, placement)
+        measure_run._weights(tmp_path, placement, 2, 7)
     save_block(tmp_path, 2, {})
-    assert measure_run._weights(tmp_path, placement) == [{}, {}, {}]
+    assert measure_run._weights(tmp_path, placement, 2, 7) == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True)])

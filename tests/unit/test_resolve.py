@@ -50,7 +50,7 @@ def test_options_are_completed(tmp_path):
            "loss (train.microbatches: 4, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds "
            "the memory too.") for rule in ("sim", "predsim", "sim_bio", "predsim_bio", "glob_sim")],
         ({"optimizer": {"name": "adam", "milestones": [3, 2]}}, "rising, from 1 on"),
-        ({"optimizer": {"name": "adam", "lr": -1.0}}, "learning rate"),
+        ({"optimizer": {"name": "adam", "lr": -1.0}}, "wrong value for optimizer.lr (given: -1.0"),
         ({"optimizer": {"name": "adam", "milestone": [3]}}, "optimizer.milestone"),
     ],
 )

@@ -12,8 +12,10 @@ from pipeline.config import Config
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Receive
 from pipeline.errors import ConfigError
+from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.view import Silent
 from pipeline.records.weights import latest_weights, load_blocks
+from workers import rescue
 from workers import run as run_module
 from workers.run import check_out
 
@@ -137,7 +139,7 @@ def test_a_view_that_fails_at_the_end_fails_alone(tmp_path, caplog):
     assert "the run is complete and cannot be shown: 'ascii' codec can't encode character" in caplog.text
 
 
-@pytest.mark.parametrize("moment", ["write_manifest", "write_json", "finished"])
+@pytest.mark.parametrize("moment", ["manifest", "write_json", "finished"])
 def test_a_signal_while_a_run_is_finished_leaves_it_finished(tmp_path, monkeypatch, ended_by_sigterm, moment):
     def interrupting(write):
         def act(*args):
@@ -146,8 +148,10 @@ def test_a_signal_while_a_run_is_finished_leaves_it_finished(tmp_path, monkeypat
 
         return act
 
-    if moment != "finished":
-        monkeypatch.setattr(run_module, moment, interrupting(getattr(run_module, moment)))
+    if moment == "manifest":
+        monkeypatch.setattr(SnapshotKeeper, "finish", interrupting(SnapshotKeeper.finish))
+    elif moment == "write_json":
+        monkeypatch.setattr(rescue, moment, interrupting(rescue.write_json))
     view = Shown(interrupting(lambda: None) if moment == "finished" else lambda: None)
     with pytest.raises(SystemExit):
         run(tmp_path / "run", make_view=lambda *_: view)

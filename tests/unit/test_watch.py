@@ -25,7 +25,7 @@ class Stages:
     def __init__(self, monkeypatch, processes=None, timeout_s=40.0, ready=True):
         self.now = 100.0
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.watch = StageWatch(3, timeout_s, processes or {s: Process() for s in range(3)})
+        self.watch = StageWatch(3, timeout_s, 10 * timeout_s, processes or {s: Process() for s in range(3)})
         for stage in range(3 if ready else 0):
             self.watch.ready(stage)
             self.watch.beat(stage, pulse())

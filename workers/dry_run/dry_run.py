@@ -182,7 +182,7 @@ def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
 def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:
     """The run with short time limits; within one process also with stages that take turns at every batch."""
     config = resolved.config
-    run = replace(config.run, timeout_s=min(config.run.timeout_s, PATIENCE_S / 2))
+    run = replace(config.run, timeout_s=min(config.run.timeout_s, PATIENCE_S / 2), start_timeout_s=PATIENCE_S / 2)
     transport = replace(config.transport, depth=1) if placement.in_one_process else config.transport
     return replace(resolved, config=replace(config, run=run, transport=transport))
 

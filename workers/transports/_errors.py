@@ -26,7 +26,7 @@ def not_connected(edge: Edge, missing: int, timeout: float) -> TransportTimeout:
     """The other end did not come while the edges were opened."""
     return TransportTimeout(
         f"{_ends(edge)}: stage {missing} did not open its end within {timeout:g} s. "
-        "See whether its process started; its own error comes first."
+        "See whether its process started; its own error comes first, or raise run.start_timeout_s."
     )
 
 

@@ -128,7 +128,7 @@ def _connect(edge: Edge, path: str, endpoint: Endpoint, deadline: float) -> Slot
         except (FileNotFoundError, ConnectionRefusedError):
             if time.perf_counter() + pause > deadline:
                 sock.close()
-                raise not_connected(edge, edge.dst, endpoint.timeout_s) from None
+                raise not_connected(edge, edge.dst, endpoint.opening_s) from None
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
     stride = slot_stride(edge.slot_bytes)
@@ -148,10 +148,10 @@ def _accept(edge: Edge, listener: socket.socket, endpoint: Endpoint, deadline: f
         sock.settimeout(max(deadline - time.perf_counter(), 0.001))
         _, fds, _, _ = socket.recv_fds(sock, 1, 1, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
     except TimeoutError:
-        raise not_connected(edge, edge.src, endpoint.timeout_s) from None
+        raise not_connected(edge, edge.src, endpoint.opening_s) from None
     if not fds:
         sock.close()
-        raise not_connected(edge, edge.src, endpoint.timeout_s)
+        raise not_connected(edge, edge.src, endpoint.opening_s)
     os.set_inheritable(fds[0], False)
     sock.settimeout(None)
     try:
@@ -168,7 +168,7 @@ def build(endpoint: Endpoint) -> SharedMemoryTransport:
         TransportTimeout: not all stages came in time.
         ValueError: the path of a socket is too long.
     """
-    deadline = time.perf_counter() + endpoint.timeout_s
+    deadline = time.perf_counter() + endpoint.opening_s
     transport = SharedMemoryTransport(endpoint.stage_index, {}, {})
     with ExitStack() as listening:
         listeners = [(e, _listen(_socket_path(endpoint.folder, e), listening)) for e in endpoint.incoming()]

@@ -18,6 +18,7 @@ from pipeline.records.number_text import duration, grouped, percent
 from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
+from workers.host.streams import drained
 from workers.placement import Placement
 from workers.view.stage_meter import StageMeter
 from workers.view.text import RunText, block_range, loss_text, plural
@@ -93,13 +94,18 @@ class LiveTable:
     def finished(self, table: Mapping[str, Any]) -> None:
         """Leave the last state and a summary on the terminal."""
         self._is_complete = True
-        self.close()
+        self._stop()
         how, where = self._text.ending(table)
         with suppress(OSError):
             self._console.print(Text(how, style="bold"))
             self._console.print(Text(where), soft_wrap=True)  # unbroken, so that it can be copied
 
     def close(self) -> None:
+        """Draw a last time and show the cursor again, and wait for a slow terminal, a second at most."""
+        self._stop()
+        drained(self._console.file)
+
+    def _stop(self) -> None:
         """Draw a last time and show the cursor again; a second call does nothing."""
         if self._ended_s is not None:
             return

@@ -13,6 +13,7 @@ from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.records.view import Silent, View
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import Plan
+from workers.host.streams import drained, patient
 from workers.placement import Placement
 from workers.view import ViewMaker
 from workers.view.live_table import LiveTable
@@ -28,11 +29,12 @@ def view_maker(*, quiet: bool) -> ViewMaker:
         if quiet:
             return Silent()
         text = RunText(resolved, placement, out)
-        console = Console(file=sys.stdout, highlight=False)
+        stream = patient(sys.stdout)  # a reader that does not read must not hold up the coordinator
+        console = Console(file=stream, highlight=False)
         # The stream is asked as well: rich takes FORCE_COLOR for a terminal, and a log file wants no table.
-        if sys.stdout.isatty() and console.is_interactive:
+        if stream.isatty() and console.is_interactive:
             return LiveTable(resolved, placement, text, console)
-        return Lines(text, sys.stdout)
+        return Lines(text, stream)
 
     return make
 
@@ -75,7 +77,8 @@ class Lines:
         self._say(", ".join(self._text.ending(table)))
 
     def close(self) -> None:
-        """Do nothing: the stream belongs to the process."""
+        """Wait for a slow reader, a second at most; the stream belongs to the process."""
+        drained(self._stream)
 
 
 def _discard(stream: TextIO) -> None:

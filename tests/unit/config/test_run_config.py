@@ -155,7 +155,7 @@ def test_overrides_that_cannot_be_read(tmp_path, override, text):
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, measure\)\. Did you mean 'train'\? "
+        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, restart\)\. Did you mean 'train'\? "
                         r"Correct or remove it\."),
         ({"zzz": {}}, r"unknown section \(given: zzz, .*\)\. Correct"),
         ({"train": {"epoch": 1}}, r"unknown key \(given: train\.epoch, expected: train\.epochs, .*\)\. "
@@ -193,22 +193,26 @@ def test_wrong_types(key, value, expected):
     assert str(caught.value) == f"wrong value for {key} (given: {given}, expected: {expected}). Change it."
 
 
+MOST = "at most 2147483647"
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("seed", -1, "at least 0"),
-        ("train.epochs", 0, "at least 1"), ("train.batch_size", 0, "at least 1"),
-        ("train.microbatches", -1, "at least 0"), ("train.in_flight", 0, "at least 1"),
-        ("train.eval_every", 0, "at least 1"), ("train.eval_batch_size", -1, "at least 0"),
-        ("train.eval_passes", 0, "at least 1"),
-        ("schedule.patience", 0, "at least 1"), ("schedule.tolerance", -0.1, "at least 0"),
-        ("schedule.tolerance", float("nan"), "at least 0"), ("schedule.cache_limit_bytes", -1, "at least 0"),
-        ("transport.depth", 0, "at least 1"),
-        ("run.stages", 0, "at least 1"), ("run.threads", -1, "at least 0"),
+        ("seed", -1, "at least 0, at most 9223372036854775807"),
+        ("train.epochs", 0, f"at least 1, {MOST}"), ("train.batch_size", 0, f"at least 1, {MOST}"),
+        ("train.microbatches", -1, f"at least 0, {MOST}"), ("train.in_flight", 0, f"at least 1, {MOST}"),
+        ("train.eval_every", 0, f"at least 1, {MOST}"), ("train.eval_batch_size", -1, f"at least 0, {MOST}"),
+        ("train.eval_passes", 0, f"at least 1, {MOST}"),
+        ("schedule.patience", 0, f"at least 1, {MOST}"), ("schedule.tolerance", -0.1, "at least 0, at most 1e30"),
+        ("schedule.tolerance", float("nan"), "at least 0, at most 1e30"),
+        ("schedule.cache_limit_bytes", -1, "at least 0, at most 9223372036854775807"),
+        ("transport.depth", 0, "at least 1, at most 1000000"),
+        ("run.stages", 0, f"at least 1, {MOST}"), ("run.threads", -1, "at least 0, at most 1024"),
         ("run.timeout_s", 0.0, "above 0, at most 1e6"), ("run.timeout_s", float("inf"), "above 0, at most 1e6"),
         ("run.timeout_s", float("nan"), "above 0, at most 1e6"),
         ("run.partition", [], "the number of blocks of each stage, at least 1 each"),
-        ("run.partition", [2, 0], "the number of blocks of each stage, at least 1 each"),
+        ("run.partition", [2, 0], "each at least 1, at most 2147483647"),
     ],
 )  # fmt: skip
 def test_ranges(key, value, expected):

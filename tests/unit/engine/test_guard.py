@@ -47,7 +47,7 @@ def test_a_buffer_that_breaks_is_named_with_the_steps_it_may_have_broken_in(tmp_
 
 def test_inputs_of_1e30_break_the_variance_and_no_loss(tmp_path):
     """Batch normalisation makes usual numbers of them, and its running variance overflows."""
-    bad = {"value": 1e30, "bad": list(range(NUM_TRAIN))}
+    bad = {"value": "1e30", "bad": list(range(NUM_TRAIN))}
     row = found(tmp_path / "run", poison(dataset=bad)).row
     assert (row["block"], row["what"], row["name"], row["epoch"]) == (0, "buffer", "block.body.1.running_var", 0)
     losses = [
@@ -74,7 +74,7 @@ def test_micro_batches_belong_to_their_step(tmp_path):
 
 def test_weights_that_break_in_the_last_step_are_found_before_they_are_saved(tmp_path):
     """One step in all: its loss is finite, and what it makes of the weights is not."""
-    changes = poison(train={"epochs": 1, "batch_size": NUM_TRAIN}, optimizer={"lr": 1e39}, measure={"every": 1})
+    changes = poison(train={"epochs": 1, "batch_size": NUM_TRAIN}, optimizer={"lr": 1e30, "weight_decay": 1e15}, measure={"every": 1})
     row = found(tmp_path / "run", changes).row
     assert (row["step"], row["since"], row["what"], row["epoch"]) == (0, 0, "weight", 0) and row["block"] == 0
     assert list((tmp_path / "run").glob("*/*/manifest.json")) == []

@@ -15,6 +15,7 @@ from pipeline.engine.stage import Stage
 from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import build_rule, resolve
 from pipeline.schedules.batching import Batching
+from pipeline.schedules.cuts import Cuts
 from pipeline.schedules.plan import BlockMode, Plan
 from pipeline.schedules.position import Position
 
@@ -40,7 +41,7 @@ def program(rule, stage_index, partition, **batching):
                   device=torch.device("cpu"))  # fmt: skip
     feeds = (Feed(6, 3), Feed(4, 2)) if stage_index == 0 else (None, None)
     return Program(stage, stage_index, len(partition), Batching(**{**sizes, **batching}), *feeds, TimeBudget(), 0,
-                   allocator("memory", 0, Path(".")))  # fmt: skip
+                   allocator("memory", 0, Path(".")), Cuts(2))  # fmt: skip
 
 
 def plan(**changes):

@@ -127,7 +127,8 @@ def test_options_are_complete_and_picklable():
         ("sgd", {"nesterov": 1}, r"wrong value for optimizer.nesterov .*expected: true or false"),
         ("adam", {"betas": 0.9}, r"wrong value for optimizer.betas .*expected: a list in which each is a number"),
         ("adam", {"betas": [0.9]}, r"wrong number of values for optimizer.betas \(given: \[0.9\], expected: 2\)"),
-        ("adam", {"lr": -1.0}, r"torch refuses these options \(given: adam; it says: Invalid learning rate: -1.0\)"),
+        ("adam", {"lr": -1.0}, r"wrong value for optimizer.lr \(given: -1.0, expected: at least 0, at most 1e30\)"),
+        ("rprop", {"etas": [0.5, 0.9]}, r"torch refuses these options \(given: rprop; it says: Invalid eta values"),
         ("sgd", {"nesterov": True}, r"torch refuses .*Nesterov momentum requires a momentum"),
     ],
 )

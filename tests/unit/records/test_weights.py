@@ -5,15 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.records.weights import latest_weights, load_blocks, save_block, write_manifest
+from pipeline.errors import DamagedFile
+from pipeline.records.snapshots import Manifest
+from pipeline.records.weights import latest_weights, load_blocks, save_block
+from pipeline.schedules.cuts import Cut
 
 
 def saved(run, step, states, complete=True):
     folder = run / "snapshots" / f"step-{step}"
-    for k, state in enumerate(states):
-        save_block(folder, k, state)
+    files = {k: save_block(folder, k, state) for k, state in enumerate(states)}
     if complete:
-        write_manifest(folder, {"num_blocks": len(states), "steps": step})
+        Manifest(Cut(1, 0), step, files).write(folder)
     return folder
 
 
@@ -25,15 +27,27 @@ def test_what_is_saved_is_read_again(tmp_path):
     for module, state in zip(modules, found, strict=True):
         assert list(state) == list(module.state_dict())
         assert all(torch.equal(state[n], t) for n, t in module.state_dict().items())
-    assert sorted(p.name for p in folder.iterdir()) == ["block-000.pt", "block-001.pt", "manifest.json"]
-    assert json.loads((folder / "manifest.json").read_text()) == {"num_blocks": 2, "steps": 4}
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "block-000.safetensors", "block-001.safetensors", "manifest.json",
+    ]  # fmt: skip
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["num_blocks"], manifest["steps"], manifest["cut"]) == (2, 4, {"epoch": 1, "step": 0})
 
 
-def test_a_block_that_is_saved_again_replaces_the_old(tmp_path):
+def test_a_block_that_is_saved_again_is_not_the_one_that_the_manifest_means(tmp_path):
     folder = saved(tmp_path, 1, [{"x": torch.zeros(2)}])
     save_block(folder, 0, {"x": torch.ones(2, requires_grad=True)})
-    (state,) = load_blocks(folder)
+    with pytest.raises(DamagedFile, match="block-000.safetensors: it is whole, and not the one that the manifest"):
+        load_blocks(folder)
+    (state,) = load_blocks(saved(tmp_path, 1, [{"x": torch.ones(2, requires_grad=True)}]))
     assert torch.equal(state["x"], torch.ones(2)) and not state["x"].requires_grad
+
+
+def test_weights_of_older_runs_are_read(tmp_path):
+    torch.save({"x": torch.ones(2)}, tmp_path / "block-000.pt")
+    (tmp_path / "manifest.json").write_text('{"num_blocks": 1}')
+    (state,) = load_blocks(tmp_path)
+    assert torch.equal(state["x"], torch.ones(2))
 
 
 def test_the_newest_complete_one_by_number(tmp_path):

@@ -43,7 +43,7 @@ def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bo
             dist.destroy_process_group()
         raise TransportTimeout(
             f"stage {endpoint.stage_index}: the {endpoint.num_stages} stages did not meet within "
-            f"{endpoint.timeout_s:g} s. See whether all processes started; the error of a stage that did not "
+            f"{endpoint.opening_s:g} s. See whether all processes started; the error of a stage that did not "
             "comes first."
         ) from error
     return links, owns_group
@@ -65,7 +65,7 @@ def _loopback() -> Iterator[None]:
 
 def _meet(endpoint: Endpoint) -> None:
     """Make the default group, through a file in the common folder."""
-    limit = timedelta(seconds=endpoint.timeout_s)
+    limit = timedelta(seconds=endpoint.opening_s)
     # Without a world size a store leaves its file to us, and says nothing when it is gone.
     store = dist.FileStore(_meeting_file(endpoint), -1)  # type: ignore[attr-defined]  # public, but not exported
     store.set_timeout(limit)
@@ -90,7 +90,7 @@ def _check_group(endpoint: Endpoint) -> None:
 
 def _open_edges(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
     """Make a group for every edge. torch demands that all ranks take part in all of them, in the same order."""
-    limit = timedelta(seconds=endpoint.timeout_s)
+    limit = timedelta(seconds=endpoint.opening_s)
     device = torch.device(endpoint.device)
     links = {}
     for edge in endpoint.edges:

@@ -1,0 +1,106 @@
+"""The memory that a run needs at least, and the refusal of one that cannot fit."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.support.runs import SMALL, merged, run
+
+from pipeline import memory
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.resolve import data_bytes, resolve
+from workers import memory as run_memory
+from workers.memory import activation_bytes, check_memory, ring_bytes, weight_bytes
+from workers.placement import place, this_host
+from workers.transport import Reach
+
+HALVES = (range(0, 2), range(2, 5))
+PROCESSES = {"run": {"stages": 2}, "transport": {"name": "auto"}}
+
+
+def resolved_run(tmp_path, changes=None):
+    return resolve(Config.from_dict(merged(SMALL, changes or {})), tmp_path)
+
+
+def test_weights_are_counted_with_what_training_adds(tmp_path):
+    resolved = resolved_run(tmp_path, {"rule": {"name": "backprop"}, "model": {"name": "mlp", "depth": 1, "width": 4,
+                                                                               "norm": "none"}})  # fmt: skip
+    bytes_of_all = 4 * (64 * 4 + 4 + 4 * 10 + 10)
+    assert sum(resolved.state_bytes) == sum(resolved.trained_bytes) == bytes_of_all
+    assert weight_bytes(resolved, range(0, 2)) == 4 * bytes_of_all  # a gradient, and Adam's two
+
+
+def test_one_block_at_a_time_is_trained_in_sequential_mode(tmp_path):
+    both = [resolved_run(tmp_path, {"schedule": {"mode": mode}}) for mode in ("parallel", "sequential")]
+    parallel, sequential = (weight_bytes(resolved, HALVES[1]) for resolved in both)
+    assert sequential < parallel
+
+
+@pytest.mark.parametrize(("rule", "in_flight", "batches"), [("dfa", 1, 1), ("dfa", 3, 3), ("pred", 3, 1)])
+def test_batches_in_flight_hold_activations(tmp_path, rule, in_flight, batches):
+    resolved = resolved_run(tmp_path, {"rule": {"name": rule}, "train": {"in_flight": in_flight, "eval_batch_size": 1}})
+    blocks = 2 if rule == "dfa" else 1
+    border = 100 * 10 * 10
+    assert activation_bytes(resolved, HALVES, 0) == 100 * batches * blocks * 32 * 4 + border
+
+
+def test_queues_hold_an_epoch_at_most_unless_they_are_mapped(tmp_path):
+    resolved = resolved_run(tmp_path, {"transport": {"name": "auto", "depth": 1000}})
+    slot = 100 * (32 * 4 + 8)
+    assert ring_bytes(resolved, HALVES, 2, mapped=True) == 1000 * slot
+    assert ring_bytes(resolved, HALVES, 2, mapped=False) == (15 + 4) * slot
+    assert ring_bytes(resolved, HALVES, 0, mapped=True) == 0
+
+
+def test_estimates_are_below_what_a_run_takes(tmp_path):
+    result = run(tmp_path / "run", {"model": {"name": "mlp", "depth": 3, "width": 256}})
+    resolved = resolved_run(tmp_path, {"model": {"name": "mlp", "depth": 3, "width": 256}})
+    (stage,) = result["stages"]
+    taken = 2 * stage["parameter_bytes"] + stage["optimizer_bytes"]  # gradients are as large as the weights
+    assert 0.9 * taken < weight_bytes(resolved, range(0, 4)) <= taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"dataset": {"name": "noise", "num_train": 2**31 - 1}}, r"GiB for the data set.*Use fewer"),
+        ({"model": {"name": "mlp", "width": 10**9}}, r"GiB for the weights of block 0, linear .*Make it smaller"),
+        ({"transport": {"name": "auto", "depth": 1_000_000}, "train": {"batch_size": 1000}},
+         r"GiB for messages in flight.*Lower what the largest part comes from"),
+        ({"model": {"name": "mlp", "depth": 40, "width": 2000}, "rule": {"name": "pred"}},
+         r"GiB for weights, gradients and the optimizer"),
+    ],
+)
+def test_what_cannot_fit_is_refused(tmp_path, monkeypatch, changes, text):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * 2**30)
+    with pytest.raises(ConfigError, match=text):
+        resolved = resolved_run(tmp_path, merged(PROCESSES, changes))
+        place(resolved, this_host())
+
+
+def test_a_gpu_has_memory_of_its_own(tmp_path, monkeypatch):
+    class Small:
+        total_memory = 2**10
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Small)
+    resolved = resolved_run(tmp_path)
+    with pytest.raises(ConfigError, match=r"at most 0.00098 MiB, what there is on cuda:1"):
+        check_memory(resolved, HALVES, ("cpu", "cuda:1"), 2, Reach.HOST)
+
+
+def test_processes_count_and_stages_elsewhere_do_not(tmp_path, monkeypatch):
+    resolved = resolved_run(tmp_path)
+    seen = []
+    monkeypatch.setattr(run_memory, "check_room", lambda parts, *_: seen.append(dict(parts)))
+    check_memory(resolved, HALVES, ("cpu", "cpu"), 1, Reach.ANYWHERE)
+    check_memory(resolved, HALVES, ("cpu", "cpu"), 2, Reach.PROCESS)
+    assert [parts["for the stages' processes"] for parts in seen] == [run_memory.PROCESS_BYTES, 0]
+    assert seen[0]["for weights, gradients and the optimizer"] == weight_bytes(resolved, HALVES[0])
+
+
+def test_samples_are_counted_by_the_form_they_are_kept_in(tmp_path):
+    image, features = ({"name": "noise", "shape": shape, "num_train": 7, "num_test": 3} for shape in ([1, 4, 4], [16]))
+    specs = [resolved_run(tmp_path, {"dataset": d, "train": {"batch_size": 7}}).data for d in (image, features)]
+    assert [data_bytes(spec) for spec in specs] == [10 * (16 + 8), 10 * (64 + 8)]
+    assert data_bytes(replace(specs[0], num_train=0)) == 3 * (16 + 8)

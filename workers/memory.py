@@ -1,0 +1,96 @@
+"""Memory of a whole run on this host, estimated from its shapes before a stage starts; see :mod:`pipeline.memory`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+
+import torch
+
+from pipeline.learning.rule import Topology
+from pipeline.memory import check_room
+from pipeline.network.shapes import BlockShapes
+from pipeline.resolve import RunSpec, data_bytes
+from workers.edges import edges_of
+from workers.transport import Reach
+
+__all__ = ["PROCESS_BYTES", "check_memory"]
+
+PROCESS_BYTES = 12 * 2**20
+"""Of its own that a stage's process has at least, beside what it shares with the fork server; measured: 15 MiB, the
+first stage 29 MiB."""
+
+_ADVICE = (
+    "Lower what the largest part comes from: model.width and model.depth, train.batch_size, dataset.num_train, "
+    "transport.depth, or the number of stages."
+)
+
+
+def check_memory(
+    resolved: RunSpec, partition: Sequence[range], devices: Sequence[str], stages_here: int, reach: Reach
+) -> None:
+    """Refuse a run that cannot fit into the memory of this host, or of one of its GPUs.
+
+    Args:
+        resolved: the run.
+        partition: blocks of each stage.
+        devices: of each stage.
+        stages_here: stages on this host, the first ones.
+        reach: of the transport.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    host: Counter[str] = Counter({"for the data set": data_bytes(resolved.data)})
+    host["for the stages' processes"] = PROCESS_BYTES * stages_here if reach is not Reach.PROCESS else 0
+    host["for messages in flight"] = ring_bytes(resolved, partition, stages_here, mapped=reach is Reach.HOST)
+    gpus: dict[str, Counter[str]] = {}
+    for stage, device in enumerate(devices[:stages_here]):
+        parts = host if device == "cpu" else gpus.setdefault(device, Counter())
+        parts["for weights, gradients and the optimizer"] += weight_bytes(resolved, partition[stage])
+        parts["for activations"] += activation_bytes(resolved, partition, stage)
+    check_room(host, _ADVICE)
+    for device, parts in gpus.items():
+        check_room(parts, _ADVICE, torch.cuda.get_device_properties(device).total_memory, f"on {device}")
+
+
+def weight_bytes(resolved: RunSpec, blocks: range) -> int:
+    """Bytes of the state of ``blocks`` and, of those that train at the same time, of gradients and the optimizer."""
+    extra = [resolved.trained_bytes[k] * (1 + resolved.optimizer.state_copies) for k in blocks]
+    at_once = max(extra) if resolved.schedule().depends_on_results else sum(extra)
+    return sum(resolved.state_bytes[k] for k in blocks) + at_once
+
+
+def activation_bytes(resolved: RunSpec, partition: Sequence[range], stage: int) -> int:
+    """Bytes of what is held between forward and learning: of one block, or where feedback is awaited, of all blocks
+    for every batch in flight."""
+    batching, blocks = resolved.batching, partition[stage]
+    sizes = [_sample_bytes(resolved.shapes[k]) for k in blocks]
+    rows, held = resolved.microbatch_size, max(sizes)
+    if resolved.topology is not Topology.LOCAL:
+        rows, held = rows * batching.in_flight_at(stage, len(partition)), sum(sizes)
+    evaluated = batching.eval_batch_size * batching.eval_passes * max(sizes)
+    return max(rows * held, evaluated) + _batch_bytes(resolved, stage)
+
+
+def _batch_bytes(resolved: RunSpec, stage: int) -> int:
+    """Bytes of a batch of images with the borders that they are cropped from."""
+    shape, padding = resolved.data.input_shape, resolved.config.dataset.options.get("crop_padding", 0)
+    if stage > 0 or len(shape) != 3 or not isinstance(padding, int):
+        return 0
+    return resolved.batching.batch_size * shape[0] * (shape[1] + 2 * padding) * (shape[2] + 2 * padding)
+
+
+def _sample_bytes(shapes: BlockShapes) -> int:
+    """Bytes of one sample's activations in a block; the output is the body's where there is no outlet."""
+    return shapes.dtype.itemsize * max(prod(shapes.body_shape), prod(shapes.out_shape))
+
+
+def ring_bytes(resolved: RunSpec, partition: Sequence[range], stages_here: int, *, mapped: bool) -> int:
+    """Bytes of the messages that wait on this host when every queue is full.
+
+    Slots of shared memory are all mapped; other queues hold no more than there are messages in an epoch.
+    """
+    batching = resolved.batching
+    most = (batching.num_steps + batching.num_eval_batches) * batching.microbatches
+    edges = edges_of(resolved, tuple(partition), resolved.config.transport.depth)
+    return sum((e.depth if mapped else min(e.depth, most)) * e.slot_bytes for e in edges if e.src < stages_here)
