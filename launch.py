@@ -15,7 +15,7 @@ from pathlib import Path
 import pipeline
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
-from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
 from workers.host.fork_server import warm_up
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         complain("launch.py: " + one_line(error))
         return 2
-    except WorkerFailed as error:
+    except (DiskError, NonFiniteError, WorkerFailed) as error:
         complain("launch.py: " + str(error))
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough

@@ -59,13 +59,14 @@ def check_batching(
     """Refuses pieces of the data that the rule or a block cannot live with.
 
     Raises:
-        ConfigError: too many batches in flight, a loss or statistics that parts of a batch do not have, or several
-            passes through a network that draws no samples.
+        ConfigError: too many batches in flight, a loss or statistics that parts of a batch do not have, several
+            passes through a network that draws no samples, or batches to be left out while others are in flight.
     """
     _check_in_flight(config, mode, batching, rule)
     _check_cuts(config, mode, batching)
     _check_parts(config, batching, rule, shapes)
     _check_passes(config, shapes)
+    _check_skipping(config, mode, batching)
 
 
 def _check_in_flight(config: Config, mode: Mode, batching: Batching, rule: Declared) -> None:
@@ -101,6 +102,18 @@ def _check_passes(config: Config, shapes: Sequence[BlockShapes]) -> None:
         raise ConfigError(
             f"every pass through this network gives the same (train.eval_passes: {config.train.eval_passes}, "
             "expected: 1, or a network that draws samples, e.g. model.activation = \"bernoulli\"). Change one of them."
+        )
+
+
+def _check_skipping(config: Config, mode: Mode, batching: Batching) -> None:
+    """Refuses to leave out single batches where others are under way: their forward passes have changed buffers."""
+    if config.train.nonfinite != "skip":
+        return
+    if batching.in_flight_by_stage or batching.in_flight > 1:
+        given = f"mode {mode.name}" if batching.in_flight_by_stage else f"train.in_flight = {batching.in_flight}"
+        raise ConfigError(
+            f"a batch cannot be left out while the next is under way (given: train.nonfinite = \"skip\" with {given}, "
+            "expected: one batch in flight). Set train.nonfinite to \"stop\", or take batches one at a time."
         )
 
 

@@ -3,9 +3,11 @@
 Every message says what failed (given, expected) and the next move.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["ConfigError", "DamagedFile", "TransportTimeout", "WorkerFailed"]
+__all__ = ["ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "TransportTimeout", "WorkerFailed"]
 
 
 class ConfigError(ValueError):
@@ -21,6 +23,10 @@ class DamagedFile(ValueError):
         )
         self.path = path
         self.reason = reason
+
+
+class DiskError(RuntimeError):
+    """What a run must not lose can be written nowhere. Exit code 1."""
 
 
 class TransportTimeout(RuntimeError):
@@ -43,3 +49,33 @@ class WorkerFailed(RuntimeError):
         self.num_stages = num_stages
         self.reason = reason
         self.is_lost = is_lost
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, a weight or a buffer is nan or infinite; carries the block and the step. Exit code 1.
+
+    Args:
+        found: a :class:`pipeline.records.reports.NonFinite`.
+        last_good: the newest snapshot from before it, if any.
+    """
+
+    def __init__(self, found: Mapping[str, Any], last_good: str | None = None) -> None:
+        where = f"last good snapshot: {last_good}" if last_good is not None else "no snapshot was taken before it"
+        super().__init__(
+            f"the run has left the finite numbers: {_found_text(found)} (steps and epochs are counted from 0; "
+            f"{where}). Lower optimizer.lr or the scale of the inputs; train.nonfinite=skip leaves out single batches."
+        )
+        self.row = {**found, "last_good": last_good}
+
+
+def _found_text(found: Mapping[str, Any]) -> str:
+    """What is not finite, in which block, and since when."""
+    block, epoch, step = found["block"], found["epoch"], found["step"]
+    if found["what"] == "loss":
+        return f"the loss of block {block} is {found['value']} in step {step}, epoch {epoch}"
+    if found["what"] == "batches":
+        return f"block {block} had to leave out every batch of epoch {epoch}, from step {found['since']} to {step}"
+    return (
+        f"{found['what']} {found['name']} of block {block} is {found['value']} after step {step}, epoch {epoch}, and "
+        f"has been since a step from {found['since']} on"
+    )

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import torch
 
-from pipeline.records.files import whole_file
+from pipeline.records.files import write_text
 from pipeline.resolve import RunSpec
 from workers.host.environment import ROOT, cpu_name
 
@@ -92,8 +92,7 @@ def keep(kind: str, key: Mapping[str, Any], value: Any) -> None:
         path = _path(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"key": json.loads(_text(key)), "value": value}, indent=1, allow_nan=False)
-        with whole_file(path) as part:
-            part.write_text(text, encoding="utf8")
+        write_text(path, text)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         logger.debug("nothing kept in the cache of %s: %s", kind, error)
 

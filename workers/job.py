@@ -18,6 +18,7 @@ from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import Plan
 from workers.edges import edges_of
 from workers.placement import Placement
+from workers.rescue import spare_folder
 from workers.trace_origin import TraceStart
 from workers.transport import Endpoint
 
@@ -85,6 +86,8 @@ class Job:
     data_root: Path
     out: Path
     """The run's folder."""
+    spare: Path
+    """The run's second place, see :mod:`workers.rescue`. Decided once: each process has an environment of its own."""
     trace: TraceStart | None = None
     """Where the stage is to keep a trace: the origin of its time line."""
     start: StartPoint | None = None
@@ -133,7 +136,7 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
             Job(
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
                 placement.partition, placement.transport, endpoint, placement.threads, placement.needs_group,
-                data_root, out,
+                data_root, out, spare_folder(out, folder),
             )
         )  # fmt: skip
     return jobs

@@ -7,8 +7,9 @@
 In the process that coordinated, when the stages are gone: the run's clock has stopped, and its result is written.
 """
 
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pipeline.errors import WorkerFailed
 from pipeline.measure.epoch import Measurement, with_credit
 from pipeline.numerics.compute import compute_as
 from pipeline.numerics.seeds import seeded
-from pipeline.records.files import whole_file, write_json
+from pipeline.records.files import reason, whole_file, write_json
 from pipeline.records.run_record import Recorder
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshots import Manifest, block_file, read_block
@@ -31,6 +32,8 @@ from workers.placement import Placement
 
 __all__ = ["measure_run", "measured_epochs"]
 
+logger = logging.getLogger(__name__)
+
 
 def measured_epochs(every: int, num_epochs: int) -> list[int]:
     """Numbers of epochs after which a run of ``num_epochs`` is measured: 0, each ``every``-th, and the last."""
@@ -38,7 +41,7 @@ def measured_epochs(every: int, num_epochs: int) -> list[int]:
 
 
 def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, out: Path, data_root: Path) -> None:
-    """Measures as ``[measure]`` asks.
+    """Measures as ``[measure]`` asks; a disk that fails meanwhile is said in one line, and the run has ended well.
 
     Args:
         resolved: the run, with the blueprints of all blocks.
@@ -50,10 +53,22 @@ def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, ou
     Raises:
         WorkerFailed: the weights of a stage are not in ``out``; the run itself has ended well.
     """
-    every = resolved.config.measure.every
-    epochs = measured_epochs(every, len(run_state.history))
+    last = len(run_state.history)
+    wanted = measured_epochs(resolved.config.measure.every, last)
+    epochs = [epoch for epoch in wanted if epoch == last or epoch not in run_state.not_kept]
     if not epochs:
         return
+    try:
+        _measure(resolved, placement, run_state, epochs, out, data_root)
+    except OSError as error:
+        logger.warning("the run is complete and its measurements are not (%s: %s). Make room.", out, reason(error))
+
+
+def _measure(
+    resolved: RunSpec, placement: Placement, run_state: RunState, epochs: Sequence[int], out: Path, data_root: Path
+) -> None:
+    """Measures after each of ``epochs``."""
+    every = resolved.config.measure.every
     device, precision = torch.device(placement.devices[0]), resolved.config.run.matmul_precision
     with (
         compute_as(placement.threads, precision, device), seeded(0),
@@ -63,7 +78,8 @@ def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, ou
         measurement = Measurement(resolved, data_root, device)
         rows = []
         for epoch in epochs:
-            kept = epoch % every == 0  # or it is the last one, whose weights are the run's own snapshot
+            # Or it is the last one, whose weights are the run's own snapshot.
+            kept = epoch % every == 0 and epoch not in run_state.not_kept
             folder = measured_folder(out, epoch) if kept else Path(run_state.stage_results()[0]["folder"])
             states = _weights(folder, placement, epoch, num_steps) if epoch > 0 else None
             row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))
@@ -98,6 +114,5 @@ def _weights(folder: Path, placement: Placement, epoch: int, num_steps: int) -> 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Tensor]) -> None:
     """An ``.npz`` of tensors, by name."""
-    path.parent.mkdir(exist_ok=True)
     with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **{name: tensor.numpy() for name, tensor in arrays.items()})  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
-from pipeline.records.files import whole_file, write_json
+from pipeline.records.files import write_text
 from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
@@ -33,6 +34,7 @@ from workers.launchers.inline import run_inline
 from workers.launchers.processes import StageProcesses
 from workers.measure_run import measure_run
 from workers.placement import Placement, needs_processes, this_host
+from workers.rescue import RESULT, declare_complete, note_result, spare_folder
 from workers.resume import Origin, fixed_by
 from workers.run_plan import RunPlan, plan_run
 from workers.trace_file import merge_parts
@@ -42,9 +44,6 @@ from workers.view import ViewMaker
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
 logger = logging.getLogger(__name__)
-
-RESULT = "result.json"
-"""The file that says how a run ended."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +79,21 @@ class Session:
             "seed": config.seed,
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
-        table = result_table(about, results, self.run_state.history, self.run_state.last_scores,
-                             self.resolved.data.num_train, self.run_state.wall_s, self.keeper.restarts)  # fmt: skip
+        state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
+        table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
+                             state.wall_s, restarts, state.skipped)  # fmt: skip
         if config.run.trace:
             merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
-        epochs = len(self.run_state.history)
         manifest = Manifest(
             Cut(epochs), table["steps"], {k: crc for r in results for k, crc in r["files"]},
-            self.run_state.scores(epochs), table["wall_s"], 0, self.keeper.restarts, None, table["weights_sha256"],
+            self.run_state.scores(epochs), table["wall_s"], 0, restarts, None, table["weights_sha256"],
         )  # fmt: skip
         data = next((r["data_crc32"] for r in results if r["data_crc32"] is not None), None)
         with signals_held():
             self.recorder.write({"event": "result", **table})
-            self.keeper.finish(manifest, data)
-            write_json(self.out / RESULT, table)
+            declare, spare = partial(self.keeper.finish, manifest, data), spare_folder(self.out, self.folder)
+            table = declare_complete(self.out, spare, results, declare, table)
         self.keeper.tidy()
         try:
             self.view.finished(table)
@@ -104,8 +103,7 @@ class Session:
 
     def restart(self, failure: WorkerFailed) -> "Session":
         """The session in which the run goes on from its newest snapshot, or anew, once its stages are gone."""
-        keeper = self.keeper
-        keeper.forget()
+        (keeper := self.keeper).forget()
         keeper.restarts += 1
         retire_incomplete(self.out)
         found = newest_snapshot(self.out)
@@ -149,6 +147,7 @@ def train(
     Raises:
         ConfigError: something is wrong with the config.
         WorkerFailed: a stage raised or died.
+        NonFiniteError: a loss, weight or buffer is nan or infinite.
     """
     if needs_processes(config.transport.name):
         warm_up(config.dataset.name)
@@ -210,13 +209,13 @@ def _opened(
         start = origin.move_to(out) if origin is not None else None
         # Every default in it, so that the run can be repeated after defaults have changed.
         table = resolved.config.to_dict()
-        with whole_file(out / "config.toml") as part:
-            part.write_text(to_toml(table), encoding="utf8")
+        write_text(out / "config.toml", to_toml(table))
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
         raise unusable(out, error) from None
     folder = new_folder()
     remove_orphans()
+    recorder.rescue_to(spare_folder(out, folder) / "record.jsonl")
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
@@ -248,11 +247,7 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced:
     that has its result keeps it."""
     if (out / RESULT).exists():
         return
-    status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-    failure = {"status": status, "error": str(error)}
-    is_lost = status == "interrupted" or (isinstance(error, WorkerFailed) and error.is_lost)
-    recorder.write({"event": "failure", **failure, "lost": is_lost})
-    write_json(out / RESULT, failure)
+    note_result(out, recorder, error)
     if traced:
         merge_parts(out)
 
@@ -263,6 +258,5 @@ def jobs_of(session: Session) -> list[Job]:
     if session.start is not None:
         history = session.run_state.history
         plans = [*session.run_state.plans, session.resolved.schedule().plan(len(history), history)]
-        batching = session.resolved.batching
-        jobs = [replace(job, start=session.start.through(job.blocks, plans, batching)) for job in jobs]
+        jobs = [replace(job, start=session.start.through(job.blocks, plans, session.resolved.batching)) for job in jobs]
     return [replace(job, trace=session.started) for job in jobs] if session.resolved.config.run.trace else jobs

@@ -16,8 +16,10 @@ from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
+from pipeline.errors import DiskError
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
+from pipeline.records.files import reason
 from pipeline.records.reports import (
     SnapshotReport,
     StageEpoch,
@@ -33,6 +35,7 @@ from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.control import ControlLink
+from workers.final_weights import save_elsewhere
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.snapshot_writer import SnapshotWriter
@@ -151,7 +154,11 @@ class StageRun:
     def _snapshot(self, cut: Cut) -> None:
         """Copies the blocks; the coordinator hears of it when the copies are on the disk."""
         working = self._budget.enter(Activity.OTHER)
-        self._writer.take(cut, self._steps_at(cut), lambda report: self._report("saved", report))
+        done = self._steps_at(cut)
+        if (self.program.guard.look(done - 1) if cut.step else self.program.guard.found) is not None:
+            self._budget.enter(working)  # what is not finite is never a place to go on from
+            return
+        self._writer.take(cut, done, lambda report: self._report("saved", report))
         self._budget.enter(working)
 
     def _steps_at(self, cut: Cut) -> int:
@@ -169,29 +176,37 @@ class StageRun:
         body: StageProgress = {
             "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
             "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), "fill": fill,
+            "checked": self.program.guard.checked(request.step),
         }  # fmt: skip
+        if (found := self.program.guard.look_at_losses()) is not None:
+            body["nonfinite"] = found
         self._report("progress", body)
         self._budget.enter(working)
 
     def _epoch(self, request: EpochReport) -> None:
         """A finished epoch, with the time budget so far."""
-        self.keep(request.row["epoch"] + 1)
+        if (trouble := self.keep(request.row["epoch"] + 1)) is not None:
+            request.row["not_kept"] = trouble
         row: StageEpoch = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
         self._report("epoch", row)
 
-    def keep(self, num_epochs: int) -> None:
+    def keep(self, num_epochs: int) -> str | None:
         """Saves the stage's blocks where they are to be measured after so many epochs: each stage does so after the
-        epoch's last step, so the files of all stages are one state of the network."""
+        epoch's last step, so the files of all stages are one state of the network. Returns why they cannot be."""
         every = self.job.resolved.config.measure.every
-        if every > 0 and num_epochs % every == 0:
-            for k in self.program.stage.blocks:
-                save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
+        if self.program.guard.found is None and every > 0 and num_epochs % every == 0:
+            try:
+                for k in self.program.stage.blocks:
+                    save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
+            except OSError as error:
+                return reason(error)
+        return None
 
     def finish(self) -> StageResult:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block.
 
         Raises:
-            OSError: the disk refuses the weights.
+            DiskError: no disk takes the weights.
         """
         stage = self.program.stage
         save_part(self.job, self._budget)
@@ -201,8 +216,10 @@ class StageRun:
         digests = {k: digest(stage.state(k)) for k in stage.blocks}
         self._writer.close()
         (saved,) = written
-        if saved["error"] is not None:
-            raise OSError(f"the weights cannot be written ({saved['error']}). Make room on the disk.")
+        folder, trouble = snapshot_folder(self.job.out, self.program.steps), saved["error"]
+        if trouble is not None:
+            found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
+            folder, saved = found.folder, found.report
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
@@ -212,11 +229,13 @@ class StageRun:
             "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
             "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
         }  # fmt: skip
-        folder = snapshot_folder(self.job.out, self.program.steps)
-        return {
+        result: StageResult = {
             "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
             "files": saved["files"], "data_crc32": saved["data_crc32"],
         }  # fmt: skip
+        if trouble is not None:
+            result["trouble"] = trouble
+        return result
 
 
 def run_stage(job: Job, link: ControlLink) -> None:
@@ -252,7 +271,8 @@ def run_stage(job: Job, link: ControlLink) -> None:
 def failure(stage_index: int, error: BaseException) -> StageFailure:
     """The report of an error; called where it is handled."""
     return {
-        "stage": stage_index, "kind": type(error).__name__, "message": str(error), "text": traceback.format_exc(),
+        "stage": stage_index, "kind": type(error).__name__, "message": str(error),
+        "text": str(error) if isinstance(error, DiskError) else traceback.format_exc(),
     }  # fmt: skip
 
 

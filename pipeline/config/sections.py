@@ -48,6 +48,11 @@ class TrainConfig:
     """Epochs between evaluations on the test set; the last epoch is always evaluated."""
     eval_batch_size: Natural = 0
     """Samples per evaluation batch. 0: as ``batch_size``."""
+    nonfinite: Literal["stop", "skip", "ignore"] = "stop"
+    """A loss, weight or buffer that is nan or infinite stops the run, with its block and step. skip: a block leaves
+    out a batch whose loss or gradient of that block is not finite, as though it had not been there for the block;
+    reading them waits for the device in every step, and what is not finite all the same stops the run. Refused where
+    batches overlap (``in_flight`` above 1, pipedream). ignore: nothing is looked for."""
     eval_passes: Count = 1
     """Monte Carlo forward passes per test sample, for stochastic networks (``model.activation = "bernoulli"``); the
     posteriors are averaged before they are scored."""

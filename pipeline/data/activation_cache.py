@@ -43,7 +43,11 @@ class ActivationCache:
         self._order: tuple[int, Tensor] | None = None
 
     def put(self, epoch: int, start: int, x: Tensor, y: Tensor) -> None:
-        """Store activations (batch, ...) and labels (batch,) of the samples from position ``start`` of ``epoch``."""
+        """Store activations (batch, ...) and labels (batch,) of the samples from position ``start`` of ``epoch``.
+
+        Raises:
+            OSError: there is no room for them, which the first call finds out.
+        """
         if self._x is None or self._y is None:
             self._x = self._allocate((self.num_samples, *x.shape[1:]), x.dtype)
             self._y = torch.empty(self.num_samples, dtype=y.dtype)
@@ -74,6 +78,9 @@ def allocator(where: Literal["auto", "memory", "file"], limit_bytes: int, folder
         where: auto is memory up to ``limit_bytes`` for one cache, then a file.
         limit_bytes: see ``where``.
         folder: folder of the file, which has no name there: it is gone when the process ends.
+
+    Returns:
+        The function; it raises OSError where there is no room.
     """
 
     def allocate(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -46,4 +46,5 @@ def build_stage(
         rules, blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed, batch_size=batch_size, device=device,
         stash=stash, learn_after=learn_after, channels_last=config.run.channels_last,
+        nonfinite=config.train.nonfinite,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.data.activation_cache import ActivationCache, Allocate
 from pipeline.schedules.plan import Plan
 
-__all__ = ["Feed", "Feeds", "Tap"]
+__all__ = ["Feed", "Feeds", "Tap", "repeated"]
 
 Tap = Callable[[int, Tensor, Tensor], None]
 """Shown the input and the labels of a block on their way in: ``tap(block, x, y)``."""
@@ -50,6 +50,8 @@ class Feeds:
         self._feeds: dict[int, Feed] = {} if data is None else {0: data}
         self._caches: dict[int, ActivationCache] = {}
         self._new_cache = partial(ActivationCache, num_samples, batch_size, seed, allocate, device)
+        self.lost: str | None = None
+        """Why inputs that were to be kept could not be, in this epoch."""
         self._cut: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
 
     def batch(self, source: int, epoch: int, index: int) -> tuple[Tensor, Tensor]:
@@ -73,11 +75,14 @@ class Feeds:
     def keeper(self, plan: Plan, blocks: range, kept: int = 0) -> Tap | None:
         """A tap that keeps the inputs of the training block, where ``plan`` says so and ``blocks`` hold it.
 
+        Where there is no room for them nothing is kept, and :attr:`lost` says so: no later epoch may start from them.
+
         Args:
             plan: of the epoch.
             blocks: of the stage.
             kept: samples of the epoch that an earlier tap has kept already.
         """
+        self.lost = None
         block = plan.top
         if not plan.store or block not in blocks:
             return None
@@ -86,9 +91,14 @@ class Feeds:
 
         def keep(passing: int, x: Tensor, y: Tensor) -> None:
             nonlocal kept
-            if passing == block:
+            if passing != block or self.lost is not None:
+                return
+            try:
                 cache.put(plan.epoch, kept, x, y)
                 kept += len(y)
+            except OSError as error:
+                self.lost = error.strerror or str(error)
+                del self._feeds[block], self._caches[block]
 
         return keep
 
@@ -96,3 +106,8 @@ class Feeds:
         """Lets go of kept inputs that no epoch after ``plan``'s starts from."""
         for block in [b for b in self._feeds if 0 < b < plan.top]:
             del self._feeds[block], self._caches[block]
+
+
+def repeated(batch: Tensor, times: int) -> Tensor:
+    """``batch`` below itself, ``times`` times in all."""
+    return batch if times == 1 else torch.cat([batch] * times)

@@ -62,6 +62,10 @@ class InFlight:
         """The state kept of a micro-batch, or None."""
         return self._held.get(key)
 
+    def oldest(self) -> int | None:
+        """Key of the oldest micro-batch that is held, or None."""
+        return min(self._held, default=None)
+
     def restart(self, weights: Sequence[Tensor] | None, stashed: Sequence[Tensor] | None) -> None:
         """Other blocks train from now on, and what they hold is measured anew.
 

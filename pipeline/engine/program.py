@@ -18,13 +18,15 @@ from torch import Tensor
 
 from pipeline.data.activation_cache import Allocate
 from pipeline.data.batches import Batches
-from pipeline.engine.feeds import Feed, Feeds
+from pipeline.engine.feeds import Feed, Feeds, repeated
+from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.settling import Settling
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
+from pipeline.errors import DiskError
 from pipeline.learning.rule import Topology
 from pipeline.numerics.memory_format import from_wire, to_wire
 from pipeline.records.time_budget import Activity, TimeBudget
@@ -72,11 +74,9 @@ class Program:
         self.num_stages = num_stages
         self.batching = batching
         self.budget = budget
-        self.steps = 0
+        self.steps, self.guard = 0, Guard(stage, batching)
         self.data_arrays = [array for split in (train, test) if isinstance(split, Batches) for array in split.arrays]
-        """Of the data set, where the stage holds it."""
-        self._cuts = cuts
-        self._start = start or Start()
+        self._cuts, self._start = cuts, start or Start()
         self._counts = batching.counts()
         self._train_feeds = Feeds(train, batching.num_train, batching.batch_size, seed, allocate, stage.device)
         self._test_feeds = Feeds(test, batching.num_test, batching.eval_batch_size, None, allocate, stage.device)
@@ -98,9 +98,10 @@ class Program:
             self.budget.enter(Activity.OTHER)
             self._train_feeds.forget(plan)
             self._test_feeds.forget(plan)
-            staleness = self.stage.staleness.epoch()
-            scores = self.stage.scores()
-            yield EpochReport({"epoch": epoch, "stage": self.stage_index, "blocks": scores, "staleness": staleness})
+            row = self.guard.report(epoch, self.stage_index, self.steps - 1)
+            if (lost := self._train_feeds.lost or self._test_feeds.lost) is not None:
+                row["cache_lost"] = lost
+            yield EpochReport(row)
             epoch += 1
 
     # -- training ----------------------------------------------------------------------------------------------
@@ -110,6 +111,7 @@ class Program:
         self.stage.begin(plan)
         if done:
             self._start.restore_scores(self.stage)
+        self.guard.begin(plan, done)
         first = plan.epoch * self.batching.num_steps
         self.steps = first + self.batching.num_steps
         cuts = self._cuts.inside(plan.epoch)
@@ -148,6 +150,8 @@ class Program:
             yield from self._evaluate(refill)
         if plan.store and step > 0:
             yield from self._forward_only(plan.forward_only(plan.top, plan.source), step)
+        if (lost := self._train_feeds.lost or self._test_feeds.lost) is not None:
+            raise DiskError(f"outputs of frozen blocks cannot be kept ({lost}). Make room, or set schedule.cache=off.")
         self.stage.samples = start.samples
         return step
 
@@ -260,7 +264,7 @@ class Program:
             position = Position(plan.epoch, index)
             self.budget.at(position._replace(microbatch=EVALUATION))
             if plan.source in self.stage.blocks:
-                x, y = (_repeated(t, passes) for t in self._test_feeds.batch(plan.source, plan.epoch, index))
+                x, y = (repeated(t, passes) for t in self._test_feeds.batch(plan.source, plan.epoch, index))
             else:
                 x, y = (yield from self._receive(self.stage_index - 1, Kind.EVAL, position)).tensors
             self.budget.enter(Activity.EVAL)
@@ -294,8 +298,3 @@ class Program:
                 "micro-batch). This is an error in Onward or in a transport of your own."
             )
         return message
-
-
-def _repeated(batch: Tensor, times: int) -> Tensor:
-    """``batch`` below itself, ``times`` times in all."""
-    return batch if times == 1 else torch.cat([batch] * times)

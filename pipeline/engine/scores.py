@@ -1,6 +1,7 @@
 """A block's losses and its test accuracy over one epoch, kept on the device until the epoch ends."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,7 +9,15 @@ from torch import Tensor
 from pipeline.learning.rule import LearningRule
 from pipeline.records.reports import ScoreRow
 
-__all__ = ["Scores"]
+__all__ = ["Mark", "Scores"]
+
+
+class Mark(NamedTuple):
+    """Where the scores of a block stood before a step."""
+
+    num_losses: int
+    credited: Tensor
+    creditable: int
 
 
 class Scores:
@@ -17,7 +26,10 @@ class Scores:
     def __init__(self, rule: LearningRule, device: torch.device) -> None:
         self._rule = rule
         self._losses: list[Tensor] = []
+        self._gathered: list[Tensor] = []
         self._counts: list[int] = []
+        self.num_skipped = 0
+        """Batches that were left out."""
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._test_loss = torch.zeros((), dtype=torch.float64, device=device)
         self._tested = 0
@@ -50,38 +62,65 @@ class Scores:
             self._test_loss += self._rule.decoded_loss(scores, y).double() * len(y)
             self._tested += len(y)
 
+    def gather(self) -> Tensor | None:
+        """The losses since the last call, (n,), in one tensor from now on; None where there are none."""
+        if not self._losses:
+            return None
+        self._gathered.append(torch.stack(self._losses))
+        self._losses.clear()
+        return self._gathered[-1]
+
+    def losses(self) -> Tensor:
+        """All training losses of the epoch, (micro-batches,), in their order; 0 of those that were left out."""
+        self.gather()
+        return torch.cat(self._gathered) if self._gathered else torch.empty(0)
+
+    def mark(self) -> Mark:
+        """Where the scores stand."""
+        return Mark(len(self._losses), self._credited.clone(), self._creditable)
+
+    def since(self, mark: Mark) -> list[Tensor]:
+        """The training losses since ``mark``, 0-d; :meth:`gather` must not have come between."""
+        return self._losses[mark.num_losses :]
+
+    def leave_out(self, mark: Mark) -> None:
+        """Forgets what the micro-batches since ``mark`` brought: their losses count nothing, one batch is skipped."""
+        for index in range(mark.num_losses, len(self._losses)):
+            self._losses[index] = torch.zeros_like(self._losses[index])
+            self._counts[index - len(self._losses)] = 0
+        self._credited, self._creditable = mark.credited, mark.creditable
+        self.num_skipped += 1
     @property
     def num_losses(self) -> int:
         """Micro-batches of this epoch that the block has learned from."""
-        return len(self._losses)
+        return len(self._counts)
 
     def newest_loss(self) -> float | None:
         """The last training loss."""
-        return self._losses[-1].item() if self._losses else None
+        newest = self._losses or self._gathered[-1:]
+        return newest[-1].flatten()[-1].item() if newest else None
 
     def capture(self) -> dict[str, Tensor]:
         """Training losses and credit of the epoch so far; empty before the first micro-batch. Scores of the test set
         come after the last step, so none are under way where a run is cut."""
-        if not self._losses and not self._creditable:
+        if not self._counts and not self._creditable:
             return {}
-        losses = torch.stack(self._losses) if self._losses else torch.empty(0)
-        counts = torch.tensor([*self._counts, self._creditable])
-        return {"losses": losses, "counts": counts, "credited": self._credited}
+        counts = torch.tensor([*self._counts, self._creditable, self.num_skipped])
+        return {"losses": self.losses(), "counts": counts, "credited": self._credited}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what :meth:`capture` returned: the losses one by one, since the order of a sum is part of its
-        bits."""
+        """Goes on from what :meth:`capture` returned: every loss, since the order of a sum is part of its bits."""
         if state:
-            self._losses = list(state["losses"].to(self._credited.device).unbind())
-            *self._counts, self._creditable = state["counts"].tolist()
+            self._losses, self._gathered = [], [state["losses"].to(self._credited.device)]
+            *self._counts, self._creditable, self.num_skipped = state["counts"].tolist()
             self._credited.copy_(state["credited"])
 
     def read(self) -> ScoreRow:
         """``train_loss``, ``test_accuracy``, ``test_loss`` and ``credit`` (the share of samples that the block was
         updated for), each None where there was nothing to measure."""
         row: ScoreRow = {"train_loss": None, "test_accuracy": None, "test_loss": None, "credit": None}
-        if self._losses:
-            losses = torch.stack(self._losses).double().cpu()
+        losses = self.losses().double().cpu()
+        if any(self._counts):
             counts = torch.tensor(self._counts, dtype=torch.float64)
             row["train_loss"] = (losses @ counts / counts.sum()).item()
         if self._tested:
@@ -89,4 +128,6 @@ class Scores:
             row["test_loss"] = self._test_loss.item() / self._tested
         if self._creditable:
             row["credit"] = self._credited.item() / self._creditable
+        if self.num_skipped:
+            row["skipped"] = self.num_skipped
         return row

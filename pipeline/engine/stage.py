@@ -7,7 +7,7 @@ optimizer step over all its parameters, give the same bits with less overhead.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeGuard
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from pipeline.engine.feeds import Tap
 from pipeline.engine.frozen import forward_frozen
 from pipeline.engine.in_flight import Held, InFlight, Outbound
 from pipeline.engine.settling import Settling
+from pipeline.engine.skip import Skip
 from pipeline.engine.staleness import Staleness
 from pipeline.engine.stepper import Stepper
-from pipeline.learning.local_rule import LocalRule
+from pipeline.learning.local_rule import has_graph
 from pipeline.learning.rule import LearningRule, Topology
 from pipeline.numerics.memory_format import channels_last
 from pipeline.numerics.seeds import derive, mix, reseed
@@ -46,6 +47,7 @@ class Stage:
         device: where the rules live.
         learn_after: see :attr:`groups`.
         channels_last: maps lie channels last in memory, here and between stages.
+        nonfinite: see :attr:`pipeline.config.sections.TrainConfig.nonfinite`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Stage:
         device: torch.device,
         learn_after: Literal["block", "stage"] = "block",
         channels_last: bool = False,
+        nonfinite: Literal["stop", "skip", "ignore"] = "stop",
     ) -> None:
         self.blocks = blocks
         self.num_blocks = num_blocks
@@ -79,6 +82,8 @@ class Stage:
         One block each, so that one block's activations are held and no more, unless a block here waits for feedback
         or ``learn_after`` asks for the whole stage: then the stage sends its activation on before any block learns.
         """
+        self.looks_for_nonfinite = nonfinite != "ignore"
+        self._skip = Skip(self.rules) if nonfinite == "skip" else None
         self.stepper = Stepper(self.rules, optimizer, lr)
         self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
         self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
@@ -90,7 +95,7 @@ class Stage:
         self._at_once: frozenset[int] = frozenset()
 
     def _new_evaluation(self, seed: int) -> Evaluation:
-        """The stage's blocks in evaluation."""
+        """Of the stage's blocks."""
         return Evaluation(self.rules, seed, self.device, channels_last=self.channels_last)
 
     @property
@@ -176,6 +181,8 @@ class Stage:
                 reseed(mix(self._forward_seeds[k], key), self.device)
             if rule.training:
                 held.versions[k] = self.staleness.versions[k]
+                if self._skip is not None:
+                    self._skip.begin(k, self.evaluation.scores[k])
                 x, held.contexts[k] = rule(x, y)
             else:
                 x = forward_frozen(rule, x, y, self._batch_size, channels_last=self.channels_last)
@@ -222,7 +229,7 @@ class Stage:
         losses, others = [], []
         for k in ready:
             rule = self.rules[k]
-            if not _has_graph(rule):
+            if not has_graph(rule):
                 others.append(k)
                 continue
             reseed(mix(self._learn_seeds[k], key), self.device)
@@ -264,6 +271,8 @@ class Stage:
 
     def step(self) -> None:
         """Steps every block that has gradients, and clears them."""
+        if self._skip is not None:
+            self.staleness.forget(self._skip.decide())
         self.stepper.step()
         self.staleness.step()
 
@@ -289,9 +298,3 @@ class Stage:
     def optimizer_bytes(self) -> int:
         """Bytes that the optimizer keeps per parameter, in all."""
         return self.stepper.num_bytes()
-
-
-def _has_graph(rule: LearningRule) -> TypeGuard[LocalRule]:
-    """The rule's loss may be differentiated together with those of other blocks: it has a graph, and the rule
-    does nothing else when it learns."""
-    return isinstance(rule, LocalRule) and rule.dense is None and type(rule).learn is LocalRule.learn

@@ -43,6 +43,11 @@ class Staleness:
         if version < self._learned.get(block, version + 1):
             self._learned[block] = version
 
+    def forget(self, blocks: Iterable[int]) -> None:
+        """What these blocks have learned since the last step is not applied."""
+        for block in blocks:
+            self._learned.pop(block, None)
+
     def step(self) -> None:
         """Applies what has been learned since the last step."""
         for block, version in self._learned.items():

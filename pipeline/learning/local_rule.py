@@ -1,7 +1,7 @@
 """Base of local rules: each block minimises a loss of its own, differentiated by autograd or by hand."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from pipeline.learning.dense import Dense
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 
-__all__ = ["LocalRule", "Output"]
+__all__ = ["LocalRule", "Output", "has_graph"]
 
 
 class LocalRule(LearningRule):
@@ -80,6 +80,12 @@ class LocalRule(LearningRule):
         loss = self.loss(context)
         torch.autograd.backward(loss if weight == 1.0 else loss * weight)
         return Learned(loss.detach())
+
+
+def has_graph(rule: LearningRule) -> TypeGuard[LocalRule]:
+    """The rule's loss may be differentiated together with those of other blocks: it has a graph, and the rule
+    does nothing else when it learns."""
+    return isinstance(rule, LocalRule) and rule.dense is None and type(rule).learn is LocalRule.learn
 
 
 class Output(LocalRule):

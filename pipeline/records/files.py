@@ -1,15 +1,19 @@
-"""Files that are there whole or not at all: a script may be looking while a run writes them."""
+"""Files that are there whole or not at all: a script may be looking while a run writes them.
+
+A run's files are written through :func:`whole_file` or a :class:`pipeline.records.row_file.RowFile`, and those of
+snapshots by their writer; tests put in a disk that is full, read-only or broken at these places.
+"""
 
 import json
 import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["flush_folder", "jsonable", "whole_file", "write_json"]
+__all__ = ["flush_folder", "jsonable", "reason", "whole_file", "write_json", "write_text"]
 
 
 @contextmanager
@@ -19,18 +23,34 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Args:
         path: of the file.
         durable: it and its name are on the disk when this ends, and survive a loss of power.
+
+    Raises:
+        OSError: the disk is full, read-only or broken; ``path`` is what it was before.
     """
     # Two writers of the same file, also on two hosts that share the folder, must not write to the same part.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        _create(part)
         yield part
         if durable:
             _flush(part)
-        os.replace(part, path)
+        _publish(part, path)
         if durable:
             flush_folder(path.parent)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _create(part: Path) -> None:
+    """An empty file, and the folders on the way: what cannot be written at all is known before it is made."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.touch(exist_ok=False)
+
+
+def _publish(part: Path, path: Path) -> None:
+    """The written file takes its place."""
+    os.replace(part, path)
 
 
 def flush_folder(folder: Path) -> None:
@@ -49,8 +69,18 @@ def _flush(path: Path) -> None:
 
 def write_json(path: Path, table: Mapping[str, Any]) -> None:
     """Writes ``table`` to ``path``, whole; see :func:`jsonable`."""
+    write_text(path, json.dumps(jsonable(table), indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes ``text`` to ``path``, whole."""
     with whole_file(path) as part:
-        part.write_text(json.dumps(jsonable(table), indent=1, allow_nan=False) + "\n", encoding="utf8")
+        part.write_text(text, encoding="utf8")
+
+
+def reason(error: OSError) -> str:
+    """What the system says of a disk: ``No space left on device``."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 def jsonable(value: Any) -> Any:

@@ -1,10 +1,10 @@
 """Reports of a stage: plain data, as they travel to the coordinator and stand in the files of a run."""
 
-from typing import TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 __all__ = [
-    "BlockScores", "EpochRow", "Pulse", "ScoreRow", "SnapshotReport", "StageEpoch", "StageFailure", "StageProgress",
-    "StageResult", "StageRow", "StalenessRow", "TimeRow",
+    "BlockScores", "EpochRow", "NonFinite", "Pulse", "ScoreRow", "SnapshotReport", "StageEpoch", "StageFailure",
+    "StageProgress", "StageResult", "StageRow", "StalenessRow", "TimeRow",
 ]  # fmt: skip
 
 
@@ -29,6 +29,23 @@ class StalenessRow(TypedDict):
     counts: list[int]
 
 
+class NonFinite(TypedDict):
+    """The first number of a stage's blocks that was found to be nan or infinite."""
+
+    block: int
+    epoch: int
+    step: int
+    """Of the run, from 0: the step itself of a loss; else the last step before it was found."""
+    since: int
+    """The first step in which it may have happened; ``step`` itself for a loss."""
+    what: Literal["loss", "weight", "buffer", "batches"]
+    """batches: every batch of the epoch had to be left out."""
+    name: str
+    """Of the weight or buffer."""
+    value: str
+    """nan, inf or -inf."""
+
+
 class ScoreRow(TypedDict):
     """Scores of a block in one epoch, each None where there was nothing to measure."""
 
@@ -37,6 +54,8 @@ class ScoreRow(TypedDict):
     test_loss: float | None
     credit: float | None
     """The share of samples that the block was updated for."""
+    skipped: NotRequired[int]
+    """Batches that the block left out; there only where it did, see ``train.nonfinite``."""
 
 
 class BlockScores(ScoreRow):
@@ -53,6 +72,13 @@ class EpochRow(TypedDict):
     stage: int
     blocks: list[BlockScores]
     staleness: StalenessRow
+    checked: int
+    """The epoch's last step: nothing up to here is nan or infinite but ``nonfinite``."""
+    nonfinite: NotRequired[NonFinite]
+    cache_lost: NotRequired[str]
+    """Why the outputs of frozen blocks could not be kept; from then on they are not."""
+    not_kept: NotRequired[str]
+    """Why the weights could not be kept that are to be measured."""
 
 
 class StageEpoch(EpochRow):
@@ -74,6 +100,9 @@ class StageProgress(TypedDict):
     loss: float | None
     fill: int | None
     """Messages waiting in front of the stage."""
+    checked: int
+    """No loss up to this step is nan or infinite but ``nonfinite``."""
+    nonfinite: NotRequired[NonFinite]
 
 
 class Pulse(TypedDict):
@@ -117,6 +146,8 @@ class StageResult(TypedDict):
     steps: int
     folder: str
     """Of the weights."""
+    trouble: NotRequired[str]
+    """Why that is not in the run's folder."""
     files: list[tuple[int, int]]
     """Blocks, and the checksums of their files."""
     data_crc32: int | None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pipeline.numerics.digest import combine
 from pipeline.records.files import jsonable
 from pipeline.records.reports import BlockScores, StageResult
+from pipeline.records.row_file import RowFile
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
 
@@ -17,20 +18,33 @@ __all__ = ["Recorder", "read_record", "result_table"]
 
 
 class Recorder:
-    """Appends rows to ``record.jsonl``; each has left this process when :meth:`write` returns."""
+    """Appends rows to ``record.jsonl``; see :class:`pipeline.records.row_file.RowFile`.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
 
     def __init__(self, path: Path) -> None:
         _heal(path)
-        self._file = path.open("a", encoding="utf8", buffering=1)
+        self._file = RowFile(path)
+
+    @property
+    def spare(self) -> Path | None:
+        """The file for rows that the disk has not taken in the end; see :meth:`rescue_to`."""
+        return self._file.spare
+
+    def rescue_to(self, spare: Path) -> None:
+        """Sets :attr:`spare`."""
+        self._file.spare = spare
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; the time of writing is added."""
-        self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False) + "\n")
+        self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False))
 
     @property
     def num_bytes(self) -> int:
         """Length of the record."""
-        return self._file.tell()
+        return self._file.num_bytes
 
     def close(self) -> None:
         """Ends the record."""
@@ -69,6 +83,7 @@ def result_table(
     num_train: int,
     wall_s: float,
     restarts: int = 0,
+    skipped: Mapping[int, int] = {},
 ) -> dict[str, Any]:
     """``result.json`` of a completed run; its names are fixed, scripts read them.
 
@@ -81,6 +96,7 @@ def result_table(
         wall_s: from the moment every stage was ready to the last report, evaluation included; of all parts of a run
             that was taken up again, up to the cuts from which it was.
         restarts: times that it was.
+        skipped: batches left out, of the blocks that did.
     """
     digests = {k: d for result in stage_results for k, d in result["digests"].items()}
     owner = {k: r["row"]["stage"] for r in stage_results for k in r["digests"]}
@@ -100,6 +116,7 @@ def result_table(
             {
                 "block": k, "stage": owner[k], "test_accuracy": _last(last_scores, k, "test_accuracy"),
                 "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
+                **({"skipped_batches": skipped[k]} if k in skipped else {}),
             }
             for k in range(num_blocks)
         ],

@@ -1,8 +1,11 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
+import logging
 import time
 from collections.abc import Sequence
 
+from pipeline.errors import NonFiniteError
+from pipeline.records.first_bad import FirstBad
 from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult
 from pipeline.records.run_record import Recorder
 from pipeline.records.snapshot_keeper import SnapshotKeeper
@@ -13,6 +16,8 @@ from pipeline.schedules.plan import Plan
 from pipeline.schedules.schedule import EpochResult, Schedule, replayed
 
 __all__ = ["RunState", "losses_of"]
+
+logger = logging.getLogger(__name__)
 
 _AHEAD = 64
 """Epochs whose plans are published before they are due, where they do not depend on results."""
@@ -43,6 +48,10 @@ class RunState:
         self.history: list[EpochResult] = []
         self.last_scores: dict[int, BlockScores] = {}
         """The newest row of every block that was evaluated."""
+        self.skipped: dict[int, int] = {}
+        """Batches that each block has left out, of those that did."""
+        self.not_kept: set[int] = set()
+        """Numbers of epochs after which weights were to be kept for measurements, and could not be."""
         self.results: dict[int, StageResult] = {}
         """Each stage's last report."""
         self.num_stages = num_stages
@@ -57,6 +66,9 @@ class RunState:
         self._keeper = keeper
         self._before_s = 0.0
         """Seconds of training before the cut from which the run goes on."""
+        self.last_good: str | None = None
+        """The newest snapshot that is complete, for the message of a run that leaves the finite numbers."""
+        self._first_bad = FirstBad(num_stages)
         self._started_s: float | None = None
         self._ended_s = 0.0
 
@@ -84,33 +96,60 @@ class RunState:
     def progress(self, body: StageProgress) -> None:
         """News inside an epoch."""
         self._view.progress(body)
+        self._hear(body, whole=False)
 
     def epoch(self, body: StageEpoch) -> None:
         """A stage has finished an epoch."""
         self._recorder.write({"event": "epoch", **body})
         rows = self._rows.setdefault(body["epoch"], [])
         rows.append(body)
+        self._hear(body, whole=True)
+        self._note_room(body)
         if len(rows) < self.num_stages:
             return
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
-        self._finished(plan, blocks)
+        self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
 
-    def _finished(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
+    def _finished(self, plan: Plan, blocks: Sequence[BlockScores], *, cache_lost: bool = False) -> None:
         """An epoch is over on every stage."""
         for block in blocks:
+            if "skipped" in block:
+                self.skipped[block["block"]] = self.skipped.get(block["block"], 0) + block["skipped"]
             if block["test_accuracy"] is not None:
                 self.last_scores[block["block"]] = block
         self._scores.append(blocks)
-        self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks)))
+        self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks), cache_lost))
+
+    def _note_room(self, body: StageEpoch) -> None:
+        """Something that the run can do without has found no room on the disk; said once for each kind."""
+        if "not_kept" in body:
+            if not self.not_kept:
+                logger.warning("weights cannot be kept to be measured (%s): epoch %d, and others like it, will be "
+                               "missing in the measurements", body["not_kept"], body["epoch"] + 1)  # fmt: skip
+            self.not_kept.add(body["epoch"] + 1)
+        if "cache_lost" in body and not any(result.cache_lost for result in self.history):
+            logger.warning("outputs of frozen blocks cannot be kept any more (%s): epochs start at the data, which "
+                           "takes longer and changes nothing", body["cache_lost"])  # fmt: skip
+
+    def _hear(self, body: StageProgress | StageEpoch, *, whole: bool) -> None:
+        """What a stage has found out about its numbers.
+
+        Raises:
+            NonFiniteError: the first that are not finite are known.
+        """
+        found = self._first_bad.hear(body["stage"], body["checked"], body.get("nonfinite"), whole=whole)
+        if found is not None:
+            raise NonFiniteError(found, self.last_good)
 
     def saved(self, body: SnapshotReport) -> None:
         """A stage has written its part of a snapshot."""
         now_s = self._before_s + time.perf_counter() - (self._started_s or 0.0)
         if self._keeper is not None and self._keeper.saved(body, self.scores, now_s):
+            self.last_good = f"snapshots/step-{body['steps']}"
             self._recorder.write({"event": "snapshot", **Cut(body["epoch"], body["step"])._asdict()})
 
     def go_on_from(self, manifest: Manifest | None) -> None:
@@ -118,6 +157,7 @@ class RunState:
 
         The plans of its finished epochs are those that the schedule makes of their losses, as it did before.
         """
+        self.skipped, self._first_bad = {}, FirstBad(self.num_stages)
         self.history, self.last_scores, self.results, self._rows, self._plans, self._scores = [], {}, {}, {}, [], []
         self._started_s, self._before_s = None, manifest.wall_s if manifest is not None else 0.0
         epochs = manifest.epochs if manifest is not None else ()

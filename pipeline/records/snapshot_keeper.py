@@ -74,19 +74,20 @@ class SnapshotKeeper:
             return False
         return True
 
-    def finish(self, manifest: Manifest, data_crc32: int | None) -> None:
+    def finish(self, manifest: Manifest, data_crc32: int | None, folder: Path | None = None) -> None:
         """Declares the weights of a complete run.
 
         Args:
             manifest: what :attr:`fixed` is and how long the record is is filled in here.
             data_crc32: checksum of the data set.
+            folder: where they are; the run's own by default.
 
         Raises:
             OSError: the disk refuses.
         """
         fixed = {**self.fixed, "data_crc32": data_crc32}
         complete = replace(manifest, fixed=fixed, restarts=self.restarts, record_bytes=self._recorder.num_bytes)
-        complete.write(snapshot_folder(self._run, manifest.steps))
+        complete.write(folder or snapshot_folder(self._run, manifest.steps))
 
     def tidy(self) -> None:
         """Leaves the newest snapshots of a run that is complete, and nothing else."""

@@ -21,6 +21,8 @@ class EpochResult:
     plan: Plan
     losses: tuple[float | None, ...]
     """Mean training loss of each block over the epoch; None where it did not train."""
+    cache_lost: bool = False
+    """The inputs that were to be kept in it could not be: there was no room."""
 
 
 class Schedule(ABC):
@@ -85,7 +87,8 @@ class Sequential(Schedule):
     """Block k trains until its own loss has converged, then freezes, and block k + 1 starts.
 
     With ``cached`` the first epoch of a phase runs block k - 1 forward over its kept inputs and keeps what comes
-    out; the epochs after it start at block k. So a phase costs what its block costs, at any depth.
+    out; the epochs after it start at block k. So a phase costs what its block costs, at any depth. Once something
+    could not be kept, every epoch starts at the data again: the same numbers, in more time.
     """
 
     num_blocks: int
@@ -120,15 +123,16 @@ class Sequential(Schedule):
                 block, trained, losses = block + 1, 0, []
         if block == self.num_blocks:
             return None
-        return self._phase(epoch, block, trained, tuple(counts))
+        cached = self.cached and not any(result.cache_lost for result in history)
+        return self._phase(epoch, block, trained, tuple(counts), cached)
 
-    def _phase(self, epoch: int, block: int, trained: int, counts: tuple[int, ...]) -> Plan:
+    def _phase(self, epoch: int, block: int, trained: int, counts: tuple[int, ...], cached: bool) -> Plan:
         """The plan for an epoch in which ``block`` trains and has trained ``trained`` epochs before."""
         modes = [BlockMode.IDLE] * self.num_blocks
         modes[:block] = [BlockMode.FROZEN] * block
         modes[block] = BlockMode.TRAIN
-        filling = self.cached and trained == 0 and block > 0
-        source = (block - 1 if filling else block) if self.cached else 0
+        filling = cached and trained == 0 and block > 0
+        source = (block - 1 if filling else block) if cached else 0
         # Whether this is the block's last epoch is known only after it, so a phase that may end is evaluated too; and
         # where inputs are kept, those of the test set are.
         due = filling or (trained + 1) % self.eval_every == 0 or trained + 1 >= min(self.epochs, self.patience + 1)

@@ -34,7 +34,7 @@ def block_row(block, loss=None, accuracy=None):
 
 def epoch_body(epoch, stage, *blocks):
     """What a stage reports of an epoch."""
-    return {"epoch": epoch, "stage": stage, "blocks": list(blocks)}
+    return {"epoch": epoch, "stage": stage, "blocks": list(blocks), "checked": epoch}
 
 
 def result_body(stage):

@@ -80,7 +80,8 @@ READY = ("ready", 0)
 def done(stage, epochs=2):
     """Everything that a stage of one block says in an orderly run."""
     reports = [("epoch", epoch_body(e, stage, block_row(stage, loss=1.0 / (e + 1)))) for e in range(epochs)]
-    return [("ready", stage), ("progress", {"step": 3}), *reports, ("result", result_body(stage))]
+    progress = ("progress", {"stage": stage, "step": 3, "checked": 3})
+    return [("ready", stage), progress, *reports, ("result", result_body(stage))]
 
 
 def test_parallel_plans_are_published_ahead(start):

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
+from pipeline.errors import ConfigError, NonFiniteError, TransportTimeout, WorkerFailed
 
 
 def test_a_failed_worker_names_its_stage():
@@ -20,3 +20,21 @@ def test_a_failed_worker_names_its_stage():
 def test_what_catches_them(kind, caught_as, not_as):
     assert isinstance(kind, caught_as)
     assert not isinstance(kind, not_as)
+
+
+FOUND = {"block": 2, "epoch": 1, "step": 7, "since": 5, "what": "loss", "name": "", "value": "nan"}
+TEXTS = {
+    "loss": "the loss of block 2 is nan in step 7, epoch 1 (",
+    "weight": "weight body.w of block 2 is nan after step 7, epoch 1, and has been since a step from 5",
+    "batches": "block 2 had to leave out every batch of epoch 1, from step 5 to 7 (",
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+@pytest.mark.parametrize("last_good", [None, "runs/a/snapshots/step-5"])
+def test_numbers_that_are_not_finite_are_named(what, last_good):
+    error = NonFiniteError({**FOUND, "what": what, "name": "body.w"}, last_good)
+    where = f"last good snapshot: {last_good}" if last_good else "no snapshot was taken before it"
+    assert TEXTS[what] in str(error) and f"; {where})" in str(error)
+    assert error.row == {**FOUND, "what": what, "name": "body.w", "last_good": last_good}
+    assert not isinstance(error, WorkerFailed)  # nothing died: to start again would end the same

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.view import Silent
 from pipeline.records.weights import latest_weights, load_blocks
+from workers import rescue
 from workers import run as run_module
 from workers.host.out_folder import check_out
 
@@ -150,7 +151,7 @@ def test_a_signal_while_a_run_is_finished_leaves_it_finished(tmp_path, monkeypat
     if moment == "manifest":
         monkeypatch.setattr(SnapshotKeeper, "finish", interrupting(SnapshotKeeper.finish))
     elif moment == "write_json":
-        monkeypatch.setattr(run_module, moment, interrupting(run_module.write_json))
+        monkeypatch.setattr(rescue, moment, interrupting(rescue.write_json))
     view = Shown(interrupting(lambda: None) if moment == "finished" else lambda: None)
     with pytest.raises(SystemExit):
         run(tmp_path / "run", make_view=lambda *_: view)

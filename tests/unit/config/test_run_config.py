@@ -33,7 +33,7 @@ OTHER = {
     "optimizer": {"name": "sgd", "lr": 1e-05, "milestones": [3, 5], "betas": [0.9, 0.99]},
     "train": {
         "epochs": 3, "batch_size": 8, "microbatches": 2, "in_flight": 4, "loss": "logistic",
-        "eval_every": 5, "eval_batch_size": 6, "eval_passes": 7,
+        "eval_every": 5, "eval_batch_size": 6, "eval_passes": 7, "nonfinite": "skip",
     },
     "schedule": {
         "mode": "sequential", "patience": 2, "tolerance": 0.5, "cache": "file", "cache_limit_bytes": 9,

@@ -62,3 +62,43 @@ def test_credit_is_the_share_of_samples_the_block_was_updated_for():
     found.add_credit(torch.tensor(3), 4)
     found.add_credit(torch.tensor(0), 2)
     assert found.read()["credit"] == 0.5
+
+
+def test_losses_are_gathered_as_they_come_and_read_the_same():
+    whole, parts = scores(), scores()
+    for index, value in enumerate([0.3, 1.7, 2.9, 0.1, 5.5]):
+        for each in (whole, parts):
+            each.add_loss(torch.tensor(value), index + 1)
+        if index in (1, 2):
+            parts.gather()
+            assert parts.newest_loss() == pytest.approx(value)
+    assert parts.gather().shape == (2,) and parts.gather() is None
+    assert torch.equal(parts.losses(), whole.losses()) and whole.losses().shape == (5,)
+    assert parts.read() == whole.read()
+
+
+def test_what_a_batch_that_is_left_out_brought_counts_nothing():
+    found, without = scores(), scores()
+    for each in (found, without):
+        each.add_loss(torch.tensor(1.0), 4)
+        each.add_credit(torch.tensor(3), 4)
+    mark = found.mark()
+    for _ in range(2):  # micro-batches
+        found.add_loss(torch.tensor(float("nan")), 2)
+        found.add_credit(torch.tensor(1), 2)
+    assert len(found.since(mark)) == 2
+    found.leave_out(mark)
+    assert found.num_skipped == 1
+    for each in (found, without):
+        each.add_loss(torch.tensor(2.0), 4)
+        each.add_credit(torch.tensor(1), 4)
+    assert found.losses().tolist() == [1.0, 0.0, 0.0, 2.0]  # in their places, for a step is told by its place
+    assert found.read() == {**without.read(), "skipped": 1}
+
+
+def test_an_epoch_that_was_left_out_whole_has_no_loss():
+    found = scores()
+    mark = found.mark()
+    found.add_loss(torch.tensor(float("inf")), 2)
+    found.leave_out(mark)
+    assert found.read()["train_loss"] is None and found.read()["skipped"] == 1

@@ -54,3 +54,12 @@ def test_the_order_of_work_makes_updates_as_late_as_it_says(in_flight):
         else:
             staleness.step()
     assert staleness.run()["counts"] == [1] * (in_flight - 1) + [9 - in_flight + 1]
+
+
+def test_what_is_forgotten_is_no_update():
+    lateness = Staleness([0, 1])
+    lateness.learn(0, 0)
+    lateness.learn(1, 0)
+    lateness.forget([1, 5])
+    lateness.step()
+    assert lateness.versions == {0: 1, 1: 0} and lateness.epoch()["counts"] == [1]

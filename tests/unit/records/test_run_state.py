@@ -55,7 +55,7 @@ def test_an_epoch_is_over_when_every_stage_has_reported():
 
 def test_progress_goes_to_the_view():
     run_state, notes = run_state_of(Parallel(1, 1), 1, 1)
-    run_state.progress({"step": 7})
+    run_state.progress({"stage": 0, "step": 7, "checked": 7})
     assert notes == [("progress", 7)]
 
 
