@@ -1,9 +1,10 @@
 # make train: the default run, on a fresh machine too. make test: types and tests. make test-all: every case of them.
+# make soak: runs whose processes are killed at random moments, taken up again, and compared.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test test-all types clean
+.PHONY: train test test-all soak types clean
 
 train: $(READY)
 	$(VENV)/bin/python launch.py --stages 2
@@ -13,6 +14,9 @@ test: types
 
 test-all: types
 	$(VENV)/bin/python -m pytest --full
+
+soak: $(READY)
+	$(VENV)/bin/python -m tests.support.soak --kills 100
 
 types: $(READY)
 	$(VENV)/bin/mypy

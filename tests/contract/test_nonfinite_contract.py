@@ -22,7 +22,8 @@ RULES = registry.known("pipeline.rules")
 
 def far_off(**changes):
     """A run whose first steps leave every scale."""
-    return {"optimizer": {"name": "sgd", "lr": 1e30, "weight_decay": 1e5, "milestones": []}, "train": {"epochs": 2}, **changes}
+    optimizer = {"name": "sgd", "lr": 1e30, "weight_decay": 1e5, "milestones": []}
+    return {"optimizer": optimizer, "train": {"epochs": 2}, **changes}
 
 
 def always(monkeypatch):

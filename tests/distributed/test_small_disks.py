@@ -51,7 +51,8 @@ def result_of(folder):
 def check_rescued(out, rescue, wanted, err):
     table = result_of(out)
     assert table["status"] == "completed" and table["weights_sha256"] == wanted
-    assert Path(table["folder"]).is_relative_to(rescue) and len(load_blocks(Path(table["folder"]))) == table["num_blocks"]
+    folder = Path(table["folder"])
+    assert folder.is_relative_to(rescue) and len(load_blocks(folder)) == table["num_blocks"]
     assert err.count("\n") == 1 and "No space left on device" in err and table["folder"] in err
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or broken at every place where a run writes: the run goes on, and says so in a line."""
+"""A disk that is full, read-only or broken wherever a run writes: the run goes on, and says so in a line."""
 
 import errno
 import json
@@ -130,7 +130,7 @@ def test_no_disk_at_all(tmp_path, caplog):
 
 def test_weights_that_no_disk_declares_complete(tmp_path):
     with pytest.raises(DiskError, match=r"^the weights are saved and cannot be declared complete \(given: .*step-\d+: "
-                                        r"No space left on device; .*\)\. Their blocks are in .*run/snapshots"):  # fmt: skip
+                                        r"No space left on device; .*\)\. Their blocks are in .*/snapshots"):  # fmt: skip
         with FailingDisk("ENOSPC", "manifest").put_in():
             run(tmp_path / "run", TWO)
     assert len(list((tmp_path / "run").glob("snapshots/*/block-*"))) == 5
@@ -219,7 +219,8 @@ def test_traces(tmp_path, caplog, undisturbed, pattern):
 
 def test_a_folder_that_takes_nothing_is_refused_before_the_run(tmp_path):
     for name in ERRORS:
-        with FailingDisk(name, r"config\.toml").put_in(), pytest.raises(ConfigError, match="cannot write to the output"):
+        disk = FailingDisk(name, r"config\.toml")
+        with disk.put_in(), pytest.raises(ConfigError, match="cannot write to the output"):
             run(tmp_path / name, TWO)
 
 

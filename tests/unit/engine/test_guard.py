@@ -74,7 +74,8 @@ def test_micro_batches_belong_to_their_step(tmp_path):
 
 def test_weights_that_break_in_the_last_step_are_found_before_they_are_saved(tmp_path):
     """One step in all: its loss is finite, and what it makes of the weights is not."""
-    changes = poison(train={"epochs": 1, "batch_size": NUM_TRAIN}, optimizer={"lr": 1e30, "weight_decay": 1e15}, measure={"every": 1})
+    changes = poison(train={"epochs": 1, "batch_size": NUM_TRAIN}, optimizer={"lr": 1e30, "weight_decay": 1e15},
+                     measure={"every": 1})  # fmt: skip
     row = found(tmp_path / "run", changes).row
     assert (row["step"], row["since"], row["what"], row["epoch"]) == (0, 0, "weight", 0) and row["block"] == 0
     assert list((tmp_path / "run").glob("*/*/manifest.json")) == []

@@ -34,7 +34,8 @@ def snapshot(run, steps, value=0.0, complete=True):
 
 
 def test_a_manifest_comes_back(tmp_path):
-    rows = [[{"block": 0, "trained": True, "train_loss": 0.1, "test_accuracy": None, "test_loss": None, "credit": None}]]
+    scores = {"train_loss": 0.1, "test_accuracy": None, "test_loss": None, "credit": None}
+    rows = [[{"block": 0, "trained": True, **scores}]]
     manifest = Manifest(Cut(1, 2), 12, {0: 0xFF, 1: 3}, rows, 0.1, 77, 2, {"run.threads": 1}, "abc")
     manifest.write(tmp_path)
     assert Manifest.read(tmp_path) == manifest
