@@ -17,9 +17,10 @@ from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
 from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
 from pipeline.schedules.modes import MODES, find_mode
+from pipeline.values import describe
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
-from workers.host.out_folder import new_folder
+from workers.host.out_folder import new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 
@@ -104,7 +105,7 @@ def show_options(section: str, options: Mapping[str, inspect.Parameter]) -> None
     """Print a line for each option of a thing: its key, what it takes, its default."""
     for key, option in options.items():
         default = "required" if option.default is option.empty else f"default: {option.default!r}"
-        print(f"    {f'{section}.{key}':<26} {registry.describe(option.annotation)}; {default}")
+        print(f"    {f'{section}.{key}':<26} {describe(option.annotation)}; {default}")
 
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -114,9 +115,10 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
+    from workers.ranks import Ranks, take_up
     from workers.resume import open_origin
     from workers.run import train
-    from workers.torchrun import Ranks, run_rank, take_up
+    from workers.torchrun import run_rank
     from workers.view.terminal import view_maker
 
     named = options.out or options.resume
@@ -131,7 +133,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     elif options.resume is not None:
         origin = open_origin(options.resume, allow_changes=options.allow_changes)
     follows = ranks is not None and ranks.rank > 0  # such a rank writes where the first one tells it to
-    with nullcontext(named or default) if named or follows else new_folder(default) as out:
+    with nullcontext(named or default) if named or follows else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)
         start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
 

@@ -5,6 +5,7 @@ Some things are part of the result and are fixed: they are kept by themselves wh
 (``run.threads = 0``, ``run.device = "auto"``), and refused, with the difference, where it does not.
 """
 
+import json
 import logging
 import shutil
 import tomllib
@@ -114,15 +115,23 @@ class Origin:
 
     @property
     def is_complete(self) -> bool:
-        """It has its result."""
-        return self.found is not None and self.found[1].weights_sha256 is not None
+        """It has its result; one that was killed just before is finished by a resume."""
+        try:
+            table = json.loads((self.run / "result.json").read_text(encoding="utf8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(table, dict) and table.get("status") == "completed" and self.found is not None
+
+    def is_in(self, out: Path) -> bool:
+        """Whether the run goes on in its own folder."""
+        return out.resolve() == self.run.resolve()
 
     def move_to(self, out: Path) -> StartPoint | None:
         """Makes ``out``, which may be the run's own folder, ready to go on in; returns from where.
 
         A result that is there stays, under the name of its step. Raises OSError where the disk refuses.
         """
-        if out.resolve() == self.run.resolve():
+        if self.is_in(out):
             self._set_aside_result()
             retire_incomplete(self.run)
             return StartPoint(*self.found) if self.found is not None else None
@@ -146,7 +155,7 @@ class Origin:
         """For the record: in the run's own folder, rows behind ``record_bytes`` are void."""
         manifest = self.found[1] if self.found is not None else None
         cut = {"epoch": manifest.cut.epoch, "step": manifest.cut.step} if manifest else {"epoch": 0, "step": 0}
-        if out.resolve() != self.run.resolve():
+        if not self.is_in(out):
             return {"resumed_from": {"run": str(self.run), **cut}}
         return {"event": "resume", **cut, "record_bytes": manifest.record_bytes if manifest else 0}
 

@@ -14,34 +14,34 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
-from pipeline.network.from_modules import UserModel
 from pipeline.records.files import write_text
 from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete
 from pipeline.records.view import Silent, View
-from pipeline.resolve import RunSpec, resolve
+from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
 from workers.coordinator import Coordinator
-from workers.dry_run.dry_run import predict_run, validate
+from workers.dry_run.dry_run import validate
 from workers.host.environment import run_header
 from workers.host.folders import new_folder, remove_orphans
 from workers.host.fork_server import warm_up
-from workers.host.out_folder import check_out, claimed, unusable
+from workers.host.out_folder import claimed, unusable
 from workers.host.signals import signals_held
 from workers.job import Job, StartPoint, share_out
 from workers.launchers.inline import run_inline
 from workers.launchers.processes import StageProcesses
 from workers.measure_run import measure_run
-from workers.placement import Host, Placement, needs_processes, place, this_host
+from workers.placement import Placement, needs_processes, this_host
 from workers.rescue import RESULT, declare_complete, note_result, spare_folder
 from workers.resume import Origin, fixed_by
+from workers.run_plan import RunPlan, plan_run
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart
 from workers.view import ViewMaker
 
-__all__ = ["RunPlan", "Session", "jobs_of", "open_session", "plan_run", "train"]
+__all__ = ["Session", "jobs_of", "open_session", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -162,35 +162,6 @@ def train(
     return table
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """A run that is ready to start: what, where, and from where on."""
-
-    resolved: RunSpec
-    placement: Placement
-    origin: Origin | None = None
-
-
-def plan_run(
-    config: Config, host: Host, out: Path, data_root: Path, model: UserModel | None = None,
-    origin: Origin | None = None,
-) -> RunPlan:  # fmt: skip
-    """Checks everything that can be checked before a process starts.
-
-    Raises:
-        ConfigError: what is wrong, the config or the changes since ``origin``.
-    """
-    if not _goes_on_in(out, origin):
-        check_out(out)
-    if origin is not None:
-        config = origin.fixed_in(config)
-    resolved = resolve(config, data_root, model)
-    placement = predict_run(resolved, place(resolved, host), host, data_root)
-    if origin is not None:
-        origin.check(resolved, placement)
-    return RunPlan(resolved, placement, origin)
-
-
 def _run_processes(session: Session) -> None:
     """Stages as processes of this host, started again from the newest snapshot where one is lost."""
     config = session.resolved.config
@@ -214,11 +185,7 @@ def _run_processes(session: Session) -> None:
 
 @contextmanager
 def open_session(
-    plan: RunPlan,
-    out: Path,
-    data_root: Path,
-    make_view: ViewMaker | None,
-    command: Sequence[str],
+    plan: RunPlan, out: Path, data_root: Path, make_view: ViewMaker | None, command: Sequence[str]
 ) -> Iterator[Session]:
     """Opens the run's folder and record; on the way out closes them, and notes how a run failed.
 
@@ -226,15 +193,10 @@ def open_session(
         ConfigError: the folder cannot be made, or another run has it.
     """
     with (
-        claimed(out, is_new=not _goes_on_in(out, plan.origin)),
+        claimed(out, is_new=plan.origin is None or not plan.origin.is_in(out)),
         _opened(plan, out, data_root, make_view, command) as session,
     ):
         yield session
-
-
-def _goes_on_in(out: Path, origin: Origin | None) -> bool:
-    """Whether a run is taken up in its own folder."""
-    return origin is not None and out.resolve() == origin.run.resolve()
 
 
 @contextmanager

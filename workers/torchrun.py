@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Self
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
@@ -37,50 +35,22 @@ from workers.job import Job
 from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error
 from workers.measure_run import measure_run
 from workers.placement import this_host
-from workers.resume import Origin, open_origin
-from workers.run import Session, jobs_of, note_failure, open_session, plan_run
+from workers.ranks import Ranks, remember_folder, store_of
+from workers.resume import Origin
+from workers.run import Session, jobs_of, note_failure, open_session
 from workers.run_key import KeyFile, given_key, read_key
+from workers.run_plan import plan_run
 from workers.view import ViewMaker
 from workers.worker import failure, run_stage
 
-__all__ = ["Ranks", "run_rank", "take_up"]
+__all__ = ["Ranks", "run_rank"]
 
 _GOODBYE_S = 2.0
 """Seconds that a rank that was told to end has for an orderly one."""
-_FOLDER = "onward-folder"
-"""Key of the run's folder in torchrun's store, which outlives its restarts."""
 _REPORT_S = 10.0
 """Seconds that rank 0 has to print an error before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
 """Limit of the process group: an idle edge is legal, and our own waits have their own limits."""
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process's place among those that torchrun started."""
-
-    rank: int
-    num_ranks: int
-    ranks_here: int
-    restart: int
-    """Times that torchrun has restarted the ranks."""
-
-    @property
-    def alone(self) -> bool:
-        """All ranks are on this host."""
-        return self.ranks_here == self.num_ranks
-
-    @classmethod
-    def from_environment(cls) -> Self | None:
-        """Read torchrun's variables; None without it, or with a single rank, which starts its own processes."""
-        read = os.environ.get
-        num_ranks = int(read("WORLD_SIZE", "1"))
-        if num_ranks == 1 or read("RANK") is None:
-            return None
-        return cls(
-            rank=int(read("RANK", "0")), num_ranks=num_ranks, ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
-            restart=int(read("TORCHELASTIC_RESTART_COUNT", "0")),
-        )  # fmt: skip
 
 
 def run_rank(
@@ -101,7 +71,7 @@ def run_rank(
     """
     try:
         given_key(alone=ranks.alone)  # every rank says at once that it is missing
-        store = _store(ranks)
+        store = store_of(ranks)
         if ranks.rank > 0:
             _follow(ranks, store)
         else:
@@ -109,25 +79,6 @@ def run_rank(
     except Exception as error:
         note_first_error(error)
         raise
-
-
-def take_up(ranks: Ranks, named: Path | None) -> Origin | None:
-    """The run that the ranks were in when torchrun started them again; None on their first start, and on ranks but 0.
-
-    Args:
-        ranks: this process's place.
-        named: the run's folder where the user has named one; else the first start has left its name in the store.
-
-    Raises:
-        ConfigError: a stage raised, and would raise again.
-    """
-    if ranks.rank > 0 or ranks.restart == 0:
-        return None
-    store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))
-    if named is None and not store.check([_FOLDER]):
-        return None
-    out = named or Path(store.get(_FOLDER).decode())
-    return open_origin(out, restarts=ranks.restart) if (out / "record.jsonl").exists() else None
 
 
 def _run_rank_0(
@@ -149,16 +100,10 @@ def _run_rank_0(
             connections.broadcast(None)
             raise
         with open_session(plan, out, data_root, make_view, command) as session:
-            store.underlying_store.set(_FOLDER, str(out.resolve()))
+            remember_folder(ranks, out)
             _lead(session, connections, store)
             session.finish()
     measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
-
-
-def _store(ranks: Ranks) -> PrefixStore:
-    """torchrun's own key-value store, a name space for each restart."""
-    store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))
-    return PrefixStore(f"onward-{ranks.restart}", store)
 
 
 class _Connections:
@@ -207,7 +152,7 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
     """Coordinate in a thread while this process runs stage 0."""
     jobs = jobs_of(session)
     connections.broadcast(jobs)
-    timeout_s = session.resolved.config.run.timeout_s
+    run = session.resolved.config.run
 
     def give_up(error: BaseException) -> None:
         note_failure(session.out, session.recorder, error, traced=session.resolved.config.run.trace)
@@ -215,7 +160,6 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
         end_stopped(connections.identities.values())
         end_rank(error)
 
-    run = session.resolved.config.run
     coordinator = Coordinator(
         session.run_state, connections.all, (), run.timeout_s, identities=connections.identities,
         start_timeout_s=run.start_timeout_s,
@@ -227,7 +171,7 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
         _run_stage(jobs[0], link, store)
     except BaseException as error:
         raise coordination.cause(error) from None
-    coordination.join(timeout_s, session.placement.num_stages)
+    coordination.join(run.timeout_s, session.placement.num_stages)
     link.close()
 
 

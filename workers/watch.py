@@ -50,7 +50,7 @@ class StageWatch:
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._identities = identities
-        self._started = self._looked = self._news = time.monotonic()
+        self._started = self._readied = self._looked = self._news = time.monotonic()
         self._heard = dict.fromkeys(range(num_stages), self._started)
         self._pulses: dict[int, Pulse] = {}
         self._ready: set[int] = set()
@@ -68,6 +68,7 @@ class StageWatch:
     def ready(self, stage: int) -> None:
         """A stage is built and connected."""
         self._ready.add(stage)
+        self._readied = time.monotonic()
 
     @property
     def all_ready(self) -> bool:
@@ -147,7 +148,9 @@ class StageWatch:
             if starting <= self.patience_s:
                 return None
             return f"it has been starting for {starting:.0f} s. {self._advice()}"
-        if pulse["activity"] not in _WORK or pulse["seconds"] <= self.patience_s:
+        # What took long before the last stage became ready is no hang: the beat may be from then.
+        seconds = min(pulse["seconds"], now - self._readied) if self.all_ready else pulse["seconds"]
+        if pulse["activity"] not in _WORK or seconds <= self.patience_s:
             return None
         return f"{self._doing(stage)}. {self._advice()}"
 
@@ -181,7 +184,7 @@ class StageWatch:
 
     def _advice(self) -> str:
         """The next move."""
-        key, doing = ("timeout_s", "one batch of one stage") if self.all_ready else (
-            "start_timeout_s", "reading the data"
-        )  # fmt: skip
+        key, doing = "start_timeout_s", "reading the data"
+        if self.all_ready:
+            key, doing = "timeout_s", "one batch of one stage"
         return f"(run.{key}: {self.patience_s:g}.) Raise it if {doing} takes longer."

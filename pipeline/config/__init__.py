@@ -1,9 +1,18 @@
 """A run as the user wrote it: sections of a TOML file and ``section.key=value`` overrides. Imports no torch."""
 
 from pipeline.config.run_config import Config, LoadedConfig, load_config, section_options
-from pipeline.config.sections import MeasureConfig, NamedConfig, RunConfig, ScheduleConfig, TrainConfig, TransportConfig
+from pipeline.config.sections import (
+    MeasureConfig,
+    NamedConfig,
+    RestartConfig,
+    RunConfig,
+    ScheduleConfig,
+    SnapshotConfig,
+    TrainConfig,
+    TransportConfig,
+)
 
 __all__ = [
-    "Config", "LoadedConfig", "MeasureConfig", "NamedConfig", "RunConfig", "ScheduleConfig", "TrainConfig",
-    "TransportConfig", "load_config", "section_options",
+    "Config", "LoadedConfig", "MeasureConfig", "NamedConfig", "RestartConfig", "RunConfig", "ScheduleConfig",
+    "SnapshotConfig", "TrainConfig", "TransportConfig", "load_config", "section_options",
 ]  # fmt: skip

@@ -29,7 +29,8 @@ from pipeline.config.sections import (
 )
 from pipeline.errors import ConfigError
 from pipeline.ranges import Seed, check_fields
-from pipeline.registry import check_value, nearest
+from pipeline.registry import nearest
+from pipeline.values import check_value
 
 __all__ = ["Config", "LoadedConfig", "load_config", "section_options"]
 

@@ -55,7 +55,8 @@ def infer_shapes(
 
     Raises:
         ConfigError: a block does not fit into memory, does not accept the output of the one before it, writes into its
-            input, or does not return one tensor with the batch as its first dimension; or the last does not return ``num_outputs`` scores.
+            input, or does not return one tensor with the batch as its first dimension; or the last does not
+            return ``num_outputs`` scores.
     """
     shapes: list[BlockShapes] = []
     in_shape = tuple(input_shape)

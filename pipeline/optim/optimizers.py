@@ -16,7 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.optim.lean_adam import LeanAdam, LeanAdamW
 from pipeline.optim.sign_descent import SignDescent
 from pipeline.ranges import LARGEST, Range
-from pipeline.registry import check_value, nearest
+from pipeline.registry import nearest
+from pipeline.values import check_value
 
 __all__ = ["OptimizerSpec", "load_optimizer", "optimizer_options"]
 

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.optim.optimizers import load_optimizer, optimizer_options
 from pipeline.ranges import range_of
 from pipeline.resolve import _course
+from pipeline.values import check_value
 
 PACKAGES = {"rule": "pipeline.rules", "model": "pipeline.models", "dataset": "pipeline.datasets",
             "transport": "workers.transports"}  # fmt: skip
@@ -69,7 +70,7 @@ def test_numbers_outside_are_refused_in_one_line(group, key, allowed):
     for value in (math.nan, math.inf, -math.inf, *beyond(allowed)):
         given = [value] if "list" in str(annotation) or "tuple" in str(annotation) else value
         with pytest.raises(ConfigError, match=r"^wrong value for x \(given: .*expected: .*\)\. Change it\.$"):
-            registry.check_value(given, annotation, "x")
+            check_value(given, annotation, "x")
 
 
 def beyond(allowed):

@@ -59,13 +59,16 @@ def test_a_pipe_that_nobody_writes_is_not_waited_for(tmp_path, monkeypatch):
     assert code == 2 and "nothing came through it" in err
 
 
-def forbidden(path, *_, **__):
-    raise PermissionError(13, "Permission denied", str(path))
-
-
 def test_a_forbidden_parent_of_the_output_folder(tmp_path, monkeypatch):
     """Mocked, for the administrator may read everything."""
-    monkeypatch.setattr(Path, "exists", forbidden)
+    real = Path.exists
+
+    def exists(path):
+        if path.name == "run":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
     code, _, err = call("--out", tmp_path / "a" / "run", *INLINE)
     assert code == 2 and "cannot write to the output folder" in err and "Permission denied" in err
     assert err.count("\n") == 1

@@ -13,15 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
 WINGS = {
     "pipeline": (
-        "errors lazy numerics pickles", "memory ranges", "registry data", "config network optim datasets",
-        "learning models", "schedules rules local_rule", "checks records", "resolve weights", "engine",
-        "planning measure",
+        "errors lazy numerics pickles", "memory ranges", "values", "registry data",
+        "config network optim datasets", "learning models", "schedules rules local_rule", "checks records",
+        "resolve weights", "engine", "planning measure",
     ),
     "workers": (
         "host messages transport rescue", "control run_key", "watch control_port", "coordinator last_words",
         "coordination", "transports cost_cache edges trace_origin", "cached_costs memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights", "worker", "launchers view", "dry_run",
-        "run", "torchrun",
+        "run_plan ranks", "run", "torchrun",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

@@ -78,7 +78,7 @@ def test_members_that_the_design_page_names_exist():
 def test_commands_are_understood(command):
     words = shlex.split(command)
     options = launch.parse(words[words.index("launch.py") + 1 :])
-    assert load_config(ROOT / options.config, launch.overrides_of(options)).config.train.epochs > 0
+    assert load_config(launch.config_of(options), launch.overrides_of(options)).config.train.epochs > 0
 
 
 def test_there_are_commands_to_test():

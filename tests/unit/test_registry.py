@@ -10,6 +10,7 @@ import pipeline.rules.pred
 import pipeline.rules.predsim
 from pipeline import registry
 from pipeline.errors import ConfigError
+from pipeline.values import check_value
 
 
 @pytest.fixture
@@ -274,7 +275,7 @@ def test_a_thing_without_options_says_so():
     ],
 )  # fmt: skip
 def test_values_that_fit(value, annotation, converted):
-    found = registry.check_value(value, annotation, "k")
+    found = check_value(value, annotation, "k")
     assert found == converted
     assert type(found) is type(converted)
 
@@ -295,7 +296,7 @@ def test_values_that_fit(value, annotation, converted):
 )  # fmt: skip
 def test_values_that_do_not_fit(value, annotation, expected):
     with pytest.raises(ConfigError) as caught:
-        registry.check_value(value, annotation, "train.k")
+        check_value(value, annotation, "train.k")
     assert str(caught.value) == (
         f"wrong value for train.k (given: {value!r}, {type(value).__name__}, expected: {expected}). Change it."
     )

@@ -17,7 +17,7 @@ from pipeline.records.view import Silent
 from pipeline.records.weights import latest_weights, load_blocks
 from workers import rescue
 from workers import run as run_module
-from workers.run import check_out
+from workers.host.out_folder import check_out
 
 TIMES = ["forward_s", "learn_s", "wait_recv_s", "wait_send_s", "transfer_s", "eval_s", "other_s"]
 STAGE = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-__all__ = ["check_out", "claimed", "new_folder", "unusable"]
+__all__ = ["check_out", "claimed", "new_out_folder", "unusable"]
 
 
 def check_out(out: Path) -> None:
@@ -36,7 +36,7 @@ def unusable(out: Path, error: OSError | ValueError) -> ConfigError:
 
 
 @contextmanager
-def new_folder(wanted: Path) -> Iterator[Path]:
+def new_out_folder(wanted: Path) -> Iterator[Path]:
     """Makes a folder that no other run has, ``wanted`` or with a number behind it; removed again where it stays empty.
 
     Raises:

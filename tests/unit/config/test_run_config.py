@@ -8,8 +8,10 @@ from pipeline.config import (
     Config,
     MeasureConfig,
     NamedConfig,
+    RestartConfig,
     RunConfig,
     ScheduleConfig,
+    SnapshotConfig,
     TrainConfig,
     TransportConfig,
     load_config,
@@ -17,7 +19,9 @@ from pipeline.config import (
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 
-SECTIONS = (TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig)
+SECTIONS = (
+    TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig, SnapshotConfig, RestartConfig,
+)  # fmt: skip
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 
 # No value is the default one, so that a field that gets lost on the way is missed.
@@ -39,11 +43,14 @@ OTHER = {
         "stages": "blocks", "partition": [2, 1], "device": "cpu", "threads": 3, "matmul_precision": "medium",
         "channels_last": True, "learn_after": "stage",
         "autocast": "bfloat16", "closed_form": False, "predict": False, "trace": True, "timeout_s": 2.5,
+        "start_timeout_s": 7.5,
     },
     "measure": {
         "every": 2, "angles": False, "accuracies": False, "maps": True, "tsne": [0, 2], "probe_samples": 5,
         "readout_samples": 6, "tsne_samples": 7, "keep_weights": False,
     },
+    "snapshot": {"every_steps": 3, "every_epochs": 4, "keep": 5},
+    "restart": {"max_restarts": 6},
 }  # fmt: skip
 
 
@@ -155,8 +162,8 @@ def test_overrides_that_cannot_be_read(tmp_path, override, text):
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, restart\)\. Did you mean 'train'\? "
-                        r"Correct or remove it\."),
+        ({"trian": {}}, r"unknown section \(given: trian, expected: seed, model, .*, measure.*\)\. Did you mean "
+                        r"'train'\? Correct or remove it\."),
         ({"zzz": {}}, r"unknown section \(given: zzz, .*\)\. Correct"),
         ({"train": {"epoch": 1}}, r"unknown key \(given: train\.epoch, expected: train\.epochs, .*\)\. "
                                   r"Did you mean 'epochs'\? Correct or remove it\."),

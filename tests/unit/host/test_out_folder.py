@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from workers.host import out_folder
-from workers.host.out_folder import check_out, claimed, new_folder
+from workers.host.out_folder import check_out, claimed, new_out_folder
 
 
 def test_of_two_runs_at_once_one_gets_the_folder(tmp_path):
@@ -46,10 +46,10 @@ def test_a_folder_that_cannot_be_made(tmp_path, name):
 
 def test_default_names_get_a_number(tmp_path):
     wanted = tmp_path / "runs" / "digits-1"
-    with new_folder(wanted) as first, new_folder(wanted) as second:
+    with new_out_folder(wanted) as first, new_out_folder(wanted) as second:
         assert (first, second) == (wanted, tmp_path / "runs" / "digits-1-2")
         (first / "result.json").touch()
     assert [p.name for p in wanted.parent.iterdir()] == ["digits-1"]  # an empty one goes again
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="Choose another --out"), new_folder(tmp_path / "file" / "digits"):
+    with pytest.raises(ConfigError, match="Choose another --out"), new_out_folder(tmp_path / "file" / "digits"):
         raise AssertionError("it was made in a file")

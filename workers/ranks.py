@@ -1,0 +1,83 @@
+"""The ranks that torchrun started: this process's place among them, their store, and what outlives a restart."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from workers.resume import Origin, open_origin
+
+__all__ = ["Ranks", "remember_folder", "store_of", "take_up"]
+
+_FOLDER = "onward-folder"
+"""Key of the run's folder in torchrun's store, which outlives its restarts."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those that torchrun started."""
+
+    rank: int
+    num_ranks: int
+    ranks_here: int
+    restart: int
+    """Times that torchrun has restarted the ranks."""
+
+    @property
+    def alone(self) -> bool:
+        """All ranks are on this host."""
+        return self.ranks_here == self.num_ranks
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """Read torchrun's variables; None without it, or with a single rank, which starts its own processes."""
+        read = os.environ.get
+        num_ranks = int(read("WORLD_SIZE", "1"))
+        if num_ranks == 1 or read("RANK") is None:
+            return None
+        return cls(
+            rank=int(read("RANK", "0")), num_ranks=num_ranks, ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
+            restart=int(read("TORCHELASTIC_RESTART_COUNT", "0")),
+        )  # fmt: skip
+
+
+def take_up(ranks: Ranks, named: Path | None) -> Origin | None:
+    """The run that the ranks were in when torchrun started them again; None on their first start, and on ranks but 0.
+
+    Args:
+        ranks: this process's place.
+        named: the run's folder where the user has named one; else the first start has left its name in the store.
+
+    Raises:
+        ConfigError: a stage raised, and would raise again.
+    """
+    if ranks.rank > 0 or ranks.restart == 0:
+        return None
+    store = _agent_store(ranks)
+    if named is None and not store.check([_FOLDER]):
+        return None
+    out = named or Path(store.get(_FOLDER).decode())
+    return open_origin(out, restarts=ranks.restart) if (out / "record.jsonl").exists() else None
+
+
+def remember_folder(ranks: Ranks, out: Path) -> None:
+    """Leaves the run's folder for :func:`take_up`."""
+    _agent_store(ranks).set(_FOLDER, str(out.resolve()))
+
+
+def store_of(ranks: Ranks) -> Store:
+    """torchrun's own key-value store, a name space for each restart."""
+    return PrefixStore(f"onward-{ranks.restart}", _agent_store(ranks))
+
+
+@cache
+def _agent_store(ranks: Ranks) -> Store:
+    """The same without name spaces: what is in it outlives the ranks."""
+    store: Store = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))[0]
+    return store
+
+

@@ -1,0 +1,43 @@
+"""A run that is ready to start: checked, placed, and compared with the one that it goes on with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.network.from_modules import UserModel
+from pipeline.resolve import RunSpec, resolve
+from workers.dry_run.dry_run import predict_run
+from workers.host.out_folder import check_out
+from workers.placement import Host, Placement, place
+from workers.resume import Origin
+
+__all__ = ["RunPlan", "plan_run"]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run that is ready to start: what, where, and from where on."""
+
+    resolved: RunSpec
+    placement: Placement
+    origin: Origin | None = None
+
+
+def plan_run(
+    config: Config, host: Host, out: Path, data_root: Path, model: UserModel | None = None,
+    origin: Origin | None = None,
+) -> RunPlan:  # fmt: skip
+    """Checks everything that can be checked before a process starts.
+
+    Raises:
+        ConfigError: what is wrong, the config or the changes since ``origin``.
+    """
+    if origin is None or not origin.is_in(out):
+        check_out(out)
+    if origin is not None:
+        config = origin.fixed_in(config)
+    resolved = resolve(config, data_root, model)
+    placement = predict_run(resolved, place(resolved, host), host, data_root)
+    if origin is not None:
+        origin.check(resolved, placement)
+    return RunPlan(resolved, placement, origin)
