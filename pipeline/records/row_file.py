@@ -88,8 +88,8 @@ class RowFile:
         """Says once that rows are kept, and lets the oldest go where they are too many; a torn one is ended first."""
         if not self._has_warned:
             self._has_warned = True
-            logger.warning("cannot write %s (%s): its rows are kept in memory and tried again", self._path,
-                           reason(error))  # fmt: skip
+            why = reason(error)
+            logger.warning("cannot write %s (%s): its rows are kept in memory and tried again", self._path, why)
         while self._kept_bytes > self._limit and len(self._kept) > 1 + self._is_torn:
             oldest = len(self._kept[int(self._is_torn)])
             self._kept_bytes -= oldest

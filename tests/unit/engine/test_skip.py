@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from tests.support.poison import NUM_TRAIN
+from tests.support.resumes import cuts_of, resumed, written
 from tests.support.runs import SMALL, merged, run
 
 from pipeline.config import Config
@@ -122,3 +123,19 @@ def test_batches_that_overlap_cannot_be_left_out(tmp_path, changes, given):
     with pytest.raises(ConfigError, match=f"a batch cannot be left out while the next is under way .*{given}"):
         run(tmp_path / "run", poison(**changes))
     assert not (tmp_path / "run").exists()
+
+
+def test_batches_are_left_out_on_both_sides_of_any_cut(tmp_path):
+    """A run that is taken up inside an epoch skips, and counts, what it would have."""
+    changes = poison("poisoned", snapshot={"every_steps": 1, "keep": 1000})
+    reference = written(tmp_path / "run", changes, SMALL)[:4]
+    counts = skipped_in(tmp_path / "run")
+    assert min(counts) > 0
+    for index, cut in enumerate(cuts_of(tmp_path / "run")):
+        out = tmp_path / cut.name
+        again = resumed(tmp_path / "run", cut, out, {**changes, "run": {"stages": 1 + index % 3}}, SMALL)
+        assert again[:4] == reference and skipped_in(out) == counts, cut.name
+
+
+def skipped_in(out):
+    return [block.get("skipped_batches", 0) for block in json.loads((out / "result.json").read_text())["blocks"]]
