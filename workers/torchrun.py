@@ -202,6 +202,9 @@ def _follow(ranks: Ranks, store: Store) -> None:
     on_termination(lambda number: _say_goodbye(link, job.stage_index, number))
     try:
         _run_stage(job, link, store)
+    except SystemExit as end:  # this thread may be faster than the one that says goodbye
+        _tell_end(link, job.stage_index, int(end.code or 0) - 128)
+        raise
     except Exception as error:
         # Reported to rank 0 already, with its traceback; the listener notices the end of rank 0, and ends this.
         if not isinstance(error, TransportTimeout):  # a consequence
@@ -230,10 +233,15 @@ def _line_to_rank_0(ranks: Ranks, store: Store) -> Line:
 def _say_goodbye(link: ControlLink, stage: int, number: int) -> None:
     """Tell the coordinator that this rank was told to end, before the others take its silence for a death; then end,
     also where the main thread is inside torch."""
-    text = f"it was told to end ({signal.Signals(number).name})"
-    link.send("failed", {"stage": stage, "kind": "interrupted", "message": text, "text": text})
+    _tell_end(link, stage, number)
     time.sleep(_GOODBYE_S)
     os._exit(128 + number)
+
+
+def _tell_end(link: ControlLink, stage: int, number: int) -> None:
+    """Report the signal that ends this rank."""
+    text = f"it was told to end ({signal.Signals(number).name if number > 0 else number})"
+    link.send("failed", {"stage": stage, "kind": "interrupted", "message": text, "text": text})
 
 
 def _run_stage(job: Job, link: ControlLink, store: Store) -> None:

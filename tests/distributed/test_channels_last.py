@@ -5,6 +5,7 @@ import torch
 from tests.support.runs import run
 
 from pipeline.records.weights import latest_weights, load_blocks
+from workers import worker
 
 CONV = {
     "model": {"name": "tests.support.conv_net.small"}, "dataset": {"name": "digits", "crop_padding": 1},
@@ -36,13 +37,16 @@ def test_kept_outputs_of_frozen_blocks_change_nothing(tmp_path):
     assert len(found) == 1
 
 
-def test_the_weights_are_close_to_those_of_the_usual_order_and_laid_out_as_promised(tmp_path):
+def test_the_weights_are_close_to_those_of_the_usual_order_and_laid_out_as_promised(tmp_path, monkeypatch):
+    """In the stage; in a file they have no layout."""
+    kept, finish = [], worker.StageRun.finish
+    monkeypatch.setattr(worker.StageRun, "finish", lambda self: (kept.append(self.program.stage), finish(self))[1])
     trained(tmp_path / "last", "linear_decoder")
     trained(tmp_path / "first", "linear_decoder", last=False)
     last, first = (load_blocks(latest_weights(tmp_path / name)) for name in ("last", "first"))
     for ours, usual in zip(last, first, strict=True):
         for name, tensor in ours.items():
             torch.testing.assert_close(tensor, usual[name], rtol=1e-4, atol=1e-5)
-    weight, decoder = last[1]["block.body.0.weight"], last[1]["decoder"]
-    assert weight.dim() == decoder.dim() == 4
+    state = kept[0].state(1)
+    weight, decoder = state["block.body.0.weight"], state["decoder"]
     assert all(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in (weight, decoder))

@@ -32,7 +32,8 @@ def no_segment_left():
 
 @pytest.mark.parametrize(
     ("num_stages", "stage", "transport", "torchrun"),
-    [pytest.param(3, 1, "shared_memory", False), pytest.param(2, 0, "process_group", True)]
+    [pytest.param(2, 1, "shared_memory", True)]
+    + [pytest.param(3, 1, "shared_memory", False, marks=full), pytest.param(2, 0, "process_group", True, marks=full)]
     + [pytest.param(3, s, t, r, marks=full) for s in range(3) for t in BOTH for r in (False, True)],
 )
 def test_a_stopped_stage_is_named_and_the_job_ends(num_stages, stage, transport, torchrun):
@@ -46,7 +47,7 @@ def test_a_stopped_stage_is_named_and_the_job_ends(num_stages, stage, transport,
 
 @pytest.mark.parametrize(
     ("whom", "transport", "torchrun", "stopped"),
-    [pytest.param("parent", "shared_memory", False, True), pytest.param("agent", "process_group", True, True)]
+    [pytest.param("parent", "shared_memory", False, True), pytest.param("agent", "process_group", True, True, marks=full)]
     + [pytest.param(w, t, w == "agent", s, marks=full)
        for w in ("parent", "server", "agent") for t in BOTH for s in (False, True)],
 )  # fmt: skip
@@ -62,7 +63,8 @@ def test_an_agent_that_is_told_to_end_interrupts_the_run(transport):
     victim.process.wait(LIMIT_S)
     result = json.loads(victim.result())
     found = victim.end(time.monotonic())
-    assert result["status"] == "interrupted" and found.left == [] and "launch.py: [stage" not in found.report
+    assert result["status"] == "interrupted", result
+    assert found.left == [] and "launch.py: [stage" not in found.report
 
 
 def test_a_block_that_hangs_is_named_with_what_it_was_doing(tmp_path):

@@ -31,6 +31,7 @@ def test_processes(tmp_path, inline, transport):
     assert ended(tmp_path / "run") == inline
 
 
+@pytest.mark.full
 def test_ranks(tmp_path, inline):
     code, _, err = launch(*FAR, "--out", tmp_path / "run", ranks=2)
     assert code == 1 and err.count(f"launch.py: {inline['error']}\n") == 1

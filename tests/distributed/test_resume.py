@@ -59,7 +59,7 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: "-".join(map(str, o.values())))
 def test_every_optimizer_from_every_step(optimizer, tmp_path):
     changes = {"optimizer": {**optimizer, "lr": 0.01, "milestones": [1]}, **EVERY_STEP}
-    assert resumed_everywhere(tmp_path, changes, cuts=EPOCH) == (5, [])
+    assert resumed_everywhere(tmp_path, changes, cuts=slice(4, 9, 2)) == (3, [])
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_pipedream_from_every_epoch_on_its_own_stages(tmp_path):
 @pytest.mark.parametrize("cache", rare(["auto", "off", "file"], but=["auto"]))
 def test_sequential_from_every_step_filling_epochs_too(cache, tmp_path):
     changes = {"schedule": {**SEQUENTIAL["schedule"], "cache": cache}, "rule": {"name": "pred"}, **EVERY_STEP}
-    number, differing = resumed_everywhere(tmp_path, changes)
-    assert number > 30 and differing == []
+    number, differing = resumed_everywhere(tmp_path, changes, cuts=slice(0, None, 2 if cache == "auto" else 1))
+    assert number > 20 and differing == []
 
 
 @pytest.mark.parametrize("setting", [{"autocast": "bfloat16"}, {"learn_after": "stage"}])

@@ -72,6 +72,7 @@ def test_the_command_says_it_in_a_line(tmp_path, disk, wanted):
     check_rescued(out, rescue, wanted, err)
 
 
+@pytest.mark.full
 def test_no_room_anywhere_is_one_line_and_a_failed_run(tmp_path, disk):
     out, rescue = disk(200) / "run", disk(100)
     code, _, err = launch(*QUICK, "--stages", "2", "--out", out, env={"ONWARD_RESCUE": str(rescue)})
@@ -89,6 +90,7 @@ def test_a_cache_that_does_not_fit_is_switched_off_and_nobody_is_killed(tmp_path
     assert result_of(out)["weights_sha256"] == result_of(tmp_path / "run")["weights_sha256"]
 
 
+@pytest.mark.full
 def test_a_record_that_does_not_fit(tmp_path, disk):
     """A disk of one page takes the config, and some rows."""
     out, rescue = disk(8) / "run", tmp_path / "rescue"

@@ -72,6 +72,7 @@ def test_a_pipe_that_nobody_reads_holds_up_no_run(tmp_path):
     os.close(reading)
 
 
+@pytest.mark.full
 def test_a_stopped_terminal_holds_up_no_run(tmp_path):
     """What Ctrl-S does, with the live table."""
     reading, writing = pty.openpty()
@@ -85,6 +86,7 @@ def test_a_stopped_terminal_holds_up_no_run(tmp_path):
     os.close(reading)
 
 
+@pytest.mark.full
 def test_a_slow_reader_gets_the_end(tmp_path):
     process = start("--out", tmp_path / "run", *QUICK, "train.epochs=3")
     deadline = time.monotonic() + 60
@@ -94,6 +96,7 @@ def test_a_slow_reader_gets_the_end(tmp_path):
     assert code == 0 and out.splitlines()[-1].startswith("done: ") and len(out.splitlines()) == 5
 
 
+@pytest.mark.full
 def test_of_two_runs_at_once_one_gets_the_folder(tmp_path):
     both = [start("--out", tmp_path / "run", *QUICK, "train.epochs=20") for _ in range(2)]
     outcomes = sorted(finish(process) for process in both)

@@ -92,6 +92,7 @@ def test_a_long_tmpdir_is_replaced(tmp_path, monkeypatch):
     assert list(long.iterdir()) == []
 
 
+@pytest.mark.full
 def test_a_long_tmpdir_of_a_fresh_process(tmp_path):
     """There the fork server's own socket is too long first."""
     long = tmp_path / ("x" * 110)
@@ -121,7 +122,7 @@ def test_a_full_standard_output_is_one_line():
     assert code == 1 and "No space left on device" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [pytest.param(">&-", marks=pytest.mark.full), "<&- >&- 2>&-"])
 def test_closed_streams_stop_no_run(tmp_path, closed):
     """The first file that is opened would become standard output."""
     command = f"{sys.executable} {ROOT / 'launch.py'} --out {tmp_path / 'run'} {' '.join(INLINE)} {closed}"

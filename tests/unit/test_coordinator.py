@@ -219,12 +219,12 @@ def test_a_process_that_ends_after_its_result_is_no_failure(start, monkeypatch):
 
 def test_a_stage_that_hangs_is_named_while_it_beats(start, monkeypatch):
     monkeypatch.setattr(module, "_LOOK_S", 0.0)
-    run = start(Parallel(2, epochs=2), timeout_s=20.0)
+    run = start(Parallel(2, epochs=2), timeout_s=1.0)
     pulse = {"activity": "learn", "seconds": 40.0, "epoch": 3, "step": 417, "evaluates": False}
     run.say(0, READY, ("beat", {**pulse, "activity": "wait_recv"}))
     run.say(1, ("ready", 1), ("beat", pulse))
     text = (
-        r"\[stage 1/2\] it has been in learn of step 417 for 40 s\. \(run\.timeout_s: 20\.\) "
+        r"\[stage 1/2\] it has been in learn of step 417 for 40 s\. \(run\.timeout_s: 1\.\) "
         r"Raise it if one batch of one stage takes longer\."
     )
     with pytest.raises(WorkerFailed, match=text):
