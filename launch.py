@@ -127,7 +127,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
-    origin = take_up(ranks, named) if ranks is not None else None
+    origin = take_up(ranks, named, allow_changes=options.allow_changes) if ranks is not None else None
     if origin is not None:
         named = origin.run
     elif options.resume is not None:

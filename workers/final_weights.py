@@ -40,7 +40,8 @@ def save_elsewhere(job: Job, stage: Stage, cut: Cut, steps: int, data: Sequence[
     Raises:
         DiskError: the second one does not take them either.
     """
-    for block in stage.blocks:  # a part of them is of no use, and the record may need the room
+    is_whole = (snapshot_folder(job.out, steps) / "manifest.json").exists()  # of a run that was killed at its very end
+    for block in () if is_whole else stage.blocks:  # a part of them is of no use, and the record may need the room
         with suppress(OSError):
             (snapshot_folder(job.out, steps) / block_file(block)).unlink(missing_ok=True)
     written: list[SnapshotReport] = []

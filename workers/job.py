@@ -9,7 +9,7 @@ import torch
 
 from pipeline.engine.block_state import BlockState
 from pipeline.engine.start import Start
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DamagedFile
 from pipeline.network.block import Blueprint
 from pipeline.numerics.compute import compute_as
 from pipeline.records.snapshots import Manifest, read_block
@@ -38,9 +38,12 @@ class StartPoint:
         """The state of a stage's blocks.
 
         Raises:
-            DamagedFile: a file is not what the manifest says.
+            ConfigError: a file is not what the manifest says.
         """
-        files = {k: read_block(self.folder, k, self.manifest.files[k]) for k in blocks}
+        try:
+            files = {k: read_block(self.folder, k, self.manifest.files[k]) for k in blocks}
+        except DamagedFile as error:  # since the start of the run, or on this host alone
+            raise ConfigError(str(error)) from None
         states = {k: BlockState(file.tensors, file.about) for k, file in files.items()}
         return Start(self.manifest.cut, states, self.samples)
 

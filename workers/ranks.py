@@ -45,12 +45,13 @@ class Ranks:
         )  # fmt: skip
 
 
-def take_up(ranks: Ranks, named: Path | None) -> Origin | None:
+def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) -> Origin | None:
     """The run that the ranks were in when torchrun started them again; None on their first start, and on ranks but 0.
 
     Args:
         ranks: this process's place.
         named: the run's folder where the user has named one; else the first start has left its name in the store.
+        allow_changes: as on the first start.
 
     Raises:
         ConfigError: a stage raised, and would raise again.
@@ -61,7 +62,7 @@ def take_up(ranks: Ranks, named: Path | None) -> Origin | None:
     if named is None and not store.check([_FOLDER]):
         return None
     out = named or Path(store.get(_FOLDER).decode())
-    return open_origin(out, restarts=ranks.restart) if (out / "record.jsonl").exists() else None
+    return open_origin(out, allow_changes=allow_changes, restarts=ranks.restart) if (out / "record.jsonl").exists() else None
 
 
 def remember_folder(ranks: Ranks, out: Path) -> None:

@@ -20,7 +20,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.records.run_record import read_record
 from pipeline.records.run_state import losses_of
-from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete
+from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
 from pipeline.resolve import RunSpec
 from pipeline.schedules.modes import InFlightLimit
 from pipeline.schedules.schedule import replayed
@@ -43,7 +43,7 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
     """What belongs to the result of a run and not to its config, which may leave it open."""
     fixed: dict[str, Any] = {
         "run.threads": placement.threads, "run.device": placement.devices[0].partition(":")[0],
-        "torch": torch.__version__,
+        "torch": torch.__version__, "steps_per_epoch": resolved.batching.num_steps,
     }  # fmt: skip
     if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
         fixed["run.partition"] = [len(blocks) for blocks in placement.partition]
@@ -92,6 +92,7 @@ class Origin:
             **_differences(self.table, resolved.config.to_dict()),
             **{k: (v, now.get(k)) for k, v in self.fixed.items() if k in now and k != "torch" and v != now[k]},
         }  # fmt: skip
+        self._check_fits(resolved)
         if changed and not self.allow_changes:
             listed = "; ".join(f"{key}: {was!r} in the run, now {given!r}" for key, (was, given) in changed.items())
             raise ConfigError(
@@ -100,11 +101,40 @@ class Origin:
             )
         if self.found is not None:
             self._check_is_left(resolved, self.found[1])
+        elif self.is_complete:
+            raise ConfigError(
+                f"the run is complete and its snapshots are not there (given: {self.run}). Its weights may lie where "
+                "result.json says as folder; start a new run with another --out."
+            )
+
+    def _check_fits(self, resolved: RunSpec) -> None:
+        """Raises ConfigError where no change can be allowed: the state of the snapshot would not fit."""
+        was, now = self.table.get("optimizer", {}).get("name"), resolved.config.optimizer.name
+        if self.found is None:
+            return
+        manifest, batching = self.found[1], resolved.batching
+        wrong = []
+        if was != now:
+            wrong.append(f"optimizer.name: {was!r} in the run, now {now!r}")
+        if len(manifest.files) != resolved.num_blocks:
+            wrong.append(f"blocks: {len(manifest.files)} in the run, now {resolved.num_blocks}")
+        if (steps := self.fixed.get("steps_per_epoch", batching.num_steps)) != batching.num_steps:
+            wrong.append(f"steps of an epoch: {steps} in the run, now {batching.num_steps}")
+        if wrong:
+            raise ConfigError(
+                f"the snapshot cannot be taken up ({'; '.join(wrong)}). Take the changes back, or start a new run."
+            )
 
     def _check_is_left(self, resolved: RunSpec, manifest: Manifest) -> None:
         """Raises ConfigError where the epochs that are done are all that the config asks for."""
         schedule = resolved.schedule()
-        history = replayed(schedule, [losses_of(blocks, resolved.num_blocks) for blocks in manifest.epochs])
+        try:
+            history = replayed(schedule, [losses_of(blocks, resolved.num_blocks) for blocks in manifest.epochs])
+        except ValueError as error:
+            raise ConfigError(
+                f"with these changes the blocks would have taken turns otherwise ({error}). Take the changes of "
+                "train.epochs, schedule.patience and schedule.tolerance back, or start a new run."
+            ) from None
         done = len(manifest.epochs)
         if len(history) < done or (self.is_complete and schedule.plan(done, history) is None):
             raise ConfigError(
@@ -120,7 +150,7 @@ class Origin:
             table = json.loads((self.run / "result.json").read_text(encoding="utf8"))
         except (OSError, ValueError):
             return False
-        return isinstance(table, dict) and table.get("status") == "completed" and self.found is not None
+        return isinstance(table, dict) and table.get("status") == "completed"
 
     def is_in(self, out: Path) -> bool:
         """Whether the run goes on in its own folder."""
@@ -133,6 +163,7 @@ class Origin:
         """
         if self.is_in(out):
             self._set_aside_result()
+            set_aside_newer(self.run, self.found[0] if self.found is not None else None)
             retire_incomplete(self.run)
             return StartPoint(*self.found) if self.found is not None else None
         for folder in sorted((self.run / "measurements").glob("epoch-*")):
@@ -146,10 +177,15 @@ class Origin:
     def _set_aside_result(self) -> None:
         """Only a complete result is kept: how a run failed stands in its record."""
         result = self.run / "result.json"
-        if self.is_complete and result.exists():
-            assert self.found is not None
-            result.rename(self.run / f"result-step-{self.found[1].steps}.json")
-        result.unlink(missing_ok=True)
+        if not self.is_complete:
+            result.unlink(missing_ok=True)
+            return
+        steps, number = json.loads(result.read_text(encoding="utf8")).get("steps"), 1
+        target = self.run / f"result-step-{steps}.json"
+        while target.exists():
+            number += 1
+            target = self.run / f"result-step-{steps}-{number}.json"
+        result.rename(target)
 
     def row(self, out: Path) -> dict[str, Any]:
         """For the record: in the run's own folder, rows behind ``record_bytes`` are void."""
@@ -174,7 +210,7 @@ def open_origin(run: Path, *, allow_changes: bool = False, restarts: int = 0) ->
     try:
         table = tomllib.loads((run / "config.toml").read_text(encoding="utf8"))
         rows = read_record(run / "record.jsonl")
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (OSError, ValueError):  # not TOML, not text
         raise ConfigError(
             f"there is no run to resume (given: {run}, expected: a folder that --out named, with config.toml and "
             "record.jsonl in it). Name another one."
@@ -182,6 +218,11 @@ def open_origin(run: Path, *, allow_changes: bool = False, restarts: int = 0) ->
     header = next((row for row in rows if "fixed" in row), {})
     if restarts > 0 and rows and rows[-1]["event"] == "failure" and not rows[-1].get("lost", True):
         raise ConfigError(f"the run has raised and would raise again: {rows[-1]['error']}")
+    if any(run.glob("snapshots/step-*/block-*.pt")):
+        raise ConfigError(
+            f"the run was written by an earlier version, whose weights cannot be gone on from (given: {run}). Repeat it "
+            f"with --config {run / 'config.toml'}."
+        )
     found = newest_snapshot(run)
     fixed = (found[1].fixed if found is not None else None) or header.get("fixed", {})
     return Origin(run, table, fixed, found, allow_changes, restarts)

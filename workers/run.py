@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipeline.records.files import write_text
 from pipeline.records.run_record import Recorder, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
-from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete
+from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
 from pipeline.records.view import Silent, View
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
@@ -105,8 +105,10 @@ class Session:
         """The session in which the run goes on from its newest snapshot, or anew, once its stages are gone."""
         (keeper := self.keeper).forget()
         keeper.restarts += 1
-        retire_incomplete(self.out)
         found = newest_snapshot(self.out)
+        with suppress(OSError):  # a full disk
+            set_aside_newer(self.out, found[0] if found is not None else None)
+            retire_incomplete(self.out)
         cut = found[1].cut if found is not None else Cut()
         most = self.resolved.config.restart.max_restarts
         logger.warning(

@@ -153,6 +153,7 @@ class SnapshotWriter:
 def _write_file(path: Path, packed: Packed, spare: Path) -> int:
     """Writes a file under another name, over the pages of ``spare`` where that is there; returns its checksum."""
     part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # of a process that was killed: another name of a good file, perhaps
     with suppress(OSError):
         if os.stat(spare).st_nlink == 1:  # else another snapshot shares its pages
             os.replace(spare, part)

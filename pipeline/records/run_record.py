@@ -61,12 +61,22 @@ def read_record(path: Path) -> list[dict[str, Any]]:
     start = 0
     for line in path.read_bytes().splitlines(keepends=True):
         if line.endswith(b"\n"):  # the last row of a run that was killed may break off
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError:  # torn by a loss of power
+                row = {"event": "unreadable"}
             if "record_bytes" in row:
-                rows = [(place, kept) for place, kept in rows if place < row["record_bytes"] or "fixed" in kept]
+                rows = [(place, kept) for place, kept in rows if "fixed" in kept or not _is_void(place, kept, row)]
             rows.append((start, row))
         start += len(line)
     return [row for _, row in rows]
+
+
+def _is_void(place: int, kept: Mapping[str, Any], resume: Mapping[str, Any]) -> bool:
+    """A row tells of what comes behind the cut from which the run went on, also where it was written before the
+    snapshot was complete."""
+    is_later = kept.get("event") == "epoch" and kept["epoch"] >= resume["epoch"]
+    return place >= resume["record_bytes"] or is_later
 
 
 def _heal(path: Path) -> None:

@@ -27,7 +27,8 @@ from pipeline.schedules.cuts import Cut
 
 __all__ = [
     "FORMAT", "OPTIMIZER", "SCORES", "Manifest", "block_file", "complete_snapshots", "is_weight", "newest_snapshot",
-    "read_block", "remove_spare", "retire", "retire_incomplete", "snapshot_folder", "spare_file",
+    "read_block", "remove_spare", "retire", "retire_incomplete", "set_aside_newer", "snapshot_folder",
+    "spare_file",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -172,6 +173,21 @@ def retire(run: Path, keep: int) -> None:
         _spare(folder)
 
 
+def set_aside_newer(run: Path, newest: Path | None) -> None:
+    """Renames the snapshots that a run does not go on from: damaged ones, and those behind the one in ``newest``.
+
+    They stay as ``void-step-N``, to be looked at: the run's own snapshots of these steps come anew.
+    """
+    for folder in complete_snapshots(run):
+        if newest is not None and folder.resolve() == newest.resolve():
+            return
+        target, number = folder.with_name(f"void-{folder.name}"), 1
+        while target.exists():
+            number += 1
+            target = folder.with_name(f"void-{folder.name}-{number}")
+        folder.rename(target)
+
+
 def retire_incomplete(run: Path) -> None:
     """Lets go what no manifest declares complete. No stage may be running."""
     for folder in run.glob("snapshots/step-*"):
@@ -192,6 +208,7 @@ def _spare(folder: Path) -> None:
         with suppress(FileNotFoundError):  # a stage that is behind has just taken it
             if path.match(block_file(0).replace("000", "*")):
                 os.replace(path, spare / path.name)
+                path.unlink(missing_ok=True)  # two names of one file: then nothing was replaced
             else:
                 path.unlink()
     with suppress(OSError):

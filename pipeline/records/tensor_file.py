@@ -4,7 +4,7 @@
     header    JSON: for each tensor its dtype, shape and place; ``__metadata__`` with ``crc32`` and what the writer says
     data      the tensors' bytes, one after another
 
-Any library that reads safetensors reads these files. A flipped bit anywhere in one is noticed by :func:`read_tensors`:
+Any library that reads safetensors reads these files, but for ``C128``, which that format lacks. A flipped bit anywhere in one is noticed by :func:`read_tensors`:
 the checksum is taken over every byte, with zeros in its own place. It guards against accidents, not against malice;
 nothing in such a file is ever executed.
 """
@@ -27,7 +27,8 @@ __all__ = ["Packed", "TensorFile", "pack", "read_tensors"]
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "C64": torch.complex64,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
-    "BOOL": torch.bool,
+    "BOOL": torch.bool, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C128": torch.complex128,
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _NO_CRC = "00000000"

@@ -45,12 +45,17 @@ def replayed(schedule: Schedule, losses: Sequence[Sequence[float | None]]) -> li
     """The history of a run whose epochs had these losses: its plans are those that ``schedule`` makes of them.
 
     Shorter than ``losses`` where the schedule would have ended before.
+
+    Raises:
+        ValueError: the schedule would have trained another block in one of these epochs.
     """
     history: list[EpochResult] = []
     for epoch, found in enumerate(losses):
         plan = schedule.plan(epoch, history if schedule.depends_on_results else ())
         if plan is None:
             break
+        if schedule.depends_on_results and found[plan.top] is None:
+            raise ValueError(f"in epoch {epoch + 1} another block was trained than block {plan.top}")
         history.append(EpochResult(plan, tuple(found)))
     return history
 

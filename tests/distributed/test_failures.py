@@ -91,7 +91,10 @@ def test_a_command_of_its_own_says_that_a_stage_was_killed(tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_an_interrupted_run_stops_every_stage(tmp_path, number, code):
     process = start("--out", tmp_path / "run", *LONG)
     wait_for_epochs(tmp_path / "run" / "record.jsonl", process.poll)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -254,6 +255,57 @@ def test_another_network_does_not_fit(tmp_path):
     config = Config.from_dict(merged(TINY, {"model": {"width": 13}}))
     with pytest.raises(ConfigError, match=r"the snapshot does not fit block 0 \(.*\). Resume with the config"):
         train(config, out=tmp_path / "on", data_root=tmp_path, origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"optimizer": {"name": "sgd"}}, "optimizer.name: 'adam' in the run, now 'sgd'"),
+        ({"model": {"depth": 4}}, "blocks: 4 in the run, now 5"),
+        ({"train": {"batch_size": 26}}, "steps of an epoch: 5 in the run, now 2"),
+    ],
+)
+def test_what_no_snapshot_fits_is_refused_whatever_is_allowed(changes, text, tmp_path):
+    written(tmp_path / "run", EVERY_STEP)
+    folder = cuts_of(tmp_path / "run")[3]
+    origin = open_origin(tmp_path / "run", allow_changes=True)
+    origin = dataclasses.replace(origin, found=(folder, Manifest.read(folder)))
+    with pytest.raises(ConfigError, match=f"cannot be taken up .*{text}.*start a new run"):
+        train(Config.from_dict(merged(TINY, changes)), out=tmp_path / "on", data_root=tmp_path, origin=origin)
+
+
+def test_phases_that_would_have_ended_elsewhere(tmp_path):
+    changes = {"schedule": {**SEQUENTIAL["schedule"], "tolerance": 0.9, "patience": 1}}
+    written(tmp_path / "run", changes)
+    longer = merged(changes, {"schedule": {"tolerance": 0.0, "patience": 3}})
+    origin = open_origin(tmp_path / "run", allow_changes=True)
+    with pytest.raises(ConfigError, match=r"would have taken turns otherwise \(in epoch \d+ another block was trained"):
+        train(Config.from_dict(merged(TINY, longer)), out=tmp_path / "run", data_root=tmp_path, origin=origin)
+
+
+def test_a_complete_run_without_snapshots_is_left_alone(tmp_path):
+    written(tmp_path / "run", {})
+    shutil.rmtree(tmp_path / "run" / "snapshots")
+    with pytest.raises(ConfigError, match="the run is complete and its snapshots are not there"):
+        train(Config.from_dict(TINY), out=tmp_path / "run", data_root=tmp_path, origin=open_origin(tmp_path / "run"))
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "completed"
+
+
+def test_a_run_of_an_earlier_version_is_left_alone(tmp_path):
+    written(tmp_path / "run", {})
+    (complete_snapshots(tmp_path / "run")[0] / "block-000.pt").touch()
+    with pytest.raises(ConfigError, match=r"written by an earlier version, .* Repeat it with --config"):
+        open_origin(tmp_path / "run")
+
+
+def test_a_file_that_breaks_after_the_start(tmp_path, monkeypatch):
+    written(tmp_path / "run", EVERY_STEP)
+    folder = cuts_of(tmp_path / "run")[3]
+    manifest = Manifest.read(folder)
+    manifest = dataclasses.replace(manifest, files={**manifest.files, 1: 7})
+    origin = dataclasses.replace(open_origin(tmp_path / "run"), found=(folder, manifest))
+    with pytest.raises(ConfigError, match="block-001.safetensors: it is whole, and not the one"):
+        train(Config.from_dict(TINY), out=tmp_path / "on", data_root=tmp_path, origin=origin)
 
 
 @pytest.mark.parametrize("changes", [{"train": {"in_flight": 2}, "rule": {"name": "fa"}},

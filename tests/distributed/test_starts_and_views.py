@@ -58,6 +58,7 @@ def launched(out, *arguments, **streams):
     return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **streams)
 
 
+@pytest.mark.full
 def test_a_pipe_that_nobody_reads_holds_up_no_run(tmp_path):
     """400 lines of 100 bytes each are more than the 4 KiB that this pipe holds."""
     import fcntl
@@ -72,7 +73,6 @@ def test_a_pipe_that_nobody_reads_holds_up_no_run(tmp_path):
     os.close(reading)
 
 
-@pytest.mark.full
 def test_a_stopped_terminal_holds_up_no_run(tmp_path):
     """What Ctrl-S does, with the live table."""
     reading, writing = pty.openpty()

@@ -129,7 +129,7 @@ TABLE = PublishedTable("tiny", "Tiny", "nobody", [
 
 
 ENDS = [
-    (signal.SIGINT, 130), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.full),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.full), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.full),
 ]  # fmt: skip
 
 

@@ -287,6 +287,7 @@ def test_mistakes_are_told_before_anything_runs(monkeypatch, capsys):
 
 
 @pytest.mark.distributed
+@pytest.mark.full
 def test_a_preset_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
     out = tmp_path / "tiny.json"

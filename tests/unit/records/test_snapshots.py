@@ -18,6 +18,7 @@ from pipeline.records.snapshots import (
     remove_spare,
     retire,
     retire_incomplete,
+    set_aside_newer,
     snapshot_folder,
     spare_file,
 )
@@ -110,6 +111,27 @@ def test_the_oldest_make_room(tmp_path):
     assert sorted(p.name for p in (tmp_path / "snapshots").iterdir()) == ["step-100", "step-20"]
 
 
+def test_what_a_run_does_not_go_on_from_is_set_aside(tmp_path):
+    """Damaged snapshots, and those behind the one that is taken: their steps come anew."""
+    folders = [snapshot(tmp_path, steps) for steps in (5, 10, 15)]
+    set_aside_newer(tmp_path, folders[0])
+    assert complete_snapshots(tmp_path) == [folders[0]]
+    snapshot(tmp_path, 10)
+    set_aside_newer(tmp_path, None)
+    kept = sorted(p.name for p in (tmp_path / "snapshots").iterdir())
+    assert kept == ["void-step-10", "void-step-10-2", "void-step-15", "void-step-5"]
+
+
+def test_two_names_of_one_file_make_one_spare(tmp_path):
+    """A block that has not changed is linked from snapshot to snapshot."""
+    folders = [snapshot(tmp_path, steps) for steps in (5, 10, 15)]
+    for folder in folders[1:]:
+        (folder / "block-000.safetensors").unlink()
+        (folder / "block-000.safetensors").hardlink_to(folders[0] / "block-000.safetensors")
+    retire(tmp_path, keep=1)
+    assert not folders[0].exists() and not folders[1].exists() and folders[2].exists()
+
+
 def report(stage, step, files, error=None):
     return {"stage": stage, "epoch": 0, "step": step, "steps": step, "files": files, "data_crc32": None, "error": error}
 
@@ -166,11 +188,11 @@ def test_a_record_without_what_a_resume_has_made_void(tmp_path):
     recorder.close()
     path.write_bytes(path.read_bytes() + b'{"event": "epo')
     recorder = Recorder(path)
-    recorder.write({"event": "restart", "record_bytes": length})
+    recorder.write({"event": "restart", "epoch": 1, "record_bytes": length})
     recorder.write({"event": "epoch", "epoch": 1, "again": True})
     recorder.close()
     assert [(row["event"], row.get("epoch"), row.get("again")) for row in read_record(path)] == [
-        ("header", None, None), ("epoch", 0, None), ("restart", None, None), ("epoch", 1, True),
+        ("header", None, None), ("epoch", 0, None), ("restart", 1, None), ("epoch", 1, True),
     ]  # fmt: skip
 
 

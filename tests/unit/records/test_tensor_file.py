@@ -14,6 +14,8 @@ TENSORS = {
     "half": torch.randn(5).bfloat16(), "flags": torch.tensor([True, False, True]), "double": torch.randn(3).double(),
     "maps": torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last), "turned": torch.randn(4, 6).t(),
     "nan": torch.tensor([float("nan"), float("inf"), -0.0]), "complex": torch.randn(2, dtype=torch.complex64),
+    "wide": torch.randn(2, dtype=torch.complex128), "short": torch.arange(3).to(torch.uint16),
+    "eight": torch.randn(3).to(torch.float8_e5m2),
 }  # fmt: skip
 ABOUT = {"block": 3, "loss": [0.1, float("inf"), None]}
 
@@ -99,5 +101,5 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_a_dtype_without_a_word():
-    with pytest.raises(TypeError, match=r"cannot store x \(given: torch.complex128, expected: F64, .*\). Convert it"):
-        pack({"x": torch.zeros(1, dtype=torch.complex128)})
+    with pytest.raises(TypeError, match=r"cannot store x \(given: torch.float8_e4m3fnuz, expected: F64, .*\). Convert it"):
+        pack({"x": torch.empty(1, dtype=torch.float8_e4m3fnuz)})
