@@ -62,7 +62,9 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
     if named is None and not store.check([_FOLDER]):
         return None
     out = named or Path(store.get(_FOLDER).decode())
-    return open_origin(out, allow_changes=allow_changes, restarts=ranks.restart) if (out / "record.jsonl").exists() else None
+    if not (out / "record.jsonl").exists():  # it never began
+        return None
+    return open_origin(out, allow_changes=allow_changes, restarts=ranks.restart)
 
 
 def remember_folder(ranks: Ranks, out: Path) -> None:

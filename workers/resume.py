@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.records.run_record import read_record
 from pipeline.records.run_state import losses_of
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
+from pipeline.records.weights import measured_folder
 from pipeline.resolve import RunSpec
 from pipeline.schedules.modes import InFlightLimit
 from pipeline.schedules.schedule import replayed
@@ -166,8 +167,10 @@ class Origin:
             set_aside_newer(self.run, self.found[0] if self.found is not None else None)
             retire_incomplete(self.run)
             return StartPoint(*self.found) if self.found is not None else None
-        for folder in sorted((self.run / "measurements").glob("epoch-*")):
-            shutil.copytree(folder, out / "measurements" / folder.name)
+        done = self.found[1].cut.epoch if self.found is not None else 0
+        for epoch in range(1, done + 1):
+            if (folder := measured_folder(self.run, epoch)).exists():
+                shutil.copytree(folder, measured_folder(out, epoch))
         if self.found is None:
             return None
         folder, manifest = self.found
@@ -220,8 +223,8 @@ def open_origin(run: Path, *, allow_changes: bool = False, restarts: int = 0) ->
         raise ConfigError(f"the run has raised and would raise again: {rows[-1]['error']}")
     if any(run.glob("snapshots/step-*/block-*.pt")):
         raise ConfigError(
-            f"the run was written by an earlier version, whose weights cannot be gone on from (given: {run}). Repeat it "
-            f"with --config {run / 'config.toml'}."
+            f"the run was written by an earlier version, and cannot be gone on with (given: {run}). Repeat it with "
+            f"--config {run / 'config.toml'}."
         )
     found = newest_snapshot(run)
     fixed = (found[1].fixed if found is not None else None) or header.get("fixed", {})

@@ -160,6 +160,7 @@ class RunState:
         self.skipped, self._first_bad = {}, FirstBad(self.num_stages)
         self.history, self.last_scores, self.results, self._rows, self._plans, self._scores = [], {}, {}, {}, [], []
         self._started_s, self._before_s = None, manifest.wall_s if manifest is not None else 0.0
+        self.last_good = f"snapshots/step-{manifest.steps}" if manifest is not None else None
         epochs = manifest.epochs if manifest is not None else ()
         past = replayed(self._schedule, [losses_of(blocks, self.num_blocks) for blocks in epochs])
         for result, blocks in zip(past, epochs, strict=True):

@@ -4,9 +4,9 @@
     header    JSON: for each tensor its dtype, shape and place; ``__metadata__`` with ``crc32`` and what the writer says
     data      the tensors' bytes, one after another
 
-Any library that reads safetensors reads these files, but for ``C128``, which that format lacks. A flipped bit anywhere in one is noticed by :func:`read_tensors`:
-the checksum is taken over every byte, with zeros in its own place. It guards against accidents, not against malice;
-nothing in such a file is ever executed.
+Any library that reads safetensors reads these files, but for ``C128``, which that format lacks. A flipped bit anywhere
+in one is noticed by :func:`read_tensors`: the checksum is taken over every byte, with zeros in its own place. It guards
+against accidents, not against malice; nothing in such a file is ever executed.
 """
 
 import json

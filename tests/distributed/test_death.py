@@ -47,7 +47,8 @@ def test_a_stopped_stage_is_named_and_the_job_ends(num_stages, stage, transport,
 
 @pytest.mark.parametrize(
     ("whom", "transport", "torchrun", "stopped"),
-    [pytest.param("parent", "shared_memory", False, True), pytest.param("agent", "process_group", True, True, marks=full)]
+    [pytest.param("parent", "shared_memory", False, True)]
+    + [pytest.param("agent", "process_group", True, True, marks=full)]
     + [pytest.param(w, t, w == "agent", s, marks=full)
        for w in ("parent", "server", "agent") for t in BOTH for s in (False, True)],
 )  # fmt: skip

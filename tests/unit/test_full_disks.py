@@ -130,7 +130,7 @@ def test_no_disk_at_all(tmp_path, caplog):
 
 def test_weights_that_no_disk_declares_complete(tmp_path):
     with pytest.raises(DiskError, match=r"^the weights are saved and cannot be declared complete \(given: .*step-\d+: "
-                                        r"No space left on device; .*\)\. Their blocks are in .*/snapshots"):  # fmt: skip
+                                        r"No space left on device; .*\)\. Their blocks are in "):  # fmt: skip
         with FailingDisk("ENOSPC", "manifest").put_in():
             run(tmp_path / "run", TWO)
     assert len(list((tmp_path / "run").glob("snapshots/*/block-*"))) == 5

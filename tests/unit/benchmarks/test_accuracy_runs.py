@@ -129,7 +129,8 @@ TABLE = PublishedTable("tiny", "Tiny", "nobody", [
 
 
 ENDS = [
-    pytest.param(signal.SIGINT, 130, marks=pytest.mark.full), (signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.full),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.full), (signal.SIGTERM, 143),
+    pytest.param(signal.SIGHUP, 129, marks=pytest.mark.full),
 ]  # fmt: skip
 
 
