@@ -32,7 +32,8 @@ def no_segment_left():
 
 @pytest.mark.parametrize(
     ("num_stages", "stage", "transport", "torchrun"),
-    [pytest.param(2, 1, "shared_memory", True)]
+    [pytest.param(2, 1, "shared_memory", False)]
+    + [pytest.param(2, 1, "shared_memory", True, marks=full)]
     + [pytest.param(3, 1, "shared_memory", False, marks=full), pytest.param(2, 0, "process_group", True, marks=full)]
     + [pytest.param(3, s, t, r, marks=full) for s in range(3) for t in BOTH for r in (False, True)],
 )

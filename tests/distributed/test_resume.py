@@ -46,8 +46,10 @@ def resumed_everywhere(folder, changes, stages=(1, 2, 3), cuts=slice(None)):
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_every_rule_from_every_step(rule, tmp_path):
-    assert resumed_everywhere(tmp_path, {**RULES[rule], **EVERY_STEP}, cuts=EPOCH) == (5, [])
+@pytest.mark.parametrize("cuts", [EPOCH, pytest.param(slice(None), marks=pytest.mark.full)], ids=["epoch", "all"])
+def test_every_rule_from_every_step(rule, cuts, tmp_path):
+    found, differing = resumed_everywhere(tmp_path, {**RULES[rule], **EVERY_STEP}, cuts=cuts)
+    assert found == (14 if cuts == slice(None) else 5) and differing == []
 
 
 OPTIMIZERS = [
