@@ -132,7 +132,7 @@ class ControlPort:
                     continue
                 try:
                     visitor, _ = self._server.accept()
-                except OSError:  # nobody for now, or one that has gone again
+                except OSError:  # no visitor within the time limit, or one that has hung up
                     self._places.release()
                     continue
                 threading.Thread(target=self._examine, args=(visitor,), daemon=True).start()

@@ -86,8 +86,8 @@ class Session:
             merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
         manifest = Manifest(
-            Cut(epochs), table["steps"], {k: crc for r in results for k, crc in r["files"]},
-            self.run_state.scores(epochs), table["wall_s"], 0, restarts, None, table["weights_sha256"],
+            Cut(epochs), table["steps"], {k: crc for r in results for k, crc in r["files"]}, state.scores(epochs),
+            wall_s=table["wall_s"], weights_sha256=table["weights_sha256"],
         )  # fmt: skip
         data = next((r["data_crc32"] for r in results if r["data_crc32"] is not None), None)
         with signals_held():

@@ -20,7 +20,7 @@ from pipeline.data.batches import crc32_of
 from pipeline.engine.block_state import capture, version
 from pipeline.engine.stage import Stage
 from pipeline.errors import TransportTimeout
-from pipeline.records.files import flush_folder
+from pipeline.records.files import flush
 from pipeline.records.reports import SnapshotReport
 from pipeline.records.snapshots import block_file, snapshot_folder, spare_file
 from pipeline.records.tensor_file import Packed, pack
@@ -130,7 +130,7 @@ class SnapshotWriter:
                     _link(what.path, path)
                 done["files"].append((block, crc))
                 self._newest[block] = _Written(path, self._versions[block], crc)
-            flush_folder(folder)
+            flush(folder)
         except OSError as error:
             self._newest.clear()
             done["error"] = f"{error.filename or folder}: {error.strerror}"

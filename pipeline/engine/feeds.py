@@ -48,7 +48,6 @@ class Feeds:
         device: torch.device,
     ) -> None:
         self._feeds: dict[int, Feed] = {} if data is None else {0: data}
-        self._caches: dict[int, ActivationCache] = {}
         self._new_cache = partial(ActivationCache, num_samples, batch_size, seed, allocate, device)
         self.lost: str | None = None
         """Why inputs that were to be kept could not be, in this epoch."""
@@ -86,8 +85,9 @@ class Feeds:
         block = plan.top
         if not plan.store or block not in blocks:
             return None
-        cache = self._caches[block] if kept else self._new_cache()
-        self._feeds[block] = self._caches[block] = cache
+        found = self._feeds.get(block) if kept else None
+        cache = found if isinstance(found, ActivationCache) else self._new_cache()
+        self._feeds[block] = cache
 
         def keep(passing: int, x: Tensor, y: Tensor) -> None:
             nonlocal kept
@@ -98,14 +98,14 @@ class Feeds:
                 kept += len(y)
             except OSError as error:
                 self.lost = error.strerror or str(error)
-                del self._feeds[block], self._caches[block]
+                del self._feeds[block]
 
         return keep
 
     def forget(self, plan: Plan) -> None:
         """Lets go of kept inputs that no epoch after ``plan``'s starts from."""
         for block in [b for b in self._feeds if 0 < b < plan.top]:
-            del self._feeds[block], self._caches[block]
+            del self._feeds[block]
 
 
 def repeated(batch: Tensor, times: int) -> Tensor:

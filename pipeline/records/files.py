@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["flush_folder", "jsonable", "reason", "whole_file", "write_json", "write_text"]
+__all__ = ["flush", "jsonable", "reason", "whole_file", "write_json", "write_text"]
 
 
 @contextmanager
@@ -33,10 +33,10 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         _create(part)
         yield part
         if durable:
-            _flush(part)
+            flush(part)
         _publish(part, path)
         if durable:
-            flush_folder(path.parent)
+            flush(path.parent)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -53,13 +53,8 @@ def _publish(part: Path, path: Path) -> None:
     os.replace(part, path)
 
 
-def flush_folder(folder: Path) -> None:
-    """Has the names in a folder written to the disk."""
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    """Has a file or a folder written to the disk."""
+def flush(path: Path) -> None:
+    """Has a file, or the names in a folder, written to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -78,7 +78,7 @@ class SnapshotKeeper:
         """Declares the weights of a complete run.
 
         Args:
-            manifest: what :attr:`fixed` is and how long the record is is filled in here.
+            manifest: without what this object knows itself.
             data_crc32: checksum of the data set.
             folder: where they are; the run's own by default.
 

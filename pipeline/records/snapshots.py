@@ -37,6 +37,7 @@ OPTIMIZER = "optimizer/"
 SCORES = "scores/"
 """Before those of the losses of an epoch that is not over."""
 _MANIFEST = "manifest.json"
+_BLOCK_FILES = "block-*.safetensors"
 _SPARE = ".spare"
 _NO_CRC = "00000000"
 
@@ -206,7 +207,7 @@ def _spare(folder: Path) -> None:
     spare.mkdir(exist_ok=True)
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # a stage that is behind has just taken it
-            if path.match(block_file(0).replace("000", "*")):
+            if path.match(_BLOCK_FILES):
                 os.replace(path, spare / path.name)
                 path.unlink(missing_ok=True)  # two names of one file: then nothing was replaced
             else:

@@ -33,8 +33,10 @@ def test_the_limit_is_raised_as_far_as_it_goes(monkeypatch, hard, raised):
 
 def test_a_limit_that_is_high_enough_is_left_alone(monkeypatch):
     monkeypatch.setattr(limits.resource, "getrlimit", lambda _: (100_000, 100_000))
-    monkeypatch.delattr(limits.resource, "setrlimit")
+    made = []
+    monkeypatch.setattr(limits.resource, "setrlimit", lambda *limit: made.append(limit))
     limits.raise_open_files()
+    assert made == []
 
 
 def test_open_files_are_counted_where_there_is_no_proc(monkeypatch):
