@@ -19,7 +19,7 @@ from workers.transports._group.opening import open_links
 
 __all__ = ["CAPABILITIES", "ProcessGroupTransport", "build"]
 
-CAPABILITIES = Capabilities(Reach.ANYWHERE, Devices.CPU | Devices.OWN_GPU, needs_group=True, auto_order=2)
+CAPABILITIES = Capabilities(Reach.ANYWHERE, Devices.CPU | Devices.OWN_GPU, needs_group=True, auto_order=3)
 """nccl refuses two stages on one GPU."""
 
 Payload = Literal["auto", "gloo", "nccl"]
