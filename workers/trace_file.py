@@ -31,10 +31,10 @@ def open_budget(job: Job) -> TimeBudget:
     return TimeBudget() if job.trace is None else TracedBudget()
 
 
-def save_part(job: Job, budget: TimeBudget) -> None:
-    """Write the trace that ``budget`` has kept, if any, to the run's folder."""
+def save_part(job: Job, budget: TimeBudget) -> Path | None:
+    """Write the trace that ``budget`` has kept, if any, to the run's folder; returns its file, if there is one."""
     if job.trace is None or not isinstance(budget, TracedBudget):
-        return
+        return None
     zero_s, aligned_by = job.trace.zero()
     trace = StageTrace(
         job.stage_index, job.num_stages, job.blocks, os.getpid(), platform.node(), zero_s, aligned_by,
@@ -44,8 +44,10 @@ def save_part(job: Job, budget: TimeBudget) -> None:
     try:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(trace_to_bytes(trace))
+        return path
     except OSError as error:
         _lost(path, error)
+        return None
 
 
 def merge_parts(out: Path) -> None:

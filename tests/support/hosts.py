@@ -11,6 +11,7 @@ remove what a killed one has left. Needs root, and ``ip`` and ``tc`` of iproute2
 
 import ctypes
 import os
+import platform
 import re
 import shutil
 import signal
@@ -33,7 +34,8 @@ NETWORK = "10.77.0."
 LATENCY = "400ms"
 """Longest time that a packet waits in a shaped link; what would wait longer is dropped, and TCP slows down."""
 CLONE_NEWNET, CLONE_NEWUTS = 0x40000000, 0x04000000
-ENTER = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']
+CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x00020000, 0x1000, 0x4000, 0x40000
+ENTER = ["unshare", "--uts", "sh", "-c", 'for d in $HIDDEN; do mount -t tmpfs none "$d"; done; hostname "$0"; exec "$@"']
 _numbers = count()
 
 
@@ -68,6 +70,8 @@ class Host:
     """Of the switch, at the other end of its link."""
     disk: Path
     """Nobody else's."""
+    hidden: tuple[Path, ...]
+    """Disks of the others, which are empty to it."""
 
     def environment(self):
         """Variables of a process on it, beside those of this one."""
@@ -80,21 +84,25 @@ class Host:
         return subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *ENTER, self.name, *map(str, command)], cwd=cwd, text=True,
             start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **self.environment(), **(env or {})},
+            env={**os.environ, **self.environment(), "HIDDEN": " ".join(map(str, self.hidden)), **(env or {})},
         )  # fmt: skip
 
     def enter(self):
-        """Moves this process to the host; only a process of one thread is moved as a whole. Names resolve as before."""
+        """Moves this process to the host; only a process of one thread is moved as a whole."""
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY)
         try:
             _check(libc.setns(descriptor, CLONE_NEWNET))
         finally:
             os.close(descriptor)
-        _check(libc.unshare(CLONE_NEWUTS))
+        _check(libc.unshare(CLONE_NEWUTS | CLONE_NEWNS))
         _check(libc.sethostname(self.name.encode(), len(self.name)))
+        _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
+        _check(libc.mount(f"/etc/netns/{self.namespace}/hosts".encode(), b"/etc/hosts", None, MS_BIND, None))
+        for disk in self.hidden:
+            _check(libc.mount(b"none", str(disk).encode(), b"tmpfs", 0, None))
         os.environ.update(self.environment())
-        tempfile.tempdir = None  # which this process may have asked for before
+        tempfile.tempdir = platform._uname_cache = None  # what this process may have asked for before
 
     def pids(self):
         """Ids of the processes on it."""
@@ -134,6 +142,8 @@ def hosts(number, rate=None, burst="64kb"):
     prefix = f"{_own_prefix()}{next(_numbers)}-"
     disks = Path(tempfile.mkdtemp(prefix="hosts-"))  # short: paths of Unix sockets are
     names = [f"node{index}" for index in range(number)]
+    for name in names:
+        (disks / name).mkdir()
     try:
         _ip("netns", "add", f"{prefix}switch")
         _ip("-n", f"{prefix}switch", "link", "add", "br0", "type", "bridge")
@@ -151,8 +161,8 @@ def hosts(number, rate=None, burst="64kb"):
 def _connected(prefix, index, names, disks):
     """A host, its link, and the file that names all of them."""
     name, namespace, switch, port = names[index], prefix + names[index], f"{prefix}switch", f"port{index}"
-    host = Host(name, f"{NETWORK}{index + 1}", namespace, switch, port, disks / name)
-    host.disk.mkdir()
+    hidden = tuple(disks / other for other in names if other != name)
+    host = Host(name, f"{NETWORK}{index + 1}", namespace, switch, port, disks / name, hidden)
     files = Path("/etc/netns") / namespace  # "ip netns exec" puts them in the place of those in /etc
     files.mkdir(parents=True)
     known = [f"{NETWORK}{i + 1} {other}" for i, other in enumerate(names)]

@@ -1,0 +1,57 @@
+"""Runs over the hosts of :mod:`tests.support.hosts`: by torchrun, as a user would, or as ranks without it.
+
+An interpreter takes seconds to import torch, and torchrun imports it once more on each host. Ranks that come from the
+fork server have it already: they move to their host, and call the same ``launch.main``.
+"""
+
+import json
+import os
+
+from tests.support.command import TORCHRUN, call
+from tests.support.processes import run_stages
+
+KEY = "a secret of these tests, and of nobody else"
+PORT = 29500
+__all__ = ["KEY", "ranks_on", "result_of", "torchrun_on"]
+
+
+def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0):
+    """``launch.main`` as ranks, so many on each host, with ``--out`` on its own disk.
+
+    Returns:
+        For each rank what it says: exit status, standard output, standard error; or that its process ended at once.
+    """
+    counts = [per_host] * len(hosts) if isinstance(per_host, int) else per_host
+    places = [(host, local, count) for host, count in zip(hosts, counts) for local in range(count)]
+    outcomes = run_stages(_rank, len(places), folder, places, list(map(str, arguments)), timeout=timeout)
+    return [outcome.value or (outcome.exitcode, "", outcome.error) for outcome in outcomes]
+
+
+def _rank(rank, folder, places, arguments):
+    host, local, count = places[rank]
+    host.enter()
+    os.environ.pop("GLOO_SOCKET_IFNAME", None)
+    os.environ.update({
+        "RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(len(places)), "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": places[0][0].name, "MASTER_PORT": str(PORT), "ONWARD_KEY": KEY,
+    })  # fmt: skip
+    return call(*arguments, "--out", host.disk / "run")
+
+
+def torchrun_on(hosts, per_host, *arguments, env=None):
+    """Starts ``torchrun`` on every host, as the documentation says; its processes."""
+    from tests.support.command import ROOT
+
+    return [
+        host.start(
+            *TORCHRUN, "--nnodes", len(hosts), "--node-rank", index, "--nproc-per-node", per_host,
+            "--master-addr", hosts[0].name, "--master-port", PORT, ROOT / "launch.py", *arguments,
+            "--out", host.disk / "run", env={"ONWARD_KEY": KEY, "OMP_NUM_THREADS": "1", **(env or {})},
+        )
+        for index, host in enumerate(hosts)
+    ]  # fmt: skip
+
+
+def result_of(host):
+    """``result.json`` on a host's disk."""
+    return json.loads((host.disk / "run" / "result.json").read_text(encoding="utf8"))
