@@ -1,9 +1,10 @@
 """A stage on another host than rank 0's: its folders there, its files' way home, and its last words."""
 
 import os
+import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.records.files import reason
 from pipeline.records.snapshots import block_file
+from workers import messages
+from workers.control import ControlLink
 from workers.control_port import Line
 from workers.courier import Courier
 from workers.freight import get_file
@@ -31,7 +34,7 @@ _START = "start"
 
 @contextmanager
 def settled(
-    job: Job, freight: Line | None, own_out: Path, report: Callable[[ConfigError], None]
+    job: Job, freight: Line | None, own_out: Path, link: ControlLink
 ) -> Iterator[tuple[Job, Courier | None]]:
     """The job with the folders of this host, and a courier where the run's folder is not shared with rank 0's.
 
@@ -39,7 +42,7 @@ def settled(
         job: as rank 0 has sent it.
         freight: the line for files.
         own_out: ``--out`` as this rank was given it.
-        report: told of what the user has to mend before it is raised.
+        link: to rank 0, which is told of what is raised.
 
     Raises:
         ConfigError: the snapshot that the run goes on from cannot be brought here.
@@ -56,10 +59,10 @@ def settled(
         start = _fetched(job, freight, root / _START)
     except OSError as error:
         refusal = ConfigError(
-            f"the snapshot cannot be brought to this host (given: --out {own_out}, {reason(error)}). Choose another "
-            "--out here."
+            f"the snapshot cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
+            "Choose another --out there."
         )
-        report(refusal)
+        link.send("failed", messages.failure(job.stage_index, refusal))
         raise refusal from None
     courier = Courier(freight.connection, root)
     yield replace(job, out=root, spare=spare_folder(root, folder), start=start), courier

@@ -1,4 +1,4 @@
-"""Rank 0's lines to all ranks under torchrun: one for reports to each, and one for files where there are other hosts."""
+"""Rank 0's lines to all ranks under torchrun: one for reports to each, one for files where there are other hosts."""
 
 import json
 import os

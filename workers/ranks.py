@@ -3,6 +3,7 @@
 import os
 import platform
 import socket
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["Ranks", "remember_folder", "store_of", "take_up"]
 
 _FOLDER = "onward-folder"
 """Key of the run's folder in torchrun's store, which outlives its restarts."""
+_TURN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def _check_name(ranks: Ranks, name: str) -> None:
     try:
         socket.getaddrinfo(name, None)
     except OSError as error:
-        if ranks.local_rank > 0:
+        if ranks.local_rank > 0:  # the first one of the host says it, and torchrun's report begins with that
+            time.sleep(_TURN_S)
             raise SystemExit(2) from None
         raise ConfigError(
             f"this host does not know the address of rank 0's host (given: MASTER_ADDR={name} on {platform.node()}, "

@@ -11,6 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch.distributed as dist
@@ -41,7 +42,7 @@ from workers.run import Session, jobs_of, note_failure, open_session
 from workers.run_key import given_key, read_key
 from workers.run_plan import plan_run
 from workers.view import ViewMaker
-from workers.worker import failure, run_stage
+from workers.worker import run_stage
 
 __all__ = ["Ranks", "run_rank"]
 
@@ -159,17 +160,19 @@ def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: P
     try:
         leader, hosts, job = trusted(data)
     except Exception as error:  # a module of the user's that cannot be imported here
-        messages.send(line.connection, "failed", failure(ranks.rank, error))
+        messages.send(line.connection, "failed", messages.failure(ranks.rank, error))
         line.connection.poll(_REPORT_S)
         raise SystemExit(1) from None
     if job is None:
-        line.connection.poll(_REPORT_S)  # the end of rank 0, which has the message to print
+        if line.connection.poll(_REPORT_S) and not leader.is_here:  # the end of rank 0, after its last word
+            with suppress(EOFError, OSError):
+                told(hosts, ranks.rank, messages.receive(line.connection)[1])
         raise SystemExit(2)
     link = _link(ranks, line, leader, hosts)
     on_termination(lambda number: _say_goodbye(link, job.stage_index, number))
     use_line(line, hosts)
     try:
-        with settled(job, freight, out, lambda error: link.send("failed", failure(ranks.rank, error))) as (job, courier):
+        with settled(job, freight, out, link) as (job, courier):
             _run_stage(job, link, store, courier)
     except SystemExit as end:  # this thread may be faster than the one that says goodbye
         _tell_end(link, job.stage_index, int(end.code or 0) - 128)

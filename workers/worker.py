@@ -2,7 +2,6 @@
 
 import os
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,19 +15,10 @@ from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
-from pipeline.errors import DiskError
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
 from pipeline.records.files import reason
-from pipeline.records.reports import (
-    SnapshotReport,
-    StageEpoch,
-    StageFailure,
-    StageProgress,
-    StageResult,
-    StageRow,
-    TimeRow,
-)
+from pipeline.records.reports import SnapshotReport, StageEpoch, StageProgress, StageResult, StageRow, TimeRow
 from pipeline.records.snapshots import block_file, snapshot_folder
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
@@ -39,15 +29,15 @@ from workers.courier import Courier
 from workers.final_weights import save_elsewhere
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
+from workers.messages import failure
 from workers.snapshot_writer import SnapshotWriter
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport, open_transport
 
-__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage", "stage_of"]
+__all__ = ["StageRun", "build_program", "prepare_process", "run_stage", "stage_of"]
 
 PROGRESS_EVERY_S = 0.25
-_LAST_PART_S = 3.0
-"""Longest time that a stage that has failed on another host takes to bring its part of the trace."""
+_LAST_PART_S = 3.0  # that a stage that has failed on another host takes at most to bring its part of the trace
 
 
 def stage_of(job: Job) -> Stage:
@@ -224,7 +214,7 @@ class StageRun:
             DiskError: no disk takes the weights.
         """
         stage = self.program.stage
-        bring_part(self.job, self._budget, self._courier)
+        save_part(self.job, self._budget, self._courier)
         written: list[SnapshotReport] = []
         cut = Cut(self.program.steps // self.program.batching.num_steps)
         self._writer.take(cut, self.program.steps, written.append)
@@ -235,11 +225,8 @@ class StageRun:
         if trouble is not None:
             found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
             folder, saved = found.folder, found.report
-        place = str(folder)
-        if self._courier is not None:
-            place = self._courier.bring_blocks(folder, saved)
-            trouble = trouble or saved["error"]
-            self._courier.wait()
+        place = str(folder) if self._courier is None else self._courier.bring_blocks(folder, saved)
+        trouble = trouble or saved["error"]
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
@@ -283,25 +270,9 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
         if isinstance(error, Exception):  # not an interrupt: its cause is known
             with suppress(OSError):
                 budget.read()
-                bring_part(job, budget, courier, _LAST_PART_S)  # before the report, after which this process may be stopped
+                save_part(job, budget, courier, _LAST_PART_S)  # before the report, after which this may be stopped
             link.send("failed", failure(job.stage_index, error))
         raise
-
-
-def bring_part(job: Job, budget: TimeBudget, courier: Courier | None, timeout_s: float | None = None) -> None:
-    """Writes a stage's part of the trace, if any, and has it brought to rank 0's host."""
-    path = save_part(job, budget)
-    if courier is not None and path is not None:
-        courier.post(path)
-        courier.wait(timeout_s)
-
-
-def failure(stage_index: int, error: BaseException) -> StageFailure:
-    """The report of an error; called where it is handled."""
-    return {
-        "stage": stage_index, "kind": type(error).__name__, "message": str(error),
-        "text": str(error) if isinstance(error, DiskError) else traceback.format_exc(),
-    }  # fmt: skip
 
 
 def prepare_process(job: Job) -> None:

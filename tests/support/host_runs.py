@@ -6,8 +6,10 @@ fork server have it already: they move to their host, and call the same ``launch
 
 import json
 import os
+import sys
 
-from tests.support.command import TORCHRUN, call
+import launch
+from tests.support.command import ROOT, TORCHRUN
 from tests.support.processes import run_stages
 
 KEY = "a secret of these tests, and of nobody else"
@@ -19,29 +21,38 @@ def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0):
     """``launch.main`` as ranks, so many on each host, with ``--out`` on its own disk.
 
     Returns:
-        For each rank what it says: exit status, standard output, standard error; or that its process ended at once.
+        For each rank its exit status, and what it says on standard error.
     """
     counts = [per_host] * len(hosts) if isinstance(per_host, int) else per_host
     places = [(host, local, count) for host, count in zip(hosts, counts) for local in range(count)]
     outcomes = run_stages(_rank, len(places), folder, places, list(map(str, arguments)), timeout=timeout)
-    return [outcome.value or (outcome.exitcode, "", outcome.error) for outcome in outcomes]
+    texts = [_said(host, rank).read_text(encoding="utf8") for rank, (host, _, _) in enumerate(places)]
+    codes = [outcome.exitcode if outcome.value is None else outcome.value for outcome in outcomes]
+    return list(zip(codes, texts))
+
+
+def _said(host, rank):
+    """Where the standard error of a rank is kept: one that ends at once gives nothing back."""
+    return host.disk.with_name(f"{host.disk.name}-{rank}.err")
 
 
 def _rank(rank, folder, places, arguments):
     host, local, count = places[rank]
+    said = os.open(_said(host, rank), os.O_WRONLY | os.O_CREAT)
     host.enter()
+    os.dup2(said, 2)
+    sys.stderr = open(2, "w", buffering=1, closefd=False)
     os.environ.pop("GLOO_SOCKET_IFNAME", None)
     os.environ.update({
         "RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(len(places)), "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": places[0][0].name, "MASTER_PORT": str(PORT), "ONWARD_KEY": KEY,
     })  # fmt: skip
-    return call(*arguments, "--out", host.disk / "run")
+    sys.argv = ["launch.py", *arguments, "--out", str(host.disk / "run")]
+    return launch.main(sys.argv[1:])
 
 
 def torchrun_on(hosts, per_host, *arguments, env=None):
     """Starts ``torchrun`` on every host, as the documentation says; its processes."""
-    from tests.support.command import ROOT
-
     return [
         host.start(
             *TORCHRUN, "--nnodes", len(hosts), "--node-rank", index, "--nproc-per-node", per_host,

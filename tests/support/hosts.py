@@ -35,7 +35,8 @@ LATENCY = "400ms"
 """Longest time that a packet waits in a shaped link; what would wait longer is dropped, and TCP slows down."""
 CLONE_NEWNET, CLONE_NEWUTS = 0x40000000, 0x04000000
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x00020000, 0x1000, 0x4000, 0x40000
-ENTER = ["unshare", "--uts", "sh", "-c", 'for d in $HIDDEN; do mount -t tmpfs none "$d"; done; hostname "$0"; exec "$@"']
+ENTERING = 'for disk in $HIDDEN; do mount -t tmpfs none "$disk"; done; hostname "$0"; exec "$@"'
+ENTER = ["unshare", "--uts", "sh", "-c", ENTERING]
 _numbers = count()
 
 
