@@ -17,16 +17,26 @@ PORT = 29500
 __all__ = ["KEY", "ranks_on", "result_of", "torchrun_on"]
 
 
-def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0):
+def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, leader=None):
     """``launch.main`` as ranks, so many on each host, with ``--out`` on its own disk.
+
+    Args:
+        hosts: that have them.
+        per_host: ranks on each, a list.
+        folder: for what the test needs itself.
+        arguments: of the command.
+        timeout: seconds.
+        ranks: numbers of the ranks, where others are missing in front of them.
+        leader: what they are told to be the name of rank 0's host.
 
     Returns:
         For each rank its exit status, and what it says on standard error.
     """
-    counts = [per_host] * len(hosts) if isinstance(per_host, int) else per_host
-    places = [(host, local, count) for host, count in zip(hosts, counts) for local in range(count)]
-    outcomes = run_stages(_rank, len(places), folder, places, list(map(str, arguments)), timeout=timeout)
-    texts = [_said(host, rank).read_text(encoding="utf8") for rank, (host, _, _) in enumerate(places)]
+    places = [(host, local, count) for host, count in zip(hosts, per_host) for local in range(count)]
+    ranks = range(len(places)) if ranks is None else ranks
+    about = places, ranks, leader or hosts[0].name, list(map(str, arguments))
+    outcomes = run_stages(_rank, len(places), folder, *about, timeout=timeout)
+    texts = [_said(host, rank).read_text(encoding="utf8") for rank, (host, _, _) in zip(ranks, places)]
     codes = [outcome.exitcode if outcome.value is None else outcome.value for outcome in outcomes]
     return list(zip(codes, texts))
 
@@ -36,19 +46,22 @@ def _said(host, rank):
     return host.disk.with_name(f"{host.disk.name}-{rank}.err")
 
 
-def _rank(rank, folder, places, arguments):
-    host, local, count = places[rank]
+def _rank(index, folder, places, ranks, leader, arguments):
+    (host, local, count), rank = places[index], ranks[index]
     said = os.open(_said(host, rank), os.O_WRONLY | os.O_CREAT)
     host.enter()
     os.dup2(said, 2)
     sys.stderr = open(2, "w", buffering=1, closefd=False)
     os.environ.pop("GLOO_SOCKET_IFNAME", None)
     os.environ.update({
-        "RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(len(places)), "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": places[0][0].name, "MASTER_PORT": str(PORT), "ONWARD_KEY": KEY,
+        "RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(ranks[-1] + 1), "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": leader, "MASTER_PORT": str(PORT), "ONWARD_KEY": KEY,
     })  # fmt: skip
     sys.argv = ["launch.py", *arguments, "--out", str(host.disk / "run")]
-    return launch.main(sys.argv[1:])
+    try:
+        return launch.main(sys.argv[1:])
+    except SystemExit as end:
+        return end.code
 
 
 def torchrun_on(hosts, per_host, *arguments, env=None):
