@@ -74,7 +74,10 @@ class Vanishing:
                 self._wait_for_an_epoch(found[0], thread)
                 began = time.monotonic()
                 getattr(found[victim], how)()
-                self._wait_for_the_end
+                for host in found:
+                    while host.pids():
+                        assert time.monotonic() - began < NAMED_S + BUSY_S, f"{host.name} goes on"
+                        time.sleep(0.05)
             finally:
                 for host in found:
                     host.kill()
