@@ -35,7 +35,8 @@ BUSY_S = 10.0
 def reference(tmp_path, *arguments):
     """The weights of the same run in this process."""
     overrides = [*SMALL, *arguments, "transport.name=inline", "run.stages=1"]
-    return train(load_config(ROOT / "configs" / "digits.toml", overrides).config, out=tmp_path / "one", data_root=tmp_path)["weights_sha256"]
+    config = load_config(ROOT / "configs" / "digits.toml", overrides).config
+    return train(config, out=tmp_path / "one", data_root=tmp_path)["weights_sha256"]
 
 
 def files_of(host):
@@ -61,6 +62,16 @@ def test_the_same_weights_on_any_hosts_each_with_its_own_disk(tmp_path, rule, la
         assert len([name for name in home if where.fullmatch(name)]) == 3 * 5
         assert newest_snapshot(found[0].disk / "run") is not None  # every file is what the manifest says
         assert set().union(*(files_of(host) for host in found[1:])) == set()
+
+
+def test_a_run_goes_on_on_other_hosts_from_what_rank_0_has(tmp_path):
+    with hosts(3) as found:
+        assert {c for c, _ in ranks_on(found[:2], [1, 2], tmp_path, "--quiet", *SMALL, "train.epochs=1")} == {0}
+        changed = ["--resume", found[0].disk / "run", "--allow-changes", "train.epochs=2"]
+        said = ranks_on([found[0], found[2]], [2, 2], tmp_path, "--quiet", *changed, port=29501)
+        assert [code for code, _ in said] == [0] * 4, said
+        assert result_of(found[0])["weights_sha256"] == reference(tmp_path)
+        assert files_of(found[1]) == files_of(found[2]) == set()
 
 
 class Vanishing:

@@ -17,7 +17,7 @@ PORT = 29500
 __all__ = ["KEY", "ranks_on", "result_of", "torchrun_on"]
 
 
-def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, leader=None):
+def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, leader=None, port=PORT):
     """``launch.main`` as ranks, so many on each host, with ``--out`` on its own disk.
 
     Args:
@@ -28,13 +28,14 @@ def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, lead
         timeout: seconds.
         ranks: numbers of the ranks, where others are missing in front of them.
         leader: what they are told to be the name of rank 0's host.
+        port: of the store.
 
     Returns:
         For each rank its exit status, and what it says on standard error.
     """
     places = [(host, local, count) for host, count in zip(hosts, per_host) for local in range(count)]
     ranks = range(len(places)) if ranks is None else ranks
-    about = places, ranks, leader or hosts[0].name, list(map(str, arguments))
+    about = places, ranks, leader or hosts[0].name, port, list(map(str, arguments))
     outcomes = run_stages(_rank, len(places), folder, *about, timeout=timeout)
     texts = [_said(host, rank).read_text(encoding="utf8") for rank, (host, _, _) in zip(ranks, places)]
     codes = [outcome.exitcode if outcome.value is None else outcome.value for outcome in outcomes]
@@ -46,7 +47,7 @@ def _said(host, rank):
     return host.disk.with_name(f"{host.disk.name}-{rank}.err")
 
 
-def _rank(index, folder, places, ranks, leader, arguments):
+def _rank(index, folder, places, ranks, leader, port, arguments):
     (host, local, count), rank = places[index], ranks[index]
     said = os.open(_said(host, rank), os.O_WRONLY | os.O_CREAT)
     host.enter()
@@ -55,7 +56,7 @@ def _rank(index, folder, places, ranks, leader, arguments):
     os.environ.pop("GLOO_SOCKET_IFNAME", None)
     os.environ.update({
         "RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(ranks[-1] + 1), "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": leader, "MASTER_PORT": str(PORT), "ONWARD_KEY": KEY,
+        "MASTER_ADDR": leader, "MASTER_PORT": str(port), "ONWARD_KEY": KEY,
     })  # fmt: skip
     sys.argv = ["launch.py", *arguments, "--out", str(host.disk / "run")]
     try:

@@ -28,7 +28,8 @@ def rank(local_rank):
 def test_the_first_rank_of_the_host_says_it(nowhere):
     text = (
         "this host does not know the address of rank 0's host (given: MASTER_ADDR=node0 on node1, [Errno -2] Name or "
-        "service not known). Add the name to /etc/hosts, or give torchrun on rank 0's host --local-addr with its address."
+        "service not known). Add the name to /etc/hosts, or give torchrun on rank 0's host --local-addr with its "
+        "address."
     )
     with pytest.raises(ConfigError, match=re.escape(text)):
         store_of(rank(0))
