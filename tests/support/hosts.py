@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -40,7 +41,7 @@ ENTER = ["unshare", "--uts", "sh", "-c", ENTERING]
 _numbers = count()
 
 
-def why_not():
+def why_not() -> str | None:
     """The reason why there can be no hosts here; None where there can."""
     if os.geteuid() != 0:
         return "hosts are network namespaces, which need root"
@@ -53,7 +54,8 @@ def why_not():
         _ip("-n", probe, "link", "add", "br0", "type", "bridge")
         _run("tc", "-n", probe, "qdisc", "add", "dev", "br0", "root", "tbf", *_tbf("1mbit", "32kb"))
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        return f"hosts are network namespaces, and this system refuses one: {error.stderr or error}".strip()
+        said = error.stderr if isinstance(error.stderr, str) else ""
+        return f"hosts are network namespaces, and this system refuses one ({said.strip() or error})"
     finally:
         _remove(probe)
     return None
@@ -74,13 +76,15 @@ class Host:
     hidden: tuple[Path, ...]
     """Disks of the others, which are empty to it."""
 
-    def environment(self):
+    def environment(self) -> dict[str, str]:
         """Variables of a process on it, beside those of this one."""
         for name in ("tmp", "cache"):
             (self.disk / name).mkdir(exist_ok=True)
         return {"TMPDIR": str(self.disk / "tmp"), "ONWARD_CACHE": str(self.disk / "cache")}
 
-    def start(self, *command, env=None, cwd=ROOT):
+    def start(
+        self, *command: object, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    ) -> subprocess.Popen[str]:
         """Starts a command on it, with pipes, in a session of its own."""
         return subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *ENTER, self.name, *map(str, command)], cwd=cwd, text=True,
@@ -88,7 +92,7 @@ class Host:
             env={**os.environ, **self.environment(), "HIDDEN": " ".join(map(str, self.hidden)), **(env or {})},
         )  # fmt: skip
 
-    def enter(self):
+    def enter(self) -> None:
         """Moves this process to the host; only a process of one thread is moved as a whole."""
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY)
@@ -103,35 +107,38 @@ class Host:
         for disk in self.hidden:
             _check(libc.mount(b"none", str(disk).encode(), b"tmpfs", 0, None))
         os.environ.update(self.environment())
-        tempfile.tempdir = platform._uname_cache = None  # what this process may have asked for before
+        tempfile.tempdir = vars(platform)["_uname_cache"] = None  # what this process may have asked for before
 
-    def pids(self):
+    def pids(self) -> list[int]:
         """Ids of the processes on it."""
         return [int(pid) for pid in _ip("netns", "pids", self.namespace).split()]
 
-    def kill(self):
+    def kill(self) -> None:
         """Ends all of its processes at once."""
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def unplug(self):
+    def unplug(self) -> None:
         """Pulls its cable out of the switch: nothing arrives and nothing is said, as when a host vanishes."""
         _ip("-n", self.switch, "link", "set", self.port, "down")
 
-    def plug(self):
+    def plug(self) -> None:
         """The opposite."""
         _ip("-n", self.switch, "link", "set", self.port, "up")
 
-    def shape(self, rate, burst="64kb"):
-        """Gives both directions of its link a rate, in the words of ``tc``: ``100mbit``."""
+    def shape(self, rate: str | None, burst: str = "64kb") -> None:
+        """Gives both directions of its link a rate, in the words of ``tc``: ``100mbit``; None: no limit."""
         ends = ((self.namespace, "eth0"), (self.switch, self.port))
         for namespace, device in ends:
+            if rate is None:  # what every device has by itself
+                _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "pfifo")
+                continue
             _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *_tbf(rate, burst))
 
 
 @contextmanager
-def hosts(number, rate=None, burst="64kb"):
+def hosts(number: int, rate: str | None = None, burst: str = "64kb") -> Iterator[list["Host"]]:
     """So many hosts, for as long as the body runs; then they and all of their processes are gone, whatever happens.
 
     Args:
@@ -159,7 +166,7 @@ def hosts(number, rate=None, burst="64kb"):
         shutil.rmtree(disks, ignore_errors=True)
 
 
-def _connected(prefix, index, names, disks):
+def _connected(prefix: str, index: int, names: Sequence[str], disks: Path) -> Host:
     """A host, its link, and the file that names all of them."""
     name, namespace, switch, port = names[index], prefix + names[index], f"{prefix}switch", f"port{index}"
     hidden = tuple(disks / other for other in names if other != name)
@@ -177,7 +184,7 @@ def _connected(prefix, index, names, disks):
     return host
 
 
-def remove_leftovers():
+def remove_leftovers() -> None:
     """Removes what processes that are gone have left."""
     kernel = ProcessIdentity.own().kernel
     for line in _ip("netns", "list").splitlines():
@@ -186,13 +193,13 @@ def remove_leftovers():
             _remove(found[0])
 
 
-def _own_prefix():
+def _own_prefix() -> str:
     """Of all names that this process gives."""
     own = ProcessIdentity.own()
     return f"{PREFIX}{own.pid}-{own.started}-"
 
 
-def _remove(namespace):
+def _remove(namespace: str) -> None:
     """Removes a namespace, its links, its processes and its files; nothing where there is none."""
     if not NAMES.fullmatch(namespace):
         raise ValueError(f"not a namespace of a test (given: {namespace!r}, expected: {NAMES.pattern})")
@@ -208,19 +215,19 @@ def _remove(namespace):
     shutil.rmtree(Path("/etc/netns") / namespace, ignore_errors=True)
 
 
-def _tbf(rate, burst):
+def _tbf(rate: str, burst: str) -> list[str]:
     """Arguments of a shaped link."""
     return ["rate", rate, "burst", burst, "latency", LATENCY]
 
 
-def _ip(*arguments):
+def _ip(*arguments: str) -> str:
     return _run("ip", *arguments)
 
 
-def _run(*command):
+def _run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
-def _check(result):
+def _check(result: int) -> None:
     if result != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
