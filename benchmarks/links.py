@@ -11,8 +11,9 @@ the share of its throughput over the unshaped link that an arm loses, round by r
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,12 @@ from benchmarks.arms.catalogue import ArmHost
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.launch import run
 from benchmarks.arms.turns import ThroughputArm, ThroughputSettings
+from benchmarks.link_tables import ARMS, markdown
 from benchmarks.presets import PRESETS, Preset
-from benchmarks.wording import table
 from pipeline.records.files import jsonable
 
-__all__ = ["ARMS", "RATES", "lost", "main", "markdown"]
+__all__ = ["RATES", "main", "measure"]
 
-ARMS = {"onward": "onward-2", "gpipe": "onward-gpipe", "1f1b": "onward-1f1b", "ddp": "ddp"}
-"""The four ways of training, and their arms in the catalogue."""
 RATES = {"unlimited": None, "10 Gbit/s": "10gbit", "1 Gbit/s": "1gbit", "100 Mbit/s": "100mbit", "10 Mbit/s": "10mbit"}
 """Of each link, in the words of ``tc``."""
 _BURST = {"10gbit": "4mb", "1gbit": "512kb"}
@@ -64,37 +63,15 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
             print(f"{rate}, {name}: {arms[rate][name].status} {figure:.4g}", file=sys.stderr, flush=True)
             return figure
 
-        turns = {(rate, name): (lambda rate=rate, name=name: turn(rate, name)) for rate in rates for name in ARMS}
-        harness.take_turns({f"{rate}/{name}": do for (rate, name), do in turns.items()}, settings.rounds)
+        turns: dict[str, Callable[[], float]] = {
+            f"{rate}, {name}": partial(turn, rate, name) for rate in rates for name in ARMS
+        }
+        harness.take_turns(turns, settings.rounds)
     return {
         "preset": preset.name, "batch_size": preset.batch_size, "rounds": settings.rounds, "seconds": settings.seconds,
         "links": {rate: {name: arm.entry() for name, arm in found.items()} for rate, found in arms.items()},
         "block_seconds": costs.table,
     }  # fmt: skip
-
-
-def lost(over: Mapping[str, Any], unlimited: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The share of its throughput that an arm loses over a link, as a spread over the rounds; None without figures."""
-    pairs = [
-        (a, b) for a, b in zip(over["all"], unlimited["all"], strict=True) if a is not None and b is not None
-    ]  # fmt: skip
-    return harness.spread([1 - a / b for a, b in pairs]) if pairs else None
-
-
-def markdown(found: Mapping[str, Any]) -> str:
-    """A table for people: samples per second, and what is lost against the unshaped link."""
-    base = found["links"].get("unlimited", {})
-    rows = []
-    for rate, entries in found["links"].items():
-        cells = []
-        for name, entry in entries.items():
-            if not entry["samples_per_s"]:
-                cells.append(entry.get("note", entry["status"]))
-                continue
-            share = lost(entry, base[name]) if rate != "unlimited" and name in base else None
-            cells.append(f"{entry['samples_per_s']:.0f}" + (f" ({100 * share['median']:.1f} % lost)" if share else ""))
-        rows.append([rate, *cells])
-    return table(["link", *ARMS], rows)
 
 
 def main(arguments: Sequence[str]) -> int:

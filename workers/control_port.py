@@ -35,6 +35,8 @@ _LOST_S = 6
 _PATIENCE_S = 30.0
 """Seconds in which a rank tries to reach rank 0."""
 _AGAIN_S = 0.2
+_SAY_S = 30.0
+"""Seconds after which rank 0 says for whom it waits."""
 _HELLO_BYTES = 4096
 _ACCEPT_S = 0.5
 _UNPROVEN = (OSError, EOFError, AuthenticationError, AssertionError, ValueError)
@@ -105,13 +107,17 @@ class ControlPort:
         Raises:
             WorkerFailed: one has not come within ``timeout_s``.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline, said = time.monotonic() + timeout_s, time.monotonic() + _SAY_S
         found: dict[tuple[int, bool], Line] = {}
         while len(found) < (self._num_ranks - 1) * len(self._kinds):
             try:
-                line = self._proven.get(timeout=max(0.0, deadline - time.monotonic()))
+                line = self._proven.get(timeout=max(0.0, min(said, deadline) - time.monotonic()))
             except queue.Empty:
-                raise self._missing(found, timeout_s) from None
+                if time.monotonic() >= deadline:
+                    raise self._missing(found, timeout_s) from None
+                logger.warning("waiting for ranks %s; see their outputs", ", ".join(map(str, self._absent(found))))
+                said = deadline
+                continue
             key = (line.rank, line.about.get("freight") is True)
             if key in found or key[1] not in self._kinds:
                 line.connection.close()
@@ -120,9 +126,13 @@ class ControlPort:
         self.freight = {rank: line for (rank, is_freight), line in found.items() if is_freight}
         return {rank: line for (rank, is_freight), line in found.items() if not is_freight}
 
+    def _absent(self, found: Container[tuple[int, bool]]) -> list[int]:
+        """Ranks of which a line is missing."""
+        return [rank for rank in range(1, self._num_ranks) if any((rank, kind) not in found for kind in self._kinds)]
+
     def _missing(self, found: Container[tuple[int, bool]], timeout_s: float) -> WorkerFailed:
         """The error of ranks that did not come."""
-        ranks = [rank for rank in range(1, self._num_ranks) if any((rank, kind) not in found for kind in self._kinds)]
+        ranks = self._absent(found)
         visitors = f" {len(self._refused)} visitors were refused, the last one: {self._refused[-1]}." if (
             self._refused
         ) else ""  # fmt: skip

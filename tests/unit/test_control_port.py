@@ -231,3 +231,12 @@ def test_a_line_for_files_is_sent_away_where_none_is_wanted(open_port):
     ends += [line.connection for line in found.values()]
     assert sorted(found) == [1] and port.freight == {}
     assert line.connection.poll(LONG_S)
+
+
+def test_rank_0_says_for_whom_it_waits(open_port, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_SAY_S", 0.2)
+    port, ends = open_port(4)
+    come(port, ends, 2, 4)
+    with pytest.raises(WorkerFailed, match=r"\[stage 1/4\] it did not come"):
+        port.wait_for_ranks(1.0)
+    assert [r.getMessage() for r in caplog.records] == ["waiting for ranks 1, 3; see their outputs"]
