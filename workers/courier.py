@@ -6,6 +6,7 @@ here; what cannot be brought stays, and the run says where.
 
 import logging
 import platform
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
 from contextlib import suppress
@@ -52,12 +53,15 @@ class Courier:
             except (OSError, NotDone) as error:
                 logger.warning("a file stays on host %s (%s)", platform.node(), error)
 
-    def bring_blocks(self, folder: Path, report: SnapshotReport) -> str:
+    def bring_blocks(
+        self, folder: Path, report: SnapshotReport, after_each: Callable[[], object] = lambda: None
+    ) -> str:
         """Brings the files of a snapshot; waits for it.
 
         Args:
             folder: of the snapshot, in the root or another place.
             report: of the stage; says so where a file cannot be brought.
+            after_each: called when a file is there: the stage does not hang.
 
         Returns:
             The snapshot's folder on rank 0's host, or ``host:folder`` of the files that stay here.
@@ -71,6 +75,7 @@ class Courier:
             except OSError as error:
                 report["error"] = f"{platform.node()}:{folder}: {reason(error)}"
                 return f"{platform.node()}:{folder}"
+            after_each()
         return str(places[-1])
 
     def close(self) -> None:

@@ -225,7 +225,9 @@ class StageRun:
         if trouble is not None:
             found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
             folder, saved = found.folder, found.report
-        place = str(folder) if self._courier is None else self._courier.bring_blocks(folder, saved)
+        place = str(folder)
+        if self._courier is not None:  # over a slow link this takes its time, which is no hang
+            place = self._courier.bring_blocks(folder, saved, lambda: self._budget.enter(Activity.OTHER))
         trouble = trouble or saved["error"]
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {

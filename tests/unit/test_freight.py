@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from contextlib import ExitStack
 from multiprocessing import Pipe
@@ -9,8 +10,10 @@ from multiprocessing import Pipe
 import pytest
 from tests.support.failing_disk import FailingDisk
 
+from pipeline.errors import DiskError
 from workers.courier import Courier
 from workers.freight import FreightDesk, get_file, put_file
+from workers.rescue import declare_complete
 
 BLOCK = "snapshots/step-40/block-002.safetensors"
 LONG_S = 20.0
@@ -132,7 +135,9 @@ def test_a_courier_brings_a_snapshot_and_leaves_nothing_behind(desk, disk, tmp_p
     contents = {path.name: path.read_bytes() for path in blocks_in(folder, 2, 3)}
     courier, said = Courier(desk, root), report(2, 3)
     courier.post(written(root / "trace-stage-1.part", 10), root / "measurements" / "epoch-1" / "none")
-    there = courier.bring_blocks(folder, said)
+    calls = []
+    there = courier.bring_blocks(folder, said, lambda: calls.append(len(list(folder.iterdir()))))
+    assert calls == [1, 0]  # left to bring
     courier.close()
     assert there == str(tmp_path / "out" / "snapshots" / "step-40") and said["error"] is None
     assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "snapshots" / "step-40").iterdir()} == contents
@@ -191,3 +196,15 @@ def test_a_full_disk_at_rank_0_loses_no_piece_of_the_next_file(desk, disk, momen
         with pytest.raises(OSError, match="block-002.safetensors: No space left on device"):
             put_file(desk, path, BLOCK)
     assert put_file(desk, path, BLOCK).read_bytes() == path.read_bytes()
+
+
+def test_a_run_whose_blocks_are_on_several_hosts_says_where(tmp_path):
+    folder = tmp_path / "out" / "snapshots" / "step-40"
+    blocks_in(folder, 0)
+    results = [
+        {"folder": str(folder), "digests": {0: "a"}},
+        {"folder": "node1:/disk/snapshots/step-40", "digests": {1: "b"}, "trouble": "node1: refused"},
+    ]  # fmt: skip
+    text = f"Their blocks are in {folder}, node1:/disk/snapshots/step-40; make room and bring them together"
+    with pytest.raises(DiskError, match=re.escape(text)):
+        declare_complete(tmp_path / "out", tmp_path / "spare", results, lambda target: None, {})
