@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.support.hosts import hosts, why_not
-
 from benchmarks import harness
 from benchmarks.arms import catalogue
 from benchmarks.arms.catalogue import ArmHost
@@ -28,6 +26,7 @@ from benchmarks.arms.turns import ThroughputArm, ThroughputSettings
 from benchmarks.link_tables import ARMS, markdown
 from benchmarks.presets import PRESETS, Preset
 from pipeline.records.files import jsonable
+from tests.support.hosts import hosts, why_not
 
 __all__ = ["RATES", "main", "measure"]
 

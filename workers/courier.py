@@ -6,7 +6,7 @@ here; what cannot be brought stays, and the run says where.
 
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotDone
 from contextlib import suppress
@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from pipeline.records.files import reason
-from pipeline.records.reports import SnapshotReport
+from pipeline.records.reports import StageResult
 from pipeline.records.snapshots import block_file
 from workers.freight import put_file
 
@@ -44,39 +44,50 @@ class Courier:
         """Brings files below the root while the stage goes on; one that cannot be brought is logged and stays."""
         self._posted += [self._pool.submit(self._bring, path) for path in paths if path.exists()]
 
-    def wait(self, timeout_s: float | None = None) -> None:
-        """Until all that was posted is there, or has been given up."""
+    def wait(self, timeout_s: float | None = None, after_each: Callable[[], object] = lambda: None) -> None:
+        """Until all that was posted is there, or has been given up.
+
+        Args:
+            timeout_s: longest wait for each file.
+            after_each: called when that is over: the stage does not hang.
+        """
         posted, self._posted = self._posted, []
         for future in posted:
             try:
                 future.result(timeout_s)
             except (OSError, NotDone) as error:
                 logger.warning("a file stays on host %s (%s)", platform.node(), error)
+            after_each()
 
     def bring_blocks(
-        self, folder: Path, report: SnapshotReport, after_each: Callable[[], object] = lambda: None
-    ) -> str:
-        """Brings the files of a snapshot; waits for it.
+        self, folder: Path, files: Iterable[tuple[int, int]], after_each: Callable[[], object] = lambda: None
+    ) -> tuple[str, str | None]:
+        """Brings the files of a snapshot; waits for it, and for all that was posted before.
 
         Args:
             folder: of the snapshot, in the root or another place.
-            report: of the stage; says so where a file cannot be brought.
+            files: the blocks, with their checksums.
             after_each: called when a file is there: the stage does not hang.
 
         Returns:
-            The snapshot's folder on rank 0's host, or ``host:folder`` of the files that stay here.
+            The snapshot's folder on rank 0's host, or ``host:folder`` of the files that stay here, and why they do.
         """
-        if report["error"] is not None:
-            return str(folder)
-        places = []
-        for block, _ in report["files"]:
+        self.wait(after_each=after_each)
+        place = str(folder)
+        for block, _ in files:
             try:
-                places.append(self._pool.submit(self._bring, folder / block_file(block)).result().parent)
+                place = str(self._pool.submit(self._bring, folder / block_file(block)).result().parent)
             except OSError as error:
-                report["error"] = f"{platform.node()}:{folder}: {reason(error)}"
-                return f"{platform.node()}:{folder}"
+                place = f"{platform.node()}:{folder}"
+                return place, f"{place}: {reason(error)}"
             after_each()
-        return str(places[-1])
+        return place, None
+
+    def bring_result(self, result: StageResult, after_each: Callable[[], object]) -> None:
+        """Brings the weights that a stage has saved at its end, and says in its result where they are."""
+        result["folder"], trouble = self.bring_blocks(Path(result["folder"]), result["files"], after_each)
+        if trouble is not None:
+            result["trouble"] = trouble
 
     def close(self) -> None:
         """Waits for what was posted, hangs up, and leaves no empty folder."""

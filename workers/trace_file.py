@@ -41,7 +41,7 @@ def save_part(
         job: the stage's.
         budget: the stage's.
         courier: brings the file to rank 0's host, from another one.
-        timeout_s: longest wait for that.
+        timeout_s: longest wait for that; None does not wait.
     """
     if job.trace is None or not isinstance(budget, TracedBudget):
         return
@@ -59,7 +59,8 @@ def save_part(
         return
     if courier is not None:
         courier.post(path)
-        courier.wait(timeout_s)
+        if timeout_s is not None:
+            courier.wait(timeout_s)
 
 
 def merge_parts(out: Path) -> None:

@@ -159,8 +159,9 @@ class StageRun:
 
     def _saved(self, report: SnapshotReport) -> None:
         """A snapshot is on the disk; on the writing thread."""
-        if self._courier is not None:
-            self._courier.bring_blocks(snapshot_folder(self.job.out, report["steps"]), report)
+        if self._courier is not None and report["error"] is None:
+            folder = snapshot_folder(self.job.out, report["steps"])
+            report["error"] = self._courier.bring_blocks(folder, report["files"])[1]
         self._report("saved", report)
 
     def _steps_at(self, cut: Cut) -> int:
@@ -225,10 +226,6 @@ class StageRun:
         if trouble is not None:
             found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
             folder, saved = found.folder, found.report
-        place = str(folder)
-        if self._courier is not None:  # over a slow link this takes its time, which is no hang
-            place = self._courier.bring_blocks(folder, saved, lambda: self._budget.enter(Activity.OTHER))
-        trouble = trouble or saved["error"]
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
@@ -239,7 +236,7 @@ class StageRun:
             "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
         }  # fmt: skip
         result: StageResult = {
-            "row": row, "digests": digests, "steps": self.program.steps, "folder": place,
+            "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
             "files": saved["files"], "data_crc32": saved["data_crc32"],
         }  # fmt: skip
         if trouble is not None:
@@ -265,6 +262,8 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
         drive(run)
         result = run.finish()
         transport.close(job.endpoint.timeout_s)
+        if courier is not None:  # behind the edges, for which others wait; over a slow link it takes its time
+            courier.bring_result(result, lambda: budget.enter(Activity.OTHER))
         link.send("result", result)
     except BaseException as error:
         if transport is not None:

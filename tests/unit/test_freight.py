@@ -120,11 +120,6 @@ def test_a_rank_0_that_is_gone(tmp_path):
 # The stage's side -----------------------------------------------------------------------------------------------
 
 
-def report(*blocks, error=None):
-    return {"stage": 1, "epoch": 2, "step": 0, "steps": 40, "files": [[k, 0] for k in blocks], "data_crc32": None,
-            "error": error}  # fmt: skip
-
-
 def blocks_in(folder, *blocks):
     return [written(folder / f"block-00{k}.safetensors", 1000 + k) for k in blocks]
 
@@ -133,32 +128,24 @@ def test_a_courier_brings_a_snapshot_and_leaves_nothing_behind(desk, disk, tmp_p
     root = disk / "stage-1"
     folder = root / "snapshots" / "step-40"
     contents = {path.name: path.read_bytes() for path in blocks_in(folder, 2, 3)}
-    courier, said = Courier(desk, root), report(2, 3)
+    courier = Courier(desk, root)
     courier.post(written(root / "trace-stage-1.part", 10), root / "measurements" / "epoch-1" / "none")
     calls = []
-    there = courier.bring_blocks(folder, said, lambda: calls.append(len(list(folder.iterdir()))))
-    assert calls == [1, 0]  # left to bring
+    there = courier.bring_blocks(folder, [(2, 0), (3, 0)], lambda: calls.append(len(list(folder.iterdir()))))
+    assert calls == [2, 1, 0]  # left to bring, after the trace and after each block
     courier.close()
-    assert there == str(tmp_path / "out" / "snapshots" / "step-40") and said["error"] is None
+    assert there == (str(tmp_path / "out" / "snapshots" / "step-40"), None)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "snapshots" / "step-40").iterdir()} == contents
     assert (tmp_path / "out" / "trace-stage-1.part").exists()
     assert not root.exists() and disk.exists()
-
-
-def test_a_snapshot_that_was_not_written_is_not_brought(desk, disk):
-    courier, said = Courier(desk, disk), report(error="the disk is full")
-    assert courier.bring_blocks(disk / "snapshots" / "step-40", said) == str(disk / "snapshots" / "step-40")
-    assert said["error"] == "the disk is full"
-    courier.close()
 
 
 def test_the_second_place_takes_what_the_first_does_not(desk, disk, tmp_path):
     (tmp_path / "out").write_text("in the way")
     folder = disk / "snapshots" / "step-40"
     blocks_in(folder, 2)
-    courier, said = Courier(desk, disk), report(2)
-    assert courier.bring_blocks(folder, said) == str(tmp_path / "spare" / "snapshots" / "step-40")
-    assert said["error"] is None
+    courier = Courier(desk, disk)
+    assert courier.bring_blocks(folder, [(2, 0)]) == (str(tmp_path / "spare" / "snapshots" / "step-40"), None)
     courier.close()
 
 
@@ -168,10 +155,12 @@ def test_what_cannot_be_brought_stays_and_is_named(desk, disk, tmp_path, monkeyp
         (tmp_path / name).write_text("in the way")
     folder = disk / "snapshots" / "step-40"
     (path,) = blocks_in(folder, 2)
-    courier, said = Courier(desk, disk), report(2)
+    courier = Courier(desk, disk)
     courier.post(written(disk / "trace-stage-1.part", 10))
-    assert courier.bring_blocks(folder, said) == f"node1:{folder}"
-    assert said["error"].startswith(f"node1:{folder}: {tmp_path}/spare/{BLOCK}: ")
+    result = {"folder": str(folder), "files": [(2, 0)]}
+    courier.bring_result(result, lambda: None)
+    assert result["folder"] == f"node1:{folder}"
+    assert result["trouble"].startswith(f"node1:{folder}: {tmp_path}/spare/{BLOCK}: ")
     courier.close()
     assert path.exists() and "a file stays on host node1 (" in caplog.text
 
@@ -179,11 +168,11 @@ def test_what_cannot_be_brought_stays_and_is_named(desk, disk, tmp_path, monkeyp
 def test_a_courier_whose_rank_0_is_gone_gives_up_at_once(disk, caplog):
     ours, theirs = Pipe()
     ours.close()
-    courier, said = Courier(theirs, disk), report(2)
+    courier = Courier(theirs, disk)
     courier.post(written(disk / "trace-stage-1.part", 10))
     blocks_in(disk / "snapshots" / "step-40", 2)
-    assert courier.bring_blocks(disk / "snapshots" / "step-40", said).endswith(f":{disk}/snapshots/step-40")
-    assert said["error"] is not None
+    place, trouble = courier.bring_blocks(disk / "snapshots" / "step-40", [(2, 0)])
+    assert place.endswith(f":{disk}/snapshots/step-40") and trouble.startswith(place)
     courier.close()
     assert "a file stays on host" in caplog.text
 
