@@ -11,7 +11,7 @@ import torch
 
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches, crc32_of
-from pipeline.engine.build import build_rules, build_stage
+from pipeline.engine.build import build_rules, build_stage, program_of
 from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
@@ -67,7 +67,7 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
-    return Program(
+    return program_of(resolved)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,

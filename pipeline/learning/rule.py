@@ -89,6 +89,9 @@ class LearningRule(nn.Module, ABC):
     SETTLE: None means 1, since an exchange uses the weights of its own time, and those of the forward pass are gone;
     a rule that keeps the weights it needs may allow more.
     """
+    rounds_feedback: ClassVar[bool] = False
+    """NEIGHBOUR: True where feedback is a target or a code that may travel in ``transport.wire`` like an activation;
+    False where it is a gradient, which is never rounded."""
     settles_in_evaluation: ClassVar[bool] = True
     """SETTLE: True where test batches are settled too; False where the exchange serves learning alone."""
 
