@@ -52,8 +52,8 @@ def check_wire(config: Config, shapes: Sequence[BlockShapes]) -> None:
     if wire == "same":
         if cuts:
             raise ConfigError(
-                f"nothing is rounded (given: transport.wire_at = {cuts} with transport.wire = \"same\", expected: a wire "
-                "format, e.g. \"int8\"). Set transport.wire, or leave transport.wire_at out."
+                f"nothing is rounded (given: transport.wire_at = {cuts} with transport.wire = \"same\", expected: a "
+                "wire format, e.g. \"int8\"). Set transport.wire, or leave transport.wire_at out."
             )
         return
     if wrong := [k for k in cuts if k >= count or cuts.count(k) > 1]:

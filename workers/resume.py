@@ -97,9 +97,10 @@ class Origin:
                 "the run began under torch %s and goes on under %s: its last bits may differ",
                 self.fixed.get("torch"), now["torch"],
             )  # fmt: skip
+        fixed = {**_NO_WIRE, **self.fixed}
         changed = {
             **_differences(self.table, resolved.config.to_dict()),
-            **{k: (v, now.get(k)) for k, v in {**_NO_WIRE, **self.fixed}.items() if k in now and k != "torch" and v != now[k]},
+            **{k: (v, now.get(k)) for k, v in fixed.items() if k in now and k != "torch" and v != now[k]},
         }  # fmt: skip
         self._check_fits(resolved)
         if changed and not self.allow_changes:

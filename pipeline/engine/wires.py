@@ -56,6 +56,10 @@ class Wires:
         count = num_parts(self.wire)
         return decode(tensors[:count], self.wire), tensors[count].to(torch.int64)
 
+    def passed(self, block: int, x: Tensor) -> Tensor:
+        """The input of ``block`` as it arrives, with the graph of ``x`` as though it had not been rounded."""
+        return rounded(x.detach(), self.wire) + (x - x.detach()) if block in self.cuts else x
+
 
 def wires_of(resolved: RunSpec) -> Wires | None:
     """The wire format of a run; None where nothing is rounded."""

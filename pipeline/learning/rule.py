@@ -90,8 +90,9 @@ class LearningRule(nn.Module, ABC):
     a rule that keeps the weights it needs may allow more.
     """
     rounds_feedback: ClassVar[bool] = False
-    """NEIGHBOUR: True where feedback is a target or a code that may travel in ``transport.wire`` like an activation;
-    False where it is a gradient, which is never rounded."""
+    """NEIGHBOUR: True where feedback may travel in ``transport.wire`` like an activation; its numbers for each feature
+    are then floating-point ones. False where it has to be exact: a gradient, or a target whose distance from the
+    activation is what is learned from."""
     settles_in_evaluation: ClassVar[bool] = True
     """SETTLE: True where test batches are settled too; False where the exchange serves learning alone."""
 
