@@ -40,7 +40,9 @@ _SMALL_BYTES = 32_768
 _PIECES = 512
 """Pieces that one system call is given; the kernel takes 1024."""
 _COPY_BYTES_PER_S = 8e9
-"""Rate at which what is left of a message could be copied instead of waiting; a low guess is a short wait."""
+"""Rate at which what is left of a message could be copied instead of waiting for the other end."""
+_KEEPS_UP_BYTES_PER_S = 0.5e9
+"""Rate at which a reader on this host keeps up: as long as it does, it is waited for longer. A wire never is."""
 _SCRATCH_BYTES = 65_536
 _JOIN_S = 1.0
 """For a thread whose connection is closed already: it ends by itself, at once."""
@@ -55,6 +57,7 @@ class StreamSender(CreditsTaken):
         super().__init__(edge, sock, (socket.SO_RCVTIMEO,), edge.depth)
         self._backlog: Mailbox[memoryview] = Mailbox(edge.depth + 1)
         self._thread: threading.Thread | None = None
+        self._is_within_host = sock.getsockname()[0] == sock.getpeername()[0]
         self._sizes: deque[int] = deque()
         self._held_bytes = self._peak_bytes = 0
 
@@ -104,19 +107,18 @@ class StreamSender(CreditsTaken):
 
     def _send_now(self, pieces: list[memoryview]) -> list[memoryview]:
         """Send as long as the other end keeps up; returns what is left."""
-        patience = -1.0
+        until = 0.0
         while pieces:
             try:
                 sent = self._sock.sendmsg(pieces[:_PIECES], (), socket.MSG_DONTWAIT)
             except BlockingIOError:
-                start = time.perf_counter()
-                if patience < 0.0:
-                    patience = sum(map(len, pieces)) / _COPY_BYTES_PER_S
-                if not select.select((), (self._sock,), (), patience)[1]:
+                now = time.perf_counter()
+                until = until or now + sum(map(len, pieces)) / _COPY_BYTES_PER_S
+                if not select.select((), (self._sock,), (), max(until - now, 0.0))[1]:
                     return pieces
-                patience = max(patience - (time.perf_counter() - start), 0.0)
                 continue
             pieces = _without(pieces, sent)
+            until += sent / _KEEPS_UP_BYTES_PER_S if until and self._is_within_host else 0.0
         return pieces
 
     def _send_rest(self) -> None:
