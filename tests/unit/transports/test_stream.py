@@ -1,5 +1,6 @@
 """The ends of an edge over a TCP stream, both in this process."""
 
+import errno
 import socket
 import time
 
@@ -10,6 +11,7 @@ from pipeline.engine.message import Kind, Message
 from pipeline.errors import TransportTimeout
 from pipeline.schedules.position import Position
 from workers.transport import Edge
+from workers.transports._group import stream
 from workers.transports._group.stream import StreamReceiver, StreamSender
 
 LARGE = 6_000_000
@@ -48,6 +50,37 @@ def test_a_reader_that_does_not_read_holds_nobody_up_and_gets_what_was_sent(ends
         assert int(received.tensors[1]) == step
     sender.drain(time.perf_counter() + 20.0, 20.0)
     assert sender.num_bytes >= 4 * 4 * LARGE
+
+
+@pytest.mark.parametrize("name", ["_MOST_SELECTED", "_COPY_BYTES_PER_S"])
+def test_what_is_not_waited_for_is_sent_all_the_same(ends, monkeypatch, name):
+    monkeypatch.setattr(stream, name, 0 if name == "_MOST_SELECTED" else 1e99)
+    sender, receiver = ends
+    for step in range(3):
+        sender.send(message(step, torch.full((LARGE,), step)), 1.0)
+    assert [int(receiver.recv(20.0)[0].tensors[0][-1]) for _ in range(3)] == [0, 1, 2]
+
+
+class OutOfReach:
+    """A socket whose other end's host has gone."""
+
+    def __getattr__(self, name):
+        def fail(*arguments):
+            raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+        return {"setsockopt": lambda *a: None, "getsockname": lambda: ("a",), "getpeername": lambda: ("b",)}.get(
+            name, fail
+        )
+
+
+def test_a_host_out_of_reach_is_a_stage_that_is_gone():
+    edge = Edge(0, 1, 4, 64)
+    with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: stage 1 is gone"):
+        StreamSender(edge, OutOfReach()).send(message(0, torch.ones(5)), 1.0)
+    receiver = StreamReceiver(edge, OutOfReach(), torch.device("cpu"))
+    with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: stage 0 is gone"):
+        receiver.recv(1.0)
+    assert receiver.fill() == 0
 
 
 def test_half_a_message_is_completed_by_the_next_call(ends):

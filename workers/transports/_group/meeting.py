@@ -29,6 +29,8 @@ _PLACE = struct.Struct(f"<{_SECRET_BYTES}sHB64s")  # the secret, the port, bytes
 _HELLO_S = 5.0
 """For a stranger who connects and says nothing."""
 _BACKLOG = 128
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 5}
+"""An idle peer is asked after 5 s, and is gone when it has left 5 questions of a second each unanswered."""
 
 
 def open_streams(endpoint: Endpoint) -> tuple[dict[int, StreamSender], dict[int, StreamReceiver]]:
@@ -160,8 +162,11 @@ def _read_exactly(sock: socket.socket, num_bytes: int) -> bytes:
 
 
 def _prepared(sock: socket.socket) -> socket.socket:
-    """A stream that sends at once, waits without an end of its own, and asks now and then whether its peer is there."""
+    """A stream that sends at once, waits without an end of its own, and asks an idle peer whether it is there."""
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return sock

@@ -43,6 +43,7 @@ _COPY_BYTES_PER_S = 8e9
 """Rate at which what is left of a message could be copied instead of waiting for the other end."""
 _KEEPS_UP_BYTES_PER_S = 0.5e9
 """Rate at which a reader on this host keeps up: as long as it does, it is waited for longer. A wire never is."""
+_MOST_SELECTED = 1024
 _SCRATCH_BYTES = 65_536
 _JOIN_S = 1.0
 """For a thread whose connection is closed already: it ends by itself, at once."""
@@ -77,7 +78,7 @@ class StreamSender(CreditsTaken):
             self._put(_pieces(TOKEN.pack(len(header), total) + header, tensors, total))
         except BlockingIOError:
             raise no_room(self._edge, timeout) from None
-        except ConnectionError as error:
+        except OSError as error:  # reset, closed, or out of reach
             raise gone(self._edge, self._edge.dst) from error
         self._count_in(total)
         return waited
@@ -114,12 +115,17 @@ class StreamSender(CreditsTaken):
             except BlockingIOError:
                 now = time.perf_counter()
                 until = until or now + sum(map(len, pieces)) / _COPY_BYTES_PER_S
-                if not select.select((), (self._sock,), (), max(until - now, 0.0))[1]:
+                if not self._keeps_up(until - now):
                     return pieces
                 continue
             pieces = _without(pieces, sent)
             until += sent / _KEEPS_UP_BYTES_PER_S if until and self._is_within_host else 0.0
         return pieces
+
+    def _keeps_up(self, seconds: float) -> bool:
+        """Whether the kernel takes more within so many seconds. It is asked by ``select``, which counts microseconds
+        but only knows the first descriptors of a process."""
+        return self._sock.fileno() < _MOST_SELECTED and bool(select.select((), (self._sock,), (), max(seconds, 0.0))[1])
 
     def _send_rest(self) -> None:
         """Body of the thread."""
@@ -175,7 +181,7 @@ class StreamReceiver(CreditsGiven):
                     waited += time.perf_counter() - start
         except BlockingIOError:
             raise nothing_came(self._edge, timeout) from None
-        except ConnectionError as error:
+        except OSError as error:  # reset, closed, or out of reach
             raise gone(self._edge, self._edge.src) from error
         message = self._ready.popleft()
         self._give_credit()
