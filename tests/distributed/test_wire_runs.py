@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+from tests.distributed.test_resume import RULES as EVERY_RULE
 from tests.support.products import rare, square
 from tests.support.resumes import TINY, cuts_of, resumed, written
 from tests.support.runs import SMALL, merged, run, sha
@@ -54,6 +55,16 @@ def test_any_number_of_stages_over_any_transport(tmp_path, reference, rule, wire
 @pytest.mark.parametrize("wire", [*WIRES, "same"])
 def test_every_wire_over_every_transport(tmp_path, reference, wire, transport):
     assert learned(tmp_path / "run", changes_of("predsim", wire, 2, transport)) == reference("predsim", wire)
+
+
+@pytest.mark.parametrize("rule", sorted(EVERY_RULE))
+def test_every_rule_on_any_partition(tmp_path, rule):
+    tables = []
+    for stages in (1, 2, "blocks"):
+        changes = merged(EVERY_RULE[rule], {"run": {"stages": stages}, "train": {"epochs": 1}})
+        changes = merged(changes, {"transport": {"name": "inline", "wire": "int8"}})
+        tables.append(run(tmp_path / str(stages), changes, base=TINY))
+    assert len({table["weights_sha256"] for table in tables}) == 1
 
 
 @pytest.mark.parametrize("rule", ["predsim", "frsf"])
