@@ -158,8 +158,18 @@ def _bandwidth(found: Mapping[str, Any]) -> str:
 
 def _transport_ratios(found: Mapping[str, Any]) -> str:
     """Latency of the other arms over that of shared_memory, and its bandwidth over theirs."""
+    return _by_kind(found, found["ratios"])
+
+
+def _over_gloo(found: Mapping[str, Any]) -> str:
+    """Latency and bandwidth of the process group over those of gloo's own send and receive."""
+    return _by_kind(found, found["over_gloo"])
+
+
+def _by_kind(found: Mapping[str, Any], ratios: Mapping[str, Any]) -> str:
+    """A row for the latency, then one for the bandwidth, of every arm."""
     kinds = {f"{kind}, {arm}": {size: cell[kind] for size, cell in by_size.items()}
-             for kind in ("latency", "bandwidth") for arm, by_size in found["ratios"].items()}  # fmt: skip
+             for kind in ("latency", "bandwidth") for arm, by_size in ratios.items()}  # fmt: skip
     return _by_size(found, kinds, spread_text)
 
 
@@ -216,6 +226,7 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "transport-latency": ("transport", _latency),
     "transport-bandwidth": ("transport", _bandwidth),
     "transport-ratios": ("transport", _transport_ratios),
+    "transport-over-gloo": ("transport", _over_gloo),
     "memory": ("memory", _memory),
     "memory-held": ("memory", _held),
     "sequential": ("sequential", _sequential),

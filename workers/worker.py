@@ -10,7 +10,8 @@ import torch
 
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches, crc32_of
-from pipeline.engine.build import build_rules, build_stage
+from pipeline.engine.build import build_rules, build_stage, program_of
+from pipeline.engine.message import Kind
 from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
@@ -60,7 +61,7 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
-    return Program(
+    return program_of(resolved)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
@@ -112,7 +113,7 @@ class StageRun:
         self._timeout = job.endpoint.timeout_s
         self._budget = program.budget
         self._time: TimeRow | None = None
-        self._bytes_sent = 0
+        self._bytes_sent = [0] * len(Kind)  # by kind of message
         self._reported = 0.0
         self._writer = SnapshotWriter(
             program.stage, job.stage_index, job.out, program.data_arrays, self._timeout, in_background=in_background
@@ -129,7 +130,7 @@ class StageRun:
             self._budget.enter(Activity.TRANSFER)
             waited = self.transport.send(request.message, request.dst, self._timeout)
             self._budget.end_transfer(waited, Activity.WAIT_SEND, request.dst)
-            self._bytes_sent += request.message.num_bytes
+            self._bytes_sent[request.message.kind] += request.message.num_bytes
             return None
         if isinstance(request, NextPlan):
             self._budget.enter(Activity.WAIT_RECV)
@@ -208,6 +209,11 @@ class StageRun:
                 return reason(error)
         return None
 
+    def _bytes_per_step(self) -> float:
+        """Mean bytes sent for an optimizer step; those of test batches are left out."""
+        steps = self.program.steps - (0 if self.job.start is None else self._steps_at(self.job.start.manifest.cut))
+        return (sum(self._bytes_sent) - self._bytes_sent[Kind.EVAL]) / max(steps, 1)
+
     def finish(self) -> StageResult:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block.
 
@@ -233,7 +239,8 @@ class StageRun:
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": module_bytes(stage.rules.values()), "optimizer_bytes": stage.optimizer_bytes(),
             "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
-            "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
+            "bytes_sent": sum(self._bytes_sent), "bytes_per_step": self._bytes_per_step(),
+            "staleness": stage.staleness.run(),
         }  # fmt: skip
         result: StageResult = {
             "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
