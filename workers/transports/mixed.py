@@ -98,9 +98,8 @@ def build(endpoint: Endpoint) -> MixedTransport:
     if not between:
         return MixedTransport(endpoint, near, None)
     try:
-        # Every stage takes part in every group, whatever its own edges are. Between hosts, nccl would refuse two
-        # stages on one GPU.
-        far = process_group.build(replace(endpoint, edges=between), payload="gloo")
+        # Every stage takes part in the meeting, whatever its own edges are. nccl would refuse two stages on one GPU.
+        far = process_group.build(replace(endpoint, edges=between), payload="streams")
     except BaseException:
         near.abort()
         raise
