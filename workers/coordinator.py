@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.records.reports import StageFailure
 from pipeline.records.run_state import RunState
+from pipeline.schedules.replicas import Replicas
 from workers import messages
 from workers.control import BEAT_S
 from workers.host.identity import ProcessIdentity
@@ -43,6 +44,7 @@ class Coordinator:
         start_timeout_s: longest time until they are.
         how_ended: for the message about a stage that died: `` (exit status 1)``.
         identities: of the stages' processes, as far as they are known.
+        replicas: processes of each stage, a link to each; None for one each.
     """
 
     def __init__(
@@ -54,12 +56,13 @@ class Coordinator:
         how_ended: Callable[[int], str] = lambda stage: "",
         identities: Mapping[int, ProcessIdentity] | None = None,
         start_timeout_s: float = 3000.0,
+        replicas: Replicas | None = None,
     ) -> None:
         self._run_state = run_state
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
-        self._num_stages = len(links)
-        self._watch = StageWatch(self._num_stages, timeout_s, start_timeout_s, identities or {})
+        self._replicas = replicas or Replicas.single(len(links))
+        self._watch = StageWatch(len(links), timeout_s, start_timeout_s, identities or {})
         self._how_ended = how_ended
         self._failed: dict[int, StageFailure] = {}
         self._beaten = self._looked = time.monotonic()
@@ -94,7 +97,13 @@ class Coordinator:
         # What a stage has said meanwhile is read before it is accused.
         suspect = self._watch.suspect(s for s in self._running() if not self._open[s].poll())
         if suspect is not None:
-            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
+            raise self._failure(suspect.stage, suspect.reason, is_lost=True)
+
+    def _failure(self, process: int, reason: str, *, is_lost: bool) -> WorkerFailed:
+        """The failure of a process, under the name of its stage and replica."""
+        stage, _ = self._replicas.place(process)
+        name = self._replicas.name(process)
+        return WorkerFailed(stage, self._replicas.num_stages, reason, is_lost=is_lost, name=name)
 
     def _running(self) -> list[int]:
         """Stages that have neither ended nor failed."""
@@ -167,13 +176,13 @@ class Coordinator:
         if not causes and any(f["kind"] == "interrupted" for f in self._failed.values()):
             raise SystemExit(128 + signal.SIGTERM)
         if not causes and (suspect := self._watch.behind(self._running())) is not None:
-            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
+            raise self._failure(suspect.stage, suspect.reason, is_lost=True)
         # Prefer a stage's traceback to a bare exit status.
         cause = min(causes or self._failed.values(), key=lambda f: f["kind"] == "died")
         if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
         is_lost = cause["kind"] in ("died", "TransportTimeout")
-        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"], is_lost=is_lost)
+        raise self._failure(cause["stage"], cause["text"], is_lost=is_lost)
 
 
 def _send(link: Connection, topic: str, body: Any) -> None:

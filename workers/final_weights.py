@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.engine.program import Program
 from pipeline.engine.stage import Stage
 from pipeline.errors import DiskError
 from pipeline.records.reports import SnapshotReport
@@ -15,7 +16,7 @@ from pipeline.schedules.cuts import Cut
 from workers.job import Job
 from workers.snapshot_writer import SnapshotWriter
 
-__all__ = ["Saved", "save_elsewhere"]
+__all__ = ["Saved", "save_elsewhere", "save_last"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,23 @@ class Saved:
 
     folder: Path
     report: SnapshotReport
+    trouble: str | None = None
+    """Why they are not in the run's folder."""
+
+
+def save_last(job: Job, program: Program, writer: SnapshotWriter) -> Saved:
+    """Saves the blocks of a stage at the end of a run, and ends ``writer``.
+
+    Raises:
+        DiskError: no disk takes them.
+    """
+    written: list[SnapshotReport] = []
+    cut = Cut(program.steps // program.batching.num_steps)
+    writer.take(cut, program.steps, written.append)
+    writer.close()
+    if (trouble := written[0]["error"]) is not None:
+        return save_elsewhere(job, program.stage, cut, program.steps, program.data_arrays, trouble)
+    return Saved(snapshot_folder(job.out, program.steps), written[0])
 
 
 def save_elsewhere(job: Job, stage: Stage, cut: Cut, steps: int, data: Sequence[Tensor], trouble: str) -> Saved:
@@ -52,4 +70,4 @@ def save_elsewhere(job: Job, stage: Stage, cut: Cut, steps: int, data: Sequence[
             f"the weights cannot be saved (given: {trouble}; {written[0]['error']}). Make room, or name a folder on "
             "another disk in $ONWARD_RESCUE, and resume from the last snapshot."
         )
-    return Saved(snapshot_folder(job.spare, steps), written[0])
+    return Saved(snapshot_folder(job.spare, steps), written[0], trouble)

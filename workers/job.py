@@ -12,10 +12,12 @@ from pipeline.engine.start import Start
 from pipeline.errors import ConfigError, DamagedFile
 from pipeline.network.block import Blueprint
 from pipeline.numerics.compute import compute_as
+from pipeline.records.reports import StageEpoch, StageProgress
 from pipeline.records.snapshots import Manifest, read_block
 from pipeline.resolve import RunSpec
 from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import Plan
+from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from workers.placement import Placement
 from workers.rescue import spare_folder
@@ -95,16 +97,44 @@ class Job:
     """Where the stage is to keep a trace: the origin of its time line."""
     start: StartPoint | None = None
     """Where the stage goes on; None at the beginning."""
+    replicas: Replicas | None = None
+    """Processes of each stage; None where each has one."""
+
+    @property
+    def process(self) -> int:
+        """Number of this process: at both ends of edges, in reports, for the coordinator. That of its stage, where
+        each stage has one process."""
+        return self.endpoint.stage_index
 
     @property
     def stage_index(self) -> int:
-        """Of the stage."""
-        return self.endpoint.stage_index
+        """Of the stage, in the pipeline."""
+        return self.process if self.replicas is None else self.replicas.place(self.process)[0]
+
+    @property
+    def replica(self) -> int:
+        """Which of the stage's replicas this is. The first one reports scores and writes weights."""
+        return 0 if self.replicas is None else self.replicas.place(self.process)[1]
+
+    def sign(self, report: StageEpoch | StageProgress) -> None:
+        """Adds to a report which of several replicas it comes from."""
+        if self.replicas is not None:
+            report["process"], report["replica"] = self.process, self.replica
+
+    def below(self) -> list[int]:
+        """Processes that send activations to this one."""
+        return [] if self.stage_index == 0 else [e.src for e in self.endpoint.incoming() if e.src < self._group.start]
+
+    @property
+    def _group(self) -> range:
+        """Processes of this stage."""
+        replicas = self.replicas or Replicas.single(self.num_stages)
+        return replicas.group(self.stage_index)
 
     @property
     def num_stages(self) -> int:
         """Of the pipeline."""
-        return self.endpoint.num_stages
+        return len(self.partition)
 
     def compute(self) -> AbstractContextManager[None]:
         """The stage's threads and number formats, for a process that is not its own; see :func:`compute_as`."""
@@ -118,7 +148,7 @@ class Job:
 
 
 def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: Path, out: Path) -> list[Job]:
-    """Every stage's share of a run.
+    """The share of a run of every process, in the order of their numbers.
 
     Args:
         resolved: the run.
@@ -128,18 +158,20 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
         out: the run's folder.
     """
     config = resolved.config
-    edges = edges_of(resolved, placement.partition, config.transport.depth)
+    replicas = placement.replicas
+    edges = edges_of(resolved, placement.partition, config.transport.depth, replicas)
     jobs = []
-    for index, blocks in enumerate(placement.partition):
+    for index in range(replicas.num_processes):
+        blocks = placement.partition[replicas.place(index)[0]]
         endpoint = Endpoint(
-            index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index],
+            index, replicas.num_processes, edges, str(folder), config.run.timeout_s, placement.devices[index],
             config.run.start_timeout_s,
         )
         jobs.append(
             Job(
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
                 placement.partition, placement.transport, endpoint, placement.threads, placement.needs_group,
-                data_root, out, spare_folder(out, folder),
+                data_root, out, spare_folder(out, folder), replicas=None if replicas.is_single else replicas,
             )
         )  # fmt: skip
     return jobs

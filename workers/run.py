@@ -76,7 +76,7 @@ class Session:
             "mode": config.schedule.mode, "rule": config.rule.name, "model": config.model.name,
             "dataset": config.dataset.name, "transport": self.placement.transport,
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
-            "seed": config.seed,
+            "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
         state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
@@ -172,7 +172,7 @@ def _run_processes(session: Session) -> None:
         try:
             Coordinator(
                 session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended,
-                processes.identities, config.run.start_timeout_s,
+                processes.identities, config.run.start_timeout_s, session.placement.replicas,
             ).run()
             processes.join(10.0)
             return
@@ -227,7 +227,8 @@ def _opened(
         if make_view is not None:
             view = make_view(resolved, placement, out)
         keeper = SnapshotKeeper(out, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder)
-        run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view, keeper)
+        num_processes = placement.replicas.num_processes
+        run_state = RunState(resolved.schedule(), num_processes, resolved.num_blocks, recorder, view, keeper)
         keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
             keeper.restarts = max(keeper.restarts, start.manifest.restarts)

@@ -162,7 +162,7 @@ def _lead(session: Session, connections: _Connections, store: Store) -> None:
 
     coordinator = Coordinator(
         session.run_state, connections.all, (), run.timeout_s, identities=connections.identities,
-        start_timeout_s=run.start_timeout_s,
+        start_timeout_s=run.start_timeout_s, replicas=session.placement.replicas,
     )  # fmt: skip
     coordination = Coordination(coordinator, give_up)
     on_termination(coordination.terminate)
@@ -198,12 +198,12 @@ def _follow(ranks: Ranks, store: Store) -> None:
         line.connection.poll(_REPORT_S)  # the end of rank 0, which has the message to print
         raise SystemExit(2)
     silent = SilentLeader(leader, ranks.rank, ranks.num_ranks)
-    link = ControlLink(line.connection, job.stage_index, silent=silent)
-    on_termination(lambda number: _say_goodbye(link, job.stage_index, number))
+    link = ControlLink(line.connection, job.process, silent=silent)
+    on_termination(lambda number: _say_goodbye(link, job.process, number))
     try:
         _run_stage(job, link, store)
     except SystemExit as end:  # this thread may be faster than the one that says goodbye
-        _tell_end(link, job.stage_index, int(end.code or 0) - 128)
+        _tell_end(link, job.process, int(end.code or 0) - 128)
         raise
     except Exception as error:
         # Reported to rank 0 already, with its traceback; the listener notices the end of rank 0, and ends this.
@@ -249,7 +249,7 @@ def _run_stage(job: Job, link: ControlLink, store: Store) -> None:
     if job.needs_group:
         backend = "gloo" if job.endpoint.device == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(
-            backend, store=PrefixStore("group", store), rank=job.stage_index, world_size=job.num_stages,
+            backend, store=PrefixStore("group", store), rank=job.process, world_size=job.endpoint.num_stages,
             timeout=_GROUP_TIMEOUT,
         )  # fmt: skip
     run_stage(job, link)

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches, crc32_of
 from pipeline.engine.build import build_rules, build_stage
 from pipeline.engine.program import Program
+from pipeline.engine.replica_program import ReplicaProgram
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
@@ -20,22 +22,13 @@ from pipeline.errors import DiskError
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
 from pipeline.records.files import reason
-from pipeline.records.reports import (
-    SnapshotReport,
-    StageEpoch,
-    StageFailure,
-    StageProgress,
-    StageResult,
-    StageRow,
-    TimeRow,
-)
-from pipeline.records.snapshots import snapshot_folder
+from pipeline.records.reports import StageEpoch, StageFailure, StageProgress, StageResult, StageRow, TimeRow
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.control import ControlLink
-from workers.final_weights import save_elsewhere
+from workers.final_weights import save_last
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.snapshot_writer import SnapshotWriter
@@ -67,7 +60,8 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
-    return Program(
+    make = Program if job.replicas is None else partial(ReplicaProgram, job.replicas, job.replica)
+    return make(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
@@ -153,6 +147,8 @@ class StageRun:
 
     def _snapshot(self, cut: Cut) -> None:
         """Copies the blocks; the coordinator hears of it when the copies are on the disk."""
+        if self.job.replica > 0:
+            return
         working = self._budget.enter(Activity.OTHER)
         done = self._steps_at(cut)
         if (self.program.guard.look(done - 1) if cut.step else self.program.guard.found) is not None:
@@ -172,14 +168,16 @@ class StageRun:
             return
         self._reported = now
         working = self._budget.enter(Activity.OTHER)
-        fill = self.transport.fill(self.job.stage_index - 1) if self.job.stage_index > 0 else None
+        below = self.job.below()
         body: StageProgress = {
             "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
-            "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), "fill": fill,
+            "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), 
+            "fill": sum(self.transport.fill(src) for src in below) if below else None,
             "checked": self.program.guard.checked(request.step),
         }  # fmt: skip
         if (found := self.program.guard.look_at_losses()) is not None:
             body["nonfinite"] = found
+        self.job.sign(body)
         self._report("progress", body)
         self._budget.enter(working)
 
@@ -188,13 +186,16 @@ class StageRun:
         if (trouble := self.keep(request.row["epoch"] + 1)) is not None:
             request.row["not_kept"] = trouble
         row: StageEpoch = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
+        self.job.sign(row)
+        if self.job.replica > 0:  # the first replica knows the scores of all samples
+            row["blocks"] = []
         self._report("epoch", row)
 
     def keep(self, num_epochs: int) -> str | None:
         """Saves the stage's blocks where they are to be measured after so many epochs: each stage does so after the
         epoch's last step, so the files of all stages are one state of the network. Returns why they cannot be."""
         every = self.job.resolved.config.measure.every
-        if self.program.guard.found is None and every > 0 and num_epochs % every == 0:
+        if self.program.guard.found is None and self.job.replica == 0 and every > 0 and num_epochs % every == 0:
             try:
                 for k in self.program.stage.blocks:
                     save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
@@ -210,31 +211,29 @@ class StageRun:
         """
         stage = self.program.stage
         save_part(self.job, self._budget)
-        written: list[SnapshotReport] = []
-        cut = Cut(self.program.steps // self.program.batching.num_steps)
-        self._writer.take(cut, self.program.steps, written.append)
+        saved = save_last(self.job, self.program, self._writer) if self.job.replica == 0 else None
         digests = {k: digest(stage.state(k)) for k in stage.blocks}
-        self._writer.close()
-        (saved,) = written
-        folder, trouble = snapshot_folder(self.job.out, self.program.steps), saved["error"]
-        if trouble is not None:
-            found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
-            folder, saved = found.folder, found.report
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
-            "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
-            **self._time, "samples": stage.samples,
+            "stage": self.job.stage_index, "replica": self.job.replica, "pid": os.getpid(),
+            "blocks": [stage.blocks.start, stage.blocks.stop - 1], **self._time, "samples": stage.samples,
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": module_bytes(stage.rules.values()), "optimizer_bytes": stage.optimizer_bytes(),
             "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
             "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
         }  # fmt: skip
         result: StageResult = {
-            "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
-            "files": saved["files"], "data_crc32": saved["data_crc32"],
+            "row": row, "digests": {}, "steps": self.program.steps, "folder": "", "files": [], "data_crc32": None,
         }  # fmt: skip
-        if trouble is not None:
-            result["trouble"] = trouble
+        if self.job.replicas is not None:
+            result["process"] = self.job.process
+        if saved is None:
+            result["twins"] = list(digests.items())
+            return result
+        result["digests"], result["folder"] = digests, str(saved.folder)
+        result["files"], result["data_crc32"] = saved.report["files"], saved.report["data_crc32"]
+        if saved.trouble is not None:
+            result["trouble"] = saved.trouble
         return result
 
 
@@ -252,7 +251,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
         program = build_program(job, budget)
         transport = open_transport(job.transport, job.endpoint)
         run = StageRun(job, program, transport, link.next_plan, link.send)
-        link.send("ready", job.stage_index)
+        link.send("ready", job.process)
         drive(run)
         result = run.finish()
         transport.close(job.endpoint.timeout_s)
@@ -264,14 +263,14 @@ def run_stage(job: Job, link: ControlLink) -> None:
             with suppress(OSError):
                 budget.read()
                 save_part(job, budget)  # before the report, after which this process may be stopped
-            link.send("failed", failure(job.stage_index, error))
+            link.send("failed", failure(job.process, error))
         raise
 
 
-def failure(stage_index: int, error: BaseException) -> StageFailure:
+def failure(process: int, error: BaseException) -> StageFailure:
     """The report of an error; called where it is handled."""
     return {
-        "stage": stage_index, "kind": type(error).__name__, "message": str(error),
+        "stage": process, "kind": type(error).__name__, "message": str(error),
         "text": str(error) if isinstance(error, DiskError) else traceback.format_exc(),
     }  # fmt: skip
 

@@ -115,7 +115,7 @@ def result_table(
     rows = [r["row"] for r in stage_results]
     samples = len(history) * num_train
     return {
-        "status": "completed", **about, "num_stages": len(rows), "num_blocks": num_blocks,
+        "status": "completed", **about, "num_stages": len({row["stage"] for row in rows}), "num_blocks": num_blocks,
         "epochs": len(history), "steps": max(r["steps"] for r in stage_results), "wall_s": wall_s,
         "train_samples_per_s": samples / wall_s if wall_s > 0 else 0.0,
         "test": {

@@ -1,0 +1,67 @@
+"""How many processes each stage gets: as the config says, or under ``auto`` where its blocks take longest."""
+
+from collections.abc import Sequence
+
+from pipeline.errors import ConfigError
+from pipeline.resolve import RunSpec
+
+__all__ = ["asked_for", "most_balanced", "stages_for"]
+
+
+def asked_for(resolved: RunSpec, num_stages: int) -> tuple[int, ...] | None:
+    """Replicas of each stage; None under ``auto``.
+
+    Raises:
+        ConfigError: the list is of another number of stages.
+    """
+    wanted = resolved.config.run.replicas
+    if wanted == "auto":
+        return None
+    if not isinstance(wanted, (list, tuple)):
+        return (int(wanted),) * num_stages
+    if len(wanted) != num_stages:
+        raise ConfigError(
+            f"run.replicas lists {len(wanted)} stages and {num_stages} are to run (run.replicas: {list(wanted)}). "
+            "Change one of them."
+        )
+    return tuple(wanted)
+
+
+def stages_for(resolved: RunSpec, num_ranks: int) -> int:
+    """Stages that torchrun's ranks make, with their replicas.
+
+    Raises:
+        ConfigError: the replicas of the stages are not as many as the ranks.
+    """
+    replicas, stages = resolved.config.run.replicas, resolved.config.run.stages
+    asked = resolved.num_blocks if stages == "blocks" else None if stages == "auto" else int(stages)
+    if replicas == "auto":
+        return min(resolved.num_blocks, num_ranks) if asked is None else asked
+    if isinstance(replicas, int):
+        num_stages = num_ranks // replicas or 1 if asked is None else asked
+        counts = [replicas] * num_stages
+    else:
+        counts = list(replicas)
+    if sum(counts) != num_ranks:
+        raise ConfigError(
+            f"torchrun gives one process to each rank (run.replicas: {replicas}, run.stages: {stages}: "
+            f"{sum(counts)} processes, ranks: {num_ranks}). Start {sum(counts)} ranks, or change the replicas."
+        )
+    return len(counts)
+
+
+def most_balanced(costs: Sequence[float], num_processes: int, microbatches: int) -> tuple[int, ...]:
+    """Replicas for the stages that take longest, as long as processes are left.
+
+    Args:
+        costs: seconds of a step of each stage in one process.
+        num_processes: at most so many in all, and at least one for each stage.
+        microbatches: of a step; the replicas of a stage divide them.
+    """
+    counts = [1] * len(costs)
+    while True:
+        slowest = max(range(len(costs)), key=lambda s: costs[s] / counts[s])
+        more = next((n for n in range(counts[slowest] + 1, microbatches + 1) if microbatches % n == 0), None)
+        if more is None or sum(counts) - counts[slowest] + more > num_processes:
+            return tuple(counts)
+        counts[slowest] = more
