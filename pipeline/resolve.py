@@ -113,7 +113,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_mode(config, mode, rule.topology)
     config = dealt(config, mode)
     batching = batching_of(config.train, mode, dataset.spec, rule)
-    check_replicas(config, mode, batching, rule, shapes)
+    check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
     return RunSpec(

@@ -10,10 +10,10 @@ from workers.transport import Edge
 
 __all__ = ["between_processes", "exchange_edges"]
 
-_AHEAD = 8
+_AHEAD = 12
 """Messages about single blocks that a replica may have sent before it waits for the other: it sends the gradient of
-block k + 1, waits for the other's of block k, and sends the sums of block k; and the sums of a step's last blocks are
-read when the other needs them."""
+block k + 1, waits for the other's of block k, sends the sums of block k and hands its running statistics on; and what
+is about a step's last blocks is read when the other needs it."""
 _FACT_BYTES = 64
 """Of a loss and a credit for each block."""
 
@@ -36,7 +36,7 @@ def exchange_edges(resolved: RunSpec, partition: Sequence[range], replicas: Repl
         group = replicas.group(stage)
         sizes = [-(-resolved.trained_bytes[k] // len(group)) + _FACT_BYTES for k in blocks]
         rounds = resolved.batching.microbatches // len(group)
-        depth, slot_bytes = 2 * rounds + 2, sum(sizes)
+        depth, slot_bytes = 3 * rounds + 4, sum(sizes)
         if resolved.topology is Topology.LOCAL and resolved.config.run.learn_after == "block":
             depth, slot_bytes = (rounds - 1) * len(blocks) + _AHEAD, max(sizes)
         edges += [Edge(src, dst, depth, slot_bytes) for src in group for dst in group if src != dst]

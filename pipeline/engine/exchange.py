@@ -21,6 +21,7 @@ from torch import Tensor
 from pipeline.engine.gradients import vectors_of
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.requests import Receive, Request, Send
+from pipeline.engine.running_stats import RunningStats
 from pipeline.engine.scores import Mark
 from pipeline.engine.stage import Stage
 from pipeline.learning.rule import Topology
@@ -30,6 +31,8 @@ from pipeline.schedules.position import Position
 __all__ = ["Exchange"]
 
 Blocks = tuple[int, ...]
+
+_KINDS = (Kind.GRADIENT, Kind.SUM, Kind.STATISTICS)
 
 
 @dataclass(slots=True)
@@ -87,6 +90,8 @@ class Exchange:
         self._num_summed = 0
         self._marks: dict[int, Mark] = {}
         self._own: dict[tuple[int, Blocks], _Share] = {}
+        self.stats = RunningStats(stage.rules)
+        self._event = 0
         self._early: dict[tuple[int, Kind, int], Message] = {}
         self._epoch = self._step = 0
 
@@ -99,11 +104,18 @@ class Exchange:
         """
         stage = self._stage
         self._events, self._epoch, self._step, self._num_summed = list(events), epoch, step, 0
+        self.stats.begin()
         groups = [tuple(k for k in group if k in stage.at_once) for group in stage.groups]
         self._buckets = groups if self._is_local else [tuple(sorted({*stage.at_once, *stage.waiting}))]
         self._marks = {k: stage.evaluation.scores[k].mark() for blocks in self._buckets for k in blocks}
         for k in self._marks if stage.skip is not None else ():  # this replica may be dealt nothing of a short batch
             stage.skip.begin(k, stage.evaluation.scores[k])  # type: ignore[union-attr]
+
+    def at(self, op: Op, position: Position) -> None:
+        """This replica goes on to an event of the step."""
+        here = op, position.microbatch
+        self._event = next(i for i, (a, _) in enumerate(self._events) if (a.op, a.microbatch) == here)
+        self.stats.watch(self._event if op is Op.FORWARD else None)
 
     def owns(self, action: Action) -> bool:
         """This replica is dealt the micro-batch."""
@@ -111,13 +123,13 @@ class Exchange:
 
     # -- what this replica has learned -------------------------------------------------------------------------
 
-    def contribute(self, op: Op, position: Position, group: range) -> Generator[Request, Any, None]:
-        """Those of the blocks of ``group`` that learn in ``op`` have learned from a micro-batch: their gradients go to
-        their owners. Where blocks learn one after another, the sums for the block before are made."""
-        blocks = self._learners(op, group)
+    def contribute(self, group: range) -> Generator[Request, Any, None]:
+        """Those of the blocks of ``group`` that learn in this event have learned: their gradients go to their owners.
+        Where blocks learn one after another, the sums for the block before are made."""
+        event = self._event
+        blocks = self._learners(self._events[event][0].op, group)
         if not blocks:
             return
-        event = next(i for i, (a, _) in enumerate(self._events) if a.op is op and a.microbatch == position.microbatch)
         taken = [vector.take() for k in blocks for vector in self._vectors[k]]
         scores = [self._stage.evaluation.scores[k].take_back(self._marks[k]) for k in blocks]
         present = [some for _, some in taken]
@@ -171,6 +183,38 @@ class Exchange:
         sums = tuple(vector.own_sum() for k in bucket for vector in self._vectors[k])
         for _, process in self._peers:
             yield self._send(process, Kind.SUM, 0, bucket, sums)
+        if self.stats.has(bucket):
+            yield from self._hand_on(bucket)
+
+    def _hand_on(self, bucket: Blocks) -> Generator[Request, Any, None]:
+        """This replica's turns in the update of running statistics; ends with the values of one process."""
+        forward = [(i, a.microbatch % len(self._group)) for i, (a, _) in enumerate(self._events) if a.op is Op.FORWARD]
+        owners = [owner for _, owner in forward]
+        watched = self._event if self._is_local else None  # this replica may be in the middle of running forward
+        for turn, (event, owner) in enumerate(forward):
+            if owner != self._replica:
+                continue
+            if turn == 0:
+                self.stats.restore(bucket)
+            elif owners[turn - 1] != owner:
+                source = self._group[owners[turn - 1]]
+                self.stats.load(bucket, (yield from self._take(source, Kind.STATISTICS, event, bucket)).tensors)
+            self.stats.show_again(bucket, event)
+            if turn + 1 < len(forward) and owners[turn + 1] != owner:
+                target = self._group[owners[turn + 1]]
+                yield self._statistics(target, forward[turn + 1][0], bucket)
+        end = len(self._events)
+        if owners[-1] == self._replica:
+            for _, process in self._peers:
+                yield self._statistics(process, end, bucket)
+        else:
+            source = self._group[owners[-1]]
+            self.stats.load(bucket, (yield from self._take(source, Kind.STATISTICS, end, bucket)).tensors)
+        self.stats.watch(watched)
+
+    def _statistics(self, process: int, event: int, bucket: Blocks) -> Send:
+        """The request to hand the running values on, to go on at ``event``."""
+        return self._send(process, Kind.STATISTICS, event, bucket, tuple(self.stats.values(bucket)))
 
     def _add(self, share: _Share, blocks: Blocks, num_samples: int) -> None:
         """Gradients to the sums, losses and credit to the scores."""
@@ -200,7 +244,7 @@ class Exchange:
         while wanted not in self._early:
             message: Message = yield Receive(process)
             epoch, step, tag = message.position
-            if message.kind not in (Kind.GRADIENT, Kind.SUM) or (epoch, step) != (self._epoch, self._step):
+            if message.kind not in _KINDS or (epoch, step) != (self._epoch, self._step):
                 raise RuntimeError(
                     f"the replicas of a stage disagree about what comes next (given: {message.kind.name} of epoch "
                     f"{epoch}, step {step} from process {process}, expected: {kind.name} of epoch {self._epoch}, step "

@@ -40,6 +40,8 @@ class Kind(IntEnum):
     """Part of a micro-batch's gradients, from one replica of a stage to another; see the module ``exchange``."""
     SUM = 5
     """Part of the sum of a step's gradients, likewise."""
+    STATISTICS = 6
+    """Running statistics, likewise; see the module ``running_stats``."""
 
 
 @dataclass(slots=True)

@@ -72,20 +72,24 @@ class ReplicaProgram(Program):
 
     def _forward(self, plan: Plan, position: Position) -> Generator[Request, Any, None]:
         """See :class:`Program`."""
+        if self._exchange is not None:
+            self._exchange.at(Op.FORWARD, position)
         yield from super()._forward(plan, position)
         if self._exchange is not None and self.stage.topology is not Topology.LOCAL:
-            yield from self._exchange.contribute(Op.FORWARD, position, self.stage.blocks)
+            yield from self._exchange.contribute(self.stage.blocks)
 
     def _learned(self, position: Position, group: range) -> Generator[Request, Any, None]:
         """See :class:`Program`; feedback is sent before gradients, and so not from here."""
         if self._exchange is not None and self.stage.topology is Topology.LOCAL:
-            yield from self._exchange.contribute(Op.FORWARD, position, group)
+            yield from self._exchange.contribute(group)
 
     def _learn(self, position: Position) -> Generator[Request, Any, None]:
         """See :class:`Program`."""
+        if self._exchange is not None:
+            self._exchange.at(Op.LEARN, position)
         yield from super()._learn(position)
         if self._exchange is not None:
-            yield from self._exchange.contribute(Op.LEARN, position, self.stage.blocks)
+            yield from self._exchange.contribute(self.stage.blocks)
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:
         """See :class:`Program`."""
@@ -118,4 +122,8 @@ class ReplicaProgram(Program):
 
     def _buffer_versions(self) -> dict[tuple[int, str], int]:
         """How often each buffer of the stage's blocks has been written to."""
-        return {(k, name): b._version for k, rule in self.stage.rules.items() for name, b in rule.named_buffers()}
+        known = {id(value) for value in self._exchange.stats.values(self.stage.blocks)} if self._exchange else set()
+        return {
+            (k, name): buffer._version
+            for k, rule in self.stage.rules.items() for name, buffer in rule.named_buffers() if id(buffer) not in known
+        }  # fmt: skip

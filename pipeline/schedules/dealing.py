@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 from pipeline.schedules.replicas import Replicas
@@ -30,9 +29,7 @@ def dealt(config: Config, mode: Mode) -> Config:
     return replace(config, train=replace(config.train, microbatches=microbatches))
 
 
-def check_replicas(
-    config: Config, mode: Mode, batching: Batching, rule: Declared, shapes: Sequence[BlockShapes]
-) -> None:
+def check_replicas(config: Config, mode: Mode, batching: Batching, rule: Declared) -> None:
     """Refuses replicas where their weights would not be those of one process.
 
     Raises:
@@ -60,12 +57,10 @@ def check_replicas(
             f"replicas are dealt the parts of a batch, and the loss of {name} compares all samples of a batch with "
             f"each other (given: {given}, expected: 1). Leave it out, or choose another rule, e.g. pred."
         )
-    if rule.notes_batches or any(shape.has_batch_norm for shape in shapes):
-        what = f"the rule {name}, with these options," if rule.notes_batches else "batch normalisation"
-        move = "Change the options" if rule.notes_batches else 'Set model.norm to "none"'
+    if rule.notes_batches:
         raise ConfigError(
-            f"{what} keeps running values that every micro-batch changes in turn, and each replica sees its own ones "
-            f"only (given: {given}, expected: 1). {move}, or leave run.replicas out."
+            f"the rule {name}, with these options, keeps values that every micro-batch changes in turn, and each "
+            f"replica sees its own ones only (given: {given}, expected: 1). Change the options, or leave it out."
         )
     _check_dealing(replicas, given, batching.microbatches)
 
