@@ -103,6 +103,9 @@ class Coordinator:
         """The failure of a process, under the name of its stage and replica."""
         stage, _ = self._replicas.place(process)
         name = self._replicas.name(process)
+        if not self._replicas.is_single and " -> stage " in reason:  # edges know the numbers of processes only
+            names = (f"{p} is {self._replicas.name(p)}" for p in range(self._replicas.num_processes))
+            reason = f"{reason.rstrip()}\nA number of a stage at an edge is that of a process: {'; '.join(names)}."
         return WorkerFailed(stage, self._replicas.num_stages, reason, is_lost=is_lost, name=name)
 
     def _running(self) -> list[int]:

@@ -49,14 +49,16 @@ class StartPoint:
         states = {k: BlockState(file.tensors, file.about) for k, file in files.items()}
         return Start(self.manifest.cut, states, self.samples)
 
-    def through(self, blocks: range, plans: Sequence[Plan | None], batching: Batching) -> "StartPoint":
+    def through(
+        self, blocks: range, plans: Sequence[Plan | None], batching: Batching, dealt: slice = slice(None)
+    ) -> "StartPoint":
         """The same for the stage of ``blocks``, with the samples that it would have seen; ``plans`` are of all epochs
-        up to the cut's own."""
+        up to the cut's own, ``dealt`` are the micro-batches of each step that the process works on."""
         epochs = [plan is not None and len(plan.active(blocks)) > 0 for plan in plans]
         cut = self.manifest.cut
-        samples = sum(epochs[: cut.epoch]) * batching.num_train
+        samples = sum(epochs[: cut.epoch]) * batching.samples_dealt(batching.num_steps, dealt)
         if cut.step > 0 and epochs[cut.epoch]:
-            samples += cut.step * batching.batch_size
+            samples += batching.samples_dealt(cut.step, dealt)
         return replace(self, samples=samples)
 
     def check_data(self, crc32: int) -> None:
@@ -115,6 +117,16 @@ class Job:
     def replica(self) -> int:
         """Which of the stage's replicas this is. The first one reports scores and writes weights."""
         return 0 if self.replicas is None else self.replicas.place(self.process)[1]
+
+    @property
+    def dealt(self) -> slice:
+        """The micro-batches of each step that this process works on."""
+        return slice(self.replica, None, len(self._group))
+
+    @property
+    def name(self) -> str:
+        """``stage 1/2, replica 0/2``; empty where each stage has one process."""
+        return "" if self.replicas is None else self.replicas.name(self.process)
 
     def sign(self, report: StageEpoch | StageProgress) -> None:
         """Adds to a report which of several replicas it comes from."""

@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
 from pipeline.records.files import write_text
-from pipeline.records.run_record import Recorder, result_table
+from pipeline.records.run_record import Recorder, odd_twins, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
@@ -82,6 +82,11 @@ class Session:
         state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
                              state.wall_s, restarts, state.skipped)  # fmt: skip
+        for stage, block in odd_twins(results):
+            logger.warning(
+                "replicas of stage %d have ended with different weights of block %d, so they compute differently, and "
+                "the result is not that of one process. Run replicas on processors of one kind.", stage, block,
+            )  # fmt: skip
         if config.run.trace:
             merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
@@ -261,5 +266,6 @@ def jobs_of(session: Session) -> list[Job]:
     if session.start is not None:
         history = session.run_state.history
         plans = [*session.run_state.plans, session.resolved.schedule().plan(len(history), history)]
-        jobs = [replace(job, start=session.start.through(job.blocks, plans, session.resolved.batching)) for job in jobs]
+        start, batching = session.start, session.resolved.batching
+        jobs = [replace(job, start=start.through(job.blocks, plans, batching, job.dealt)) for job in jobs]
     return [replace(job, trace=session.started) for job in jobs] if session.resolved.config.run.trace else jobs

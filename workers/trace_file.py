@@ -38,7 +38,7 @@ def save_part(job: Job, budget: TimeBudget) -> None:
     zero_s, aligned_by = job.trace.zero()
     trace = StageTrace(
         job.process, job.endpoint.num_stages, job.blocks, os.getpid(), platform.node(), zero_s, aligned_by,
-        budget.recording(),
+        budget.recording(), job.name,
     )  # fmt: skip
     path = job.out / f"trace-stage-{job.process}.part"
     try:

@@ -17,7 +17,7 @@ def job(tmp_path):
 
     def make(stage, trace=TraceStart.now(), num_stages=2):
         return SimpleNamespace(process=stage, endpoint=SimpleNamespace(num_stages=num_stages),
-                               blocks=range(2 * stage, 2 * stage + 2), out=tmp_path, trace=trace)  # fmt: skip
+                               blocks=range(2 * stage, 2 * stage + 2), out=tmp_path, trace=trace, name="")  # fmt: skip
 
     return make
 
