@@ -116,8 +116,8 @@ class ReplicaProgram(Program):
             block, name = changed[0]
             raise ConfigError(
                 f"block {block} changes its buffer {name} at each micro-batch, and each of the replicas would see its "
-                "own micro-batches only (run.replicas, expected: 1 for such a block). Leave run.replicas out, or "
-                "normalise without running statistics."
+                "own micro-batches only (run.replicas, expected: 1 for such a block). Leave run.replicas out, or keep "
+                "nothing from batch to batch."
             )
 
     def _buffer_versions(self) -> dict[tuple[int, str], int]:

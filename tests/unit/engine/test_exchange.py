@@ -1,0 +1,138 @@
+"""What replicas tell each other, and in which order: two of them in one thread, taking turns."""
+
+from collections import defaultdict, deque
+from pathlib import Path
+
+import pytest
+import torch
+from tests.support.runs import SMALL, merged, run
+
+from pipeline.config import Config
+from pipeline.engine.exchange import Exchange
+from pipeline.engine.message import Kind, Message
+from pipeline.engine.requests import Receive, Send
+from pipeline.engine.stage import Stage
+from pipeline.errors import ConfigError
+from pipeline.resolve import build_rule, resolve
+from pipeline.schedules.actions import Action, Op
+from pipeline.schedules.plan import BlockMode, Plan
+from pipeline.schedules.position import Position
+
+EVENTS = [(Action(Op.FORWARD, 0, m), 3) for m in range(2)]
+GROUP = range(4, 6)
+
+
+def stage(norm="none"):
+    """Three blocks under a local rule."""
+    plain = {"rule": {"name": "pred"}, "model": {"depth": 2, "width": 8, "norm": norm, "dropout": 0.0}}
+    found = resolve(Config.from_dict(merged(SMALL, plain)), Path("."))
+    rules = [build_rule(found.config, b, s) for b, s in zip(found.blueprints, found.specs, strict=True)]
+    made = Stage(rules, range(3), 3, optimizer=found.optimizer, lr=found.lr, seed=0, batch_size=3, stash=False,
+                 device=torch.device("cpu"))  # fmt: skip
+    made.begin(Plan(0, (BlockMode.TRAIN,) * 3, (0,) * 3))
+    return made
+
+
+def learn(made, microbatch, exchange=None):
+    """A micro-batch through the stage."""
+    torch.manual_seed(microbatch)
+    x, y = torch.randn(3, 1, 8, 8), torch.tensor([0, 1, 2])
+    for group in made.groups:
+        x = made.forward(microbatch, x, y, 0.5, group)
+        made.learn_at_once(microbatch)
+        if exchange is not None:
+            yield from exchange.contribute(group)
+
+
+def replica(made, exchange, index):
+    exchange.begin(EVENTS, 0, 0)
+    exchange.at(Op.FORWARD, Position(0, 0, index))
+    yield from learn(made, index, exchange)
+    yield from exchange.finish()
+
+
+def spell(request):
+    if isinstance(request, Send):
+        return f"{request.message.kind.name}{request.message.position.microbatch}>{request.dst}"
+    return f"<{request.src}"
+
+
+def take_turns(programs):
+    """Drives the programs of processes; what each has requested."""
+    queues, said, replies = defaultdict(deque), defaultdict(list), dict.fromkeys(programs)
+    requests = {process: next(steps) for process, steps in programs.items()}
+    while requests:
+        ready = [p for p, r in requests.items() if isinstance(r, Send) or queues[r.src, p]]
+        assert ready, "each waits for the other"
+        for process in ready:
+            request = requests.pop(process)
+            said[process].append(spell(request))
+            if isinstance(request, Send):
+                message = request.message
+                queues[process, request.dst].append(
+                    Message(message.kind, message.position, 1.0, tuple(t.clone() for t in message.tensors))
+                )
+            replies[process] = queues[request.src, process].popleft() if isinstance(request, Receive) else None
+            try:
+                requests[process] = programs[process].send(replies[process])
+            except StopIteration:
+                pass
+    return said
+
+
+def two_replicas(norm="none"):
+    stages = [stage(norm), stage(norm)]
+    ends = [Exchange(made, GROUP, r, 3) for r, made in enumerate(stages)]
+    said = take_turns({GROUP[r]: replica(stages[r], ends[r], r) for r in range(2)})
+    return stages, said
+
+
+def test_a_blocks_gradients_are_summed_once_the_next_block_has_learned():
+    """Tags of gradients are 3 times the micro-batch plus the block; sums of block k go out behind block k + 1."""
+    _, said = two_replicas()
+    assert said[4][:3] == ["GRADIENT0>5", "GRADIENT1>5", "<5"]
+    sent = [text for text in said[4] if ">" in text]
+    assert sent == ["GRADIENT0>5", "GRADIENT1>5", "SUM0>5", "GRADIENT2>5", "SUM1>5", "SUM2>5"]
+    sent = [text for text in said[5] if ">" in text]
+    assert sent == ["GRADIENT3>4", "GRADIENT4>4", "SUM0>4", "GRADIENT5>4", "SUM1>4", "SUM2>4"]
+    assert said[4].count("<5") == said[5].count("<4") == 6
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_every_replica_has_gradients_scores_and_statistics_of_one_process(norm):
+    one = stage(norm)
+    for m in range(2):
+        assert list(learn(one, m)) == []
+    for made in two_replicas(norm)[0]:
+        for k in range(3):
+            wanted = [p.grad for p in one.stepper.parameters(k)]
+            assert all(torch.equal(p.grad, g) for p, g in zip(made.stepper.parameters(k), wanted, strict=True))
+            buffers = zip(made.rules[k].buffers(), one.rules[k].buffers(), strict=True)
+            assert all(torch.equal(a, b) for a, b in buffers)
+            assert made.evaluation.scores[k].read() == one.evaluation.scores[k].read()
+
+
+def test_a_message_of_another_step_is_an_error():
+    end = Exchange(stage(), GROUP, 0, 3)
+    end.begin(EVENTS, 0, 7)
+    end.at(Op.FORWARD, Position(0, 7, 0))
+    steps = learn(end._stage, 0, end)
+    assert spell(next(steps)) == "GRADIENT0>5" and spell(next(steps)) == "GRADIENT1>5" and next(steps) == Receive(5)
+    with pytest.raises(RuntimeError) as caught:
+        steps.send(Message(Kind.GRADIENT, Position(0, 6, 3), 1.0, ()))
+    assert str(caught.value) == (
+        "the replicas of a stage disagree about what comes next (given: GRADIENT of epoch 0, step 6 from process 5, "
+        "expected: GRADIENT of epoch 0, step 7). This is an error in Onward or in a transport of your own."
+    )
+
+
+def test_a_buffer_that_each_micro_batch_changes_is_refused(tmp_path):
+    table = {"dataset": {"name": "tests.support.poison"}, "model": {"name": "tests.support.poison.masked"},
+             "rule": {"name": "pred"}, "run": {"replicas": 2}, "train": {"batch_size": 10}}  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path / "run", table)
+    assert str(caught.value) == (
+        "block 1 changes its buffer block.body.2.seen at each micro-batch, and each of the replicas would see its own "
+        "micro-batches only (run.replicas, expected: 1 for such a block). Leave run.replicas out, or keep nothing from "
+        "batch to batch."
+    )
