@@ -25,7 +25,6 @@ from pipeline.engine.messenger import Messenger
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Request, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
-from pipeline.errors import DiskError
 from pipeline.learning.rule import Topology
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.actions import Action, Op
@@ -148,11 +147,12 @@ class Program(Messenger):
         if plan.source > 0:
             refill = plan.forward_only(plan.source, 0)
             yield from self._forward_only(refill, self.batching.num_steps)
+            self._train_feeds.check_kept()
             yield from self._evaluate(refill)
+            self._test_feeds.check_kept()
         if plan.store and step > 0:
             yield from self._forward_only(plan.forward_only(plan.top, plan.source), step)
-        if (lost := self._train_feeds.lost or self._test_feeds.lost) is not None:
-            raise DiskError(f"outputs of frozen blocks cannot be kept ({lost}). Make room, or set schedule.cache=off.")
+            self._train_feeds.check_kept()
         self.stage.samples = start.samples
         return step
 
