@@ -11,7 +11,7 @@ the loop is the same wherever the stages are, and this is the loop:
 """
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -51,6 +51,9 @@ class Program(Messenger):
         cuts: where the run is written down.
         start: where it goes on; None starts it.
     """
+
+    _tells: ClassVar[bool] = False
+    """Other processes are told what was learned; see :meth:`_learned`."""
 
     def __init__(
         self,
@@ -194,7 +197,8 @@ class Program(Messenger):
                 yield self._send(self.stage_index + 1, Kind.TRAIN, position, (x, y), weight)
             self.budget.enter(Activity.LEARN)
             learned += self.stage.learn_at_once(key)  # rules with feedback learn when it comes
-            yield from self._learned(position, group)
+            if self._tells:
+                yield from self._learned(position, group)
         yield from self._send_feedback(position, learned)
 
     def _take(self, plan: Plan, position: Position) -> tuple[Tensor, Tensor, float]:
@@ -218,7 +222,7 @@ class Program(Messenger):
         yield from self._send_feedback(position, self.stage.learn(key, incoming))
 
     def _learned(self, position: Position, group: range) -> Generator[Request, Any, None]:
-        """Some of the blocks of ``group`` have learned from a micro-batch; one process alone need tell nobody."""
+        """Some of the blocks of ``group`` have learned from a micro-batch; called where others are told of it."""
         yield from ()
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:

@@ -31,6 +31,8 @@ class ReplicaProgram(Program):
         args: as of :class:`Program`.
     """
 
+    _tells = True
+
     def __init__(self, replicas: Replicas, replica: int, stage: Stage, stage_index: int, *args: Any) -> None:
         self.replica = replica
         self._replicas = replicas
