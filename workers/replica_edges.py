@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pipeline.engine.exchange import BUCKET_BYTES
 from pipeline.learning.rule import Topology
 from pipeline.resolve import RunSpec
 from pipeline.schedules.replicas import Replicas
@@ -38,6 +39,7 @@ def exchange_edges(resolved: RunSpec, partition: Sequence[range], replicas: Repl
         rounds = resolved.batching.microbatches // len(group)
         depth, slot_bytes = 3 * rounds + 4, sum(sizes)
         if resolved.topology is Topology.LOCAL and resolved.config.run.learn_after == "block":
-            depth, slot_bytes = (rounds - 1) * len(blocks) + _AHEAD, max(sizes)
+            bucket = min(sum(sizes), max(sizes) + BUCKET_BYTES // len(group))
+            depth, slot_bytes = (rounds - 1) * len(blocks) + _AHEAD, bucket
         edges += [Edge(src, dst, depth, slot_bytes) for src in group for dst in group if src != dst]
     return edges

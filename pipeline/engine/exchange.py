@@ -6,7 +6,8 @@ micro-batch, adds them in the order in which one process learns from them, and g
 bytes as a ring sends, and the bits of one process. Losses travel along, so every replica knows the scores of all
 micro-batches, and takes the same decisions (``train.nonfinite``) by itself.
 
-Where blocks learn one after another, block k's sums are made while block k + 1 learns. Waiting inside a step is safe
+Where blocks learn one after another, block k's sums are made while block k + 1 learns; small blocks go together, in
+buckets. Waiting inside a step is safe
 there: no stage below waits for anything from above. Where feedback is awaited it would not be (the replica that is
 waited for may itself wait for feedback to what this one has yet to send), so all waiting is at the end of the step.
 """
@@ -28,9 +29,12 @@ from pipeline.learning.rule import Topology
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.position import Position
 
-__all__ = ["Exchange"]
+__all__ = ["BUCKET_BYTES", "Exchange"]
 
 Blocks = tuple[int, ...]
+
+BUCKET_BYTES = 2**19
+"""Gradients of consecutive blocks that are sent together, at least, where there are as many."""
 
 _KINDS = (Kind.GRADIENT, Kind.SUM, Kind.STATISTICS)
 
@@ -106,10 +110,22 @@ class Exchange:
         self._events, self._epoch, self._step, self._num_summed = list(events), epoch, step, 0
         self.stats.begin()
         groups = [tuple(k for k in group if k in stage.at_once) for group in stage.groups]
-        self._buckets = groups if self._is_local else [tuple(sorted({*stage.at_once, *stage.waiting}))]
+        self._buckets = self._bucketed(groups) if self._is_local else [tuple(sorted({*stage.at_once, *stage.waiting}))]
         self._marks = {k: stage.evaluation.scores[k].mark() for blocks in self._buckets for k in blocks}
         for k in self._marks if stage.skip is not None else ():  # this replica may be dealt nothing of a short batch
             stage.skip.begin(k, stage.evaluation.scores[k])  # type: ignore[union-attr]
+
+    def _bucketed(self, groups: Sequence[Blocks]) -> list[Blocks]:
+        """Groups that learn one after another, small ones joined: a message costs as much as a few 100 KB of it."""
+        buckets: list[Blocks] = []
+        num_bytes = BUCKET_BYTES
+        for group in groups:
+            if num_bytes >= BUCKET_BYTES:
+                buckets.append(())
+                num_bytes = 0
+            buckets[-1] += group
+            num_bytes += sum(vector.num_bytes for k in group for vector in self._vectors[k])
+        return buckets
 
     def at(self, op: Op, position: Position) -> None:
         """This replica goes on to an event of the step."""
@@ -124,10 +140,13 @@ class Exchange:
     # -- what this replica has learned -------------------------------------------------------------------------
 
     def contribute(self, group: range) -> Generator[Request, Any, None]:
-        """Those of the blocks of ``group`` that learn in this event have learned: their gradients go to their owners.
-        Where blocks learn one after another, the sums for the block before are made."""
+        """Those of the blocks of ``group`` that learn in this event have learned: their gradients go to their owners,
+        with those of the bucket that they complete. Where blocks learn one after another, the sums of the bucket before
+        are made."""
         event = self._event
         blocks = self._learners(self._events[event][0].op, group)
+        if self._is_local:
+            blocks = next((bucket for bucket in self._buckets if bucket[-1:] == blocks[-1:]), ())
         if not blocks:
             return
         taken = [vector.take() for k in blocks for vector in self._vectors[k]]
@@ -138,7 +157,9 @@ class Exchange:
         def share(replica: int) -> _Share:
             return _Share([chunks[replica] for chunks, _ in taken], present, losses, credits)
 
-        self._own[event, blocks] = share(self._replica)
+        own = self._own[event, blocks] = share(self._replica)
+        if len(self._events) > len(self._group):  # a view would keep the whole vector until the end of the step
+            own.chunks = [chunk.clone() for chunk in own.chunks]
         for replica, process in self._peers:
             yield self._send(process, Kind.GRADIENT, event, blocks, share(replica).tensors(self._stage.device))
         if self._is_local and event + len(self._group) >= len(self._events):

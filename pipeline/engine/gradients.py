@@ -38,6 +38,11 @@ class GradientVector:
         """Parameters whose gradients these are."""
         return len(self._parameters)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the vector."""
+        return self._ends[-1] * self._parameters[0].element_size()
+
     @torch.no_grad()
     def take(self) -> tuple[list[Tensor], list[bool]]:
         """Takes the gradients away from the parameters.

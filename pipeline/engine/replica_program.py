@@ -78,12 +78,12 @@ class ReplicaProgram(Program):
             self._exchange.at(Op.FORWARD, position)
         yield from super()._forward(plan, position)
         if self._exchange is not None and self.stage.topology is not Topology.LOCAL:
-            yield from self._exchange.contribute(self.stage.blocks)
+            yield from self._booked(self._exchange.contribute(self.stage.blocks))
 
     def _learned(self, position: Position, group: range) -> Generator[Request, Any, None]:
         """See :class:`Program`; feedback is sent before gradients, and so not from here."""
         if self._exchange is not None and self.stage.topology is Topology.LOCAL:
-            yield from self._exchange.contribute(group)
+            yield from self._booked(self._exchange.contribute(group))
 
     def _learn(self, position: Position) -> Generator[Request, Any, None]:
         """See :class:`Program`."""
@@ -91,20 +91,30 @@ class ReplicaProgram(Program):
             self._exchange.at(Op.LEARN, position)
         yield from super()._learn(position)
         if self._exchange is not None:
-            yield from self._exchange.contribute(self.stage.blocks)
+            yield from self._booked(self._exchange.contribute(self.stage.blocks))
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:
         """See :class:`Program`."""
         if self._exchange is not None:
             self._check_buffers()
-            yield from self._exchange.finish()
-            self.budget.enter(Activity.LEARN)
+            yield from self._booked(self._exchange.finish())
         yield from super()._step(position)
 
     def _evaluate(self, plan: Plan) -> Generator[Request, Any, None]:
         """See :class:`Program`: the first replica's, whose scores are then of all samples."""
         if self.replica == 0:
             yield from super()._evaluate(plan)
+
+    def _booked(self, requests: Generator[Request, Any, None]) -> Generator[Request, Any, None]:
+        """The same requests; what happens between them is booked as learning."""
+        reply = None
+        while True:
+            try:
+                request = requests.send(reply)
+            except StopIteration:
+                return
+            reply = yield request
+            self.budget.enter(Activity.LEARN)
 
     def _check_buffers(self) -> None:
         """Refuses blocks that note something at each micro-batch: each replica would note its own.

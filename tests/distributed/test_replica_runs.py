@@ -12,6 +12,8 @@ from tests.support.products import square
 from tests.support.resumes import cuts_of, learned, resumed, written
 from tests.support.runs import run
 
+from pipeline.engine import exchange
+
 pytestmark = pytest.mark.distributed
 
 RULES = ["pred", "linear_decoder", "dfa", "backprop"]
@@ -75,6 +77,29 @@ def test_replicas_are_micro_batches_bit_for_bit(tmp_path, reference, rule, place
     assert (table["replicas"], table["num_stages"]) == (place[1], len(place[1]))
     rows = [(row["stage"], row["replica"]) for row in table["stages"]]
     assert rows == [(s, r) for s, count in enumerate(place[1]) for r in range(count)]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_with_random_delays(tmp_path, reference, rule):
+    table = changes(rule, 6, [2, 3, 1], "tests.support.slow_shared_memory.build")
+    assert scores(run(tmp_path / "run", table), tmp_path / "run") == reference(rule, 6)
+
+
+@pytest.mark.parametrize("rule", ["pred", "dfa"])
+def test_gradients_in_many_small_buckets(tmp_path, reference, rule, monkeypatch):
+    """As those of large blocks are: one for each block, summed while the next one learns."""
+    monkeypatch.setattr(exchange, "BUCKET_BYTES", 1)
+    for place in ((6, [2, 3, 1], "inline"), (6, [1, 2], "inline")):
+        out = tmp_path / str(place[1])
+        assert scores(run(out, changes(rule, *place)), out) == reference(rule, 6)
+
+
+def test_a_run_with_replicas_is_measured(tmp_path):
+    tables = []
+    for counts in ([1], [1, 2]):
+        run(tmp_path / str(counts), changes("pred", 2, counts, measure={"every": 1, "readout_samples": 100}))
+        tables.append(json.loads((tmp_path / str(counts) / "measure.json").read_text()))
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize("rule", sorted(SEVERAL))

@@ -8,6 +8,7 @@ import torch
 from tests.support.runs import SMALL, merged, run
 
 from pipeline.config import Config
+from pipeline.engine import exchange as module
 from pipeline.engine.exchange import Exchange
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.requests import Receive, Send
@@ -80,6 +81,11 @@ def take_turns(programs):
     return said
 
 
+@pytest.fixture(autouse=True)
+def a_bucket_for_each_block(monkeypatch):
+    monkeypatch.setattr(module, "BUCKET_BYTES", 1)
+
+
 def two_replicas(norm="none"):
     stages = [stage(norm), stage(norm)]
     ends = [Exchange(made, GROUP, r, 3) for r, made in enumerate(stages)]
@@ -96,6 +102,16 @@ def test_a_blocks_gradients_are_summed_once_the_next_block_has_learned():
     sent = [text for text in said[5] if ">" in text]
     assert sent == ["GRADIENT3>4", "GRADIENT4>4", "SUM0>4", "GRADIENT5>4", "SUM1>4", "SUM2>4"]
     assert said[4].count("<5") == said[5].count("<4") == 6
+
+
+def test_small_blocks_go_together(monkeypatch):
+    """The first block has 2 440 bytes of gradients with its decoder, and the others a few hundred."""
+    monkeypatch.setattr(module, "BUCKET_BYTES", 2500)
+    _, said = two_replicas()
+    assert [text for text in said[4] if ">" in text] == ["GRADIENT0>5", "GRADIENT2>5", "SUM0>5", "SUM2>5"]
+    monkeypatch.setattr(module, "BUCKET_BYTES", 10**6)
+    _, said = two_replicas()
+    assert said[4] == ["GRADIENT0>5", "<5", "SUM0>5", "<5"]
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
