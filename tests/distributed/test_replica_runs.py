@@ -13,6 +13,7 @@ from tests.support.resumes import cuts_of, learned, resumed, written
 from tests.support.runs import run
 
 from pipeline.engine import exchange
+from pipeline.registry import known
 
 pytestmark = pytest.mark.distributed
 
@@ -33,6 +34,7 @@ SEVERAL = {
     "straight_through": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "slope_annealing": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "sigmoid_adjusted": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
+    "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "tests.support.synthetic_gradients": {"norm": "none"}, "tests.support.settling_rule": {"norm": "none"},
 }  # fmt: skip
 """Models with which rules can be tried; batch normalisation, dropout and augmentation where they allow it."""
@@ -98,8 +100,13 @@ def test_a_run_with_replicas_is_measured(tmp_path):
     tables = []
     for counts in ([1], [1, 2]):
         run(tmp_path / str(counts), changes("pred", 2, counts, measure={"every": 1, "readout_samples": 100}))
-        tables.append(json.loads((tmp_path / str(counts) / "measure.json").read_text()))
+        tables.append(json.loads((tmp_path / str(counts) / "measurements.json").read_text()))
     assert tables[0] == tables[1]
+
+
+def test_no_rule_is_forgotten():
+    without_parts = {"sim", "sim_bio", "predsim", "predsim_bio", "glob_sim"}
+    assert {name for name in SEVERAL if "." not in name} == set(known("pipeline.rules")) - set(RULES) - without_parts
 
 
 @pytest.mark.parametrize("rule", sorted(SEVERAL))
