@@ -19,7 +19,7 @@ from pipeline.schedules.replicas import Replicas
 from workers.cached_costs import block_costs
 from workers.host.limits import check_open_files
 from workers.memory import check_memory
-from workers.replication import asked_for, most_balanced, stages_for
+from workers.replication import asked_for, fastest, stages_for
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
 __all__ = ["Host", "Placement", "needs_processes", "place", "this_host"]
@@ -118,7 +118,7 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     device = _device(resolved.config.run.device, host)
     num_stages = _num_stages(resolved, host, device)
     counts = asked_for(resolved, num_stages) or _shared_out(resolved, host, device, num_stages)
-    num_processes = sum(counts)
+    num_stages, num_processes = len(counts), sum(counts)
     here = num_processes if host.num_ranks == 1 else host.ranks_here
     devices = tuple(device if device == "cpu" else f"cuda:{s % here % host.num_gpus}" for s in range(num_processes))
     gpus = Devices.OWN_GPU if here <= host.num_gpus else Devices.SHARED_GPU
@@ -139,24 +139,18 @@ def place(resolved: RunSpec, host: Host) -> Placement:
 
 
 def _shared_out(resolved: RunSpec, host: Host, device: str, num_stages: int) -> tuple[int, ...]:
-    """Replicas of each stage under ``auto``: by measured costs, blocks laid on the stages as they will be."""
+    """Replicas of each stage under ``auto``, by measured costs; where the number of stages is open, too, ``num_stages``
+    is the most there may be."""
     most = host.num_ranks if host.num_ranks > 1 else host.num_gpus if device == "cuda" else host.cores
-    ranges = _partition(resolved, num_stages)
+    run = resolved.config.run
+    numbers = range(1, num_stages + 1) if run.stages == "auto" and isinstance(run.partition, str) else [num_stages]
     if num_stages == 1 or resolved.topology is Topology.SETTLE:  # nothing to compare; a block cannot be run alone
         costs = [float(shape.num_parameters) for shape in resolved.shapes]
     else:
-        threads = resolved.config.run.threads or max(1, host.cores // most)
+        threads = run.threads or max(1, host.cores // most)
         costs = block_costs(resolved, threads, torch.device("cpu" if device == "cpu" else "cuda:0"))
-    ranges = ranges or partition.balanced(costs, num_stages)
-    counts = most_balanced([sum(costs[k] for k in blocks) for blocks in ranges], max(most, num_stages),
-                           resolved.batching.microbatches)  # fmt: skip
-    if host.num_ranks > 1 and sum(counts) != host.num_ranks:
-        raise ConfigError(
-            f"torchrun's ranks cannot all be used (run.replicas: auto, ranks: {host.num_ranks}, most balanced: "
-            f"{list(counts)}, with {resolved.batching.microbatches} micro-batches to deal). Start {sum(counts)} ranks, "
-            "or list the replicas."
-        )
-    return counts
+    layouts = [_partition(resolved, n) or partition.balanced(costs, n) for n in numbers]
+    return fastest(costs, layouts, max(most, min(numbers)), resolved.batching.microbatches, host.num_ranks > 1)
 
 
 def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:

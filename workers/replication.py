@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.errors import ConfigError
 from pipeline.resolve import RunSpec
 
-__all__ = ["asked_for", "most_balanced", "stages_for"]
+__all__ = ["asked_for", "fastest", "most_balanced", "stages_for"]
 
 
 def asked_for(resolved: RunSpec, num_stages: int) -> tuple[int, ...] | None:
@@ -50,18 +50,53 @@ def stages_for(resolved: RunSpec, num_ranks: int) -> int:
     return len(counts)
 
 
-def most_balanced(costs: Sequence[float], num_processes: int, microbatches: int) -> tuple[int, ...]:
+def fastest(
+    costs: Sequence[float], layouts: Sequence[Sequence[range]], num_processes: int, microbatches: int, use_all: bool
+) -> tuple[int, ...]:
+    """Replicas for the stages of that of several layouts whose slowest stage takes least, then for the fewest
+    processes. Where there is a choice, only a stage of one block has replicas: any other is better cut, for replicas
+    exchange gradients and stages do not.
+
+    Args:
+        costs: seconds of a step of each block in one process.
+        layouts: the blocks of each stage.
+        num_processes, microbatches: see :func:`most_balanced`.
+        use_all: no process may be left over; they are torchrun's ranks.
+
+    Raises:
+        ConfigError: some are left over in every layout.
+    """
+    found = []
+    for layout in layouts:
+        stages = [sum(costs[k] for k in blocks) for blocks in layout]
+        whole = [len(layouts) == 1 or len(blocks) == 1 for blocks in layout]
+        counts = most_balanced(stages, num_processes, microbatches, whole)
+        found.append((max(s / n for s, n in zip(stages, counts, strict=True)), sum(counts), counts))
+    fitting = [some for some in found if some[1] == num_processes or not use_all]
+    if not fitting:
+        _, used, counts = min(found)
+        raise ConfigError(
+            f"torchrun's ranks cannot all be used (run.replicas: auto, ranks: {num_processes}, most balanced: "
+            f"{list(counts)}, with {microbatches} micro-batches to deal). Start {used} ranks, or list the replicas."
+        )
+    return min(fitting)[2]
+
+
+def most_balanced(
+    costs: Sequence[float], num_processes: int, microbatches: int, may: Sequence[bool]
+) -> tuple[int, ...]:
     """Replicas for the stages that take longest, as long as processes are left.
 
     Args:
         costs: seconds of a step of each stage in one process.
         num_processes: at most so many in all, and at least one for each stage.
         microbatches: of a step; the replicas of a stage divide them.
+        may: which stages may have replicas.
     """
     counts = [1] * len(costs)
     while True:
         slowest = max(range(len(costs)), key=lambda s: costs[s] / counts[s])
         more = next((n for n in range(counts[slowest] + 1, microbatches + 1) if microbatches % n == 0), None)
-        if more is None or sum(counts) - counts[slowest] + more > num_processes:
+        if not may[slowest] or more is None or sum(counts) - counts[slowest] + more > num_processes:
             return tuple(counts)
         counts[slowest] = more

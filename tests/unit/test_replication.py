@@ -29,7 +29,8 @@ def placed(host, **run):
     ],
 )  # fmt: skip
 def test_processes_go_to_the_slowest_stage(costs, num_processes, microbatches, counts):
-    assert most_balanced(costs, num_processes, microbatches) == counts
+    assert most_balanced(costs, num_processes, microbatches, [True] * len(costs)) == counts
+    assert most_balanced(costs, num_processes, microbatches, [False] * len(costs)) == (1,) * len(costs)
 
 
 def test_threads_transport_and_devices_are_of_processes(monkeypatch):
@@ -57,6 +58,15 @@ def test_auto_by_measured_costs(monkeypatch):
     assert placed(Host(6, 0), replicas="auto", stages=3, partition=[1, 1, 3]).replicas.counts == (1, 4, 1)
     assert placed(Host(1, 0), replicas="auto", stages=3, partition=[1, 1, 3]).replicas.is_single
     assert placed(Host(3, 0), replicas="auto", stages=1).replicas.counts == (2,)
+
+
+def test_auto_may_choose_the_stages_too(monkeypatch):
+    """Four stages would all wait for the one block that takes longest; a stage of several blocks is never shared."""
+    monkeypatch.setattr(placement, "block_costs", lambda *_: [0.5, 2.0, 0.5, 0.5, 0.5])
+    found = placed(Host(4, 0), replicas="auto", stages="auto", partition="measured")
+    assert found.replicas.counts == (1, 2, 1) and found.partition == (range(0, 1), range(1, 2), range(2, 5))
+    assert placed(Host(2, 0), replicas="auto", stages="auto", partition="measured").replicas.counts == (1, 1)
+    assert placed(Host(4, 0, 4, 4), replicas="auto", stages="auto").replicas.num_processes == 4
 
 
 @pytest.mark.parametrize(
