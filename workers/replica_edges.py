@@ -11,12 +11,14 @@ from workers.transport import Edge
 
 __all__ = ["between_processes", "exchange_edges"]
 
-_AHEAD = 12
-"""Messages about single blocks that a replica may have sent before it waits for the other: it sends the gradient of
-block k + 1, waits for the other's of block k, sends the sums of block k and hands its running statistics on; and what
-is about a step's last blocks is read when the other needs it."""
+_AHEAD = 8
+"""Messages about single buckets that a replica may have sent and the other not yet read. It sends the gradients of
+bucket k + 1, waits for the other's of bucket k, and then sends the sums of bucket k: when it has sent those of bucket
+k + 1, the other has read its gradients of bucket k - 3 at least, and at most 4 gradients and 4 sums are unread."""
 _FACT_BYTES = 64
 """Of a loss and a credit for each block."""
+_STATISTICS = 4
+"""As ``_AHEAD``, where running statistics are handed on, too."""
 
 
 def between_processes(edges: Sequence[Edge], replicas: Replicas, microbatches: int) -> list[Edge]:
@@ -40,6 +42,7 @@ def exchange_edges(resolved: RunSpec, partition: Sequence[range], replicas: Repl
         depth, slot_bytes = 3 * rounds + 4, sum(sizes)
         if resolved.topology is Topology.LOCAL and resolved.config.run.learn_after == "block":
             bucket = min(sum(sizes), max(sizes) + BUCKET_BYTES // len(group))
-            depth, slot_bytes = (rounds - 1) * len(blocks) + _AHEAD, bucket
+            normalises = any(resolved.shapes[k].has_batch_norm for k in blocks)
+            depth, slot_bytes = (rounds - 1) * len(blocks) + _AHEAD + _STATISTICS * normalises, bucket
         edges += [Edge(src, dst, depth, slot_bytes) for src in group for dst in group if src != dst]
     return edges

@@ -1,5 +1,6 @@
 """Edges between processes: those that hand micro-batches to each other, and the replicas of a stage."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -59,8 +60,8 @@ def test_one_process_each_has_the_edges_of_stages():
 @pytest.mark.parametrize(
     ("topology", "learn_after", "microbatches", "edge"),
     [
-        (Topology.LOCAL, "block", 2, Edge(1, 2, 12, 2_000_064 + 64 + 50)),
-        (Topology.LOCAL, "block", 6, Edge(1, 2, 2 * 2 + 12, 2_000_064 + 64 + 50)),
+        (Topology.LOCAL, "block", 2, Edge(1, 2, 8, 2_000_064 + 64 + 50)),
+        (Topology.LOCAL, "block", 6, Edge(1, 2, 2 * 2 + 8, 2_000_064 + 64 + 50)),
         (Topology.LOCAL, "stage", 2, Edge(1, 2, 7, 2_000_064 + 64 + 50)),
         (Topology.NEIGHBOUR, "block", 6, Edge(1, 2, 13, 2_000_064 + 64 + 50)),
     ],
@@ -68,3 +69,9 @@ def test_one_process_each_has_the_edges_of_stages():
 def test_replicas_can_send_all_that_is_under_way(topology, learn_after, microbatches, edge):
     edges = edges_of(spec(topology, microbatches, learn_after), THREE, 4, Replicas((1, 2, 1)))
     assert edge in edges and 2_000_064 + 64 + 50 < 2_000_064 + BUCKET_BYTES // 2
+
+
+def test_there_is_room_for_running_statistics():
+    found = spec(Topology.LOCAL, 2)
+    found.shapes = tuple(replace(shape, has_batch_norm=True) for shape in found.shapes)
+    assert Edge(1, 2, 12, 2_000_064 + 64 + 50) in edges_of(found, THREE, 4, Replicas((1, 2, 1)))

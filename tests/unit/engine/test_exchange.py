@@ -1,5 +1,6 @@
 """What replicas tell each other, and in which order: two of them in one thread, taking turns."""
 
+import random
 from collections import defaultdict, deque
 from pathlib import Path
 
@@ -23,14 +24,15 @@ EVENTS = [(Action(Op.FORWARD, 0, m), 3) for m in range(2)]
 GROUP = range(4, 6)
 
 
-def stage(norm="none"):
-    """Three blocks under a local rule."""
-    plain = {"rule": {"name": "pred"}, "model": {"depth": 2, "width": 8, "norm": norm, "dropout": 0.0}}
+def stage(norm="none", num_blocks=3):
+    """Blocks under a local rule."""
+    plain = {"rule": {"name": "pred"},
+             "model": {"depth": num_blocks - 1, "width": 8, "norm": norm, "dropout": 0.0}}  # fmt: skip
     found = resolve(Config.from_dict(merged(SMALL, plain)), Path("."))
     rules = [build_rule(found.config, b, s) for b, s in zip(found.blueprints, found.specs, strict=True)]
-    made = Stage(rules, range(3), 3, optimizer=found.optimizer, lr=found.lr, seed=0, batch_size=3, stash=False,
+    made = Stage(rules, range(num_blocks), num_blocks, optimizer=found.optimizer, lr=found.lr, seed=0, batch_size=3, stash=False,
                  device=torch.device("cpu"))  # fmt: skip
-    made.begin(Plan(0, (BlockMode.TRAIN,) * 3, (0,) * 3))
+    made.begin(Plan(0, (BlockMode.TRAIN,) * num_blocks, (0,) * num_blocks))
     return made
 
 
@@ -45,11 +47,14 @@ def learn(made, microbatch, exchange=None):
             yield from exchange.contribute(group)
 
 
-def replica(made, exchange, index):
-    exchange.begin(EVENTS, 0, 0)
-    exchange.at(Op.FORWARD, Position(0, 0, index))
-    yield from learn(made, index, exchange)
-    yield from exchange.finish()
+def replica(made, exchange, index, events=EVENTS, num_steps=1):
+    for step in range(num_steps):
+        exchange.begin(events, 0, step)
+        for action, _ in events:
+            if exchange.owns(action):
+                exchange.at(Op.FORWARD, Position(0, step, action.microbatch))
+                yield from learn(made, action.microbatch, exchange)
+        yield from exchange.finish()
 
 
 def spell(request):
@@ -58,14 +63,17 @@ def spell(request):
     return f"<{request.src}"
 
 
-def take_turns(programs):
-    """Drives the programs of processes; what each has requested."""
+def take_turns(programs, whose=list, longest=None):
+    """Drives the programs of processes, of those that can go on the ones that ``whose`` picks; what each has requested.
+    The most messages that were under way between two are added to ``longest``."""
     queues, said, replies = defaultdict(deque), defaultdict(list), dict.fromkeys(programs)
     requests = {process: next(steps) for process, steps in programs.items()}
     while requests:
         ready = [p for p, r in requests.items() if isinstance(r, Send) or queues[r.src, p]]
         assert ready, "each waits for the other"
-        for process in ready:
+        if longest is not None:
+            longest.append(max(map(len, queues.values()), default=0))
+        for process in whose(ready):
             request = requests.pop(process)
             said[process].append(spell(request))
             if isinstance(request, Send):
@@ -126,6 +134,21 @@ def test_every_replica_has_gradients_scores_and_statistics_of_one_process(norm):
             buffers = zip(made.rules[k].buffers(), one.rules[k].buffers(), strict=True)
             assert all(torch.equal(a, b) for a, b in buffers)
             assert made.evaluation.scores[k].read() == one.evaluation.scores[k].read()
+
+
+@pytest.mark.parametrize(("norm", "rounds", "most"), [("none", 1, 8), ("batch", 1, 12), ("none", 2, 16)])
+def test_no_more_is_under_way_than_the_edges_have_room_for(norm, rounds, most):
+    """However fast the replicas are: see ``exchange_edges``, where the numbers come from. Eight blocks, three steps."""
+    longest = []
+    for seed in range(6):
+        draw = random.Random(seed)
+        stages = [stage(norm, 8) for _ in GROUP]
+        ends = [Exchange(made, GROUP, r, 8) for r, made in enumerate(stages)]
+        events = [(Action(Op.FORWARD, 0, m), 3) for m in range(2 * rounds)]
+        whose = {0: min, 1: max}.get(seed, draw.choice)
+        programs = {GROUP[r]: replica(stages[r], ends[r], r, events, 3) for r in range(2)}
+        take_turns(programs, lambda ready, whose=whose: [whose(ready)], longest)
+    assert 3 <= max(longest) <= most
 
 
 def test_a_message_of_another_step_is_an_error():
