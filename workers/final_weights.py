@@ -16,7 +16,7 @@ from pipeline.schedules.cuts import Cut
 from workers.job import Job
 from workers.snapshot_writer import SnapshotWriter
 
-__all__ = ["Saved", "save_elsewhere", "save_last"]
+__all__ = ["LastSave", "Saved", "save_elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,26 @@ class Saved:
     """Why they are not in the run's folder."""
 
 
-def save_last(job: Job, program: Program, writer: SnapshotWriter) -> Saved:
-    """Saves the blocks of a stage at the end of a run, and ends ``writer``.
+class LastSave:
+    """Saves the blocks of a stage at the end of a run; begins at once, and goes on until :meth:`end`."""
 
-    Raises:
-        DiskError: no disk takes them.
-    """
-    written: list[SnapshotReport] = []
-    cut = Cut(program.steps // program.batching.num_steps)
-    writer.take(cut, program.steps, written.append)
-    writer.close()
-    if (trouble := written[0]["error"]) is not None:
-        return save_elsewhere(job, program.stage, cut, program.steps, program.data_arrays, trouble)
-    return Saved(snapshot_folder(job.out, program.steps), written[0])
+    def __init__(self, job: Job, program: Program, writer: SnapshotWriter) -> None:
+        self._job, self._program, self._writer = job, program, writer
+        self._written: list[SnapshotReport] = []
+        self._cut = Cut(program.steps // program.batching.num_steps)
+        writer.take(self._cut, program.steps, self._written.append)
+
+    def end(self) -> Saved:
+        """Waits for the writer and ends it.
+
+        Raises:
+            DiskError: no disk takes the blocks.
+        """
+        job, program = self._job, self._program
+        self._writer.close()
+        if (trouble := self._written[0]["error"]) is not None:
+            return save_elsewhere(job, program.stage, self._cut, program.steps, program.data_arrays, trouble)
+        return Saved(snapshot_folder(job.out, program.steps), self._written[0])
 
 
 def save_elsewhere(job: Job, stage: Stage, cut: Cut, steps: int, data: Sequence[Tensor], trouble: str) -> Saved:

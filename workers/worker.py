@@ -28,7 +28,7 @@ from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.control import ControlLink
-from workers.final_weights import save_last
+from workers.final_weights import LastSave
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.snapshot_writer import SnapshotWriter
@@ -211,8 +211,9 @@ class StageRun:
         """
         stage = self.program.stage
         save_part(self.job, self._budget)
-        saved = save_last(self.job, self.program, self._writer) if self.job.replica == 0 else None
+        saving = LastSave(self.job, self.program, self._writer) if self.job.replica == 0 else None
         digests = {k: digest(stage.state(k)) for k in stage.blocks}
+        saved = saving.end() if saving is not None else None
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "replica": self.job.replica, "pid": os.getpid(),
