@@ -18,6 +18,7 @@ from pipeline.schedules.replicas import Replicas
 from workers import messages
 from workers.control import BEAT_S
 from workers.host.identity import ProcessIdentity
+from workers.hosts import GONE, StageHosts
 from workers.watch import StageWatch
 
 __all__ = ["Coordinator"]
@@ -44,6 +45,7 @@ class Coordinator:
         start_timeout_s: longest time until they are.
         how_ended: for the message about a stage that died: `` (exit status 1)``.
         identities: of the stages' processes, as far as they are known.
+        hosts: of the stages; by default there is one.
         replicas: processes of each stage, a link to each; None for one each.
     """
 
@@ -56,6 +58,7 @@ class Coordinator:
         how_ended: Callable[[int], str] = lambda stage: "",
         identities: Mapping[int, ProcessIdentity] | None = None,
         start_timeout_s: float = 3000.0,
+        hosts: StageHosts | None = None,
         replicas: Replicas | None = None,
     ) -> None:
         self._run_state = run_state
@@ -64,6 +67,7 @@ class Coordinator:
         self._replicas = replicas or Replicas.single(len(links))
         self._watch = StageWatch(len(links), timeout_s, start_timeout_s, identities or {})
         self._how_ended = how_ended
+        self._hosts = hosts or StageHosts((0,) * len(links), ("",))
         self._failed: dict[int, StageFailure] = {}
         self._beaten = self._looked = time.monotonic()
 
@@ -97,7 +101,12 @@ class Coordinator:
         # What a stage has said meanwhile is read before it is accused.
         suspect = self._watch.suspect(s for s in self._running() if not self._open[s].poll())
         if suspect is not None:
-            raise self._failure(suspect.stage, suspect.reason, is_lost=True)
+            raise self._accusation(suspect.stage, suspect.reason)
+
+    def _accusation(self, process: int, reason: str) -> WorkerFailed:
+        """The error of a process that is lost, with its host where there are several."""
+        where = f"{self._hosts.text(process)}: " if self._hosts.are_several else ""
+        return self._failure(process, where + reason, is_lost=True)
 
     def _failure(self, process: int, reason: str, *, is_lost: bool) -> WorkerFailed:
         """The failure of a process, under the name of its stage and replica."""
@@ -179,13 +188,27 @@ class Coordinator:
         if not causes and any(f["kind"] == "interrupted" for f in self._failed.values()):
             raise SystemExit(128 + signal.SIGTERM)
         if not causes and (suspect := self._watch.behind(self._running())) is not None:
-            raise self._failure(suspect.stage, suspect.reason, is_lost=True)
+            raise self._accusation(suspect.stage, suspect.reason)
         # Prefer a stage's traceback to a bare exit status.
         cause = min(causes or self._failed.values(), key=lambda f: f["kind"] == "died")
         if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
+        if cause["kind"] == "died" and self._hosts.are_several:
+            raise self._accusation(cause["stage"], self._gone(cause["stage"]) or cause["text"])
         is_lost = cause["kind"] in ("died", "TransportTimeout")
         raise self._failure(cause["stage"], cause["text"], is_lost=is_lost)
+
+
+    def _gone(self, stage: int) -> str | None:
+        """What to say where every stage of a host has died; their lines end one after another."""
+        deadline = time.monotonic() + SECONDARY_GRACE_S
+        while time.monotonic() < deadline:
+            dead = [s for s, failure in self._failed.items() if failure["kind"] == "died"]
+            if set(self._hosts.stages_beside(stage)) <= set(dead):
+                return GONE
+            for event in wait([*self._open.values(), *self._sentinels], timeout=0.1):
+                self._take(event)
+        return None
 
 
 def _send(link: Connection, topic: str, body: Any) -> None:

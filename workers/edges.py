@@ -3,8 +3,10 @@
 import math
 
 from pipeline.engine.message import FEEDBACK_EXTRA_BYTES, LABEL_BYTES
+from pipeline.engine.wires import wires_of
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
+from pipeline.numerics.wire_format import sample_bytes
 from pipeline.resolve import RunSpec
 from pipeline.schedules.replicas import Replicas
 from workers.replica_edges import between_processes, exchange_edges
@@ -36,8 +38,7 @@ def edges_of(
     rows = max(resolved.microbatch_size, batching.eval_batch_size * batching.eval_passes)
     edges = []
     for src in range(num_stages - 1):
-        shape = resolved.shapes[partition[src].stop - 1]
-        edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + LABEL_BYTES)))
+        edges.append(Edge(src, src + 1, depth, rows * _batch_bytes(resolved, partition[src].stop)))
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
@@ -50,6 +51,14 @@ def edges_of(
         return tuple(edges)
     between = between_processes(edges, replicas, batching.microbatches)
     return (*between, *exchange_edges(resolved, partition, replicas))
+
+
+def _batch_bytes(resolved: RunSpec, block: int) -> int:
+    """Bytes of one sample and its label on the way to ``block``."""
+    shapes, wires = resolved.shapes[block - 1], wires_of(resolved)
+    if wires is None or block not in wires.cuts:
+        return _sample_bytes(shapes) + LABEL_BYTES
+    return sample_bytes(shapes.out_shape, shapes.dtype, wires.wire) + wires.labels.itemsize
 
 
 def _sample_bytes(shapes: BlockShapes) -> int:

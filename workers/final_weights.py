@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.engine.program import Program
 from pipeline.engine.stage import Stage
 from pipeline.errors import DiskError
-from pipeline.records.reports import SnapshotReport
+from pipeline.records.reports import SnapshotReport, StageResult
 from pipeline.records.snapshots import block_file, snapshot_folder
 from pipeline.schedules.cuts import Cut
 from workers.job import Job
@@ -27,6 +27,13 @@ class Saved:
     report: SnapshotReport
     trouble: str | None = None
     """Why they are not in the run's folder."""
+
+    def noted(self, result: StageResult) -> StageResult:
+        """A stage's last report, with what is known of the files."""
+        result["files"], result["data_crc32"] = self.report["files"], self.report["data_crc32"]
+        if (trouble := self.trouble or self.report["error"]) is not None:
+            result["trouble"] = trouble
+        return result
 
 
 class LastSave:

@@ -1,6 +1,6 @@
 """Jobs: a stage's share of a run, sent to its process at the start."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,6 +101,8 @@ class Job:
     """Where the stage goes on; None at the beginning."""
     replicas: Replicas | None = None
     """Processes of each stage; None where each has one."""
+    mark: str | None = None
+    """Name of a file in the run's folder by which another host knows that it shares the folder; None: it does not."""
 
     @property
     def process(self) -> int:
@@ -133,9 +135,11 @@ class Job:
         if self.replicas is not None:
             report["process"], report["replica"] = self.process, self.replica
 
-    def below(self) -> list[int]:
-        """Processes that send activations to this one."""
-        return [] if self.stage_index == 0 else [e.src for e in self.endpoint.incoming() if e.src < self._group.start]
+    def waiting(self, fill: Callable[[int], int]) -> int | None:
+        """Activations that wait in front of this stage; None in front of the first. Args: fill, of an edge, by its
+        sender."""
+        below = [edge.src for edge in self.endpoint.incoming() if edge.src < self._group.start]
+        return sum(map(fill, below)) if below else None
 
     @property
     def _group(self) -> range:
@@ -147,6 +151,14 @@ class Job:
     def num_stages(self) -> int:
         """Of the pipeline."""
         return len(self.partition)
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether the run's folder is rank 0's own here: on its host, and where another host has it too."""
+        hosts = self.endpoint.hosts
+        if not hosts or hosts[self.process] == hosts[0]:
+            return True
+        return self.mark is not None and (self.out / self.mark).exists()
 
     def compute(self) -> AbstractContextManager[None]:
         """The stage's threads and number formats, for a process that is not its own; see :func:`compute_as`."""

@@ -75,7 +75,7 @@ class Session:
         results = self.run_state.stage_results()
         about = {
             "mode": config.schedule.mode, "rule": config.rule.name, "model": config.model.name,
-            "dataset": config.dataset.name, "transport": self.placement.transport,
+            "dataset": config.dataset.name, "transport": self.placement.transport, "wire": config.transport.wire,
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
@@ -178,7 +178,7 @@ def _run_processes(session: Session) -> None:
         try:
             Coordinator(
                 session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended,
-                processes.identities, config.run.start_timeout_s, session.placement.replicas,
+                processes.identities, config.run.start_timeout_s, replicas=session.placement.replicas,
             ).run()
             processes.join(10.0)
             return

@@ -2,42 +2,43 @@
 
 import os
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
 
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches, crc32_of
-from pipeline.engine.build import build_rules, build_stage
+from pipeline.engine.build import build_rules, build_stage, program_of
+from pipeline.engine.message import Kind
 from pipeline.engine.program import Program
-from pipeline.engine.replica_program import ReplicaProgram
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
-from pipeline.errors import DiskError
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
 from pipeline.records.files import reason
-from pipeline.records.reports import StageEpoch, StageFailure, StageProgress, StageResult, StageRow, TimeRow
+from pipeline.records.reports import SnapshotReport, StageEpoch, StageProgress, StageResult, StageRow, TimeRow
+from pipeline.records.snapshots import block_file, snapshot_folder
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.control import ControlLink
+from workers.courier import Courier
 from workers.final_weights import LastSave
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
+from workers.messages import failure
 from workers.snapshot_writer import SnapshotWriter
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport, open_transport
 
-__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage", "stage_of"]
+__all__ = ["StageRun", "build_program", "prepare_process", "run_stage", "stage_of"]
 
 PROGRESS_EVERY_S = 0.25
+_LAST_PART_S = 3.0  # that a stage that has failed on another host takes at most to bring its part of the trace
 
 
 def stage_of(job: Job) -> Stage:
@@ -60,8 +61,7 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
-    make = Program if job.replicas is None else partial(ReplicaProgram, job.replicas, job.replica)
-    return make(
+    return program_of(resolved, job.replicas, job.replica)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
@@ -90,6 +90,7 @@ class StageRun:
         next_plan: asks the coordinator for the plan of an epoch.
         report: tells the coordinator; called with a topic and a body.
         in_background: snapshots are written while the stage goes on.
+        courier: brings files to rank 0's host, from another one.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class StageRun:
         report: Callable[[str, Any], None],
         *,
         in_background: bool = True,
+        courier: Courier | None = None,
     ) -> None:
         self.job = job
+        self._courier = courier
         self.program = program
         self.transport = transport
         self._next_plan = next_plan
@@ -110,7 +113,7 @@ class StageRun:
         self._timeout = job.endpoint.timeout_s
         self._budget = program.budget
         self._time: TimeRow | None = None
-        self._bytes_sent = 0
+        self._bytes_sent = [0] * len(Kind)  # by kind of message
         self._reported = 0.0
         self._writer = SnapshotWriter(
             program.stage, job.stage_index, job.out, program.data_arrays, self._timeout, in_background=in_background
@@ -127,7 +130,7 @@ class StageRun:
             self._budget.enter(Activity.TRANSFER)
             waited = self.transport.send(request.message, request.dst, self._timeout)
             self._budget.end_transfer(waited, Activity.WAIT_SEND, request.dst)
-            self._bytes_sent += request.message.num_bytes
+            self._bytes_sent[request.message.kind] += request.message.num_bytes
             return None
         if isinstance(request, NextPlan):
             self._budget.enter(Activity.WAIT_RECV)
@@ -154,8 +157,14 @@ class StageRun:
         if (self.program.guard.look(done - 1) if cut.step else self.program.guard.found) is not None:
             self._budget.enter(working)  # what is not finite is never a place to go on from
             return
-        self._writer.take(cut, done, lambda report: self._report("saved", report))
+        self._writer.take(cut, done, self._saved)
         self._budget.enter(working)
+
+    def _saved(self, report: SnapshotReport) -> None:
+        """A snapshot is on the disk; on the writing thread."""
+        if self._courier is not None:
+            self._courier.bring_blocks(snapshot_folder(self.job.out, report["steps"]), report)
+        self._report("saved", report)
 
     def _steps_at(self, cut: Cut) -> int:
         """Optimizer steps since the run's start."""
@@ -168,11 +177,10 @@ class StageRun:
             return
         self._reported = now
         working = self._budget.enter(Activity.OTHER)
-        below = self.job.below()
         body: StageProgress = {
             "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
-            "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), 
-            "fill": sum(self.transport.fill(src) for src in below) if below else None,
+            "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(),
+            "fill": self.job.waiting(self.transport.fill),
             "checked": self.program.guard.checked(request.step),
         }  # fmt: skip
         if (found := self.program.guard.look_at_losses()) is not None:
@@ -186,9 +194,8 @@ class StageRun:
         if (trouble := self.keep(request.row["epoch"] + 1)) is not None:
             request.row["not_kept"] = trouble
         row: StageEpoch = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
+        row["blocks"] = row["blocks"] if self.job.replica == 0 else []  # the first one knows the scores of all
         self.job.sign(row)
-        if self.job.replica > 0:  # the first replica knows the scores of all samples
-            row["blocks"] = []
         self._report("epoch", row)
 
     def keep(self, num_epochs: int) -> str | None:
@@ -197,11 +204,19 @@ class StageRun:
         every = self.job.resolved.config.measure.every
         if self.program.guard.found is None and self.job.replica == 0 and every > 0 and num_epochs % every == 0:
             try:
+                folder = measured_folder(self.job.out, num_epochs)
                 for k in self.program.stage.blocks:
-                    save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
+                    save_block(folder, k, self.program.stage.state(k))
+                if self._courier is not None:
+                    self._courier.post(*(folder / block_file(k) for k in self.program.stage.blocks))
             except OSError as error:
                 return reason(error)
         return None
+
+    def _bytes_per_step(self) -> float:
+        """Mean bytes sent for an optimizer step; those of test batches are left out."""
+        steps = self.program.steps - (0 if self.job.start is None else self._steps_at(self.job.start.manifest.cut))
+        return (sum(self._bytes_sent) - self._bytes_sent[Kind.EVAL]) / max(steps, 1)
 
     def finish(self) -> StageResult:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block.
@@ -210,10 +225,13 @@ class StageRun:
             DiskError: no disk takes the weights.
         """
         stage = self.program.stage
-        save_part(self.job, self._budget)
+        save_part(self.job, self._budget, self._courier)
         saving = LastSave(self.job, self.program, self._writer) if self.job.replica == 0 else None
         digests = {k: digest(stage.state(k)) for k in stage.blocks}
         saved = saving.end() if saving is not None else None
+        place = str(saved.folder) if saved is not None else ""
+        if saved is not None and self._courier is not None:  # over a slow link this takes its time, which is no hang
+            place = self._courier.bring_blocks(saved.folder, saved.report, lambda: self._budget.enter(Activity.OTHER))
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "replica": self.job.replica, "pid": os.getpid(),
@@ -221,25 +239,21 @@ class StageRun:
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": module_bytes(stage.rules.values()), "optimizer_bytes": stage.optimizer_bytes(),
             "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
-            "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
+            "bytes_sent": sum(self._bytes_sent), "bytes_per_step": self._bytes_per_step(),
+            "staleness": stage.staleness.run(),
         }  # fmt: skip
         result: StageResult = {
-            "row": row, "digests": {}, "steps": self.program.steps, "folder": "", "files": [], "data_crc32": None,
+            "row": row, "digests": {}, "steps": self.program.steps, "folder": place, "files": [], "data_crc32": None,
         }  # fmt: skip
         if self.job.replicas is not None:
             result["process"] = self.job.process
         if saved is None:
-            result["twins"] = list(digests.items())
-            return result
-        result["digests"], result["folder"] = digests, str(saved.folder)
-        result["files"], result["data_crc32"] = saved.report["files"], saved.report["data_crc32"]
-        if saved.trouble is not None:
-            result["trouble"] = saved.trouble
-        return result
+            return {**result, "twins": list(digests.items())}
+        return saved.noted({**result, "digests": digests})
 
 
-def run_stage(job: Job, link: ControlLink) -> None:
-    """Runs one stage in this process from start to end.
+def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> None:
+    """Runs one stage in this process from start to end; on another host than rank 0's with a ``courier``.
 
     Failures are reported over ``link`` with their traceback, and raised again.
     """
@@ -251,7 +265,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
         prepare_process(job)
         program = build_program(job, budget)
         transport = open_transport(job.transport, job.endpoint)
-        run = StageRun(job, program, transport, link.next_plan, link.send)
+        run = StageRun(job, program, transport, link.next_plan, link.send, courier=courier)
         link.send("ready", job.process)
         drive(run)
         result = run.finish()
@@ -263,17 +277,9 @@ def run_stage(job: Job, link: ControlLink) -> None:
         if isinstance(error, Exception):  # not an interrupt: its cause is known
             with suppress(OSError):
                 budget.read()
-                save_part(job, budget)  # before the report, after which this process may be stopped
+                save_part(job, budget, courier, _LAST_PART_S)  # before the report, after which this may be stopped
             link.send("failed", failure(job.process, error))
         raise
-
-
-def failure(process: int, error: BaseException) -> StageFailure:
-    """The report of an error; called where it is handled."""
-    return {
-        "stage": process, "kind": type(error).__name__, "message": str(error),
-        "text": str(error) if isinstance(error, DiskError) else traceback.format_exc(),
-    }  # fmt: skip
 
 
 def prepare_process(job: Job) -> None:

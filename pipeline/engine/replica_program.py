@@ -26,14 +26,14 @@ class ReplicaProgram(Program):
     """One process's part in a run in which stages have replicas.
 
     Args:
+        stage, stage_index, args: as of :class:`Program`.
         replicas: processes of each stage.
         replica: of this process, in its stage.
-        args: as of :class:`Program`.
     """
 
     _tells = True
 
-    def __init__(self, replicas: Replicas, replica: int, stage: Stage, stage_index: int, *args: Any) -> None:
+    def __init__(self, stage: Stage, stage_index: int, *args: Any, replicas: Replicas, replica: int) -> None:
         self.replica = replica
         self._replicas = replicas
         super().__init__(stage, stage_index, *args)

@@ -265,3 +265,15 @@ def test_a_trace_names_replicas_and_joins_their_messages(tmp_path):
     names = [e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "process_name"]
     assert names[1:] == ["stage 1/2, replica 0/2 (blocks 2-4)", "stage 1/2, replica 1/2 (blocks 2-4)"]
     assert trace["otherData"]["stages_missing"] == []
+
+
+@pytest.mark.parametrize(("rule", "place"), [("pred", PLACES[4]), ("backprop", PLACES[1])])
+def test_replicas_behind_a_wire(tmp_path, rule, place):
+    """What goes to other stages is rounded, and gradients between replicas are not."""
+    wired = {"wire": "int8"}
+    one = changes(rule, place[0], [1])
+    several = changes(rule, *place)
+    for table in (one, several):
+        table["transport"] = {**table["transport"], **wired}
+    first, second = (run(tmp_path / name, t)["weights_sha256"] for name, t in (("one", one), ("several", several)))
+    assert first == second
