@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import NonFiniteError
 from pipeline.records.first_bad import FirstBad
-from pipeline.records.reports import (
-    BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of,
-)  # fmt: skip
+from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of
 from pipeline.records.run_record import Recorder
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest

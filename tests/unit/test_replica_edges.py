@@ -1,11 +1,11 @@
 """Edges between processes: those that hand micro-batches to each other, and the replicas of a stage."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from tests.unit.test_edges import THREE, UP, resolved
 
+from pipeline.config import Config
 from pipeline.engine.exchange import BUCKET_BYTES
 from pipeline.learning.rule import Topology
 from pipeline.schedules.replicas import Replicas
@@ -16,7 +16,7 @@ from workers.transport import Edge
 def spec(topology, microbatches, learn_after="block"):
     found = resolved(topology, microbatches=microbatches)
     found.trained_bytes = (40, 4_000_000, 100, 8)
-    found.config = SimpleNamespace(run=SimpleNamespace(learn_after=learn_after))
+    found.config = Config.from_dict({"run": {"learn_after": learn_after}})
     return found
 
 

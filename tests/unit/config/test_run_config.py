@@ -40,8 +40,8 @@ OTHER = {
     },
     "transport": {"name": "inline", "depth": 9, "wire": "int8", "wire_at": [2, 1]},
     "run": {
-        "stages": "blocks", "partition": [2, 1], "replicas": [1, 2], "device": "cpu", "threads": 3, "matmul_precision": "medium",
-        "channels_last": True, "learn_after": "stage",
+        "stages": "blocks", "partition": [2, 1], "replicas": [1, 2], "device": "cpu", "threads": 3,
+        "matmul_precision": "medium", "channels_last": True, "learn_after": "stage",
         "autocast": "bfloat16", "closed_form": False, "predict": False, "trace": True, "timeout_s": 2.5,
         "start_timeout_s": 7.5,
     },

@@ -30,8 +30,8 @@ def stage(norm="none", num_blocks=3):
              "model": {"depth": num_blocks - 1, "width": 8, "norm": norm, "dropout": 0.0}}  # fmt: skip
     found = resolve(Config.from_dict(merged(SMALL, plain)), Path("."))
     rules = [build_rule(found.config, b, s) for b, s in zip(found.blueprints, found.specs, strict=True)]
-    made = Stage(rules, range(num_blocks), num_blocks, optimizer=found.optimizer, lr=found.lr, seed=0, batch_size=3, stash=False,
-                 device=torch.device("cpu"))  # fmt: skip
+    made = Stage(rules, range(num_blocks), num_blocks, optimizer=found.optimizer, lr=found.lr, seed=0, batch_size=3,
+                 stash=False, device=torch.device("cpu"))  # fmt: skip
     made.begin(Plan(0, (BlockMode.TRAIN,) * num_blocks, (0,) * num_blocks))
     return made
 

@@ -3,7 +3,8 @@ from pipeline.schedules.replicas import Replicas
 
 def test_processes_are_numbered_stage_by_stage():
     replicas = Replicas((1, 2, 3))
-    assert [replicas.place(p) for p in range(replicas.num_processes)] == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    places = [replicas.place(p) for p in range(replicas.num_processes)]
+    assert places == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
     assert [list(replicas.group(s)) for s in range(3)] == [[0], [1, 2], [3, 4, 5]]
     assert replicas.num_stages == 3 and not replicas.is_single and replicas.divisor == 6
 
@@ -21,4 +22,5 @@ def test_with_one_process_each_numbers_are_those_of_the_stages():
 
 
 def test_names():
-    assert [Replicas((1, 2)).name(p) for p in range(3)] == ["stage 0/2", "stage 1/2, replica 0/2", "stage 1/2, replica 1/2"]
+    names = [Replicas((1, 2)).name(p) for p in range(3)]
+    assert names == ["stage 0/2", "stage 1/2, replica 0/2", "stage 1/2, replica 1/2"]
