@@ -57,7 +57,8 @@ def check_memory(
         parts["for weights, gradients and the optimizer"] += weight_bytes(resolved, partition[stage])
         parts["for activations"] += activation_bytes(resolved, partition, stage)
         if replicas.counts[stage] > 1:  # sums come beside the gradients that are summed
-            parts["for weights, gradients and the optimizer"] += sum(resolved.trained_bytes[k] for k in partition[stage])
+            sums = sum(resolved.trained_bytes[k] for k in partition[stage])
+            parts["for weights, gradients and the optimizer"] += sums
     check_room(host, _ADVICE)
     for device, parts in gpus.items():
         check_room(parts, _ADVICE, torch.cuda.get_device_properties(device).total_memory, f"on {device}")

@@ -114,7 +114,8 @@ def test_replicas_each_have_weights_data_and_queues(tmp_path):
     def needed(counts):
         replicas, found = Replicas(counts), {}
         with mock.patch.object(run_memory, "check_room", lambda parts, *_: found.update(parts)):
-            check_memory(resolved, HALVES, ["cpu"] * replicas.num_processes, replicas.num_processes, Reach.HOST, replicas)
+            number = replicas.num_processes
+            check_memory(resolved, HALVES, ["cpu"] * number, number, Reach.HOST, replicas)
         return found
 
     one, both = needed((1, 1)), needed((2, 2))
