@@ -43,10 +43,13 @@ class WorkerFailed(RuntimeError):
         num_stages: of the pipeline.
         reason: what is known.
         is_lost: the stage died or fell silent. Started again it may live; one that raised would raise again.
+        name: of the process, where the stage has several.
     """
 
-    def __init__(self, stage_index: int, num_stages: int, reason: str, *, is_lost: bool = False) -> None:
-        super().__init__(f"[stage {stage_index}/{num_stages}] {reason}")
+    def __init__(
+        self, stage_index: int, num_stages: int, reason: str, *, is_lost: bool = False, name: str | None = None
+    ) -> None:
+        super().__init__(f"[{name or f'stage {stage_index}/{num_stages}'}] {reason}")
         self.stage_index = stage_index
         self.num_stages = num_stages
         self.reason = reason

@@ -29,6 +29,7 @@ from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
 from pipeline.ranges import Count, Positive
 from pipeline.schedules.batching import Batching, Declared, batching_of
+from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.schedule import Schedule
 
@@ -110,7 +111,9 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     rule, sizes = _check_rules(config, blueprints, specs)
     check_mode(config, mode, rule.topology)
+    config = dealt(config, mode)
     batching = batching_of(config.train, mode, dataset.spec, rule)
+    check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
     check_wire(config, shapes)
@@ -222,15 +225,16 @@ def _check_rules(
     Returns:
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
-    topology, splits_batches, caps, sizes = Topology.LOCAL, True, [], []
+    topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
+        notes = notes or rule.notes_batches
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
-    return Declared(topology, splits_batches, min(caps, default=None)), sizes
+    return Declared(topology, splits_batches, min(caps, default=None), notes), sizes
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

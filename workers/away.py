@@ -62,7 +62,7 @@ def settled(
             f"the snapshot cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
             "Choose another --out there."
         )
-        link.send("failed", messages.failure(job.stage_index, refusal))
+        link.send("failed", messages.failure(job.process, refusal))
         raise refusal from None
     courier = Courier(freight.connection, root)
     yield replace(job, out=root, spare=spare_folder(root, folder), start=start), courier

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.records.reports import StageFailure
 from pipeline.records.run_state import RunState
+from pipeline.schedules.replicas import Replicas
 from workers import messages
 from workers.control import BEAT_S
 from workers.host.identity import ProcessIdentity
@@ -45,6 +46,7 @@ class Coordinator:
         how_ended: for the message about a stage that died: `` (exit status 1)``.
         identities: of the stages' processes, as far as they are known.
         hosts: of the stages; by default there is one.
+        replicas: processes of each stage, a link to each; None for one each.
     """
 
     def __init__(
@@ -57,12 +59,13 @@ class Coordinator:
         identities: Mapping[int, ProcessIdentity] | None = None,
         start_timeout_s: float = 3000.0,
         hosts: StageHosts | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self._run_state = run_state
         self._open = dict(enumerate(links))
         self._sentinels = dict(zip(sentinels, range(len(sentinels)), strict=False))
-        self._num_stages = len(links)
-        self._watch = StageWatch(self._num_stages, timeout_s, start_timeout_s, identities or {})
+        self._replicas = replicas or Replicas.single(len(links))
+        self._watch = StageWatch(len(links), timeout_s, start_timeout_s, identities or {})
         self._how_ended = how_ended
         self._hosts = hosts or StageHosts((0,) * len(links), ("",))
         self._failed: dict[int, StageFailure] = {}
@@ -100,10 +103,19 @@ class Coordinator:
         if suspect is not None:
             raise self._accusation(suspect.stage, suspect.reason)
 
-    def _accusation(self, stage: int, reason: str) -> WorkerFailed:
-        """The error of a stage that is lost, with its host where there are several."""
-        where = f"{self._hosts.text(stage)}: " if self._hosts.are_several else ""
-        return WorkerFailed(stage, self._num_stages, where + reason, is_lost=True)
+    def _accusation(self, process: int, reason: str) -> WorkerFailed:
+        """The error of a process that is lost, with its host where there are several."""
+        where = f"{self._hosts.text(process)}: " if self._hosts.are_several else ""
+        return self._failure(process, where + reason, is_lost=True)
+
+    def _failure(self, process: int, reason: str, *, is_lost: bool) -> WorkerFailed:
+        """The failure of a process, under the name of its stage and replica."""
+        stage, _ = self._replicas.place(process)
+        name = self._replicas.name(process)
+        if not self._replicas.is_single and " -> stage " in reason:  # edges know the numbers of processes only
+            names = (f"{p} is {self._replicas.name(p)}" for p in range(self._replicas.num_processes))
+            reason = f"{reason.rstrip()}\nA number of a stage at an edge is that of a process: {'; '.join(names)}."
+        return WorkerFailed(stage, self._replicas.num_stages, reason, is_lost=is_lost, name=name)
 
     def _running(self) -> list[int]:
         """Stages that have neither ended nor failed."""
@@ -184,7 +196,7 @@ class Coordinator:
         if cause["kind"] == "died" and self._hosts.are_several:
             raise self._accusation(cause["stage"], self._gone(cause["stage"]) or cause["text"])
         is_lost = cause["kind"] in ("died", "TransportTimeout")
-        raise WorkerFailed(cause["stage"], self._num_stages, cause["text"], is_lost=is_lost)
+        raise self._failure(cause["stage"], cause["text"], is_lost=is_lost)
 
 
     def _gone(self, stage: int) -> str | None:

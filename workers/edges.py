@@ -8,12 +8,16 @@ from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.numerics.wire_format import sample_bytes
 from pipeline.resolve import RunSpec
+from pipeline.schedules.replicas import Replicas
+from workers.replica_edges import between_processes, exchange_edges
 from workers.transport import Edge
 
 __all__ = ["edges_of"]
 
 
-def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
+def edges_of(
+    resolved: RunSpec, partition: tuple[range, ...], depth: int, replicas: Replicas | None = None
+) -> tuple[Edge, ...]:
     """All edges of the pipeline.
 
     Activations go up from stage to stage. Feedback goes down from stage to stage (NEIGHBOUR) or from the last stage
@@ -24,6 +28,7 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
         resolved: the run.
         partition: blocks of each stage.
         depth: messages of activations that may wait between two stages.
+        replicas: processes of each stage, between which the edges are; None for one each.
 
     Returns:
         Edges with their depth in messages and the payload of their largest message in bytes; none for one stage.
@@ -42,7 +47,10 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
         edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
-    return tuple(edges)
+    if replicas is None or replicas.is_single:
+        return tuple(edges)
+    between = between_processes(edges, replicas, batching.microbatches)
+    return (*between, *exchange_edges(resolved, partition, replicas))
 
 
 def _batch_bytes(resolved: RunSpec, block: int) -> int:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.engine.program import Program
 from pipeline.engine.stage import Stage
 from pipeline.errors import DiskError
-from pipeline.records.reports import SnapshotReport
+from pipeline.records.reports import SnapshotReport, StageResult
 from pipeline.records.snapshots import block_file, snapshot_folder
 from pipeline.schedules.cuts import Cut
 from workers.job import Job
 from workers.snapshot_writer import SnapshotWriter
 
-__all__ = ["Saved", "save_elsewhere"]
+__all__ = ["LastSave", "Saved", "save_elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,37 @@ class Saved:
 
     folder: Path
     report: SnapshotReport
+    trouble: str | None = None
+    """Why they are not in the run's folder."""
+
+    def noted(self, result: StageResult) -> StageResult:
+        """A stage's last report, with what is known of the files."""
+        result["files"], result["data_crc32"] = self.report["files"], self.report["data_crc32"]
+        if (trouble := self.trouble or self.report["error"]) is not None:
+            result["trouble"] = trouble
+        return result
+
+
+class LastSave:
+    """Saves the blocks of a stage at the end of a run; begins at once, and goes on until :meth:`end`."""
+
+    def __init__(self, job: Job, program: Program, writer: SnapshotWriter) -> None:
+        self._job, self._program, self._writer = job, program, writer
+        self._written: list[SnapshotReport] = []
+        self._cut = Cut(program.steps // program.batching.num_steps)
+        writer.take(self._cut, program.steps, self._written.append)
+
+    def end(self) -> Saved:
+        """Waits for the writer and ends it.
+
+        Raises:
+            DiskError: no disk takes the blocks.
+        """
+        job, program = self._job, self._program
+        self._writer.close()
+        if (trouble := self._written[0]["error"]) is not None:
+            return save_elsewhere(job, program.stage, self._cut, program.steps, program.data_arrays, trouble)
+        return Saved(snapshot_folder(job.out, program.steps), self._written[0])
 
 
 def save_elsewhere(job: Job, stage: Stage, cut: Cut, steps: int, data: Sequence[Tensor], trouble: str) -> Saved:
@@ -52,4 +84,4 @@ def save_elsewhere(job: Job, stage: Stage, cut: Cut, steps: int, data: Sequence[
             f"the weights cannot be saved (given: {trouble}; {written[0]['error']}). Make room, or name a folder on "
             "another disk in $ONWARD_RESCUE, and resume from the last snapshot."
         )
-    return Saved(snapshot_folder(job.spare, steps), written[0])
+    return Saved(snapshot_folder(job.spare, steps), written[0], trouble)

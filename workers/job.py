@@ -1,6 +1,6 @@
 """Jobs: a stage's share of a run, sent to its process at the start."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +12,12 @@ from pipeline.engine.start import Start
 from pipeline.errors import ConfigError, DamagedFile
 from pipeline.network.block import Blueprint
 from pipeline.numerics.compute import compute_as
+from pipeline.records.reports import StageEpoch, StageProgress
 from pipeline.records.snapshots import Manifest, read_block
 from pipeline.resolve import RunSpec
 from pipeline.schedules.batching import Batching
 from pipeline.schedules.plan import Plan
+from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from workers.placement import Placement
 from workers.rescue import spare_folder
@@ -47,14 +49,16 @@ class StartPoint:
         states = {k: BlockState(file.tensors, file.about) for k, file in files.items()}
         return Start(self.manifest.cut, states, self.samples)
 
-    def through(self, blocks: range, plans: Sequence[Plan | None], batching: Batching) -> "StartPoint":
+    def through(
+        self, blocks: range, plans: Sequence[Plan | None], batching: Batching, dealt: slice = slice(None)
+    ) -> "StartPoint":
         """The same for the stage of ``blocks``, with the samples that it would have seen; ``plans`` are of all epochs
-        up to the cut's own."""
+        up to the cut's own, ``dealt`` are the micro-batches of each step that the process works on."""
         epochs = [plan is not None and len(plan.active(blocks)) > 0 for plan in plans]
         cut = self.manifest.cut
-        samples = sum(epochs[: cut.epoch]) * batching.num_train
+        samples = sum(epochs[: cut.epoch]) * batching.samples_dealt(batching.num_steps, dealt)
         if cut.step > 0 and epochs[cut.epoch]:
-            samples += cut.step * batching.batch_size
+            samples += batching.samples_dealt(cut.step, dealt)
         return replace(self, samples=samples)
 
     def check_data(self, crc32: int) -> None:
@@ -95,24 +99,64 @@ class Job:
     """Where the stage is to keep a trace: the origin of its time line."""
     start: StartPoint | None = None
     """Where the stage goes on; None at the beginning."""
+    replicas: Replicas | None = None
+    """Processes of each stage; None where each has one."""
     mark: str | None = None
     """Name of a file in the run's folder by which another host knows that it shares the folder; None: it does not."""
 
     @property
-    def stage_index(self) -> int:
-        """Of the stage."""
+    def process(self) -> int:
+        """Number of this process: at both ends of edges, in reports, for the coordinator. That of its stage, where
+        each stage has one process."""
         return self.endpoint.stage_index
+
+    @property
+    def stage_index(self) -> int:
+        """Of the stage, in the pipeline."""
+        return self.process if self.replicas is None else self.replicas.place(self.process)[0]
+
+    @property
+    def replica(self) -> int:
+        """Which of the stage's replicas this is. The first one reports scores and writes weights."""
+        return 0 if self.replicas is None else self.replicas.place(self.process)[1]
+
+    @property
+    def dealt(self) -> slice:
+        """The micro-batches of each step that this process works on."""
+        return slice(self.replica, None, len(self._group))
+
+    @property
+    def name(self) -> str:
+        """``stage 1/2, replica 0/2``; empty where each stage has one process."""
+        return "" if self.replicas is None else self.replicas.name(self.process)
+
+    def sign(self, report: StageEpoch | StageProgress) -> None:
+        """Adds to a report which of several replicas it comes from."""
+        if self.replicas is not None:
+            report["process"], report["replica"] = self.process, self.replica
+
+    def waiting(self, fill: Callable[[int], int]) -> int | None:
+        """Activations that wait in front of this stage; None in front of the first. Args: fill, of an edge, by its
+        sender."""
+        below = [edge.src for edge in self.endpoint.incoming() if edge.src < self._group.start]
+        return sum(map(fill, below)) if below else None
+
+    @property
+    def _group(self) -> range:
+        """Processes of this stage."""
+        replicas = self.replicas or Replicas.single(self.num_stages)
+        return replicas.group(self.stage_index)
 
     @property
     def num_stages(self) -> int:
         """Of the pipeline."""
-        return self.endpoint.num_stages
+        return len(self.partition)
 
     @property
     def shares_out(self) -> bool:
         """Whether the run's folder is rank 0's own here: on its host, and where another host has it too."""
         hosts = self.endpoint.hosts
-        if not hosts or hosts[self.stage_index] == hosts[0]:
+        if not hosts or hosts[self.process] == hosts[0]:
             return True
         return self.mark is not None and (self.out / self.mark).exists()
 
@@ -128,7 +172,7 @@ class Job:
 
 
 def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: Path, out: Path) -> list[Job]:
-    """Every stage's share of a run.
+    """The share of a run of every process, in the order of their numbers.
 
     Args:
         resolved: the run.
@@ -138,18 +182,20 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
         out: the run's folder.
     """
     config = resolved.config
-    edges = edges_of(resolved, placement.partition, config.transport.depth)
+    replicas = placement.replicas
+    edges = edges_of(resolved, placement.partition, config.transport.depth, replicas)
     jobs = []
-    for index, blocks in enumerate(placement.partition):
+    for index in range(replicas.num_processes):
+        blocks = placement.partition[replicas.place(index)[0]]
         endpoint = Endpoint(
-            index, placement.num_stages, edges, str(folder), config.run.timeout_s, placement.devices[index],
+            index, replicas.num_processes, edges, str(folder), config.run.timeout_s, placement.devices[index],
             config.run.start_timeout_s,
         )
         jobs.append(
             Job(
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
                 placement.partition, placement.transport, endpoint, placement.threads, placement.needs_group,
-                data_root, out, spare_folder(out, folder),
+                data_root, out, spare_folder(out, folder), replicas=None if replicas.is_single else replicas,
             )
         )  # fmt: skip
     return jobs

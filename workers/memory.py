@@ -10,6 +10,7 @@ from pipeline.learning.rule import Topology
 from pipeline.memory import check_room
 from pipeline.network.shapes import BlockShapes
 from pipeline.resolve import RunSpec, data_bytes
+from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from workers.transport import Reach
 
@@ -26,28 +27,38 @@ _ADVICE = (
 
 
 def check_memory(
-    resolved: RunSpec, partition: Sequence[range], devices: Sequence[str], stages_here: int, reach: Reach
-) -> None:
+    resolved: RunSpec, partition: Sequence[range], devices: Sequence[str], stages_here: int, reach: Reach,
+    replicas: Replicas | None = None,
+) -> None:  # fmt: skip
     """Refuse a run that cannot fit into the memory of this host, or of one of its GPUs.
 
     Args:
         resolved: the run.
         partition: blocks of each stage.
-        devices: of each stage.
-        stages_here: stages on this host, the first ones.
+        devices: of each process.
+        stages_here: processes on this host, the first ones.
         reach: of the transport.
+        replicas: processes of each stage; None for one each.
 
     Raises:
         ConfigError: it cannot.
     """
-    host: Counter[str] = Counter({"for the data set": data_bytes(resolved.data)})
+    replicas = replicas or Replicas.single(len(partition))
+    copies = min(replicas.counts[0], stages_here)
+    host: Counter[str] = Counter({"for the data set": data_bytes(resolved.data) * copies})
     host["for the stages' processes"] = PROCESS_BYTES * stages_here if reach is not Reach.PROCESS else 0
-    host["for messages in flight"] = ring_bytes(resolved, partition, stages_here, mapped=reach is Reach.HOST)
+    host["for messages in flight"] = ring_bytes(
+        resolved, partition, stages_here, mapped=reach is Reach.HOST, replicas=replicas
+    )
     gpus: dict[str, Counter[str]] = {}
-    for stage, device in enumerate(devices[:stages_here]):
+    for process, device in enumerate(devices[:stages_here]):
+        stage, _ = replicas.place(process)
         parts = host if device == "cpu" else gpus.setdefault(device, Counter())
         parts["for weights, gradients and the optimizer"] += weight_bytes(resolved, partition[stage])
         parts["for activations"] += activation_bytes(resolved, partition, stage)
+        if replicas.counts[stage] > 1:  # sums come beside the gradients that are summed
+            sums = sum(resolved.trained_bytes[k] for k in partition[stage])
+            parts["for weights, gradients and the optimizer"] += sums
     check_room(host, _ADVICE)
     for device, parts in gpus.items():
         check_room(parts, _ADVICE, torch.cuda.get_device_properties(device).total_memory, f"on {device}")
@@ -85,12 +96,14 @@ def _sample_bytes(shapes: BlockShapes) -> int:
     return shapes.dtype.itemsize * max(prod(shapes.body_shape), prod(shapes.out_shape))
 
 
-def ring_bytes(resolved: RunSpec, partition: Sequence[range], stages_here: int, *, mapped: bool) -> int:
+def ring_bytes(
+    resolved: RunSpec, partition: Sequence[range], stages_here: int, *, mapped: bool, replicas: Replicas | None = None
+) -> int:
     """Bytes of the messages that wait on this host when every queue is full.
 
     Slots of shared memory are all mapped; other queues hold no more than there are messages in an epoch.
     """
     batching = resolved.batching
     most = (batching.num_steps + batching.num_eval_batches) * batching.microbatches
-    edges = edges_of(resolved, tuple(partition), resolved.config.transport.depth)
+    edges = edges_of(resolved, tuple(partition), resolved.config.transport.depth, replicas)
     return sum((e.depth if mapped else min(e.depth, most)) * e.slot_bytes for e in edges if e.src < stages_here)

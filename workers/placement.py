@@ -16,9 +16,11 @@ from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.planning.prediction import Prediction
 from pipeline.resolve import RunSpec
+from pipeline.schedules.replicas import Replicas
 from workers.cached_costs import block_costs
 from workers.host.limits import check_open_files
 from workers.memory import check_memory
+from workers.replication import asked_for, fastest, stages_for
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
 __all__ = ["Host", "Placement", "needs_processes", "place", "this_host"]
@@ -82,20 +84,27 @@ class Placement:
     partition: tuple[range, ...]
     """Blocks of each stage."""
     devices: tuple[str, ...]
-    """Device of each stage: ``cpu``, ``cuda:0``, ..."""
+    """Device of each process: ``cpu``, ``cuda:0``, ..."""
     transport: str
     """A name or a dotted name."""
     threads: int
-    """Compute threads per stage."""
+    """Compute threads per process."""
     block_s: tuple[float, ...] | None = None
     """Seconds of one training step of each block alone, where these costs decided the partition."""
     predicted: Prediction | None = None
     """Predicted speed of the run, where there is a prediction."""
+    counts: tuple[int, ...] = ()
+    """Processes of each stage; empty where each has one."""
 
     @property
     def num_stages(self) -> int:
         """Number of stages of the pipeline."""
         return len(self.partition)
+
+    @property
+    def replicas(self) -> Replicas:
+        """Processes of each stage."""
+        return Replicas(self.counts) if self.counts else Replicas.single(self.num_stages)
 
     @property
     def in_one_process(self) -> bool:
@@ -132,23 +141,39 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     """
     device = _device(resolved.config.run.device, host)
     num_stages = _num_stages(resolved, host, device)
-    stages_here = num_stages if host.num_ranks == 1 else host.most_ranks
-    devices = tuple(device if device == "cpu" else f"cuda:{host.gpu_of(s)}" for s in range(num_stages))
-    gpus = Devices.OWN_GPU if stages_here <= host.num_gpus else Devices.SHARED_GPU
-    where = Devices.CPU if device == "cpu" else gpus
-    transport = _transport(resolved.config.transport.name, host, where, num_stages)
+    counts = asked_for(resolved, num_stages) or _shared_out(resolved, host, device, num_stages)
+    num_stages, num_processes = len(counts), sum(counts)
+    here = num_processes if host.num_ranks == 1 else host.most_ranks
+    devices = tuple(device if device == "cpu" else f"cuda:{host.gpu_of(s)}" for s in range(num_processes))
+    where = Devices.CPU if device == "cpu" else Devices.OWN_GPU if here <= host.num_gpus else Devices.SHARED_GPU
+    transport = _transport(resolved.config.transport.name, host, where, num_processes)
     reach = capabilities_of(transport).reach
-    threads = resolved.config.run.threads or max(1, host.cores // (1 if reach is Reach.PROCESS else stages_here))
-    if reach is not Reach.PROCESS and num_stages > 1:
-        check_open_files(num_stages)
+    threads = resolved.config.run.threads or max(1, host.cores // (1 if reach is Reach.PROCESS else here))
+    if reach is not Reach.PROCESS and num_processes > 1:
+        check_open_files(num_processes)
     ranges, costs = _partition(resolved, num_stages), None
     # Measuring allocates a block at a time, so a first check comes before it, with any partition.
     even = ranges or partition.balanced([1.0] * resolved.num_blocks, num_stages)
-    check_memory(resolved, even, devices, stages_here, reach)
+    check_memory(resolved, even, devices, here, reach, Replicas(counts))
     if ranges is None:
         costs = tuple(block_costs(resolved, threads, torch.device(devices[0])))
         ranges = partition.balanced(costs, num_stages)
-    return Placement(tuple(ranges), devices, transport, threads, costs)
+    return Placement(tuple(ranges), devices, transport, threads, costs, counts=counts if max(counts) > 1 else ())
+
+
+def _shared_out(resolved: RunSpec, host: Host, device: str, num_stages: int) -> tuple[int, ...]:
+    """Replicas of each stage under ``auto``, by measured costs; where the number of stages is open, too, ``num_stages``
+    is the most there may be."""
+    most = host.num_ranks if host.num_ranks > 1 else host.num_gpus if device == "cuda" else host.cores
+    run = resolved.config.run
+    numbers = range(1, num_stages + 1) if run.stages == "auto" and isinstance(run.partition, str) else [num_stages]
+    if num_stages == 1 or resolved.topology is Topology.SETTLE:  # nothing to compare; a block cannot be run alone
+        costs = [float(shape.num_parameters) for shape in resolved.shapes]
+    else:
+        threads = run.threads or max(1, host.cores // most)
+        costs = block_costs(resolved, threads, torch.device("cpu" if device == "cpu" else "cuda:0"))
+    layouts = [_partition(resolved, n) or partition.balanced(costs, n) for n in numbers]
+    return fastest(costs, layouts, max(most, min(numbers)), resolved.batching.microbatches, host.num_ranks > 1)
 
 
 def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
@@ -171,6 +196,8 @@ def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
             )
         return 1
     if host.num_ranks > 1:
+        if resolved.config.run.replicas != 1:
+            return stages_for(resolved, host.num_ranks)
         asked = num_blocks if wanted == "blocks" else wanted
         if asked not in ("auto", host.num_ranks):
             raise ConfigError(
@@ -186,6 +213,8 @@ def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
     if wanted == "auto":
         if isinstance(resolved.config.run.partition, list):
             return len(resolved.config.run.partition)
+        if isinstance(resolved.config.run.replicas, list):
+            return len(resolved.config.run.replicas)
         return min(num_blocks, host.num_gpus if device == "cuda" else host.cores)
     num_stages = num_blocks if wanted == "blocks" else int(wanted)
     if num_stages > num_blocks:

@@ -133,7 +133,7 @@ class RankLines:
     def _placed(self, job: Job, mark: str | None) -> Job:
         """A job that knows the hosts, and has the folder for sockets of its own one."""
         endpoint = replace(job.endpoint, hosts=self.hosts.index)
-        if self.hosts.index[job.stage_index] != 0:
-            told = (self._lines[rank].about.get("folder") for rank in self.hosts.stages_beside(job.stage_index))
+        if self.hosts.index[job.process] != 0:
+            told = (self._lines[rank].about.get("folder") for rank in self.hosts.stages_beside(job.process))
             endpoint = replace(endpoint, folder=next((text for text in told if isinstance(text, str)), ""))
         return replace(job, endpoint=endpoint, mark=mark)

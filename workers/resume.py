@@ -35,8 +35,9 @@ __all__ = ["Origin", "fixed_by", "open_origin"]
 
 _FREE_SECTIONS = ("transport", "snapshot", "restart")
 _FREE_KEYS = (
-    "run.stages", "run.partition", "run.device", "run.threads", "run.predict", "run.trace", "run.learn_after",
-    "run.closed_form", "run.timeout_s", "run.start_timeout_s", "schedule.cache", "schedule.cache_limit_bytes",
+    "run.stages", "run.partition", "run.replicas", "run.device", "run.threads", "run.predict", "run.trace",
+    "run.learn_after", "run.closed_form", "run.timeout_s", "run.start_timeout_s", "schedule.cache",
+    "schedule.cache_limit_bytes",
 )  # fmt: skip
 """What never changes the result, and what :func:`fixed_by` compares as it turned out to be."""
 

@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
 from pipeline.records.files import write_text
-from pipeline.records.run_record import Recorder, result_table
+from pipeline.records.run_record import Recorder, odd_twins, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
@@ -77,12 +77,17 @@ class Session:
             "mode": config.schedule.mode, "rule": config.rule.name, "model": config.model.name,
             "dataset": config.dataset.name, "transport": self.placement.transport, "wire": config.transport.wire,
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
-            "seed": config.seed,
+            "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
         }  # fmt: skip
         state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
                              state.wall_s, restarts, state.skipped)  # fmt: skip
+        for stage, block in odd_twins(results):
+            logger.warning(
+                "replicas of stage %d have ended with different weights of block %d, so they compute differently, and "
+                "the result is not that of one process. Run replicas on processors of one kind.", stage, block,
+            )  # fmt: skip
         if config.run.trace:
             merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])
@@ -173,7 +178,7 @@ def _run_processes(session: Session) -> None:
         try:
             Coordinator(
                 session.run_state, processes.links, processes.sentinels, config.run.timeout_s, processes.how_ended,
-                processes.identities, config.run.start_timeout_s,
+                processes.identities, config.run.start_timeout_s, replicas=session.placement.replicas,
             ).run()
             processes.join(10.0)
             return
@@ -230,7 +235,8 @@ def _opened(
         keeper = SnapshotKeeper(
             out, placement.num_stages, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder
         )
-        run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view, keeper)
+        num_processes = placement.replicas.num_processes
+        run_state = RunState(resolved.schedule(), num_processes, resolved.num_blocks, recorder, view, keeper)
         keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
             keeper.restarts = max(keeper.restarts, start.manifest.restarts)
@@ -264,5 +270,6 @@ def jobs_of(session: Session) -> list[Job]:
     if session.start is not None:
         history = session.run_state.history
         plans = [*session.run_state.plans, session.resolved.schedule().plan(len(history), history)]
-        jobs = [replace(job, start=session.start.through(job.blocks, plans, session.resolved.batching)) for job in jobs]
+        start, batching = session.start, session.resolved.batching
+        jobs = [replace(job, start=start.through(job.blocks, plans, batching, job.dealt)) for job in jobs]
     return [replace(job, trace=session.started) for job in jobs] if session.resolved.config.run.trace else jobs

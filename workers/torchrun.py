@@ -121,7 +121,7 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
 
     coordinator = Coordinator(
         session.run_state, lines.all, (), run.timeout_s, identities=lines.identities,
-        start_timeout_s=run.start_timeout_s, hosts=lines.hosts,
+        start_timeout_s=run.start_timeout_s, hosts=lines.hosts, replicas=session.placement.replicas,
     )  # fmt: skip
     coordination = Coordination(coordinator, give_up)
     on_termination(coordination.terminate)
@@ -171,13 +171,13 @@ def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: P
                 told(hosts, ranks.rank, messages.receive(line.connection)[1])
         raise SystemExit(2)
     link = _link(ranks, line, leader, hosts)
-    on_termination(lambda number: _say_goodbye(link, job.stage_index, number))
+    on_termination(lambda number: _say_goodbye(link, job.process, number))
     use_line(line, hosts)
     try:
         with settled(job, freight, out, link) as (job, courier):
             _run_stage(job, link, store, courier)
     except SystemExit as end:  # this thread may be faster than the one that says goodbye
-        _tell_end(link, job.stage_index, int(end.code or 0) - 128)
+        _tell_end(link, job.process, int(end.code or 0) - 128)
         raise
     except Exception as error:
         # Reported to rank 0 already, with its traceback; the listener notices the end of rank 0, and ends this.
@@ -242,7 +242,7 @@ def _run_stage(job: Job, link: ControlLink, store: Store, courier: Courier | Non
     if job.needs_group:
         backend = "gloo" if job.endpoint.device == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(
-            backend, store=PrefixStore("group", store), rank=job.stage_index, world_size=job.num_stages,
+            backend, store=PrefixStore("group", store), rank=job.process, world_size=job.endpoint.num_stages,
             timeout=_GROUP_TIMEOUT,
         )  # fmt: skip
     run_stage(job, link, courier)

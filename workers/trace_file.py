@@ -47,10 +47,10 @@ def save_part(
         return
     zero_s, aligned_by = job.trace.zero()
     trace = StageTrace(
-        job.stage_index, job.num_stages, job.blocks, os.getpid(), platform.node(), zero_s, aligned_by,
-        budget.recording(),
+        job.process, job.endpoint.num_stages, job.blocks, os.getpid(), platform.node(), zero_s, aligned_by,
+        budget.recording(), job.name,
     )  # fmt: skip
-    path = job.out / f"trace-stage-{job.stage_index}.part"
+    path = job.out / f"trace-stage-{job.process}.part"
     try:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(trace_to_bytes(trace))

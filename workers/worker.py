@@ -27,7 +27,7 @@ from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.control import ControlLink
 from workers.courier import Courier
-from workers.final_weights import save_elsewhere
+from workers.final_weights import LastSave
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.messages import failure
@@ -61,7 +61,7 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
-    return program_of(resolved)(
+    return program_of(resolved, job.replicas, job.replica)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
@@ -150,6 +150,8 @@ class StageRun:
 
     def _snapshot(self, cut: Cut) -> None:
         """Copies the blocks; the coordinator hears of it when the copies are on the disk."""
+        if self.job.replica > 0:
+            return
         working = self._budget.enter(Activity.OTHER)
         done = self._steps_at(cut)
         if (self.program.guard.look(done - 1) if cut.step else self.program.guard.found) is not None:
@@ -176,14 +178,15 @@ class StageRun:
             return
         self._reported = now
         working = self._budget.enter(Activity.OTHER)
-        fill = self.transport.fill(self.job.stage_index - 1) if self.job.stage_index > 0 else None
         body: StageProgress = {
             "stage": self.job.stage_index, "epoch": request.epoch, "step": request.step,
-            "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(), "fill": fill,
+            "samples": self.program.stage.samples, "loss": self.program.stage.recent_loss(),
+            "fill": self.job.waiting(self.transport.fill),
             "checked": self.program.guard.checked(request.step),
         }  # fmt: skip
         if (found := self.program.guard.look_at_losses()) is not None:
             body["nonfinite"] = found
+        self.job.sign(body)
         self._report("progress", body)
         self._budget.enter(working)
 
@@ -192,13 +195,15 @@ class StageRun:
         if (trouble := self.keep(request.row["epoch"] + 1)) is not None:
             request.row["not_kept"] = trouble
         row: StageEpoch = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
+        row["blocks"] = row["blocks"] if self.job.replica == 0 else []  # the first one knows the scores of all
+        self.job.sign(row)
         self._report("epoch", row)
 
     def keep(self, num_epochs: int) -> str | None:
         """Saves the stage's blocks where they are to be measured after so many epochs: each stage does so after the
         epoch's last step, so the files of all stages are one state of the network. Returns why they cannot be."""
         every = self.job.resolved.config.measure.every
-        if self.program.guard.found is None and every > 0 and num_epochs % every == 0:
+        if self.program.guard.found is None and self.job.replica == 0 and every > 0 and num_epochs % every == 0:
             try:
                 folder = measured_folder(self.job.out, num_epochs)
                 for k in self.program.stage.blocks:
@@ -222,20 +227,14 @@ class StageRun:
         """
         stage = self.program.stage
         save_part(self.job, self._budget, self._courier)
-        written: list[SnapshotReport] = []
-        cut = Cut(self.program.steps // self.program.batching.num_steps)
-        self._writer.take(cut, self.program.steps, written.append)
+        saving = LastSave(self.job, self.program, self._writer) if self.job.replica == 0 else None
         digests = {k: digest(stage.state(k)) for k in stage.blocks}
-        self._writer.close()
-        (saved,) = written
-        folder, trouble = snapshot_folder(self.job.out, self.program.steps), saved["error"]
-        if trouble is not None:
-            found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
-            folder, saved = found.folder, found.report
+        saved = saving.end() if saving is not None else None
+        place = str(saved.folder) if saved is not None else ""
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
-            "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
-            **self._time, "samples": stage.samples,
+            "stage": self.job.stage_index, "replica": self.job.replica, "pid": os.getpid(),
+            "blocks": [stage.blocks.start, stage.blocks.stop - 1], **self._time, "samples": stage.samples,
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": module_bytes(stage.rules.values()), "optimizer_bytes": stage.optimizer_bytes(),
             "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
@@ -243,12 +242,13 @@ class StageRun:
             "staleness": stage.staleness.run(),
         }  # fmt: skip
         result: StageResult = {
-            "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
-            "files": saved["files"], "data_crc32": saved["data_crc32"],
+            "row": row, "digests": {}, "steps": self.program.steps, "folder": place, "files": [], "data_crc32": None,
         }  # fmt: skip
-        if trouble is not None:
-            result["trouble"] = trouble
-        return result
+        if self.job.replicas is not None:
+            result["process"] = self.job.process
+        if saved is None:
+            return {**result, "twins": list(digests.items())}
+        return saved.noted({**result, "digests": digests})
 
 
 def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> None:
@@ -265,11 +265,11 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
         program = build_program(job, budget)
         transport = open_transport(job.transport, job.endpoint)
         run = StageRun(job, program, transport, link.next_plan, link.send, courier=courier)
-        link.send("ready", job.stage_index)
+        link.send("ready", job.process)
         drive(run)
         result = run.finish()
         transport.close(job.endpoint.timeout_s)
-        if courier is not None:  # behind the edges, for which others wait; over a slow link it takes its time
+        if courier is not None and result["files"]:  # behind the edges: over a slow link it takes its time
             courier.bring_result(result, lambda: budget.enter(Activity.OTHER))
         link.send("result", result)
     except BaseException as error:
@@ -279,7 +279,7 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
             with suppress(OSError):
                 budget.read()
                 save_part(job, budget, courier, _LAST_PART_S)  # before the report, after which this may be stopped
-            link.send("failed", failure(job.stage_index, error))
+            link.send("failed", failure(job.process, error))
         raise
 
 

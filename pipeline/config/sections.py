@@ -115,6 +115,11 @@ class RunConfig:
     """Stage processes; auto: ranks, else GPUs, else physical cores, at most the number of blocks."""
     partition: Literal["measured", "parameters"] | list[Count] = "measured"
     """Partition of blocks into stages: by the measured time of each block, by parameters, or blocks per stage."""
+    replicas: Count | Literal["auto"] | list[Count] = 1
+    """Processes that share each stage's micro-batches, or a number for each stage; they add their gradients before
+    each step, to the weights of one process with as many micro-batches. ``train.microbatches`` must be a multiple, and
+    is the least one where it is 0. auto: what ``train.microbatches`` allows and cores, GPUs or ranks are there for,
+    where the blocks take longest. Never changes the result."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is cuda where there is one."""
     threads: Annotated[int, Range(0, 1024)] = 0
@@ -149,11 +154,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "run.")
-        if isinstance(self.partition, list) and not self.partition:
-            raise ConfigError(
-                f"wrong value for run.partition (given: {self.partition}, expected: the number of blocks of each "
-                "stage, at least 1 each). Change it."
-            )
+        for name, what, value in (("partition", "blocks", self.partition), ("replicas", "processes", self.replicas)):
+            if isinstance(value, list) and not value:
+                raise ConfigError(
+                    f"wrong value for run.{name} (given: {value}, expected: the number of {what} of each stage, at "
+                    "least 1 each). Change it."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,13 @@ import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
 from pipeline.engine.program import Program
+from pipeline.engine.replica_program import ReplicaProgram
 from pipeline.engine.stage import Stage
 from pipeline.engine.wires import WireProgram, round_inside, wires_of
 from pipeline.learning.rule import LearningRule
 from pipeline.network.block import Blueprint
 from pipeline.resolve import RunSpec, build_rule
+from pipeline.schedules.replicas import Replicas
 
 __all__ = ["build_rules", "build_stage", "program_of"]
 
@@ -56,7 +58,21 @@ def build_stage(
     return stage
 
 
-def program_of(resolved: RunSpec) -> Callable[..., Program]:
-    """What makes the run's programs; see :class:`Program` for the arguments."""
+class _WireReplicaProgram(WireProgram, ReplicaProgram):
+    """Both: replicas that send to other stages in a wire format, and gradients to each other as they are."""
+
+
+def program_of(resolved: RunSpec, replicas: Replicas | None = None, replica: int = 0) -> Callable[..., Program]:
+    """What makes the run's programs; see :class:`Program` for the arguments.
+
+    Args:
+        resolved: the run.
+        replicas: processes of each stage; None for one each.
+        replica: of the process, in its stage.
+    """
     wires = wires_of(resolved)
-    return Program if wires is None else partial(WireProgram, wires)
+    if replicas is None:
+        return Program if wires is None else partial(WireProgram, wires)
+    if wires is None:
+        return partial(ReplicaProgram, replicas=replicas, replica=replica)
+    return partial(_WireReplicaProgram, wires, replicas=replicas, replica=replica)

@@ -37,6 +37,7 @@ class Feeds:
         seed: the run's, for the order of kept inputs; None keeps the order of the data set, as evaluation does.
         allocate: memory for kept inputs.
         device: where batches are wanted.
+        dealt: which micro-batches of a batch are asked for here.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Feeds:
         seed: int | None,
         allocate: Allocate,
         device: torch.device,
+        dealt: slice = slice(None),
     ) -> None:
         self._feeds: dict[int, Feed] = {} if data is None else {0: data}
         self._new_cache = partial(ActivationCache, num_samples, batch_size, seed, allocate, device)
         self.lost: str | None = None
         """Why inputs that were to be kept could not be, in this epoch."""
+        self._dealt = dealt
         self._cut: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
 
     def batch(self, source: int, epoch: int, index: int) -> tuple[Tensor, Tensor]:
@@ -65,7 +68,7 @@ class Feeds:
         if index not in self._cut:
             x, y = self.batch(source, epoch, index)
             parts = zip(x.tensor_split(count), y.tensor_split(count), strict=True)
-            self._cut[index] = [(part, labels, len(labels) / len(y)) for part, labels in parts]
+            self._cut[index] = [(part, labels, len(labels) / len(y)) for part, labels in parts][self._dealt]
         parts_left = self._cut[index]
         taken = parts_left.pop(0)
         if not parts_left:

@@ -36,6 +36,12 @@ class Kind(IntEnum):
     """Feedback of a block above for a micro-batch: an error, a gradient, a target."""
     SETTLE = 3
     """One round of an exchange between neighbours about one micro-batch."""
+    GRADIENT = 4
+    """Part of a micro-batch's gradients, from one replica of a stage to another; see the module ``exchange``."""
+    SUM = 5
+    """Part of the sum of a step's gradients, likewise."""
+    STATISTICS = 6
+    """Running statistics, likewise; see the module ``running_stats``."""
 
 
 @dataclass(slots=True)

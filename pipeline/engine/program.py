@@ -10,10 +10,9 @@ the loop is the same wherever the stages are, and this is the loop:
                                     S  step
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from pipeline.data.activation_cache import Allocate
@@ -21,13 +20,12 @@ from pipeline.data.batches import Batches
 from pipeline.engine.feeds import Feed, Feeds, repeated
 from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
-from pipeline.engine.message import Kind, Message
-from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
-from pipeline.engine.settling import Settling
+from pipeline.engine.message import Kind
+from pipeline.engine.messenger import Messenger
+from pipeline.engine.requests import EpochReport, NextPlan, Progress, Request, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
 from pipeline.learning.rule import Topology
-from pipeline.numerics.memory_format import from_wire, to_wire
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.batching import Batching
@@ -38,7 +36,7 @@ from pipeline.schedules.position import EVALUATION, NOWHERE, Position
 __all__ = ["Program"]
 
 
-class Program:
+class Program(Messenger):
     """One stage's part in a run.
 
     Args:
@@ -54,6 +52,9 @@ class Program:
         start: where it goes on; None starts it.
     """
 
+    _tells: ClassVar[bool] = False
+    """Other processes are told what was learned; see :meth:`_learned`."""
+
     def __init__(
         self,
         stage: Stage,
@@ -68,17 +69,20 @@ class Program:
         cuts: Cuts,
         start: Start | None = None,
     ) -> None:
-        self.stage = stage
-        self.stage_index = stage_index
-        self.num_stages = num_stages
+        super().__init__(stage, stage_index, num_stages, budget)
         self.batching = batching
-        self.budget = budget
         self.steps, self.guard = 0, Guard(stage, batching)
         self.data_arrays = [array for split in (train, test) if isinstance(split, Batches) for array in split.arrays]
         self._cuts, self._start = cuts, start or Start()
         self._counts = batching.counts()
-        self._train_feeds = Feeds(train, batching.num_train, batching.batch_size, seed, allocate, stage.device)
+        self._train_feeds = Feeds(
+            train, batching.num_train, batching.batch_size, seed, allocate, stage.device, self._dealt(stage_index)
+        )
         self._test_feeds = Feeds(test, batching.num_test, batching.eval_batch_size, None, allocate, stage.device)
+
+    def _dealt(self, stage_index: int) -> slice:
+        """Which of a batch's micro-batches this process works on."""
+        return slice(None)
 
     def run(self) -> Generator[Request, Any, None]:
         """The whole run; see the module's docstring."""
@@ -126,7 +130,7 @@ class Program:
             self.budget.at(position)
             if action.op is Op.STEP:
                 self.budget.enter(Activity.LEARN)
-                self.stage.step()
+                yield from self._step(position)
                 yield Progress(plan.epoch, position.step)
                 if action.step + 1 in cuts:
                     yield Snapshot(Cut(plan.epoch, action.step + 1))
@@ -193,6 +197,8 @@ class Program:
                 yield self._send(self.stage_index + 1, Kind.TRAIN, position, (x, y), weight)
             self.budget.enter(Activity.LEARN)
             learned += self.stage.learn_at_once(key)  # rules with feedback learn when it comes
+            if self._tells:
+                yield from self._learned(position, group)
         yield from self._send_feedback(position, learned)
 
     def _take(self, plan: Plan, position: Position) -> tuple[Tensor, Tensor, float]:
@@ -215,36 +221,14 @@ class Program:
         self.budget.enter(Activity.LEARN)
         yield from self._send_feedback(position, self.stage.learn(key, incoming))
 
-    def _settle(
-        self, position: Position, settling: Settling, activity: Activity
-    ) -> Generator[Request, Any, None]:
-        """All rounds of an exchange with both neighbours: every stage sends, then every stage receives."""
-        below: tuple[Tensor, ...] = ()
-        above: tuple[Tensor, ...] = ()
-        lower, upper = self.stage_index - 1, self.stage_index + 1
-        has_lower, has_upper = lower >= 0, upper < self.num_stages
-        for index in range(settling.num_rounds):
-            self.budget.enter(activity)
-            with torch.set_grad_enabled(activity is Activity.LEARN):
-                down, up = settling.round(index, below, above)
-            if index == settling.num_rounds - 1:
-                return
-            if has_lower:
-                yield self._send(lower, Kind.SETTLE, position, down)
-            if has_upper:
-                yield self._send(upper, Kind.SETTLE, position, up)
-            if has_lower:
-                below = (yield from self._receive(lower, Kind.SETTLE, position)).tensors
-            if has_upper:
-                above = (yield from self._receive(upper, Kind.SETTLE, position)).tensors
+    def _learned(self, position: Position, group: range) -> Generator[Request, Any, None]:
+        """Some of the blocks of ``group`` have learned from a micro-batch; called where others are told of it."""
+        yield from ()
 
-    def _send_feedback(self, position: Position, outbound: Sequence[Outbound]) -> Generator[Request, Any, None]:
-        """Feedback to the stage below, or to all of them."""
-        for out in outbound:
-            targets = range(self.num_stages) if out.to_all else [self.stage_index - 1]
-            for dst in targets:
-                if dst != self.stage_index and dst >= 0:
-                    yield self._send(dst, Kind.FEEDBACK, position, out.tensors)
+    def _step(self, position: Position) -> Generator[Request, Any, None]:
+        """S: apply the gradients gathered so far."""
+        self.stage.step()
+        yield from ()
 
     def _key(self, position: Position) -> int:
         """Of a training micro-batch, unique in the run and the same on every stage."""
@@ -277,24 +261,3 @@ class Program:
             evaluation.score(contexts, y, passes)
             yield Progress(plan.epoch, self.steps - 1)
         self.budget.at(NOWHERE)
-
-    # -- messages ----------------------------------------------------------------------------------------------
-
-    def _send(
-        self, dst: int, kind: Kind, position: Position, tensors: tuple[Tensor, ...], weight: float = 1.0
-    ) -> Send:
-        """The request to send a message."""
-        return Send(dst, Message(kind, position, weight, to_wire(tensors) if self.stage.channels_last else tensors))
-
-    def _receive(self, src: int, kind: Kind, position: Position) -> Generator[Request, Any, Message]:
-        """The message that is due from ``src``."""
-        message: Message = yield Receive(src)
-        if self.stage.channels_last:
-            message.tensors = from_wire(message.tensors)
-        if message.kind is not kind or message.position != position:
-            raise RuntimeError(
-                f"stage {self.stage_index} and stage {src} disagree about what comes next (given: "
-                f"{message.kind.name} {tuple(message.position)}, expected: {kind.name} {tuple(position)}: epoch, step, "
-                "micro-batch). This is an error in Onward or in a transport of your own."
-            )
-        return message

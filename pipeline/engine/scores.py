@@ -90,6 +90,20 @@ class Scores:
             self._counts[index - len(self._losses)] = 0
         self._credited, self._creditable = mark.credited, mark.creditable
         self.num_skipped += 1
+
+    def take_back(self, mark: Mark) -> tuple[Tensor | None, Tensor | None]:
+        """Takes back what one micro-batch has brought since ``mark``: its loss and its credit, None where there was
+        none; :meth:`gather` must not have come between."""
+        loss = credit = None
+        if len(self._losses) > mark.num_losses:
+            loss = self._losses.pop()
+            self._counts.pop()
+        if self._creditable > mark.creditable:
+            credit = self._credited - mark.credited
+            self._credited.copy_(mark.credited)
+            self._creditable = mark.creditable
+        return loss, credit
+
     @property
     def num_losses(self) -> int:
         """Micro-batches of this epoch that the block has learned from."""

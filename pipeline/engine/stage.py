@@ -83,7 +83,7 @@ class Stage:
         or ``learn_after`` asks for the whole stage: then the stage sends its activation on before any block learns.
         """
         self.looks_for_nonfinite = nonfinite != "ignore"
-        self._skip = Skip(self.rules) if nonfinite == "skip" else None
+        self.skip = Skip(self.rules) if nonfinite == "skip" else None
         self.stepper = Stepper(self.rules, optimizer, lr)
         self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
         self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
@@ -91,8 +91,8 @@ class Stage:
         self._learn_after = learn_after
         self._active = range(0)
         self._training: list[int] = []
-        self._waiting: list[int] = []
-        self._at_once: frozenset[int] = frozenset()
+        self.waiting: list[int] = []  # blocks that learn when feedback has come
+        self.at_once: frozenset[int] = frozenset()  # blocks that learn right after their forward pass
 
     def _new_evaluation(self, seed: int) -> Evaluation:
         """Of the stage's blocks."""
@@ -111,7 +111,7 @@ class Stage:
     @property
     def waits(self) -> bool:
         """A block here learns only when feedback has come."""
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     @property
     def needs_incoming(self) -> bool:
@@ -122,20 +122,20 @@ class Stage:
         """Puts every block into the mode that ``plan`` gives it."""
         self._active = plan.active(self.blocks)
         training = [k for k in self._active if plan.modes[k] is BlockMode.TRAIN]
-        self._waiting = [k for k in training if self._awaits_feedback(k)]
+        self.waiting = [k for k in training if self._awaits_feedback(k)]
         if training != self._training:
             weights = [p for k in training for p in self.rules[k].parameters()] if training else None
-            stashed = [p for k in self._waiting for p in self.stepper.parameters(k)] if self._waiting else None
+            stashed = [p for k in self.waiting for p in self.stepper.parameters(k)] if self.waiting else None
             self.in_flight.restart(weights, stashed)
         self._training = training
         for k, rule in self.rules.items():
             rule.train(k in training)
             rule.begin_epoch(plan.epoch)
-        self._at_once = frozenset(k for k in training if self.rules[k].learns_at_once)
+        self.at_once = frozenset(k for k in training if self.rules[k].learns_at_once)
         self.evaluation.begin_epoch(self._active)
         self.stepper.begin(plan, training)
         self.staleness.begin_epoch()
-        whole = self._learn_after == "stage" or self._waiting or not training
+        whole = self._learn_after == "stage" or self.waiting or not training
         self.groups = [self._active] if whole else [range(k, k + 1) for k in self._active]
 
     def _awaits_feedback(self, block: int) -> bool:
@@ -181,8 +181,8 @@ class Stage:
                 reseed(mix(self._forward_seeds[k], key), self.device)
             if rule.training:
                 held.versions[k] = self.staleness.versions[k]
-                if self._skip is not None:
-                    self._skip.begin(k, self.evaluation.scores[k])
+                if self.skip is not None:
+                    self.skip.begin(k, self.evaluation.scores[k])
                 x, held.contexts[k] = rule(x, y)
             else:
                 x = forward_frozen(rule, x, y, self._batch_size, channels_last=self.channels_last)
@@ -196,7 +196,7 @@ class Stage:
         held = self.in_flight.get(key)
         if held is None:
             return []
-        ready = [k for k in held.contexts if k in self._at_once]
+        ready = [k for k in held.contexts if k in self.at_once]
         if len(ready) > 1:
             ready = self._learn_fused(key, held, ready)
         out: list[Outbound] = []
@@ -213,10 +213,10 @@ class Stage:
         """
         held = self.in_flight[key]
         if incoming:
-            takers = self._waiting if self.topology is Topology.BROADCAST else self._waiting[-1:]
+            takers = self.waiting if self.topology is Topology.BROADCAST else self.waiting[-1:]
             held.feedback.update(dict.fromkeys(takers, incoming))
         out: list[Outbound] = []
-        for k in reversed(self._waiting):
+        for k in reversed(self.waiting):
             out += self._learn_block(key, held, k, held.feedback.pop(k, ()))
         return out
 
@@ -245,7 +245,7 @@ class Stage:
     def _learn_block(self, key: int, held: Held, block: int, feedback: tuple[Tensor, ...]) -> list[Outbound]:
         """One block; its context is let go unless it will learn again."""
         rule = self.rules[block]
-        again = not feedback and block in self._waiting and rule.learns_at_once
+        again = not feedback and block in self.waiting and rule.learns_at_once
         context = held.contexts[block] if again else held.contexts.pop(block)
         if rule.draws:
             reseed(mix(self._learn_seeds[block], key), self.device)
@@ -262,7 +262,7 @@ class Stage:
     def _deliver(self, held: Held, block: int, tensors: tuple[Tensor, ...]) -> list[Outbound]:
         """Hands feedback to the hosted blocks it is for, and the rest back for sending."""
         if self.topology is Topology.BROADCAST:
-            held.feedback.update(dict.fromkeys(self._waiting, tensors))
+            held.feedback.update(dict.fromkeys(self.waiting, tensors))
             return [Outbound(tensors, to_all=True)]
         if block - 1 in self.rules:
             held.feedback[block - 1] = tensors if self.round_feedback is None else self.round_feedback(block, tensors)
@@ -271,8 +271,8 @@ class Stage:
 
     def step(self) -> None:
         """Steps every block that has gradients, and clears them."""
-        if self._skip is not None:
-            self.staleness.forget(self._skip.decide())
+        if self.skip is not None:
+            self.staleness.forget(self.skip.decide())
         self.stepper.step()
         self.staleness.step()
 

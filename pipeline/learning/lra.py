@@ -91,6 +91,7 @@ class LocalRepresentation(LearningRule):
         # The parameters themselves: looking one up in its module costs as much as a small operation.
         self.affine = (self.split.affine.weight, self.split.affine.bias)
         if settings.halt and spec.is_last:
+            self.notes_batches = True
             self.register_buffer("first_loss", torch.full((), float("nan")))
 
     @abstractmethod

@@ -102,6 +102,8 @@ class LearningRule(nn.Module, ABC):
         self.spec = spec
         self.draws = True
         """True where ``forward`` or ``learn`` may draw random numbers: both are then seeded for every micro-batch."""
+        self.notes_batches = False
+        """True where ``forward`` or ``learn`` change a buffer: its value depends on all micro-batches before."""
 
     @property
     def learns_at_once(self) -> bool:

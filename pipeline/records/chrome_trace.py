@@ -32,6 +32,8 @@ class StageTrace:
     aligned_by: str
     """The source of that: the clock itself, which the processes of a host share, or by the wall clock."""
     recording: Recording
+    name: str = ""
+    """Of its rows; empty for ``stage 1`` and the like."""
 
     @property
     def pid(self) -> int:
@@ -61,7 +63,7 @@ def chrome_events(traces: Sequence[StageTrace]) -> Iterator[Event]:
 def _rows(trace: StageTrace) -> Iterator[Event]:
     """Names of the stage's two rows."""
     row = {"ph": "M", "pid": trace.pid, "tid": trace.pid}
-    name = f"stage {trace.stage} (blocks {trace.blocks.start}-{trace.blocks.stop - 1})"
+    name = f"{trace.name or f'stage {trace.stage}'} (blocks {trace.blocks.start}-{trace.blocks.stop - 1})"
     about = {"stage": trace.stage, "os_pid": trace.os_pid, "host": trace.host}
     yield {**row, "name": "process_name", "args": {"name": name, **about}}
     yield {**row, "name": "process_sort_index", "args": {"sort_index": trace.stage}}

@@ -3,8 +3,8 @@
 from typing import Literal, NotRequired, TypedDict
 
 __all__ = [
-    "BlockScores", "EpochRow", "NonFinite", "Pulse", "ScoreRow", "SnapshotReport", "StageEpoch", "StageFailure",
-    "StageProgress", "StageResult", "StageRow", "StalenessRow", "TimeRow",
+    "BlockScores", "EpochRow", "NonFinite", "Pulse", "ScoreRow", "Sender", "SnapshotReport", "StageEpoch",
+    "StageFailure", "StageProgress", "StageResult", "StageRow", "StalenessRow", "TimeRow", "process_of",
 ]  # fmt: skip
 
 
@@ -65,7 +65,16 @@ class BlockScores(ScoreRow):
     trained: bool
 
 
-class EpochRow(TypedDict):
+class Sender(TypedDict):
+    """Which process reports, of a stage with several; empty of others."""
+
+    process: NotRequired[int]
+    """Its number among those of all stages."""
+    replica: NotRequired[int]
+    """Its number among those of its stage."""
+
+
+class EpochRow(Sender):
     """A stage's finished epoch, as its program tells it."""
 
     epoch: int
@@ -90,7 +99,7 @@ class StageEpoch(EpochRow):
     """Since the run's start."""
 
 
-class StageProgress(TypedDict):
+class StageProgress(Sender):
     """A stage's news inside an epoch."""
 
     stage: int
@@ -123,6 +132,8 @@ class StageRow(TimeRow):
     """A stage's row of ``result.json``; its names are fixed, scripts read them."""
 
     stage: int
+    replica: int
+    """Number of the process among those of its stage."""
     pid: int
     blocks: list[int]
     """First and last."""
@@ -143,8 +154,12 @@ class StageResult(TypedDict):
     """A stage's last report."""
 
     row: StageRow
+    process: NotRequired[int]
+    """Its number among those of all stages, where a stage has several."""
     digests: dict[int, str]
-    """SHA-256 of each block's parameters and buffers."""
+    """SHA-256 of each block's parameters and buffers; of a stage's first replica."""
+    twins: NotRequired[list[tuple[int, str]]]
+    """The same, as another replica has them: blocks and digests."""
     steps: int
     folder: str
     """Of the weights."""
@@ -182,3 +197,8 @@ class StageFailure(TypedDict):
     message: str
     text: str
     """The traceback, or what is known of a death."""
+
+
+def process_of(body: "StageEpoch | StageProgress") -> int:
+    """The number of the process that reports: where each stage has one, its stage."""
+    return body.get("process", body["stage"])

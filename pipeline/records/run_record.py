@@ -14,7 +14,7 @@ from pipeline.records.row_file import RowFile
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
 
-__all__ = ["Recorder", "read_record", "result_table"]
+__all__ = ["Recorder", "odd_twins", "read_record", "result_table"]
 
 
 class Recorder:
@@ -115,7 +115,7 @@ def result_table(
     rows = [r["row"] for r in stage_results]
     samples = len(history) * num_train
     return {
-        "status": "completed", **about, "num_stages": len(rows), "num_blocks": num_blocks,
+        "status": "completed", **about, "num_stages": len({row["stage"] for row in rows}), "num_blocks": num_blocks,
         "epochs": len(history), "steps": max(r["steps"] for r in stage_results), "wall_s": wall_s,
         "train_samples_per_s": samples / wall_s if wall_s > 0 else 0.0,
         "test": {
@@ -133,6 +133,15 @@ def result_table(
         "stages": rows,
         "weights_sha256": combine([digests[k] for k in sorted(digests)]), "restarts": restarts,
     }  # fmt: skip
+
+
+def odd_twins(stage_results: Sequence[StageResult]) -> list[tuple[int, int]]:
+    """Stages, and blocks of them, whose weights are not the same in all replicas of the stage."""
+    digests = {k: d for result in stage_results for k, d in result["digests"].items()}
+    return sorted({
+        (result["row"]["stage"], k)
+        for result in stage_results for k, digest in result.get("twins", []) if digests[k] != digest
+    })  # fmt: skip
 
 
 def _frozen_at(history: Sequence[EpochResult], block: int) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import NonFiniteError
 from pipeline.records.first_bad import FirstBad
-from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult
+from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of
 from pipeline.records.run_record import Recorder
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest
@@ -34,7 +34,7 @@ class RunState:
 
     Args:
         schedule: decides the plans.
-        num_stages: that report.
+        num_stages: processes that report, one for each stage at least.
         num_blocks: of the network.
         recorder: takes every row.
         view: shows progress.
@@ -143,7 +143,7 @@ class RunState:
         Raises:
             NonFiniteError: the first that are not finite are known.
         """
-        found = self._first_bad.hear(body["stage"], body["checked"], body.get("nonfinite"), whole=whole)
+        found = self._first_bad.hear(process_of(body), body["checked"], body.get("nonfinite"), whole=whole)
         if found is not None:
             raise NonFiniteError(found, self.last_good)
 
@@ -187,7 +187,7 @@ class RunState:
 
     def result(self, body: StageResult) -> None:
         """A stage has ended in order."""
-        self.results[body["row"]["stage"]] = body
+        self.results[body.get("process", body["row"]["stage"])] = body
 
     def block_rows(self, epoch: int) -> dict[int, BlockScores]:
         """Scores of every block that was active in an epoch, by block."""

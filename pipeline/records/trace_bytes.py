@@ -29,7 +29,7 @@ def trace_to_bytes(trace: StageTrace) -> bytes:
         "blocks": [trace.blocks.start, trace.blocks.stop], "os_pid": trace.os_pid, "host": trace.host,
         "zero_s": trace.zero_s, "aligned_by": trace.aligned_by, "end_s": recording.end_s,
         "is_full": recording.is_full, "intervals": len(recording.codes), "marks": len(recording.marks),
-        "flows": len(recording.flows),
+        "flows": len(recording.flows), "name": trace.name,
     }  # fmt: skip
     numbers = (recording.starts_s.tobytes(), recording.marks.tobytes(), recording.flows.tobytes())
     return b"".join([json.dumps(header).encode("utf8"), b"\n", *numbers, recording.codes])
@@ -78,6 +78,7 @@ def _trace(header: dict[str, Any], body: bytes) -> StageTrace:
     return StageTrace(
         stage, num_stages, range(*map(int, header["blocks"])),
         int(header["os_pid"]), str(header["host"]), float(header["zero_s"]), str(header["aligned_by"]), recording,
+        str(header.get("name", "")),
     )  # fmt: skip
 
 

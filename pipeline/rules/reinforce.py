@@ -62,6 +62,7 @@ class Reinforce(LearningRule):
         if not spec.is_last:
             self._check()
         if self.adjusted:
+            self.notes_batches = True
             self.register_buffer("weighted_losses", torch.zeros(spec.body_shape))
             self.register_buffer("squares", torch.zeros(spec.body_shape))
         plain = isinstance(block.outlet, nn.Identity)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.config import TrainConfig
 from pipeline.data.dataset import DataSpec
 from pipeline.learning.rule import Topology
-from pipeline.schedules.actions import Order, one_f_one_b, stream
+from pipeline.schedules.actions import Action, Op, Order, one_f_one_b, stream
 from pipeline.schedules.modes import InFlightLimit, Mode
 
 __all__ = ["Batching", "Declared", "batching_of"]
@@ -18,6 +18,7 @@ class Declared:
     topology: Topology
     splits_batches: bool
     max_in_flight: int | None
+    notes_batches: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ class Batching:
         """Micro-batches of each step; a last batch smaller than that has one per sample."""
         last = self.num_train - (self.num_steps - 1) * self.batch_size
         return [self.microbatches] * (self.num_steps - 1) + [min(self.microbatches, last)]
+
+    def samples_dealt(self, num_steps: int, dealt: slice) -> int:
+        """Samples of ``dealt`` of the micro-batches of each of an epoch's first steps."""
+        counts = enumerate(self.counts()[:num_steps])
+        return sum(self.samples_of(Action(Op.FORWARD, s, m)) for s, count in counts for m in range(count)[dealt])
+
+    def samples_of(self, action: Action) -> int:
+        """Samples of the micro-batch that an action is about, see :meth:`torch.Tensor.tensor_split`."""
+        is_last = action.step == self.num_steps - 1
+        size = self.num_train - action.step * self.batch_size if is_last else self.batch_size
+        count = min(self.microbatches, size)
+        return size // count + int(action.microbatch < size % count)
 
 
 def batching_of(train: TrainConfig, mode: Mode, data: DataSpec, rule: Declared) -> Batching:

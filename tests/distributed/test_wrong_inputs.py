@@ -24,6 +24,11 @@ WRONG = {
     "bad override": (["train.epochs"], "cannot read the override", "section.key=value"),
     "a local mode for a rule with feedback": (
         ["--mode", "sequential", "rule.name=dfa"], "sequential mode trains blocks before", "Change the rule"),
+    "replicas that do not divide": (
+        ["rule.name=pred", "run.replicas=3", "train.microbatches=4"], "cannot be dealt to the replicas evenly",
+        "expected: a multiple of 3"),
+    "replicas for a rule without micro-batches": (
+        ["rule.name=predsim", "run.replicas=2"], "the loss of predsim compares all samples", "another rule, e.g. pred"),
     "unknown wire": (["transport.wire=int4"], "wrong value for transport.wire", "int8"),
     "a wire to nowhere": (
         ["transport.wire=int8", "transport.wire_at=[4]"], "no such boundary", "1 to 3"),

@@ -1,5 +1,6 @@
 """The live table on a pretended terminal, and a fixture that closes what a test has opened."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -14,10 +15,10 @@ __all__ = ["Shown", "show", "stripped"]
 class Shown:
     """A view on a pretended terminal, and what it shows at this moment."""
 
-    def __init__(self, mode="parallel", counts=(2, 2), file=None, environ=None, **kwargs):
+    def __init__(self, mode="parallel", counts=(2, 2), file=None, environ=None, replicas=(), **kwargs):
         self.clock = Clock()
         self.file = file or StringIO()
-        run, placement = resolved(mode, **kwargs), placed(counts)
+        run, placement = resolved(mode, **kwargs), replace(placed(counts), counts=replicas)
         console = Console(
             file=self.file, force_terminal=True, width=100, highlight=False, _environ=environ or {"TERM": "xterm"}
         )

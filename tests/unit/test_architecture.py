@@ -18,7 +18,8 @@ WINGS = {
         "resolve weights", "engine", "planning measure",
     ),
     "workers": (
-        "host messages transport rescue", "control run_key hosts freight", "watch control_port courier",
+        "host messages transport rescue", "control run_key hosts freight replica_edges replication",
+        "watch control_port courier",
         "coordinator last_words next_move",
         "coordination", "transports cost_cache edges trace_origin", "cached_costs memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights", "worker", "launchers view", "dry_run",

@@ -4,6 +4,7 @@ import pytest
 from tests.support.run_doubles import block_row, epoch_body, result_body, run_state_of
 
 from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.schedules.replicas import Replicas
 from pipeline.schedules.schedule import Parallel, Sequential
 from workers import coordinator as module
 from workers import messages
@@ -15,7 +16,7 @@ class Run:
     """A coordinator and the stages' ends of its lines. What stages say is in the lines before it looks."""
 
     def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False, start_timeout_s=60.0,
-                 hosts=None):
+                 hosts=None, replicas=None):
         self.run_state, self.notes = run_state_of(schedule, num_stages, num_blocks)
         pairs = [Pipe() for _ in range(num_stages)]
         self.stages = [stage for _, stage in pairs]
@@ -23,7 +24,7 @@ class Run:
         self.lives = [Pipe(duplex=False) for _ in range(num_stages)] if watched else []
         self._links = [link for link, _ in pairs]
         self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s,
-                                       start_timeout_s=start_timeout_s, hosts=hosts)  # fmt: skip
+                                       start_timeout_s=start_timeout_s, hosts=hosts, replicas=replicas)  # fmt: skip
 
     def say(self, stage, *said):
         for message in said:
@@ -291,6 +292,26 @@ def test_no_plan_before_every_stage_is_ready(start, monkeypatch):
                   lambda: run.say(0, *done(0)[1:]))  # fmt: skip
     run.coordinator.run()
     assert heard == [[]] and len(run.heard(0)) == 4
+
+
+def test_a_replica_is_named(start):
+    run = start(Parallel(2, epochs=2), num_stages=3, replicas=Replicas((1, 2)))
+    run.stages[2].close()
+    with pytest.raises(WorkerFailed, match=r"^\[stage 1/2, replica 1/2\] its process died without a word$") as caught:
+        run.coordinator.run()
+    assert (caught.value.stage_index, caught.value.num_stages) == (1, 2)
+
+
+def test_the_numbers_of_an_edge_are_explained_where_stages_have_replicas(start):
+    run = start(Parallel(2, epochs=2), num_stages=3, replicas=Replicas((1, 2)))
+    text = "stage 0 -> stage 2: nothing came within 9 s."
+    run.say(2, ("failed", {"stage": 2, "kind": "TransportTimeout", "message": text, "text": text}))
+    with pytest.raises(WorkerFailed) as caught:
+        run.coordinator.run()
+    assert str(caught.value) == (
+        f"[stage 1/2, replica 1/2] {text}\nA number of a stage at an edge is that of a process: 0 is stage 0/2; "
+        "1 is stage 1/2, replica 0/2; 2 is stage 1/2, replica 1/2."
+    )
 
 
 HOSTS = StageHosts((0, 1, 1), ("node0", "node1"))

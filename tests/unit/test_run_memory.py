@@ -1,6 +1,7 @@
 """The memory that a run needs at least, and the refusal of one that cannot fit."""
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from pipeline import memory
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.resolve import data_bytes, resolve
+from pipeline.schedules.replicas import Replicas
 from workers import memory as run_memory
 from workers.memory import activation_bytes, check_memory, ring_bytes, weight_bytes
 from workers.placement import place, this_host
@@ -104,3 +106,21 @@ def test_samples_are_counted_by_the_form_they_are_kept_in(tmp_path):
     specs = [resolved_run(tmp_path, {"dataset": d, "train": {"batch_size": 7}}).data for d in (image, features)]
     assert [data_bytes(spec) for spec in specs] == [10 * (16 + 8), 10 * (64 + 8)]
     assert data_bytes(replace(specs[0], num_train=0)) == 3 * (16 + 8)
+
+
+def test_replicas_each_have_weights_data_and_queues(tmp_path):
+    resolved = resolved_run(tmp_path, {"rule": {"name": "pred"}, "train": {"microbatches": 2}})
+
+    def needed(counts):
+        replicas, found = Replicas(counts), {}
+        with mock.patch.object(run_memory, "check_room", lambda parts, *_: found.update(parts)):
+            number = replicas.num_processes
+            check_memory(resolved, HALVES, ["cpu"] * number, number, Reach.HOST, replicas)
+        return found
+
+    one, both = needed((1, 1)), needed((2, 2))
+    weights = "for weights, gradients and the optimizer"
+    assert both[weights] == 2 * one[weights] + 2 * sum(resolved.trained_bytes)  # sums stand beside gradients
+    for name in ("for the data set", "for activations", "for the stages' processes"):
+        assert both[name] == 2 * one[name]
+    assert both["for messages in flight"] > 2 * one["for messages in flight"]

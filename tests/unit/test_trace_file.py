@@ -16,8 +16,8 @@ def job(tmp_path):
     """As far as traces look at one; stages of two blocks."""
 
     def make(stage, trace=TraceStart.now(), num_stages=2):
-        return SimpleNamespace(stage_index=stage, num_stages=num_stages, blocks=range(2 * stage, 2 * stage + 2),
-                               out=tmp_path, trace=trace)  # fmt: skip
+        return SimpleNamespace(process=stage, endpoint=SimpleNamespace(num_stages=num_stages),
+                               blocks=range(2 * stage, 2 * stage + 2), out=tmp_path, trace=trace, name="")  # fmt: skip
 
     return make
 

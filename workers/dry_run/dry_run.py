@@ -59,7 +59,8 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
     """Predict the speed of a run by a dry run, and refine its partition where blocks are laid out by measured costs.
 
     Nothing is predicted of the sequential mode, whose course depends on its losses, of stages on several hosts, which
-    cannot be tried out from one, of runs of a few steps, and where the dry run failed: the run will tell why.
+    cannot be tried out from one, of stages with replicas, of runs of a few steps, and where the dry run failed: the
+    run will tell why.
 
     Args:
         resolved: the run.
@@ -71,7 +72,8 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
         ``placement``, with ``predicted`` where there is a prediction, and with another partition where that was faster.
     """
     config, total = resolved.config, resolved.config.train.epochs * resolved.batching.num_steps
-    if not (config.run.predict and resolved.mode.is_predictable and host.is_alone) or total < WORTH_STEPS:
+    can_be = resolved.mode.is_predictable and host.is_alone and placement.replicas.is_single
+    if not (config.run.predict and can_be) or total < WORTH_STEPS:
         return placement
     cached, key = cost_cache.is_cacheable(resolved), _key(resolved, placement)
     known = _recall(key, placement) if cached else None

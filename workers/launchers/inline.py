@@ -94,7 +94,7 @@ def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:
         plans += [plan for _, plan in run_state.new_plans()]
         ready = [turn for turn in turns if turn.can_go_on(plans)]
         if not ready:
-            waits = ", ".join(f"stage {t.run.job.stage_index}: {t.request}" for t in turns)
+            waits = ", ".join(f"stage {t.run.job.process}: {t.request}" for t in turns)
             raise RuntimeError(f"every stage waits for another ({waits}). Raise transport.depth.")
         for turn in ready:
             while turn.can_go_on(plans):

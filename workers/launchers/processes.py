@@ -31,8 +31,8 @@ class StageProcesses:
 
     Args:
         jobs: of all stages, in order.
-        main: what each process runs: called with its end of the line, over which its job comes, and the stage's
-            index.
+        main: what each process runs: called with its end of the line, over which its job comes, and the number of
+            the process.
     """
 
     def __init__(self, jobs: Sequence[Job], main: Callable[[Connection, int], None] | None = None) -> None:
@@ -43,8 +43,8 @@ class StageProcesses:
             for job in jobs:
                 here, there = multiprocessing.Pipe()
                 process = context.Process(  # type: ignore[attr-defined]
-                    target=_begin, args=(main or _stage_main, there, job.stage_index),
-                    name=f"stage-{job.stage_index}", daemon=True,
+                    target=_begin, args=(main or _stage_main, there, job.process),
+                    name=f"stage-{job.process}", daemon=True,
                 )
                 process.start()
                 there.close()

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.records.number_text import duration, grouped, percent
-from pipeline.records.reports import BlockScores, StageProgress
+from pipeline.records.reports import BlockScores, StageProgress, process_of
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.streams import drained
@@ -45,12 +45,17 @@ class LiveTable:
         self._text = text
         self._console = console
         self._clock = text.clock
-        self._partition = placement.partition
+        replicas = placement.replicas
+        places = [replicas.place(p) for p in range(replicas.num_processes)]
+        self._partition = [placement.partition[stage] for stage, _ in places]
+        """Blocks of each process."""
+        self._num_stages = placement.num_stages
+        self._names = [str(s) if replicas.counts[s] == 1 else f"{s}.{r}" for s, r in places]
         self._num_steps = resolved.batching.num_steps
         self._max_epochs = resolved.config.train.epochs
         self._depth = resolved.config.transport.depth
         self._phased = resolved.schedule().depends_on_results
-        self._meters = [StageMeter() for _ in placement.partition]
+        self._meters = [StageMeter() for _ in self._partition]
         self._accuracy: dict[int, float] = {}
         """Test accuracy of each block by its last evaluation, as a share."""
         self._plans: dict[int, Plan] = {}
@@ -80,7 +85,7 @@ class LiveTable:
 
     def progress(self, body: StageProgress) -> None:
         """Note a stage's report."""
-        self._meters[body["stage"]].take(body, self._clock())
+        self._meters[process_of(body)].take(body, self._clock())
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
         """Note the blocks' rows of a finished epoch."""
@@ -169,7 +174,7 @@ class LiveTable:
     def _label(self) -> str:
         """Text of the current epoch, or that stages start."""
         if self._started_s is None or self._plan is None:
-            return f"starting {plural(len(self._meters), 'stage')}"
+            return f"starting {plural(self._num_stages, 'stage')}"
         return self._text.position(self._plan)
 
     def _share(self) -> float:
@@ -210,7 +215,7 @@ class LiveTable:
     def _columns(self) -> Iterator[tuple[str, int, Callable[[int], str]]]:
         """Columns: header, fewest characters of a line that has it, and function from a stage to its cell."""
         meters, now = self._meters, self._now()
-        yield "stage", 0, str
+        yield "stage", 0, self._names.__getitem__
         yield "blocks", 60, lambda s: block_range(self._partition[s])
         if self._phased:
             yield "does", 76, self._state

@@ -42,8 +42,8 @@ class RunText:
     def headline(self) -> str:
         """First line: what runs where, and the predicted speed."""
         config, placement = self._resolved.config, self._placement
-        threads = plural(placement.threads, "thread") + (" each" if placement.num_stages > 1 else "")
-        transport = [placement.transport] if placement.num_stages > 1 else []
+        threads = plural(placement.threads, "thread") + (" each" if len(placement.devices) > 1 else "")
+        transport = [placement.transport] if len(placement.devices) > 1 else []
         epochs = f"{plural(self._epochs, 'epoch')} of {plural(self._resolved.batching.num_steps, 'step')}"
         return ", ".join([
             f"{config.rule.name} on {config.dataset.name}",
@@ -69,13 +69,16 @@ class RunText:
 
     def _stages(self) -> str:
         """``2 stages (blocks 0-1 | 2-3) on cpu``."""
-        devices, ranges = self._placement.devices, [block_range(r) for r in self._placement.partition]
-        if len(ranges) == 1:
-            return f"1 stage on {devices[0]}"
-        if len(set(devices)) == 1:
-            return f"{len(ranges)} stages (blocks {' | '.join(ranges)}) on {devices[0]}"
-        places = " | ".join(f"{r} on {d}" for r, d in zip(ranges, devices, strict=True))
-        return f"{len(ranges)} stages (blocks {places})"
+        devices, replicas = self._placement.devices, self._placement.replicas
+        ranges = [block_range(r) for r in self._placement.partition]
+        noun = plural(len(ranges), "stage")
+        if len(set(devices)) > 1:
+            hosts = [" and ".join(devices[p] for p in replicas.group(s)) for s in range(len(ranges))]
+            return f"{noun} (blocks {' | '.join(f'{r} on {d}' for r, d in zip(ranges, hosts, strict=True))})"
+        if len(devices) == 1:
+            return f"{noun} on {devices[0]}"
+        shared = [f"{r} in {n} processes" if n > 1 else r for r, n in zip(ranges, replicas.counts, strict=True)]
+        return f"{noun} (blocks {' | '.join(shared)}) on {devices[0]}"
 
     def started(self) -> None:
         """Start the clock of the first epoch."""

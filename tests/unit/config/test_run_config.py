@@ -40,8 +40,8 @@ OTHER = {
     },
     "transport": {"name": "inline", "depth": 9, "wire": "int8", "wire_at": [2, 1]},
     "run": {
-        "stages": "blocks", "partition": [2, 1], "device": "cpu", "threads": 3, "matmul_precision": "medium",
-        "channels_last": True, "learn_after": "stage",
+        "stages": "blocks", "partition": [2, 1], "replicas": [1, 2], "device": "cpu", "threads": 3,
+        "matmul_precision": "medium", "channels_last": True, "learn_after": "stage",
         "autocast": "bfloat16", "closed_form": False, "predict": False, "trace": True, "timeout_s": 2.5,
         "start_timeout_s": 7.5,
     },
@@ -219,6 +219,8 @@ MOST = "at most 2147483647"
         ("run.timeout_s", 0.0, "above 0, at most 1e6"), ("run.timeout_s", float("inf"), "above 0, at most 1e6"),
         ("run.timeout_s", float("nan"), "above 0, at most 1e6"),
         ("run.partition", [], "the number of blocks of each stage, at least 1 each"),
+        ("run.replicas", [], "the number of processes of each stage, at least 1 each"),
+        ("run.replicas", 0, f"at least 1, {MOST}"), ("run.replicas", [2, 0], f"each at least 1, {MOST}"),
         ("run.partition", [2, 0], "each at least 1, at most 2147483647"),
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@ import json
 
 from pipeline.numerics.digest import combine
 from pipeline.records import run_record
-from pipeline.records.run_record import Recorder, result_table
+from pipeline.records.run_record import Recorder, odd_twins, result_table
 from pipeline.schedules.plan import BlockMode, Plan
 from pipeline.schedules.schedule import EpochResult
 
@@ -64,3 +64,14 @@ def test_weights_are_compared_whatever_the_partition():
     merged = [{"row": {"stage": 0, "samples": 40}, "digests": {2: "d2", 0: "d0", 1: "d1"}, "steps": 9}]
     one, two = (result_table({}, stages, [], {}, 10, 1.0)["weights_sha256"] for stages in (merged, STAGES))
     assert one == two
+
+
+def test_weights_that_differ_between_replicas_are_found():
+    def twin(stage, **digests):
+        return {"row": {"stage": stage}, "digests": {}, "twins": [(int(k[1:]), d) for k, d in digests.items()]}
+
+    same = [*STAGES, twin(0, b0="d0", b1="d1"), twin(1, b2="d2")]
+    assert odd_twins(STAGES) == odd_twins(same) == []
+    assert odd_twins([*same, twin(0, b0="d0", b1="x"), twin(1, b2="y")]) == [(0, 1), (1, 2)]
+    table = result_table({}, same[:2] + [{**s, "steps": 8} for s in same[2:]], [], {}, 10, 1.0)
+    assert table["num_stages"] == 2 and len(table["stages"]) == 4

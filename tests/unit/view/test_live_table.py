@@ -1,6 +1,6 @@
 import pytest
 from tests.support.shown import show, stripped  # noqa: F401
-from tests.support.views import blocks, parallel, sequential
+from tests.support.views import blocks, parallel, report, sequential
 
 
 def test_before_the_start(show):
@@ -132,3 +132,16 @@ def test_no_bar_where_there_is_no_room(show):
     shown = show()
     shown.begin(parallel(0))
     assert shown.lines(38)[0] == "epoch  1/20  0 %"
+
+
+def test_replicas_have_a_row_each(show):
+    shown = show(replicas=(1, 2))
+    assert shown.lines()[0].startswith("starting 2 stages")
+    shown.begin(parallel(0))
+    for process, (stage, replica) in enumerate([(0, 0), (1, 0), (1, 1)]):
+        shown.clock.pass_s(1.0)
+        body = report(stage, 0, process, 64 * (process + 1), fill=0)
+        shown.view.progress({**body, "process": process, "replica": replica})
+    assert [stripped(line)[:4] for line in shown.lines()[2:]] == [
+        ["0", "0-1", "1", "1/23"], ["1.0", "2-3", "1", "2/23"], ["1.1", "2-3", "1", "3/23"],
+    ]

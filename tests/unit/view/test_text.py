@@ -178,3 +178,11 @@ def test_loss_text(loss, expected):
 def test_blocks_and_counts():
     assert (plural(1, "stage"), plural(2, "stage")) == ("1 stage", "2 stages")
     assert (block_range(range(2, 3)), block_range(range(2, 5))) == ("2", "2-4")
+
+
+def test_headline_counts_the_processes_of_a_stage():
+    shared = replace(placed(devices=["cpu"] * 3), counts=(1, 2))
+    assert "2 stages (blocks 0-1 | 2-3 in 2 processes) on cpu, 1 thread each, shared_memory" in text(
+        resolved(), shared, Clock()).headline()
+    gpus = replace(placed(devices=["cuda:0", "cuda:1", "cuda:2"]), counts=(1, 2))
+    assert "2 stages (blocks 0-1 on cuda:0 | 2-3 on cuda:1 and cuda:2)" in text(resolved(), gpus, Clock()).headline()
