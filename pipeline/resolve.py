@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.checks import check_batching, check_measurable, check_mode
+from pipeline.checks import check_batching, check_emulation, check_measurable, check_mode
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.task import Classification, Logistic, Task
@@ -110,9 +110,12 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     rule, sizes = _check_rules(config, blueprints, specs)
     check_mode(config, mode, rule.topology)
+    check_emulation(config, mode, rule.topology)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
+    if config.chaos.emulates:
+        sizes = [(0, 0)] * len(specs)  # no weights are there
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes),

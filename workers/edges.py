@@ -1,11 +1,13 @@
 """Edges of a run's pipeline, from what its rule declares."""
 
 import math
+from dataclasses import replace
 
 from pipeline.engine.message import FEEDBACK_EXTRA_BYTES, LABEL_BYTES
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.resolve import RunSpec
+from workers.chaos import STAMP_BYTES
 from workers.transport import Edge
 
 __all__ = ["edges_of"]
@@ -41,6 +43,8 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
         edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
+    if resolved.config.chaos.delays_messages:
+        edges = [replace(edge, slot_bytes=edge.slot_bytes + STAMP_BYTES) for edge in edges]
     return tuple(edges)
 
 

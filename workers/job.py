@@ -95,6 +95,8 @@ class Job:
     """Where the stage is to keep a trace: the origin of its time line."""
     start: StartPoint | None = None
     """Where the stage goes on; None at the beginning."""
+    block_s: tuple[float, ...] | None = None
+    """Seconds of a micro-batch in each block of the network, where emulated compute takes as long."""
 
     @property
     def stage_index(self) -> int:
@@ -139,7 +141,7 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
             Job(
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
                 placement.partition, placement.transport, endpoint, placement.threads, placement.needs_group,
-                data_root, out, spare_folder(out, folder),
+                data_root, out, spare_folder(out, folder), block_s=placement.block_s,
             )
         )  # fmt: skip
     return jobs

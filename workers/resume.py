@@ -30,7 +30,7 @@ from workers.placement import Placement
 
 __all__ = ["Origin", "fixed_by", "open_origin"]
 
-_FREE_SECTIONS = ("transport", "snapshot", "restart")
+_FREE_SECTIONS = ("transport", "snapshot", "restart", "chaos")
 _FREE_KEYS = (
     "run.stages", "run.partition", "run.device", "run.threads", "run.predict", "run.trace", "run.learn_after",
     "run.closed_form", "run.timeout_s", "run.start_timeout_s", "schedule.cache", "schedule.cache_limit_bytes",
@@ -45,6 +45,7 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
     fixed: dict[str, Any] = {
         "run.threads": placement.threads, "run.device": placement.devices[0].partition(":")[0],
         "torch": torch.__version__, "steps_per_epoch": resolved.batching.num_steps,
+        "chaos.compute": resolved.config.chaos.compute,
     }  # fmt: skip
     if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
         fixed["run.partition"] = [len(blocks) for blocks in placement.partition]

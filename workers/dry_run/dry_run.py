@@ -71,6 +71,8 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
         ``placement``, with ``predicted`` where there is a prediction, and with another partition where that was faster.
     """
     config, total = resolved.config, resolved.config.train.epochs * resolved.batching.num_steps
+    if config.chaos.emulates:  # the planner says what emulated stages do
+        return placement
     if not (config.run.predict and resolved.mode.is_predictable and host.is_alone) or total < WORTH_STEPS:
         return placement
     cached, key = cost_cache.is_cacheable(resolved), _key(resolved, placement)

@@ -28,8 +28,7 @@ from pipeline.schedules.plan import BlockMode, Plan
 from workers import messages
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
-from workers.transport import open_transport
-from workers.worker import StageRun, drive, prepare_process, stage_of
+from workers.worker import StageRun, drive, open_ends, prepare_process, stage_of
 
 __all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
 
@@ -94,7 +93,7 @@ class DryRunStage:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.stage = stage_of(job)
-        self.transport = open_transport(job.transport, job.endpoint)
+        self.transport = open_ends(job)
         self._train: Feed | None = None
         self._test: Feed | None = None
         if 0 in job.blocks:
