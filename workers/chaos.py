@@ -57,7 +57,8 @@ def check_chaos(chaos: ChaosConfig, num_stages: int) -> None:
         ConfigError: a list has another length.
     """
     wanted = {
-        "compute_s": (num_stages, "stages", chaos.compute_s), "stage_delay_s": (num_stages, "stages", chaos.stage_delay_s),
+        "compute_s": (num_stages, "stages", chaos.compute_s),
+        "stage_delay_s": (num_stages, "stages", chaos.stage_delay_s),
         "delay_s": (num_stages - 1, "links", chaos.delay_s),
     }  # fmt: skip
     for key, (count, noun, value) in wanted.items():
