@@ -67,7 +67,8 @@ class Coordinator:
         self._stage_of = {link: stage for stage, link in self._open.items()}
         # Kept registered: to hand all lines of 64 stages over at every report took more time than the reports.
         self._selector = selectors.DefaultSelector()
-        for event in [*self._open.values(), *self._sentinels]:
+        events: list[Connection | int] = [*self._open.values(), *self._sentinels]
+        for event in events:
             self._selector.register(event, selectors.EVENT_READ)
 
     def run(self) -> None:

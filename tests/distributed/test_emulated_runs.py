@@ -65,8 +65,6 @@ def test_measured_blocks_are_waited_for(tmp_path):
 @pytest.mark.parametrize("rule", ["predsim", "dfa", "fa", "lra_fdbk"])
 def test_delays_do_not_change_the_weights(tmp_path, rule):
     changes = join({"rule": {"name": rule}, "train": {"epochs": 1}}, PLAIN if rule.startswith("lra") else {}, stages(3))
-    if rule.startswith("lra"):
-        changes["model"] = {"name": "mlp", "depth": 4, "width": 32, "norm": "none", "dropout": 0.0, "boundary": "half"}
     assert sha(tmp_path / "late", join(changes, LATE)) == sha(tmp_path / "on-time", changes)
 
 
