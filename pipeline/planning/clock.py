@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 __all__ = ["Clock"]
@@ -11,14 +12,16 @@ class Clock:
     """Moments at which work ends.
 
     Args:
-        cores: shared evenly among the processes that work.
+        cores: of each host, shared evenly among its processes that work.
         slowdowns: of each process: how much longer its work takes while all cores are at work, 1 for no longer.
+        hosts: of each process; empty for one host.
     """
 
-    def __init__(self, cores: float, slowdowns: Sequence[float]) -> None:
+    def __init__(self, cores: float, slowdowns: Sequence[float], hosts: Sequence[int] = ()) -> None:
         self.now = 0.0
         self._cores = cores
         self._slowdowns = slowdowns
+        self._hosts = hosts or [0] * len(slowdowns)
         self._left: dict[int, float] = {}
         """Seconds of work left, by process, as if it were alone."""
         self._moments: list[tuple[float, int]] = []
@@ -37,7 +40,8 @@ class Clock:
 
     def next(self) -> int | None:
         """Lets time pass until a process can go on; returns it, or None where none is left."""
-        paces = {process: self._pace(process) for process in self._left}
+        running = Counter(self._hosts[process] for process in self._left)
+        paces = {process: self._pace(process, running[self._hosts[process]]) for process in self._left}
         ends = {process: self.now + left / paces[process] for process, left in self._left.items()}
         first = min(ends, key=ends.__getitem__, default=None)
         moment = ends[first] if first is not None else math.inf
@@ -54,9 +58,8 @@ class Clock:
         del self._left[first]
         return first
 
-    def _pace(self, process: int) -> float:
-        """Seconds of work that a second brings while so many work."""
-        running = len(self._left)
+    def _pace(self, process: int, running: int) -> float:
+        """Seconds of work that a second brings while so many work on its host."""
         most = self._cores if self._cores < math.inf else len(self._slowdowns)
         load = min(1.0, (running - 1) / (most - 1)) if most > 1 else 0.0
         return min(1.0, self._cores / running) / (1.0 + (self._slowdowns[process] - 1.0) * load)

@@ -2,147 +2,18 @@
 
 A pure function of times: what each stage takes for the parts of its actions, what each wire takes for a message, how
 many messages may wait, how many cores the stages share. Nothing here knows a rule, a transport or a machine.
-
-    FORWARD   take an activation, BEFORE, pass it on, AFTER, tell feedback that leaves at once
-    LEARN     hear feedback, LEARN, tell feedback
-    STEP      (replicas wait for each other,) STEP
 """
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Literal
 
 from pipeline.planning.clock import Clock
-from pipeline.schedules.actions import Action, Op
+from pipeline.planning.stage_model import Outcome, Part, Port, StageModel, Wire, walk
+from pipeline.schedules.actions import Op
 
-__all__ = ["Outcome", "Part", "Port", "Role", "StageModel", "Wire", "simulate", "walk"]
-
-
-class Part(Enum):
-    """Work of an action."""
-
-    BEFORE = "before"
-    """Of a forward pass, until the activation is passed on; what blocks learn meanwhile is in it."""
-    AFTER = "after"
-    """Of a forward pass, what blocks learn behind that."""
-    LEARN = "learn"
-    STEP = "step"
-
-
-class Port(Enum):
-    """Where a stage meets others."""
-
-    TAKE = "take"
-    PASS = "pass"
-    HEAR = "hear"
-    TELL = "tell"
-    DONE = "done"
-    """A step has ended."""
-
-
-@dataclass(frozen=True)
-class Role:
-    """A stage's part in the exchange of messages."""
-
-    has_below: bool = False
-    has_above: bool = False
-    waits: bool = False
-    """It learns in LEARN, not only in FORWARD."""
-    hears: bool = False
-    """Feedback comes from another stage."""
-    tells: Literal["forward", "learn"] | None = None
-    """The action in which its feedback leaves for another stage."""
-
-
-def walk(action: Action, role: Role) -> Iterator[Part | Port]:
-    """What a stage does in an action, in order, as :class:`pipeline.engine.program.Program` does it."""
-    if action.op is Op.FORWARD:
-        yield from [Port.TAKE] if role.has_below else []
-        yield Part.BEFORE
-        yield from [Port.PASS] if role.has_above else []
-        yield Part.AFTER
-        yield from [Port.TELL] if role.tells == "forward" else []
-    elif action.op is Op.LEARN:
-        if role.waits:
-            yield from [Port.HEAR] if role.hears else []
-            yield Part.LEARN
-            yield from [Port.TELL] if role.tells == "learn" else []
-    else:
-        yield from (Part.STEP, Port.DONE)
-
-
-@dataclass(frozen=True)
-class StageModel:
-    """One stage."""
-
-    role: Role
-    actions: Sequence[Action]
-    parts: Mapping[Part, float]
-    """Seconds of each part alone on the machine, of one micro-batch or of one step."""
-    slowdown: float = 1.0
-    """How much longer its work takes while all cores are at work: they share memory and clock."""
-    replicas: int = 1
-    """Processes to which its micro-batches are dealt in turn."""
-    sync_s: float = 0.0
-    """Seconds of their exchange of gradients before a step, behind the last of them."""
-    sleeps: bool = False
-    """It waits in place of computing, and needs no core."""
-
-
-@dataclass(frozen=True)
-class Wire:
-    """The way of a message from one stage to another."""
-
-    num_bytes: int = 0
-    depth: float = math.inf
-    """Messages that may be sent and not taken."""
-    rate: float = math.inf
-    """Bytes per second."""
-    latency_s: float = 0.0
-    send_s: float = 0.0
-    """Work of the sender for each message."""
-    recv_s: float = 0.0
-    """Work of the receiver."""
-    lane: str | None = None
-    """Wires of one lane share its rate; None: its own."""
-    leaves_early: bool = False
-    """A message leaves its place in the queue when the receiver asks for it, and not when it has arrived."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was simulated."""
-
-    ends: tuple[tuple[float, ...], ...]
-    """By stage: when each optimizer step ended, of the last replica."""
-    busy_s: tuple[float, ...]
-    """By stage: seconds of work, messages included, a mean of its replicas."""
-    waits_s: tuple[Mapping[str, float], ...]
-    """By stage: seconds spent at each port."""
-
-    @property
-    def seconds(self) -> float:
-        """Until the last stage's last step."""
-        return self.ends[-1][-1]
-
-    def step_s(self, skip: int = 1) -> float:
-        """Seconds from one step to the next at the last stage, while every stage is at work.
-
-        Args:
-            skip: steps that fill the pipeline, and do not count. Nor do those behind the moment in which the first
-                stage has come to its end, as long as one does.
-        """
-        ends = self.ends[-1]
-        start = min(max(skip, 1), len(ends)) - 1
-        until = min(found[-1] for found in self.ends)
-        counted = sum(moment <= until for moment in ends[: len(ends) - len(ends) // 10])  # the last ones only drain
-        last = max(start + 1, counted - 1)
-        if last >= len(ends):
-            return ends[-1] / len(ends)
-        return (ends[last] - ends[start]) / (last - start)
+__all__ = ["simulate"]
 
 
 def simulate(
@@ -153,7 +24,7 @@ def simulate(
     Args:
         stages: of the pipeline, in order.
         wires: by sender, receiver and the port that the message leaves by, PASS or TELL.
-        cores: that all stages share; without a number, each has one of its own.
+        cores: that the stages of a host share; without a number, each has one of its own.
 
     Raises:
         ValueError: stages wait for each other for ever.
@@ -212,7 +83,8 @@ class _Run:
         self._lanes: dict[object, float] = {}
         self._here: dict[tuple[int, int], int] = {}
         self._processes = [_Process(s, r) for s, stage in enumerate(stages) for r in range(stage.replicas)]
-        self._clock = Clock(cores, [stages[p.stage].slowdown for p in self._processes])
+        self._clock = Clock(cores, [stages[p.stage].slowdown for p in self._processes],
+                            [stages[p.stage].host for p in self._processes])  # fmt: skip
         self._ready = deque(range(len(self._processes)))
         self._synced = {s: _Queue(Wire(), None) for s in range(len(stages))}
         self._ends: list[dict[int, float]] = [{} for _ in stages]

@@ -1,11 +1,13 @@
 """Pipelines whose times can be worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from pipeline.planning.clock import Clock
-from pipeline.planning.simulation import Outcome, Part, Port, Role, StageModel, Wire, simulate, walk
+from pipeline.planning.simulation import simulate
+from pipeline.planning.stage_model import Outcome, Part, Port, Role, StageModel, Wire, walk
 from pipeline.schedules.actions import Action, Op, one_f_one_b, stream
 
 WIRE = Wire(depth=4)
@@ -130,6 +132,13 @@ def test_more_stages_than_cores_share_them():
     stages, wires = local(4, 40)
     assert simulate(stages, wires, cores=2).step_s(20) == pytest.approx(6.0, rel=0.02)
     assert simulate(stages, wires, cores=1).step_s(20) == pytest.approx(12.0, rel=0.02)
+
+
+def test_each_host_has_cores_of_its_own():
+    stages, wires = local(4, 40)
+    stages = [replace(stage, host=s // 2) for s, stage in enumerate(stages)]
+    assert simulate(stages, wires, cores=2).step_s(20) == pytest.approx(3.0)
+    assert simulate(stages, wires, cores=1).step_s(20) == pytest.approx(6.0, rel=0.02)
 
 
 def test_stages_that_sleep_need_no_core():
