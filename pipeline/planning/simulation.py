@@ -68,6 +68,7 @@ class _Process:
     stage: int
     replica: int
     busy_s: float = 0.0
+    working_s: float = 0.0
     waits_s: dict[str, float] = field(default_factory=lambda: {port.value: 0.0 for port in Port})
 
 
@@ -120,6 +121,7 @@ class _Run:
         return Outcome(
             tuple(tuple(moment for _, moment in sorted(found.items())) for found in self._ends),
             tuple(sum(p.busy_s for p in group) / len(group) for group in groups),
+            tuple(sum(p.working_s for p in group) / len(group) for group in groups),
             tuple({n.value: sum(p.waits_s[n.value] for p in g) / len(g) for n in Port} for g in groups),
         )
 
@@ -168,7 +170,9 @@ class _Run:
         """Some work, of which there may be none."""
         process.busy_s += seconds
         if seconds > 0:
+            since = self._clock.now
             yield _Work(seconds, needs_core)
+            process.working_s += self._clock.now - since
 
     def _sync(self, process: _Process, step: int) -> _Body:
         """Replicas wait for the last of them before a step, and exchange gradients."""

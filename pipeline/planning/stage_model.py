@@ -116,7 +116,9 @@ class Outcome:
     ends: tuple[tuple[float, ...], ...]
     """By stage: when each optimizer step ended, of the last replica."""
     busy_s: tuple[float, ...]
-    """By stage: seconds of work, messages included, a mean of its replicas."""
+    """By stage: seconds of work, messages included, as if it were alone on the machine; a mean of its replicas."""
+    working_s: tuple[float, ...]
+    """By stage: seconds that this work took, where cores are shared."""
     waits_s: tuple[Mapping[str, float], ...]
     """By stage: seconds spent at each port."""
 

@@ -21,7 +21,7 @@ WINGS = {
         "host messages transport rescue", "control run_key", "watch control_port", "coordinator last_words",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights", "worker", "launchers view", "dry_run",
-        "run_plan ranks", "run", "torchrun",
+        "run_plan ranks planner", "run", "torchrun",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

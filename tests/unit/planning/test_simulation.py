@@ -132,6 +132,8 @@ def test_more_stages_than_cores_share_them():
     stages, wires = local(4, 40)
     assert simulate(stages, wires, cores=2).step_s(20) == pytest.approx(6.0, rel=0.02)
     assert simulate(stages, wires, cores=1).step_s(20) == pytest.approx(12.0, rel=0.02)
+    found = simulate(stages, wires, cores=1)
+    assert sum(found.busy_s) == pytest.approx(4 * 40 * 3.0) and min(found.working_s) > 2.5 * 40 * 3.0
 
 
 def test_each_host_has_cores_of_its_own():
@@ -206,7 +208,7 @@ def test_an_action_is_walked_as_the_program_does():
 
 
 def test_the_mean_step_of_a_short_run():
-    assert Outcome(((2.0,),), (1.0,), ({},)).step_s(9) == 2.0
+    assert Outcome(((2.0,),), (1.0,), (1.0,), ({},)).step_s(9) == 2.0
 
 
 def test_a_clock_without_cores_to_share():
