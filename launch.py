@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
-    parser.add_argument("--plan", action="store_true", help="run nothing; say what runs on --stages 1,2,4 would do")
+    parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
     parser.add_argument("--hosts", metavar="H", help="--plan: hosts like this one; default: 1")
     parser.add_argument("--link", metavar="RATE,LATENCY", help="--plan: between hosts, or stages: 1Gbit,50us")
     parser.add_argument("--replicas", metavar="R", help="--plan: auto, or processes of each stage: 2, or 1,2,1")
@@ -64,8 +64,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def overrides_of(options: argparse.Namespace) -> list[str]:
     """Overrides from flags, followed by those given as section.key=value, which win."""
     flags = {
-        "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages, "transport.name": options.transport,
-        "run.device": options.device, "run.trace": "true" if options.trace else None,
+        "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
+        "transport.name": options.transport, "run.device": options.device,
+        "run.trace": "true" if options.trace else None,
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 

@@ -11,11 +11,8 @@ import torch
 
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches, crc32_of
-from pipeline.engine.build import build_rules, build_stage
-from pipeline.engine.emulated import BlockSeconds, emulated_rules, even_seconds
 from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
-from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
 from pipeline.errors import DiskError
 from pipeline.numerics.compute import set_compute
@@ -35,43 +32,19 @@ from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, pea
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
-from workers.chaos import delays_of_stage, with_delays
+from workers.chaos import delays_of_stage
 from workers.control import ControlLink
 from workers.final_weights import save_elsewhere
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.snapshot_writer import SnapshotWriter
+from workers.stage_build import open_ends, stage_of
 from workers.trace_file import open_budget, save_part
-from workers.transport import Transport, open_transport
+from workers.transport import Transport
 
-__all__ = ["StageRun", "build_program", "failure", "open_ends", "prepare_process", "run_stage", "stage_of"]
+__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage"]
 
 PROGRESS_EVERY_S = 0.25
-
-
-def stage_of(job: Job) -> Stage:
-    """Builds this stage's blocks and no others."""
-    resolved, device = job.resolved, torch.device(job.endpoint.device)
-    if resolved.config.chaos.emulates:
-        rules = emulated_rules(resolved, job.blocks, _emulated_seconds(job))
-    else:
-        rules = build_rules(resolved, job.blueprints, job.blocks, device)
-    return build_stage(
-        resolved, rules, job.blocks, device,
-        batch_size=resolved.microbatch_size, learn_after=resolved.config.run.learn_after,
-        stash=resolved.batching.in_flight_at(job.stage_index, job.num_stages) > 1,
-    )  # fmt: skip
-
-
-def _emulated_seconds(job: Job) -> list[BlockSeconds]:
-    """The time that each block of this stage is to take."""
-    resolved, told = job.resolved, job.resolved.config.chaos.compute_s
-    if told == "measured":
-        assert job.block_s is not None, "blocks are measured where they are laid on stages"
-        alone = [job.block_s[k] for k in job.blocks]
-        return [even_seconds(seconds, 1, resolved.microbatch_size)[0] for seconds in alone]
-    seconds = told[job.stage_index] if isinstance(told, list) else float(told)
-    return even_seconds(seconds, len(job.blocks), resolved.batching.batch_size)
 
 
 def build_program(job: Job, budget: TimeBudget) -> Program:
@@ -289,12 +262,6 @@ def run_stage(job: Job, link: ControlLink) -> None:
                 save_part(job, budget)  # before the report, after which this process may be stopped
             link.send("failed", failure(job.stage_index, error))
         raise
-
-
-def open_ends(job: Job) -> Transport:
-    """The stage's ends of all its edges, late where the run asks for it."""
-    config = job.resolved.config
-    return with_delays(open_transport(job.transport, job.endpoint), config.chaos, config.seed, job.endpoint)
 
 
 def failure(stage_index: int, error: BaseException) -> StageFailure:

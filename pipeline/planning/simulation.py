@@ -201,7 +201,7 @@ class _Run:
             self._changed(queue)
 
     def _send(self, process: _Process, queue: _Queue, port: Port) -> _Body:
-        """A message: waits for a place in the queue, and copies it in; the way itself takes none of the sender's time."""
+        """A message: waits for a place in the queue, and copies it in; its way takes none of the sender's time."""
         since, wire = self._clock.now, queue.wire
         while queue.places >= wire.depth:
             yield queue

@@ -20,7 +20,7 @@ WINGS = {
     "workers": (
         "host messages transport rescue", "control run_key", "watch control_port", "coordinator last_words",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
-        "job", "trace_file snapshot_writer resume", "measure_run final_weights", "worker", "launchers view", "dry_run",
+        "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker", "launchers view", "dry_run",
         "run_plan ranks planner", "run", "torchrun",
     ),
 }  # fmt: skip

@@ -115,7 +115,9 @@ def test_a_list_of_another_length_is_refused(key, times, told):
         check_chaos(ChaosConfig(**{key: times}), 3)
 
 
-@pytest.mark.parametrize("value", [{"delay_s": -1.0}, {"compute": "fast"}, {"compute_s": "guessed"}, {"delay": "often"}])
+@pytest.mark.parametrize(
+    "value", [{"delay_s": -1.0}, {"compute": "fast"}, {"compute_s": "guessed"}, {"delay": "often"}]
+)
 def test_what_it_cannot_mean_is_refused(value):
     with pytest.raises(ConfigError, match=f"chaos.{next(iter(value))}"):
         Config.from_dict({"chaos": value})

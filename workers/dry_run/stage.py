@@ -28,8 +28,9 @@ from pipeline.schedules.plan import BlockMode, Plan
 from workers import messages
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
+from workers.stage_build import open_ends, stage_of
 from workers.transport import Transport
-from workers.worker import StageRun, drive, open_ends, prepare_process, stage_of
+from workers.worker import StageRun, drive, prepare_process
 
 __all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
 

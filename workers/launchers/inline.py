@@ -13,9 +13,10 @@ from pipeline.records.run_state import RunState
 from pipeline.records.time_budget import Activity
 from pipeline.schedules.plan import Plan
 from workers.job import Job
+from workers.stage_build import open_ends
 from workers.trace_file import open_budget
 from workers.transport import InProcessTransport
-from workers.worker import StageRun, build_program, open_ends
+from workers.worker import StageRun, build_program
 
 __all__ = ["Turn", "run_inline"]
 

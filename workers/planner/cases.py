@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pipeline import registry
-from pipeline.config import Config
+from pipeline.config import ChaosConfig, Config
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.planning import partition
@@ -95,6 +95,8 @@ class Planned:
             train = dataclasses.replace(train, microbatches=1)
         elif schedule == "ddp":
             part = -(-train.batch_size // stages)
+            chaos = _shared_out(config.chaos, part / train.batch_size)
+            config = dataclasses.replace(config, chaos=chaos)
             train = dataclasses.replace(train, batch_size=part, microbatches=1)
         elif microbatches is not None:
             train = dataclasses.replace(train, microbatches=microbatches)
@@ -129,14 +131,22 @@ class Planned:
         return tuple(self._costs[key])
 
 
+def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
+    """Emulated compute of a part of the batch."""
+    told = chaos.compute_s
+    if isinstance(told, list):
+        return dataclasses.replace(chaos, compute_s=[sum(told) * share])  # one process has all stages
+    return chaos if told == "measured" else dataclasses.replace(chaos, compute_s=float(told) * share)
+
+
 def planned_runs(planned: Planned, question: Question) -> list[Case]:
     """Every case that the question asks for, those left out that the rule refuses."""
     found = []
     for schedule in SCHEDULES:
         for stages in question.stages:
-            if (schedule == "backprop" and stages > 1) or (schedule != "onward" and schedule != "backprop" and stages == 1):
-                continue
-            found.append(planned.case(schedule, stages))
+            one_process = stages == 1
+            if schedule == "onward" or one_process == (schedule == "backprop"):
+                found.append(planned.case(schedule, stages))
     if all(case.schedule != "backprop" for case in found):
         found.append(planned.case("backprop", 1))
     return found

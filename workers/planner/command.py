@@ -52,7 +52,8 @@ def make_plan(
         write_text(out / "plan.toml", to_toml(placed(config, best)))
         draw_plan(rows, out / "plan.svg")
     except OSError as error:
-        raise ConfigError(f"cannot write the plan (given: --out {out}, {error.strerror}). Name another folder.") from None
+        why = error.strerror
+        raise ConfigError(f"cannot write the plan (given: --out {out}, {why}). Name another folder.") from None
     say(f"written: {out}/plan.json, {out}/plan.toml (python launch.py --config {out}/plan.toml)")
     return plan
 
@@ -82,9 +83,7 @@ def plan_rows(
     return rows
 
 
-def _with_replicas(
-    cases: Sequence[Case], planned: Planned, profiles: Profiles, setting: Setting
-) -> list[Case]:
+def _with_replicas(cases: Sequence[Case], planned: Planned, profiles: Profiles, setting: Setting) -> list[Case]:
     """The cases of the run's own schedule with replicas, as far as the rule allows them."""
     wanted, found = setting.question.replicas, []
     for case in cases:
@@ -104,7 +103,7 @@ def _with_replicas(
 
 
 def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:
-    """The config of a row as nested tables, so that it can be run: its stages, its partition, and the depth that it needs."""
+    """The config of a row, so that it can be run, as nested tables: stages, partition, and the depth that it needs."""
     depth = max(config.transport.depth, row["least_depth"] or 1)
     run = dataclasses.replace(config.run, stages=row["stages"])
     if row["stages"] > 1:
@@ -132,7 +131,8 @@ def _about(config: Config, question: Question, host: Host) -> str:
     link = question.link
     parts = [f"plan: {config.rule.name} on {config.dataset.name}, {config.model.name}, batch {config.train.batch_size}"]
     parts += ["EMULATED COMPUTE"] if config.chaos.emulates else []
-    parts.append(f"{question.hosts} host{'s' if question.hosts > 1 else ''} of {host.cores} cores and {host.num_gpus} GPUs")
+    hosts = f"{question.hosts} host{'s' if question.hosts > 1 else ''}"
+    parts.append(f"{hosts} of {host.cores} cores and {host.num_gpus} GPUs")
     if link is not None:
         parts.append(f"link {rate_text(link.bits_per_s)}, {link.latency_s * 1e6:.4g} us")
     if question.device_speed != 1.0:

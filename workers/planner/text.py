@@ -30,7 +30,8 @@ def plan_lines(rows: Sequence[Row], best: Row, about: str) -> list[str]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     replicas = row["replicas"]
-    parts = [f"{size}x{count}" if count > 1 else str(size) for size, count in zip(row["partition"], replicas, strict=True)]
+    sizes = zip(row["partition"], replicas, strict=True)
+    parts = [f"{size}x{count}" if count > 1 else str(size) for size, count in sizes]
     return (
         row["schedule"], str(row["stages"]), _short(parts), grouped(row["samples_per_s"]),
         f"{row['step_s'] * 1e3:.4g}", _short([f"{s * 1e3:.3g}" for s in row["stage_s"]]),
@@ -64,5 +65,6 @@ def _details(row: Row) -> list[str]:
         lines.append(f"  memory of stage {memory['stage']}: {parts}")
     if row["heads_share"]:
         heads = f"  the rule's own matrices (heads) are {row['heads_share'] * 100:.0f} % of the arithmetic"
-        lines.append(heads + ("; a rule with smaller heads, or pooled ones, would pay" if row["heads_share"] > 0.2 else ""))
+        advice = "; smaller heads, or pooled ones, would pay" if row["heads_share"] > 0.2 else ""
+        lines.append(heads + advice)
     return lines

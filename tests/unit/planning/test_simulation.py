@@ -189,7 +189,8 @@ def test_feedback_to_all_comes_straight_from_the_last_stage():
 
 def test_a_circle_of_waits_is_found():
     stages, wires = local(2, 5)
-    stages[0] = StageModel(Role(has_above=True, waits=True, hears=True), list(stream([1], in_flight=1, feedback=True)), {})
+    actions = list(stream([1], in_flight=1, feedback=True))
+    stages[0] = StageModel(Role(has_above=True, waits=True, hears=True), actions, {})
     wires[1, 0, Port.TELL] = Wire()
     with pytest.raises(ValueError, match=r"stages wait for each other for ever \(given: stages \[0, 1\] of 2\)"):
         simulate(stages, wires)
