@@ -16,7 +16,7 @@ test-all: types
 	$(VENV)/bin/python -m pytest --full
 
 soak: $(READY)
-	$(VENV)/bin/python -m tests.support.soak --kills 100
+	$(VENV)/bin/python -m tests.support.soak --kills 100 --terms 50
 
 types: $(READY)
 	$(VENV)/bin/mypy

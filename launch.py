@@ -15,7 +15,7 @@ from pathlib import Path
 import pipeline
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
-from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
+from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
 from workers.host.fork_server import warm_up
@@ -130,7 +130,6 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     named = options.out or options.resume
     default = HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or default_data_root()
-    make_view = view_maker(quiet=options.quiet)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
     origin = take_up(ranks, named, allow_changes=options.allow_changes) if ranks is not None else None
@@ -138,6 +137,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
         named = origin.run
     elif options.resume is not None:
         origin = open_origin(options.resume, allow_changes=options.allow_changes)
+    make_view = view_maker(quiet=options.quiet, begins=origin.cut if origin is not None else None)
     follows = ranks is not None and ranks.rank > 0  # such a rank writes where the first one tells it to
     with nullcontext(named or default) if named or follows else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)
@@ -228,15 +228,15 @@ def main(arguments: Sequence[str]) -> int:
         complain("launch.py: " + one_line(error))
         return 2
     except (DiskError, NonFiniteError, WorkerFailed) as error:
-        complain("launch.py: " + str(error))
+        complain("launch.py: " + last_words(error))
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
         complain(f"launch.py: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
         return 1
-    except KeyboardInterrupt:
-        complain("launch.py: interrupted; every stage has been stopped")
+    except KeyboardInterrupt as error:
+        complain("launch.py: " + last_words(error))
         return 130
     return 0
 
@@ -246,6 +246,8 @@ if __name__ == "__main__":
     try:
         status = main(sys.argv[1:])
     except SystemExit as end:
+        if getattr(end, "__notes__", ()):  # told to end, in the middle of a run
+            complain("launch.py: " + last_words(end))
         status = end.code if isinstance(end.code, int) else 1
     if (reason := end_output()) is not None:
         complain(f"launch.py: cannot write to standard output ({reason})")

@@ -13,6 +13,7 @@ from typing import Literal
 from torch import nn
 
 from pipeline.config import Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
+from pipeline.learning.heads import AveragePool
 from pipeline.network.block import Block, build_block
 from pipeline.network.shapes import BlockShapes
 from pipeline.resolve import RunSpec
@@ -45,7 +46,9 @@ class Preset:
     """Precision of float32 products in every arm: the one under which backprop in one process is fastest here. oneDNN
     costs some 10 us a call, which small products do not earn back."""
     rule: str = "linear_decoder"
-    """Learning rule of Onward's arms: linear_decoder or dfa."""
+    """Learning rule of Onward's arms: linear_decoder, pred or dfa."""
+    dimdec: int | None = None
+    """Features that the decoder of a convolutional block reads at most; None: the rule's default."""
     in_flight: int = 1
     """Batches in flight in Onward's arms, where the rule waits for feedback: at 1 its stages take turns."""
     channels_last: bool = False
@@ -90,7 +93,7 @@ class Preset:
         return Config(
             model=self.model,
             dataset=NamedConfig(name="noise", options=data),
-            rule=NamedConfig(name=self.rule if mode == "parallel" else "backprop"),
+            rule=self._rule(mode),
             optimizer=NamedConfig(name="adam", options={"lr": 1e-3}),
             train=TrainConfig(
                 epochs=epochs, batch_size=self.batch_size, microbatches=microbatches,
@@ -103,6 +106,12 @@ class Preset:
                 matmul_precision=precision, channels_last=self.channels_last, predict=False,
             ),
         )  # fmt: skip
+
+    def _rule(self, mode: str) -> NamedConfig:
+        """The rule of an arm."""
+        if mode != "parallel":
+            return NamedConfig(name="backprop")
+        return NamedConfig(name=self.rule, options={} if self.dimdec is None else {"dimdec": self.dimdec})
 
     def on(self, device: Literal["cpu", "cuda"] | None) -> "Preset":
         """The same work on another device; None: as it is."""
@@ -134,6 +143,11 @@ PRESETS = {
                microbatches=(2, 4, 5, 8), precision="highest", rule="dfa", in_flight=4),
         Preset(name="vgg8b-quarter", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64, num_samples=320,
                channels_last=True),
+        # Its decoders pooled to as many features as under pred, and pred itself.
+        Preset(name="vgg8b-quarter-pooled", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64,
+               num_samples=320, channels_last=True, dimdec=2048),
+        Preset(name="vgg8b-quarter-pred", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64,
+               num_samples=320, channels_last=True, rule="pred"),
         Preset(name="vgg8b", model=_vgg8b(1.0), sample_shape=(3, 32, 32), batch_size=128, num_samples=2560,
                device="cuda", channels_last=True),
         Preset(name="deep-thin", model=_mlp(32, 64), sample_shape=(784,), batch_size=50, num_samples=2500,
@@ -181,11 +195,14 @@ def local_flop(resolved: RunSpec) -> int:
     """Operations per sample of training with linear decoders or DFA.
 
     A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: the gradient of its input is
-    not needed. A decoder reads the body's whole output and needs all three: 3 * 2 * features * classes; DFA's
-    matrix is one product. The output block has neither.
+    not needed. A decoder reads the body's output, pooled or whole, and needs all three: 3 * 2 * features * classes;
+    DFA's matrix is one product. The output block has neither.
     """
-    per_weight = 2 if resolved.config.rule.name == "dfa" else 6
-    heads = [per_weight * prod(spec.body_shape) * spec.task.num_outputs for spec in resolved.specs if not spec.is_last]
+    rule = resolved.config.rule
+    per_weight, dimdec = 2 if rule.name == "dfa" else 6, rule.options.get("dimdec", 0)
+    shapes = [spec.body_shape for spec in resolved.specs if not spec.is_last]
+    features = [prod(AveragePool(shape, dimdec).out_shape if dimdec else shape) for shape in shapes]
+    heads = [per_weight * size * resolved.specs[-1].task.num_outputs for size in features]
     return 2 * sum(forward_flop(resolved)) + sum(heads)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "TransportTimeout", "WorkerFailed"]
+__all__ = [
+    "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "TransportTimeout", "WorkerFailed", "last_words",
+]  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -79,3 +81,10 @@ def _found_text(found: Mapping[str, Any]) -> str:
         f"{found['what']} {found['name']} of block {block} is {found['value']} after step {step}, epoch {epoch}, and "
         f"has been since a step from {found['since']} on"
     )
+
+
+def last_words(error: BaseException) -> str:
+    """What is said of the error that ended a run: its text, unless it was told to end, and its notes."""
+    told = isinstance(error, (KeyboardInterrupt, SystemExit))
+    text = "interrupted; every stage has been stopped" if told else str(error)
+    return "\n".join([text, *getattr(error, "__notes__", ())])

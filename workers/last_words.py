@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from pipeline.errors import WorkerFailed
+from pipeline.errors import WorkerFailed, last_words
 from workers.host.identity import ProcessIdentity
 from workers.watch import ELSEWHERE_S
 
@@ -33,7 +33,7 @@ def end_rank(error: BaseException) -> None:
     code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
     if not isinstance(error, (SystemExit, KeyboardInterrupt)):
         note_first_error(error)
-        sys.stderr.write(f"launch.py: {error}\n")
+    sys.stderr.write(f"launch.py: {last_words(error)}\n")
     sys.stderr.flush()
     os._exit(code)
 

@@ -7,11 +7,13 @@
 In the process that coordinated, when the stages are gone: the run's clock has stopped, and its result is written.
 """
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +42,12 @@ def measured_epochs(every: int, num_epochs: int) -> list[int]:
     return [*range(0, num_epochs, every), num_epochs] if every > 0 else []
 
 
+def missing_epochs(out: Path, every: int, num_epochs: int) -> set[int]:
+    """Of the first epochs, those whose weights were to be kept and are not there, in a run that was taken up."""
+    wanted = measured_epochs(every, num_epochs)
+    return {k for k in wanted if k > 0 and k % every == 0 and not any(measured_folder(out, k).glob("block-*"))}
+
+
 def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, out: Path, data_root: Path) -> None:
     """Measures as ``[measure]`` asks; a disk that fails meanwhile is said in one line, and the run has ended well.
 
@@ -55,6 +63,7 @@ def measure_run(resolved: RunSpec, placement: Placement, run_state: RunState, ou
     """
     last = len(run_state.history)
     wanted = measured_epochs(resolved.config.measure.every, last)
+    run_state.not_kept |= missing_epochs(out, resolved.config.measure.every, run_state.begun_after)
     epochs = [epoch for epoch in wanted if epoch == last or epoch not in run_state.not_kept]
     if not epochs:
         return
@@ -76,23 +85,34 @@ def _measure(
     ):  # fmt: skip
         num_steps = resolved.batching.num_steps
         measurement = Measurement(resolved, data_root, device)
-        rows = []
+        rows = _earlier_rows(out, run_state)
         for epoch in epochs:
             # Or it is the last one, whose weights are the run's own snapshot.
             kept = epoch % every == 0 and epoch not in run_state.not_kept
             folder = measured_folder(out, epoch) if kept else Path(run_state.stage_results()[0]["folder"])
             states = _weights(folder, placement, epoch, num_steps) if epoch > 0 else None
             row = measurement.epoch(epoch, states, layout=epoch in (0, epochs[-1]))
-            rows.append(with_credit(row, run_state.block_rows(epoch - 1) if epoch > 0 else {}))
-            recorder.write({"event": "measurement", **rows[-1]})
+            rows[epoch] = with_credit(row, run_state.block_rows(epoch - 1) if epoch > 0 else {})
+            recorder.write({"event": "measurement", **rows[epoch]})
     for name, arrays in measurement.arrays().items():
         _write_arrays(out / "measurements" / f"{name}.npz", arrays)
-    write_json(out / "measurements.json", {"num_blocks": resolved.num_blocks, "epochs": rows})
+    table = {"num_blocks": resolved.num_blocks, "epochs": [rows[k] for k in sorted(rows)]}
+    write_json(out / "measurements.json", table)
     if not resolved.config.measure.keep_weights:
         for epoch in epochs:
             shutil.rmtree(measured_folder(out, epoch), ignore_errors=True)
         with suppress(OSError):  # there are maps or layouts in it
             (out / "measurements").rmdir()
+
+
+def _earlier_rows(out: Path, run_state: RunState) -> dict[int, dict[str, Any]]:
+    """What a run that was taken up had measured when its weights were still there, by epoch."""
+    try:
+        table = json.loads((out / "measurements.json").read_text(encoding="utf8"))
+        rows = {int(row["epoch"]): dict(row) for row in table["epochs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {k: row for k, row in rows.items() if k in run_state.not_kept and k <= run_state.begun_after}
 
 
 def _weights(folder: Path, placement: Placement, epoch: int, num_steps: int) -> list[dict[str, Tensor]]:

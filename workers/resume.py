@@ -23,8 +23,10 @@ from pipeline.records.run_state import losses_of
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
 from pipeline.records.weights import measured_folder
 from pipeline.resolve import RunSpec
+from pipeline.schedules.cuts import Cut
 from pipeline.schedules.modes import InFlightLimit
 from pipeline.schedules.schedule import replayed
+from workers.host.out_folder import claimed
 from workers.job import StartPoint
 from workers.placement import Placement
 
@@ -131,7 +133,8 @@ class Origin:
         """Raises ConfigError where the epochs that are done are all that the config asks for."""
         schedule = resolved.schedule()
         try:
-            history = replayed(schedule, [losses_of(blocks, resolved.num_blocks) for blocks in manifest.epochs])
+            losses = [losses_of(blocks, resolved.num_blocks) for blocks in manifest.epochs]
+            history = replayed(schedule, losses, manifest.cache_lost)
         except ValueError as error:
             raise ConfigError(
                 f"with these changes the blocks would have taken turns otherwise ({error}). Take the changes of "
@@ -144,6 +147,11 @@ class Origin:
                 f"train.epochs={resolved.config.train.epochs}). To train longer, raise train.epochs and pass "
                 "--allow-changes."
             )
+
+    @property
+    def cut(self) -> Cut:
+        """Where it goes on."""
+        return self.found[1].cut if self.found is not None else Cut()
 
     @property
     def is_complete(self) -> bool:
@@ -161,15 +169,20 @@ class Origin:
     def move_to(self, out: Path) -> StartPoint | None:
         """Makes ``out``, which may be the run's own folder, ready to go on in; returns from where.
 
-        A result that is there stays, under the name of its step. Raises OSError where the disk refuses.
+        A result that is there stays, under the name of its step. Raises OSError where the disk refuses, and ConfigError
+        where the run is still going on.
         """
         if self.is_in(out):
             self._set_aside_result()
             set_aside_newer(self.run, self.found[0] if self.found is not None else None)
             retire_incomplete(self.run)
             return StartPoint(*self.found) if self.found is not None else None
-        done = self.found[1].cut.epoch if self.found is not None else 0
-        for epoch in range(1, done + 1):
+        with claimed(self.run, is_new=False):
+            return self._copy_to(out)
+
+    def _copy_to(self, out: Path) -> StartPoint | None:
+        """Copies what the run goes on from into another folder."""
+        for epoch in range(1, self.cut.epoch + 1):
             if (folder := measured_folder(self.run, epoch)).exists():
                 shutil.copytree(folder, measured_folder(out, epoch))
         if self.found is None:
@@ -194,7 +207,7 @@ class Origin:
     def row(self, out: Path) -> dict[str, Any]:
         """For the record: in the run's own folder, rows behind ``record_bytes`` are void."""
         manifest = self.found[1] if self.found is not None else None
-        cut = {"epoch": manifest.cut.epoch, "step": manifest.cut.step} if manifest else {"epoch": 0, "step": 0}
+        cut = self.cut._asdict()
         if not self.is_in(out):
             return {"resumed_from": {"run": str(self.run), **cut}}
         return {"event": "resume", **cut, "record_bytes": manifest.record_bytes if manifest else 0}

@@ -33,6 +33,7 @@ from workers.job import Job, StartPoint, share_out
 from workers.launchers.inline import run_inline
 from workers.launchers.processes import StageProcesses
 from workers.measure_run import measure_run
+from workers.next_move import add_next_move
 from workers.placement import Placement, needs_processes, this_host
 from workers.rescue import RESULT, declare_complete, note_result, spare_folder
 from workers.resume import Origin, fixed_by
@@ -92,7 +93,7 @@ class Session:
         validate(self.resolved, self.placement, table["train_samples_per_s"])
         manifest = Manifest(
             Cut(epochs), table["steps"], {k: crc for r in results for k, crc in r["files"]}, state.scores(epochs),
-            wall_s=table["wall_s"], weights_sha256=table["weights_sha256"],
+            wall_s=table["wall_s"], weights_sha256=table["weights_sha256"], cache_lost=state.cache_lost,
         )  # fmt: skip
         data = next((r["data_crc32"] for r in results if r["data_crc32"] is not None), None)
         with signals_held():
@@ -231,7 +232,9 @@ def _opened(
         recorder.write({**header, "fixed": fixed, **(origin.row(out) if origin is not None else {})})
         if make_view is not None:
             view = make_view(resolved, placement, out)
-        keeper = SnapshotKeeper(out, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder)
+        keeper = SnapshotKeeper(
+            out, placement.num_stages, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder
+        )
         run_state = RunState(resolved.schedule(), placement.num_stages, resolved.num_blocks, recorder, view, keeper)
         keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
@@ -250,11 +253,12 @@ def _opened(
 
 
 def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced: bool) -> None:
-    """Notes a failure in the record and in ``result.json``, and merges what the stages of a ``traced`` run left; a run
-    that has its result keeps it."""
+    """Notes a failure in the record and in ``result.json``, and on ``error`` how the run is taken up; merges what the
+    stages of a ``traced`` run left. A run that has its result keeps it."""
     if (out / RESULT).exists():
         return
     note_result(out, recorder, error)
+    add_next_move(error, out)
     if traced:
         merge_parts(out)
 

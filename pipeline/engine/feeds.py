@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.activation_cache import ActivationCache, Allocate
+from pipeline.errors import DiskError
 from pipeline.schedules.plan import Plan
 
 __all__ = ["Feed", "Feeds", "Tap", "repeated"]
@@ -101,6 +102,13 @@ class Feeds:
                 del self._feeds[block]
 
         return keep
+
+    def check_kept(self) -> None:
+        """Raises DiskError where an epoch would start from kept inputs that are not there, or not whole."""
+        if self.lost is not None:
+            raise DiskError(
+                f"outputs of frozen blocks cannot be kept ({self.lost}). Make room, or resume with schedule.cache=off."
+            )
 
     def forget(self, plan: Plan) -> None:
         """Lets go of kept inputs that no epoch after ``plan``'s starts from."""

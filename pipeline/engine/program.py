@@ -26,7 +26,6 @@ from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, R
 from pipeline.engine.settling import Settling
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
-from pipeline.errors import DiskError
 from pipeline.learning.rule import Topology
 from pipeline.numerics.memory_format import from_wire, to_wire
 from pipeline.records.time_budget import Activity, TimeBudget
@@ -147,11 +146,12 @@ class Program:
         if plan.source > 0:
             refill = plan.forward_only(plan.source, 0)
             yield from self._forward_only(refill, self.batching.num_steps)
+            self._train_feeds.check_kept()
             yield from self._evaluate(refill)
+            self._test_feeds.check_kept()
         if plan.store and step > 0:
             yield from self._forward_only(plan.forward_only(plan.top, plan.source), step)
-        if (lost := self._train_feeds.lost or self._test_feeds.lost) is not None:
-            raise DiskError(f"outputs of frozen blocks cannot be kept ({lost}). Make room, or set schedule.cache=off.")
+            self._train_feeds.check_kept()
         self.stage.samples = start.samples
         return step
 

@@ -47,12 +47,12 @@ class AveragePool(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], dimdec: int) -> None:
         super().__init__()
-        self.kernel, self.padding, self.num_features = (1, 1), (0, 0), prod(shape)
+        self.kernel, self.padding, self.out_shape = (1, 1), (0, 0), shape
         if len(shape) == 3:
             channels, height, width = shape
             self.kernel, pooled = pool_sizes((channels, height, width), dimdec)
             self.padding = (_padding(height, self.kernel[0]), _padding(width, self.kernel[1]))
-            self.num_features = channels * prod(pooled)
+            self.out_shape = (channels, *pooled)
 
     def forward(self, h: Tensor) -> Tensor:
         """Args: h (batch, *shape). Returns: (batch, channels, pooled height, pooled width), or h itself."""
@@ -71,7 +71,7 @@ class PooledHead(nn.Module):
     def __init__(self, shape: tuple[int, ...], num_outputs: int, dimdec: int) -> None:
         super().__init__()
         self.pool = AveragePool(shape, dimdec)
-        self.linear = nn.Linear(self.pool.num_features, num_outputs)
+        self.linear = nn.Linear(prod(self.pool.out_shape), num_outputs)
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, h: Tensor) -> Tensor:

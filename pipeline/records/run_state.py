@@ -52,6 +52,8 @@ class RunState:
         """Batches that each block has left out, of those that did."""
         self.not_kept: set[int] = set()
         """Numbers of epochs after which weights were to be kept for measurements, and could not be."""
+        self.begun_after = 0
+        """Epochs that were done when the run was taken up."""
         self.results: dict[int, StageResult] = {}
         """Each stage's last report."""
         self.num_stages = num_stages
@@ -148,7 +150,7 @@ class RunState:
     def saved(self, body: SnapshotReport) -> None:
         """A stage has written its part of a snapshot."""
         now_s = self._before_s + time.perf_counter() - (self._started_s or 0.0)
-        if self._keeper is not None and self._keeper.saved(body, self.scores, now_s):
+        if self._keeper is not None and self._keeper.saved(body, self.scores, now_s, self.cache_lost):
             self.last_good = f"snapshots/step-{body['steps']}"
             self._recorder.write({"event": "snapshot", **Cut(body["epoch"], body["step"])._asdict()})
 
@@ -159,13 +161,15 @@ class RunState:
         """
         self.skipped, self._first_bad = {}, FirstBad(self.num_stages)
         self.history, self.last_scores, self.results, self._rows, self._plans, self._scores = [], {}, {}, {}, [], []
+        self.begun_after = len(manifest.epochs) if manifest is not None else 0
         self._started_s, self._before_s = None, manifest.wall_s if manifest is not None else 0.0
         self.last_good = f"snapshots/step-{manifest.steps}" if manifest is not None else None
         epochs = manifest.epochs if manifest is not None else ()
-        past = replayed(self._schedule, [losses_of(blocks, self.num_blocks) for blocks in epochs])
+        lost = manifest.cache_lost if manifest is not None else ()
+        past = replayed(self._schedule, [losses_of(blocks, self.num_blocks) for blocks in epochs], lost)
         for result, blocks in zip(past, epochs, strict=True):
             self._plans.append(result.plan)
-            self._finished(result.plan, blocks)
+            self._finished(result.plan, blocks, cache_lost=result.cache_lost)
 
     @property
     def plans(self) -> Sequence[Plan | None]:
@@ -175,6 +179,11 @@ class RunState:
     def scores(self, num_epochs: int) -> Sequence[Sequence[BlockScores]]:
         """Of the blocks that were active in each of the first so many epochs."""
         return self._scores[:num_epochs]
+
+    @property
+    def cache_lost(self) -> list[int]:
+        """Epochs in which the outputs of frozen blocks could not be kept."""
+        return [epoch for epoch, result in enumerate(self.history) if result.cache_lost]
 
     def result(self, body: StageResult) -> None:
         """A stage has ended in order."""

@@ -65,6 +65,8 @@ class Manifest:
     """What a resume must keep, by name; see :mod:`workers.resume`."""
     weights_sha256: str | None = None
     """Of a run that is complete."""
+    cache_lost: Sequence[int] = ()
+    """Epochs in which the outputs of frozen blocks could not be kept: no later one starts from such outputs."""
 
     def write(self, folder: Path) -> None:
         """Declares ``folder`` complete. Raises OSError where the disk refuses."""
@@ -93,7 +95,8 @@ class Manifest:
                 raise ValueError("its checksum is not the one that it states")
             table = {key: value for key, value in table.items() if key not in ("format", "crc32")}
             files = {k: int(table["files"][block_file(k)], 16) for k in range(table.pop("num_blocks"))}
-            return cls(**{**table, "cut": Cut(**table["cut"]), "files": files})
+            lost = tuple(table.pop("cache_lost", ()))
+            return cls(**{**table, "cut": Cut(**table["cut"]), "files": files, "cache_lost": lost})
         except OSError as error:
             raise DamagedFile(path, error.strerror or str(error)) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -189,9 +192,9 @@ def set_aside_newer(run: Path, newest: Path | None) -> None:
         folder.rename(target)
 
 
-def retire_incomplete(run: Path) -> None:
-    """Lets go what no manifest declares complete. No stage may be running."""
-    for folder in run.glob("snapshots/step-*"):
+def retire_incomplete(run: Path, steps: int | None = None) -> None:
+    """Lets go what no manifest declares complete, after so many steps or anywhere. No stage may be writing there."""
+    for folder in run.glob(f"snapshots/step-{'*' if steps is None else steps}"):
         if not (folder / _MANIFEST).exists():
             _spare(folder)
 

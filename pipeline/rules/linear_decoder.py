@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from pipeline.data.task import scalar
 from pipeline.learning.dense import Dense, accumulate
+from pipeline.learning.heads import AveragePool
 from pipeline.learning.local_rule import LocalRule, Output
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32, exact_product
 from pipeline.numerics.memory_format import in_memory_order
+from pipeline.ranges import Natural
 
 __all__ = ["LinearDecoder", "build"]
 
@@ -23,6 +25,9 @@ _FORGET = 0.1  # share of the newest batch in the running class means, as in Bat
 
 class LinearDecoder(LocalRule):
     """Local rule: hidden blocks minimise ``mse(flatten(h) D^T, targets)``, a mean over all elements; D has no bias.
+
+    With ``dimdec`` a map is average-pooled first, as under :mod:`pipeline.rules.pred`: a decoder of a whole map of
+    65 536 features costs a tenth of the block's step.
 
     A fixed decoder of one output cannot always reach its targets: on features of length 1 its output stays within
     ||D||, about 0.58. The decision boundary is then not half way between the two targets but at the mid-point of the
@@ -37,11 +42,13 @@ class LinearDecoder(LocalRule):
     decoder: Tensor
     class_means: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool, dimdec: int = 0) -> None:
         super().__init__(block, spec, dense=Dense.of(block, spec.in_shape))
-        size, num_outputs = prod(spec.body_shape), spec.task.num_outputs
+        self.pool = AveragePool(spec.body_shape, dimdec) if dimdec else nn.Identity()
+        shape = self.pool.out_shape if isinstance(self.pool, AveragePool) else spec.body_shape
+        size, num_outputs = prod(shape), spec.task.num_outputs
         bound = 1.0 / size**0.5
-        matrix = torch.empty(num_outputs, *spec.body_shape).uniform_(-bound, bound)
+        matrix = torch.empty(num_outputs, *shape).uniform_(-bound, bound)
         if trained:
             self.decoder = nn.Parameter(matrix)
         else:
@@ -100,7 +107,7 @@ class LinearDecoder(LocalRule):
         return self.spec.task.loss(scores, y)
 
     def _decode(self, h: Tensor) -> Tensor:
-        return F.linear(*in_memory_order(h, self.decoder))
+        return F.linear(*in_memory_order(self.pool(h), self.decoder))
 
     def _follow_classes(self, decoded: Tensor, y: Tensor) -> None:
         """Update the running mean output of each class that this batch has samples of."""
@@ -117,13 +124,15 @@ def build(
     *,
     decoder: Literal["trained", "fixed"] = "trained",
     loss: Literal["mse", "cross_entropy"] = "mse",
+    dimdec: Natural = 0,
 ) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss.
 
     Args:
         decoder: ``fixed`` leaves D at its initial values, uniform in +-1/sqrt(features).
         loss: loss of hidden blocks; ``cross_entropy`` is the task's own loss on the decoder's output.
+        dimdec: features that the decoder of a convolutional block reads at most; the map is pooled to that. 0: all.
     """
     if spec.is_last:
         return Output(block, spec)
-    return LinearDecoder(block, spec, trained=decoder == "trained", mse=loss == "mse")
+    return LinearDecoder(block, spec, trained=decoder == "trained", mse=loss == "mse", dimdec=dimdec)

@@ -4,7 +4,7 @@ Decisions depend on epoch reports only, never on timing, so a run is repeated ex
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -41,8 +41,12 @@ class Schedule(ABC):
         """
 
 
-def replayed(schedule: Schedule, losses: Sequence[Sequence[float | None]]) -> list[EpochResult]:
+def replayed(
+    schedule: Schedule, losses: Sequence[Sequence[float | None]], cache_lost: Container[int] = ()
+) -> list[EpochResult]:
     """The history of a run whose epochs had these losses: its plans are those that ``schedule`` makes of them.
+
+    ``cache_lost`` are the epochs in which there was no room for what was to be kept.
 
     Shorter than ``losses`` where the schedule would have ended before.
 
@@ -56,7 +60,7 @@ def replayed(schedule: Schedule, losses: Sequence[Sequence[float | None]]) -> li
             break
         if schedule.depends_on_results and found[plan.top] is None:
             raise ValueError(f"in epoch {epoch + 1} another block was trained than block {plan.top}")
-        history.append(EpochResult(plan, tuple(found)))
+        history.append(EpochResult(plan, tuple(found), epoch in cache_lost))
     return history
 
 

@@ -17,6 +17,7 @@ from pipeline.network.hard_units import Bernoulli
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
+    "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
 RULES = [*registry.known("pipeline.rules"), *VARIANTS]
@@ -84,8 +85,8 @@ SHAPES = {
 }
 BODIES = {**{kind: SHAPES[kind][1:] for kind in ("dense", "plain", "half", "binary")},
           "conv": [(5, 8, 8), (6, 4, 4), (4,)]}  # fmt: skip
-PLAIN_ONLY = {"lra_fdbk", "tp", "dtp", "ifa"}
-"""Rules of blocks of one linear layer and a unit, which refuse normalisation and convolutions."""
+PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc"}
+"""Rules that refuse normalisation, most of them of blocks of one linear layer and a unit."""
 NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sampled(9, 8), _top((8,), 4)])
 SHAPES["sampled"], BODIES["sampled"] = SHAPES["plain"], BODIES["plain"]
 SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
@@ -104,7 +105,7 @@ def _networks(name):
     rule = VARIANTS.get(name, (name,))[0]
     if rule in SAMPLED:
         return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n != "half")]
-    if rule in PLAIN_ONLY:
+    if name in PLAIN_ONLY:
         return ("plain",)
     return ("half",) if rule in HALF_ONLY else [n for n in NETWORKS if n not in ("half", "sampled")]
 
@@ -142,8 +143,9 @@ def build(name, network, index, seed=0):
     torch.manual_seed(seed)
     shapes = SHAPES[network]
     spec = BlockSpec(index, 3, shapes[index], BODIES[network][index], shapes[index + 1], task)
-    name, options = VARIANTS.get(name, (name, {}))
-    rule = registry.load("pipeline.rules", name, "rule")(blocks()[index], spec, **options).double()
+    plain_name, options = VARIANTS.get(name, (name, {}))
+    rule = registry.load("pipeline.rules", plain_name, "rule")(blocks()[index], spec, **options).double()
+    rule.built_as = name, network
     # Heads that start at 0 would hide a block's gradient.
     for parameter in rule.parameters():
         if not parameter.any():
@@ -183,8 +185,8 @@ def settle(rule, context, size):
     """All rounds with neighbours that run a batch of their own."""
     rules, contexts = {}, {}
     for k in range(3):
-        rules[k] = rule if k == rule.spec.index else build(name_of(rule), "plain", k, seed=k)
-        contexts[k] = context if k == rule.spec.index else rules[k](*batch("plain", k, size=size))[1]
+        rules[k] = rule if k == rule.spec.index else build(*rule.built_as, k, seed=k)
+        contexts[k] = context if k == rule.spec.index else rules[k](*batch(rule.built_as[1], k, size=size))[1]
     exchange = Settling(rules, contexts)
     for index in range(exchange.num_rounds):
         exchange.round(index, (), ())

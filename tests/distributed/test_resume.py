@@ -28,7 +28,8 @@ PLAIN = {"norm": "none", "activation": "tanh", "dropout": 0.0}
 SAMPLED = {"norm": "none", "activation": "bernoulli", "dropout": 0.0}
 MODELS = {
     "ifa": PLAIN, "lra_diff": {**PLAIN, "boundary": "half"}, "reinforce": SAMPLED, "slope_annealing": SAMPLED,
-    "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED, "tp": PLAIN, "dtp": PLAIN, "lra_fdbk": PLAIN,
+    "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED,
+    "pc": PLAIN, "tp": PLAIN, "dtp": PLAIN, "lra_fdbk": PLAIN,
 }  # fmt: skip
 RULES = {name: {"rule": {"name": name}, "model": MODELS.get(name, {})} for name in registry.known("pipeline.rules")}
 

@@ -1,10 +1,12 @@
 """Kills random processes of runs at random moments, takes the runs up again, and compares what they have learned.
 
-    python -m tests.support.soak --kills 100 --seed 0
+    python -m tests.support.soak --kills 100 --terms 50 --seed 0
 
 Every run is killed a few times: a stage, the fork server, or the parent; under torchrun a rank, which torchrun starts
 again. Half of the resumes are on another number of stages. What is left is one table: for each kind of run the kills,
-and whether the weights are those of the undisturbed run. Ends with status 1 where one is not, or a process is left.
+and whether the weights are those of the undisturbed run. Then runs are told to end (SIGTERM) at random moments of
+their last second: what has its weights declared complete must end as completed, and nothing else may. Ends with status
+1 where one is not so, or a process is left.
 """
 
 import argparse
@@ -24,6 +26,8 @@ import psutil
 from tests.support.command import ROOT, TORCHRUN, left_of
 
 LIMIT_S = 240.0
+LAST_EPOCHS = 9
+"""Epochs after which runs that are to be told to end are in their last second."""
 COMMON = ["run.threads=1", "run.predict=false", "run.partition=parameters", "snapshot.keep=2", "--quiet"]
 STEPS, EPOCHS = ["snapshot.every_steps=7"], ["snapshot.every_epochs=1"]
 KINDS = {
@@ -148,15 +152,55 @@ def steps_of(out):
     return max(map(int, found), default=-1)
 
 
+def told_to_end(out, arguments, last_s):
+    """Tells a run to end within its last seconds; the status of its result, which goes by whether it has its weights."""
+    process, log = start(command(arguments, out, stages=2, resume=False))
+    deadline = time.monotonic() + LIMIT_S
+    while num_epochs(out) < LAST_EPOCHS and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(random.uniform(0.0, last_s))
+    process.terminate()
+    code, text = finish(process, log)
+    status = json.loads((out / "result.json").read_text())["status"]
+    manifests = [json.loads(path.read_text()) for path in out.glob("snapshots/step-*/manifest.json")]
+    ended = [m["steps"] for m in manifests if m["weights_sha256"]]
+    assert (status == "completed") == bool(ended), f"{status}, exit status {code}, complete snapshots: {ended}\n{text}"
+    told = 128 + signal.SIGTERM  # a complete run that is told to end while it is measured says so, and stays complete
+    assert code in ((0, told) if status == "completed" else (told,)), f"{status}, exit status {code}\n{text}"
+    return status
+
+
+def num_epochs(out):
+    """Epochs that every stage of a run of two has reported."""
+    with suppress(OSError):
+        return (out / "record.jsonl").read_text().count('"event": "epoch"') // 2
+    return 0
+
+
+def last_moments(folder, terms):
+    """Runs that are told to end in their last second: how many ended how."""
+    arguments = [*COMMON, *KINDS["predsim"], f"train.epochs={LAST_EPOCHS + 3}", "run.trace=true", "measure.every=9"]
+    found = Counter()
+    for number in range(terms):
+        found[told_to_end(folder / f"told {number}", arguments, last_s=1.0)] += 1
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.support.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--terms", type=int, default=0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     random.seed(options.seed)
     print(f"seed {options.seed}, {options.kills} kills", flush=True)
     total, wrong = Counter(), []
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        if options.terms:
+            print(f"told to end in their last second: {dict(last_moments(Path(folder), options.terms))}", flush=True)
+        if not options.kills:
+            return 0
         references = {}
         for name, arguments in KINDS.items():
             begun = time.monotonic()

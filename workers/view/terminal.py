@@ -12,6 +12,7 @@ from rich.console import Console
 from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.records.view import Silent, View
 from pipeline.resolve import RunSpec
+from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
 from workers.host.streams import drained, patient
 from workers.placement import Placement
@@ -22,13 +23,13 @@ from workers.view.text import RunText
 __all__ = ["Lines", "view_maker"]
 
 
-def view_maker(*, quiet: bool) -> ViewMaker:
-    """Choose the view that fits this process's standard output."""
+def view_maker(*, quiet: bool, begins: Cut | None = None) -> ViewMaker:
+    """Choose the view that fits this process's standard output; ``begins``: where a run that is taken up goes on."""
 
     def make(resolved: RunSpec, placement: Placement, out: Path) -> View:
         if quiet:
             return Silent()
-        text = RunText(resolved, placement, out)
+        text = RunText(resolved, placement, out, begins=begins)
         stream = patient(sys.stdout)  # a reader that does not read must not hold up the coordinator
         console = Console(file=stream, highlight=False)
         # The stream is asked as well: rich takes FORCE_COLOR for a terminal, and a log file wants no table.

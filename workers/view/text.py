@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.records.number_text import duration, grouped, percent
 from pipeline.records.reports import BlockScores
 from pipeline.resolve import RunSpec
+from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
 from workers.placement import Placement
 
@@ -22,11 +23,14 @@ class RunText:
         placement: where it runs.
         out: the run's folder.
         clock: seconds from any origin.
+        begins: where a run that is taken up goes on; None of a new one.
     """
 
     def __init__(
-        self, resolved: RunSpec, placement: Placement, out: Path, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+        self, resolved: RunSpec, placement: Placement, out: Path, clock: Callable[[], float] = time.perf_counter,
+        begins: Cut | None = None,
+    ) -> None:  # fmt: skip
+        self._begins = begins
         self.clock = clock
         self._resolved = resolved
         self._placement = placement
@@ -46,8 +50,15 @@ class RunText:
             f"{config.rule.name} on {config.dataset.name}",
             f"{config.model.name} of {plural(self._resolved.num_blocks, 'block')}",
             f"{config.schedule.mode} mode", self._stages(), threads, *transport,
-            f"at most {epochs} per block" if self._phased else epochs, *self._predicted(),
+            f"at most {epochs} per block" if self._phased else epochs, *self._taken_up(),
+            *self._predicted(),
         ])  # fmt: skip
+
+    def _taken_up(self) -> list[str]:
+        """``goes on at epoch 3, step 20``: as people count epochs, behind so many steps of it."""
+        if self._begins is None:
+            return []
+        return [f"goes on at epoch {self._begins.epoch + 1}, step {self._begins.step}"]
 
     def _predicted(self) -> list[str]:
         """``predicted: 12.3 | 11.9 ms per batch, 10 400 samples/s``: each stage's own time, and the run's rate."""

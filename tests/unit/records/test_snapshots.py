@@ -139,7 +139,7 @@ def report(stage, step, files, error=None):
 @pytest.fixture
 def keeper(tmp_path):
     recorder = Recorder(tmp_path / "record.jsonl")
-    yield SnapshotKeeper(tmp_path, 3, 2, {"run.threads": 1}, recorder)
+    yield SnapshotKeeper(tmp_path, 2, 3, 2, {"run.threads": 1}, recorder)
     recorder.close()
 
 
@@ -162,6 +162,26 @@ def test_what_a_lost_stage_has_written_is_void(keeper, tmp_path):
     keeper.saved(report(1, 4, files[2:]), lambda n: [], 1.0)
     keeper.forget()
     assert not keeper.saved(report(0, 4, files[:2]), lambda n: [], 1.0)
+
+
+def test_parts_of_a_snapshot_that_a_stage_could_not_write_are_let_go(keeper, tmp_path):
+    """On a full disk they would be in the way of the next one."""
+    files = parts(snapshot(tmp_path, 4, complete=False))
+    assert not keeper.saved(report(0, 4, [], "/x: No space left on device"), lambda n: [], 1.0)
+    assert snapshot_folder(tmp_path, 4).exists()  # the other stage may still be writing
+    assert not keeper.saved(report(1, 4, files[2:]), lambda n: [], 1.0)
+    assert list((tmp_path / "snapshots").iterdir()) == []
+    files = parts(snapshot(tmp_path, 8, complete=False))
+    keeper.saved(report(0, 8, files[:2]), lambda n: [], 1.0)
+    assert keeper.saved(report(1, 8, files[2:]), lambda n: [], 1.0) and newest_snapshot(tmp_path) is not None
+
+
+def test_a_snapshot_says_in_which_epochs_the_cache_was_lost(keeper, tmp_path):
+    files = parts(snapshot(tmp_path, 4, complete=False))
+    done = {**report(0, 4, files), "epoch": 2}
+    keeper.saved(done, lambda n: [], 1.0, cache_lost=[1, 2])
+    assert keeper.saved({**done, "stage": 1}, lambda n: [], 1.0, cache_lost=[1, 2])
+    assert newest_snapshot(tmp_path)[1].cache_lost == (1,)  # epoch 2 has only begun
 
 
 def test_a_disk_that_refuses_is_told_once(keeper, tmp_path, caplog, monkeypatch):

@@ -113,6 +113,30 @@ def test_decoder_is_bounded_by_the_number_of_features_and_reads_maps_flat():
     assert_same([rule.decode(context)], [(rule.block.body(x).flatten(1) @ rule.decoder.flatten(1).t()).detach()])
 
 
+def test_a_pooled_decoder_reads_the_means_of_the_map():
+    """delta = 2/(B C) (y_hat - y) D, spread evenly over each pooled square; D is bounded by the features it reads."""
+    rule = make_rule(build, conv(2, 4), (2, 6, 6), dimdec=36)
+    assert rule.decoder.shape == (5, 4, 3, 3) and 0.9 / 6 < rule.decoder.abs().max() <= 1 / 6
+    x, y = batch((2, 6, 6))
+    z = rule.block.body(x)
+    means = z.unflatten(2, (3, 2)).unflatten(4, (3, 2)).mean((3, 5)).flatten(1)
+    flat = rule.decoder.flatten(1)
+    error = (2 / (16 * 5)) * (means @ flat.t() - F.one_hot(y, 5)).detach()
+    spread = (error @ flat.detach()).view(-1, 4, 3, 3).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+    # Without the convolution's bias, whose gradient batch norm makes 0.
+    parameters = [p for name, p in rule.block.named_parameters() if name != "body.0.bias"]
+    expected = torch.autograd.grad(z, parameters, spread, retain_graph=True)
+    rule.learn(rule(x, y)[1], ())
+    assert_same([p.grad for p in parameters], expected)
+    assert_same([rule.decoder.grad.flatten(1)], [error.t() @ means.detach()])
+
+
+def test_a_vector_is_read_as_it_is():
+    torch.manual_seed(0)
+    pooled = make_rule(build, dense(6, 8), (6,), dimdec=2)
+    assert pooled.decoder.shape == (5, 8) and "pool" not in "".join(pooled.state_dict())
+
+
 def test_cross_entropy_is_the_tasks_own_loss_and_boundary():
     rule = make_rule(build, dense(2, 6), (2,), Binary(), loss="cross_entropy", decoder="fixed")
     x, y = batch((2,), num_classes=2)

@@ -1,11 +1,13 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.support.views import Clock, blocks, parallel, placed, resolved, result, sequential, text
 
 from pipeline.config import MeasureConfig
 from pipeline.planning.prediction import Prediction
-from workers.view.text import block_range, loss_text, plural
+from pipeline.schedules.cuts import Cut
+from workers.view.text import RunText, block_range, loss_text, plural
 
 
 def told(mode="parallel", counts=(2, 2), clock=None, **kwargs):
@@ -22,6 +24,11 @@ def test_headline_says_what_runs_where():
         "predsim on digits, mlp of 4 blocks, parallel mode, 2 stages (blocks 0-1 | 2-3) on cpu, 1 thread each, "
         "shared_memory, 20 epochs of 23 steps"
     )
+
+
+def test_headline_of_a_run_that_is_taken_up_says_where():
+    teller = RunText(resolved("parallel"), placed(), Path("runs/one"), Clock(), Cut(2, 20))
+    assert teller.headline().endswith(", 20 epochs of 23 steps, goes on at epoch 3, step 20")
 
 
 def test_headline_of_one_stage_has_no_transport():

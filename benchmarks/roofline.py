@@ -1,0 +1,141 @@
+"""Where the time of a step goes, and what a pipeline of local blocks can gain at most over backprop.
+
+    python -m benchmarks.roofline --preset vgg8b-quarter --out benchmarks/results/roofline-vgg8b-quarter.json
+
+One process of one thread trains the preset's whole network under its local rule and under backprop, in turns, each
+under torch's profiler. The operations are counted by kind. Two figures follow: ``arithmetic``, how much more time
+backprop's operations take than the local rule's, which is what two perfectly used cores could gain; and
+``products_only``, the same if batch norm, activations, pooling and decoders cost nothing.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import environment, ratio, spread, take_turns, write
+from benchmarks.presets import PRESETS, Preset
+from benchmarks.wording import table
+from pipeline.learning.rule import LearningRule
+from pipeline.numerics.compute import compute_as
+from pipeline.numerics.memory_format import channels_last
+from pipeline.resolve import build_rule, resolve
+from workers.host.allocator import keep_freed_memory
+
+__all__ = ["KINDS", "by_kind", "main"]
+
+KINDS = {
+    "products": ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::mm", "aten::addmm", "aten::bmm"),
+    "batch norm": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
+    "activations": (
+        "aten::relu", "aten::clamp_min", "aten::leaky_relu", "aten::leaky_relu_", "aten::threshold_backward",
+        "aten::leaky_relu_backward",
+    ),
+    "pooling": (
+        "aten::max_pool2d_with_indices", "aten::max_pool2d_with_indices_backward", "aten::avg_pool2d",
+        "aten::avg_pool2d_backward", "aten::fill_", "aten::zero_",
+    ),
+}  # fmt: skip
+"""Operations by kind; zeros are filled in for the gradient of pooling. What is in none is ``other``. The products with
+a decoder are among the products."""
+
+_WARM = 2
+
+
+def by_kind(averages: Sequence[Any], steps: int) -> dict[str, float]:
+    """Seconds of a step by kind of operation, from the profiler's averages: the time of each operation itself."""
+    found = dict.fromkeys([*KINDS, "other"], 0.0)
+    kinds = {name: kind for kind, names in KINDS.items() for name in names}
+    for event in averages:
+        found[kinds.get(event.key, "other")] += event.self_cpu_time_total * 1e-6 / steps
+    return found
+
+
+def _profiled(step: Callable[[], None], steps: int) -> dict[str, float]:
+    """Of some steps, by kind."""
+    for _ in range(_WARM):
+        step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(steps):
+            step()
+    return by_kind(profiler.key_averages(), steps)
+
+
+def _rules(preset: Preset, mode: str) -> list[LearningRule]:
+    """Every block of the preset's network under the arm's rule."""
+    resolved = resolve(preset.config(precision=preset.precision, mode=mode), Path(tempfile.gettempdir()))
+    rules = [build_rule(resolved.config, b, s) for b, s in zip(resolved.blueprints, resolved.specs, strict=True)]
+    if preset.channels_last:
+        for rule in rules:
+            rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return rules
+
+
+def _local(rules: Sequence[LearningRule], x: Tensor, y: Tensor) -> None:
+    """A step without the optimizer's: every block learns at once."""
+    for rule in rules:
+        x, context = rule(x, y)
+        rule.learn(context, ())
+        rule.zero_grad()
+
+
+def _backprop(rules: Sequence[LearningRule], x: Tensor, y: Tensor) -> None:
+    """The same by backpropagation through all blocks, as one graph."""
+    for rule in rules:
+        x = rule.block(x)
+    rules[-1].spec.task.loss(x, y).backward()  # type: ignore[no-untyped-call]
+    for rule in rules:
+        rule.zero_grad()
+
+
+def _samples(preset: Preset) -> tuple[Tensor, Tensor]:
+    """A batch: (batch, ...), (batch,)."""
+    x = torch.randn(preset.batch_size, *preset.sample_shape)
+    return channels_last(x) if preset.channels_last else x, torch.randint(0, 10, (preset.batch_size,))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures, prints a table, writes the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.roofline", description=__doc__.partition("\n")[0])
+    parser.add_argument("--preset", choices=list(PRESETS), default="vgg8b-quarter")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="of each turn")
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    options = parser.parse_args(arguments)
+    preset = replace(PRESETS[options.preset], device="cpu")
+    keep_freed_memory()
+    with compute_as(1, preset.precision, torch.device("cpu")):
+        about = environment("benchmarks.roofline", arguments, threads=1)
+        x, y = _samples(preset)
+        steps = {"local": partial(_local, _rules(preset, "parallel"), x, y),
+                 "backprop": partial(_backprop, _rules(preset, "backprop"), x, y)}  # fmt: skip
+        arms = {name: partial(_profiled, step, options.steps) for name, step in steps.items()}
+        found = take_turns(arms, options.rounds)
+    totals = {name: [sum(turn.values()) for turn in turns] for name, turns in found.items()}
+    products = {name: [turn["products"] for turn in turns] for name, turns in found.items()}
+    result: dict[str, Any] = {
+        "preset": preset.name, "rule": preset.rule, "steps": options.steps, "rounds": options.rounds,
+        "step_s": {name: {kind: spread([turn[kind] for turn in turns]) for kind in (*KINDS, "other")}
+                   for name, turns in found.items()},
+        "arithmetic": ratio(totals["backprop"], totals["local"]),
+        "products_only": ratio(products["backprop"], products["local"]),
+    }  # fmt: skip
+    rows = [
+        [kind, *(f"{1e3 * result['step_s'][name][kind]['median']:.1f}" for name in found)] for kind in (*KINDS, "other")
+    ]
+    print(table(["ms per step", *found], rows))
+    print(f"backprop / {preset.rule}: {result['arithmetic']['median']:.2f} in all, "
+          f"{result['products_only']['median']:.2f} of the products alone")  # fmt: skip
+    write(options.out, {**result, "environment": about})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

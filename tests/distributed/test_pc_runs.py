@@ -1,0 +1,51 @@
+"""Predictive coding over stages: the same weights wherever the blocks are, and those of backprop where it is that."""
+
+import pytest
+import torch
+from tests.support.runs import run, sha
+
+from pipeline.records.weights import latest_weights, load_blocks
+
+pytestmark = pytest.mark.distributed
+MODEL = {"norm": "none", "dropout": 0.0, "activation": "tanh"}
+SGD = {"name": "sgd", "lr": 0.05, "milestones": []}
+STRICT = {"name": "pc", "rounds": 4}
+FIXED = {"name": "pc", "inference": "fixed", "rounds": 3, "rate": 0.5}
+
+
+def changes(rule, stages=1, transport="inline", **more):
+    return {"rule": rule, "model": MODEL, "optimizer": SGD, "run": {"stages": stages},
+            "transport": {"name": transport}, **more}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", [STRICT, FIXED], ids=["strict", "fixed"])
+def test_p1_any_number_of_stages_over_any_transport(tmp_path, rule):
+    wanted = sha(tmp_path / "one", changes(rule))
+    for stages, transport in (("blocks", "inline"), (2, "shared_memory"), (3, "process_group")):
+        assert sha(tmp_path / f"{stages}", changes(rule, stages, transport)) == wanted
+
+
+def test_micro_batches_are_the_batch(tmp_path):
+    """Up to rounding: sums over samples are grouped otherwise."""
+    run(tmp_path / "one", changes(STRICT))
+    for stages, transport in ((1, "inline"), (2, "shared_memory")):
+        run(tmp_path / transport, changes(STRICT, stages, transport, train={"microbatches": 4}))
+        compare(tmp_path / transport, tmp_path / "one", 1e-4)
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_fixed_predictions_at_rate_1_are_backprop_for_a_whole_run(tmp_path, stages):
+    """In float32, where the error comes through more sums, so the weights agree to rounding alone."""
+    exact = {"name": "pc", "inference": "fixed", "rounds": 4, "rate": 1.0}
+    ours = run(tmp_path / "pc", changes(exact, stages))
+    theirs = run(tmp_path / "backprop", changes({"name": "backprop"}))
+    compare(tmp_path / "pc", tmp_path / "backprop", 1e-4)
+    assert abs(ours["test"]["accuracy"] - theirs["test"]["accuracy"]) <= 0.01
+
+
+def compare(ours, theirs, tolerance):
+    """Weights agree relative to the largest of a tensor."""
+    states = zip(load_blocks(latest_weights(ours)), load_blocks(latest_weights(theirs)), strict=True)
+    for mine, other in states:
+        for name, tensor in other.items():
+            torch.testing.assert_close(mine[name], tensor, rtol=0.0, atol=tolerance * tensor.abs().max().item())
