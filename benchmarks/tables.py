@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.accuracy.page import render as render_accuracy
 from benchmarks.accuracy.store import Store
+from benchmarks.link_tables import markdown as links_markdown
 from benchmarks.published import TABLES as PUBLISHED
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
@@ -57,13 +58,16 @@ def render(name: str, results: Path) -> str:
         stem = name.removesuffix("-environment")
     elif name.startswith("throughput-"):
         of_stem = _throughput
+    elif name.startswith("links-"):
+        of_stem = links_markdown
     elif name in RUNS:
         of_stem = _run
     elif name in _TABLES:
         stem, of_stem = _TABLES[name]
     else:
         raise ValueError(
-            f"no table of that name (given: {name}, expected: throughput, throughput-PRESET, FILE-environment, "
+            f"no table of that name (given: {name}, expected: throughput, throughput-PRESET, links-PRESET, "
+            f"FILE-environment, "
             f"accuracy-PUBLISHED, {', '.join([*_TABLES, *RUNS])}). Correct the marker."
         )
     path = results / f"{stem}.json"
@@ -155,8 +159,18 @@ def _bandwidth(found: Mapping[str, Any]) -> str:
 
 def _transport_ratios(found: Mapping[str, Any]) -> str:
     """Latency of the other arms over that of shared_memory, and its bandwidth over theirs."""
+    return _by_kind(found, found["ratios"])
+
+
+def _over_gloo(found: Mapping[str, Any]) -> str:
+    """Latency and bandwidth of the process group over those of gloo's own send and receive."""
+    return _by_kind(found, found["over_gloo"])
+
+
+def _by_kind(found: Mapping[str, Any], ratios: Mapping[str, Any]) -> str:
+    """A row for the latency, then one for the bandwidth, of every arm."""
     kinds = {f"{kind}, {arm}": {size: cell[kind] for size, cell in by_size.items()}
-             for kind in ("latency", "bandwidth") for arm, by_size in found["ratios"].items()}  # fmt: skip
+             for kind in ("latency", "bandwidth") for arm, by_size in ratios.items()}  # fmt: skip
     return _by_size(found, kinds, spread_text)
 
 
@@ -213,6 +227,7 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "transport-latency": ("transport", _latency),
     "transport-bandwidth": ("transport", _bandwidth),
     "transport-ratios": ("transport", _transport_ratios),
+    "transport-over-gloo": ("transport", _over_gloo),
     "memory": ("memory", _memory),
     "memory-held": ("memory", _held),
     "sequential": ("sequential", _sequential),

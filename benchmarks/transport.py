@@ -136,9 +136,10 @@ def measure(arm: str, num_bytes: int, seconds: float) -> dict[str, float]:
 
 
 def table_of(sizes: Sequence[int], rounds: int, seconds: float) -> dict[str, Any]:
-    """Arms by size, and how ``shared_memory`` compares with each other arm, round by round."""
+    """Arms by size; how ``shared_memory`` compares with each other arm, and the process group with gloo, round by round."""
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
     ratios: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS[1:]}
+    over_gloo: dict[str, Any] = {}
     for size in sizes:
         found = take_turns({arm: partial(measure, arm, size, seconds) for arm in ARMS}, rounds)
         series = {arm: {key: [row[key] for row in rows] for key in rows[0]} for arm, rows in found.items()}
@@ -151,7 +152,20 @@ def table_of(sizes: Sequence[int], rounds: int, seconds: float) -> dict[str, Any
             ratios[arm][str(size)] = {"latency": latency, "bandwidth": bandwidth}
             print(f"{size:>9} bytes, shared_memory against {arm}: latency {latency['median']:.2f} times lower, "
                   f"bandwidth {bandwidth['median']:.2f} times higher", flush=True)  # fmt: skip
-    return {"sizes": list(sizes), "depth": DEPTH, "arms": arms, "ratios": ratios}
+        over_gloo[str(size)] = found_ratios = _over(series["gloo"], series["process_group"])
+        print(f"{size:>9} bytes, process_group over gloo: latency {found_ratios['latency']['median']:.2f}, "
+              f"bandwidth {found_ratios['bandwidth']['median']:.2f}", flush=True)  # fmt: skip
+    return {
+        "sizes": list(sizes), "depth": DEPTH, "arms": arms, "ratios": ratios, "over_gloo": {"process_group": over_gloo},
+    }  # fmt: skip
+
+
+def _over(reference: dict[str, list[float]], ours: dict[str, list[float]]) -> dict[str, Any]:
+    """Latency and bandwidth of an arm over those of ``reference``, round by round."""
+    return {
+        "latency": ratio(ours["latency_s"], reference["latency_s"]),
+        "bandwidth": ratio(ours["bytes_per_s"], reference["bytes_per_s"]),
+    }
 
 
 def main(arguments: Sequence[str]) -> int:

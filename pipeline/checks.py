@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Sequence
 
+import torch
+
 from pipeline.config import Config, MeasureConfig
 from pipeline.data.dataset import DataSpec
 from pipeline.errors import ConfigError
@@ -11,7 +13,7 @@ from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
-__all__ = ["check_batching", "check_emulation", "check_measurable", "check_mode"]
+__all__ = ["check_batching", "check_emulation", "check_measurable", "check_mode", "check_wire"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,35 @@ def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) ->
         raise ConfigError(
             f"no such block (given: measure.tsne has {missing[0]}, expected: 0 to {num_blocks - 1}). Correct it."
         )
+
+
+def check_wire(config: Config, shapes: Sequence[BlockShapes]) -> None:
+    """Refuses a wire format that has no place, or that what a block sends does not go into.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    wire, cuts, count = config.transport.wire, config.transport.wire_at, len(shapes)
+    if wire == "same":
+        if cuts:
+            raise ConfigError(
+                f"nothing is rounded (given: transport.wire_at = {cuts} with transport.wire = \"same\", expected: a "
+                "wire format, e.g. \"int8\"). Set transport.wire, or leave transport.wire_at out."
+            )
+        return
+    if wrong := [k for k in cuts if k >= count or cuts.count(k) > 1]:
+        raise ConfigError(
+            f"no such boundary, or named twice (given: transport.wire_at has {wrong[0]}, expected: the block above "
+            f"each boundary once, 1 to {count - 1}). Correct it."
+        )
+    for k in sorted(cuts or range(1, count)):
+        below = shapes[k - 1]
+        if below.dtype is not torch.float32 or not below.out_shape:
+            raise ConfigError(
+                f"the input of block {k} has no wire format (given: {below.dtype}, {len(below.out_shape)} dimensions "
+                f"a sample, with transport.wire = \"{wire}\"; expected: torch.float32, at least 1). Set transport.wire "
+                "to \"same\", or name other blocks in transport.wire_at."
+            )
 
 
 def check_mode(config: Config, mode: Mode, topology: Topology) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.checks import check_batching, check_emulation, check_measurable, check_mode
+from pipeline.checks import check_batching, check_emulation, check_measurable, check_mode, check_wire
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.task import Classification, Logistic, Task
@@ -114,6 +114,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
+    check_wire(config, shapes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
     return RunSpec(

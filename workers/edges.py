@@ -4,13 +4,15 @@ import math
 from dataclasses import replace
 
 from pipeline.engine.message import FEEDBACK_EXTRA_BYTES, LABEL_BYTES
+from pipeline.engine.wires import wires_of
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
+from pipeline.numerics.wire_format import sample_bytes
 from pipeline.resolve import RunSpec
 from workers.chaos import STAMP_BYTES
 from workers.transport import Edge
 
-__all__ = ["edges_of"]
+__all__ = ["batch_bytes", "edges_of"]
 
 
 def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tuple[Edge, ...]:
@@ -33,8 +35,7 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
     rows = max(resolved.microbatch_size, batching.eval_batch_size * batching.eval_passes)
     edges = []
     for src in range(num_stages - 1):
-        shape = resolved.shapes[partition[src].stop - 1]
-        edges.append(Edge(src, src + 1, depth, rows * (_sample_bytes(shape) + LABEL_BYTES)))
+        edges.append(Edge(src, src + 1, depth, rows * batch_bytes(resolved, partition[src].stop)))
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
@@ -46,6 +47,14 @@ def edges_of(resolved: RunSpec, partition: tuple[range, ...], depth: int) -> tup
     if resolved.config.chaos.delays_messages:
         edges = [replace(edge, slot_bytes=edge.slot_bytes + STAMP_BYTES) for edge in edges]
     return tuple(edges)
+
+
+def batch_bytes(resolved: RunSpec, block: int) -> int:
+    """Bytes of one sample and its label on the way to ``block``."""
+    shapes, wires = resolved.shapes[block - 1], wires_of(resolved)
+    if wires is None or block not in wires.cuts:
+        return _sample_bytes(shapes) + LABEL_BYTES
+    return sample_bytes(shapes.out_shape, shapes.dtype, wires.wire) + wires.labels.itemsize
 
 
 def _sample_bytes(shapes: BlockShapes) -> int:

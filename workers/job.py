@@ -97,6 +97,8 @@ class Job:
     """Where the stage goes on; None at the beginning."""
     block_s: tuple[float, ...] | None = None
     """Seconds of a micro-batch in each block of the network, where emulated compute takes as long."""
+    mark: str | None = None
+    """Name of a file in the run's folder by which another host knows that it shares the folder; None: it does not."""
 
     @property
     def stage_index(self) -> int:
@@ -107,6 +109,14 @@ class Job:
     def num_stages(self) -> int:
         """Of the pipeline."""
         return self.endpoint.num_stages
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether the run's folder is rank 0's own here: on its host, and where another host has it too."""
+        hosts = self.endpoint.hosts
+        if not hosts or hosts[self.stage_index] == hosts[0]:
+            return True
+        return self.mark is not None and (self.out / self.mark).exists()
 
     def compute(self) -> AbstractContextManager[None]:
         """The stage's threads and number formats, for a process that is not its own; see :func:`compute_as`."""

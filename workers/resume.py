@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from pipeline.config import Config
+from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
 from pipeline.records.run_record import read_record
 from pipeline.records.run_state import losses_of
@@ -39,6 +40,9 @@ _FREE_KEYS = (
 )  # fmt: skip
 """What never changes the result, and what :func:`fixed_by` compares as it turned out to be."""
 
+_NO_WIRE: Mapping[str, Any] = {"transport.wire": "same", "transport.wire_at": []}
+"""What a run has fixed that rounds nothing, as all did before there were wire formats."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,6 +53,8 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
         "torch": torch.__version__, "steps_per_epoch": resolved.batching.num_steps,
         "chaos.compute": resolved.config.chaos.compute,
     }  # fmt: skip
+    wires = wires_of(resolved)
+    fixed |= _NO_WIRE if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}
     if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
         fixed["run.partition"] = [len(blocks) for blocks in placement.partition]
     return fixed
@@ -92,9 +98,10 @@ class Origin:
                 "the run began under torch %s and goes on under %s: its last bits may differ",
                 self.fixed.get("torch"), now["torch"],
             )  # fmt: skip
+        fixed = {**_NO_WIRE, **self.fixed}
         changed = {
             **_differences(self.table, resolved.config.to_dict()),
-            **{k: (v, now.get(k)) for k, v in self.fixed.items() if k in now and k != "torch" and v != now[k]},
+            **{k: (v, now.get(k)) for k, v in fixed.items() if k in now and k != "torch" and v != now[k]},
         }  # fmt: skip
         self._check_fits(resolved)
         if changed and not self.allow_changes:

@@ -77,7 +77,7 @@ class Session:
         results = self.run_state.stage_results()
         about = {
             "mode": config.schedule.mode, "rule": config.rule.name, "model": config.model.name,
-            "dataset": config.dataset.name, "transport": self.placement.transport,
+            "dataset": config.dataset.name, "transport": self.placement.transport, "wire": config.transport.wire,
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed,
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,

@@ -2,7 +2,6 @@
 
 import os
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -11,40 +10,36 @@ import torch
 
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches, crc32_of
+from pipeline.engine.build import program_of
+from pipeline.engine.message import Kind
 from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.start import Start
-from pipeline.errors import DiskError
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
 from pipeline.records.files import reason
-from pipeline.records.reports import (
-    SnapshotReport,
-    StageEpoch,
-    StageFailure,
-    StageProgress,
-    StageResult,
-    StageRow,
-    TimeRow,
-)
-from pipeline.records.snapshots import snapshot_folder
+from pipeline.records.reports import SnapshotReport, StageEpoch, StageProgress, StageResult, StageRow, TimeRow
+from pipeline.records.snapshots import block_file, snapshot_folder
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.chaos import delays_of_stage
 from workers.control import ControlLink
+from workers.courier import Courier
 from workers.final_weights import save_elsewhere
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
+from workers.messages import failure
 from workers.snapshot_writer import SnapshotWriter
 from workers.stage_build import open_ends, stage_of
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport
 
-__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage"]
+__all__ = ["StageRun", "build_program", "prepare_process", "run_stage"]
 
 PROGRESS_EVERY_S = 0.25
+_LAST_PART_S = 3.0  # that a stage that has failed on another host takes at most to bring its part of the trace
 
 
 def build_program(job: Job, budget: TimeBudget) -> Program:
@@ -57,7 +52,7 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     if 0 in job.blocks:
         train, test = _load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
-    return Program(
+    return program_of(resolved)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
@@ -86,6 +81,7 @@ class StageRun:
         next_plan: asks the coordinator for the plan of an epoch.
         report: tells the coordinator; called with a topic and a body.
         in_background: snapshots are written while the stage goes on.
+        courier: brings files to rank 0's host, from another one.
     """
 
     def __init__(
@@ -97,8 +93,10 @@ class StageRun:
         report: Callable[[str, Any], None],
         *,
         in_background: bool = True,
+        courier: Courier | None = None,
     ) -> None:
         self.job = job
+        self._courier = courier
         self.program = program
         self.transport = transport
         self._next_plan = next_plan
@@ -106,7 +104,7 @@ class StageRun:
         self._timeout = job.endpoint.timeout_s
         self._budget = program.budget
         self._time: TimeRow | None = None
-        self._bytes_sent = 0
+        self._bytes_sent = [0] * len(Kind)  # by kind of message
         self._reported = 0.0
         config = job.resolved.config
         self._late = delays_of_stage(config.chaos, config.seed, job.stage_index)
@@ -126,7 +124,7 @@ class StageRun:
             self._budget.enter(Activity.TRANSFER)
             waited = self.transport.send(request.message, request.dst, self._timeout)
             self._budget.end_transfer(waited, Activity.WAIT_SEND, request.dst)
-            self._bytes_sent += request.message.num_bytes
+            self._bytes_sent[request.message.kind] += request.message.num_bytes
             return None
         if isinstance(request, NextPlan):
             self._budget.enter(Activity.WAIT_RECV)
@@ -151,8 +149,14 @@ class StageRun:
         if (self.program.guard.look(done - 1) if cut.step else self.program.guard.found) is not None:
             self._budget.enter(working)  # what is not finite is never a place to go on from
             return
-        self._writer.take(cut, done, lambda report: self._report("saved", report))
+        self._writer.take(cut, done, self._saved)
         self._budget.enter(working)
+
+    def _saved(self, report: SnapshotReport) -> None:
+        """A snapshot is on the disk; on the writing thread."""
+        if self._courier is not None:
+            self._courier.bring_blocks(snapshot_folder(self.job.out, report["steps"]), report)
+        self._report("saved", report)
 
     def _steps_at(self, cut: Cut) -> int:
         """Optimizer steps since the run's start."""
@@ -192,11 +196,19 @@ class StageRun:
         every = self.job.resolved.config.measure.every
         if self.program.guard.found is None and every > 0 and num_epochs % every == 0:
             try:
+                folder = measured_folder(self.job.out, num_epochs)
                 for k in self.program.stage.blocks:
-                    save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
+                    save_block(folder, k, self.program.stage.state(k))
+                if self._courier is not None:
+                    self._courier.post(*(folder / block_file(k) for k in self.program.stage.blocks))
             except OSError as error:
                 return reason(error)
         return None
+
+    def _bytes_per_step(self) -> float:
+        """Mean bytes sent for an optimizer step; those of test batches are left out."""
+        steps = self.program.steps - (0 if self.job.start is None else self._steps_at(self.job.start.manifest.cut))
+        return (sum(self._bytes_sent) - self._bytes_sent[Kind.EVAL]) / max(steps, 1)
 
     def finish(self) -> StageResult:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block.
@@ -205,7 +217,7 @@ class StageRun:
             DiskError: no disk takes the weights.
         """
         stage = self.program.stage
-        save_part(self.job, self._budget)
+        save_part(self.job, self._budget, self._courier)
         written: list[SnapshotReport] = []
         cut = Cut(self.program.steps // self.program.batching.num_steps)
         self._writer.take(cut, self.program.steps, written.append)
@@ -216,6 +228,10 @@ class StageRun:
         if trouble is not None:
             found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
             folder, saved = found.folder, found.report
+        place = str(folder)
+        if self._courier is not None:  # over a slow link this takes its time, which is no hang
+            place = self._courier.bring_blocks(folder, saved, lambda: self._budget.enter(Activity.OTHER))
+        trouble = trouble or saved["error"]
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
@@ -223,10 +239,11 @@ class StageRun:
             "peak_rss_bytes": peak_rss_bytes(), "peak_device_bytes": peak_device_bytes(stage.device),
             "parameter_bytes": module_bytes(stage.rules.values()), "optimizer_bytes": stage.optimizer_bytes(),
             "held_bytes": stage.in_flight.max_bytes, "queue_bytes": self.transport.queue_bytes(),
-            "bytes_sent": self._bytes_sent, "staleness": stage.staleness.run(),
+            "bytes_sent": sum(self._bytes_sent), "bytes_per_step": self._bytes_per_step(),
+            "staleness": stage.staleness.run(),
         }  # fmt: skip
         result: StageResult = {
-            "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
+            "row": row, "digests": digests, "steps": self.program.steps, "folder": place,
             "files": saved["files"], "data_crc32": saved["data_crc32"],
         }  # fmt: skip
         if trouble is not None:
@@ -234,8 +251,8 @@ class StageRun:
         return result
 
 
-def run_stage(job: Job, link: ControlLink) -> None:
-    """Runs one stage in this process from start to end.
+def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> None:
+    """Runs one stage in this process from start to end; on another host than rank 0's with a ``courier``.
 
     Failures are reported over ``link`` with their traceback, and raised again.
     """
@@ -247,7 +264,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
         prepare_process(job)
         program = build_program(job, budget)
         transport = open_ends(job)
-        run = StageRun(job, program, transport, link.next_plan, link.send)
+        run = StageRun(job, program, transport, link.next_plan, link.send, courier=courier)
         link.send("ready", job.stage_index)
         drive(run)
         result = run.finish()
@@ -259,17 +276,9 @@ def run_stage(job: Job, link: ControlLink) -> None:
         if isinstance(error, Exception):  # not an interrupt: its cause is known
             with suppress(OSError):
                 budget.read()
-                save_part(job, budget)  # before the report, after which this process may be stopped
+                save_part(job, budget, courier, _LAST_PART_S)  # before the report, after which this may be stopped
             link.send("failed", failure(job.stage_index, error))
         raise
-
-
-def failure(stage_index: int, error: BaseException) -> StageFailure:
-    """The report of an error; called where it is handled."""
-    return {
-        "stage": stage_index, "kind": type(error).__name__, "message": str(error),
-        "text": str(error) if isinstance(error, DiskError) else traceback.format_exc(),
-    }  # fmt: skip
 
 
 def prepare_process(job: Job) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pipeline.errors import ConfigError
+from pipeline.numerics.wire_format import Wire
 from pipeline.ranges import MOST_COUNTED, Count, Natural, NonNegative, Range, Seconds, check_fields
 
 __all__ = [
@@ -95,6 +96,12 @@ class TransportConfig:
     """auto, inline, shared_memory, process_group, or a dotted name."""
     depth: Annotated[int, Range(1, 1_000_000)] = 4
     """Maximum activations waiting between two stages."""
+    wire: Wire = "same"
+    """What activations are rounded to between blocks, so that they travel in fewer bytes: bfloat16, float16, or int8
+    with a scale for each sample; see :mod:`pipeline.numerics.wire_format`. Feedback as well where the rule allows it,
+    never a gradient. Part of the result, and the same on any number of stages over any transport."""
+    wire_at: list[Count] = field(default_factory=list)
+    """Blocks whose input is rounded, 1 to the last: where a slow link is to lie. Empty: all of them."""
 
     def __post_init__(self) -> None:
         check_fields(self, "transport.")

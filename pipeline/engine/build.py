@@ -1,17 +1,20 @@
 """Builds rules on a device and stages from them, the same for a run, its measurements and the costs of its blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.program import Program
 from pipeline.engine.stage import Stage
+from pipeline.engine.wires import WireProgram, round_inside, wires_of
 from pipeline.learning.rule import LearningRule
 from pipeline.network.block import Blueprint
 from pipeline.resolve import RunSpec, build_rule
 
-__all__ = ["build_rules", "build_stage"]
+__all__ = ["build_rules", "build_stage", "program_of"]
 
 
 def build_rules(
@@ -42,9 +45,18 @@ def build_stage(
     """The stage of ``rules``; see :class:`Stage` for the arguments that are not the run's."""
     config = resolved.config
     make = Stage if config.run.autocast == "none" else AutocastStage
-    return make(
+    stage = make(
         rules, blocks, resolved.num_blocks,
         optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed, batch_size=batch_size, device=device,
         stash=stash, learn_after=learn_after, channels_last=config.run.channels_last,
         nonfinite=config.train.nonfinite,
     )  # fmt: skip
+    if (wires := wires_of(resolved)) is not None:
+        round_inside(stage, wires)
+    return stage
+
+
+def program_of(resolved: RunSpec) -> Callable[..., Program]:
+    """What makes the run's programs; see :class:`Program` for the arguments."""
+    wires = wires_of(resolved)
+    return Program if wires is None else partial(WireProgram, wires)

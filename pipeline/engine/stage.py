@@ -6,7 +6,7 @@ with local losses are disjoint, so one backward over all their losses where the 
 optimizer step over all its parameters, give the same bits with less overhead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from pipeline.engine.evaluation import Evaluation
 from pipeline.engine.feeds import Tap
 from pipeline.engine.frozen import forward_frozen
 from pipeline.engine.in_flight import Held, InFlight, Outbound
-from pipeline.engine.settling import Settling
+from pipeline.engine.settling import Settling, Tensors
 from pipeline.engine.skip import Skip
 from pipeline.engine.staleness import Staleness
 from pipeline.engine.stepper import Stepper
@@ -69,8 +69,8 @@ class Stage:
         self.blocks = blocks
         self.num_blocks = num_blocks
         self.device = device
-        self.channels_last = channels_last
-        self.samples = 0
+        self.samples, self.channels_last = 0, channels_last
+        self.round_feedback: Callable[[int, Tensors], Tensors] | None = None  # see pipeline.engine.wires
         self.tap: Tap | None = None
         self.staleness = Staleness(blocks)
         self.in_flight = InFlight(stash=stash)
@@ -265,7 +265,7 @@ class Stage:
             held.feedback.update(dict.fromkeys(self._waiting, tensors))
             return [Outbound(tensors, to_all=True)]
         if block - 1 in self.rules:
-            held.feedback[block - 1] = tensors
+            held.feedback[block - 1] = tensors if self.round_feedback is None else self.round_feedback(block, tensors)
             return []
         return [Outbound(tensors, to_all=False)]
 

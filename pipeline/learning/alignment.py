@@ -22,6 +22,8 @@ class Alignment(LearningRule):
     the weight this is backpropagation. The first block sends no feedback and has no B, unless it trains layers in
     front of its affine one.
 
+    The direction of what is sent back is only about that of the gradient, so it may be rounded, too.
+
     The graph is cut in front of the affine layer: its weight is not needed to learn later, and no time goes into
     the exact input gradient.
 
@@ -34,6 +36,7 @@ class Alignment(LearningRule):
     """
 
     topology = Topology.NEIGHBOUR
+    rounds_feedback = True
 
     def __init__(self, block: Block, spec: BlockSpec, name: str) -> None:
         super().__init__(block, spec)

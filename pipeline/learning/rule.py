@@ -89,6 +89,10 @@ class LearningRule(nn.Module, ABC):
     SETTLE: None means 1, since an exchange uses the weights of its own time, and those of the forward pass are gone;
     a rule that keeps the weights it needs may allow more.
     """
+    rounds_feedback: ClassVar[bool] = False
+    """NEIGHBOUR: True where feedback may travel in ``transport.wire`` like an activation; its numbers for each feature
+    are then floating-point ones. False where it has to be exact: a gradient, or a target whose distance from the
+    activation is what is learned from."""
     settles_in_evaluation: ClassVar[bool] = True
     """SETTLE: True where test batches are settled too; False where the exchange serves learning alone."""
 

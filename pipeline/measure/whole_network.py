@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.engine.build import build_rules, build_stage
 from pipeline.engine.feeds import Feed
 from pipeline.engine.settling import Settling
+from pipeline.engine.wires import wires_of
 from pipeline.learning.rule import Topology
 from pipeline.numerics.autocast import at_least_float32, autocast
 from pipeline.numerics.seeds import derive, mix, reseed
@@ -47,7 +48,7 @@ class WholeNetwork:
     ) -> None:
         config, count = resolved.config, resolved.num_blocks
         self._seed, self._task, self._device = config.seed, resolved.specs[-1].task, device
-        self._autocast = config.run.autocast != "none"
+        self._autocast, self._wires = config.run.autocast != "none", wires_of(resolved)
         blocks = range(count)
         self._rules = build_rules(resolved, resolved.blueprints, blocks, device)
         self._stage = build_stage(
@@ -82,7 +83,7 @@ class WholeNetwork:
         with self._rounding():
             for k, rule in enumerate(self._rules):
                 reseed(mix(derive(self._seed, "forward", k), _KEY), self._device)
-                h = rule.block(h)
+                h = rule.block(h if self._wires is None else self._wires.passed(k, h))
             loss = self._task.loss(at_least_float32(h), y)
         by_block = [[p for p in rule.block.parameters() if p.requires_grad] for rule in self._rules]
         every = [p for parameters in by_block for p in parameters]

@@ -134,6 +134,8 @@ class StageRow(TimeRow):
     held_bytes: int
     queue_bytes: int
     bytes_sent: int
+    bytes_per_step: float
+    """Of training messages, a mean over optimizer steps."""
     staleness: StalenessRow
 
 

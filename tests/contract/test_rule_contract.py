@@ -10,13 +10,14 @@ from torch import nn
 from pipeline import registry
 from pipeline.data.task import Binary, Classification
 from pipeline.engine.settling import Settling
-from pipeline.learning.rule import BlockSpec, Topology
+from pipeline.learning.rule import BlockSpec, Learned, Topology
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
+    "dni-mixed": ("dni", {"mixing": 0.3, "conditioned": False, "layers": 1, "width": 12}),
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
@@ -93,8 +94,8 @@ SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing"
 """Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks from one pre-activation to the next."""
-TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp"}
-"""Rules whose messages are targets or displacements and no derivatives: they carry no weight."""
+TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp", "dni"}
+"""Rules whose messages are targets, displacements or derivatives for single samples: they carry no weight."""
 STEPS = {"tp", "dtp"}
 """Of these, the ones whose first target is a step against the weighted loss."""
 SUMS = {"lra_fdbk", "lra_diff"}
@@ -162,7 +163,7 @@ def batch(network, index, seed=1, size=BATCH):
 
 def feedback(rule, out, weight=1.0, seed=2):
     """What the topology promises: nothing, or what its sender has weighted: the output error, or one like ``out``."""
-    if rule.learns_at_once or rule.topology is Topology.SETTLE:
+    if (rule.learns_at_once and not learns_again(rule)) or rule.topology is Topology.SETTLE:
         return ()
     if name_of(rule) in TELLS:
         weight = 1.0
@@ -178,7 +179,17 @@ def learn_from(rule, out, context, weight=1.0):
     if rule.topology is Topology.SETTLE:
         settle(rule, context, len(out))
     torch.manual_seed(3)  # the runtime seeds every micro-batch
-    return rule.learn(context, feedback(rule, out, weight), weight=weight)
+    if not learns_again(rule):
+        return rule.learn(context, feedback(rule, out, weight), weight=weight)
+    at_once = rule.learn(context, (), weight=weight)
+    later = rule.learn(context, feedback(rule, out, weight), weight=weight)
+    assert at_once.loss is None and later.upstream == ()
+    return Learned(later.loss, at_once.upstream)
+
+
+def learns_again(rule):
+    """A hidden block with synthetic gradients: at once, and when the message comes."""
+    return rule.learns_at_once and rule.topology is Topology.NEIGHBOUR and not rule.spec.is_last
 
 
 def settle(rule, context, size):

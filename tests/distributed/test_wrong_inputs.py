@@ -24,6 +24,12 @@ WRONG = {
     "bad override": (["train.epochs"], "cannot read the override", "section.key=value"),
     "a local mode for a rule with feedback": (
         ["--mode", "sequential", "rule.name=dfa"], "sequential mode trains blocks before", "Change the rule"),
+    "unknown wire": (["transport.wire=int4"], "wrong value for transport.wire", "int8"),
+    "a wire to nowhere": (
+        ["transport.wire=int8", "transport.wire_at=[4]"], "no such boundary", "1 to 3"),
+    "a wire at the data": (
+        ["transport.wire=int8", "transport.wire_at=[0]"], "wrong value for transport.wire_at", "at least 1"),
+    "a place without a wire": (["transport.wire_at=[1]"], "nothing is rounded", "Set transport.wire"),
     "a block that raises": (
         ["model.name=tests.support.bad_blocks.always"], "this block is broken", "block 1"),
 }  # fmt: skip

@@ -11,6 +11,7 @@ EDGES = [(0, 1, 2, 1 << 20), (1, 0, 2, 1 << 20)]
 WAYS = [
     pytest.param("process_group", {}, 2, id="nccl"),
     pytest.param("process_group", {"payload": "gloo"}, 1, id="gloo"),
+    pytest.param("process_group", {"payload": "streams"}, 1, id="streams"),
     pytest.param("shared_memory", {}, 1, id="shared_memory"),
 ]
 

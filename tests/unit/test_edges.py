@@ -4,6 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pipeline.config import Config
+from pipeline.data.task import Classification
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching
@@ -16,11 +18,12 @@ LABEL = 8
 PER_SAMPLE = 8
 
 
-def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16):
+def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16, transport=None):
     shapes = tuple(BlockShapes((1,), (1,), shape, dtype, 0, False) for shape, dtype in OUTPUTS)
     batching = Batching(100, 50, 16, eval_batch_size, microbatches, in_flight)
     return SimpleNamespace(
-        topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches
+        topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches, num_blocks=4,
+        config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=Classification(3)),
     )  # fmt: skip
 
 
@@ -77,3 +80,15 @@ def test_slots_take_all_passes_of_a_test_batch():
     run = resolved(Topology.LOCAL)
     run.batching = replace(run.batching, eval_passes=10)
     assert [e.slot_bytes for e in edges_of(run, THREE[1:], 4)] == [160 * (96 + LABEL)]
+
+
+@pytest.mark.parametrize(
+    ("wire", "payloads"), [("bfloat16", (2 * 10, 2 * 24)), ("float16", (2 * 10, 2 * 24)), ("int8", (10 + 4, 24 + 4))]
+)
+def test_an_edge_has_room_for_a_batch_in_its_wire_format_and_narrow_labels(wire, payloads):
+    first, second = (16 * (payload + 1) for payload in payloads)
+    assert edges_of(resolved(Topology.LOCAL, transport={"wire": wire}), THREE, depth=4) == (
+        Edge(0, 1, 4, first), Edge(1, 2, 4, second)
+    )  # fmt: skip
+    at_one = resolved(Topology.LOCAL, transport={"wire": wire, "wire_at": [1]})
+    assert edges_of(at_one, THREE, depth=4) == (Edge(0, 1, 4, first), UP[1]), "the other edge sends what it has"

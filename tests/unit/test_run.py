@@ -22,12 +22,13 @@ from workers.host.out_folder import check_out
 TIMES = ["forward_s", "learn_s", "wait_recv_s", "wait_send_s", "transfer_s", "eval_s", "other_s"]
 STAGE = {
     "stage", "pid", "blocks", *TIMES, "wall_s", "samples", "peak_rss_bytes", "peak_device_bytes", "parameter_bytes",
-    "optimizer_bytes", "held_bytes", "queue_bytes", "bytes_sent", "staleness",
+    "optimizer_bytes", "held_bytes", "queue_bytes", "bytes_sent",
+    "bytes_per_step", "staleness",
 }  # fmt: skip
 RESULT = {
     "status", "mode", "rule", "model", "dataset", "num_stages", "num_blocks", "transport", "device",
     "threads_per_stage", "seed", "epochs", "steps", "wall_s", "train_samples_per_s", "test", "blocks", "stages",
-    "weights_sha256", "restarts", "predicted",
+    "weights_sha256", "restarts", "predicted", "wire",
 }  # fmt: skip
 
 

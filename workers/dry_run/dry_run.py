@@ -114,6 +114,7 @@ def _key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
         **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
         "dataset": table["dataset"], "mode": resolved.config.schedule.mode,
         "devices": placement.devices, "transport": placement.transport, "depth": resolved.config.transport.depth,
+        "wire": resolved.config.transport.wire, "wire_at": resolved.config.transport.wire_at,
         "batch_size": batching.batch_size, "eval_batch_size": batching.eval_batch_size,
         "microbatches": batching.microbatches, "in_flight": batching.in_flight,
     }  # fmt: skip

@@ -17,8 +17,8 @@ from torch import Tensor
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Split
+from pipeline.engine.build import program_of
 from pipeline.engine.feeds import Feed
-from pipeline.engine.program import Program
 from pipeline.engine.requests import Progress, Request
 from pipeline.pickles import trusted
 from pipeline.records.time_budget import TimeBudget
@@ -109,7 +109,7 @@ class DryRunStage:
             resolved.batching, num_train=spec.num_steps * resolved.batching.batch_size,
             num_test=max(1, spec.num_evals) * resolved.batching.eval_batch_size,
         )  # fmt: skip
-        program = Program(
+        program = program_of(resolved)(
             self.stage, self.job.stage_index, self.job.num_stages, batching, self._train, self._test, TimeBudget(),
             resolved.config.seed, allocator("memory", 0, self.job.out), Cuts(spec.num_steps),
         )  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.engine.message import Kind, Message
+from pipeline.engine.wires import wires_of
 from pipeline.planning.roles import parts_of, role_of
 from pipeline.planning.stage_model import Part, Port
 from pipeline.records.time_budget import module_bytes
@@ -67,11 +68,13 @@ class _Canned(Transport):
         self.marks.clear()
 
         def messages(op: Op, kind: Kind, tensors: tuple[Tensor, ...]) -> Iterator[Message]:
-            full = job.resolved.microbatch_size
+            full, wires = job.resolved.microbatch_size, wires_of(job.resolved)
             for action in actions:
                 if action.op is op:
                     rows = len(range(action.microbatch, batching.batch_size, batching.microbatches))
                     part = tuple(t[:rows] if t.dim() > 0 and len(t) == full else t for t in tensors)
+                    if op is Op.FORWARD and wires is not None and job.blocks.start in wires.cuts:
+                        part = wires.encode(*part)
                     position = Position(0, action.step, action.microbatch)
                     yield Message(kind, position, rows / batching.batch_size, part)
 

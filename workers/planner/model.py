@@ -3,14 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 
-from pipeline.engine.message import LABEL_BYTES
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.simulation import simulate
 from pipeline.planning.stage_model import Outcome, Part, Port, StageModel, Wire
-from workers.edges import edges_of
+from workers.edges import batch_bytes, edges_of
 from workers.planner.cases import Case
 from workers.planner.links import Link, Question
 from workers.planner.lone_stage import StageProfile
@@ -90,9 +88,7 @@ class Model:
     def up_bytes(self, stage: int) -> int:
         """Of a micro-batch's activation that the stage sends, with its labels."""
         resolved = self.case.resolved
-        shapes = resolved.shapes[self.case.partition[stage].stop - 1]
-        size = 2 if resolved.config.run.autocast != "none" else shapes.dtype.itemsize
-        return resolved.microbatch_size * (prod(shapes.out_shape) * size + LABEL_BYTES)
+        return resolved.microbatch_size * batch_bytes(resolved, self.case.partition[stage].stop)
 
     def down_bytes(self, stage: int) -> int:
         """Of the feedback for a micro-batch that the stage sends."""

@@ -1,9 +1,14 @@
-"""torch.distributed send and receive, for any hosts and for GPUs: gloo on CPU, nccl on CUDA.
+"""Edges within a process group of ``torch.distributed``, for any hosts and for GPUs.
 
-gloo cannot send in the background, so each end of an edge has threads of its own (``_group/ends.py``).
+The group is where the stages meet. Tensors in host memory then travel over a TCP stream for each edge
+(``_group/stream.py``), which wakes fewer threads and copies less than gloo's send and receive; those on devices over
+nccl. Send and receive of torch cannot go on in the background, so an edge over them has threads of its own
+(``_group/ends.py``).
 """
 
 import time
+from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,21 +20,23 @@ from workers.transports._errors import gone, no_edge, no_room, not_taken, nothin
 from workers.transports._group.ends import GroupReceiver, GroupSender
 from workers.transports._group.link import Link
 from workers.transports._group.mailbox import MailboxFailed
-from workers.transports._group.opening import open_links
+from workers.transports._group.meeting import open_streams
+from workers.transports._group.opening import open_in_group, open_links
+from workers.transports._sockets.transport import Receiver, Sender, SocketTransport
 
-__all__ = ["CAPABILITIES", "ProcessGroupTransport", "build"]
+__all__ = ["CAPABILITIES", "ProcessGroupTransport", "StreamTransport", "build"]
 
-CAPABILITIES = Capabilities(Reach.ANYWHERE, Devices.CPU | Devices.OWN_GPU, needs_group=True, auto_order=2)
+CAPABILITIES = Capabilities(Reach.ANYWHERE, Devices.CPU | Devices.OWN_GPU, needs_group=True, auto_order=3)
 """nccl refuses two stages on one GPU."""
 
-Payload = Literal["auto", "gloo", "nccl"]
+Payload = Literal["auto", "streams", "gloo", "nccl"]
 
 _JOIN_S = 1.0
 """For threads whose connection is closed already: they end by themselves, at once."""
 
 
 class ProcessGroupTransport(Transport):
-    """One stage's ends of all its edges.
+    """One stage's ends of all its edges, over send and receive of ``torch.distributed``.
 
     Args:
         endpoint: this stage's.
@@ -154,13 +161,36 @@ class ProcessGroupTransport(Transport):
                 dist.destroy_process_group(link.group)
 
 
-def build(endpoint: Endpoint, *, payload: Payload = "auto") -> ProcessGroupTransport:
+class StreamTransport(SocketTransport):
+    """One stage's ends of all its edges, over TCP streams.
+
+    Args:
+        stage_index: index of this stage.
+        ends: its sending and its receiving ends, by the stage at the other end.
+        owns_group: whether closing this transport destroys the default group.
+    """
+
+    def __init__(
+        self, stage_index: int, ends: tuple[Mapping[int, Sender], Mapping[int, Receiver]], owns_group: bool
+    ) -> None:
+        super().__init__(stage_index, *ends)
+        self._owns_group = owns_group
+
+    def abort(self) -> None:
+        """See :meth:`Transport.abort`."""
+        super().abort()
+        if self._owns_group:
+            self._owns_group = False
+            dist.destroy_process_group()
+
+
+def build(endpoint: Endpoint, *, payload: Payload = "auto") -> Transport:
     """Open this stage's ends and meet the other stages.
 
     Args:
         endpoint: this stage's; the edges are the same for every stage.
-        payload: backend that carries the tensors: ``auto`` is nccl on CUDA and gloo on CPU. gloo on CUDA sends them
-            through the host, and is the only way for two stages on one device, which nccl refuses.
+        payload: what carries the tensors: ``auto`` is nccl on CUDA and streams on CPU. Streams, and gloo, take those
+            on CUDA through the host, which is the only way for two stages on one device: nccl refuses them.
 
     Raises:
         TransportTimeout: not all stages met in time.
@@ -169,5 +199,11 @@ def build(endpoint: Endpoint, *, payload: Payload = "auto") -> ProcessGroupTrans
     device = torch.device(endpoint.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    links, owns_group = open_links(endpoint, device.type == "cuda" and payload != "gloo")
+    if payload == "auto":
+        payload = "nccl" if device.type == "cuda" else "streams"
+    if payload == "streams":
+        ends, owns_group = open_in_group(endpoint, partial(open_streams, endpoint), keeps_file=False)
+        return StreamTransport(endpoint.stage_index, ends, owns_group)
+    use_nccl = payload == "nccl" and device.type == "cuda"
+    links, owns_group = open_in_group(endpoint, partial(open_links, endpoint, use_nccl), keeps_file=use_nccl)
     return ProcessGroupTransport(endpoint, links, owns_group)

@@ -12,12 +12,12 @@ from contextlib import ExitStack
 
 import torch
 
-from pipeline.engine.message import Message
-from workers.transport import Capabilities, Devices, Edge, Endpoint, Reach, Transport, TransportTimeout
-from workers.transports._errors import no_edge, not_connected
+from workers.transport import Capabilities, Devices, Edge, Endpoint, Reach, TransportTimeout
+from workers.transports._errors import not_connected
 from workers.transports._slots.receiver import SlotReceiver
 from workers.transports._slots.ring import Slots, anonymous_file, slot_stride
 from workers.transports._slots.sender import SlotSender
+from workers.transports._sockets.transport import SocketTransport
 
 __all__ = ["CAPABILITIES", "SharedMemoryTransport", "build"]
 
@@ -28,63 +28,8 @@ _PATH_BYTES = 103  # what macOS takes; Linux takes 107
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
 
 
-class SharedMemoryTransport(Transport):
-    """One stage's ends of all its edges.
-
-    Args:
-        stage_index: index of this stage.
-        senders: sending ends, by receiving stage.
-        receivers: receiving ends, by sending stage.
-    """
-
-    def __init__(self, stage_index: int, senders: dict[int, SlotSender], receivers: dict[int, SlotReceiver]) -> None:
-        self._stage_index = stage_index
-        self._senders, self._receivers = senders, receivers
-
-    def send(self, message: Message, dst: int, timeout: float) -> float:
-        """See :meth:`Transport.send`."""
-        try:
-            sender = self._senders[dst]
-        except KeyError:
-            raise no_edge(self._stage_index, dst, self._senders) from None
-        return sender.send(message, timeout)
-
-    def recv(self, src: int, timeout: float) -> tuple[Message, float]:
-        """See :meth:`Transport.recv`."""
-        return self._receiver(src).recv(timeout)
-
-    def _receiver(self, src: int) -> SlotReceiver:
-        """The end of the edge from ``src``; ValueError where there is none."""
-        try:
-            return self._receivers[src]
-        except KeyError:
-            raise no_edge(self._stage_index, src, self._receivers) from None
-
-    def fill(self, src: int) -> int:
-        """See :meth:`Transport.fill`."""
-        return self._receiver(src).fill()
-
-    def queue_bytes(self) -> int:
-        """Slots on which this stage sends, in bytes; the receiver maps the same memory and does not count it."""
-        return sum(sender.num_bytes for sender in self._senders.values())
-
-    def close(self, timeout: float) -> None:
-        """See :meth:`Transport.close`. The memory is gone afterwards, whether or not it raises."""
-        deadline = time.perf_counter() + timeout
-        try:
-            for receiver in self._receivers.values():
-                receiver.drain(deadline)
-            for sender in self._senders.values():
-                sender.drain(deadline, timeout)
-        finally:
-            self.abort()
-
-    def abort(self) -> None:
-        """See :meth:`Transport.abort`."""
-        ends = [*self._senders.values(), *self._receivers.values()]
-        self._senders, self._receivers = {}, {}
-        for end in ends:
-            end.close()
+class SharedMemoryTransport(SocketTransport):
+    """One stage's ends of all its edges, over shared slots."""
 
 
 def _socket_path(folder: str, edge: Edge) -> str:

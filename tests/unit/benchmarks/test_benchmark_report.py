@@ -13,7 +13,8 @@ def transport(gloo=40e-6):
     cells = {arm: {"4096": {"latency_s": spread([latency, 1.5 * latency]), "bytes_per_s": spread([1e9])}}
              for arm, latency in (("shared_memory", 10e-6), ("gloo", gloo))}  # fmt: skip
     ratios = {"gloo": {"4096": {"latency": spread([gloo / 10e-6]), "bandwidth": spread([1.0])}}}
-    return {"sizes": [4096], "arms": cells, "ratios": ratios,
+    over = {"process_group": {"4096": {"latency": spread([0.5, 0.7]), "bandwidth": spread([2.0])}}}
+    return {"sizes": [4096], "arms": cells, "ratios": ratios, "over_gloo": over,
             "environment": environment("benchmarks.transport", ["--quick"], threads=1)}  # fmt: skip
 
 
@@ -74,6 +75,8 @@ EXPECTED = {
     "transport-bandwidth": ["|  | 4.0 KiB |", "| --- | ---: |", "| shared_memory | 1.00 GB/s |",
                             "| gloo | 1.00 GB/s |"],
     "transport-ratios": ["|  | 4.0 KiB |", "| --- | ---: |", "| latency, gloo | 4.00 |", "| bandwidth, gloo | 1.00 |"],
+    "transport-over-gloo": ["|  | 4.0 KiB |", "| --- | ---: |", "| latency, process_group | 0.600 (0.500 to 0.700) |",
+                            "| bandwidth, process_group | 2.00 |"],
     "memory-held": ["| held by one stage | 8 blocks | 64 blocks |", "| --- | ---: | ---: |",
                     "| onward-2 | 2.0 KiB | - |", "| backprop | 4.0 KiB | 8.0 KiB |"],
     "sequential": ["| stages | cache | 4 blocks | 8 blocks | t(8)/t(4) |", "| --- | --- | ---: | ---: | ---: |",

@@ -46,5 +46,8 @@ def test_every_arm_is_measured_at_every_size(tmp_path, capsys):
     assert ratios["gloo"]["4096"]["latency"]["median"] == gloo["latency_s"]["median"] / ours["latency_s"]["median"]
     bandwidth = ours["bytes_per_s"]["median"] / gloo["bytes_per_s"]["median"]
     assert ratios["gloo"]["4096"]["bandwidth"]["all"] == [bandwidth]
+    group, over = arms["process_group"]["4096"], found["over_gloo"]["process_group"]["4096"]
+    assert over["latency"]["median"] == group["latency_s"]["median"] / gloo["latency_s"]["median"]
+    assert over["bandwidth"]["median"] == group["bytes_per_s"]["median"] / gloo["bytes_per_s"]["median"]
     assert found["environment"]["threads"] == 1
     assert "shared_memory against gloo" in capsys.readouterr().out

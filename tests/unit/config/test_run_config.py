@@ -40,7 +40,7 @@ OTHER = {
     "schedule": {
         "mode": "sequential", "patience": 2, "tolerance": 0.5, "cache": "file", "cache_limit_bytes": 9,
     },
-    "transport": {"name": "inline", "depth": 9},
+    "transport": {"name": "inline", "depth": 9, "wire": "int8", "wire_at": [2, 1]},
     "run": {
         "stages": "blocks", "partition": [2, 1], "device": "cpu", "threads": 3, "matmul_precision": "medium",
         "channels_last": True, "learn_after": "stage",

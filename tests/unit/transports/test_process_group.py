@@ -1,4 +1,5 @@
 import os
+import socket
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from tests.support.processes import results
 from tests.support.stage_programs import fill_up, message, open_transport
 
 from workers.transport import TransportTimeout
+from workers.transports._group import meeting
 
 pytestmark = pytest.mark.distributed
 EDGES = [(0, 1, 2, 64), (1, 0, 2, 64)]
@@ -60,5 +62,50 @@ def test_a_stage_that_does_not_come(tmp_path):
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_each_end_holds_the_depth_of_the_queue(tmp_path):
-    assert results(fill_up, 2, tmp_path, "process_group", 0.5) == [6, 0]
+def test_the_depth_of_the_queue_is_that_of_both_ends_together(tmp_path):
+    assert results(fill_up, 2, tmp_path, "process_group", 0.5) == [3, 0]
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_over_send_and_receive_of_torch_each_end_holds_it(tmp_path):
+    assert results(fill_up, 2, tmp_path, "tests.support.gloo_group", 0.5) == [6, 0]
+
+
+def _with_a_stranger(stage_index, folder):
+    """Somebody connects to stage 1 before stage 0 does, says something wrong, and is sent away."""
+    heard = []
+    if stage_index == 1:
+        listen = meeting._listen
+
+        def overheard():
+            listener = listen()
+            for text in (b"", b"hello?", bytes(24)):
+                stranger = socket.create_connection(listener.getsockname()[:2])
+                stranger.sendall(text)
+                stranger.shutdown(socket.SHUT_WR)
+                heard.append(stranger)
+            return listener
+
+        meeting._listen = overheard
+    transport = open_transport("process_group", stage_index, folder, [(0, 1, 2, 64)])
+    if stage_index == 0:
+        transport.send(message(torch.tensor(7)), 1, 20.0)
+        taken = None
+    else:
+        taken = int(transport.recv(0, 20.0)[0].tensors[0])
+    transport.close(20.0)
+    for stranger in heard:
+        stranger.settimeout(20.0)
+    return taken, [_ending(stranger) for stranger in heard]
+
+
+def _ending(stranger):
+    """What a socket that is sent away reads."""
+    try:
+        return stranger.recv(1)
+    except ConnectionResetError:
+        return b""
+
+
+def test_a_stranger_at_the_door_is_sent_away(tmp_path):
+    assert results(_with_a_stranger, 2, tmp_path) == [(None, []), (7, [b"", b"", b""])]

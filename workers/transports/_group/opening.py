@@ -6,9 +6,10 @@ folder, over the loopback interface: only stages of one host can have that folde
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,18 +17,21 @@ import torch.distributed as dist
 from workers.transport import Edge, Endpoint, TransportTimeout
 from workers.transports._group.link import Link
 
-__all__ = ["open_links"]
+__all__ = ["open_in_group", "open_links"]
+
+Opened = TypeVar("Opened")
 
 
-def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bool]:
-    """Meet the other stages and connect every edge.
+def open_in_group(endpoint: Endpoint, connect: Callable[[], Opened], *, keeps_file: bool) -> tuple[Opened, bool]:
+    """Meet the other stages in the default group and connect every edge.
 
     Args:
         endpoint: this stage's.
-        use_nccl: whether payloads travel from device to device.
+        connect: connects the edges, once there is a default group.
+        keeps_file: whether the file through which the stages met is read later.
 
     Returns:
-        A link for each edge that starts or ends at this stage, and whether the default group was made here.
+        What ``connect`` returns, and whether the default group was made here.
 
     Raises:
         TransportTimeout: not all stages came in time.
@@ -37,7 +41,7 @@ def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bo
     if not owns_group:
         _check_group(endpoint)
     try:
-        links = _open_own_group(endpoint, use_nccl) if owns_group else _open_edges(endpoint, use_nccl)
+        opened = _open_own_group(endpoint, connect, keeps_file=keeps_file) if owns_group else connect()
     except RuntimeError as error:
         if owns_group and dist.is_initialized():
             dist.destroy_process_group()
@@ -46,7 +50,7 @@ def open_links(endpoint: Endpoint, use_nccl: bool) -> tuple[dict[Edge, Link], bo
             f"{endpoint.opening_s:g} s. See whether all processes started; the error of a stage that did not "
             "comes first."
         ) from error
-    return links, owns_group
+    return opened, owns_group
 
 
 @contextmanager
@@ -88,8 +92,16 @@ def _check_group(endpoint: Endpoint) -> None:
         )
 
 
-def _open_edges(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
-    """Make a group for every edge. torch demands that all ranks take part in all of them, in the same order."""
+def open_links(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
+    """Make a group for every edge. torch demands that all ranks take part in all of them, in the same order.
+
+    Args:
+        endpoint: this stage's.
+        use_nccl: whether payloads travel from device to device.
+
+    Returns:
+        A link for each edge that starts or ends at this stage.
+    """
     limit = timedelta(seconds=endpoint.opening_s)
     device = torch.device(endpoint.device)
     links = {}
@@ -105,15 +117,15 @@ def _open_edges(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
     return links
 
 
-def _open_own_group(endpoint: Endpoint, use_nccl: bool) -> dict[Edge, Link]:
-    """Make the default group, then the edges; leaves no file behind where gloo carries everything."""
+def _open_own_group(endpoint: Endpoint, connect: Callable[[], Opened], *, keeps_file: bool) -> Opened:
+    """Make the default group, then the edges; leaves no file behind unless it is needed."""
     with _loopback():
         _meet(endpoint)
-        links = _open_edges(endpoint, use_nccl)
+        opened = connect()
     dist.barrier()
-    if endpoint.stage_index == 0 and not use_nccl:
+    if endpoint.stage_index == 0 and not keeps_file:
         os.unlink(_meeting_file(endpoint))
-    return links
+    return opened
 
 
 def _first_contact(edge: Edge, link: Link, stage_index: int) -> None:

@@ -15,52 +15,30 @@ again, and the receiver forgets the half it has.
 
 import ctypes
 import socket
-import struct
 
-from workers.transport import Edge
 from workers.transports._slots.ring import Slots
+from workers.transports._sockets.end import TOKEN, SocketEnd
 
-__all__ = ["MORE", "TOKEN", "SlotEnd", "copy_bytes"]
+__all__ = ["BOTH_WAYS", "MORE", "TOKEN", "SlotEnd", "copy_bytes"]
 
-TOKEN = struct.Struct("<IQ")  # bytes of the header, bytes of the packed payload
 MORE = TOKEN.pack(0, 0)  # the next piece of a message larger than a slot
+BOTH_WAYS = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
 # (to address, from address, bytes). A quarter of the time of tensor.copy_ at 4 KiB, the same at 8 MiB.
 copy_bytes = ctypes.memmove
 
-_TIMEVAL = struct.Struct("ll")
-_READ_BYTES = 65536
 
+class SlotEnd(SocketEnd):
+    """Mixed into both ends: the mapped slots beside the Unix socket."""
 
-class SlotEnd:
-    """Base of a shared-memory sender or receiver: its Unix socket and its mapped slots."""
-
-    def __init__(self, edge: Edge, sock: socket.socket, slots: Slots) -> None:
-        self._edge, self._sock, self._slots = edge, sock, slots
-        self._count = len(slots.addresses)
-        self._next = 0
-        self._patience = -1.0
+    _slots: Slots
+    _next: int
 
     @property
     def num_bytes(self) -> int:
         """Memory of the slots in bytes."""
         return self._slots.num_bytes
 
-    def _allow(self, timeout: float) -> None:
-        """Let the kernel end blocking calls after ``timeout`` seconds: one system call less than ``settimeout``."""
-        if timeout != self._patience:
-            value = _TIMEVAL.pack(*divmod(max(int(timeout * 1e6), 1), 1_000_000))  # zero would mean for ever
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-            self._patience = timeout
-
-    def _read(self, flags: int = 0) -> bytes:
-        """Read at least one byte from the other end; ConnectionResetError when it is gone."""
-        data = self._sock.recv(_READ_BYTES, flags)
-        if not data:
-            raise ConnectionResetError("end of file")
-        return data
-
     def close(self) -> None:
         """Close the socket and unmap the memory."""
-        self._sock.close()
+        super().close()
         self._slots.close()

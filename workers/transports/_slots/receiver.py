@@ -11,13 +11,14 @@ from pipeline.engine.message import Header, Message, decode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, nothing_came
 from workers.transports._packing import padded, unpack
-from workers.transports._slots.end import TOKEN, SlotEnd, copy_bytes
+from workers.transports._slots.end import BOTH_WAYS, TOKEN, SlotEnd, copy_bytes
 from workers.transports._slots.ring import Slots
+from workers.transports._sockets.credits import CreditsGiven
 
 __all__ = ["SlotReceiver"]
 
 
-class SlotReceiver(SlotEnd):
+class SlotReceiver(SlotEnd, CreditsGiven):
     """The receiving end of ``edge``.
 
     A message is copied out of its slot at once, so that tensors belong to the caller without any bookkeeping and the
@@ -31,11 +32,11 @@ class SlotReceiver(SlotEnd):
     """
 
     def __init__(self, edge: Edge, sock: socket.socket, slots: Slots, device: torch.device) -> None:
-        super().__init__(edge, sock, slots)
+        super().__init__(edge, sock, BOTH_WAYS)
+        self._slots, self._next, self._count = slots, 0, len(slots.addresses)
         self._device = device
         self._rest = b""
         self._tokens: deque[tuple[int, bytes]] = deque()
-        self._owed = 0
         self._begun: tuple[Header, Tensor] | None = None
         self._have = 0
 
@@ -117,17 +118,9 @@ class SlotReceiver(SlotEnd):
         return header.message(tuple(t.to(self._device) for t in unpack(header.specs, buffer)))
 
     def _give_back(self) -> None:
-        """Send the credit of the slot just read.
-
-        Never blocks: behind hundreds of credits that the sender has not read, a credit is owed and goes with the next.
-        The sender reads all there are before it waits, so it sends again before it could miss the owed ones.
-        """
+        """Send the credit of the slot just read."""
         self._next = (self._next + 1) % self._count
-        self._owed += 1
-        try:
-            self._owed -= self._sock.send(bytes(self._owed), socket.MSG_DONTWAIT)
-        except (BlockingIOError, ConnectionError):
-            return  # a sender that is gone needs no credit, and what it sent can still be read
+        self._give_credit()
 
     def fill(self) -> int:
         """See :meth:`Transport.fill`."""
@@ -136,12 +129,3 @@ class SlotReceiver(SlotEnd):
         except OSError:
             pass  # nothing new; recv will find the end of file again
         return sum(bool(header) for _, header in self._tokens)
-
-    def drain(self, deadline: float) -> None:
-        """Send the credits that are owed, so that the sender learns that everything was received."""
-        self._allow(deadline - time.perf_counter())
-        try:
-            while self._owed:
-                self._owed -= self._sock.send(bytes(self._owed))
-        except OSError:
-            return  # the sender is gone or does not read credits any more

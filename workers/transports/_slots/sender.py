@@ -1,22 +1,22 @@
 """The sending end of an edge over shared slots."""
 
 import socket
-import time
 
 import torch
 from torch import Tensor
 
 from pipeline.engine.message import Message, encode_header
 from workers.transport import Edge
-from workers.transports._errors import gone, no_room, not_taken
+from workers.transports._errors import gone, no_room
 from workers.transports._packing import pack, packed_bytes, padded
-from workers.transports._slots.end import MORE, TOKEN, SlotEnd, copy_bytes
+from workers.transports._slots.end import BOTH_WAYS, MORE, TOKEN, SlotEnd, copy_bytes
 from workers.transports._slots.ring import Slots
+from workers.transports._sockets.credits import CreditsTaken
 
 __all__ = ["SlotSender"]
 
 
-class SlotSender(SlotEnd):
+class SlotSender(SlotEnd, CreditsTaken):
     """The sending end of ``edge``.
 
     Args:
@@ -26,8 +26,8 @@ class SlotSender(SlotEnd):
     """
 
     def __init__(self, edge: Edge, sock: socket.socket, slots: Slots) -> None:
-        super().__init__(edge, sock, slots)
-        self._free = self._count
+        super().__init__(edge, sock, BOTH_WAYS, len(slots.addresses))
+        self._slots, self._next = slots, 0
 
     def send(self, message: Message, timeout: float) -> float:
         """See :meth:`Transport.send`."""
@@ -83,26 +83,3 @@ class SlotSender(SlotEnd):
             raise
         self._free -= 1
         self._next = (self._next + 1) % self._count
-
-    def _wait_room(self, timeout: float) -> float:
-        """Block until a credit has come; returns the seconds."""
-        start = time.perf_counter()
-        self._allow(timeout)
-        self._free += len(self._read())
-        return time.perf_counter() - start
-
-    def drain(self, deadline: float, timeout: float) -> None:
-        """Wait until the receiver has taken everything.
-
-        Args:
-            deadline: by ``time.perf_counter``.
-            timeout: the seconds that were given, for the message.
-
-        Raises:
-            TransportTimeout: it did not in time, or is gone.
-        """
-        while self._free < self._count:
-            try:
-                self._wait_room(deadline - time.perf_counter())
-            except OSError as error:
-                raise not_taken(self._edge, timeout) from error

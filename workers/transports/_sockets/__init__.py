@@ -1,0 +1,1 @@
+"""What transports over sockets have in common: an end of an edge, and a transport made of such ends."""
