@@ -65,7 +65,8 @@ def test_measured_blocks_are_waited_for(tmp_path):
 
 @pytest.mark.parametrize("rule", ["predsim", "dfa", "fa", "lra_fdbk"])
 def test_delays_do_not_change_the_weights(tmp_path, rule):
-    changes = join({"rule": {"name": rule}, "train": {"epochs": 1}}, SMOOTH if rule.startswith("lra") else {}, stages(3))
+    model = SMOOTH if rule.startswith("lra") else {}
+    changes = join({"rule": {"name": rule}, "train": {"epochs": 1}}, model, stages(3))
     assert sha(tmp_path / "late", join(changes, LATE)) == sha(tmp_path / "on-time", changes)
 
 

@@ -14,6 +14,7 @@ from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.resolve import RunSpec, resolve
 from workers.cached_costs import block_costs
+from workers.chaos import check_chaos
 from workers.job import Job, share_out
 from workers.placement import Host, Placement
 from workers.planner.links import Question
@@ -81,6 +82,7 @@ class Planned:
             )
         one_process = schedule in ("backprop", "ddp")
         count = 1 if one_process else stages
+        check_chaos(resolved.config.chaos, count)
         threads = self._threads(stages if schedule == "ddp" else count)
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
@@ -93,6 +95,7 @@ class Planned:
         train = config.train
         if schedule == "backprop":
             train = dataclasses.replace(train, microbatches=1)
+            config = dataclasses.replace(config, chaos=_shared_out(config.chaos, 1.0))
         elif schedule == "ddp":
             part = -(-train.batch_size // stages)
             chaos = _shared_out(config.chaos, part / train.batch_size)
@@ -132,8 +135,9 @@ class Planned:
 
 
 def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
-    """Emulated compute of a part of the batch."""
+    """Emulated compute of a part of the batch in one process, which has no links and no late stages."""
     told = chaos.compute_s
+    chaos = dataclasses.replace(chaos, delay_s=0.0, stage_delay_s=0.0)
     if isinstance(told, list):
         return dataclasses.replace(chaos, compute_s=[sum(told) * share])  # one process has all stages
     return chaos if told == "measured" else dataclasses.replace(chaos, compute_s=float(told) * share)

@@ -74,7 +74,8 @@ def test_a_run_is_watched_from_outside(tmp_path):
 def test_a_run_that_fails_says_why(tmp_path):
     config = emulated_config(2, 2, 0.004, "parallel")
     wrong = module.dataclasses.replace(config, run=module.dataclasses.replace(config.run, stages=3))
-    with pytest.raises(RuntimeError, match=r"a run of the study failed \(exit status 2\): launch.py: cannot split 2 blocks"):
+    told = r"a run of the study failed \(exit status 2\): launch.py: cannot split 2 blocks"
+    with pytest.raises(RuntimeError, match=told):
         watch_run(wrong, 1, 100, tmp_path)
 
 

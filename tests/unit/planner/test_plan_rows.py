@@ -165,6 +165,19 @@ def test_a_plan_in_words():
     assert text[3].startswith("onward    4       1 1 1 1") and any("for at most 2 % loss" in line for line in text)
 
 
+def test_a_list_of_emulated_times_is_for_its_number_of_stages():
+    emulated = {"chaos": {"compute": "sleep", "compute_s": [0.1, 0.2, 0.3, 0.4], "delay_s": 0.5}}
+    assert model_of(Question((4,)), **EVEN, **emulated).case.resolved.config.chaos.delay_s == 0.5
+    told = [
+        model_of(Question((4,)), schedule, n, **emulated).case.resolved.config.chaos
+        for schedule, n in (("backprop", 1), ("ddp", 4))
+    ]
+    assert [chaos.compute_s for chaos in told] == [[pytest.approx(1.0)], [pytest.approx(0.25)]]
+    assert [chaos.delay_s for chaos in told] == [0.0, 0.0]
+    with pytest.raises(ConfigError, match="chaos.compute_s lists 4 times and the run has 2 stages"):
+        model_of(Question((2,)), stages=2, **emulated)
+
+
 def test_rules_that_settle_cannot_be_planned():
     with pytest.raises(ConfigError, match="exchanges of several rounds cannot be planned"):
         model_of(Question((4,)), rule={"name": "tests.support.settling_rule.build"})
