@@ -18,13 +18,13 @@ def _cache(tmp_path_factory, monkeypatch):
 
 def test_a_plan_is_printed_and_written_and_can_be_run(tmp_path):
     out = tmp_path / "plan"
-    code, said, err = call("--plan", "--out", out, "--stages", "1,2", "--link", "1Gbit,50us", *EMULATED)
+    code, said, err = call("--plan", "--out", out, "--stages", "2", "--link", "1Gbit,50us", *EMULATED)
     assert code == 0 and "EMULATED COMPUTE" in said and "for at most 2 % loss" in said
     assert all("matplotlib" in line for line in err.splitlines())
     plan = json.loads((out / "plan.json").read_text())
     rows = {(row["schedule"], row["stages"]): row for row in plan["rows"]}
-    assert list(rows) == [("onward", 1), ("onward", 2), ("1f1b", 2), ("gpipe", 2), ("backprop", 1), ("ddp", 2)]
-    for key in (("onward", 1), ("onward", 2), ("backprop", 1)):
+    assert list(rows) == [("onward", 2), ("1f1b", 2), ("gpipe", 2), ("ddp", 2), ("backprop", 1)]
+    for key in (("onward", 2), ("backprop", 1)):
         # A machine that is busy makes sleeps longer; nothing makes them shorter.
         assert 0.0195 <= rows[key]["step_s"] and rows[key]["bottleneck"].startswith("stage")
     assert rows["gpipe", 2]["step_s"] >= 1.2 * 0.0195  # (2 + 4 - 1) / 4
