@@ -52,6 +52,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
+    parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
+    parser.add_argument("--hosts", metavar="H", help="--plan: hosts like this one; default: 1")
+    parser.add_argument("--link", metavar="RATE,LATENCY", help="--plan: between hosts, or stages: 1Gbit,50us")
+    parser.add_argument("--replicas", metavar="R", help="--plan: auto, or processes of each stage: 2, or 1,2,1")
+    parser.add_argument("--device-speed", metavar="X", help="--plan: times as fast as this machine; default: 1.0")
     parser.add_argument("--list", action="store_true", help="print all there is to choose, and all options")
     return parser.parse_intermixed_args(arguments)
 
@@ -59,8 +64,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def overrides_of(options: argparse.Namespace) -> list[str]:
     """Overrides from flags, followed by those given as section.key=value, which win."""
     flags = {
-        "schedule.mode": options.mode, "run.stages": options.stages, "transport.name": options.transport,
-        "run.device": options.device, "run.trace": "true" if options.trace else None,
+        "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
+        "transport.name": options.transport, "run.device": options.device,
+        "run.trace": "true" if options.trace else None,
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 
@@ -143,6 +149,38 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
         start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
 
 
+def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
+    """Says what runs of this config would do (``--plan``).
+
+    Raises:
+        ConfigError: what is wrong with the config or the question.
+    """
+    from workers.planner.command import make_plan
+    from workers.planner.question import question_of
+
+    out = options.out or HERE / "runs" / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
+    data_root = options.data_root or default_data_root()
+    question = question_of(
+        loaded.config, data_root, options.stages, options.hosts, options.link, options.replicas, options.device_speed
+    )
+    make_plan(loaded.config, question, out=out, data_root=data_root, say=print if not options.quiet else lambda _: None)
+
+
+def check_plan_flags(options: argparse.Namespace) -> None:
+    """Flags of a plan mean nothing to a run.
+
+    Raises:
+        ConfigError: there is one without ``--plan``, or one of a run beside it.
+    """
+    plans = ("hosts", "link", "replicas", "device_speed")
+    given = [name for name in plans if getattr(options, name) is not None]
+    if given and not options.plan:
+        flag = "--" + given[0].replace("_", "-")
+        raise ConfigError(f"a run is not planned (given: {flag} without --plan). Add --plan, or leave it out.")
+    if options.plan and options.resume is not None:
+        raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")
+
+
 def default_data_root() -> Path:
     """Where data sets are unless ``--data-root`` says it; without a home, in the folder ``data`` beside this file."""
     given = os.environ.get("ONWARD_DATA")
@@ -185,11 +223,12 @@ def main(arguments: Sequence[str]) -> int:
         if options.list:
             show_list()
             return 0
+        check_plan_flags(options)
         raise_open_files()
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
-        run(options, loaded)
+        (plan if options.plan else run)(options, loaded)
     except ConfigError as error:
         complain("launch.py: " + one_line(error))
         return 2

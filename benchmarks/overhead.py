@@ -33,7 +33,8 @@ from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job, share_out
 from workers.placement import Placement
-from workers.worker import build_program, stage_of
+from workers.stage_build import stage_of
+from workers.worker import build_program
 
 __all__ = ["Size", "arms", "main"]
 

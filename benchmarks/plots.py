@@ -120,7 +120,26 @@ def _overhead(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _scaling(found: Mapping[str, Any]) -> Figure:
+    """Efficiency over the stages, strong and weak, emulated compute; real compute is dotted."""
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2, sharey=True), ("strong", "weak"), strict=True):
+        for compute, style in (("emulated", "o-"), ("real", "s:")):
+            own = [p for p in found["points"] if (p["kind"], p["compute"]) == (kind, compute) and p["efficiency"]]
+            for schedule in dict.fromkeys(p["schedule"] for p in own):
+                line = sorted((p["stages"], p["efficiency"]) for p in own if p["schedule"] == schedule)
+                label = f"{schedule}, {compute}"
+                axes.plot([n for n, _ in line], [e for _, e in line], style, ms=3, label=label)
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel(f"stages, {kind} scaling")
+        axes.set_ylim(bottom=0)
+    axes.legend(fontsize=7)
+    figure.axes[0].set_ylabel("efficiency")
+    return figure
+
+
 _PLOTS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
+    "scaling": _scaling,
     "throughput": _throughput,
     "transport": _transport,
     "memory": _memory,

@@ -16,7 +16,8 @@ from benchmarks.tables import fill
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "docs" / "results.md",
+         ROOT / "docs" / "scaling.md")
 
 
 def remade(page: Path, results: Path) -> str:

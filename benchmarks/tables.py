@@ -16,6 +16,7 @@ from benchmarks.link_tables import markdown as links_markdown
 from benchmarks.published import TABLES as PUBLISHED
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
+from benchmarks.scaling_tables import TABLES as SCALING
 from benchmarks.wording import bandwidth, number, numbers, seconds, share_text, spread_text, table
 from pipeline.records.number_text import format_bytes
 
@@ -231,4 +232,5 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "memory-held": ("memory", _held),
     "sequential": ("sequential", _sequential),
     "overhead": ("overhead", _overhead),
+    **SCALING,
 }

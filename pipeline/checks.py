@@ -13,7 +13,7 @@ from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
-__all__ = ["check_batching", "check_measurable", "check_mode", "check_wire"]
+__all__ = ["check_batching", "check_emulation", "check_measurable", "check_mode", "check_wire"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,28 @@ def check_mode(config: Config, mode: Mode, topology: Topology) -> None:
             f"the {mode.name} mode trains blocks before those above them exist (rule: {config.rule.name}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
         )
+
+
+def check_emulation(config: Config, mode: Mode, topology: Topology) -> None:
+    """Refuses emulated compute where the course of a run depends on what is learned.
+
+    Raises:
+        ConfigError: an exchange of several rounds, a schedule that waits for losses, or measurements of the weights.
+    """
+    if not config.chaos.emulates:
+        return
+    if topology is Topology.SETTLE:
+        what, expected = f"the rule {config.rule.name}", "a rule that does not settle, e.g. predsim"
+    elif not mode.is_predictable:
+        what, expected = f"the mode {mode.name}", "a mode in which every epoch does the same, e.g. parallel"
+    elif config.measure.every > 0:
+        what, expected = f"measure.every = {config.measure.every}", "0"
+    else:
+        return
+    raise ConfigError(
+        f"compute cannot be emulated (given: chaos.compute = \"sleep\" with {what}, expected: {expected}). Change it, "
+        "or set chaos.compute to \"real\"."
+    )
 
 
 def check_batching(

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.checks import check_batching, check_measurable, check_mode, check_wire
+from pipeline.checks import check_batching, check_emulation, check_measurable, check_mode, check_wire
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.task import Classification, Logistic, Task
@@ -112,11 +112,14 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     rule, sizes = _check_rules(config, blueprints, specs)
     check_mode(config, mode, rule.topology)
     config = dealt(config, mode)
+    check_emulation(config, mode, rule.topology)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
     check_wire(config, shapes)
+    if config.chaos.emulates:
+        sizes = [(0, 0)] * len(specs)  # no weights are there
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes),

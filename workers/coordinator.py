@@ -5,10 +5,11 @@ waits for it except for a plan that depends on results.
 """
 
 import logging
+import selectors
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.errors import ConfigError, WorkerFailed
@@ -70,6 +71,12 @@ class Coordinator:
         self._hosts = hosts or StageHosts((0,) * len(links), ("",))
         self._failed: dict[int, StageFailure] = {}
         self._beaten = self._looked = time.monotonic()
+        self._stage_of = {link: stage for stage, link in self._open.items()}
+        # Kept registered: to hand all lines of 64 stages over at every report took more time than the reports.
+        self._selector = selectors.DefaultSelector()
+        events: list[Connection | int] = [*self._open.values(), *self._sentinels]
+        for event in events:
+            self._selector.register(event, selectors.EVENT_READ)
 
     def run(self) -> None:
         """Until every stage has sent its result.
@@ -79,14 +86,19 @@ class Coordinator:
             ConfigError: a stage found that the user's data or module is wrong.
             SystemExit: every stage was told to end.
         """
-        while not self._run_state.is_complete:
-            for event in wait([*self._open.values(), *self._sentinels], timeout=_LOOK_S):
-                self._take(event)
-            if self._failed:
-                self._raise_first()
-            self._look_after()
+        with self._selector:
+            while not self._run_state.is_complete:
+                for event in self._ready(_LOOK_S):
+                    self._take(event)
+                if self._failed:
+                    self._raise_first()
+                self._look_after()
         for link in self._open.values():
             _send(link, "bye", None)
+
+    def _ready(self, timeout: float) -> list[Any]:
+        """Lines with something to read, and sentinels of processes that have ended."""
+        return [key.fileobj for key, _ in self._selector.select(timeout)]
 
     def _look_after(self) -> None:
         """Beats, and names a stage that has fallen silent or does not go on."""
@@ -130,14 +142,14 @@ class Coordinator:
     def _take(self, event: Any) -> None:
         """One report, or the end of a process."""
         if isinstance(event, int):
+            self._selector.unregister(event)
             self._ended(self._sentinels.pop(event))
             return
-        stage = next((s for s, link in self._open.items() if link is event), None)
-        if stage is None:
-            return
+        stage = self._stage_of[event]
         try:
             topic, body = messages.receive(event)
         except (EOFError, OSError):
+            self._selector.unregister(event)
             del self._open[stage]
             self._ended(stage)
             return
@@ -182,7 +194,7 @@ class Coordinator:
         """Raises the failure that came first in the order of causes: a lost neighbour is a consequence."""
         deadline = time.monotonic() + SECONDARY_GRACE_S
         while all(f["kind"] in _CONSEQUENCES for f in self._failed.values()) and time.monotonic() < deadline:
-            for event in wait([*self._open.values(), *self._sentinels], timeout=0.1):
+            for event in self._ready(0.1):
                 self._take(event)
         causes = [f for f in self._failed.values() if f["kind"] not in _CONSEQUENCES]
         if not causes and any(f["kind"] == "interrupted" for f in self._failed.values()):
@@ -206,7 +218,7 @@ class Coordinator:
             dead = [s for s, failure in self._failed.items() if failure["kind"] == "died"]
             if set(self._hosts.stages_beside(stage)) <= set(dead):
                 return GONE
-            for event in wait([*self._open.values(), *self._sentinels], timeout=0.1):
+            for event in self._ready(0.1):
                 self._take(event)
         return None
 

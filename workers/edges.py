@@ -1,6 +1,7 @@
 """Edges of a run's pipeline, from what its rule declares."""
 
 import math
+from dataclasses import replace
 
 from pipeline.engine.message import FEEDBACK_EXTRA_BYTES, LABEL_BYTES
 from pipeline.engine.wires import wires_of
@@ -9,10 +10,11 @@ from pipeline.network.shapes import BlockShapes
 from pipeline.numerics.wire_format import sample_bytes
 from pipeline.resolve import RunSpec
 from pipeline.schedules.replicas import Replicas
+from workers.chaos import STAMP_BYTES
 from workers.replica_edges import between_processes, exchange_edges
 from workers.transport import Edge
 
-__all__ = ["edges_of"]
+__all__ = ["batch_bytes", "edges_of"]
 
 
 def edges_of(
@@ -38,7 +40,7 @@ def edges_of(
     rows = max(resolved.microbatch_size, batching.eval_batch_size * batching.eval_passes)
     edges = []
     for src in range(num_stages - 1):
-        edges.append(Edge(src, src + 1, depth, rows * _batch_bytes(resolved, partition[src].stop)))
+        edges.append(Edge(src, src + 1, depth, rows * batch_bytes(resolved, partition[src].stop)))
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
@@ -47,13 +49,15 @@ def edges_of(
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
         edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
+    if resolved.config.chaos.delays_messages:
+        edges = [replace(edge, slot_bytes=edge.slot_bytes + STAMP_BYTES) for edge in edges]
     if replicas is None or replicas.is_single:
         return tuple(edges)
     between = between_processes(edges, replicas, batching.microbatches)
     return (*between, *exchange_edges(resolved, partition, replicas))
 
 
-def _batch_bytes(resolved: RunSpec, block: int) -> int:
+def batch_bytes(resolved: RunSpec, block: int) -> int:
     """Bytes of one sample and its label on the way to ``block``."""
     shapes, wires = resolved.shapes[block - 1], wires_of(resolved)
     if wires is None or block not in wires.cuts:

@@ -101,6 +101,8 @@ class Job:
     """Where the stage goes on; None at the beginning."""
     replicas: Replicas | None = None
     """Processes of each stage; None where each has one."""
+    block_s: tuple[float, ...] | None = None
+    """Seconds of a micro-batch in each block of the network, where emulated compute takes as long."""
     mark: str | None = None
     """Name of a file in the run's folder by which another host knows that it shares the folder; None: it does not."""
 
@@ -196,6 +198,7 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
                 placement.partition, placement.transport, endpoint, placement.threads, placement.needs_group,
                 data_root, out, spare_folder(out, folder), replicas=None if replicas.is_single else replicas,
+                block_s=placement.block_s,
             )
         )  # fmt: skip
     return jobs

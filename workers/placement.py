@@ -18,6 +18,7 @@ from pipeline.planning.prediction import Prediction
 from pipeline.resolve import RunSpec
 from pipeline.schedules.replicas import Replicas
 from workers.cached_costs import block_costs
+from workers.chaos import check_chaos
 from workers.host.limits import check_open_files
 from workers.memory import check_memory
 from workers.replication import asked_for, fastest, stages_for
@@ -151,13 +152,14 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     threads = resolved.config.run.threads or max(1, host.cores // (1 if reach is Reach.PROCESS else here))
     if reach is not Reach.PROCESS and num_processes > 1:
         check_open_files(num_processes)
+    check_chaos(resolved.config.chaos, num_stages, num_processes)
     ranges, costs = _partition(resolved, num_stages), None
     # Measuring allocates a block at a time, so a first check comes before it, with any partition.
     even = ranges or partition.balanced([1.0] * resolved.num_blocks, num_stages)
     check_memory(resolved, even, devices, here, reach, Replicas(counts))
-    if ranges is None:
+    if ranges is None or resolved.config.chaos.emulates_measured:
         costs = tuple(block_costs(resolved, threads, torch.device(devices[0])))
-        ranges = partition.balanced(costs, num_stages)
+        ranges = ranges or partition.balanced(costs, num_stages)
     return Placement(tuple(ranges), devices, transport, threads, costs, counts=counts if max(counts) > 1 else ())
 
 
@@ -293,7 +295,8 @@ def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:
                 "Change one of them."
             )
         return ranges
-    if num_stages in (1, num_blocks):
+    chaos = resolved.config.chaos
+    if num_stages in (1, num_blocks) or (chaos.emulates and chaos.compute_s != "measured"):
         return partition.balanced([1.0] * num_blocks, num_stages)
     if wanted == "parameters" or resolved.topology is Topology.SETTLE:  # a settling block cannot be run alone
         return partition.balanced([float(s.num_parameters) for s in resolved.shapes], num_stages)

@@ -33,7 +33,7 @@ from workers.placement import Placement
 
 __all__ = ["Origin", "fixed_by", "open_origin"]
 
-_FREE_SECTIONS = ("transport", "snapshot", "restart")
+_FREE_SECTIONS = ("transport", "snapshot", "restart", "chaos")
 _FREE_KEYS = (
     "run.stages", "run.partition", "run.replicas", "run.device", "run.threads", "run.predict", "run.trace",
     "run.learn_after", "run.closed_form", "run.timeout_s", "run.start_timeout_s", "schedule.cache",
@@ -52,6 +52,7 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
     fixed: dict[str, Any] = {
         "run.threads": placement.threads, "run.device": placement.devices[0].partition(":")[0],
         "torch": torch.__version__, "steps_per_epoch": resolved.batching.num_steps,
+        "chaos.compute": resolved.config.chaos.compute,
     }  # fmt: skip
     wires = wires_of(resolved)
     fixed |= _NO_WIRE if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}

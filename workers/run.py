@@ -44,6 +44,8 @@ from workers.view import ViewMaker
 
 __all__ = ["Session", "jobs_of", "open_session", "train"]
 
+NOTHING_LEARNED = "compute was emulated by waiting: nothing was learned, and no weights are in the snapshots"
+
 logger = logging.getLogger(__name__)
 
 
@@ -79,6 +81,7 @@ class Session:
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
+            **({"emulated": True, "note": NOTHING_LEARNED} if config.chaos.emulates else {}),
         }  # fmt: skip
         state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
@@ -88,6 +91,8 @@ class Session:
                 "replicas of stage %d have ended with different weights of block %d, so they compute differently, and "
                 "the result is not that of one process. Run replicas on processors of one kind.", stage, block,
             )  # fmt: skip
+        if config.chaos.emulates:
+            table["weights_sha256"] = None  # there are none
         if config.run.trace:
             merge_parts(self.out)
         validate(self.resolved, self.placement, table["train_samples_per_s"])

@@ -10,11 +10,10 @@ import torch
 
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches, crc32_of
-from pipeline.engine.build import build_rules, build_stage, program_of
+from pipeline.engine.build import program_of
 from pipeline.engine.message import Kind
 from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
-from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
@@ -25,6 +24,7 @@ from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, pea
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
+from workers.chaos import delays_of_stage
 from workers.control import ControlLink
 from workers.courier import Courier
 from workers.final_weights import LastSave
@@ -32,23 +32,14 @@ from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.messages import failure
 from workers.snapshot_writer import SnapshotWriter
+from workers.stage_build import open_ends, stage_of
 from workers.trace_file import open_budget, save_part
-from workers.transport import Transport, open_transport
+from workers.transport import Transport
 
-__all__ = ["StageRun", "build_program", "prepare_process", "run_stage", "stage_of"]
+__all__ = ["StageRun", "build_program", "prepare_process", "run_stage"]
 
 PROGRESS_EVERY_S = 0.25
 _LAST_PART_S = 3.0  # that a stage that has failed on another host takes at most to bring its part of the trace
-
-
-def stage_of(job: Job) -> Stage:
-    """Builds this stage's blocks and no others."""
-    resolved, device = job.resolved, torch.device(job.endpoint.device)
-    return build_stage(
-        resolved, build_rules(resolved, job.blueprints, job.blocks, device), job.blocks, device,
-        batch_size=resolved.microbatch_size, learn_after=resolved.config.run.learn_after,
-        stash=resolved.batching.in_flight_at(job.stage_index, job.num_stages) > 1,
-    )  # fmt: skip
 
 
 def build_program(job: Job, budget: TimeBudget) -> Program:
@@ -115,6 +106,9 @@ class StageRun:
         self._time: TimeRow | None = None
         self._bytes_sent = [0] * len(Kind)  # by kind of message
         self._reported = 0.0
+        config = job.resolved.config
+        self._late = delays_of_stage(config.chaos, config.seed, job.stage_index)
+        self._late_steps = 0
         self._writer = SnapshotWriter(
             program.stage, job.stage_index, job.out, program.data_arrays, self._timeout, in_background=in_background
         )
@@ -173,6 +167,9 @@ class StageRun:
 
     def _progress(self, request: Progress) -> None:
         """Now and then: reading the loss waits for the device."""
+        if self._late is not None and request.step >= self._late_steps:  # and no test batch
+            self._late_steps = request.step + 1
+            time.sleep(self._late.next())
         now = time.monotonic()
         if now - self._reported < PROGRESS_EVERY_S:
             return
@@ -263,7 +260,7 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
         keep_freed_memory()
         prepare_process(job)
         program = build_program(job, budget)
-        transport = open_transport(job.transport, job.endpoint)
+        transport = open_ends(job)
         run = StageRun(job, program, transport, link.next_plan, link.send, courier=courier)
         link.send("ready", job.process)
         drive(run)

@@ -1,5 +1,6 @@
 """A run as the user wrote it: sections of a TOML file and ``section.key=value`` overrides. Imports no torch."""
 
+from pipeline.config.chaos import ChaosConfig
 from pipeline.config.run_config import Config, LoadedConfig, load_config, section_options
 from pipeline.config.sections import (
     MeasureConfig,
@@ -13,6 +14,6 @@ from pipeline.config.sections import (
 )
 
 __all__ = [
-    "Config", "LoadedConfig", "MeasureConfig", "NamedConfig", "RestartConfig", "RunConfig", "ScheduleConfig",
-    "SnapshotConfig", "TrainConfig", "TransportConfig", "load_config", "section_options",
+    "ChaosConfig", "Config", "LoadedConfig", "MeasureConfig", "NamedConfig", "RestartConfig", "RunConfig",
+    "ScheduleConfig", "SnapshotConfig", "TrainConfig", "TransportConfig", "load_config", "section_options",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.config.chaos import ChaosConfig
 from pipeline.config.sections import (
     MeasureConfig,
     NamedConfig,
@@ -56,6 +57,7 @@ class Config:
     measure: MeasureConfig = MeasureConfig()
     snapshot: SnapshotConfig = SnapshotConfig()
     restart: RestartConfig = RestartConfig()
+    chaos: ChaosConfig = ChaosConfig()
 
     def __post_init__(self) -> None:
         check_fields(self, "")

@@ -21,9 +21,9 @@ WINGS = {
         "host messages transport rescue", "control run_key hosts freight replica_edges replication",
         "watch control_port courier",
         "coordinator last_words next_move",
-        "coordination", "transports cost_cache edges trace_origin", "cached_costs memory", "placement",
-        "job", "trace_file snapshot_writer resume", "measure_run final_weights", "worker", "launchers view", "dry_run",
-        "run_plan ranks", "run rank_lines away", "torchrun",
+        "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
+        "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
+        "launchers view", "dry_run", "run_plan ranks planner", "run rank_lines away", "torchrun",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

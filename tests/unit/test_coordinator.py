@@ -61,14 +61,14 @@ def start(monkeypatch):
 
 def between_waits(monkeypatch, *deeds):
     """Does one thing before every wait but the first: what happens while the coordinator is busy."""
-    real, left = module.wait, [None, *deeds]
+    real, left = Coordinator._ready, [None, *deeds]
 
-    def wait(lines, timeout):
+    def ready(self, timeout):
         if left and (deed := left.pop(0)) is not None:
             deed()
-        return real(lines, min(timeout, 0.01))  # what is to come is there by now
+        return real(self, min(timeout, 0.01))  # what is to come is there by now
 
-    monkeypatch.setattr(module, "wait", wait)
+    monkeypatch.setattr(Coordinator, "_ready", ready)
 
 
 def failure(stage, kind, text):

@@ -72,6 +72,8 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
         ``placement``, with ``predicted`` where there is a prediction, and with another partition where that was faster.
     """
     config, total = resolved.config, resolved.config.train.epochs * resolved.batching.num_steps
+    if config.chaos.emulates:  # the planner says what emulated stages do
+        return placement
     can_be = resolved.mode.is_predictable and host.is_alone and placement.replicas.is_single
     if not (config.run.predict and can_be) or total < WORTH_STEPS:
         return placement

@@ -28,8 +28,9 @@ from pipeline.schedules.plan import BlockMode, Plan
 from workers import messages
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
-from workers.transport import open_transport
-from workers.worker import StageRun, drive, prepare_process, stage_of
+from workers.stage_build import open_ends, stage_of
+from workers.transport import Transport
+from workers.worker import StageRun, drive, prepare_process
 
 __all__ = ["DryRunSpec", "StageTimings", "DryRunStage", "main"]
 
@@ -89,12 +90,13 @@ class DryRunStage:
 
     Args:
         job: the stage's share of the run.
+        transport: in place of the run's own.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, transport: Transport | None = None) -> None:
         self.job = job
         self.stage = stage_of(job)
-        self.transport = open_transport(job.transport, job.endpoint)
+        self.transport = open_ends(job) if transport is None else transport
         self._train: Feed | None = None
         self._test: Feed | None = None
         if 0 in job.blocks:

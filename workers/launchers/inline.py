@@ -13,8 +13,9 @@ from pipeline.records.run_state import RunState
 from pipeline.records.time_budget import Activity
 from pipeline.schedules.plan import Plan
 from workers.job import Job
+from workers.stage_build import open_ends
 from workers.trace_file import open_budget
-from workers.transport import InProcessTransport, open_transport
+from workers.transport import InProcessTransport
 from workers.worker import StageRun, build_program
 
 __all__ = ["Turn", "run_inline"]
@@ -78,7 +79,7 @@ def _take_turns(jobs: Sequence[Job], run_state: RunState) -> None:
     turns = []
     for job in jobs:
         program = build_program(job, open_budget(job))
-        transport = open_transport(job.transport, job.endpoint)
+        transport = open_ends(job)
         if not isinstance(transport, InProcessTransport):
             raise ConfigError(
                 f"the transport {job.transport!r} declares that it connects the stages of one process and cannot "

@@ -46,6 +46,7 @@ class RunText:
         transport = [placement.transport] if len(placement.devices) > 1 else []
         epochs = f"{plural(self._epochs, 'epoch')} of {plural(self._resolved.batching.num_steps, 'step')}"
         return ", ".join([
+            *(["EMULATED COMPUTE, NOTHING IS LEARNED"] if config.chaos.emulates else []),
             f"{config.rule.name} on {config.dataset.name}",
             f"{config.model.name} of {plural(self._resolved.num_blocks, 'block')}",
             f"{config.schedule.mode} mode", self._stages(), threads, *transport,
@@ -127,7 +128,7 @@ class RunText:
     def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
         """Lines about the result and about the folder of the files; ``table`` is ``result.json``."""
         accuracy = [b["test_accuracy"] for b in table["blocks"]]
-        parts = []
+        parts = ["EMULATED COMPUTE, NOTHING WAS LEARNED"] if self._resolved.config.chaos.emulates else []
         if table["test"]["accuracy"] is not None:
             parts.append(f"test accuracy {percent(table['test']['accuracy'])} %")
         if len(accuracy) > 1 and any(a is not None for a in accuracy[:-1]):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import (
+    ChaosConfig,
     Config,
     MeasureConfig,
     NamedConfig,
@@ -21,6 +22,7 @@ from pipeline.errors import ConfigError
 
 SECTIONS = (
     TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig, SnapshotConfig, RestartConfig,
+    ChaosConfig,
 )  # fmt: skip
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 
@@ -51,6 +53,9 @@ OTHER = {
     },
     "snapshot": {"every_steps": 3, "every_epochs": 4, "keep": 5},
     "restart": {"max_restarts": 6},
+    "chaos": {
+        "compute": "sleep", "compute_s": [0.5, 1.0], "delay_s": 0.25, "stage_delay_s": [0.0, 0.5], "delay": "random",
+    },
 }  # fmt: skip
 
 

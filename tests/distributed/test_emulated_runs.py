@@ -1,0 +1,103 @@
+"""Runs whose compute is emulated, and runs that are late: nothing is learned, and nothing is changed."""
+
+import json
+
+import pytest
+from tests.support.command import call
+from tests.support.runs import run, sha
+
+from pipeline.errors import ConfigError
+
+pytestmark = pytest.mark.distributed
+
+EMULATED = {"chaos": {"compute": "sleep", "compute_s": 0.004}, "train": {"epochs": 2}}
+LATE = {"chaos": {"delay_s": 0.002, "stage_delay_s": 0.001, "delay": "random"}}
+PLAIN = {"model": {"name": "mlp", "depth": 4, "width": 32, "norm": "none"}}
+SMOOTH = {"model": {"name": "mlp", "depth": 4, "width": 32, "norm": "none", "dropout": 0.0, "activation": "tanh"}}
+
+
+def stages(number, transport="shared_memory"):
+    return {"run": {"stages": number}, "transport": {"name": transport}}
+
+
+def join(*tables):
+    found = {}
+    for table in tables:
+        for section, values in table.items():
+            found[section] = {**found.get(section, {}), **values}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mode", "rule", "number", "transport"),
+    [("parallel", "predsim", 3, "shared_memory"), ("parallel", "dfa", 3, "shared_memory"),
+     ("gpipe", "backprop", 2, "shared_memory"), ("1f1b", "backprop", 3, "shared_memory"),
+     ("backprop", "backprop", 1, "shared_memory"), ("pipedream", "fa", 2, "inline"),
+     ("parallel", "pred", 5, "inline")],
+)  # fmt: skip
+def test_a_stage_waits_in_place_of_computing(tmp_path, mode, rule, number, transport):
+    chosen = {"schedule": {"mode": mode}, "rule": {"name": rule}}
+    table = run(tmp_path / "run", join(EMULATED, PLAIN, stages(number, transport), chosen))
+    assert table["emulated"] is True and "nothing was learned" in table["note"]
+    assert table["weights_sha256"] is None and table["test"] == {"accuracy": None, "loss": None}
+    steps = table["steps"]
+    for row in table["stages"]:
+        assert row["parameter_bytes"] == row["optimizer_bytes"] == 0
+        # The last batch of an epoch is smaller.
+        assert row["forward_s"] + row["learn_s"] >= (steps - 2) * 0.004 * 0.95
+    sent = [row["bytes_sent"] > 0 for row in table["stages"]]
+    assert all(sent) or rule in ("predsim", "pred") and all(sent[:-1]) or number == 1
+    header = json.loads((tmp_path / "run" / "record.jsonl").read_text().splitlines()[0])
+    assert header["config"]["chaos"]["compute"] == "sleep"
+
+
+def test_messages_have_their_true_size(tmp_path):
+    changes = join(PLAIN, stages(2, "inline"), {"rule": {"name": "fa"}})
+    real = run(tmp_path / "real", changes)
+    emulated = run(tmp_path / "emulated", join(changes, EMULATED))
+    assert [r["bytes_sent"] for r in real["stages"]] == [r["bytes_sent"] for r in emulated["stages"]]
+
+
+def test_measured_blocks_are_waited_for(tmp_path):
+    table = run(tmp_path / "run", join(PLAIN, stages(2, "inline"), {"chaos": {"compute": "sleep"}}))
+    assert table["emulated"] and all(row["learn_s"] > 0 for row in table["stages"])
+
+
+@pytest.mark.parametrize("rule", ["predsim", "dfa", "fa", "lra_fdbk"])
+def test_delays_do_not_change_the_weights(tmp_path, rule):
+    model = SMOOTH if rule.startswith("lra") else {}
+    changes = join({"rule": {"name": rule}, "train": {"epochs": 1}}, model, stages(3))
+    assert sha(tmp_path / "late", join(changes, LATE)) == sha(tmp_path / "on-time", changes)
+
+
+def test_stragglers_do_not_change_the_weights_of_settling_blocks(tmp_path):
+    changes = join(stages(2), {"rule": {"name": "tests.support.settling_rule.build"}, "train": {"epochs": 1}}, PLAIN)
+    late = {"chaos": {"delay_s": [0.001], "delay": "straggler"}}
+    assert sha(tmp_path / "late", join(changes, late)) == sha(tmp_path / "on-time", changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"schedule": {"mode": "sequential"}}, "with the mode sequential"),
+     ({"measure": {"every": 1}}, "with measure.every = 1"),
+     ({"rule": {"name": "tests.support.settling_rule.build"}, **PLAIN}, "with the rule tests")],
+)  # fmt: skip
+def test_what_depends_on_learning_cannot_be_emulated(tmp_path, changes, told):
+    with pytest.raises(ConfigError, match=f"compute cannot be emulated .*{told}"):
+        run(tmp_path / "run", join(EMULATED, changes))
+
+
+def test_the_terminal_says_that_nothing_is_learned(tmp_path):
+    code, out, err = call(
+        "--config", "configs/digits.toml", "--out", tmp_path / "run", "--stages", 2, "--transport", "inline",
+        "chaos.compute=sleep", "chaos.compute_s=0.0", "train.epochs=1",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert out.startswith("EMULATED COMPUTE, NOTHING IS LEARNED, ")
+    assert "done: EMULATED COMPUTE, NOTHING WAS LEARNED" in out
+
+
+def test_a_list_for_other_stages_is_one_line(tmp_path):
+    times = "chaos.compute_s=[0.1,0.2,0.3]"
+    code, _, err = call("--out", tmp_path / "run", "--stages", 2, "chaos.compute=sleep", times)
+    assert code == 2 and err.count("\n") == 1 and "chaos.compute_s lists 3 times and the run has 2 stages" in err

@@ -1,0 +1,115 @@
+import json
+
+import pytest
+
+from benchmarks import plan as plan_module
+from benchmarks import scaling as module
+from benchmarks.emulated_ddp import emulated_ddp
+from benchmarks.plan import errors, planned_config
+from benchmarks.presets import PRESETS
+from benchmarks.scaling import emulated_config, with_efficiency
+from benchmarks.tables import render
+from benchmarks.watched_run import epochs_of, watch_run
+
+
+def point(kind, compute, schedule, stages, rate, **more):
+    base = {"kind": kind, "compute": compute, "schedule": schedule, "stages": stages, "samples_per_s": rate,
+            "planned": 110.0, "bound": 200.0, "note": "not measured"}  # fmt: skip
+    return {**base, **more}
+
+
+POINTS = [
+    point("strong", "emulated", "onward", 1, 100.0, start_s=1.0, end_s=2.0, cpu={"coordinator": 0.0123, "stages": None},
+          peak_rss_bytes=2**20),
+    point("strong", "emulated", "onward", 4, 380.0, start_s=1.0, end_s=2.0, cpu={"coordinator": None, "stages": 1.5},
+          peak_rss_bytes=2**20),
+    point("weak", "emulated", "ddp", 8, None, planned=None),
+    point("strong", "real", "gpipe", 2, 50.0),
+]  # fmt: skip
+
+
+def test_efficiency_is_over_the_stages_and_over_the_slowest_one():
+    one, four, missing, real = with_efficiency(POINTS)
+    assert one["efficiency"] == 1.0 and four["efficiency"] == pytest.approx(0.95)
+    assert four["of_slowest_stage"] == pytest.approx(1.9) and four["plan_error"] == pytest.approx(110 / 380 - 1)
+    assert missing["efficiency"] is None and missing["of_slowest_stage"] is None
+    assert real["efficiency"] is None  # its own single stage was not measured: never that of the emulation
+
+
+def test_weak_scaling_is_over_one_stage():
+    rows = [point("weak", "emulated", "onward", n, rate) for n, rate in ((1, 100.0), (64, 90.0))]
+    assert with_efficiency(rows)[1]["efficiency"] == pytest.approx(0.9)
+
+
+def test_measured_and_emulated_are_in_tables_of_their_own(tmp_path):
+    (tmp_path / "scaling.json").write_text(json.dumps({"points": with_efficiency(POINTS)}))
+    strong, real = render("scaling-emulated-strong", tmp_path), render("scaling-real-strong", tmp_path)
+    assert "emulated compute" in strong and strong.count("\n") == 3 and "| onward | 4 | 380 | 95 % |" in strong
+    assert "real compute" in real and "gpipe" in real and "onward" not in real
+    assert "not measured" in render("scaling-emulated-weak", tmp_path)
+    assert "| 1 | strong | 1.0 s | 2.0 s | 0.012 | - | 1.0 MiB |" in render("scaling-runtime", tmp_path)
+
+
+def test_errors_of_a_plan(tmp_path):
+    rows = [{"preset": "mlp", "schedule": "onward", "stages": 2, "delay_s": 0.0, "predicted": 90.0, "measured": 100.0,
+             "error": e, "memory_error": m} for e, m in ((-0.1, 0.0), (0.02, -0.01), (0.03, 0.005))]  # fmt: skip
+    found = errors(rows)
+    assert found == {"runs": 3, "median": 0.03, "worst": 0.1, "memory_worst": 0.01}
+    (tmp_path / "plan.json").write_text(json.dumps({"rows": rows, "errors": found}))
+    text = render("plan-errors", tmp_path)
+    assert "| mlp, onward | 2 | 0 ms | 90.0 | 100 | -10.0 % | +0.0 % |" in text
+    assert text.endswith("3 runs: median error 3.0 %, worst 10.0 %.")
+
+
+def test_a_run_is_watched_from_outside(tmp_path):
+    config = emulated_config(2, 2, 0.004, "parallel")
+    warm, epochs = epochs_of(config, module.STEPS, 0.004, 0.5)
+    assert (warm, epochs) == (11, 11 + 5 + 1)
+    found = watch_run(module.dataclasses.replace(config, train=module.dataclasses.replace(config.train, epochs=5)), 1,
+                      module.BATCH * module.STEPS, tmp_path)  # fmt: skip
+    assert 0 < found["samples_per_s"] <= 1.05 * module.BATCH / 0.004
+    assert found["start_s"] > 0 and found["end_s"] > 0 and len(found["memory"]) == 2
+
+
+def test_a_run_that_fails_says_why(tmp_path):
+    config = emulated_config(2, 2, 0.004, "parallel")
+    wrong = module.dataclasses.replace(config, run=module.dataclasses.replace(config.run, stages=3))
+    told = r"a run of the study failed \(exit status 2\): launch.py: cannot split 2 blocks"
+    with pytest.raises(RuntimeError, match=told):
+        watch_run(wrong, 1, 100, tmp_path)
+
+
+def test_emulated_data_parallelism_waits_and_exchanges():
+    assert emulated_ddp(2, 0.01, 1000, 0.1) >= 0.0095
+
+
+def test_the_plan_leaves_the_stages_open():
+    config = planned_config(PRESETS["mlp-8x128"], 0.01)
+    assert (config.run.stages, config.run.partition, config.chaos.delay_s) == ("auto", "measured", 0.01)
+
+
+def test_plans_are_compared_with_runs(monkeypatch, tmp_path, capsys):
+    row = {"schedule": "onward", "stages": 2, "partition": [5, 4], "replicas": [1, 1], "mode": "parallel", "threads": 1,
+           "step_s": 0.01, "samples_per_s": 5000.0, "bottleneck": "stage 0", "least_depth": 1,
+           "memory": [{"parameter_bytes": 90, "optimizer_bytes": 0, "held_bytes": 0, "queue_bytes": 10}]}  # fmt: skip
+    monkeypatch.setattr(plan_module, "plan_rows", lambda *args, **kwargs: [row, {**row, "schedule": "ddp"}])
+    memory = {"parameter_bytes": 100, "optimizer_bytes": 0, "held_bytes": 0, "queue_bytes": 0}
+    monkeypatch.setattr(plan_module, "watch_run", lambda *args: {"samples_per_s": 4000.0, "memory": [memory]})
+    assert plan_module.main(["--preset", "mlp-8x128", "--out", str(tmp_path / "plan.json")]) == 0
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert len(found["rows"]) == 1 and found["errors"]["worst"] == pytest.approx(0.25)
+    assert "planned 5000, measured 4000 samples/s, +25.0%; memory +0.0%" in capsys.readouterr().out
+
+
+def test_a_study_has_every_point(monkeypatch, capsys):
+    plans = {name: {"schedule": name, "step_s": 0.02, "samples_per_s": 1000.0, "stage_s": [0.02], "partition": [9],
+                    "threads": 1} for name in module.SCHEDULES}  # fmt: skip
+    monkeypatch.setattr(module, "plan_rows", lambda *args, **kwargs: list(plans.values()))
+    watched = {"samples_per_s": 900.0, "windows": [], "run_samples_per_s": 1.0, "start_s": 1.0, "end_s": 1.0,
+               "cpu": {"coordinator": 0.1, "stages": 0.2}, "memory": [{"peak_rss_bytes": 1}]}  # fmt: skip
+    monkeypatch.setattr(module, "watch_run", lambda *args: watched)
+    monkeypatch.setattr(module, "emulated_ddp", lambda *args: 0.05)
+    assert module.main(["--stages", "1,2,64", "--ddp-most", "2"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("emulated, strong") == said.count("emulated, weak") == 1 + 4 + 4
+    assert "emulated, weak, ddp on 64: -; efficiency -" in said and "real, strong, onward on 1: 900 samples/s" in said

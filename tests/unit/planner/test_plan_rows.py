@@ -1,0 +1,183 @@
+"""Rows of plans whose stages take times that are told, so that what comes can be worked out by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.planning.stage_model import Part
+from workers.placement import Host
+from workers.planner.cases import Planned, planned_runs
+from workers.planner.command import placed
+from workers.planner.links import Link, Question
+from workers.planner.lone_stage import StageProfile
+from workers.planner.model import Model, Setting
+from workers.planner.profiles import Measured
+from workers.planner.rows import head_share, replicated, row_of
+from workers.planner.text import plan_lines
+from workers.planner.wire_costs import WireCosts
+
+FREE = WireCosts(0.0, 0.0, 0.0, 0.0, 0.0)
+MS = 1e-3
+
+
+class Told:
+    """Every block takes 1 ms forward and 2 ms to learn for a whole batch; ``slow`` takes as many times as long."""
+
+    def __init__(self, slow=()):
+        self.slow = dict(slow)
+
+    def of(self, job):
+        weight = sum(self.slow.get(k, 1.0) for k in job.blocks) / job.resolved.batching.microbatches
+        shape = (job.resolved.microbatch_size, *job.resolved.specs[job.blocks.start].in_shape)
+        told = ((shape, job.resolved.shapes[0].dtype),) if job.resolved.topology.value != "local" else ()
+        parts = {Part.BEFORE: MS * weight, Part.AFTER: 0.0, Part.LEARN: 0.0, Part.STEP: 0.0}
+        if job.resolved.topology.value == "local":
+            parts[Part.AFTER] = 2 * MS * weight
+        elif len(job.blocks) == 1 and job.blocks.stop == job.resolved.num_blocks:
+            parts[Part.BEFORE] *= 3  # the last block learns at once
+        else:
+            parts[Part.LEARN] = 2 * MS * weight
+        return Measured(StageProfile(parts, 10, 20, 30, told), 1.0)
+
+
+def config(**sections):
+    base = {
+        "model": {"name": "mlp", "depth": 3, "width": 64, "norm": "none"},
+        "dataset": {"name": "noise", "shape": [64], "num_train": 640, "num_test": 64},
+        "rule": {"name": "pred"}, "train": {"batch_size": 64}, "run": {"threads": 1},
+    }  # fmt: skip
+    for name, table in sections.items():
+        base[name] = {**base.get(name, {}), **table} if "name" not in table else table
+    return Config.from_dict(base)
+
+
+def rows(question, cores=64, profiles=None, costs=FREE, **sections):
+    planned = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question)
+    setting = Setting(question, cores, costs, 4)
+    return [row_of(Model(case, profiles or Told(), setting)) for case in planned_runs(planned, question)]
+
+
+def by_schedule(found):
+    return {(row["schedule"], row["stages"]): row for row in found}
+
+
+def model_of(question, schedule="onward", stages=4, profiles=None, costs=FREE, cores=64, **sections):
+    case = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question).case(schedule, stages)
+    return Model(case, profiles or Told(), Setting(question, cores, costs, 4))
+
+
+EVEN = {"run": {"threads": 1, "partition": [1, 1, 1, 1]}}
+
+
+def test_every_schedule_has_its_rows():
+    found = by_schedule(rows(Question((1, 4)), **EVEN))
+    assert list(found) == [("onward", 1), ("onward", 4), ("1f1b", 4), ("gpipe", 4), ("backprop", 1), ("ddp", 4)]
+    assert found["onward", 1]["step_s"] == pytest.approx(12 * MS)
+    assert found["onward", 4]["step_s"] == pytest.approx(3 * MS)
+    assert found["onward", 4]["samples_per_s"] == pytest.approx(64 / (3 * MS))
+    assert found["onward", 4]["bubble"] == pytest.approx(0.0, abs=0.2)
+    assert found["backprop", 1]["step_s"] == pytest.approx(12 * MS)
+    # Four micro-batches through four stages: (4 + 4 - 1) / 4 times the work of a stage.
+    for schedule in ("gpipe", "1f1b"):
+        assert found[schedule, 4]["step_s"] == pytest.approx(3 * MS * 7 / 4, rel=0.15)
+        assert found[schedule, 4]["bottleneck"] == "waits" and "train.microbatches" in found[schedule, 4]["advice"]
+
+
+def test_the_slowest_stage_is_named_and_gets_a_replica():
+    model = model_of(Question((4,)), profiles=Told({1: 2.0}), **EVEN)
+    row = row_of(model)
+    assert row["bottleneck"] == "stage 1" and "a replica of it" in row["advice"]
+    assert row["step_s"] == pytest.approx(6 * MS) and replicated(model) == (1, 2, 1, 1)
+    assert replicated(model_of(Question((4,)), **EVEN)) is None
+
+
+def test_stages_that_share_cores_are_named():
+    row = row_of(model_of(Question((4,)), cores=2, **EVEN))
+    assert row["step_s"] == pytest.approx(6 * MS, rel=0.03) and row["bottleneck"] == "cores"
+
+
+def test_a_link_that_is_too_slow_is_named_with_the_least_that_would_do():
+    # 64 samples of 64 floats and a label are 16 896 bytes: 135 168 bits in 3 ms are 45 Mbit/s.
+    row = row_of(model_of(Question((4,), link=Link(10e6)), **EVEN))
+    assert row["links"][0] == {"from": 0, "to": 1, "up_bytes": 16_896, "down_bytes": 0, "busy": pytest.approx(1.0)}
+    assert row["step_s"] == pytest.approx(135_168 / 10e6, rel=0.01)
+    assert row["bottleneck"] == "link 0-1" and row["least_link_bit_per_s"] == pytest.approx(135_168 / 3e-3 / 1.02)
+
+
+@pytest.mark.parametrize(("latency", "depth"), [(0.0, 1), (6 * MS, 3), (7 * MS, 4), (60 * MS, 21)])
+def test_latency_needs_a_queue(latency, depth):
+    row = row_of(model_of(Question((4,), link=Link(latency_s=latency)), **EVEN))
+    assert row["least_depth"] == pytest.approx(depth, abs=1 if latency == 0 else 0)
+    assert placed(config(**EVEN), row)["transport"]["depth"] == max(4, depth)
+
+
+def test_a_link_between_hosts_is_where_the_hosts_meet():
+    row = row_of(model_of(Question((4,), hosts=2, link=Link(10e6)), **EVEN))
+    assert [link["busy"] > 0 for link in row["links"]] == [False, True, False] and row["bottleneck"] == "link 1-2"
+
+
+def test_feedback_goes_back_over_each_link():
+    rule = {"rule": {"name": "dfa"}, "train": {"batch_size": 64, "in_flight": 4}}
+    links = row_of(model_of(Question((4,)), **EVEN, **rule))["links"]
+    assert [link["down_bytes"] for link in links] == [n * links[0]["down_bytes"] for n in (1, 2, 3)]
+    assert all(link["down_bytes"] == 0 for link in row_of(model_of(Question((4,)), **EVEN))["links"])
+
+
+def test_data_parallelism_pays_for_its_gradients():
+    near = row_of(model_of(Question((4,)), "ddp", 4))
+    far = row_of(model_of(Question((4,), link=Link(1e6)), "ddp", 4))
+    assert near["bottleneck"] == "compute" and near["step_s"] == pytest.approx(12 * MS)  # Told is of any batch
+    parameters = 4 * (3 * (64 * 64 + 64) + 64 * 10 + 10)
+    assert far["bottleneck"] == "exchange of gradients"
+    assert far["step_s"] > 0.5 * 2 * 3 / 4 * parameters * 8 / 1e6
+
+
+def test_a_faster_device_computes_faster():
+    assert row_of(model_of(Question((4,), device_speed=3.0), **EVEN))["step_s"] == pytest.approx(1 * MS)
+
+
+def test_memory_of_each_stage_by_kind():
+    row = row_of(model_of(Question((4,)), **EVEN))
+    first, last = row["memory"][0], row["memory"][-1]
+    assert (first["parameter_bytes"], first["optimizer_bytes"], first["held_bytes"]) == (10, 20, 30)
+    assert first["gradient_bytes"] == 4 * (64 * 64 + 64 + 64 * 10 + 10)
+    assert first["queue_bytes"] == 4 * 16_896 and last["queue_bytes"] == 0
+
+
+def test_heads_are_counted_as_products():
+    blocks, head = 2 * (3 * (64 * 64 + 64) + 64 * 10 + 10), 3 * 3 * (64 * 10 + 10)
+    assert head_share(model_of(Question((4,)), **EVEN).case) == pytest.approx(head / (blocks + head))
+    assert head_share(model_of(Question((4,)), "1f1b", **EVEN).case) == 0.0
+
+
+def test_the_best_placement_can_be_run():
+    table = placed(config(), row_of(model_of(Question((2,)), stages=2, **{"run": {"threads": 1, "partition": [3, 1]}})))
+    again = Config.from_dict(table)
+    assert again.run.stages == 2 and again.run.partition == [3, 1] and again.schedule.mode == "parallel"
+
+
+def test_a_plan_in_words():
+    found = rows(Question((1, 4)), **EVEN)
+    text = plan_lines(found, found[1], "plan: it")
+    assert text[0] == "plan: it" and text[1].split()[:2] == ["schedule", "stages"]
+    assert text[3].startswith("onward    4       1 1 1 1") and any("for at most 2 % loss" in line for line in text)
+
+
+def test_a_list_of_emulated_times_is_for_its_number_of_stages():
+    emulated = {"chaos": {"compute": "sleep", "compute_s": [0.1, 0.2, 0.3, 0.4], "delay_s": 0.5}}
+    assert model_of(Question((4,)), **EVEN, **emulated).case.resolved.config.chaos.delay_s == 0.5
+    told = [
+        model_of(Question((4,)), schedule, n, **emulated).case.resolved.config.chaos
+        for schedule, n in (("backprop", 1), ("ddp", 4))
+    ]
+    assert [chaos.compute_s for chaos in told] == [[pytest.approx(1.0)], [pytest.approx(0.25)]]
+    assert [chaos.delay_s for chaos in told] == [0.0, 0.0]
+    with pytest.raises(ConfigError, match="chaos.compute_s lists 4 times and the run has 2 stages"):
+        model_of(Question((2,)), stages=2, **emulated)
+
+
+def test_rules_that_settle_cannot_be_planned():
+    with pytest.raises(ConfigError, match="exchanges of several rounds cannot be planned"):
+        model_of(Question((4,)), rule={"name": "tests.support.settling_rule.build"})

@@ -1,0 +1,174 @@
+"""Cases of a plan: one way of training on so many stages, with its blocks laid on stages, ready to be measured."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline import registry
+from pipeline.config import ChaosConfig, Config
+from pipeline.errors import ConfigError
+from pipeline.learning.rule import Topology
+from pipeline.planning import partition
+from pipeline.resolve import RunSpec, resolve
+from workers.cached_costs import block_costs
+from workers.chaos import check_chaos
+from workers.job import Job, share_out
+from workers.placement import Host, Placement
+from workers.planner.links import Question
+from workers.transport import PACKAGE, Devices, Reach, capabilities_of
+
+__all__ = ["MODES", "SCHEDULES", "Case", "Planned", "planned_runs"]
+
+SCHEDULES = ("onward", "1f1b", "gpipe", "backprop", "ddp")
+"""In the order of a plan's rows."""
+MODES: Mapping[str, str] = {
+    "onward": "parallel", "1f1b": "1f1b", "gpipe": "gpipe", "backprop": "backprop", "ddp": "backprop"
+}  # fmt: skip
+"""The mode of the runs from which each schedule is planned."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of training on so many stages."""
+
+    schedule: str
+    stages: int
+    """Processes, of ddp."""
+    resolved: RunSpec
+    jobs: tuple[Job, ...]
+    replicas: tuple[int, ...] = ()
+    """Of each stage."""
+
+    @property
+    def partition(self) -> tuple[range, ...]:
+        """Blocks of each stage."""
+        return self.jobs[0].partition
+
+
+class Planned:
+    """Makes cases from a config.
+
+    Args:
+        config: of the run that is planned.
+        host: this machine, as every planned host is.
+        data_root: where data sets are.
+        question: what is to be planned.
+    """
+
+    def __init__(self, config: Config, host: Host, data_root: Path, question: Question) -> None:
+        self._config = config
+        self._host = host
+        self._data_root = data_root
+        self._question = question
+        self.transport = _local_transport(config)
+        self._costs: dict[tuple[str, int, int], Sequence[float]] = {}
+        on_cuda = host.num_gpus > 0 and config.run.device != "cpu"
+        self.device = "cuda:0" if on_cuda else "cpu"
+
+    def case(self, schedule: str, stages: int, microbatches: int | None = None) -> Case:
+        """One case; ``microbatches`` in place of the config's.
+
+        Raises:
+            ConfigError: the rule or the mode refuses it.
+        """
+        resolved = resolve(self._for(schedule, stages, microbatches), self._data_root)
+        if resolved.topology is Topology.SETTLE:
+            raise ConfigError(
+                f"exchanges of several rounds cannot be planned (rule: {self._config.rule.name}, expected: a rule that "
+                "does not settle, e.g. predsim). Change the rule, or run it: its first line has a prediction."
+            )
+        one_process = schedule in ("backprop", "ddp")
+        count = 1 if one_process else stages
+        check_chaos(resolved.config.chaos, count)
+        threads = self._threads(stages if schedule == "ddp" else count)
+        ranges, block_s = self._laid(resolved, count, threads)
+        placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
+        jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
+        return Case(schedule, stages, resolved, tuple(jobs), (1,) * count)
+
+    def _for(self, schedule: str, stages: int, microbatches: int | None) -> Config:
+        """The config of one case."""
+        config, mode = self._config, MODES[schedule]
+        train = config.train
+        if schedule == "backprop":
+            train = dataclasses.replace(train, microbatches=1)
+            config = dataclasses.replace(config, chaos=_shared_out(config.chaos, 1.0))
+        elif schedule == "ddp":
+            part = -(-train.batch_size // stages)
+            chaos = _shared_out(config.chaos, part / train.batch_size)
+            config = dataclasses.replace(config, chaos=chaos)
+            train = dataclasses.replace(train, batch_size=part, microbatches=1)
+        elif microbatches is not None:
+            train = dataclasses.replace(train, microbatches=microbatches)
+        # Snapshots and measurements are no part of a plan, and neither is what a run writes.
+        return dataclasses.replace(
+            config, train=train, schedule=dataclasses.replace(config.schedule, mode=mode),
+            measure=dataclasses.replace(config.measure, every=0), snapshot=type(config.snapshot)(),
+        )  # fmt: skip
+
+    def _threads(self, processes: int) -> int:
+        """Compute threads of each of so many processes."""
+        here = -(-processes // self._question.hosts)
+        return self._config.run.threads or max(1, self._host.cores // here)
+
+    def _laid(self, resolved: RunSpec, count: int, threads: int) -> tuple[tuple[range, ...], tuple[float, ...] | None]:
+        """Blocks of each stage, and what each block takes where that was asked for."""
+        wanted, num_blocks, chaos = resolved.config.run.partition, resolved.num_blocks, resolved.config.chaos
+        told = chaos.emulates and chaos.compute_s != "measured"
+        if isinstance(wanted, list) and len(wanted) == count and count > 1:
+            return tuple(partition.parse(wanted, num_blocks)), None if not chaos.emulates else self._cost(resolved, 1)
+        if told or (count in (1, num_blocks) and not chaos.emulates):
+            return tuple(partition.balanced([1.0] * num_blocks, count)), None
+        costs = self._cost(resolved, threads)
+        return tuple(partition.balanced(costs, count)), costs
+
+    def _cost(self, resolved: RunSpec, threads: int) -> tuple[float, ...]:
+        """Seconds of each block, measured once."""
+        config = resolved.config
+        key = (f"{config.rule.name} {config.schedule.mode}", resolved.microbatch_size, threads)
+        if key not in self._costs:
+            self._costs[key] = block_costs(resolved, threads, torch.device(self.device))
+        return tuple(self._costs[key])
+
+
+def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
+    """Emulated compute of a part of the batch in one process, which has no links and no late stages."""
+    told = chaos.compute_s
+    chaos = dataclasses.replace(chaos, delay_s=0.0, stage_delay_s=0.0)
+    if isinstance(told, list):
+        return dataclasses.replace(chaos, compute_s=[sum(told) * share])  # one process has all stages
+    return chaos if told == "measured" else dataclasses.replace(chaos, compute_s=float(told) * share)
+
+
+def planned_runs(planned: Planned, question: Question) -> list[Case]:
+    """Every case that the question asks for, those left out that the rule refuses."""
+    found = []
+    for schedule in SCHEDULES:
+        for stages in question.stages:
+            one_process = stages == 1
+            if schedule == "onward" or one_process == (schedule == "backprop"):
+                found.append(planned.case(schedule, stages))
+    if all(case.schedule != "backprop" for case in found):
+        found.append(planned.case("backprop", 1))
+    return found
+
+
+def _local_transport(config: Config) -> str:
+    """A transport of this host whose costs can be measured: the run's own, or the one that ``auto`` would try first."""
+    named = config.transport.name
+    if named != "auto" and _is_measurable(named):
+        return named
+    names = [name for name in registry.known(PACKAGE) if _is_measurable(name)]
+    return min(names, key=lambda name: capabilities_of(name).auto_order or 1000)
+
+
+def _is_measurable(name: str) -> bool:
+    """It connects processes of this host, and needs no process group."""
+    try:
+        declared = capabilities_of(name)
+    except (ImportError, AttributeError):  # of a torch without torch.distributed
+        return False
+    return declared.reach is not Reach.PROCESS and not declared.needs_group and Devices.CPU in declared.devices

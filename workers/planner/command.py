@@ -1,0 +1,140 @@
+"""``--plan``: what a run would do on so many stages, by each way of training, without running it."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.config.toml_text import to_toml
+from pipeline.errors import ConfigError
+from pipeline.records.files import write_json, write_text
+from workers.placement import Host, this_host
+from workers.planner.cases import Case, Planned, planned_runs
+from workers.planner.links import Question
+from workers.planner.model import Model, Setting
+from workers.planner.picture import draw_plan
+from workers.planner.profiles import Profiles
+from workers.planner.rows import replicated, row_of
+from workers.planner.text import plan_lines, rate_text
+
+__all__ = ["make_plan", "plan_rows"]
+
+
+def make_plan(
+    config: Config, question: Question, *, out: Path, data_root: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Plans, and writes ``plan.json``, ``plan.toml`` and ``plan.svg`` into ``out``; returns the plan.
+
+    Args:
+        config: of the run.
+        question: what is to be planned.
+        out: a folder, made where it is not there.
+        data_root: where data sets are.
+        say: shows a line.
+
+    Raises:
+        ConfigError: something is wrong with the config, or cannot be planned.
+    """
+    host = this_host()
+    logging.getLogger("pipeline.checks").setLevel(logging.ERROR)  # what it says of runs that are not run
+    rows = plan_rows(config, question, host, data_root)
+    best = max((row for row in rows if row["schedule"] == "onward"), key=lambda row: float(row["samples_per_s"]))
+    plan = {"rows": rows, "best": best, **_asked(question, host)}
+    for line in plan_lines(rows, best, _about(config, question, host)):
+        say(line)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "plan.json", plan)
+        write_text(out / "plan.toml", to_toml(placed(config, best)))
+        draw_plan(rows, out / "plan.svg")
+    except OSError as error:
+        why = error.strerror
+        raise ConfigError(f"cannot write the plan (given: --out {out}, {why}). Name another folder.") from None
+    say(f"written: {out}/plan.json, {out}/plan.toml (python launch.py --config {out}/plan.toml)")
+    return plan
+
+
+def plan_rows(
+    config: Config, question: Question, host: Host, data_root: Path, *, fresh: bool = False
+) -> list[dict[str, Any]]:
+    """The rows of a plan.
+
+    Args:
+        config: of the run.
+        question: what is to be planned.
+        host: this machine.
+        data_root: where data sets are.
+        fresh: measure again what is in the cache.
+    """
+    planned = Planned(config, host, data_root, question)
+    cases = planned_runs(planned, question)
+    on_cpu = planned.device == "cpu"
+    profiles = Profiles(min(host.cores, max(question.stages)) if on_cpu else 1, fresh=fresh)
+    profiles.learn([case.jobs for case in cases])
+    costs = profiles.wires(cases[0].resolved, planned.transport)
+    setting = Setting(question, host.cores if on_cpu else math.inf, costs, config.transport.depth)
+    rows = [row_of(Model(case, profiles, setting)) for case in cases]
+    for case in _with_replicas(cases, planned, profiles, setting):
+        rows.append(row_of(Model(case, profiles, setting)))
+    return rows
+
+
+def _with_replicas(cases: Sequence[Case], planned: Planned, profiles: Profiles, setting: Setting) -> list[Case]:
+    """The cases of the run's own schedule with replicas, as far as the rule allows them."""
+    wanted, found = setting.question.replicas, []
+    for case in cases:
+        counts: tuple[int, ...] | None
+        if wanted == "auto":
+            counts = replicated(Model(case, profiles, setting))
+        elif isinstance(wanted, tuple):
+            counts = wanted if len(wanted) == case.stages else wanted * case.stages if len(wanted) == 1 else None
+        if case.schedule != "onward" or counts is None or max(counts) == 1:
+            continue
+        with suppress(ConfigError):  # a rule that refuses micro-batches has no replicas
+            split = planned.case("onward", case.stages, math.lcm(*counts))
+            split = dataclasses.replace(split, replicas=counts)
+            profiles.learn([split.jobs])
+            found.append(split)
+    return found
+
+
+def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:
+    """The config of a row, so that it can be run, as nested tables: stages, partition, and the depth that it needs."""
+    depth = max(config.transport.depth, row["least_depth"] or 1)
+    run = dataclasses.replace(config.run, stages=row["stages"])
+    if row["stages"] > 1:
+        run = dataclasses.replace(run, partition=row["partition"])
+    table = dataclasses.replace(
+        config, run=run, transport=dataclasses.replace(config.transport, depth=depth),
+        schedule=dataclasses.replace(config.schedule, mode=row["mode"]),
+    ).to_dict()  # fmt: skip
+    if max(row["replicas"]) > 1:
+        table["run"]["replicas"] = row["replicas"]
+    return table
+
+
+def _asked(question: Question, host: Host) -> dict[str, Any]:
+    """The question, for JSON."""
+    link = question.link
+    return {
+        "hosts": question.hosts, "device_speed": question.device_speed, "cores_per_host": host.cores,
+        "link": None if link is None else {"bit_per_s": link.bits_per_s, "latency_s": link.latency_s},
+    }  # fmt: skip
+
+
+def _about(config: Config, question: Question, host: Host) -> str:
+    """The first line."""
+    link = question.link
+    parts = [f"plan: {config.rule.name} on {config.dataset.name}, {config.model.name}, batch {config.train.batch_size}"]
+    parts += ["EMULATED COMPUTE"] if config.chaos.emulates else []
+    hosts = f"{question.hosts} host{'s' if question.hosts > 1 else ''}"
+    parts.append(f"{hosts} of {host.cores} cores and {host.num_gpus} GPUs")
+    if link is not None:
+        parts.append(f"link {rate_text(link.bits_per_s)}, {link.latency_s * 1e6:.4g} us")
+    if question.device_speed != 1.0:
+        parts.append(f"devices {question.device_speed:g} times as fast as this one")
+    return ", ".join(parts)

@@ -1,0 +1,177 @@
+"""One stage of a planned run alone: its own program and blocks, over a transport that hands out canned messages.
+
+So everything that a stage does for a step is in its time, the loop and the reports included, and nothing of what other
+stages do. What messages cost on their way is measured by :mod:`workers.planner.wire_costs`.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from pipeline.engine.message import Kind, Message
+from pipeline.engine.wires import wires_of
+from pipeline.planning.roles import parts_of, role_of
+from pipeline.planning.stage_model import Part, Port
+from pipeline.records.time_budget import module_bytes
+from pipeline.schedules.actions import Action, Op
+from pipeline.schedules.position import Position
+from workers.dry_run.stage import DryRunSpec, DryRunStage
+from workers.job import Job
+from workers.transport import Transport
+from workers.worker import drive
+
+__all__ = ["StageProfile", "measure_stage"]
+
+_LEAST_STEPS = 6
+_MOST_STEPS = 60
+_MEASURE_S = 0.25
+_WARM_STEPS = 2
+
+
+@dataclass(frozen=True)
+class StageProfile:
+    """What a stage takes and holds."""
+
+    parts: Mapping[Part, float]
+    """Seconds of each part of its actions."""
+    parameter_bytes: int
+    optimizer_bytes: int
+    held_bytes: int
+    told: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    """Shapes and dtypes of the feedback that it sends for a micro-batch."""
+
+    @property
+    def told_bytes(self) -> int:
+        """Of that feedback."""
+        return sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in self.told)
+
+
+class _Canned(Transport):
+    """Has every message at hand, and notes when it is asked for one or given one."""
+
+    def __init__(self, job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> None:
+        self._job = job
+        self._told = told
+        self.marks: list[tuple[Port, float, float]] = []
+        self.sent: tuple[Tensor, ...] = ()
+        """The first feedback that was sent."""
+        self._taken: Iterator[Message] = iter(())
+        self._heard: Iterator[Message] = iter(())
+
+    def prepare(self, actions: Sequence[Action], first: tuple[Tensor, Tensor] | None) -> None:
+        """Makes the messages that the stage will ask for; ``first`` is an activation with its labels."""
+        job, batching = self._job, self._job.resolved.batching
+        self.marks.clear()
+
+        def messages(op: Op, kind: Kind, tensors: tuple[Tensor, ...]) -> Iterator[Message]:
+            full, wires = job.resolved.microbatch_size, wires_of(job.resolved)
+            for action in actions:
+                if action.op is op:
+                    rows = len(range(action.microbatch, batching.batch_size, batching.microbatches))
+                    part = tuple(t[:rows] if t.dim() > 0 and len(t) == full else t for t in tensors)
+                    if op is Op.FORWARD and wires is not None and job.blocks.start in wires.cuts:
+                        part = wires.encode(*part)
+                    position = Position(0, action.step, action.microbatch)
+                    yield Message(kind, position, rows / batching.batch_size, part)
+
+        device = job.endpoint.device
+        fed = tuple(torch.full(shape, 1e-3, dtype=dtype, device=device) for shape, dtype in self._told)
+        self._taken = messages(Op.FORWARD, Kind.TRAIN, first or ())
+        self._heard = messages(Op.LEARN, Kind.FEEDBACK, fed)
+
+    def send(self, message: Message, dst: int, timeout: float) -> float:
+        """See :class:`Transport`; the message goes nowhere."""
+        now = time.perf_counter()
+        up = message.kind is Kind.TRAIN
+        if not up and not self.sent:
+            self.sent = message.tensors
+        if up or dst == self._job.stage_index - 1:  # one mark for feedback to all
+            self.marks.append((Port.PASS if up else Port.TELL, now, time.perf_counter()))
+        else:
+            port, came, _ = self.marks[-1] if self.marks and self.marks[-1][0] is Port.TELL else (Port.TELL, now, now)
+            if self.marks and self.marks[-1][0] is Port.TELL:
+                self.marks.pop()
+            self.marks.append((port, came, time.perf_counter()))
+        return 0.0
+
+    def recv(self, src: int, timeout: float) -> tuple[Message, float]:
+        """See :class:`Transport`."""
+        now = time.perf_counter()
+        below = src < self._job.stage_index
+        message = next(self._taken if below else self._heard)
+        self.marks.append((Port.TAKE if below else Port.HEAR, now, time.perf_counter()))
+        return message, 0.0
+
+    def fill(self, src: int) -> int:
+        """See :class:`Transport`."""
+        return 1
+
+    def queue_bytes(self) -> int:
+        """See :class:`Transport`."""
+        return 0
+
+    def close(self, timeout: float) -> None:
+        """See :class:`Transport`."""
+
+    def abort(self) -> None:
+        """See :class:`Transport`."""
+
+
+def measure_stage(job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> StageProfile:
+    """Measures the stage of ``job``, in this process and with its threads.
+
+    Args:
+        job: the stage's share of the planned run.
+        told: feedback that the stage above sends; empty where there is none.
+    """
+    with job.compute():
+        canned = _Canned(job, told)
+        stage = DryRunStage(job, canned)
+        begun = time.perf_counter()
+        _run(stage, canned, _WARM_STEPS)
+        about = (time.perf_counter() - begun) / _WARM_STEPS
+        steps = max(_LEAST_STEPS, min(_MOST_STEPS, ceil(_MEASURE_S / max(about, 1e-6))))
+        steps += job.resolved.batching.in_flight_at(job.stage_index, job.num_stages)
+        actions, began = _run(stage, canned, steps)
+        role = role_of(job.resolved.topology, job.partition, job.stage_index)
+        parts = parts_of(actions, role, canned.marks, began, len(canned.marks) // 4)
+        blocks = stage.stage
+        return StageProfile(
+            parts, module_bytes(blocks.rules.values()), blocks.optimizer_bytes(), blocks.in_flight.max_bytes,
+            tuple((tuple(t.shape), t.dtype) for t in canned.sent),
+        )  # fmt: skip
+
+
+def _run(stage: DryRunStage, canned: _Canned, num_steps: int) -> tuple[list[Action], float]:
+    """Walks through so many steps; returns the actions, and the moment at which the first began."""
+    job, on_cuda = stage.job, stage.stage.device.type == "cuda"
+    resolved, batching = job.resolved, job.resolved.batching
+    actions = list(
+        batching.order(
+            [batching.microbatches] * num_steps, stage_index=job.stage_index, num_stages=job.num_stages,
+            in_flight=min(batching.in_flight_at(job.stage_index, job.num_stages), num_steps),
+            feedback=resolved.topology.value != "local",
+        )
+    )  # fmt: skip
+    canned.prepare(actions, _activation(job) if job.stage_index > 0 else None)
+    run = stage.prepare(DryRunSpec(num_steps, waits_for_device=on_cuda))
+    begun = time.perf_counter()
+    drive(run)
+    marks = sorted([*canned.marks, *((Port.DONE, moment, moment) for _, moment in run.marks)], key=lambda m: m[1])
+    canned.marks = marks
+    return actions, begun
+
+
+def _activation(job: Job) -> tuple[Tensor, Tensor]:
+    """A micro-batch of random numbers at the stage's input, and labels."""
+    resolved, rows = job.resolved, job.resolved.microbatch_size
+    below = resolved.shapes[job.blocks.start - 1]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(rows, *below.out_shape, generator=generator)
+    dtype = torch.bfloat16 if resolved.config.run.autocast != "none" else below.dtype
+    y = torch.randint(max(2, resolved.data.task.num_outputs), (rows,), generator=generator)
+    return x.to(job.endpoint.device, dtype), y.to(job.endpoint.device)

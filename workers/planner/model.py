@@ -1,0 +1,175 @@
+"""A case as a simulation: stages from their profiles, wires from what messages cost and from the link."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pipeline.learning.rule import Topology
+from pipeline.planning.roles import role_of
+from pipeline.planning.simulation import simulate
+from pipeline.planning.stage_model import Outcome, Part, Port, StageModel, Wire
+from workers.edges import batch_bytes, edges_of
+from workers.planner.cases import Case
+from workers.planner.links import Link, Question
+from workers.planner.lone_stage import StageProfile
+from workers.planner.profiles import Profiles
+from workers.planner.wire_costs import WireCosts
+
+__all__ = ["Model", "Setting"]
+
+_MOST_STEPS = 200
+_FLUSHED_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What surrounds the stages of every case."""
+
+    question: Question
+    cores: float
+    """Of each host; infinite where every stage has a device of its own."""
+    costs: WireCosts
+    depth: int
+    """``transport.depth``."""
+
+
+class Model:
+    """The simulation of one case.
+
+    Args:
+        case: blocks on stages.
+        profiles: of all its stages.
+        setting: what surrounds them.
+    """
+
+    def __init__(self, case: Case, profiles: Profiles, setting: Setting) -> None:
+        self.case = case
+        self.setting = setting
+        self._measured = [profiles.of(job) for job in case.jobs]
+        self.num_stages = len(case.jobs)
+        self.hosts = [s * setting.question.hosts // self.num_stages for s in range(self.num_stages)]
+
+    def profile(self, stage: int) -> StageProfile:
+        """Of one stage."""
+        return self._measured[stage].profile
+
+    def slowdown(self, stage: int) -> float:
+        """Of one stage, while all cores are busy."""
+        return self._measured[stage].slowdown
+
+    @property
+    def steps(self) -> int:
+        """Simulated steps: a few where each ends with a flush, else enough for the pipeline to be full for a while."""
+        resolved = self.case.resolved
+        if self.num_stages == 1 or (resolved.topology is not Topology.LOCAL and resolved.batching.in_flight == 1):
+            return _FLUSHED_STEPS
+        shared = self.setting.cores < self.num_stages and not resolved.config.chaos.emulates
+        # Stages that share cores do so with those that run ahead of them, until the queues are full.
+        ahead = self.num_stages * min(self.setting.depth, 8) if shared else 0
+        latency = self.link.latency_s / max(self.stage_seconds())
+        return min(_MOST_STEPS, 30 + ahead + 2 * math.ceil(latency))
+
+    @property
+    def link(self) -> Link:
+        """The link that is asked about, with the latency that ``[chaos]`` adds; an endless one where none is."""
+        found, chaos = self.setting.question.link or Link(), self.case.resolved.config.chaos
+        delays = chaos.delay_s if isinstance(chaos.delay_s, list) else [chaos.delay_s]
+        return Link(found.bits_per_s, found.latency_s + max(delays, default=0.0))
+
+    def stage_seconds(self) -> list[float]:
+        """Work of each stage for one batch, alone and without messages."""
+        batching = self.case.resolved.batching
+        return [
+            sum(m.profile.parts[p] for p in (Part.BEFORE, Part.AFTER, Part.LEARN)) * batching.microbatches
+            / self.setting.question.device_speed / r + m.profile.parts[Part.STEP] / self.setting.question.device_speed
+            for m, r in zip(self._measured, self.case.replicas, strict=True)
+        ]  # fmt: skip
+
+    def up_bytes(self, stage: int) -> int:
+        """Of a micro-batch's activation that the stage sends, with its labels."""
+        resolved = self.case.resolved
+        return resolved.microbatch_size * batch_bytes(resolved, self.case.partition[stage].stop)
+
+    def down_bytes(self, stage: int) -> int:
+        """Of the feedback for a micro-batch that the stage sends."""
+        return self._measured[stage].profile.told_bytes
+
+    def simulated(self, *, depth: float | None = None, bits_per_s: float | None = None) -> Outcome:
+        """The outcome; ``depth`` and ``bits_per_s`` in place of those that are asked about."""
+        wires = self._wires(self.setting.depth if depth is None else depth, bits_per_s)
+        return simulate(self._stages(), wires, self.setting.cores)
+
+    def step_s(self, *, depth: float | None = None, bits_per_s: float | None = None) -> float:
+        """Seconds from one batch to the next, once the pipeline is full."""
+        return self.simulated(depth=depth, bits_per_s=bits_per_s).step_s(self.steps // 2)
+
+    def _stages(self) -> list[StageModel]:
+        resolved, speed = self.case.resolved, self.setting.question.device_speed
+        batching, chaos = resolved.batching, resolved.config.chaos
+        found = []
+        for s, (job, measured) in enumerate(zip(self.case.jobs, self._measured, strict=True)):
+            actions = list(
+                batching.order(
+                    [batching.microbatches] * self.steps, stage_index=s, num_stages=self.num_stages,
+                    in_flight=batching.in_flight_at(s, self.num_stages),
+                    feedback=resolved.topology is not Topology.LOCAL,
+                )
+            )  # fmt: skip
+            parts = {part: seconds / speed for part, seconds in measured.profile.parts.items()}
+            late = chaos.stage_delay_s[s] if isinstance(chaos.stage_delay_s, list) else chaos.stage_delay_s
+            parts[Part.STEP] += late
+            found.append(
+                StageModel(
+                    role_of(resolved.topology, job.partition, s), actions, parts, measured.slowdown,
+                    self.case.replicas[s], self._sync_s(s), chaos.emulates, self.hosts[s],
+                )
+            )  # fmt: skip
+        return found
+
+    def _sync_s(self, stage: int) -> float:
+        """Seconds in which the replicas of a stage average their gradients, in a ring."""
+        count = self.case.replicas[stage]
+        trained = sum(self.case.resolved.trained_bytes[k] for k in self.case.partition[stage])
+        return self.exchange_s(count, trained, between_hosts=False) if count > 1 else 0.0
+
+    def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:
+        """Seconds of an all-reduce in a ring of ``count`` processes."""
+        costs, link = self.setting.costs, self.link if between_hosts else Link()
+        share = num_bytes / count
+        each = share * (costs.send_byte_s + costs.recv_byte_s) + costs.send_s + costs.recv_s + costs.wake_s
+        return 2 * (count - 1) * (each + share * 8 / link.bits_per_s + link.latency_s)
+
+    def is_far(self, src: int, dst: int) -> bool:
+        """The link that is asked about lies between two stages."""
+        return self.setting.question.hosts == 1 or self.hosts[src] != self.hosts[dst]
+
+    def _wires(self, depth: float, bits_per_s: float | None) -> dict[tuple[int, int, Port], Wire]:
+        found: dict[tuple[int, int, Port], Wire] = {}
+        resolved, top = self.case.resolved, self.num_stages - 1
+        depths: Mapping[tuple[int, int], int] = {
+            (e.src, e.dst): e.depth for e in edges_of(resolved, self.case.partition, max(1, int(min(depth, 10**6))))
+        }
+        early = resolved.config.chaos.delays_messages
+        for s in range(top):
+            up = Wire(self.up_bytes(s), depth)
+            found[s, s + 1, Port.PASS] = self._laid(up, s, s + 1, bits_per_s, early)
+        if resolved.topology is Topology.LOCAL:
+            return found
+        for s in range(top):
+            src = s + 1 if resolved.topology is Topology.NEIGHBOUR else top
+            down = Wire(self.down_bytes(src), depths.get((src, s), math.inf))
+            found[src, s, Port.TELL] = self._laid(down, src, s, bits_per_s, early)
+        return found
+
+    def _laid(self, wire: Wire, src: int, dst: int, bits_per_s: float | None, early: bool) -> Wire:
+        """A wire with its costs, along the link where that lies between the stages."""
+        costs, link = self.setting.costs, self.link
+        wire = replace(
+            wire, send_s=costs.send_s + wire.num_bytes * costs.send_byte_s,
+            recv_s=costs.recv_s + wire.num_bytes * costs.recv_byte_s, latency_s=costs.wake_s, leaves_early=early,
+        )  # fmt: skip
+        if not self.is_far(src, dst):
+            return wire
+        rate = (link.bits_per_s if bits_per_s is None else bits_per_s) / 8
+        lane = f"{self.hosts[src]}>{self.hosts[dst]}" if self.setting.question.hosts > 1 else None
+        return replace(wire, rate=rate, latency_s=costs.wake_s + link.latency_s, lane=lane)

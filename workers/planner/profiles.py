@@ -1,0 +1,187 @@
+"""Profiles of the stages of planned runs: measured in processes of their own, once alone and once with all cores busy,
+and kept in the cost cache."""
+
+import dataclasses
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.learning.rule import Topology
+from pipeline.planning.roles import role_of
+from pipeline.planning.stage_model import Part
+from pipeline.resolve import RunSpec
+from workers import cost_cache
+from workers.host.allocator import keep_freed_memory
+from workers.host.fork_server import process_context, warm_up
+from workers.job import Job
+from workers.planner.lone_stage import StageProfile, measure_stage
+from workers.planner.wire_costs import WireCosts, measure_wires
+
+__all__ = ["Measured", "Profiles", "Told", "stage_key"]
+
+KIND, WIRES = "stages", "wires"
+"""Prefixes of the cost cache's files."""
+PATIENCE_S = 300.0
+
+Told = tuple[tuple[tuple[int, ...], torch.dtype], ...]
+_Item = tuple[str, Job, str | Told]
+"""A stage to be measured: its key, its job, and the feedback that it hears or the key of the stage that tells it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A stage alone, and how much longer it takes while all cores are busy with such stages."""
+
+    profile: StageProfile
+    slowdown: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        profile = self.profile
+        return {
+            "parts": {part.value: seconds for part, seconds in profile.parts.items()},
+            "bytes": [profile.parameter_bytes, profile.optimizer_bytes, profile.held_bytes],
+            "told": [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in profile.told],
+            "slowdown": self.slowdown,
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "Measured":
+        """From :meth:`to_dict`'s table. Raises KeyError, TypeError or ValueError where it is none."""
+        parts = {Part(name): float(seconds) for name, seconds in table["parts"].items()}
+        told = tuple((tuple(int(n) for n in shape), getattr(torch, name)) for shape, name in table["told"])
+        parameters, optimizer, held = (int(n) for n in table["bytes"])
+        return cls(StageProfile(parts, parameters, optimizer, held, told), float(table["slowdown"]))
+
+
+def stage_key(job: Job) -> dict[str, Any]:
+    """Everything that the profile of a stage depends on: stages with the same key need be measured once."""
+    resolved, batching = job.resolved, job.resolved.batching
+    device, config = torch.device(job.endpoint.device), job.resolved.config.to_dict()
+    blocks = [
+        [blueprint.name, resolved.specs[k].in_shape, resolved.specs[k].body_shape, resolved.specs[k].out_shape,
+         resolved.specs[k].is_last]
+        for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
+    ]  # fmt: skip
+    role = role_of(resolved.topology, job.partition, job.stage_index)
+    emulated = [config["chaos"], job.stage_index, job.block_s] if resolved.config.chaos.emulates else None
+    if emulated is not None and not isinstance(resolved.config.chaos.compute_s, list | str):
+        emulated = [config["chaos"]]
+    order = getattr(batching.order, "__name__", str(batching.order))
+    place = order == "one_f_one_b" or batching.in_flight_by_stage
+    return {
+        **cost_cache.conditions(resolved, job.threads, device), "blocks": blocks, "role": dataclasses.asdict(role),
+        "dataset": config["dataset"] if not role.has_below else None, "order": order,
+        "place": [job.stage_index, job.num_stages] if place else None, "emulated": emulated,
+        "batch": [batching.batch_size, batching.microbatches, batching.in_flight],
+    }  # fmt: skip
+
+
+class Profiles:
+    """Profiles by stage, from the cache or measured; and the costs of messages.
+
+    Args:
+        processes: that work at the same time where all cores are busy.
+        fresh: measure again what is in the cache.
+    """
+
+    def __init__(self, processes: int, *, fresh: bool = False) -> None:
+        self._processes = max(2, processes)
+        self._fresh = fresh
+        self._known: dict[str, Measured] = {}
+
+    def learn(self, runs: Sequence[Sequence[Job]]) -> None:
+        """Has a profile for every stage of these runs.
+
+        Args:
+            runs: the jobs of all stages of each, in order.
+        """
+        todo = [item for jobs in runs for item in self._missing(jobs)]
+        if not todo:
+            return
+        with self._pool(todo[0][1].resolved) as pool:
+            # A process is slow until it has done something, and so is what runs beside it meanwhile.
+            warm = [pool.submit(_measure_all, todo[:1]) for _ in range(self._processes)]
+            deque((f.result(PATIENCE_S) for f in warm), maxlen=0)
+            alone = pool.submit(_measure_all, todo).result(PATIENCE_S)
+            if all(job.resolved.config.chaos.emulates for _, job, _ in todo):
+                busy = alone
+            else:
+                both = [pool.submit(_measure_all, todo) for _ in range(self._processes)]
+                every = [f.result(PATIENCE_S) for f in both]
+                busy = {key: max((found[key] for found in every), key=_seconds) for key in alone}
+        for key, job, _ in todo:
+            slowdown = max(1.0, _seconds(busy[key]) / max(_seconds(alone[key]), 1e-9))
+            self._known[key] = Measured(alone[key], slowdown)
+            if cost_cache.is_cacheable(job.resolved):
+                cost_cache.keep(KIND, stage_key(job), self._known[key].to_dict())
+
+    def of(self, job: Job) -> Measured:
+        """The profile of a stage that :meth:`learn` has been shown."""
+        return self._known[_text(stage_key(job))]
+
+    def wires(self, resolved: RunSpec, transport: str) -> WireCosts:
+        """What messages cost over ``transport``, which connects processes of this host."""
+        key = {"transport": transport, **cost_cache.conditions(resolved, 1, torch.device("cpu"))}
+        key = {name: key[name] for name in ("transport", "cpu", "cores", "torch", "code")}
+        found = None if self._fresh else cost_cache.recall(WIRES, key)
+        try:
+            return WireCosts(**{name: float(value) for name, value in dict(found or {}).items()})
+        except (TypeError, ValueError):
+            with self._pool(resolved) as pool:
+                costs = measure_wires(transport, pool)
+        cost_cache.keep(WIRES, key, costs.to_dict())
+        return costs
+
+    def _missing(self, jobs: Sequence[Job]) -> Iterator[_Item]:
+        """Stages of a run that are not known, from the last down."""
+        for stage in reversed(range(len(jobs))):
+            job, key = jobs[stage], stage_key(jobs[stage])
+            text = _text(key)
+            if text in self._known:
+                continue
+            role = role_of(job.resolved.topology, job.partition, stage)
+            teller = None
+            if role.hears:
+                teller = _text(stage_key(jobs[stage + 1] if job.resolved.topology is Topology.NEIGHBOUR else jobs[-1]))
+            found = None
+            if not self._fresh and cost_cache.is_cacheable(job.resolved):
+                found = cost_cache.recall(KIND, key)
+            try:
+                self._known[text] = Measured.from_dict(found or {})
+            except (KeyError, TypeError, ValueError, AttributeError):
+                yield text, job, self._known[teller].profile.told if teller in self._known else teller or ()
+
+    @contextmanager
+    def _pool(self, resolved: RunSpec) -> Iterator[ProcessPoolExecutor]:
+        """Processes that measure."""
+        warm_up(resolved.config.dataset.name)
+        pool = ProcessPoolExecutor(self._processes, process_context(), keep_freed_memory)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _seconds(profile: StageProfile) -> float:
+    """All parts of a stage once."""
+    return sum(profile.parts.values())
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True, default=str)
+
+
+def _measure_all(todo: Sequence[_Item]) -> dict[str, StageProfile]:
+    """Measures stages one after another, in a process of its own."""
+    found: dict[str, StageProfile] = {}
+    for key, job, told in todo:
+        if key not in found:
+            found[key] = measure_stage(job, found[told].told if isinstance(told, str) else told)
+    return found

@@ -1,0 +1,43 @@
+"""A stage and its ends of all edges, from its job: the same for a run, its dry run and its plan."""
+
+import torch
+
+from pipeline.engine.build import build_rules, build_stage
+from pipeline.engine.emulated import BlockSeconds, emulated_rules, even_seconds
+from pipeline.engine.stage import Stage
+from workers.chaos import with_delays
+from workers.job import Job
+from workers.transport import Transport, open_transport
+
+__all__ = ["open_ends", "stage_of"]
+
+
+def stage_of(job: Job) -> Stage:
+    """Builds this stage's blocks and no others."""
+    resolved, device = job.resolved, torch.device(job.endpoint.device)
+    if resolved.config.chaos.emulates:
+        rules = emulated_rules(resolved, job.blocks, _emulated_seconds(job))
+    else:
+        rules = build_rules(resolved, job.blueprints, job.blocks, device)
+    return build_stage(
+        resolved, rules, job.blocks, device,
+        batch_size=resolved.microbatch_size, learn_after=resolved.config.run.learn_after,
+        stash=resolved.batching.in_flight_at(job.stage_index, job.num_stages) > 1,
+    )  # fmt: skip
+
+
+def _emulated_seconds(job: Job) -> list[BlockSeconds]:
+    """The time that each block of this stage is to take."""
+    resolved, told = job.resolved, job.resolved.config.chaos.compute_s
+    if told == "measured":
+        assert job.block_s is not None, "blocks are measured where they are laid on stages"
+        alone = [job.block_s[k] for k in job.blocks]
+        return [even_seconds(seconds, 1, resolved.microbatch_size)[0] for seconds in alone]
+    seconds = told[job.stage_index] if isinstance(told, list) else float(told)
+    return even_seconds(seconds, len(job.blocks), resolved.batching.batch_size)
+
+
+def open_ends(job: Job) -> Transport:
+    """The stage's ends of all its edges, late where the run asks for it."""
+    config = job.resolved.config
+    return with_delays(open_transport(job.transport, job.endpoint), config.chaos, config.seed, job.endpoint)
