@@ -71,13 +71,19 @@ def config_of(options: argparse.Namespace) -> Path:
     Raises:
         ConfigError: there is no run to resume.
     """
-    if options.resume is not None and not (options.resume / "config.toml").is_file():
+    resume = options.resume if not follows() else None
+    if resume is not None and not (resume / "config.toml").is_file():
         raise ConfigError(
             f"there is no run to resume (given: --resume {options.resume}, expected: a folder that --out named, with "
             "config.toml in it). Name another one."
         )
-    default = HERE / "configs" / "digits.toml" if options.resume is None else options.resume / "config.toml"
+    default = HERE / "configs" / "digits.toml" if resume is None else resume / "config.toml"
     return options.config or default
+
+
+def follows() -> bool:
+    """This is a rank that has its job from the first one, which has the config and the run's folder."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def show_list() -> None:
@@ -129,11 +135,10 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     origin = take_up(ranks, named, allow_changes=options.allow_changes) if ranks is not None else None
     if origin is not None:
         named = origin.run
-    elif options.resume is not None:
+    elif options.resume is not None and not follows():
         origin = open_origin(options.resume, allow_changes=options.allow_changes)
     make_view = view_maker(quiet=options.quiet, begins=origin.cut if origin is not None else None)
-    follows = ranks is not None and ranks.rank > 0  # such a rank writes where the first one tells it to
-    with nullcontext(named or default) if named or follows else new_out_folder(default) as out:
+    with nullcontext(named or default) if named or follows() else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)
         start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.accuracy.page import render as render_accuracy
 from benchmarks.accuracy.store import Store
+from benchmarks.link_tables import markdown as links_markdown
 from benchmarks.published import TABLES as PUBLISHED
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
@@ -56,13 +57,16 @@ def render(name: str, results: Path) -> str:
         stem = name.removesuffix("-environment")
     elif name.startswith("throughput-"):
         of_stem = _throughput
+    elif name.startswith("links-"):
+        of_stem = links_markdown
     elif name in RUNS:
         of_stem = _run
     elif name in _TABLES:
         stem, of_stem = _TABLES[name]
     else:
         raise ValueError(
-            f"no table of that name (given: {name}, expected: throughput, throughput-PRESET, FILE-environment, "
+            f"no table of that name (given: {name}, expected: throughput, throughput-PRESET, links-PRESET, "
+            f"FILE-environment, "
             f"accuracy-PUBLISHED, {', '.join([*_TABLES, *RUNS])}). Correct the marker."
         )
     path = results / f"{stem}.json"

@@ -53,6 +53,7 @@ class ControlLink:
             main thread may be waiting anywhere and there is no one left to report to.
         silent: called on the serving thread while the coordinator has missed three beats, once in a beat; where it
             is the parent of this process, it may be stopped as long as the user likes.
+        told: called on the serving thread when the coordinator says why the run ends.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class ControlLink:
         stage_index: int,
         orphaned: Callable[[], None] = _end_process,
         silent: Callable[[], None] = lambda: None,
+        told: Callable[[Any], None] = lambda body: None,
     ) -> None:
         self._connection = connection
         self._orphaned = orphaned
         self._silent = silent
+        self._told = told
         self._stage_index = stage_index
         self._plans: queue.SimpleQueue[tuple[int, Plan | None]] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -87,6 +90,8 @@ class ControlLink:
                     heard = time.monotonic()
                     if topic == "plan":
                         self._plans.put(body)
+                    elif topic == "verdict":
+                        self._told(body)
                     elif topic == "bye":
                         return
                 now = time.monotonic()

@@ -12,10 +12,12 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from typing import Any
 
 from pipeline.errors import WorkerFailed
 from workers.host.identity import ProcessIdentity
@@ -28,11 +30,13 @@ VISITOR_S = 5.0
 
 _MAX_VISITORS = 256
 """At a time; more wait in the system's queue."""
-_LOST_S = 15
-"""Seconds without an answer of the other host after which the system closes a line."""
+_LOST_S = 6
+"""Seconds without an answer of the other host after which the system closes a line for reports."""
 _PATIENCE_S = 30.0
 """Seconds in which a rank tries to reach rank 0."""
 _AGAIN_S = 0.2
+_SAY_S = 30.0
+"""Seconds after which rank 0 says for whom it waits."""
 _HELLO_BYTES = 4096
 _ACCEPT_S = 0.5
 _UNPROVEN = (OSError, EOFError, AuthenticationError, AssertionError, ValueError)
@@ -50,6 +54,10 @@ class Line:
     """Of the other rank: 0 for rank 0."""
     identity: ProcessIdentity
     """Of the process that visited; that of rank 0 comes sealed."""
+    about: Mapping[str, Any]
+    """What the visitor has said of itself beside that."""
+    address: str
+    """Of this host on the line."""
     _key: bytes
     _context: bytes
     """Of this visit and no other."""
@@ -75,11 +83,15 @@ class ControlPort:
         key: of the run.
         host: address to listen at.
         num_ranks: of the run.
+        with_freight: every rank brings a second line, for files.
     """
 
-    def __init__(self, key: bytes, host: str, num_ranks: int) -> None:
+    def __init__(self, key: bytes, host: str, num_ranks: int, *, with_freight: bool = False) -> None:
         self._key = key
         self._num_ranks = num_ranks
+        self._kinds = (False, True) if with_freight else (False,)
+        self.freight: dict[int, Line] = {}
+        """The lines for files, once all have come."""
         self._server = socket.create_server((host, 0), backlog=1024)
         self._server.settimeout(_ACCEPT_S)
         self.port: int = self._server.getsockname()[1]
@@ -95,22 +107,32 @@ class ControlPort:
         Raises:
             WorkerFailed: one has not come within ``timeout_s``.
         """
-        deadline = time.monotonic() + timeout_s
-        found: dict[int, Line] = {}
-        while len(found) < self._num_ranks - 1:
+        deadline, said = time.monotonic() + timeout_s, time.monotonic() + _SAY_S
+        found: dict[tuple[int, bool], Line] = {}
+        while len(found) < (self._num_ranks - 1) * len(self._kinds):
             try:
-                line = self._proven.get(timeout=max(0.0, deadline - time.monotonic()))
+                line = self._proven.get(timeout=max(0.0, min(said, deadline) - time.monotonic()))
             except queue.Empty:
-                raise self._missing(found, timeout_s) from None
-            if line.rank in found:
+                if time.monotonic() >= deadline:
+                    raise self._missing(found, timeout_s) from None
+                logger.warning("waiting for ranks %s; see their outputs", ", ".join(map(str, self._absent(found))))
+                said = deadline
+                continue
+            key = (line.rank, line.about.get("freight") is True)
+            if key in found or key[1] not in self._kinds:
                 line.connection.close()
             else:
-                found[line.rank] = line
-        return found
+                found[key] = line
+        self.freight = {rank: line for (rank, is_freight), line in found.items() if is_freight}
+        return {rank: line for (rank, is_freight), line in found.items() if not is_freight}
 
-    def _missing(self, found: dict[int, Line], timeout_s: float) -> WorkerFailed:
+    def _absent(self, found: Container[tuple[int, bool]]) -> list[int]:
+        """Ranks of which a line is missing."""
+        return [rank for rank in range(1, self._num_ranks) if any((rank, kind) not in found for kind in self._kinds)]
+
+    def _missing(self, found: Container[tuple[int, bool]], timeout_s: float) -> WorkerFailed:
         """The error of ranks that did not come."""
-        ranks = [rank for rank in range(1, self._num_ranks) if rank not in found]
+        ranks = self._absent(found)
         visitors = f" {len(self._refused)} visitors were refused, the last one: {self._refused[-1]}." if (
             self._refused
         ) else ""  # fmt: skip
@@ -170,8 +192,9 @@ class _Limit:
 def _meet(visitor: socket.socket, key: bytes, num_ranks: int) -> Line:
     """The line to a visitor; raises one of ``_UNPROVEN``."""
     with visitor:
-        connection = _connection(visitor)
+        connection = Connection(os.dup(visitor.fileno()))
         try:
+            visitor.settimeout(None)
             with _Limit(visitor):
                 deliver_challenge(connection, key)
                 answer_challenge(connection, key)
@@ -179,14 +202,27 @@ def _meet(visitor: socket.socket, key: bytes, num_ranks: int) -> Line:
             table = json.loads(hello)
             if not isinstance(table, dict) or table.get("rank") not in range(1, num_ranks):
                 raise ValueError(f"no rank of this run: {hello[:80]!r}")
-            return Line(connection, table["rank"], ProcessIdentity.from_table(table.get("identity")), key, hello)
+            identity, about = ProcessIdentity.from_table(table.get("identity")), table.get("about", {})
+            if not isinstance(about, dict):
+                raise ValueError(f"no words of a rank: {hello[:80]!r}")
+            _tune(visitor, is_freight=about.get("freight") is True)
+            return Line(connection, table["rank"], identity, about, visitor.getsockname()[0], key, hello)
         except BaseException:
             connection.close()
             raise
 
 
-def visit(host: str, port: int, key: bytes, rank: int, num_ranks: int) -> Line:
+def visit(
+    host: str, port: int, key: bytes, rank: int, num_ranks: int, about: Mapping[str, Any] | None = None
+) -> Line:
     """The line from ``rank`` to rank 0.
+
+    Args:
+        host, port: of rank 0's :class:`ControlPort`.
+        key: of the run.
+        rank: this one.
+        num_ranks: of the run.
+        about: what rank 0 is to know of this process, as plain data; ``freight`` is true of a line for files.
 
     Raises:
         WorkerFailed: it cannot be reached, or has another key.
@@ -194,7 +230,7 @@ def visit(host: str, port: int, key: bytes, rank: int, num_ranks: int) -> Line:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            return _try(host, port, key, rank)
+            return _try(host, port, key, rank, about or {})
         except _UNPROVEN as error:
             # Another key stays another; a port that is busy with strangers may have time for us yet.
             if isinstance(error, AuthenticationError) or time.monotonic() > deadline:
@@ -206,37 +242,41 @@ def visit(host: str, port: int, key: bytes, rank: int, num_ranks: int) -> Line:
         time.sleep(_AGAIN_S)
 
 
-def _try(host: str, port: int, key: bytes, rank: int) -> Line:
+def _try(host: str, port: int, key: bytes, rank: int, about: Mapping[str, Any]) -> Line:
     """One visit; raises one of ``_UNPROVEN``."""
     with socket.create_connection((host, port), timeout=VISITOR_S) as sock:
-        connection = _connection(sock)
+        sock.settimeout(None)
+        _tune(sock, is_freight=about.get("freight") is True)
+        connection = Connection(os.dup(sock.fileno()))
         try:
-            return _introduce(connection, sock, key, rank)
+            return _introduce(connection, sock, key, rank, about)
         except BaseException:
             connection.close()
             raise
 
 
-def _introduce(connection: Connection, sock: socket.socket, key: bytes, rank: int) -> Line:
+def _introduce(
+    connection: Connection, sock: socket.socket, key: bytes, rank: int, about: Mapping[str, Any]
+) -> Line:
     """Prove the key, have rank 0 prove it, and say who this is."""
     identity = ProcessIdentity.own()
-    hello = {"rank": rank, "identity": identity.to_table(), "visit": secrets.token_hex(16)}
+    hello = {"rank": rank, "identity": identity.to_table(), "about": dict(about), "visit": secrets.token_hex(16)}
     context = json.dumps(hello).encode("utf8")
     with _Limit(sock):
         answer_challenge(connection, key)
         deliver_challenge(connection, key)
         connection.send_bytes(context)
-    return Line(connection, 0, identity, key, context)
+    return Line(connection, 0, identity, {}, sock.getsockname()[0], key, context)
 
 
-def _connection(sock: socket.socket) -> Connection:
-    """A connection over a socket, which may be closed; the system closes it when the other host is lost."""
-    sock.settimeout(None)
+def _tune(sock: socket.socket, *, is_freight: bool) -> None:
+    """Have the system close a line when the other host is lost. One for files may stand still as long as a disk does:
+    the one for reports beside it tells of the host."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {"TCP_KEEPIDLE": _LOST_S // 3, "TCP_KEEPINTVL": _LOST_S // 3, "TCP_KEEPCNT": 2,
-               "TCP_USER_TIMEOUT": 1000 * _LOST_S}  # fmt: skip
+    options = {"TCP_KEEPIDLE": _LOST_S // 3, "TCP_KEEPINTVL": _LOST_S // 3, "TCP_KEEPCNT": 2}
+    if not is_freight:
+        options["TCP_USER_TIMEOUT"] = 1000 * _LOST_S
     for name, value in options.items():
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(os.dup(sock.fileno()))

@@ -17,6 +17,7 @@ from pipeline.records.run_state import RunState
 from workers import messages
 from workers.control import BEAT_S
 from workers.host.identity import ProcessIdentity
+from workers.hosts import GONE, StageHosts
 from workers.watch import StageWatch
 
 __all__ = ["Coordinator"]
@@ -43,6 +44,7 @@ class Coordinator:
         start_timeout_s: longest time until they are.
         how_ended: for the message about a stage that died: `` (exit status 1)``.
         identities: of the stages' processes, as far as they are known.
+        hosts: of the stages; by default there is one.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Coordinator:
         how_ended: Callable[[int], str] = lambda stage: "",
         identities: Mapping[int, ProcessIdentity] | None = None,
         start_timeout_s: float = 3000.0,
+        hosts: StageHosts | None = None,
     ) -> None:
         self._run_state = run_state
         self._open = dict(enumerate(links))
@@ -61,6 +64,7 @@ class Coordinator:
         self._num_stages = len(links)
         self._watch = StageWatch(self._num_stages, timeout_s, start_timeout_s, identities or {})
         self._how_ended = how_ended
+        self._hosts = hosts or StageHosts((0,) * len(links), ("",))
         self._failed: dict[int, StageFailure] = {}
         self._beaten = self._looked = time.monotonic()
 
@@ -94,7 +98,12 @@ class Coordinator:
         # What a stage has said meanwhile is read before it is accused.
         suspect = self._watch.suspect(s for s in self._running() if not self._open[s].poll())
         if suspect is not None:
-            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
+            raise self._accusation(suspect.stage, suspect.reason)
+
+    def _accusation(self, stage: int, reason: str) -> WorkerFailed:
+        """The error of a stage that is lost, with its host where there are several."""
+        where = f"{self._hosts.text(stage)}: " if self._hosts.are_several else ""
+        return WorkerFailed(stage, self._num_stages, where + reason, is_lost=True)
 
     def _running(self) -> list[int]:
         """Stages that have neither ended nor failed."""
@@ -167,13 +176,27 @@ class Coordinator:
         if not causes and any(f["kind"] == "interrupted" for f in self._failed.values()):
             raise SystemExit(128 + signal.SIGTERM)
         if not causes and (suspect := self._watch.behind(self._running())) is not None:
-            raise WorkerFailed(suspect.stage, self._num_stages, suspect.reason, is_lost=True)
+            raise self._accusation(suspect.stage, suspect.reason)
         # Prefer a stage's traceback to a bare exit status.
         cause = min(causes or self._failed.values(), key=lambda f: f["kind"] == "died")
         if cause["kind"] == "ConfigError":  # found late, in the data itself, and still the user's to fix
             raise ConfigError(cause["message"])
+        if cause["kind"] == "died" and self._hosts.are_several:
+            raise self._accusation(cause["stage"], self._gone(cause["stage"]) or cause["text"])
         is_lost = cause["kind"] in ("died", "TransportTimeout")
         raise WorkerFailed(cause["stage"], self._num_stages, cause["text"], is_lost=is_lost)
+
+
+    def _gone(self, stage: int) -> str | None:
+        """What to say where every stage of a host has died; their lines end one after another."""
+        deadline = time.monotonic() + SECONDARY_GRACE_S
+        while time.monotonic() < deadline:
+            dead = [s for s, failure in self._failed.items() if failure["kind"] == "died"]
+            if set(self._hosts.stages_beside(stage)) <= set(dead):
+                return GONE
+            for event in wait([*self._open.values(), *self._sentinels], timeout=0.1):
+                self._take(event)
+        return None
 
 
 def _send(link: Connection, topic: str, body: Any) -> None:

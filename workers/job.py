@@ -95,6 +95,8 @@ class Job:
     """Where the stage is to keep a trace: the origin of its time line."""
     start: StartPoint | None = None
     """Where the stage goes on; None at the beginning."""
+    mark: str | None = None
+    """Name of a file in the run's folder by which another host knows that it shares the folder; None: it does not."""
 
     @property
     def stage_index(self) -> int:
@@ -105,6 +107,14 @@ class Job:
     def num_stages(self) -> int:
         """Of the pipeline."""
         return self.endpoint.num_stages
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether the run's folder is rank 0's own here: on its host, and where another host has it too."""
+        hosts = self.endpoint.hosts
+        if not hosts or hosts[self.stage_index] == hosts[0]:
+            return True
+        return self.mark is not None and (self.out / self.mark).exists()
 
     def compute(self) -> AbstractContextManager[None]:
         """The stage's threads and number formats, for a process that is not its own; see :func:`compute_as`."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from pipeline.errors import WorkerFailed, last_words
+from workers.control import SILENT_S
 from workers.host.identity import ProcessIdentity
 from workers.watch import ELSEWHERE_S
 
@@ -28,9 +29,9 @@ def note_first_error(error: BaseException) -> None:
         get_error_handler().record_exception(error)
 
 
-def end_rank(error: BaseException) -> None:
+def end_rank(error: BaseException, code: int = 1) -> None:
     """Print an error and end this process, whatever its threads wait for. Called where the error is handled."""
-    code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else code
     if not isinstance(error, (SystemExit, KeyboardInterrupt)):
         note_first_error(error)
     sys.stderr.write(f"launch.py: {last_words(error)}\n")
@@ -74,7 +75,7 @@ class SilentLeader:
             return  # starved, or it holds the interpreter's lock: no reason to end
         if self._leader.is_here:
             reason = f"its process was stopped by a signal (pid {self._leader.pid}, SIGSTOP or the like)."
-        elif now - self._since > ELSEWHERE_S:
+        elif now - self._since > ELSEWHERE_S - SILENT_S:
             reason = "nothing has been heard of it: it was stopped, or its host or the network between is gone."
         else:
             return

@@ -5,12 +5,15 @@ cannot tell apart, plans and the numbers of blocks, is put back by topic.
 """
 
 import json
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from pipeline.errors import DiskError
+from pipeline.records.reports import StageFailure
 from pipeline.schedules.plan import BlockMode, Plan
 
-__all__ = ["Message", "decode", "encode", "receive", "send"]
+__all__ = ["Message", "decode", "encode", "failure", "receive", "send"]
 
 Message = tuple[str, Any]
 """A topic and a body."""
@@ -68,6 +71,14 @@ def receive(connection: Connection) -> Message:
         ValueError: what came is no message.
     """
     return decode(connection.recv_bytes(_MAX_BYTES))
+
+
+def failure(stage_index: int, error: BaseException) -> StageFailure:
+    """The report of an error; called where it is handled."""
+    return {
+        "stage": stage_index, "kind": type(error).__name__, "message": str(error),
+        "text": str(error) if isinstance(error, DiskError) else traceback.format_exc(),
+    }  # fmt: skip
 
 
 def _plan_table(plan: Plan) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -42,11 +43,36 @@ class Host:
     """Ranks that torchrun started in all; 1 without it."""
     ranks_here: int = 1
     """Ranks on this host."""
+    host_of: tuple[int, ...] = ()
+    """Each rank's host, as a number, as the ranks have told it; without, ``ranks_here`` after one another."""
+    local_ranks: tuple[int, ...] = ()
+    """Each rank's number among those that its torchrun agent has started; without, as ``host_of`` without."""
+
+    @property
+    def hosts(self) -> tuple[int, ...]:
+        """Each rank's host, as a number."""
+        return self.host_of or tuple(rank // self.ranks_here for rank in range(self.num_ranks))
 
     @property
     def is_alone(self) -> bool:
         """Whether all ranks are on this host."""
-        return self.ranks_here == self.num_ranks
+        return len(set(self.hosts)) == 1
+
+    @property
+    def most_ranks(self) -> int:
+        """Ranks on the host that has most of them."""
+        return max(Counter(self.hosts).values())
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there are several hosts, and several ranks on one of them."""
+        return not self.is_alone and self.most_ranks > 1
+
+    def gpu_of(self, stage: int) -> int:
+        """Number of a stage's GPU on its host."""
+        if self.local_ranks:
+            return self.local_ranks[stage] % self.num_gpus
+        return (stage if self.num_ranks == 1 else stage % self.most_ranks) % self.num_gpus
 
 
 @dataclass(frozen=True)
@@ -82,16 +108,14 @@ class Placement:
         return capabilities_of(self.transport).needs_group
 
 
-def this_host(num_ranks: int = 1, ranks_here: int = 1) -> Host:
-    """Count the cores that this process may use, and the GPUs.
-
-    Args:
-        num_ranks: ranks that torchrun started in all.
-        ranks_here: ranks on this host.
-    """
+def this_host(
+    num_ranks: int = 1, ranks_here: int = 1, host_of: tuple[int, ...] = (), local_ranks: tuple[int, ...] = ()
+) -> Host:
+    """Count the cores that this process may use, and the GPUs; the rest is of :class:`Host`."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return Host(min(physical, allowed), torch.cuda.device_count(), num_ranks, ranks_here)
+    cores = min(physical, allowed)
+    return Host(cores, torch.cuda.device_count(), num_ranks, ranks_here, host_of, local_ranks)
 
 
 def needs_processes(wanted: str) -> bool:
@@ -108,10 +132,8 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     """
     device = _device(resolved.config.run.device, host)
     num_stages = _num_stages(resolved, host, device)
-    stages_here = num_stages if host.num_ranks == 1 else host.ranks_here
-    devices = tuple(
-        device if device == "cpu" else f"cuda:{s % stages_here % host.num_gpus}" for s in range(num_stages)
-    )
+    stages_here = num_stages if host.num_ranks == 1 else host.most_ranks
+    devices = tuple(device if device == "cpu" else f"cuda:{host.gpu_of(s)}" for s in range(num_stages))
     gpus = Devices.OWN_GPU if stages_here <= host.num_gpus else Devices.SHARED_GPU
     where = Devices.CPU if device == "cpu" else gpus
     transport = _transport(resolved.config.transport.name, host, where, num_stages)
@@ -214,7 +236,10 @@ def _fitting(host: Host, where: Devices) -> list[str]:
             logger.debug("the transport %s cannot be imported: %s", name, error)
     order = sorted((c.auto_order, name) for name, c in declared.items() if c.auto_order is not None)
     reaches = {Reach.ANYWHERE: True, Reach.HOST: host.is_alone, Reach.PROCESS: host.num_ranks == 1}
-    return [name for _, name in order if reaches[declared[name].reach] and where in declared[name].devices]
+    return [
+        name for _, name in order
+        if reaches[(is_ := declared[name]).reach] and where in is_.devices and (host.is_mixed or not is_.joins_hosts)
+    ]  # fmt: skip
 
 
 def _choices(host: Host, where: Devices) -> str:

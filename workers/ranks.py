@@ -1,6 +1,9 @@
 """The ranks that torchrun started: this process's place among them, their store, and what outlives a restart."""
 
 import os
+import platform
+import socket
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,12 +12,14 @@ from typing import Self
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from pipeline.errors import ConfigError
 from workers.resume import Origin, open_origin
 
 __all__ = ["Ranks", "remember_folder", "store_of", "take_up"]
 
 _FOLDER = "onward-folder"
 """Key of the run's folder in torchrun's store, which outlives its restarts."""
+_TURN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Ranks:
     rank: int
     num_ranks: int
     ranks_here: int
+    local_rank: int
+    """This one's number among them."""
     restart: int
     """Times that torchrun has restarted the ranks."""
 
@@ -41,7 +48,7 @@ class Ranks:
             return None
         return cls(
             rank=int(read("RANK", "0")), num_ranks=num_ranks, ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
-            restart=int(read("TORCHELASTIC_RESTART_COUNT", "0")),
+            local_rank=int(read("LOCAL_RANK", "0")), restart=int(read("TORCHELASTIC_RESTART_COUNT", "0")),
         )  # fmt: skip
 
 
@@ -79,8 +86,25 @@ def store_of(ranks: Ranks) -> Store:
 
 @cache
 def _agent_store(ranks: Ranks) -> Store:
-    """The same without name spaces: what is in it outlives the ranks."""
+    """The same without name spaces: what is in it outlives the ranks.
+
+    Raises:
+        ConfigError: its host has no address here.
+    """
+    _check_name(ranks, os.environ.get("MASTER_ADDR", ""))
     store: Store = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))[0]
     return store
 
 
+def _check_name(ranks: Ranks, name: str) -> None:
+    """Refuse a name of rank 0's host that this host does not know; said once on each host."""
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as error:
+        if ranks.local_rank > 0:  # the first one of the host says it, and torchrun's report begins with that
+            time.sleep(_TURN_S)
+            raise SystemExit(2) from None
+        raise ConfigError(
+            f"this host does not know the address of rank 0's host (given: MASTER_ADDR={name} on {platform.node()}, "
+            f"{error}). Add the name to /etc/hosts, or give torchrun on rank 0's host --local-addr with its address."
+        ) from None

@@ -7,16 +7,12 @@ address to ask, and receive the same job over the same kind of connection as a p
 import datetime
 import json
 import os
-import pickle
 import shutil
 import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Self
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -25,23 +21,28 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
 from pipeline.pickles import trusted
 from workers import messages
+from workers.away import leader_lost, settled, told, use_line
 from workers.control import ControlLink
-from workers.control_port import ControlPort, Line, visit
+from workers.control_port import Line, visit
 from workers.coordination import Coordination
 from workers.coordinator import Coordinator
+from workers.courier import Courier
+from workers.host.folders import new_folder
 from workers.host.identity import ProcessIdentity
 from workers.host.signals import on_termination
+from workers.hosts import StageHosts
 from workers.job import Job
 from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error
 from workers.measure_run import measure_run
 from workers.placement import this_host
+from workers.rank_lines import RankLines
 from workers.ranks import Ranks, remember_folder, store_of
 from workers.resume import Origin
 from workers.run import Session, jobs_of, note_failure, open_session
-from workers.run_key import KeyFile, given_key, read_key
+from workers.run_key import given_key, read_key
 from workers.run_plan import plan_run
 from workers.view import ViewMaker
-from workers.worker import failure, run_stage
+from workers.worker import run_stage
 
 __all__ = ["Ranks", "run_rank"]
 
@@ -73,7 +74,7 @@ def run_rank(
         given_key(alone=ranks.alone)  # every rank says at once that it is missing
         store = store_of(ranks)
         if ranks.rank > 0:
-            _follow(ranks, store)
+            _follow(ranks, store, out)
         else:
             _run_rank_0(ranks, store, config, out, data_root, make_view, command, origin)
     except Exception as error:
@@ -92,93 +93,63 @@ def _run_rank_0(
     origin: Origin | None,
 ) -> None:
     """Rank 0 of :func:`run_rank`."""
-    with _Connections(ranks, store, config.run.start_timeout_s) as connections:
+    with RankLines(store, ranks.num_ranks, config.run.start_timeout_s, alone=ranks.alone) as lines:
         try:
-            host = this_host(ranks.num_ranks, ranks.ranks_here)
+            host = this_host(ranks.num_ranks, ranks.ranks_here, lines.hosts.index, lines.local_ranks)
             plan = plan_run(config, host, out, data_root, origin=origin)
         except ConfigError:
-            connections.broadcast(None)
+            lines.refuse()
             raise
         with open_session(plan, out, data_root, make_view, command) as session:
             remember_folder(ranks, out)
-            _lead(session, connections, store)
+            _lead(session, lines, store)
             session.finish()
     measure_run(plan.resolved, plan.placement, session.run_state, out, data_root)
 
 
-class _Connections:
-    """Rank 0's connections to every rank's stage, its own included."""
-
-    def __init__(self, ranks: Ranks, store: Store, start_timeout_s: float) -> None:
-        here, self.own = Pipe()
-        key = given_key(alone=ranks.alone)
-        file = KeyFile() if key is None else None
-        self._port = ControlPort(
-            key or file.key, "127.0.0.1" if ranks.alone else "0.0.0.0", ranks.num_ranks  # type: ignore[union-attr]
-        )
-        host = "127.0.0.1" if ranks.alone else os.environ.get("MASTER_ADDR", "localhost")
-        try:
-            about = {"host": host, "port": self._port.port, "key_file": str(file.path) if file is not None else None}
-            store.set("control", json.dumps(about))
-            self._lines = self._port.wait_for_ranks(start_timeout_s)
-        finally:
-            self._port.close()
-            if file is not None:
-                file.remove()
-        self.all: list[Connection] = [here, *(line.connection for _, line in sorted(self._lines.items()))]
-        self.identities = {rank: line.identity for rank, line in self._lines.items()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close the connections after a run. After a failure they end with this process, which has yet to print it:
-        torchrun ends every rank as soon as one has ended."""
-        if kind is None:
-            for connection in self.all:
-                connection.close()
-        else:
-            end_stopped(self.identities.values())
-
-    def broadcast(self, jobs: Sequence[Job] | None) -> None:
-        """Send every other rank its job; None where the config is wrong and there is nothing to do."""
-        identity = ProcessIdentity.own()
-        for rank, line in self._lines.items():
-            with suppress(OSError):  # dead already: the coordinator will notice
-                line.send(pickle.dumps((identity, jobs[rank] if jobs is not None else None)))
-
-
-def _lead(session: Session, connections: _Connections, store: Store) -> None:
+def _lead(session: Session, lines: RankLines, store: Store) -> None:
     """Coordinate in a thread while this process runs stage 0."""
-    jobs = jobs_of(session)
-    connections.broadcast(jobs)
+    job = lines.share_out(jobs_of(session))
     run = session.resolved.config.run
 
     def give_up(error: BaseException) -> None:
         note_failure(session.out, session.recorder, error, traced=session.resolved.config.run.trace)
         shutil.rmtree(session.folder, ignore_errors=True)
-        end_stopped(connections.identities.values())
+        lines.tell(error)
+        end_stopped(lines.identities.values())
         end_rank(error)
 
     coordinator = Coordinator(
-        session.run_state, connections.all, (), run.timeout_s, identities=connections.identities,
-        start_timeout_s=run.start_timeout_s,
+        session.run_state, lines.all, (), run.timeout_s, identities=lines.identities,
+        start_timeout_s=run.start_timeout_s, hosts=lines.hosts,
     )  # fmt: skip
     coordination = Coordination(coordinator, give_up)
     on_termination(coordination.terminate)
-    link = ControlLink(connections.own, 0, orphaned=lambda: None)
+    link = ControlLink(lines.own, 0, orphaned=lambda: None)
     try:
-        _run_stage(jobs[0], link, store)
+        _run_stage(job, link, store)
     except BaseException as error:
         raise coordination.cause(error) from None
-    coordination.join(run.timeout_s, session.placement.num_stages)
+    # Stages of other hosts bring their weights: each of their blocks may take as long as one of ours to be trained.
+    most = max(map(len, session.placement.partition)) if lines.hosts.are_several else 0
+    coordination.join(run.timeout_s * (1 + most), session.placement.num_stages)
     link.close()
 
 
-def _follow(ranks: Ranks, store: Store) -> None:
+def _follow(ranks: Ranks, store: Store, out: Path) -> None:
     """Ask rank 0 for a job and do it, on any other rank."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
-    line = _line_to_rank_0(ranks, store)
+    offered = new_folder() if ranks.local_rank == 0 and not ranks.alone else None
+    try:
+        line, freight = _lines_to_rank_0(ranks, store, offered)
+        _do_job(ranks, store, line, freight, out)
+    finally:
+        if offered is not None:
+            shutil.rmtree(offered, ignore_errors=True)
+
+
+def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: Path) -> None:
+    """Receive a job and do it."""
     try:
         data = line.receive()
     except (EOFError, OSError):
@@ -189,19 +160,22 @@ def _follow(ranks: Ranks, store: Store) -> None:
             "reach torchrun's rendezvous endpoint.",
         ) from None  # fmt: skip
     try:
-        leader, job = trusted(data)
+        leader, hosts, job = trusted(data)
     except Exception as error:  # a module of the user's that cannot be imported here
-        messages.send(line.connection, "failed", failure(ranks.rank, error))
+        messages.send(line.connection, "failed", messages.failure(ranks.rank, error))
         line.connection.poll(_REPORT_S)
         raise SystemExit(1) from None
     if job is None:
-        line.connection.poll(_REPORT_S)  # the end of rank 0, which has the message to print
+        if line.connection.poll(_REPORT_S) and not leader.is_here:  # the end of rank 0, after its last word
+            with suppress(EOFError, OSError):
+                told(hosts, ranks.rank, messages.receive(line.connection)[1])
         raise SystemExit(2)
-    silent = SilentLeader(leader, ranks.rank, ranks.num_ranks)
-    link = ControlLink(line.connection, job.stage_index, silent=silent)
+    link = _link(ranks, line, leader, hosts)
     on_termination(lambda number: _say_goodbye(link, job.stage_index, number))
+    use_line(line, hosts)
     try:
-        _run_stage(job, link, store)
+        with settled(job, freight, out, link) as (job, courier):
+            _run_stage(job, link, store, courier)
     except SystemExit as end:  # this thread may be faster than the one that says goodbye
         _tell_end(link, job.stage_index, int(end.code or 0) - 128)
         raise
@@ -214,8 +188,22 @@ def _follow(ranks: Ranks, store: Store) -> None:
     link.close()
 
 
-def _line_to_rank_0(ranks: Ranks, store: Store) -> Line:
-    """This rank's line. What the store says may be a stranger's: it is told nothing, and runs nothing."""
+def _link(ranks: Ranks, line: Line, leader: ProcessIdentity, hosts: StageHosts) -> ControlLink:
+    """This rank's end of its line, served from now on."""
+    silent = SilentLeader(leader, ranks.rank, ranks.num_ranks)
+    if leader.is_here:
+        return ControlLink(line.connection, ranks.rank, silent=silent)
+    return ControlLink(
+        line.connection, ranks.rank, lambda: leader_lost(hosts, ranks.rank), silent,
+        lambda body: told(hosts, ranks.rank, body),
+    )  # fmt: skip
+
+
+def _lines_to_rank_0(ranks: Ranks, store: Store, offered: Path | None) -> tuple[Line, Line | None]:
+    """This rank's line for reports, and that for files where torchrun has other hosts.
+
+    What the store says may be a stranger's: it is told nothing, and runs nothing.
+    """
     key = given_key(alone=ranks.alone)
     try:
         about = json.loads(store.get("control"))
@@ -227,7 +215,12 @@ def _line_to_rank_0(ranks: Ranks, store: Store) -> Line:
             f"torchrun's store holds no address of rank 0 ({type(error).__name__}: {error}). Use a rendezvous "
             "endpoint that nobody else writes to.",
         ) from None  # fmt: skip
-    return visit(host, port, key or read_key(key_path or Path()), ranks.rank, ranks.num_ranks)
+    key = key or read_key(key_path or Path())
+    about = {"local_rank": ranks.local_rank, "folder": str(offered) if offered is not None else None}
+    freight = None
+    if not ranks.alone:
+        freight = visit(host, port, key, ranks.rank, ranks.num_ranks, {"freight": True})
+    return visit(host, port, key, ranks.rank, ranks.num_ranks, about), freight
 
 
 def _say_goodbye(link: ControlLink, stage: int, number: int) -> None:
@@ -244,7 +237,7 @@ def _tell_end(link: ControlLink, stage: int, number: int) -> None:
     link.send("failed", {"stage": stage, "kind": "interrupted", "message": text, "text": text})
 
 
-def _run_stage(job: Job, link: ControlLink, store: Store) -> None:
+def _run_stage(job: Job, link: ControlLink, store: Store, courier: Courier | None = None) -> None:
     """Run one stage, within a process group where its transport needs one."""
     if job.needs_group:
         backend = "gloo" if job.endpoint.device == "cpu" else "cpu:gloo,cuda:nccl"
@@ -252,6 +245,6 @@ def _run_stage(job: Job, link: ControlLink, store: Store) -> None:
             backend, store=PrefixStore("group", store), rank=job.stage_index, world_size=job.num_stages,
             timeout=_GROUP_TIMEOUT,
         )  # fmt: skip
-    run_stage(job, link)
+    run_stage(job, link, courier)
     if job.needs_group:
         dist.destroy_process_group()

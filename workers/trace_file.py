@@ -19,6 +19,7 @@ from pipeline.records.files import whole_file
 from pipeline.records.time_budget import TimeBudget
 from pipeline.records.trace_bytes import trace_from_bytes, trace_to_bytes
 from pipeline.records.traced_budget import TracedBudget
+from workers.courier import Courier
 from workers.job import Job
 
 __all__ = ["merge_parts", "open_budget", "save_part"]
@@ -31,8 +32,17 @@ def open_budget(job: Job) -> TimeBudget:
     return TimeBudget() if job.trace is None else TracedBudget()
 
 
-def save_part(job: Job, budget: TimeBudget) -> None:
-    """Write the trace that ``budget`` has kept, if any, to the run's folder."""
+def save_part(
+    job: Job, budget: TimeBudget, courier: Courier | None = None, timeout_s: float | None = None
+) -> None:
+    """Write the trace that ``budget`` has kept, if any, to the run's folder.
+
+    Args:
+        job: the stage's.
+        budget: the stage's.
+        courier: brings the file to rank 0's host, from another one.
+        timeout_s: longest wait for that.
+    """
     if job.trace is None or not isinstance(budget, TracedBudget):
         return
     zero_s, aligned_by = job.trace.zero()
@@ -46,6 +56,10 @@ def save_part(job: Job, budget: TimeBudget) -> None:
             unfinished.write_bytes(trace_to_bytes(trace))
     except OSError as error:
         _lost(path, error)
+        return
+    if courier is not None:
+        courier.post(path)
+        courier.wait(timeout_s)
 
 
 def merge_parts(out: Path) -> None:

@@ -62,6 +62,8 @@ class Capabilities:
     devices: Devices = Devices.ALL
     needs_group: bool = False
     """Whether the ranks of torchrun make a process group of ``torch.distributed`` before they open it."""
+    joins_hosts: bool = False
+    """Whether it is made for several hosts with several stages on one of them: ``auto`` takes it nowhere else."""
     auto_order: int | None = None
     """Place in the order in which ``auto`` tries the transports of Onward's own, lowest first; None: never."""
 
@@ -94,11 +96,17 @@ class Endpoint:
     """Where received tensors are wanted: ``cpu`` or ``cuda:0``."""
     start_timeout_s: float | None = None
     """Limit in seconds for connecting, while other stages may still read their data; None: as ``timeout_s``."""
+    hosts: tuple[int, ...] = ()
+    """Each stage's host, as a number; empty: all stages are on one host."""
 
     @property
     def opening_s(self) -> float:
         """Limit in seconds for connecting."""
         return self.timeout_s if self.start_timeout_s is None else self.start_timeout_s
+
+    def is_within_host(self, edge: Edge) -> bool:
+        """Whether both ends of an edge are on one host."""
+        return not self.hosts or self.hosts[edge.src] == self.hosts[edge.dst]
 
     def outgoing(self) -> list[Edge]:
         """Edges on which this stage sends."""

@@ -16,7 +16,7 @@ from workers.host.identity import ProcessIdentity
 
 __all__ = ["ELSEWHERE_S", "Suspect", "StageWatch"]
 
-ELSEWHERE_S = 15.0
+ELSEWHERE_S = 8.0
 """Longest silence of a stage on another host. Vanished hosts and cut cables are found sooner, by the kernel."""
 _STALL_S = 2.0
 """A watch that has not looked for so long was itself stopped, or starved, and knows nothing of that time."""

@@ -2,7 +2,6 @@
 
 import os
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -17,35 +16,29 @@ from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
-from pipeline.errors import DiskError
 from pipeline.numerics.compute import set_compute
 from pipeline.numerics.digest import digest
 from pipeline.records.files import reason
-from pipeline.records.reports import (
-    SnapshotReport,
-    StageEpoch,
-    StageFailure,
-    StageProgress,
-    StageResult,
-    StageRow,
-    TimeRow,
-)
-from pipeline.records.snapshots import snapshot_folder
+from pipeline.records.reports import SnapshotReport, StageEpoch, StageProgress, StageResult, StageRow, TimeRow
+from pipeline.records.snapshots import block_file, snapshot_folder
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.control import ControlLink
+from workers.courier import Courier
 from workers.final_weights import save_elsewhere
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
+from workers.messages import failure
 from workers.snapshot_writer import SnapshotWriter
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport, open_transport
 
-__all__ = ["StageRun", "build_program", "failure", "prepare_process", "run_stage", "stage_of"]
+__all__ = ["StageRun", "build_program", "prepare_process", "run_stage", "stage_of"]
 
 PROGRESS_EVERY_S = 0.25
+_LAST_PART_S = 3.0  # that a stage that has failed on another host takes at most to bring its part of the trace
 
 
 def stage_of(job: Job) -> Stage:
@@ -97,6 +90,7 @@ class StageRun:
         next_plan: asks the coordinator for the plan of an epoch.
         report: tells the coordinator; called with a topic and a body.
         in_background: snapshots are written while the stage goes on.
+        courier: brings files to rank 0's host, from another one.
     """
 
     def __init__(
@@ -108,8 +102,10 @@ class StageRun:
         report: Callable[[str, Any], None],
         *,
         in_background: bool = True,
+        courier: Courier | None = None,
     ) -> None:
         self.job = job
+        self._courier = courier
         self.program = program
         self.transport = transport
         self._next_plan = next_plan
@@ -159,8 +155,14 @@ class StageRun:
         if (self.program.guard.look(done - 1) if cut.step else self.program.guard.found) is not None:
             self._budget.enter(working)  # what is not finite is never a place to go on from
             return
-        self._writer.take(cut, done, lambda report: self._report("saved", report))
+        self._writer.take(cut, done, self._saved)
         self._budget.enter(working)
+
+    def _saved(self, report: SnapshotReport) -> None:
+        """A snapshot is on the disk; on the writing thread."""
+        if self._courier is not None:
+            self._courier.bring_blocks(snapshot_folder(self.job.out, report["steps"]), report)
+        self._report("saved", report)
 
     def _steps_at(self, cut: Cut) -> int:
         """Optimizer steps since the run's start."""
@@ -197,8 +199,11 @@ class StageRun:
         every = self.job.resolved.config.measure.every
         if self.program.guard.found is None and every > 0 and num_epochs % every == 0:
             try:
+                folder = measured_folder(self.job.out, num_epochs)
                 for k in self.program.stage.blocks:
-                    save_block(measured_folder(self.job.out, num_epochs), k, self.program.stage.state(k))
+                    save_block(folder, k, self.program.stage.state(k))
+                if self._courier is not None:
+                    self._courier.post(*(folder / block_file(k) for k in self.program.stage.blocks))
             except OSError as error:
                 return reason(error)
         return None
@@ -215,7 +220,7 @@ class StageRun:
             DiskError: no disk takes the weights.
         """
         stage = self.program.stage
-        save_part(self.job, self._budget)
+        save_part(self.job, self._budget, self._courier)
         written: list[SnapshotReport] = []
         cut = Cut(self.program.steps // self.program.batching.num_steps)
         self._writer.take(cut, self.program.steps, written.append)
@@ -226,6 +231,10 @@ class StageRun:
         if trouble is not None:
             found = save_elsewhere(self.job, stage, cut, self.program.steps, self.program.data_arrays, trouble)
             folder, saved = found.folder, found.report
+        place = str(folder)
+        if self._courier is not None:  # over a slow link this takes its time, which is no hang
+            place = self._courier.bring_blocks(folder, saved, lambda: self._budget.enter(Activity.OTHER))
+        trouble = trouble or saved["error"]
         assert self._time is not None, "a stage is finished after the last plan"
         row: StageRow = {
             "stage": self.job.stage_index, "pid": os.getpid(), "blocks": [stage.blocks.start, stage.blocks.stop - 1],
@@ -237,7 +246,7 @@ class StageRun:
             "staleness": stage.staleness.run(),
         }  # fmt: skip
         result: StageResult = {
-            "row": row, "digests": digests, "steps": self.program.steps, "folder": str(folder),
+            "row": row, "digests": digests, "steps": self.program.steps, "folder": place,
             "files": saved["files"], "data_crc32": saved["data_crc32"],
         }  # fmt: skip
         if trouble is not None:
@@ -245,8 +254,8 @@ class StageRun:
         return result
 
 
-def run_stage(job: Job, link: ControlLink) -> None:
-    """Runs one stage in this process from start to end.
+def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> None:
+    """Runs one stage in this process from start to end; on another host than rank 0's with a ``courier``.
 
     Failures are reported over ``link`` with their traceback, and raised again.
     """
@@ -258,7 +267,7 @@ def run_stage(job: Job, link: ControlLink) -> None:
         prepare_process(job)
         program = build_program(job, budget)
         transport = open_transport(job.transport, job.endpoint)
-        run = StageRun(job, program, transport, link.next_plan, link.send)
+        run = StageRun(job, program, transport, link.next_plan, link.send, courier=courier)
         link.send("ready", job.stage_index)
         drive(run)
         result = run.finish()
@@ -270,17 +279,9 @@ def run_stage(job: Job, link: ControlLink) -> None:
         if isinstance(error, Exception):  # not an interrupt: its cause is known
             with suppress(OSError):
                 budget.read()
-                save_part(job, budget)  # before the report, after which this process may be stopped
+                save_part(job, budget, courier, _LAST_PART_S)  # before the report, after which this may be stopped
             link.send("failed", failure(job.stage_index, error))
         raise
-
-
-def failure(stage_index: int, error: BaseException) -> StageFailure:
-    """The report of an error; called where it is handled."""
-    return {
-        "stage": stage_index, "kind": type(error).__name__, "message": str(error),
-        "text": str(error) if isinstance(error, DiskError) else traceback.format_exc(),
-    }  # fmt: skip
 
 
 def prepare_process(job: Job) -> None:

@@ -1,10 +1,22 @@
 """Job of an arm: everything that its process needs to know."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from benchmarks.presets import Precision, Preset
 
-__all__ = ["ArmJob"]
+__all__ = ["ArmJob", "Entered"]
+
+
+class Entered(Protocol):
+    """A host that a process can move to."""
+
+    @property
+    def address(self) -> str:
+        """Of the host."""
+
+    def enter(self) -> None:
+        """Moves this process there, whole where it has one thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +39,8 @@ class ArmJob:
     mode: str = "parallel"
     """Mode of Onward's arms; for torch's pipelining gpipe or 1f1b."""
     microbatches: int = 0
+    hosts: tuple[Entered, ...] = ()
+    """Hosts of the processes, one each; without, all are on this one."""
     epochs: int = 0
     """Epochs of Onward's arms. 0: as many as take ``seconds`` at ``rate``."""
     rate: float = 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms.job import ArmJob
+from benchmarks.arms.over_hosts import train_over
 from benchmarks.arms.stopwatch import NUM_WINDOWS, WARM_S, WARM_STEPS
 from workers.run import train
 
@@ -27,9 +28,12 @@ def main(job: ArmJob) -> dict[str, Any]:
         microbatches=job.microbatches,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        result = train(config, out=out, data_root=Path(folder))
-        rows = [json.loads(line) for line in (out / "record.jsonl").read_text(encoding="utf8").splitlines()]
+        if job.hosts:
+            result, rows = train_over(job.hosts, config, Path(folder))
+        else:
+            out = Path(folder) / "run"
+            result = train(config, out=out, data_root=Path(folder))
+            rows = [json.loads(line) for line in (out / "record.jsonl").read_text(encoding="utf8").splitlines()]
     about = {"stages": result["stages"], "peak_device_bytes": _peak(result["stages"])}
     if job.epochs:
         last = result["stages"][-1]

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.arms.job import ArmJob
+from workers.host.interfaces import use_interface
 
 __all__ = ["Rank", "run_ranks"]
 
@@ -98,11 +99,14 @@ def _serve(target: Target, job: ArmJob, index: int, folder: str, sender: Connect
 
 
 def _meet(job: ArmJob, index: int, folder: str) -> Rank:
-    """Opens the process group through a file, over the loopback interface."""
+    """Opens the process group through a file, over the loopback interface or between the job's hosts."""
     device = torch.device("cpu")
     if job.preset.device == "cuda":
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
+    if job.hosts:
+        job.hosts[index].enter()
+        use_interface(job.hosts[index].address)
     loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     if loopback:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])

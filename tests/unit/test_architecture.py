@@ -18,10 +18,11 @@ WINGS = {
         "resolve weights", "engine", "planning measure",
     ),
     "workers": (
-        "host messages transport rescue", "control run_key", "watch control_port", "coordinator last_words next_move",
+        "host messages transport rescue", "control run_key hosts freight", "watch control_port courier",
+        "coordinator last_words next_move",
         "coordination", "transports cost_cache edges trace_origin", "cached_costs memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights", "worker", "launchers view", "dry_run",
-        "run_plan ranks", "run", "torchrun",
+        "run_plan ranks", "run rank_lines away", "torchrun",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

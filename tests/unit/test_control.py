@@ -1,3 +1,4 @@
+import queue
 import threading
 from multiprocessing import Pipe
 
@@ -18,7 +19,8 @@ class Line:
     def __init__(self):
         self.far, near = Pipe()
         self.orphaned = threading.Event()
-        self.link = ControlLink(near, 2, self.orphaned.set)
+        self.verdicts = queue.SimpleQueue()
+        self.link = ControlLink(near, 2, self.orphaned.set, told=self.verdicts.put)
 
     def says(self, *said):
         for message in said:
@@ -130,3 +132,9 @@ def test_by_default_an_orphan_ends_with_its_own_status(monkeypatch):
     assert ended.wait(LONG_S)
     assert codes == [EXIT_ORPHANED] == [70]
     link.close()
+
+
+def test_why_the_run_ends_is_passed_on(line):
+    line.says(("verdict", {"text": "host node1 (stage 2): it is gone", "code": 1}))
+    assert line.verdicts.get(timeout=LONG_S) == {"text": "host node1 (stage 2): it is gone", "code": 1}
+    assert not line.orphaned.is_set()

@@ -105,7 +105,10 @@ def test_another_key_is_refused_on_both_sides(open_port):
         port.wait_for_ranks(0.3)
 
 
-@pytest.mark.parametrize("hello", [b"", b"7", b'{"rank": 9}', b'{"rank": [1]}', b'{"rank": 1}', b"\x80\x04N."])
+TOLD = b'{"rank": 1, "identity": {"kernel": "k", "pid": 1, "started": 1}, "about": [1]}'
+
+
+@pytest.mark.parametrize("hello", [b"", b"7", b'{"rank": 9}', b'{"rank": [1]}', b'{"rank": 1}', b"\x80\x04N.", TOLD])
 def test_a_visitor_with_the_key_that_is_no_rank(open_port, hello):
     port, ends = open_port()
     sock = stranger(port, ends)
@@ -184,3 +187,56 @@ def test_the_line_says_who_visits(open_port):
     port, ends = open_port()
     line = come(port, ends, 1)
     assert json.loads(line._context)["identity"] == line.identity.to_table()
+
+
+@pytest.fixture
+def with_freight(monkeypatch):
+    monkeypatch.setattr(module, "VISITOR_S", 0.5)
+    port, ends = ControlPort(KEY, "127.0.0.1", 3, with_freight=True), []
+    yield port, ends
+    port.close()
+    for end in ends:
+        end.close()
+
+
+def test_a_rank_has_come_when_both_of_its_lines_have(with_freight):
+    port, ends = with_freight
+
+    def come(rank, **about):
+        line = visit("127.0.0.1", port.port, KEY, rank, 3, about)
+        ends.append(line.connection)
+        return line
+
+    freight = come(1, freight=True)
+    come(1, local_rank=0, folder="/tmp/there")
+    come(2, local_rank=1)
+    with pytest.raises(WorkerFailed, match=r"\[stage 2/3\] it did not come to rank 0 within 0 s, nor did 0 others"):
+        port.wait_for_ranks(0.3)
+    for rank in (1, 2):  # what had come is the loss of those who gave up
+        come(rank, freight=True)
+        come(rank, local_rank=rank, folder=None)
+    found = port.wait_for_ranks(LONG_S)
+    ends += [line.connection for line in (*found.values(), *port.freight.values())]
+    assert sorted(found) == sorted(port.freight) == [1, 2]
+    assert found[1].about == {"local_rank": 1, "folder": None} and port.freight[1].about == {"freight": True}
+    assert found[1].address == freight.address == "127.0.0.1"
+
+
+def test_a_line_for_files_is_sent_away_where_none_is_wanted(open_port):
+    port, ends = open_port()
+    line = visit("127.0.0.1", port.port, KEY, 1, 2, {"freight": True})
+    ends.append(line.connection)
+    come(port, ends, 1)
+    found = port.wait_for_ranks(LONG_S)
+    ends += [line.connection for line in found.values()]
+    assert sorted(found) == [1] and port.freight == {}
+    assert line.connection.poll(LONG_S)
+
+
+def test_rank_0_says_for_whom_it_waits(open_port, monkeypatch, caplog):
+    monkeypatch.setattr(module, "_SAY_S", 0.2)
+    port, ends = open_port(4)
+    come(port, ends, 2, 4)
+    with pytest.raises(WorkerFailed, match=r"\[stage 1/4\] it did not come"):
+        port.wait_for_ranks(1.0)
+    assert [r.getMessage() for r in caplog.records] == ["waiting for ranks 1, 3; see their outputs"]

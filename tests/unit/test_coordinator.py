@@ -8,12 +8,14 @@ from pipeline.schedules.schedule import Parallel, Sequential
 from workers import coordinator as module
 from workers import messages
 from workers.coordinator import Coordinator
+from workers.hosts import StageHosts
 
 
 class Run:
     """A coordinator and the stages' ends of its lines. What stages say is in the lines before it looks."""
 
-    def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False, start_timeout_s=60.0):
+    def __init__(self, schedule, num_stages=2, num_blocks=2, timeout_s=60.0, watched=False, start_timeout_s=60.0,
+                 hosts=None):
         self.run_state, self.notes = run_state_of(schedule, num_stages, num_blocks)
         pairs = [Pipe() for _ in range(num_stages)]
         self.stages = [stage for _, stage in pairs]
@@ -21,7 +23,7 @@ class Run:
         self.lives = [Pipe(duplex=False) for _ in range(num_stages)] if watched else []
         self._links = [link for link, _ in pairs]
         self.coordinator = Coordinator(self.run_state, self._links, [r.fileno() for r, _ in self.lives], timeout_s,
-                                       start_timeout_s=start_timeout_s)  # fmt: skip
+                                       start_timeout_s=start_timeout_s, hosts=hosts)  # fmt: skip
 
     def say(self, stage, *said):
         for message in said:
@@ -289,3 +291,44 @@ def test_no_plan_before_every_stage_is_ready(start, monkeypatch):
                   lambda: run.say(0, *done(0)[1:]))  # fmt: skip
     run.coordinator.run()
     assert heard == [[]] and len(run.heard(0)) == 4
+
+
+HOSTS = StageHosts((0, 1, 1), ("node0", "node1"))
+
+
+def lost(run, *stages):
+    """Their lines end, and what the coordinator says of it."""
+    for stage in stages:
+        run.stages[stage].close()
+    with pytest.raises(WorkerFailed) as failed:
+        run.coordinator.run()
+    assert failed.value.is_lost
+    return str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("dead", "text"),
+    [
+        ((1, 2), "[stage 1/3] host node1 (stages 1, 2): it is gone: its processes died, or it or the network between"),
+        ((2,), "[stage 2/3] host node1 (stages 1, 2): its process died without a word"),
+    ],
+)
+def test_a_host_that_is_gone_is_named_with_its_stages(start, dead, text):
+    run = start(Parallel(3, epochs=2), num_stages=3, num_blocks=3, hosts=HOSTS)
+    run.say(0, READY)
+    assert lost(run, *dead).startswith(text)
+
+
+def test_the_last_line_of_a_host_may_end_a_little_later(start, monkeypatch):
+    run = start(Parallel(3, epochs=2), num_stages=3, num_blocks=3, hosts=HOSTS)
+    monkeypatch.setattr(module, "SECONDARY_GRACE_S", 20.0)
+    between_waits(monkeypatch, lambda: run.stages[2].close())
+    assert "host node1 (stages 1, 2): it is gone" in lost(run, 1)
+
+
+def test_a_stage_that_raises_on_another_host_has_its_traceback(start):
+    run = start(Parallel(3, epochs=2), num_stages=3, num_blocks=3, hosts=HOSTS)
+    run.say(1, ERROR_1)
+    run.stages[2].close()
+    with pytest.raises(WorkerFailed, match=r"^\[stage 1/3\] Traceback: boom$"):
+        run.coordinator.run()

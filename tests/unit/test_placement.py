@@ -43,6 +43,11 @@ def ranks(num_ranks, ranks_here, num_gpus=0, cores=4):
     return Host(cores, num_gpus, num_ranks, ranks_here)
 
 
+def told(*host_of, num_gpus=0, local_ranks=()):
+    """Hosts as the ranks have told them, whatever torchrun's number for this one is."""
+    return Host(4, num_gpus, len(host_of), 1, host_of, local_ranks)
+
+
 def sizes(placed):
     return [len(blocks) for blocks in placed.partition]
 
@@ -85,6 +90,7 @@ def test_backprop_is_one_stage_with_all_cores_whatever_the_pipeline_has(run):
         (GPUS, {"stages": 2, "device": "cpu"}, ["cpu", "cpu"]),
         (ranks(4, 2, num_gpus=2), {}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
         (ranks(4, 2, num_gpus=8), {}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
+        (told(0, 1, 1, 1, num_gpus=3, local_ranks=(0, 0, 1, 2)), {}, ["cuda:0", "cuda:0", "cuda:1", "cuda:2"]),
     ],
 )
 def test_devices(host, run, devices):
@@ -100,6 +106,7 @@ def test_devices(host, run, devices):
         (ALONE, {"stages": 2, "threads": 3}, "auto", 3),
         (ALONE, {"stages": 2}, "inline", 4),  # they take turns
         (ranks(4, 2), {}, "auto", 2),
+        (told(0, 1, 1, 1), {}, "auto", 1),  # cores of the host that has most stages
         (ranks(4, 4), {}, "auto", 1),
     ],
 )
@@ -113,7 +120,16 @@ def test_threads_of_each_stage(host, run, transport, threads):
         (ALONE, 2, "auto", "shared_memory"),
         (GPUS, 1, "auto", "shared_memory"),  # nobody to talk to
         (ranks(2, 2), 2, "auto", "shared_memory"),
-        (ranks(4, 2), 4, "auto", "process_group"),
+        (ranks(4, 2), 4, "auto", "mixed"),
+        (ranks(4, 1), 4, "auto", "process_group"),  # a host each
+        (told(0, 0, 0), 3, "auto", "shared_memory"),
+        (told(0, 1, 2), 3, "auto", "process_group"),
+        (told(0, 1, 1), 3, "auto", "mixed"),
+        (told(0, 1, 1), 3, "process_group", "process_group"),
+        (told(0, 1, 1, num_gpus=2), 3, "auto", "process_group"),
+        (told(0, 1, 1, num_gpus=1), 3, "auto", "mixed"),
+        (ranks(6, 3, num_gpus=2), 6, "auto", "mixed"),
+        (ALONE, 2, "mixed", "mixed"),
         (GPUS, 2, "auto", "process_group"),
         (GPUS, 3, "auto", "shared_memory"),  # two stages on one GPU
         (ranks(2, 2, num_gpus=2), 2, "auto", "process_group"),
@@ -208,22 +224,19 @@ def test_blocks_are_measured_on_the_device_that_they_get(costs):
         (ranks(8, 8), {},
          "cannot split 6 blocks into 8 stages (blocks: 6, ranks: 8). Lower --nproc-per-node to at most 6."),
         (ALONE, {"transport": {"name": "shared_memry"}},
-         "unknown transport (given: 'shared_memry', expected: inline, process_group, shared_memory, or a dotted name "
-         "of your own). Did you mean 'shared_memory'? See launch.py --list."),
+         "unknown transport (given: 'shared_memry', expected: inline, mixed, process_group, shared_memory, or a dotted "
+         "name of your own). Did you mean 'shared_memory'? See launch.py --list."),
         (ALONE, {"transport": {"name": "no_such_module.edges"}}, "cannot import the transport 'no_such_module.edges'"),
         (GPUS, {"transport": {"name": "process_group"}, "run": {"stages": 3}},
          "the process_group transport does not connect stages that share a GPU (stages: 3, GPUs here: 2, expected: "
          "stages on the CPU or stages on a GPU each). Choose at most 2 stages per host, or --transport shared_memory "
          "or auto."),
-        (ranks(6, 3, num_gpus=2), {},
-         "no transport connects stages that share a GPU over several hosts (ranks: 6, on this host: 3, GPUs here: 2). "
-         "Choose at most 2 stages per host."),
         (ranks(2, 2), {"transport": {"name": "inline"}},
          "the inline transport runs all stages in one process (ranks: 2, expected: 1). Start it without torchrun, or "
          "choose --transport shared_memory, process_group or auto."),
         (ranks(4, 2), {"transport": {"name": "shared_memory"}},
-         "the shared_memory transport ends at the host (ranks: 4, on this host: 2). Choose --transport process_group "
-         "or auto."),
+         "the shared_memory transport ends at the host (ranks: 4, on this host: 2). Choose --transport mixed, "
+         "process_group or auto."),
         (GPUS, {"transport": {"name": "shared_memory"}, "run": {"stages": 2}},
          "the shared_memory transport does not connect stages on a GPU each (stages: 2, GPUs here: 2, expected: stages "
          "on the CPU or stages that share a GPU). Choose --transport process_group or auto."),
@@ -236,6 +249,16 @@ def test_blocks_are_measured_on_the_device_that_they_get(costs):
 def test_what_cannot_be_placed(host, sections, text):
     with pytest.raises(ConfigError, match=re.escape(text)):
         place(resolved(**sections), host)
+
+
+def test_nothing_fits_without_the_transport_that_joins_hosts(monkeypatch):
+    monkeypatch.setattr(placement.registry, "known", lambda package: ["process_group", "shared_memory"])
+    text = (
+        "no transport connects stages that share a GPU over several hosts (ranks: 6, on this host: 3, GPUs here: 2). "
+        "Choose at most 2 stages per host."
+    )
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        place(resolved(), ranks(6, 3, num_gpus=2))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from workers.host.fork_server import process_context
 from workers.host.identity import ProcessIdentity
 from workers.host.parent import die_with_parent
 from workers.job import Job
-from workers.worker import failure, run_stage
+from workers.messages import failure
+from workers.worker import run_stage
 
 __all__ = ["StageProcesses"]
 

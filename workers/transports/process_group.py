@@ -26,7 +26,7 @@ from workers.transports._sockets.transport import Receiver, Sender, SocketTransp
 
 __all__ = ["CAPABILITIES", "ProcessGroupTransport", "StreamTransport", "build"]
 
-CAPABILITIES = Capabilities(Reach.ANYWHERE, Devices.CPU | Devices.OWN_GPU, needs_group=True, auto_order=2)
+CAPABILITIES = Capabilities(Reach.ANYWHERE, Devices.CPU | Devices.OWN_GPU, needs_group=True, auto_order=3)
 """nccl refuses two stages on one GPU."""
 
 Payload = Literal["auto", "streams", "gloo", "nccl"]

@@ -1,0 +1,36 @@
+"""The table of :mod:`benchmarks.links`, and the share of its throughput that an arm loses over a link."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks import harness
+from benchmarks.wording import table
+
+__all__ = ["ARMS", "lost", "markdown"]
+
+ARMS = {"onward": "onward-2", "gpipe": "onward-gpipe", "1f1b": "onward-1f1b", "ddp": "ddp"}
+"""The four ways of training, and their arms in the catalogue."""
+
+
+def lost(over: Mapping[str, Any], unlimited: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The share of its throughput that an arm loses over a link, as a spread over the rounds; None without figures."""
+    pairs = [
+        (a, b) for a, b in zip(over["all"], unlimited["all"], strict=True) if a is not None and b is not None
+    ]  # fmt: skip
+    return harness.spread([1 - a / b for a, b in pairs]) if pairs else None
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """A table for people: samples per second, and what is lost against the unshaped link."""
+    base = found["links"].get("unlimited", {})
+    rows = []
+    for rate, entries in found["links"].items():
+        cells = []
+        for name, entry in entries.items():
+            if not entry["samples_per_s"]:
+                cells.append(entry.get("note", entry["status"]))
+                continue
+            share = lost(entry, base[name]) if rate != "unlimited" and name in base else None
+            cells.append(f"{entry['samples_per_s']:.0f}" + (f" ({100 * share['median']:.1f} % lost)" if share else ""))
+        rows.append([rate, *cells])
+    return table(["link", *ARMS], rows)

@@ -1,0 +1,111 @@
+"""Training over two hosts whose link is slower and slower: Onward's own schedule, GPipe, 1F1B and DDP.
+
+    sudo python -m benchmarks.links --preset mlp-8x1024 --out benchmarks/results/links-mlp-8x1024.json
+
+The hosts are network namespaces of this machine with a switch between them, each link shaped in both directions by
+``tc tbf``, so it needs root and iproute2, and says so. Every arm is two processes of one thread, one on each host, with
+the same weights, samples and batch; both cores are there for all of them, so that what differs is the link. ``lost`` is
+the share of its throughput over the unshaped link that an arm loses, round by round.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.support.hosts import hosts, why_not
+
+from benchmarks import harness
+from benchmarks.arms import catalogue
+from benchmarks.arms.catalogue import ArmHost
+from benchmarks.arms.job import ArmJob
+from benchmarks.arms.launch import run
+from benchmarks.arms.turns import ThroughputArm, ThroughputSettings
+from benchmarks.link_tables import ARMS, markdown
+from benchmarks.presets import PRESETS, Preset
+from pipeline.records.files import jsonable
+
+__all__ = ["RATES", "main", "measure"]
+
+RATES = {"unlimited": None, "10 Gbit/s": "10gbit", "1 Gbit/s": "1gbit", "100 Mbit/s": "100mbit", "10 Mbit/s": "10mbit"}
+"""Of each link, in the words of ``tc``."""
+_BURST = {"10gbit": "4mb", "1gbit": "512kb"}
+"""At least the rate divided by the kernel's ticks per second; elsewhere that of the hosts."""
+
+
+def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) -> dict[str, Any]:
+    """Every arm over every link, all of them in turns.
+
+    Raises:
+        RuntimeError: the blocks' costs could not be measured.
+    """
+    template = ArmJob(module="", preset=preset, precision=preset.precision, seconds=settings.seconds)
+    costs = run(catalogue.costs_job(template), 4 * settings.limit_s)
+    if costs.status != "ok":
+        raise RuntimeError(f"cannot measure what the blocks cost ({costs.status}: {costs.note}). Raise --limit.")
+    jobs = catalogue.jobs(template, costs.table, ArmHost(cores=2, num_gpus=0))
+    arms: dict[str, dict[str, ThroughputArm]] = {rate: {} for rate in rates}
+    with hosts(2) as found:
+        for rate in rates:
+            for name, arm in ARMS.items():
+                job = jobs[arm]
+                placed = replace(job, hosts=tuple(found)) if isinstance(job, ArmJob) else job
+                arms[rate][name] = ThroughputArm(placed, settings)
+
+        def turn(rate: str, name: str) -> float:
+            for host in found:
+                host.shape(RATES[rate], _BURST.get(RATES[rate] or "", "64kb"))
+            figure = arms[rate][name]()
+            print(f"{rate}, {name}: {arms[rate][name].status} {figure:.4g}", file=sys.stderr, flush=True)
+            return figure
+
+        turns: dict[str, Callable[[], float]] = {
+            f"{rate}, {name}": partial(turn, rate, name) for rate in rates for name in ARMS
+        }
+        harness.take_turns(turns, settings.rounds)
+    return {
+        "preset": preset.name, "batch_size": preset.batch_size, "rounds": settings.rounds, "seconds": settings.seconds,
+        "links": {rate: {name: arm.entry() for name, arm in found.items()} for rate, found in arms.items()},
+        "block_seconds": costs.table,
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures a preset over all links."""
+    options = _parser().parse_args(arguments)
+    reason = why_not()
+    if reason is not None:
+        _parser().error(f"no hosts can be made here ({reason}). Run it as root, with iproute2 installed.")
+    settings = ThroughputSettings(
+        rounds=1 if options.quick else options.rounds, seconds=0.5 if options.quick else options.seconds,
+        limit_s=options.limit, bubble_steps=20, precision=PRESETS[options.preset].precision,
+    )  # fmt: skip
+    wanted = list(filter(None, options.links.split(","))) or list(RATES)
+    if unknown := [rate for rate in wanted if rate not in RATES]:
+        _parser().error(f"unknown link (given: {unknown[0]!r}, expected: {', '.join(RATES)}). Correct it.")
+    about = harness.environment("benchmarks.links", arguments, load_before=os.getloadavg())
+    found = measure(PRESETS[options.preset], settings, wanted)
+    print(markdown(found))
+    harness.write(options.out, jsonable({**found, "environment": {**about, "load_after": os.getloadavg()}}))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.links", description=__doc__.partition("\n")[0])
+    parser.add_argument("--preset", choices=PRESETS, default="mlp-8x1024")
+    parser.add_argument("--links", default="", metavar="A,B", help=f"only these of: {', '.join(RATES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of every arm over every link")
+    parser.add_argument("--seconds", type=float, default=3.0, help="to measure for, in each turn")
+    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="seconds after which a run is given up")
+    parser.add_argument("--quick", action="store_true", help="1 round of 0.5 s: to see that it runs")
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    return parser
+
+
+if __name__ == "__main__":
+    harness.leave_on_sigterm()
+    sys.exit(main(sys.argv[1:]))

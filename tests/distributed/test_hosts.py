@@ -1,0 +1,146 @@
+"""Runs over several hosts, each a network namespace with a name, a disk and a cache of its own."""
+
+import json
+import re
+import threading
+import time
+
+import pytest
+from tests.support.command import ROOT
+from tests.support.host_runs import ranks_on, result_of, torchrun_on
+from tests.support.hosts import hosts, why_not
+
+from pipeline.config import load_config
+from pipeline.records.snapshots import newest_snapshot
+from workers.run import train
+
+REASON = why_not()
+pytestmark = [pytest.mark.distributed, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
+full = pytest.mark.full
+SMALL = [
+    "model.depth=4", "model.width=32", "model.norm=none", "model.dropout=0.0", "model.activation=tanh",
+    "dataset.name=digits", "train.epochs=2", "train.batch_size=100", "run.threads=1", "run.partition=parameters",
+    "run.predict=false", "run.timeout_s=60",
+]  # fmt: skip
+LAYOUTS = {"2": [1, 1], "2-mixed": [2, 2], "2-uneven": [1, 3], "4": [1, 1, 1, 1]}
+RULES = ["linear_decoder", "pred", "backprop", "dfa", "lra_fdbk"]
+"""LOCAL twice, NEIGHBOUR, BROADCAST, SETTLE."""
+USUAL = {("linear_decoder", "2-mixed"), ("linear_decoder", "4"), ("backprop", "2-uneven"), ("dfa", "2-mixed"),
+         ("lra_fdbk", "2-mixed")}  # fmt: skip
+NAMED_S = 10.0
+"""Promised on a machine that has nothing else to do."""
+BUSY_S = 10.0
+
+
+def reference(tmp_path, *arguments):
+    """The weights of the same run in this process."""
+    overrides = [*SMALL, *arguments, "transport.name=inline", "run.stages=1"]
+    config = load_config(ROOT / "configs" / "digits.toml", overrides).config
+    return train(config, out=tmp_path / "one", data_root=tmp_path)["weights_sha256"]
+
+
+def files_of(host):
+    """What is on a host's disk, by name."""
+    return {str(path.relative_to(host.disk)) for path in host.disk.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "layout"),
+    [pytest.param(r, x, marks=[] if (r, x) in USUAL else full) for r in RULES for x in LAYOUTS],
+)
+def test_the_same_weights_on_any_hosts_each_with_its_own_disk(tmp_path, rule, layout):
+    counts = LAYOUTS[layout]
+    with hosts(len(counts)) as found:
+        said = ranks_on(found, counts, tmp_path, "--quiet", "--trace", *SMALL, f"rule.name={rule}", "measure.every=1")
+        assert [code for code, _ in said] == [0] * sum(counts), said
+        result, home = result_of(found[0]), files_of(found[0])
+        assert result["weights_sha256"] == reference(tmp_path, f"rule.name={rule}")
+        assert result["transport"] == ("mixed" if max(counts) > 1 else "process_group")
+        trace = json.loads((found[0].disk / "run" / "trace.json").read_text(encoding="utf8"))
+        assert trace["otherData"]["stages_missing"] == [] and len(trace["otherData"]["aligned_by"]) == sum(counts)
+        where = re.compile(r"run/(snapshots/step-\d+|measurements/epoch-[12])/block-00[0-4]\.safetensors")
+        assert len([name for name in home if where.fullmatch(name)]) == 3 * 5
+        assert newest_snapshot(found[0].disk / "run") is not None  # every file is what the manifest says
+        assert set().union(*(files_of(host) for host in found[1:])) == set()
+
+
+def test_a_run_goes_on_on_other_hosts_from_what_rank_0_has(tmp_path):
+    with hosts(3) as found:
+        assert {c for c, _ in ranks_on(found[:2], [1, 2], tmp_path, "--quiet", *SMALL, "train.epochs=1")} == {0}
+        changed = ["--resume", found[0].disk / "run", "--allow-changes", "train.epochs=2"]
+        said = ranks_on([found[0], found[2]], [2, 2], tmp_path, "--quiet", *changed, port=29501)
+        assert [code for code, _ in said] == [0] * 4, said
+        assert result_of(found[0])["weights_sha256"] == reference(tmp_path)
+        assert files_of(found[1]) == files_of(found[2]) == set()
+
+
+class Vanishing:
+    """A run over hosts with 1, 2 and 1 stages, of which one vanishes while it trains."""
+
+    def __init__(self, tmp_path, victim, how):
+        with hosts(3) as found:
+            thread = threading.Thread(target=self._run, args=(found, tmp_path))
+            thread.start()
+            try:
+                self._wait_for_an_epoch(found[0], thread)
+                began = time.monotonic()
+                getattr(found[victim], how)()
+                for host in found:
+                    while host.pids():
+                        assert time.monotonic() - began < NAMED_S + BUSY_S, f"{host.name} goes on"
+                        time.sleep(0.05)
+            finally:
+                for host in found:
+                    host.kill()
+                thread.join(30.0)
+
+    def _run(self, found, tmp_path):
+        self.said = ranks_on(found, [1, 2, 1], tmp_path, "--quiet", *SMALL, "train.epochs=100000", timeout=120.0)
+
+    def _wait_for_an_epoch(self, host, thread):
+        record, deadline = host.disk / "run" / "record.jsonl", time.monotonic() + 60.0
+        while not (record.exists() and '"event": "epoch"' in record.read_text(encoding="utf8")):
+            assert thread.is_alive() and time.monotonic() < deadline, "no epoch came to its end"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("how", "victim", "name", "beside"),
+    [
+        ("unplug", 1, "node1", "stages 1, 2"), ("kill", 1, "node1", "stages 1, 2"),
+        pytest.param("unplug", 0, "node0", "stage 0", marks=full),
+        pytest.param("kill", 0, "node0", "stage 0", marks=full),
+        pytest.param("unplug", 2, "node2", "stage 3", marks=full),
+    ],
+)  # fmt: skip
+def test_a_host_that_vanishes_is_named_on_every_other_one_and_all_ranks_end(tmp_path, how, victim, name, beside):
+    run = Vanishing(tmp_path, victim, how)
+    others = {0: [0], 1: [1, 2], 2: [3]}
+    del others[victim]
+    for ranks in others.values():  # one of each other host says it, once
+        text = "".join(run.said[rank][1] for rank in ranks)
+        assert text.count(f"host {name} ({beside})") == 1, run.said
+        assert re.search(r"launch\.py: \[stage \d/4\] host", text)
+    assert all(code not in (0, None) for code, _ in run.said)
+
+
+@full
+def test_what_the_documentation_says_starts_a_run_on_two_hosts(tmp_path):
+    with hosts(2, rate="100mbit") as found:
+        started = torchrun_on(found, 2, "--quiet", *SMALL)
+        said = [process.communicate(timeout=120) for process in started]
+        assert [process.returncode for process in started] == [0, 0], said
+        result = result_of(found[0])
+        assert (result["transport"], result["num_stages"]) == ("mixed", 4)
+        assert result["weights_sha256"] == reference(tmp_path)
+        assert files_of(found[1]) == set()
+
+
+def test_a_host_that_does_not_know_rank_0s_name_says_so(tmp_path):
+    with hosts(2) as found:
+        said = ranks_on(found[1:], [2], tmp_path, "--quiet", *SMALL, ranks=range(2, 4), leader="nowhere")
+    assert [code for code, _ in said] == [2, 2]
+    assert "launch.py: this host does not know the address of rank 0's host (given: MASTER_ADDR=nowhere on node1" in (
+        said[0][1]
+    )
+    assert "launch.py" not in said[1][1]

@@ -1,0 +1,52 @@
+import pytest
+
+from benchmarks import links
+from benchmarks.link_tables import ARMS, lost, markdown
+
+
+def entry(*rates, status="ok", note=None):
+    figures = [rate for rate in rates if rate is not None]
+    found = {"samples_per_s": sorted(figures)[len(figures) // 2] if figures else None, "all": list(rates),
+             "status": status}  # fmt: skip
+    return found if note is None else {**found, "note": note}
+
+
+def test_what_is_lost_is_taken_round_by_round():
+    assert lost(entry(90.0, 50.0, None), entry(100.0, 100.0, 100.0)) == {
+        "median": pytest.approx(0.3), "min": pytest.approx(0.1), "max": 0.5, "all": [pytest.approx(0.1), 0.5],
+    }  # fmt: skip
+    assert lost(entry(None), entry(100.0)) is None
+
+
+def test_the_table_has_a_row_for_each_link():
+    base = {name: entry(100.0) for name in ARMS}
+    slow = {**{name: entry(75.0) for name in ARMS}, "ddp": entry(None, status="hang", note="no result after 120 s")}
+    text = markdown({"links": {"unlimited": base, "10 Mbit/s": slow}}).splitlines()
+    assert text[0] == "| link | onward | gpipe | 1f1b | ddp |"
+    assert text[2] == "| unlimited | 100 | 100 | 100 | 100 |"
+    assert text[3].startswith("| 10 Mbit/s | 75 (25.0 % lost) |") and text[3].endswith("| no result after 120 s |")
+
+
+def test_without_root_it_says_what_it_needs(monkeypatch, capsys):
+    monkeypatch.setattr(links, "why_not", lambda: "hosts are network namespaces, which need root")
+    with pytest.raises(SystemExit, match="2"):
+        links.main([])
+    text = "no hosts can be made here (hosts are network namespaces, which need root). Run it as root, with iproute2"
+    assert text in capsys.readouterr().err
+
+
+def test_an_unknown_link_is_refused_with_those_there_are(monkeypatch, capsys):
+    monkeypatch.setattr(links, "why_not", lambda: None)
+    with pytest.raises(SystemExit, match="2"):
+        links.main(["--links", "1 Gbit/s,2 baud"])
+    assert "unknown link (given: '2 baud', expected: unlimited, 10 Gbit/s, 1 Gbit/s" in capsys.readouterr().err
+
+
+def test_costs_that_cannot_be_measured(monkeypatch):
+    from benchmarks.arms.launch import Outcome
+    from benchmarks.arms.turns import ThroughputSettings
+    from benchmarks.presets import PRESETS
+
+    monkeypatch.setattr(links, "run", lambda job, limit_s: Outcome("hang", note="no result after 4 s"))
+    with pytest.raises(RuntimeError, match=r"cannot measure what the blocks cost \(hang: no result after 4 s\)"):
+        links.measure(PRESETS["mlp-8x128"], ThroughputSettings(), ["unlimited"])

@@ -1,0 +1,210 @@
+"""Files that cross a line in pieces: whole and compared at the other end, or with a reason."""
+
+import json
+import os
+import re
+import threading
+from contextlib import ExitStack
+from multiprocessing import Pipe
+
+import pytest
+from tests.support.failing_disk import FailingDisk
+
+from pipeline.errors import DiskError
+from workers.courier import Courier
+from workers.freight import FreightDesk, get_file, put_file
+from workers.rescue import declare_complete
+
+BLOCK = "snapshots/step-40/block-002.safetensors"
+LONG_S = 20.0
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """Rank 0's end of one line over two places, and the stage's end."""
+    with ExitStack() as stack:
+        ours, theirs = Pipe()
+        stack.enter_context(theirs)
+        found = FreightDesk([ours], [tmp_path / "out", tmp_path / "spare"])
+        stack.callback(found.close)
+        stack.callback(theirs.close)  # first: the desk waits for it
+        yield theirs
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """The stage's own."""
+    return tmp_path / "disk"
+
+
+def written(path, num_bytes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(os.urandom(num_bytes))
+    return path
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 2**18, 2**18 + 1, 3_000_000])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_file_arrives_whole_in_the_place_that_was_named(desk, disk, tmp_path, num_bytes, place):
+    path = written(disk / "block", num_bytes)
+    there = put_file(desk, path, BLOCK, place)
+    assert there == tmp_path / ("out", "spare")[place] / BLOCK
+    assert there.read_bytes() == path.read_bytes()
+    assert list(there.parent.iterdir()) == [there]
+
+
+@pytest.mark.parametrize("num_bytes", [0, 700_000])
+def test_a_file_is_fetched(desk, disk, tmp_path, num_bytes):
+    path = written(tmp_path / "out" / BLOCK, num_bytes)
+    get_file(desk, BLOCK, disk / "here" / "block")
+    assert (disk / "here" / "block").read_bytes() == path.read_bytes()
+
+
+def test_what_is_not_there_is_said_on_either_side_and_the_line_goes_on(desk, disk, tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        get_file(desk, BLOCK, disk / "block")
+    assert not (disk / "block").exists()
+    with pytest.raises(OSError, match="No such file"):
+        put_file(desk, disk / "none", BLOCK)
+    assert not (tmp_path / "out" / BLOCK).exists()
+    assert put_file(desk, written(disk / "block", 10), BLOCK).exists()
+
+
+def test_a_disk_that_refuses_is_named_and_the_line_goes_on(desk, disk, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(OSError, match=f"{tmp_path}/out/{BLOCK}: "):
+        put_file(desk, written(disk / "block", 700_000), BLOCK)
+    assert put_file(desk, disk / "block", BLOCK, place=1).read_bytes() == (disk / "block").read_bytes()
+
+
+@pytest.mark.parametrize("what", ["the byte", "the length"])
+def test_a_file_that_is_damaged_on_its_way_is_not_taken(desk, disk, tmp_path, what):
+    desk.send_bytes(json.dumps({"put": BLOCK, "place": 0}).encode())
+    desk.send_bytes(b"abc")
+    desk.send_bytes(b"")
+    last = {"bytes": 3, "crc32": 1} if what == "the byte" else {"bytes": 4, "crc32": 891568578}
+    desk.send_bytes(json.dumps(last).encode())
+    answer = json.loads(desk.recv_bytes())
+    assert "the file was damaged on its way (3 bytes, checksum 352441c2; sent: " in answer["error"]
+    assert not (tmp_path / "out" / BLOCK).exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"put": "../other", "place": 0}, {"put": "/etc/passwd", "place": 0}, {"get": "record.jsonl"}, {"put": BLOCK},
+     {"put": BLOCK, "place": 7}, {"put": 3, "place": 0}, {}, [], "text"],
+    ids=str,
+)  # fmt: skip
+def test_a_stage_that_asks_for_what_is_not_its_own_is_hung_up_on(desk, tmp_path, said, caplog):
+    (tmp_path / "out").mkdir()
+    desk.send_bytes(json.dumps(said).encode())
+    assert desk.poll(LONG_S)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        desk.recv_bytes()
+    assert "a stage on another host said what cannot be read" in caplog.text
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_rank_0_that_is_gone(tmp_path):
+    ours, theirs = Pipe()
+    path = written(tmp_path / "block", 10)
+    threading.Thread(target=lambda: (ours.recv_bytes(), ours.close()), daemon=True).start()
+    with pytest.raises(OSError), theirs:
+        put_file(theirs, path, BLOCK)
+    ours, theirs = Pipe()
+    ours.close()
+    with pytest.raises(OSError), theirs:
+        get_file(theirs, BLOCK, path)
+
+
+# The stage's side -----------------------------------------------------------------------------------------------
+
+
+def report(*blocks, error=None):
+    return {"stage": 1, "epoch": 2, "step": 0, "steps": 40, "files": [[k, 0] for k in blocks], "data_crc32": None,
+            "error": error}  # fmt: skip
+
+
+def blocks_in(folder, *blocks):
+    return [written(folder / f"block-00{k}.safetensors", 1000 + k) for k in blocks]
+
+
+def test_a_courier_brings_a_snapshot_and_leaves_nothing_behind(desk, disk, tmp_path):
+    root = disk / "stage-1"
+    folder = root / "snapshots" / "step-40"
+    contents = {path.name: path.read_bytes() for path in blocks_in(folder, 2, 3)}
+    courier, said = Courier(desk, root), report(2, 3)
+    courier.post(written(root / "trace-stage-1.part", 10), root / "measurements" / "epoch-1" / "none")
+    calls = []
+    there = courier.bring_blocks(folder, said, lambda: calls.append(len(list(folder.iterdir()))))
+    assert calls == [1, 0]  # left to bring
+    courier.close()
+    assert there == str(tmp_path / "out" / "snapshots" / "step-40") and said["error"] is None
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "snapshots" / "step-40").iterdir()} == contents
+    assert (tmp_path / "out" / "trace-stage-1.part").exists()
+    assert not root.exists() and disk.exists()
+
+
+def test_a_snapshot_that_was_not_written_is_not_brought(desk, disk):
+    courier, said = Courier(desk, disk), report(error="the disk is full")
+    assert courier.bring_blocks(disk / "snapshots" / "step-40", said) == str(disk / "snapshots" / "step-40")
+    assert said["error"] == "the disk is full"
+    courier.close()
+
+
+def test_the_second_place_takes_what_the_first_does_not(desk, disk, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    folder = disk / "snapshots" / "step-40"
+    blocks_in(folder, 2)
+    courier, said = Courier(desk, disk), report(2)
+    assert courier.bring_blocks(folder, said) == str(tmp_path / "spare" / "snapshots" / "step-40")
+    assert said["error"] is None
+    courier.close()
+
+
+def test_what_cannot_be_brought_stays_and_is_named(desk, disk, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("workers.courier.platform.node", lambda: "node1")
+    for name in ("out", "spare"):
+        (tmp_path / name).write_text("in the way")
+    folder = disk / "snapshots" / "step-40"
+    (path,) = blocks_in(folder, 2)
+    courier, said = Courier(desk, disk), report(2)
+    courier.post(written(disk / "trace-stage-1.part", 10))
+    assert courier.bring_blocks(folder, said) == f"node1:{folder}"
+    assert said["error"].startswith(f"node1:{folder}: {tmp_path}/spare/{BLOCK}: ")
+    courier.close()
+    assert path.exists() and "a file stays on host node1 (" in caplog.text
+
+
+def test_a_courier_whose_rank_0_is_gone_gives_up_at_once(disk, caplog):
+    ours, theirs = Pipe()
+    ours.close()
+    courier, said = Courier(theirs, disk), report(2)
+    courier.post(written(disk / "trace-stage-1.part", 10))
+    blocks_in(disk / "snapshots" / "step-40", 2)
+    assert courier.bring_blocks(disk / "snapshots" / "step-40", said).endswith(f":{disk}/snapshots/step-40")
+    assert said["error"] is not None
+    courier.close()
+    assert "a file stays on host" in caplog.text
+
+
+@pytest.mark.parametrize("moment", ["start", "end"])
+def test_a_full_disk_at_rank_0_loses_no_piece_of_the_next_file(desk, disk, moment):
+    """The file is read to its end all the same."""
+    path = written(disk / "block", 3_000_000)
+    with FailingDisk("ENOSPC", "block-002", moment).put_in():
+        with pytest.raises(OSError, match="block-002.safetensors: No space left on device"):
+            put_file(desk, path, BLOCK)
+    assert put_file(desk, path, BLOCK).read_bytes() == path.read_bytes()
+
+
+def test_a_run_whose_blocks_are_on_several_hosts_says_where(tmp_path):
+    folder = tmp_path / "out" / "snapshots" / "step-40"
+    blocks_in(folder, 0)
+    results = [
+        {"folder": str(folder), "digests": {0: "a"}},
+        {"folder": "node1:/disk/snapshots/step-40", "digests": {1: "b"}, "trouble": "node1: refused"},
+    ]  # fmt: skip
+    text = f"Their blocks are in {folder}, node1:/disk/snapshots/step-40; make room and bring them together"
+    with pytest.raises(DiskError, match=re.escape(text)):
+        declare_complete(tmp_path / "out", tmp_path / "spare", results, lambda target: None, {})

@@ -1,0 +1,169 @@
+"""Rank 0's lines and the stages of other hosts, with real sockets: what they are sent, and what they are told."""
+
+import json
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from torch.distributed import HashStore
+
+from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.pickles import trusted
+from pipeline.records.snapshots import Manifest
+from pipeline.schedules.cuts import Cut
+from workers import control_port, messages, rank_lines
+from workers.away import settled
+from workers.control_port import visit
+from workers.host.identity import ProcessIdentity
+from workers.hosts import StageHosts
+from workers.job import Job, StartPoint
+from workers.rank_lines import RankLines
+from workers.run_key import given_key
+from workers.transport import Endpoint
+
+OWN = ProcessIdentity.own()
+ELSEWHERE = ProcessIdentity("node1 another-boot pid:[1]", 7, 7)
+
+
+class Ranks:
+    """Rank 0 and two ranks, the second and third of which are on another host."""
+
+    def __init__(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("ONWARD_KEY", "a secret of this test alone")
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        visitor = SimpleNamespace(own=lambda: ELSEWHERE, from_table=ProcessIdentity.from_table)
+        monkeypatch.setattr(control_port, "ProcessIdentity", visitor)
+        monkeypatch.setattr(rank_lines, "use_interface", lambda address: self.used.append(address))
+        self.used, self.store, self.tmp_path = [], HashStore(), tmp_path
+        self.far, self.freight = {}, {}
+        come = threading.Thread(target=self._come)
+        come.start()
+        self.lines = RankLines(self.store, 3, 20.0, alone=False)
+        come.join(20.0)
+
+    def _come(self):
+        about = json.loads(self.store.get("control"))
+        key = given_key(alone=False)
+        for rank in (1, 2):
+            told = {"local_rank": rank - 1, "folder": f"{self.tmp_path}/sockets" if rank == 1 else None}
+            self.freight[rank] = visit(about["host"], about["port"], key, rank, 3, {"freight": True})
+            self.far[rank] = visit(about["host"], about["port"], key, rank, 3, told)
+
+    def jobs(self, out):
+        return [
+            Job(
+                SimpleNamespace(), (), (range(0, 1), range(1, 2), range(2, 3)), "t",
+                Endpoint(s, 3, (), "/rank0/sockets", 1.0, "cpu"), 1, False, Path("data"), out, out / "spare",
+            )
+            for s in range(3)
+        ]  # fmt: skip
+
+    def received(self, rank):
+        """What rank 0 has sent a rank with its job."""
+        assert self.far[rank].connection.poll(20.0)
+        return trusted(self.far[rank].receive())
+
+    def close(self):
+        for line in (*self.far.values(), *self.freight.values()):
+            line.connection.close()
+
+
+@pytest.fixture
+def ranks(monkeypatch, tmp_path):
+    (tmp_path / "out").mkdir()
+    found = Ranks(monkeypatch, tmp_path)
+    yield found
+    found.close()
+
+
+def test_hosts_are_what_the_ranks_have_said(ranks):
+    assert ranks.lines.hosts == StageHosts((0, 1, 1), (OWN.kernel.partition(" ")[0], "node1"))
+    assert ranks.lines.local_ranks == (0, 0, 1)
+    assert ranks.used == ["127.0.0.1"]
+
+
+def test_every_stage_has_the_folder_of_its_host_and_knows_the_runs_own(ranks, tmp_path):
+    with ranks.lines as lines:
+        own = lines.share_out(ranks.jobs(tmp_path / "out"))
+        assert own.endpoint.folder == "/rank0/sockets" and own.endpoint.hosts == (0, 1, 1) and own.shares_out
+        for rank in (1, 2):
+            leader, hosts, job = ranks.received(rank)
+            assert (leader, hosts) == (OWN, lines.hosts)
+            assert job.endpoint.folder == f"{tmp_path}/sockets" and job.stage_index == rank
+            assert job.shares_out  # this process can see the run's folder
+            assert not job.__class__(**{**vars(job), "out": tmp_path / "elsewhere"}).shares_out
+            assert not job.__class__(**{**vars(job), "mark": None}).shares_out
+        ranks.close()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (WorkerFailed(1, 3, "it is gone"), "[stage 1/3] it is gone", 1),
+        (ConfigError("no such rule"), "no such rule", 2),
+        (KeyboardInterrupt(), "interrupted", 1),
+    ],
+)
+def test_other_hosts_are_told_why_the_run_ends(ranks, error, text, code):
+    with pytest.raises(type(error)), ranks.lines:
+        raise error
+    for rank in (1, 2):
+        assert ranks.far[rank].connection.poll(20.0)
+        assert messages.receive(ranks.far[rank].connection) == ("verdict", {"text": text, "code": code})
+
+
+def test_ranks_hear_that_there_is_nothing_to_do(ranks):
+    ranks.lines.refuse()
+    assert [ranks.received(rank)[2] for rank in (1, 2)] == [None, None]
+
+
+# On the other host ----------------------------------------------------------------------------------------------
+
+
+def away(ranks, tmp_path, start=None):
+    """The job of rank 2, on a disk of its own."""
+    job = ranks.lines.share_out(ranks.jobs(tmp_path / "out"))
+    _, _, job = ranks.received(2)
+    return Job(**{**vars(job), "mark": None, "start": start})
+
+
+def test_a_stage_elsewhere_writes_beside_what_the_user_keeps_there(ranks, tmp_path):
+    with settled(away(ranks, tmp_path), ranks.freight[2], tmp_path / "there", None) as (job, courier):
+        assert job.out.parent == tmp_path / "there" and job.out.name == "stage-2-sockets"
+        job.out.mkdir(parents=True)
+        (job.out / "trace-stage-2.part").write_bytes(b"kept")
+        courier.post(job.out / "trace-stage-2.part")
+    assert (tmp_path / "out" / "trace-stage-2.part").read_bytes() == b"kept"
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_stage_that_shares_the_folder_needs_no_courier(ranks, tmp_path):
+    ranks.lines.share_out(ranks.jobs(tmp_path / "out"))
+    _, _, sent = ranks.received(2)
+    with settled(sent, ranks.freight[2], tmp_path / "there", None) as (job, courier):
+        assert job is sent and courier is None and ranks.freight[2].connection.closed
+
+
+def test_a_stage_fetches_the_state_that_it_goes_on_from(ranks, tmp_path):
+    folder = tmp_path / "out" / "snapshots" / "step-7"
+    folder.mkdir(parents=True)
+    (folder / "block-002.safetensors").write_bytes(b"state")
+    start = StartPoint(folder, Manifest(Cut(1), 7, {}))
+    with settled(away(ranks, tmp_path, start), ranks.freight[2], tmp_path / "there", None) as (job, _):
+        assert (job.start.folder / "block-002.safetensors").read_bytes() == b"state"
+        assert str(job.start.folder).startswith(f"{tmp_path}/there/")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_state_that_cannot_be_fetched_is_reported_and_raised(ranks, tmp_path, monkeypatch):
+    monkeypatch.setattr("workers.away.platform.node", lambda: "node1")
+    said = []
+    link = SimpleNamespace(send=lambda topic, body: said.append((topic, body["kind"], body["stage"])))
+    start = StartPoint(tmp_path / "out" / "snapshots" / "step-7", Manifest(Cut(1), 7, {}))
+    text = r"the snapshot cannot be brought to host node1 \(given: --out .*/there, .*No such file.*Choose another --out"
+    with pytest.raises(ConfigError, match=text):
+        with settled(away(ranks, tmp_path, start), ranks.freight[2], tmp_path / "there", link):
+            raise AssertionError("it began without its state")
+    assert said == [("failed", "ConfigError", 2)]

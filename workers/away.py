@@ -1,0 +1,107 @@
+"""A stage on another host than rank 0's: its folders there, its files' way home, and its last words."""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.records.files import reason
+from pipeline.records.snapshots import block_file
+from workers import messages
+from workers.control import ControlLink
+from workers.control_port import Line
+from workers.courier import Courier
+from workers.freight import get_file
+from workers.host.interfaces import use_interface
+from workers.hosts import GONE, StageHosts
+from workers.job import Job, StartPoint
+from workers.last_words import end_rank
+from workers.rescue import spare_folder
+
+__all__ = ["leader_lost", "settled", "told", "use_line"]
+
+_TURN_S = 1.0
+"""Seconds that the first stage of a host has to print why the run ends; torchrun ends the others meanwhile."""
+_START = "start"
+"""Folder of the snapshot that a stage goes on from."""
+
+
+@contextmanager
+def settled(
+    job: Job, freight: Line | None, own_out: Path, link: ControlLink
+) -> Iterator[tuple[Job, Courier | None]]:
+    """The job with the folders of this host, and a courier where the run's folder is not shared with rank 0's.
+
+    Args:
+        job: as rank 0 has sent it.
+        freight: the line for files.
+        own_out: ``--out`` as this rank was given it.
+        link: to rank 0, which is told of what is raised.
+
+    Raises:
+        ConfigError: the snapshot that the run goes on from cannot be brought here.
+    """
+    if freight is None or job.shares_out:
+        if freight is not None:
+            freight.connection.close()
+        yield job, None
+        return
+    folder = Path(job.endpoint.folder)
+    # Beside what the user keeps there, and never in the way of another run.
+    root = own_out / f"stage-{job.stage_index}-{folder.name.rpartition('-')[2]}"
+    try:
+        start = _fetched(job, freight, root / _START)
+    except OSError as error:
+        refusal = ConfigError(
+            f"the snapshot cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
+            "Choose another --out there."
+        )
+        link.send("failed", messages.failure(job.stage_index, refusal))
+        raise refusal from None
+    courier = Courier(freight.connection, root)
+    yield replace(job, out=root, spare=spare_folder(root, folder), start=start), courier
+    shutil.rmtree(root / _START, ignore_errors=True)
+    courier.close()
+    with suppress(OSError):  # something is in it
+        own_out.rmdir()
+
+
+def _fetched(job: Job, freight: Line, folder: Path) -> StartPoint | None:
+    """The start of a stage, with the files of its blocks in ``folder``; raises OSError."""
+    if job.start is None:
+        return None
+    for block in job.blocks:
+        name = f"snapshots/{job.start.folder.name}/{block_file(block)}"
+        get_file(freight.connection, name, folder / block_file(block))
+    return replace(job.start, folder=folder)
+
+
+def use_line(line: Line, hosts: StageHosts) -> None:
+    """Has gloo use the network that leads to rank 0, where the run has other hosts."""
+    if hosts.are_several:
+        use_interface(line.address)
+
+
+def told(hosts: StageHosts, stage: int, body: Mapping[str, Any]) -> None:
+    """Ends a stage that rank 0 has told why the run ends; the first of its host prints it."""
+    _end(RuntimeError(body["text"]), hosts, stage, body["code"])
+
+
+def leader_lost(hosts: StageHosts, stage: int) -> None:
+    """Ends a stage whose line to rank 0 has ended without a word; the first of its host names rank 0's."""
+    text = f"{hosts.text(0)}: {GONE} It also coordinates, so every rank ends."
+    _end(WorkerFailed(0, len(hosts.index), text), hosts, stage, 1)
+
+
+def _end(error: Exception, hosts: StageHosts, stage: int, code: int) -> None:
+    """Ends this process, with the message where it is the first of its host."""
+    if stage == hosts.first_beside(stage):
+        end_rank(error, code)
+    time.sleep(_TURN_S)
+    os._exit(code)

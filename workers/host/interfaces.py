@@ -1,0 +1,26 @@
+"""The network interface behind an address of this host: the one that other hosts can reach."""
+
+import os
+
+import psutil
+
+__all__ = ["GLOO", "interface_of", "use_interface"]
+
+GLOO = "GLOO_SOCKET_IFNAME"
+"""The variable in which gloo is told. By itself it takes whatever this host's own name resolves to, which on many
+systems is a loopback address: others would never reach it."""
+
+
+def interface_of(address: str) -> str | None:
+    """The interface that has ``address``; None where none has."""
+    found: dict[str, list[str]] = {
+        name: [entry.address.partition("%")[0] for entry in entries] for name, entries in psutil.net_if_addrs().items()
+    }
+    return next((name for name, addresses in found.items() if address in addresses), None)
+
+
+def use_interface(address: str) -> None:
+    """Has gloo listen where ``address`` is, unless the user has said where."""
+    name = interface_of(address)
+    if name is not None and GLOO not in os.environ:
+        os.environ[GLOO] = name

@@ -1,0 +1,139 @@
+"""Rank 0's lines to all ranks under torchrun: one for reports to each, one for files where there are other hosts."""
+
+import json
+import os
+import pickle
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Self
+
+from torch.distributed.distributed_c10d import Store
+
+from pipeline.errors import ConfigError
+from workers import messages
+from workers.control_port import ControlPort
+from workers.freight import FreightDesk
+from workers.host.identity import ProcessIdentity
+from workers.host.interfaces import use_interface
+from workers.hosts import StageHosts
+from workers.job import Job
+from workers.last_words import end_stopped
+from workers.run_key import KeyFile, given_key
+
+__all__ = ["RankLines"]
+
+
+
+
+class RankLines:
+    """Rank 0's lines to every rank's stage, its own included.
+
+    Args:
+        store: torchrun's.
+        num_ranks: of the run.
+        alone: torchrun has started all ranks on this host.
+        start_timeout_s: longest wait for the others.
+
+    Raises:
+        WorkerFailed: a rank has not come.
+    """
+
+    def __init__(self, store: Store, num_ranks: int, start_timeout_s: float, *, alone: bool) -> None:
+        here, self.own = Pipe()
+        key = given_key(alone=alone)
+        file = KeyFile() if key is None else None
+        self._port = ControlPort(
+            key or file.key, "127.0.0.1" if alone else "0.0.0.0", num_ranks, with_freight=not alone  # type: ignore[union-attr]
+        )  # fmt: skip
+        host = "127.0.0.1" if alone else os.environ.get("MASTER_ADDR", "localhost")
+        try:
+            about = {"host": host, "port": self._port.port, "key_file": str(file.path) if file is not None else None}
+            store.set("control", json.dumps(about))
+            self._lines = self._port.wait_for_ranks(start_timeout_s)
+        finally:
+            self._port.close()
+            if file is not None:
+                file.remove()
+        self.all: list[Connection] = [here, *(line.connection for _, line in sorted(self._lines.items()))]
+        self.identities = {rank: line.identity for rank, line in self._lines.items()}
+        self.hosts = StageHosts.of([ProcessIdentity.own(), *(who for _, who in sorted(self.identities.items()))])
+        others = [rank for rank in self._lines if self.hosts.index[rank] != 0]
+        if others:
+            use_interface(self._lines[others[0]].address)
+        self._desk: FreightDesk | None = None
+        self._mark: Path | None = None
+
+    @property
+    def local_ranks(self) -> tuple[int, ...]:
+        """Each rank's number among those that its agent has started; empty where they have not said it."""
+        told = [line.about.get("local_rank") for _, line in sorted(self._lines.items())]
+        numbers = [number for number in told if isinstance(number, int)]
+        return (int(os.environ.get("LOCAL_RANK", "0")), *numbers) if len(numbers) == len(told) else ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        """Close the lines after a run. After a failure they end with this process, which has yet to print it:
+        torchrun ends every rank as soon as one has ended."""
+        if self._desk is not None and kind is None:
+            self._desk.close()
+        if self._mark is not None:
+            self._mark.unlink(missing_ok=True)
+        if kind is None:
+            for connection in self.all:
+                connection.close()
+        else:
+            self.tell(error)
+            end_stopped(self.identities.values())
+
+    def tell(self, error: BaseException | None) -> None:
+        """Tell the stages of other hosts why the run ends: they have a terminal, or a log, of their own."""
+        code = 2 if isinstance(error, ConfigError) else 1
+        text = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error)
+        for rank, line in self._lines.items():
+            if self.hosts.index[rank] != 0:
+                with suppress(OSError):
+                    messages.send(line.connection, "verdict", {"text": text, "code": code})
+
+    def refuse(self) -> None:
+        """Tell every rank that there is nothing to do: the config is wrong."""
+        self._broadcast([None] * len(self.all))
+
+    def share_out(self, jobs: Sequence[Job]) -> Job:
+        """Send every other rank its job, and return that of rank 0."""
+        if self.hosts.are_several:
+            jobs = [self._placed(job, self._marked(jobs[0].out)) for job in jobs]
+            freight = [line.connection for line in self._port.freight.values()]
+            self._desk = FreightDesk(freight, (jobs[0].out, jobs[0].spare))
+        self._broadcast(jobs)
+        return jobs[0]
+
+    def _broadcast(self, jobs: Sequence[Job | None]) -> None:
+        """Send every other rank what it needs."""
+        identity = ProcessIdentity.own()
+        for rank, line in self._lines.items():
+            with suppress(OSError):  # dead already: the coordinator will notice
+                line.send(pickle.dumps((identity, self.hosts, jobs[rank])))
+
+    def _marked(self, out: Path) -> str | None:
+        """Name of a file in the run's folder by which other hosts know the folder, where they share it."""
+        if self._mark is None:
+            mark = out / f".run-{secrets.token_hex(8)}"
+            with suppress(OSError):  # a full disk: then nothing is taken to be shared
+                mark.touch()
+                self._mark = mark
+        return self._mark.name if self._mark is not None else None
+
+    def _placed(self, job: Job, mark: str | None) -> Job:
+        """A job that knows the hosts, and has the folder for sockets of its own one."""
+        endpoint = replace(job.endpoint, hosts=self.hosts.index)
+        if self.hosts.index[job.stage_index] != 0:
+            told = (self._lines[rank].about.get("folder") for rank in self.hosts.stages_beside(job.stage_index))
+            endpoint = replace(endpoint, folder=next((text for text in told if isinstance(text, str)), ""))
+        return replace(job, endpoint=endpoint, mark=mark)
