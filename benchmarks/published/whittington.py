@@ -13,7 +13,7 @@ _BASE = {
     "train.epochs": 10,
 }  # fmt: skip
 _ARMS: dict[str, dict[str, Any]] = {
-    "strict, 10 rounds": {"rule.name": "pc", "rule.rounds": 10, "rule.rate": 0.1},
+    "strict, 10 rounds": {"rule.name": "pc", "rule.rounds": 10, "rule.rate": 0.05},
     "fixed, rate 1, 2 rounds": {"rule.name": "pc", "rule.inference": "fixed", "rule.rounds": 2, "rule.rate": 1.0},
     "backprop": {"rule.name": "backprop"},
 }

@@ -130,7 +130,7 @@ def build(
     *,
     inference: Literal["strict", "fixed"] = "strict",
     rounds: Count = 10,
-    rate: Positive = 0.1,
+    rate: Positive = 0.05,
 ) -> LearningRule:
     """Make the rule of one block; see :class:`PredictiveCoding`.
 

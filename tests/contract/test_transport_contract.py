@@ -14,8 +14,8 @@ from pipeline.engine.message import DTYPES, Kind
 from pipeline.registry import known
 from workers.transport import PACKAGE, Devices, Reach, TransportTimeout, capabilities_of
 
-SPLIT, GLOO = "tests.support.split_hosts.build", "tests.support.gloo_group"
-ALL = [*(name for name in known(PACKAGE) if Devices.CPU in capabilities_of(name).devices), SPLIT, GLOO]
+NAMES = [*known(PACKAGE), "tests.support.split_hosts.build", "tests.support.gloo_group"]
+ALL = [name for name in NAMES if Devices.CPU in capabilities_of(name).devices]
 PROCESSES = [name for name in ALL if capabilities_of(name).reach is not Reach.PROCESS]
 FORWARD = [(0, 1, 4, 4096)]
 BOTH_WAYS = [(0, 1, 2, 4096), (1, 0, 2, 4096)]
