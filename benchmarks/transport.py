@@ -136,7 +136,7 @@ def measure(arm: str, num_bytes: int, seconds: float) -> dict[str, float]:
 
 
 def table_of(sizes: Sequence[int], rounds: int, seconds: float) -> dict[str, Any]:
-    """Arms by size; how ``shared_memory`` compares with each other arm, and the process group with gloo, round by round."""
+    """Arms by size; how ``shared_memory`` compares with each other arm, the process group with gloo, by rounds."""
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
     ratios: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS[1:]}
     over_gloo: dict[str, Any] = {}

@@ -42,8 +42,8 @@ TABLES = (
         [_cell(depth, arm, _PUBLISHED[arm][k]) for arm in _ARMS for k, depth in enumerate(_DEPTHS)],
         [in_order(f"cDNI is within a point of backprop at {depth} layers", f"{depth} layers", [["cDNI"], ["backprop"]],
                   1.0) for depth in _DEPTHS],
-        "Theirs is trained for 500 000 steps of 256 samples by Adam at 3e-5, with models of two layers of 1024; ours for "
-        "20 epochs, 9 380 steps of 128, by Adam at 1e-3, with two layers of 256. Every layer is a block with an interface "
-        "behind it.",
+        "Theirs is trained for 500 000 steps of 256 samples by Adam at 3e-5, with models of two layers of 1024; ours "
+        "for 20 epochs, 9 380 steps of 128, by Adam at 1e-3, with two layers of 256. Every layer is a block with an "
+        "interface behind it.",
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pipeline.errors import ConfigError
-from pipeline.numerics.wire_format import Wire
+from pipeline.numerics.wire_names import Wire
 from pipeline.ranges import MOST_COUNTED, Count, Natural, NonNegative, Range, Seconds, check_fields
 
 __all__ = [

@@ -14,18 +14,16 @@ The scale belongs to the sample and not to the batch: what a sample becomes must
 """
 
 from math import prod
-from typing import Literal
 
 import torch
 from torch import Tensor
+
+from pipeline.numerics.wire_names import Wire
 
 __all__ = [
     "Wire", "decode", "encode", "label_dtype", "num_parts", "pack_feedback", "rounded", "sample_bytes",
     "unpack_feedback",
 ]  # fmt: skip
-
-Wire = Literal["same", "bfloat16", "float16", "int8"]
-"""Name of a format; ``same`` is none."""
 
 _FLOATS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _LARGEST_CODE = 127
@@ -48,12 +46,17 @@ def encode(x: Tensor, wire: Wire) -> tuple[Tensor, ...]:
     """
     if wire != "int8":
         return (x.to(_FLOATS[wire]),)
-    x = x.float()
+    codes, scale = _codes(x.float())
+    return codes.to(torch.int8), scale
+
+
+def _codes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The codes of ``int8``, still in float32, and the scales."""
     dims = tuple(range(1, x.dim()))
     largest = torch.maximum(x.amax(dims, keepdim=True), x.amin(dims, keepdim=True).neg_())
     scale = (largest / _LARGEST_CODE).clamp_(_LEAST_SCALE, _LARGEST_SCALE)
     scale += largest - largest  # 0, but nan where it is not finite
-    return x.div(scale).round_().to(torch.int8), scale
+    return x.div(scale).round_(), scale
 
 
 def decode(parts: tuple[Tensor, ...], wire: Wire) -> Tensor:
@@ -65,8 +68,11 @@ def decode(parts: tuple[Tensor, ...], wire: Wire) -> Tensor:
 
 
 def rounded(x: Tensor, wire: Wire) -> Tensor:
-    """``x`` as it would arrive: (batch, ...), float32."""
-    return decode(encode(x, wire), wire)
+    """``x`` as it would arrive: (batch, ...), float32; the bits of ``decode(encode(x))``, in less time."""
+    if wire != "int8":
+        return decode(encode(x, wire), wire)
+    codes, scale = _codes(x.float())
+    return codes.add_(0.0).mul_(scale)  # integers know no -0
 
 
 def num_parts(wire: Wire) -> int:

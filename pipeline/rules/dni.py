@@ -1,4 +1,4 @@
-"""Synthetic gradients: a block learns from a model of the gradient, and the model later from what comes (Jaderberg 2017)."""
+"""Synthetic gradients: blocks learn from a model of the gradient, the model later from what comes (Jaderberg 2017)."""
 
 from typing import Annotated, Any
 

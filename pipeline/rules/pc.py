@@ -1,4 +1,4 @@
-"""Predictive coding: values between the blocks settle, then every block learns from its own error (Whittington 2017)."""
+"""Predictive coding: values between blocks settle, then every block learns from its own error (Whittington 2017)."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""Synthetic gradients from a model that is never trained: what a block learns is then the same however late it hears."""
+"""Synthetic gradients from a model that is never trained: a block then learns the same however late it hears."""
 
 from torch import nn
 

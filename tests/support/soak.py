@@ -153,7 +153,7 @@ def steps_of(out):
 
 
 def told_to_end(out, arguments, last_s):
-    """Tells a run to end within its last seconds; the status of its result, which goes by whether it has its weights."""
+    """Tells a run to end within its last seconds; the status of its result, which goes by whether it has weights."""
     process, log = start(command(arguments, out, stages=2, resume=False))
     deadline = time.monotonic() + LIMIT_S
     while num_epochs(out) < LAST_EPOCHS and process.poll() is None and time.monotonic() < deadline:

@@ -123,6 +123,14 @@ def test_bfloat16_activations_are_rounded_as_the_same_numbers_in_float32(wire):
 
 
 @pytest.mark.parametrize("wire", WIRES)
+def test_a_boundary_without_a_link_gives_the_bits_of_one_with_a_link(wire):
+    x = numbers()
+    assert torch.equal(rounded(x, wire).view(torch.int32), decode(encode(x, wire), wire).view(torch.int32))
+    x[3, 4], x[5, 6] = float("nan"), float("inf")
+    assert torch.equal(rounded(x, wire).isnan(), decode(encode(x, wire), wire).isnan())
+
+
+@pytest.mark.parametrize("wire", WIRES)
 def test_decoding_shares_nothing_with_what_came(wire):
     parts = encode(torch.ones(2, 2), wire)
     decode(parts, wire).fill_(5.0)

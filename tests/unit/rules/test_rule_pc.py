@@ -91,7 +91,8 @@ def test_strict_values_descend_on_the_energy_together(task, rounds, rate):
     y = labels(task, y)
     values = descended(blocks, x, y, task, rounds, rate)
     parameters = [list(block.parameters()) for block in blocks]
-    found = iter(torch.autograd.grad(sum(energies(blocks, x, values, y, task)) / len(y), [p for g in parameters for p in g]))
+    energy = sum(energies(blocks, x, values, y, task)) / len(y)
+    found = iter(torch.autograd.grad(energy, [p for group in parameters for p in group]))
     contexts, losses = learned(rules, x, y)
     for context, value in zip(contexts[:-1], values, strict=True):
         assert_same([context[2]], [value])
