@@ -25,7 +25,7 @@ from pipeline.config import ChaosConfig, Config, NamedConfig, RunConfig, Schedul
 from pipeline.resolve import resolve
 from workers.host.limits import raise_open_files
 from workers.placement import Host, this_host
-from workers.planner.cases import MODES
+from workers.planner.ways import find_way
 from workers.planner.command import plan_rows
 from workers.planner.links import Question
 
@@ -90,7 +90,7 @@ def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dic
             yield {**about, **_ddp(study, blocks, count, config)}
             continue
         row = planned[schedule]
-        real = emulated_config(blocks, count, stage_s, MODES[schedule])
+        real = emulated_config(blocks, count, stage_s, find_way(schedule).mode)
         warm, epochs = epochs_of(real, STEPS, row["step_s"], study.seconds)
         real = dataclasses.replace(real, train=dataclasses.replace(real.train, epochs=epochs))
         found = watch_run(real, warm, BATCH * STEPS, folder)
@@ -119,7 +119,7 @@ def _real(study: Study, count: int, folder: Path) -> Iterator[dict[str, Any]]:
             continue  # python -m benchmarks.throughput measures data parallelism with torch's own
         row = rows[schedule]
         real = preset.config(
-            precision=preset.precision, mode=MODES[schedule], partition=row["partition"], threads=row["threads"]
+            precision=preset.precision, mode=find_way(schedule).mode, partition=row["partition"], threads=row["threads"]
         )
         warm, epochs = epochs_of(real, preset.steps_per_epoch, row["step_s"], study.seconds)
         real = dataclasses.replace(real, train=dataclasses.replace(real.train, epochs=epochs))

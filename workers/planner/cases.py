@@ -1,7 +1,7 @@
 """Cases of a plan: one way of training on so many stages, with its blocks laid on stages, ready to be measured."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,25 +18,19 @@ from workers.chaos import check_chaos
 from workers.job import Job, share_out
 from workers.placement import Host, Placement
 from workers.planner.links import Question
+from workers.planner.ways import WAYS, Way
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
-__all__ = ["MODES", "SCHEDULES", "Case", "Planned", "planned_runs"]
-
-SCHEDULES = ("onward", "1f1b", "gpipe", "backprop", "ddp")
-"""In the order of a plan's rows."""
-MODES: Mapping[str, str] = {
-    "onward": "parallel", "1f1b": "1f1b", "gpipe": "gpipe", "backprop": "backprop", "ddp": "backprop"
-}  # fmt: skip
-"""The mode of the runs from which each schedule is planned."""
+__all__ = ["Case", "Planned", "planned_runs"]
 
 
 @dataclass(frozen=True)
 class Case:
     """One way of training on so many stages."""
 
-    schedule: str
+    way: Way
     stages: int
-    """Processes, of ddp."""
+    """Processes, where the batch is dealt to them."""
     resolved: RunSpec
     jobs: tuple[Job, ...]
     replicas: tuple[int, ...] = ()
@@ -68,35 +62,33 @@ class Planned:
         on_cuda = host.num_gpus > 0 and config.run.device != "cpu"
         self.device = "cuda:0" if on_cuda else "cpu"
 
-    def case(self, schedule: str, stages: int, microbatches: int | None = None) -> Case:
+    def case(self, way: Way, stages: int, microbatches: int | None = None) -> Case:
         """One case; ``microbatches`` in place of the config's.
 
         Raises:
             ConfigError: the rule or the mode refuses it.
         """
-        resolved = resolve(self._for(schedule, stages, microbatches), self._data_root)
+        resolved = resolve(self._for(way, stages, microbatches), self._data_root)
         if resolved.topology is Topology.SETTLE:
             raise ConfigError(
                 f"exchanges of several rounds cannot be planned (rule: {self._config.rule.name}, expected: a rule that "
                 "does not settle, e.g. predsim). Change the rule, or run it: its first line has a prediction."
             )
-        one_process = schedule in ("backprop", "ddp")
-        count = 1 if one_process else stages
+        count = stages if way.is_split else 1
         check_chaos(resolved.config.chaos, count)
-        threads = self._threads(stages if schedule == "ddp" else count)
+        threads = self._threads(stages if way.is_dealt else count)
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
-        return Case(schedule, stages, resolved, tuple(jobs), (1,) * count)
+        return Case(way, stages, resolved, tuple(jobs), (1,) * count)
 
-    def _for(self, schedule: str, stages: int, microbatches: int | None) -> Config:
+    def _for(self, way: Way, stages: int, microbatches: int | None) -> Config:
         """The config of one case."""
-        config, mode = self._config, MODES[schedule]
-        train = config.train
-        if schedule == "backprop":
+        config, train = self._config, self._config.train
+        if way.is_one_process:
             train = dataclasses.replace(train, microbatches=1)
             config = dataclasses.replace(config, chaos=_shared_out(config.chaos, 1.0))
-        elif schedule == "ddp":
+        elif way.is_dealt:
             part = -(-train.batch_size // stages)
             chaos = _shared_out(config.chaos, part / train.batch_size)
             config = dataclasses.replace(config, chaos=chaos)
@@ -105,7 +97,7 @@ class Planned:
             train = dataclasses.replace(train, microbatches=microbatches)
         # Snapshots and measurements are no part of a plan, and neither is what a run writes.
         return dataclasses.replace(
-            config, train=train, schedule=dataclasses.replace(config.schedule, mode=mode),
+            config, train=train, schedule=dataclasses.replace(config.schedule, mode=way.mode),
             measure=dataclasses.replace(config.measure, every=0), snapshot=type(config.snapshot)(),
         )  # fmt: skip
 
@@ -146,13 +138,12 @@ def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
 def planned_runs(planned: Planned, question: Question) -> list[Case]:
     """Every case that the question asks for, those left out that the rule refuses."""
     found = []
-    for schedule in SCHEDULES:
+    for way in WAYS:
         for stages in question.stages:
-            one_process = stages == 1
-            if schedule == "onward" or one_process == (schedule == "backprop"):
-                found.append(planned.case(schedule, stages))
-    if all(case.schedule != "backprop" for case in found):
-        found.append(planned.case("backprop", 1))
+            if way.is_ours or (stages == 1) == way.is_one_process:
+                found.append(planned.case(way, stages))
+    if not any(case.way.is_one_process for case in found):
+        found += [planned.case(way, 1) for way in WAYS if way.is_one_process]
     return found
 
 

@@ -20,6 +20,7 @@ from workers.planner.picture import draw_plan
 from workers.planner.profiles import Profiles
 from workers.planner.rows import replicated, row_of
 from workers.planner.text import plan_lines, rate_text
+from workers.planner.ways import find_way
 
 __all__ = ["make_plan", "plan_rows"]
 
@@ -42,7 +43,7 @@ def make_plan(
     host = this_host()
     logging.getLogger("pipeline.checks").setLevel(logging.ERROR)  # what it says of runs that are not run
     rows = plan_rows(config, question, host, data_root)
-    best = max((row for row in rows if row["schedule"] == "onward"), key=lambda row: float(row["samples_per_s"]))
+    best = max((row for row in rows if find_way(row["schedule"]).is_ours), key=lambda row: float(row["samples_per_s"]))
     plan = {"rows": rows, "best": best, **_asked(question, host)}
     for line in plan_lines(rows, best, _about(config, question, host)):
         say(line)
@@ -92,10 +93,10 @@ def _with_replicas(cases: Sequence[Case], planned: Planned, profiles: Profiles, 
             counts = replicated(Model(case, profiles, setting))
         elif isinstance(wanted, tuple):
             counts = wanted if len(wanted) == case.stages else wanted * case.stages if len(wanted) == 1 else None
-        if case.schedule != "onward" or counts is None or max(counts) == 1:
+        if not case.way.is_ours or counts is None or max(counts) == 1:
             continue
         with suppress(ConfigError):  # a rule that refuses micro-batches has no replicas
-            split = planned.case("onward", case.stages, math.lcm(*counts))
+            split = planned.case(case.way, case.stages, math.lcm(*counts))
             split = dataclasses.replace(split, replicas=counts)
             profiles.learn([split.jobs])
             found.append(split)

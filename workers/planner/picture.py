@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workers.planner.ways import find_way
+
 __all__ = ["draw_plan"]
 
 logger = logging.getLogger(__name__)
@@ -23,8 +25,8 @@ def draw_plan(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
     axes = figure.add_subplot()
     for schedule in dict.fromkeys(row["schedule"] for row in rows):
         own = sorted((row["stages"], row["samples_per_s"]) for row in rows if row["schedule"] == schedule)
-        if schedule == "backprop":
-            axes.axhline(own[0][1], linestyle=":", color="grey", label="backprop, one process")
+        if find_way(schedule).is_one_process:
+            axes.axhline(own[0][1], linestyle=":", color="grey", label=f"{schedule}, one process")
         else:
             axes.plot([n for n, _ in own], [rate for _, rate in own], marker="o", label=schedule)
     axes.set_xlabel("stages")

@@ -24,7 +24,7 @@ _BACKWARD_SHARE = 2 / 3
 
 def row_of(model: Model) -> dict[str, Any]:
     """The row of a case; names are fixed, scripts read them."""
-    if model.case.schedule == "ddp":
+    if model.case.way.is_dealt:
         return _ddp(model)
     case, outcome = model.case, model.simulated()
     step_s, batching = outcome.step_s(model.steps // 2), case.resolved.batching
@@ -50,7 +50,7 @@ def _about(case: Case) -> dict[str, Any]:
     """What the row is about."""
     resolved = case.resolved
     return {
-        "schedule": case.schedule, "stages": case.stages, "replicas": list(case.replicas),
+        "schedule": case.way.name, "stages": case.stages, "replicas": list(case.replicas),
         "rule": resolved.config.rule.name, "mode": resolved.config.schedule.mode,
         "microbatches": resolved.batching.microbatches, "threads": case.jobs[0].threads,
         "partition": [len(blocks) for blocks in case.partition], "emulated": resolved.config.chaos.emulates,
@@ -149,7 +149,7 @@ def _about_waits(model: Model, step_s: float) -> str:
         return "stages wait for messages: raise transport.depth or lower the latency"
     if batching.microbatches > 1:
         return "stages wait for their turn (bubble): more train.microbatches, or a local rule"
-    if batching.in_flight == 1 and model.case.schedule == "onward":
+    if batching.in_flight == 1 and model.case.way.is_ours:
         return "stages take turns at one batch: raise train.in_flight, or choose a local rule"
     return "stages wait for their turn: more train.microbatches, or a local rule"
 

@@ -16,6 +16,7 @@ from workers.planner.model import Model, Setting
 from workers.planner.profiles import Measured
 from workers.planner.rows import head_share, replicated, row_of
 from workers.planner.text import plan_lines
+from workers.planner.ways import find_way
 from workers.planner.wire_costs import WireCosts
 
 FREE = WireCosts(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -64,7 +65,7 @@ def by_schedule(found):
 
 
 def model_of(question, schedule="onward", stages=4, profiles=None, costs=FREE, cores=64, **sections):
-    case = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question).case(schedule, stages)
+    case = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question).case(find_way(schedule), stages)
     return Model(case, profiles or Told(), Setting(question, cores, costs, 4))
 
 
