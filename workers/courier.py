@@ -59,35 +59,48 @@ class Courier:
                 logger.warning("a file stays on host %s (%s)", platform.node(), error)
             after_each()
 
-    def bring_blocks(
-        self, folder: Path, files: Iterable[tuple[int, int]], after_each: Callable[[], object] = lambda: None
-    ) -> tuple[str, str | None]:
-        """Brings the files of a snapshot; waits for it, and for all that was posted before.
+    def bring_snapshot(self, folder: Path, files: Iterable[tuple[int, int]]) -> str | None:
+        """Brings the files of a snapshot to the run's folder; waits for it, and for all that was posted before.
 
         Args:
-            folder: of the snapshot, in the root or another place.
+            folder: of the snapshot, in the root.
             files: the blocks, with their checksums.
-            after_each: called when a file is there: the stage does not hang.
 
         Returns:
-            The snapshot's folder on rank 0's host, or ``host:folder`` of the files that stay here, and why they do.
+            Why it is not there; then it is let go, and its files are here no more.
         """
-        self.wait(after_each=after_each)
-        place = str(folder)
-        for block, _ in files:
-            try:
-                place = str(self._pool.submit(self._bring, folder / block_file(block)).result().parent)
-            except OSError as error:
-                place = f"{platform.node()}:{folder}"
-                return place, f"{place}: {reason(error)}"
-            after_each()
-        return place, None
+        self.wait()
+        paths = [folder / block_file(block) for block, _ in files]
+        trouble = self._bring_all(paths)[1]
+        for path in paths:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        return trouble
 
     def bring_result(self, result: StageResult, after_each: Callable[[], object]) -> None:
-        """Brings the weights that a stage has saved at its end, and says in its result where they are."""
-        result["folder"], trouble = self.bring_blocks(Path(result["folder"]), result["files"], after_each)
-        if trouble is not None:
-            result["trouble"] = trouble
+        """Brings the weights that a stage has saved at its end, after all that was posted before, and says in its
+        result where they are: all of them in the run's folder, else all in its second place, else here.
+
+        Args:
+            result: of the stage; one that has saved no weights stays as it is.
+            after_each: called when a file is there: the stage does not hang.
+        """
+        self.wait(after_each=after_each)
+        if not result["files"]:
+            return
+        folder = Path(result["folder"])
+        paths = [folder / block_file(block) for block, _ in result["files"]]
+        there, trouble = self._bring_all(paths, after_each=after_each)
+        if there is None:
+            result["trouble"] = trouble or ""
+            there, trouble = self._bring_all(paths, place=1, after_each=after_each)
+        if there is None:
+            result["folder"] = f"{platform.node()}:{folder}"
+            result["trouble"] = f"{result['folder']}: {trouble}"
+            return
+        result["folder"] = str(there)
+        for path in paths:  # not before all are there: one place is to have them all
+            path.unlink()
 
     def close(self) -> None:
         """Waits for what was posted, hangs up, and leaves no empty folder."""
@@ -100,15 +113,25 @@ class Courier:
         with suppress(OSError):
             self._root.rmdir()
 
+    def _bring_all(
+        self, paths: Iterable[Path], place: int = 0, after_each: Callable[[], object] = lambda: None
+    ) -> tuple[Path | None, str | None]:
+        """Brings files of one folder; returns where they are, or None and why one of them is not."""
+        there = None
+        for path in paths:
+            try:
+                there = self._pool.submit(self._put, path, place).result().parent
+            except OSError as error:
+                return None, reason(error)
+            after_each()
+        return there, None
+
     def _bring(self, path: Path) -> Path:
-        """Brings a file to the run's folder, else to its second place; removes it here. Raises OSError."""
-        name = "/".join(path.parts[-_DEPTH[path.suffix] :])
-        try:
-            there = put_file(self._connection, path, name)
-        except ConnectionError:
-            raise
-        except OSError as error:
-            logger.debug("rank 0's first place does not take %s: %s", name, error)
-            there = put_file(self._connection, path, name, place=1)
+        """Brings a file to the run's folder, and removes it here. Raises OSError."""
+        there = self._put(path)
         path.unlink()
         return there
+
+    def _put(self, path: Path, place: int = 0) -> Path:
+        """Brings a file to one of rank 0's places. Raises OSError."""
+        return put_file(self._connection, path, "/".join(path.parts[-_DEPTH[path.suffix] :]), place)

@@ -85,6 +85,8 @@ def _declare(results: Sequence[StageResult], spare: Path, write_manifest: Callab
                 if folder != target:
                     with whole_file(target / block_file(block), durable=True) as part:
                         shutil.copyfile(folder / block_file(block), part)
+            if missing := [block for block in folders if not (target / block_file(block)).is_file()]:
+                raise FileNotFoundError(f"{block_file(missing[0])} is not there")
             write_manifest(target)
             return target
         except OSError as error:

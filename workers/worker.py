@@ -158,7 +158,7 @@ class StageRun:
         """A snapshot is on the disk; on the writing thread."""
         if self._courier is not None and report["error"] is None:
             folder = snapshot_folder(self.job.out, report["steps"])
-            report["error"] = self._courier.bring_blocks(folder, report["files"])[1]
+            report["error"] = self._courier.bring_snapshot(folder, report["files"])
         self._report("saved", report)
 
     def _steps_at(self, cut: Cut) -> int:
@@ -266,7 +266,7 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
         drive(run)
         result = run.finish()
         transport.close(job.endpoint.timeout_s)
-        if courier is not None and result["files"]:  # behind the edges: over a slow link it takes its time
+        if courier is not None:  # behind the edges: over a slow link it takes its time
             courier.bring_result(result, lambda: budget.enter(Activity.OTHER))
         link.send("result", result)
     except BaseException as error:

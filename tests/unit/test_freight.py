@@ -124,29 +124,69 @@ def blocks_in(folder, *blocks):
     return [written(folder / f"block-00{k}.safetensors", 1000 + k) for k in blocks]
 
 
-def test_a_courier_brings_a_snapshot_and_leaves_nothing_behind(desk, disk, tmp_path):
+def result_in(folder, *blocks):
+    return {"folder": str(folder), "files": [(k, 0) for k in blocks], "digests": dict.fromkeys(blocks, "a")}
+
+
+def test_a_courier_brings_the_weights_and_leaves_nothing_behind(desk, disk, tmp_path):
     root = disk / "stage-1"
     folder = root / "snapshots" / "step-40"
     contents = {path.name: path.read_bytes() for path in blocks_in(folder, 2, 3)}
     courier = Courier(desk, root)
     courier.post(written(root / "trace-stage-1.part", 10), root / "measurements" / "epoch-1" / "none")
-    calls = []
-    there = courier.bring_blocks(folder, [(2, 0), (3, 0)], lambda: calls.append(len(list(folder.iterdir()))))
-    assert calls == [2, 1, 0]  # left to bring, after the trace and after each block
+    there, calls = tmp_path / "out" / "snapshots" / "step-40", []
+    result = result_in(folder, 2, 3)
+    courier.bring_result(result, lambda: calls.append(len(list(there.iterdir())) if there.exists() else 0))
+    assert calls == [0, 1, 2]  # that are there, after the trace and after each block
     courier.close()
-    assert there == (str(tmp_path / "out" / "snapshots" / "step-40"), None)
-    assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "snapshots" / "step-40").iterdir()} == contents
+    assert result["folder"] == str(there) and "trouble" not in result
+    assert {p.name: p.read_bytes() for p in there.iterdir()} == contents
     assert (tmp_path / "out" / "trace-stage-1.part").exists()
     assert not root.exists() and disk.exists()
 
 
-def test_the_second_place_takes_what_the_first_does_not(desk, disk, tmp_path):
-    (tmp_path / "out").write_text("in the way")
-    folder = disk / "snapshots" / "step-40"
-    blocks_in(folder, 2)
+def test_a_result_without_weights_waits_for_what_was_posted(desk, disk, tmp_path):
+    """A replica other than the first saves none, and its part of the trace is on its way."""
     courier = Courier(desk, disk)
-    assert courier.bring_blocks(folder, [(2, 0)]) == (str(tmp_path / "spare" / "snapshots" / "step-40"), None)
+    courier.post(written(disk / "trace-stage-1.part", 3_000_000))
+    result, calls = {"folder": "", "files": []}, []
+    courier.bring_result(result, lambda: calls.append((tmp_path / "out" / "trace-stage-1.part").exists()))
+    assert calls == [True] and result == {"folder": "", "files": []}
     courier.close()
+
+
+def test_the_second_place_takes_all_weights_where_the_first_refuses_one(desk, disk, tmp_path):
+    """The first two blocks are in the run's folder already, and the last would be taken there, too."""
+    folder = disk / "snapshots" / "step-40"
+    contents = {path.name: path.read_bytes() for path in blocks_in(folder, 2, 3, 4)}
+    (tmp_path / "out" / "snapshots" / "step-40" / "block-003.safetensors").mkdir(parents=True)
+    courier, result = Courier(desk, disk), result_in(folder, 2, 3, 4)
+    courier.bring_result(result, lambda: None)
+    there = tmp_path / "spare" / "snapshots" / "step-40"
+    assert result["folder"] == str(there) and "block-003.safetensors: " in result["trouble"]
+    assert {p.name: p.read_bytes() for p in there.iterdir()} == contents
+    courier.close()
+    assert not disk.exists()
+
+
+@pytest.mark.parametrize("block", [2, 3])
+def test_a_snapshot_that_the_first_place_does_not_take_is_let_go(desk, disk, tmp_path, block):
+    folder = disk / "snapshots" / "step-40"
+    blocks_in(folder, 2, 3)
+    (tmp_path / "out" / "snapshots" / "step-40" / f"block-00{block}.safetensors").mkdir(parents=True)
+    courier = Courier(desk, disk)
+    assert f"block-00{block}.safetensors: " in courier.bring_snapshot(folder, [(2, 0), (3, 0)])
+    courier.close()
+    assert not disk.exists() and not (tmp_path / "spare").exists()
+
+
+def test_a_snapshot_is_brought(desk, disk, tmp_path):
+    contents = {path.name: path.read_bytes() for path in blocks_in(disk / "snapshots" / "step-40", 2, 3)}
+    courier = Courier(desk, disk)
+    assert courier.bring_snapshot(disk / "snapshots" / "step-40", [(2, 0), (3, 0)]) is None
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out" / "snapshots" / "step-40").iterdir()} == contents
+    courier.close()
+    assert not disk.exists()
 
 
 def test_what_cannot_be_brought_stays_and_is_named(desk, disk, tmp_path, monkeypatch, caplog):
@@ -171,8 +211,9 @@ def test_a_courier_whose_rank_0_is_gone_gives_up_at_once(disk, caplog):
     courier = Courier(theirs, disk)
     courier.post(written(disk / "trace-stage-1.part", 10))
     blocks_in(disk / "snapshots" / "step-40", 2)
-    place, trouble = courier.bring_blocks(disk / "snapshots" / "step-40", [(2, 0)])
-    assert place.endswith(f":{disk}/snapshots/step-40") and trouble.startswith(place)
+    result = result_in(disk / "snapshots" / "step-40", 2)
+    courier.bring_result(result, lambda: None)
+    assert result["folder"].endswith(f":{disk}/snapshots/step-40") and result["trouble"].startswith(result["folder"])
     courier.close()
     assert "a file stays on host" in caplog.text
 
@@ -197,3 +238,15 @@ def test_a_run_whose_blocks_are_on_several_hosts_says_where(tmp_path):
     text = f"Their blocks are in {folder}, node1:/disk/snapshots/step-40; make room and bring them together"
     with pytest.raises(DiskError, match=re.escape(text)):
         declare_complete(tmp_path / "out", tmp_path / "spare", results, lambda target: None, {})
+
+
+@pytest.mark.parametrize("where", ["out", "spare"])
+def test_weights_of_which_a_block_is_missing_are_not_declared_complete(tmp_path, where):
+    folder = tmp_path / where / "snapshots" / "step-40"
+    blocks_in(folder, 0)
+    declared = []
+    with pytest.raises(DiskError, match="block-001.safetensors"):
+        declare_complete(
+            tmp_path / "out", tmp_path / "spare", [result_in(folder, 0, 1)], declared.append, {}
+        )  # fmt: skip
+    assert declared == []
