@@ -18,6 +18,7 @@ from workers.control import ControlLink
 from workers.control_port import Line
 from workers.courier import Courier
 from workers.freight import get_file
+from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
 from workers.hosts import GONE, StageHosts
 from workers.job import Job, StartPoint
@@ -82,10 +83,13 @@ def _fetched(job: Job, freight: Line, folder: Path) -> StartPoint | None:
     return replace(job.start, folder=folder)
 
 
-def use_line(line: Line, hosts: StageHosts) -> None:
-    """Has gloo use the network that leads to rank 0, where the run has other hosts."""
+def use_line(line: Line, hosts: StageHosts, leader: ProcessIdentity) -> None:
+    """Has gloo use the network between the hosts, where there are several.
+
+    Elsewhere that is the one of the line to rank 0; on rank 0's own host the line may be a loopback one.
+    """
     if hosts.are_several:
-        use_interface(line.address)
+        use_interface(hosts.address if leader.is_here else line.address)
 
 
 def told(hosts: StageHosts, stage: int, body: Mapping[str, Any]) -> None:

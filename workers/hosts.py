@@ -1,7 +1,7 @@
 """Which stages share a host, by what their processes have said of themselves, and how a host is named to the user."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from workers.host.identity import ProcessIdentity
@@ -20,6 +20,8 @@ class StageHosts:
     """Of each stage's host, from 0 in the order of stages."""
     names: tuple[str, ...]
     """Of each host; they may repeat."""
+    address: str = field(default="", compare=False)
+    """Of rank 0's host, where other hosts reach it; empty where there are none."""
 
     @classmethod
     def of(cls, identities: Sequence[ProcessIdentity]) -> Self:

@@ -64,7 +64,8 @@ class RankLines:
         self.hosts = StageHosts.of([ProcessIdentity.own(), *(who for _, who in sorted(self.identities.items()))])
         others = [rank for rank in self._lines if self.hosts.index[rank] != 0]
         if others:
-            use_interface(self._lines[others[0]].address)
+            self.hosts = replace(self.hosts, address=self._lines[others[0]].address)
+            use_interface(self.hosts.address)
         self._desk: FreightDesk | None = None
         self._mark: Path | None = None
 

@@ -172,7 +172,7 @@ def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: P
         raise SystemExit(2)
     link = _link(ranks, line, leader, hosts)
     on_termination(lambda number: _say_goodbye(link, job.process, number))
-    use_line(line, hosts)
+    use_line(line, hosts, leader)
     try:
         with settled(job, freight, out, link) as (job, courier):
             _run_stage(job, link, store, courier)

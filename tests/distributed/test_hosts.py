@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from tests.support.command import ROOT
@@ -62,6 +63,19 @@ def test_the_same_weights_on_any_hosts_each_with_its_own_disk(tmp_path, rule, la
         assert len([name for name in home if where.fullmatch(name)]) == 3 * 5
         assert newest_snapshot(found[0].disk / "run") is not None  # every file is what the manifest says
         assert set().union(*(files_of(host) for host in found[1:])) == set()
+
+
+def test_hosts_whose_own_names_are_loopback_addresses(tmp_path, monkeypatch):
+    """As an installer writes them to ``/etc/hosts``: the second rank of rank 0's host reaches rank 0 by ``lo``."""
+    monkeypatch.setattr("tests.support.hosts.NETWORK", "192.168.77.")  # above 127: who of two connects depends on it
+    with hosts(2) as found:
+        for host in found:
+            file = Path("/etc/netns") / host.namespace / "hosts"
+            others = [line for line in file.read_text(encoding="utf8").splitlines() if host.name not in line]
+            file.write_text("\n".join([f"127.0.1.1 {host.name}", *others, ""]), encoding="utf8")
+        said = ranks_on(found, [2, 2], tmp_path, "--quiet", *SMALL, "run.timeout_s=20")
+        assert [code for code, _ in said] == [0] * 4, said
+        assert result_of(found[0])["weights_sha256"] == reference(tmp_path)
 
 
 def test_a_run_goes_on_on_other_hosts_from_what_rank_0_has(tmp_path):

@@ -13,7 +13,7 @@ from pipeline.pickles import trusted
 from pipeline.records.snapshots import Manifest
 from pipeline.schedules.cuts import Cut
 from workers import control_port, messages, rank_lines
-from workers.away import settled
+from workers.away import settled, use_line
 from workers.control_port import visit
 from workers.host.identity import ProcessIdentity
 from workers.hosts import StageHosts
@@ -80,7 +80,18 @@ def ranks(monkeypatch, tmp_path):
 def test_hosts_are_what_the_ranks_have_said(ranks):
     assert ranks.lines.hosts == StageHosts((0, 1, 1), (OWN.kernel.partition(" ")[0], "node1"))
     assert ranks.lines.local_ranks == (0, 0, 1)
-    assert ranks.used == ["127.0.0.1"]
+    assert ranks.used == ["127.0.0.1"] and ranks.lines.hosts.address == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("leader", "expected"), [(OWN, "10.77.0.1"), (ELSEWHERE, "10.77.0.2")])
+def test_gloo_uses_the_network_between_the_hosts(monkeypatch, leader, expected):
+    """The second rank of rank 0's host may reach it by a loopback address."""
+    used = []
+    monkeypatch.setattr("workers.away.use_interface", used.append)
+    line = SimpleNamespace(address="10.77.0.2")
+    use_line(line, StageHosts((0, 0, 1), ("node0", "node1"), "10.77.0.1"), leader)
+    use_line(line, StageHosts((0, 0, 0), ("node0",)), leader)
+    assert used == [expected]
 
 
 def test_every_stage_has_the_folder_of_its_host_and_knows_the_runs_own(ranks, tmp_path):

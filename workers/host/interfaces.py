@@ -1,6 +1,7 @@
 """The network interface behind an address of this host: the one that other hosts can reach."""
 
 import os
+from ipaddress import ip_address
 
 import psutil
 
@@ -20,7 +21,7 @@ def interface_of(address: str) -> str | None:
 
 
 def use_interface(address: str) -> None:
-    """Has gloo listen where ``address`` is, unless the user has said where."""
+    """Has gloo listen where ``address`` is, unless the user has said where, or no other host could reach it there."""
     name = interface_of(address)
-    if name is not None and GLOO not in os.environ:
+    if name is not None and not ip_address(address).is_loopback and GLOO not in os.environ:
         os.environ[GLOO] = name

@@ -25,7 +25,7 @@ def test_the_interface_of_an_address(address, name):
 
 @pytest.mark.parametrize(
     ("given", "address", "expected"),
-    [(None, "10.77.0.1", "eth0"), (None, "10.77.0.2", None), ("ib0", "10.77.0.1", "ib0")],
+    [(None, "10.77.0.1", "eth0"), (None, "10.77.0.2", None), ("ib0", "10.77.0.1", "ib0"), (None, "127.0.0.1", None)],
 )
 def test_gloo_is_told_unless_the_user_has(monkeypatch, given, address, expected):
     if given is not None:
