@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
@@ -89,9 +89,11 @@ class ControlPort:
     def __init__(self, key: bytes, host: str, num_ranks: int, *, with_freight: bool = False) -> None:
         self._key = key
         self._num_ranks = num_ranks
-        self._kinds = (False, True) if with_freight else (False,)
+        self._with_freight = with_freight
+        self.lines: dict[int, Line] = {}
+        """The lines for reports that have come, by rank."""
         self.freight: dict[int, Line] = {}
-        """The lines for files, once all have come."""
+        """The lines for files that have."""
         self._server = socket.create_server((host, 0), backlog=1024)
         self._server.settimeout(_ACCEPT_S)
         self.port: int = self._server.getsockname()[1]
@@ -108,31 +110,31 @@ class ControlPort:
             WorkerFailed: one has not come within ``timeout_s``.
         """
         deadline, said = time.monotonic() + timeout_s, time.monotonic() + _SAY_S
-        found: dict[tuple[int, bool], Line] = {}
-        while len(found) < (self._num_ranks - 1) * len(self._kinds):
+        self.lines, self.freight = {}, {}
+        while absent := self._absent():
             try:
                 line = self._proven.get(timeout=max(0.0, min(said, deadline) - time.monotonic()))
             except queue.Empty:
                 if time.monotonic() >= deadline:
-                    raise self._missing(found, timeout_s) from None
-                logger.warning("waiting for ranks %s; see their outputs", ", ".join(map(str, self._absent(found))))
+                    raise self._missing(absent, timeout_s) from None
+                logger.warning("waiting for ranks %s; see their outputs", ", ".join(map(str, absent)))
                 said = deadline
                 continue
-            key = (line.rank, line.about.get("freight") is True)
-            if key in found or key[1] not in self._kinds:
+            is_freight = line.about.get("freight") is True
+            found = self.freight if is_freight else self.lines
+            if line.rank in found or is_freight and not self._with_freight:
                 line.connection.close()
             else:
-                found[key] = line
-        self.freight = {rank: line for (rank, is_freight), line in found.items() if is_freight}
-        return {rank: line for (rank, is_freight), line in found.items() if not is_freight}
+                found[line.rank] = line
+        return self.lines
 
-    def _absent(self, found: Container[tuple[int, bool]]) -> list[int]:
+    def _absent(self) -> list[int]:
         """Ranks of which a line is missing."""
-        return [rank for rank in range(1, self._num_ranks) if any((rank, kind) not in found for kind in self._kinds)]
+        wanted = (self.lines, self.freight) if self._with_freight else (self.lines,)
+        return [rank for rank in range(1, self._num_ranks) if any(rank not in found for found in wanted)]
 
-    def _missing(self, found: Container[tuple[int, bool]], timeout_s: float) -> WorkerFailed:
-        """The error of ranks that did not come."""
-        ranks = self._absent(found)
+    def _missing(self, ranks: Sequence[int], timeout_s: float) -> WorkerFailed:
+        """The error of ``ranks`` that did not come."""
         visitors = f" {len(self._refused)} visitors were refused, the last one: {self._refused[-1]}." if (
             self._refused
         ) else ""  # fmt: skip

@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -16,7 +16,7 @@ from torch.distributed.distributed_c10d import Store
 
 from pipeline.errors import ConfigError
 from workers import messages
-from workers.control_port import ControlPort
+from workers.control_port import ControlPort, Line
 from workers.freight import FreightDesk
 from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
@@ -24,10 +24,10 @@ from workers.hosts import StageHosts
 from workers.job import Job
 from workers.last_words import end_stopped
 from workers.run_key import KeyFile, given_key
-
 __all__ = ["RankLines"]
 
-
+_UNKNOWN = ProcessIdentity("", 0, 0)
+"""Of a rank that has not come."""
 
 
 class RankLines:
@@ -44,6 +44,10 @@ class RankLines:
     """
 
     def __init__(self, store: Store, num_ranks: int, start_timeout_s: float, *, alone: bool) -> None:
+        self._desk: FreightDesk | None = None
+        self._mark: Path | None = None
+        self._has_answered = False
+        self.hosts = StageHosts((), ())
         here, self.own = Pipe()
         key = given_key(alone=alone)
         file = KeyFile() if key is None else None
@@ -54,20 +58,28 @@ class RankLines:
         try:
             about = {"host": host, "port": self._port.port, "key_file": str(file.path) if file is not None else None}
             store.set("control", json.dumps(about))
-            self._lines = self._port.wait_for_ranks(start_timeout_s)
+            self._port.wait_for_ranks(start_timeout_s)
+        except BaseException as error:
+            self._know(self._port.lines, num_ranks)
+            self.tell(error)
+            raise
         finally:
             self._port.close()
             if file is not None:
                 file.remove()
+        self._know(self._port.lines, num_ranks)
         self.all: list[Connection] = [here, *(line.connection for _, line in sorted(self._lines.items()))]
-        self.identities = {rank: line.identity for rank, line in self._lines.items()}
-        self.hosts = StageHosts.of([ProcessIdentity.own(), *(who for _, who in sorted(self.identities.items()))])
         others = [rank for rank in self._lines if self.hosts.index[rank] != 0]
         if others:
             self.hosts = replace(self.hosts, address=self._lines[others[0]].address)
             use_interface(self.hosts.address)
-        self._desk: FreightDesk | None = None
-        self._mark: Path | None = None
+
+    def _know(self, lines: Mapping[int, Line], num_ranks: int) -> None:
+        """Notes the ranks that have come, and the hosts as far as they are known."""
+        self._lines = lines
+        self.identities = {rank: line.identity for rank, line in lines.items()}
+        who = {0: ProcessIdentity.own(), **self.identities}
+        self.hosts = StageHosts.of([who.get(rank, _UNKNOWN) for rank in range(num_ranks)])
 
     @property
     def local_ranks(self) -> tuple[int, ...]:
@@ -94,17 +106,18 @@ class RankLines:
             end_stopped(self.identities.values())
 
     def tell(self, error: BaseException | None) -> None:
-        """Tell the stages of other hosts why the run ends: they have a terminal, or a log, of their own."""
+        """Tell the stages of other hosts why the run ends: they have a terminal, or a log, of their own.
+
+        Ranks that still wait for their jobs hear before that there are none: what comes first has to be sealed.
+        """
+        if not self._has_answered:
+            self._broadcast([None] * len(self.hosts.index))
         code = 2 if isinstance(error, ConfigError) else 1
         text = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error)
         for rank, line in self._lines.items():
             if self.hosts.index[rank] != 0:
                 with suppress(OSError):
                     messages.send(line.connection, "verdict", {"text": text, "code": code})
-
-    def refuse(self) -> None:
-        """Tell every rank that there is nothing to do: the config is wrong."""
-        self._broadcast([None] * len(self.all))
 
     def share_out(self, jobs: Sequence[Job]) -> Job:
         """Send every other rank its job, and return that of rank 0."""
@@ -116,7 +129,8 @@ class RankLines:
         return jobs[0]
 
     def _broadcast(self, jobs: Sequence[Job | None]) -> None:
-        """Send every other rank what it needs."""
+        """Send every other rank what it waits for: its job, or that there is none."""
+        self._has_answered = True
         identity = ProcessIdentity.own()
         for rank, line in self._lines.items():
             with suppress(OSError):  # dead already: the coordinator will notice

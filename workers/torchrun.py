@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
+from pipeline.errors import TransportTimeout, WorkerFailed
 from pipeline.pickles import trusted
 from workers import messages
 from workers.away import leader_lost, settled, told, use_line
@@ -48,6 +48,8 @@ __all__ = ["Ranks", "run_rank"]
 
 _GOODBYE_S = 2.0
 """Seconds that a rank that was told to end has for an orderly one."""
+_TURN_S = 1.0
+"""Seconds that the first rank of a host has to print why the run ends; torchrun ends the others meanwhile."""
 _REPORT_S = 10.0
 """Seconds that rank 0 has to print an error before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
@@ -94,12 +96,8 @@ def _run_rank_0(
 ) -> None:
     """Rank 0 of :func:`run_rank`."""
     with RankLines(store, ranks.num_ranks, config.run.start_timeout_s, alone=ranks.alone) as lines:
-        try:
-            host = this_host(ranks.num_ranks, ranks.ranks_here, lines.hosts.index, lines.local_ranks)
-            plan = plan_run(config, host, out, data_root, origin=origin)
-        except ConfigError:
-            lines.refuse()
-            raise
+        host = this_host(ranks.num_ranks, ranks.ranks_here, lines.hosts.index, lines.local_ranks)
+        plan = plan_run(config, host, out, data_root, origin=origin)
         with open_session(plan, out, data_root, make_view, command) as session:
             remember_folder(ranks, out)
             _lead(session, lines, store)
@@ -153,7 +151,13 @@ def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: P
     try:
         data = line.receive()
     except (EOFError, OSError):
-        raise SystemExit(1) from None
+        if ranks.local_rank > 0:  # the first one of the host says it; on rank 0's own host that is rank 0
+            time.sleep(_TURN_S)
+            raise SystemExit(1) from None
+        raise WorkerFailed(
+            0, ranks.num_ranks, "it ended before it gave out the jobs: its process died, or its host or the network "
+            "between was lost. Look at its output.",
+        ) from None  # fmt: skip
     except ValueError as error:
         raise WorkerFailed(
             ranks.rank, ranks.num_ranks, f"what came in place of its job was thrown away: {error}. Look who else can "

@@ -150,6 +150,17 @@ def test_what_the_documentation_says_starts_a_run_on_two_hosts(tmp_path):
         assert files_of(found[1]) == set()
 
 
+def test_a_folder_that_rank_0_cannot_use_is_said_once_on_every_host(tmp_path):
+    """Found after the plan, and before any rank has its job."""
+    with hosts(2) as found:
+        (found[0].disk / "run").mkdir()
+        (found[0].disk / "run" / "record.jsonl").write_text("{}\n", encoding="utf8")
+        said = ranks_on(found, [1, 2], tmp_path, "--quiet", *SMALL)
+    assert [code for code, _ in said] == [2] * 3, said
+    assert [text.count("launch.py: ") for _, text in said] == [1, 1, 0], said
+    assert "thrown away" not in said[1][1] and "/node0/run" in said[1][1]
+
+
 def test_a_host_that_does_not_know_rank_0s_name_says_so(tmp_path):
     with hosts(2) as found:
         said = ranks_on(found[1:], [2], tmp_path, "--quiet", *SMALL, ranks=range(2, 4), leader="nowhere")

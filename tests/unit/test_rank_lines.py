@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.pickles import trusted
 from pipeline.records.snapshots import Manifest
 from pipeline.schedules.cuts import Cut
-from workers import control_port, messages, rank_lines
+from workers import control_port, messages, rank_lines, torchrun
 from workers.away import settled, use_line
 from workers.control_port import visit
 from workers.host.identity import ProcessIdentity
@@ -29,7 +29,7 @@ ELSEWHERE = ProcessIdentity("node1 another-boot pid:[1]", 7, 7)
 class Ranks:
     """Rank 0 and two ranks, the second and third of which are on another host."""
 
-    def __init__(self, monkeypatch, tmp_path):
+    def __init__(self, monkeypatch, tmp_path, num_ranks=3, timeout_s=20.0, made=lambda ranks: None):
         monkeypatch.setenv("ONWARD_KEY", "a secret of this test alone")
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         visitor = SimpleNamespace(own=lambda: ELSEWHERE, from_table=ProcessIdentity.from_table)
@@ -37,18 +37,20 @@ class Ranks:
         monkeypatch.setattr(rank_lines, "use_interface", lambda address: self.used.append(address))
         self.used, self.store, self.tmp_path = [], HashStore(), tmp_path
         self.far, self.freight = {}, {}
-        come = threading.Thread(target=self._come)
-        come.start()
-        self.lines = RankLines(self.store, 3, 20.0, alone=False)
-        come.join(20.0)
+        self.num_ranks = num_ranks
+        self.come = threading.Thread(target=self._come)
+        self.come.start()
+        made(self)
+        self.lines = RankLines(self.store, num_ranks, timeout_s, alone=False)
+        self.come.join(20.0)
 
     def _come(self):
         about = json.loads(self.store.get("control"))
         key = given_key(alone=False)
         for rank in (1, 2):
             told = {"local_rank": rank - 1, "folder": f"{self.tmp_path}/sockets" if rank == 1 else None}
-            self.freight[rank] = visit(about["host"], about["port"], key, rank, 3, {"freight": True})
-            self.far[rank] = visit(about["host"], about["port"], key, rank, 3, told)
+            self.freight[rank] = visit(about["host"], about["port"], key, rank, self.num_ranks, {"freight": True})
+            self.far[rank] = visit(about["host"], about["port"], key, rank, self.num_ranks, told)
 
     def jobs(self, out):
         return [
@@ -117,17 +119,38 @@ def test_every_stage_has_the_folder_of_its_host_and_knows_the_runs_own(ranks, tm
         (KeyboardInterrupt(), "interrupted", 1),
     ],
 )
-def test_other_hosts_are_told_why_the_run_ends(ranks, error, text, code):
+@pytest.mark.parametrize("when", ["before the jobs", "after"])
+def test_other_hosts_are_told_why_the_run_ends(ranks, tmp_path, error, text, code, when):
     with pytest.raises(type(error)), ranks.lines:
+        if when == "after":
+            ranks.lines.share_out(ranks.jobs(tmp_path / "out"))
         raise error
     for rank in (1, 2):
+        assert (ranks.received(rank)[2] is None) == (when == "before the jobs")  # a rank waits for something sealed
         assert ranks.far[rank].connection.poll(20.0)
         assert messages.receive(ranks.far[rank].connection) == ("verdict", {"text": text, "code": code})
 
 
-def test_ranks_hear_that_there_is_nothing_to_do(ranks):
-    ranks.lines.refuse()
-    assert [ranks.received(rank)[2] for rank in (1, 2)] == [None, None]
+def test_ranks_that_have_come_hear_that_another_one_has_not(ranks, tmp_path, monkeypatch):
+    with pytest.raises(WorkerFailed, match="it did not come to rank 0 within 1 s"):
+        Ranks(monkeypatch, tmp_path, num_ranks=5, timeout_s=1.0, made=(others := []).append)
+    (found,) = others
+    found.come.join(20.0)
+    for rank in (1, 2):
+        leader, hosts, job = found.received(rank)
+        assert leader == OWN and job is None and hosts.first_beside(2) == 1
+        topic, body = messages.receive(found.far[rank].connection)
+        assert topic == "verdict" and "it did not come to rank 0 within 1 s" in body["text"] and body["code"] == 1
+    found.close()
+
+
+@pytest.mark.parametrize(("local_rank", "raised"), [(0, WorkerFailed), (1, SystemExit)])
+def test_a_rank_0_that_ends_before_it_gives_out_jobs_is_named_once_on_each_other_host(ranks, local_rank, raised):
+    ranks.lines.all[2].close()
+    with pytest.raises(raised) as found:
+        torchrun._do_job(torchrun.Ranks(2, 3, 2, local_rank, 0), None, ranks.far[2], None, Path("out"))
+    if raised is WorkerFailed:
+        assert str(found.value).startswith("[stage 0/3] it ended before it gave out the jobs: ")
 
 
 # On the other host ----------------------------------------------------------------------------------------------
