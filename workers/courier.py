@@ -6,9 +6,9 @@ here; what cannot be brought stays, and the run says where.
 
 import logging
 import platform
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotDone
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,15 +48,17 @@ class Courier:
         """Until all that was posted is there, or has been given up.
 
         Args:
-            timeout_s: longest wait for each file.
+            timeout_s: longest wait for all of them; None: as long as it takes.
             after_each: called when that is over: the stage does not hang.
         """
         posted, self._posted = self._posted, []
+        deadline = time.monotonic() + (timeout_s or 0.0)
         for future in posted:
             try:
-                future.result(timeout_s)
-            except (OSError, NotDone) as error:
-                logger.warning("a file stays on host %s (%s)", platform.node(), error)
+                future.result(None if timeout_s is None else max(0.0, deadline - time.monotonic()))
+            except OSError as error:  # TimeoutError is one
+                trouble = reason(error) if future.done() else f"it was not at rank 0 within {timeout_s:g} s"
+                logger.warning("a file stays on host %s (%s)", platform.node(), trouble)
             after_each()
 
     def bring_snapshot(self, folder: Path, files: Iterable[tuple[int, int]]) -> str | None:

@@ -39,7 +39,7 @@ from workers.transport import Transport
 __all__ = ["StageRun", "build_program", "prepare_process", "run_stage"]
 
 PROGRESS_EVERY_S = 0.25
-_LAST_PART_S = 3.0  # that a stage that has failed on another host takes at most to bring its part of the trace
+_LAST_PART_S = 0.5  # for the trace of a stage that has failed elsewhere: the coordinator waits 1 s for its report
 
 
 def build_program(job: Job, budget: TimeBudget) -> Program:

@@ -11,6 +11,7 @@ import pytest
 from tests.support.failing_disk import FailingDisk
 
 from pipeline.errors import DiskError
+from workers import coordinator, worker
 from workers.courier import Courier
 from workers.freight import FreightDesk, get_file, put_file
 from workers.rescue import declare_complete
@@ -216,6 +217,26 @@ def test_a_courier_whose_rank_0_is_gone_gives_up_at_once(disk, caplog):
     assert result["folder"].endswith(f":{disk}/snapshots/step-40") and result["trouble"].startswith(result["folder"])
     courier.close()
     assert "a file stays on host" in caplog.text
+
+
+def test_files_that_do_not_arrive_have_one_time_limit_together(disk, caplog):
+    """A stage that has failed reports behind them, and others have lost it meanwhile."""
+    ours, theirs = Pipe()
+    courier = Courier(theirs, disk)
+    courier.post(*(written(disk / f"trace-stage-{k}.part", 10) for k in range(100)))
+    waiting = threading.Thread(target=courier.wait, args=(0.2,), daemon=True)
+    waiting.start()
+    waiting.join(LONG_S / 2)
+    assert not waiting.is_alive()
+    said = [record.getMessage().partition(" (")[2] for record in caplog.records]
+    assert said == ["it was not at rank 0 within 0.2 s)"] * 100
+    ours.close()
+    courier.close()
+    theirs.close()
+
+
+def test_a_failed_stage_reports_before_the_coordinator_stops_waiting():
+    assert 0 < worker._LAST_PART_S < coordinator.SECONDARY_GRACE_S
 
 
 @pytest.mark.parametrize("moment", ["start", "end"])
