@@ -54,7 +54,8 @@ def _codes(x: Tensor) -> tuple[Tensor, Tensor]:
     """The codes of ``int8``, still in float32, and the scales."""
     dims = tuple(range(1, x.dim()))
     largest = torch.maximum(x.amax(dims, keepdim=True), x.amin(dims, keepdim=True).neg_())
-    scale = (largest / _LARGEST_CODE).clamp_(_LEAST_SCALE, _LARGEST_SCALE)
+    # Not by a Python number: a GPU would multiply by its reciprocal, which is rounded.
+    scale = largest.div(torch.full_like(largest, _LARGEST_CODE)).clamp_(_LEAST_SCALE, _LARGEST_SCALE)
     scale += largest - largest  # 0, but nan where it is not finite
     return x.div(scale).round_(), scale
 

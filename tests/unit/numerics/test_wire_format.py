@@ -38,6 +38,11 @@ def numbers():
     return torch.cat([rows, special])
 
 
+def drawn():
+    """Many rows, for whose largest numbers a product with 1 / 127 is not always the quotient."""
+    return torch.randn(5000, 9, generator=torch.Generator().manual_seed(3))
+
+
 def by_definition(x):
     """int8 as the docstring has it, by numpy, a row at a time."""
     outs = []
@@ -55,6 +60,12 @@ def test_int8_is_its_definition_and_keeps_what_is_finite():
     assert not found[found == 0].signbit().any(), "zeros are +0"
     error = (found - x).abs().double()
     assert bool((error <= x.abs().amax(1, keepdim=True).double() / 127 * 0.5000002 + 2.0**-100).all())
+
+
+def test_the_scale_is_a_quotient():
+    largest = drawn().abs().amax(1, keepdim=True)
+    assert torch.equal(encode(drawn(), "int8")[1], torch.from_numpy(largest.numpy() / np.float32(127)))
+    assert not torch.equal(largest * (np.float32(1) / np.float32(127)), encode(drawn(), "int8")[1])
 
 
 def test_the_largest_scale_is_the_last_whose_codes_are_finite():
