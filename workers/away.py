@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,12 +11,10 @@ from typing import Any
 
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.records.files import reason
-from pipeline.records.snapshots import block_file
 from workers import messages
 from workers.control import ControlLink
 from workers.control_port import Line
 from workers.courier import Courier
-from workers.freight import get_file
 from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
 from workers.hosts import GONE, StageHosts
@@ -29,8 +26,6 @@ __all__ = ["leader_lost", "settled", "told", "use_line"]
 
 _TURN_S = 1.0
 """Seconds that the first stage of a host has to print why the run ends; torchrun ends the others meanwhile."""
-_START = "start"
-"""Folder of the snapshot that a stage goes on from."""
 
 
 @contextmanager
@@ -55,32 +50,32 @@ def settled(
         return
     folder = Path(job.endpoint.folder)
     # Beside what the user keeps there, and never in the way of another run.
-    root = own_out / f"stage-{job.stage_index}-{folder.name.rpartition('-')[2]}"
-    try:
-        start = _fetched(job, freight, root / _START)
-    except OSError as error:
-        refusal = ConfigError(
-            f"the snapshot cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
-            "Choose another --out there."
-        )
-        link.send("failed", messages.failure(job.process, refusal))
-        raise refusal from None
+    root = own_out / f"stage-{job.process}-{folder.name.rpartition('-')[2]}"
     courier = Courier(freight.connection, root)
-    yield replace(job, out=root, spare=spare_folder(root, folder), start=start), courier
-    shutil.rmtree(root / _START, ignore_errors=True)
-    courier.close()
-    with suppress(OSError):  # something is in it
-        own_out.rmdir()
+    try:
+        try:
+            start = _fetched(job, courier)
+        except OSError as error:
+            refusal = ConfigError(
+                f"the snapshot cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
+                "Choose another --out there."
+            )
+            link.send("failed", messages.failure(job.process, refusal))
+            raise refusal from None
+        yield replace(job, out=root, spare=spare_folder(root, folder), start=start), courier
+        courier.close()
+    finally:
+        courier.drop_start()
+        for empty in (root, own_out):
+            with suppress(OSError):  # something is in it
+                empty.rmdir()
 
 
-def _fetched(job: Job, freight: Line, folder: Path) -> StartPoint | None:
-    """The start of a stage, with the files of its blocks in ``folder``; raises OSError."""
+def _fetched(job: Job, courier: Courier) -> StartPoint | None:
+    """The start of a stage, with the files of its blocks on this host; raises OSError."""
     if job.start is None:
         return None
-    for block in job.blocks:
-        name = f"snapshots/{job.start.folder.name}/{block_file(block)}"
-        get_file(freight.connection, name, folder / block_file(block))
-    return replace(job.start, folder=folder)
+    return replace(job.start, folder=courier.fetch_start(job.start.folder.name, job.blocks))
 
 
 def use_line(line: Line, hosts: StageHosts, leader: ProcessIdentity) -> None:

@@ -6,6 +6,7 @@ here; what cannot be brought stays, and the run says where.
 
 import logging
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from pathlib import Path
 from pipeline.records.files import reason
 from pipeline.records.reports import StageResult
 from pipeline.records.snapshots import block_file
-from workers.freight import put_file
+from workers.freight import get_file, put_file
 
 __all__ = ["Courier"]
 
@@ -37,6 +38,7 @@ class Courier:
     def __init__(self, connection: Connection, root: Path) -> None:
         self._connection = connection
         self._root = root
+        self._start = root / "start"
         self._pool = ThreadPoolExecutor(1, "courier")
         self._posted: list[Future[Path]] = []
 
@@ -103,6 +105,20 @@ class Courier:
         result["folder"] = str(there)
         for path in paths:  # not before all are there: one place is to have them all
             path.unlink()
+
+    def fetch_start(self, snapshot: str, blocks: Iterable[int]) -> Path:
+        """Fetches the files of ``blocks`` of the snapshot that a run goes on from; returns their folder here.
+
+        Raises:
+            OSError: one cannot be fetched.
+        """
+        for block in blocks:
+            get_file(self._connection, f"snapshots/{snapshot}/{block_file(block)}", self._start / block_file(block))
+        return self._start
+
+    def drop_start(self) -> None:
+        """Removes what :meth:`fetch_start` has fetched."""
+        shutil.rmtree(self._start, ignore_errors=True)
 
     def close(self) -> None:
         """Waits for what was posted, hangs up, and leaves no empty folder."""

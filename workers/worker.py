@@ -260,6 +260,8 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
         keep_freed_memory()
         prepare_process(job)
         program = build_program(job, budget)
+        if courier is not None:
+            courier.drop_start()  # it has been read, and any moment may be the last
         transport = open_ends(job)
         run = StageRun(job, program, transport, link.next_plan, link.send, courier=courier)
         link.send("ready", job.process)

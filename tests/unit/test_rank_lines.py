@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.pickles import trusted
 from pipeline.records.snapshots import Manifest
 from pipeline.schedules.cuts import Cut
+from pipeline.schedules.replicas import Replicas
 from workers import control_port, messages, rank_lines, torchrun
 from workers.away import settled, use_line
 from workers.control_port import visit
@@ -156,11 +157,11 @@ def test_a_rank_0_that_ends_before_it_gives_out_jobs_is_named_once_on_each_other
 # On the other host ----------------------------------------------------------------------------------------------
 
 
-def away(ranks, tmp_path, start=None):
+def away(ranks, tmp_path, start=None, replicas=None):
     """The job of rank 2, on a disk of its own."""
     job = ranks.lines.share_out(ranks.jobs(tmp_path / "out"))
     _, _, job = ranks.received(2)
-    return Job(**{**vars(job), "mark": None, "start": start})
+    return Job(**{**vars(job), "mark": None, "start": start, "replicas": replicas})
 
 
 def test_a_stage_elsewhere_writes_beside_what_the_user_keeps_there(ranks, tmp_path):
@@ -171,6 +172,12 @@ def test_a_stage_elsewhere_writes_beside_what_the_user_keeps_there(ranks, tmp_pa
         courier.post(job.out / "trace-stage-2.part")
     assert (tmp_path / "out" / "trace-stage-2.part").read_bytes() == b"kept"
     assert not (tmp_path / "there").exists()
+
+
+def test_replicas_of_a_stage_have_a_folder_each(ranks, tmp_path):
+    sent = away(ranks, tmp_path, replicas=Replicas((1, 2)))
+    with settled(sent, ranks.freight[2], tmp_path / "there", None) as (job, _):
+        assert (job.stage_index, job.process) == (1, 2) and job.out.name == "stage-2-sockets"
 
 
 def test_a_stage_that_shares_the_folder_needs_no_courier(ranks, tmp_path):
@@ -188,6 +195,22 @@ def test_a_stage_fetches_the_state_that_it_goes_on_from(ranks, tmp_path):
     with settled(away(ranks, tmp_path, start), ranks.freight[2], tmp_path / "there", None) as (job, _):
         assert (job.start.folder / "block-002.safetensors").read_bytes() == b"state"
         assert str(job.start.folder).startswith(f"{tmp_path}/there/")
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("when", ["it has read it", "it fails"])
+def test_the_state_that_was_fetched_does_not_stay(ranks, tmp_path, when):
+    """A stage may end at any time by what rank 0 tells it, so the state goes as soon as it has been read."""
+    folder = tmp_path / "out" / "snapshots" / "step-7"
+    folder.mkdir(parents=True)
+    (folder / "block-002.safetensors").write_bytes(b"state")
+    start = StartPoint(folder, Manifest(Cut(1), 7, {}))
+    with pytest.raises(RuntimeError):
+        with settled(away(ranks, tmp_path, start), ranks.freight[2], tmp_path / "there", None) as (job, courier):
+            if when == "it has read it":
+                courier.drop_start()
+                assert not job.start.folder.exists()
+            raise RuntimeError("a stage fails")
     assert not (tmp_path / "there").exists()
 
 
