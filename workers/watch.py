@@ -17,7 +17,7 @@ from workers.host.identity import ProcessIdentity
 __all__ = ["ELSEWHERE_S", "Suspect", "StageWatch"]
 
 ELSEWHERE_S = 8.0
-"""Longest silence of a stage on another host. Vanished hosts and cut cables are found sooner, by the kernel."""
+"""Longest silence of a stage on another host after its first beat. The kernel finds lost hosts and cut cables sooner."""
 _STALL_S = 2.0
 """A watch that has not looked for so long was itself stopped, or starved, and knows nothing of that time."""
 
@@ -54,6 +54,7 @@ class StageWatch:
         self._heard = dict.fromkeys(range(num_stages), self._started)
         self._pulses: dict[int, Pulse] = {}
         self._ready: set[int] = set()
+        self._beaten: set[int] = set()
 
     def hear(self, stage: int) -> None:
         """A stage has reported something."""
@@ -62,6 +63,7 @@ class StageWatch:
     def beat(self, stage: int, pulse: Pulse | None) -> None:
         """A stage's beat; without a pulse while it unpacks its job."""
         self._heard[stage] = time.monotonic()
+        self._beaten.add(stage)
         if pulse is not None:
             self._pulses[stage] = pulse
 
@@ -118,7 +120,8 @@ class StageWatch:
             limit = max(self.patience_s, SILENT_S)
             known = "its process runs: native code may hold the interpreter's lock"
         else:
-            limit = ELSEWHERE_S if identity is not None else max(self.patience_s, SILENT_S)
+            is_known = identity is not None and stage in self._beaten  # before, it imports what its job needs
+            limit = ELSEWHERE_S if is_known else max(self.patience_s, SILENT_S)
             known = "it was stopped, or its host or the network between is gone"
         if silent <= limit:
             return None

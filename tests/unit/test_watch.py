@@ -77,6 +77,15 @@ def test_a_stage_elsewhere_is_lost_after_a_wider_limit(stages):
     assert found.stage == 2 and "its host or the network between is gone" in found.reason
 
 
+def test_a_stage_elsewhere_has_the_time_of_a_start_until_its_first_beat(stages):
+    """It imports what its job needs, perhaps from a cold disk; a host that vanishes is found by the kernel."""
+    run = stages({0: Process(), 1: Process(), 2: Process(is_here=False)}, ready=False)
+    assert run.pass_(10 * ELSEWHERE_S, beating={0, 1}) is None
+    run.watch.beat(2, None)
+    assert run.pass_(ELSEWHERE_S, beating={0, 1}) is None
+    assert run.pass_(1, beating={0, 1}).stage == 2
+
+
 def test_a_coordinator_that_was_stopped_itself_accuses_nobody(stages):
     run = stages({s: Process(is_stopped=True) for s in range(3)})
     run.now += 3600.0
