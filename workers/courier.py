@@ -8,7 +8,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.records.files import reason
 from pipeline.records.reports import StageResult
 from pipeline.records.snapshots import block_file
-from workers.freight import get_file, put_file
+from workers.freight import Damaged, Unreadable, get_file, put_file
 
 __all__ = ["Courier"]
 
@@ -75,11 +75,15 @@ class Courier:
         """
         self.wait()
         paths = [folder / block_file(block) for block, _ in files]
-        trouble = self._bring_all(paths)[1]
-        for path in paths:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-        return trouble
+        try:
+            self._bring_all(paths)
+            return None
+        except OSError as error:
+            return reason(error)
+        finally:
+            for path in paths:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def bring_result(self, result: StageResult, after_each: Callable[[], object]) -> None:
         """Brings the weights that a stage has saved at its end, after all that was posted before, and says in its
@@ -94,13 +98,17 @@ class Courier:
             return
         folder = Path(result["folder"])
         paths = [folder / block_file(block) for block, _ in result["files"]]
-        there, trouble = self._bring_all(paths, after_each=after_each)
-        if there is None:
-            result["trouble"] = trouble or ""
-            there, trouble = self._bring_all(paths, place=1, after_each=after_each)
-        if there is None:
+        try:
+            try:
+                there = self._bring_all(paths, 0, after_each)
+            except (Unreadable, ConnectionError):  # no other place would have them
+                raise
+            except OSError as error:
+                result["trouble"] = reason(error)
+                there = self._bring_all(paths, 1, after_each)
+        except OSError as error:
             result["folder"] = f"{platform.node()}:{folder}"
-            result["trouble"] = f"{result['folder']}: {trouble}"
+            result["trouble"] = f"{result['folder']}: {reason(error)}"
             return
         result["folder"] = str(there)
         for path in paths:  # not before all are there: one place is to have them all
@@ -132,17 +140,14 @@ class Courier:
             self._root.rmdir()
 
     def _bring_all(
-        self, paths: Iterable[Path], place: int = 0, after_each: Callable[[], object] = lambda: None
-    ) -> tuple[Path | None, str | None]:
-        """Brings files of one folder; returns where they are, or None and why one of them is not."""
-        there = None
+        self, paths: Sequence[Path], place: int = 0, after_each: Callable[[], object] = lambda: None
+    ) -> Path:
+        """Brings files of one folder; returns the one where they are. Raises OSError for the first that is not."""
+        there = Path()
         for path in paths:
-            try:
-                there = self._pool.submit(self._put, path, place).result().parent
-            except OSError as error:
-                return None, reason(error)
+            there = self._pool.submit(self._put, path, place).result().parent
             after_each()
-        return there, None
+        return there
 
     def _bring(self, path: Path) -> Path:
         """Brings a file to the run's folder, and removes it here. Raises OSError."""
@@ -151,5 +156,10 @@ class Courier:
         return there
 
     def _put(self, path: Path, place: int = 0) -> Path:
-        """Brings a file to one of rank 0's places. Raises OSError."""
-        return put_file(self._connection, path, "/".join(path.parts[-_DEPTH[path.suffix] :]), place)
+        """Brings a file to one of rank 0's places, at the second try if it is damaged on its way. Raises OSError."""
+        name = "/".join(path.parts[-_DEPTH[path.suffix] :])
+        try:
+            return put_file(self._connection, path, name, place)
+        except Damaged as error:
+            logger.debug("%s is sent once more: %s", name, error)
+            return put_file(self._connection, path, name, place)

@@ -14,8 +14,11 @@ so that no stage can name another one.
 
 import json
 import logging
+import os
 import re
+import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -25,7 +28,7 @@ from typing import Any
 
 from pipeline.records.files import reason, whole_file
 
-__all__ = ["FreightDesk", "get_file", "put_file"]
+__all__ = ["Damaged", "FreightDesk", "Unreadable", "get_file", "put_file"]
 
 _PIECE_BYTES = 2**18
 _TABLE_BYTES = 4096
@@ -33,6 +36,14 @@ _CLOSE_S = 5.0
 _NAMES = re.compile(r"(snapshots/step-\d+|measurements/epoch-\d+)/block-\d+\.safetensors|trace-stage-\d+\.part")
 
 logger = logging.getLogger(__name__)
+
+
+class Damaged(OSError):
+    """A file that has arrived is not what was sent."""
+
+
+class Unreadable(OSError):
+    """A file cannot be read where it is to be sent."""
 
 
 def put_file(connection: Connection, path: Path, name: str, place: int = 0) -> Path:
@@ -45,24 +56,38 @@ def put_file(connection: Connection, path: Path, name: str, place: int = 0) -> P
         place: 0 for the run's folder, 1 for its second place.
 
     Raises:
-        OSError: it cannot be read here or written there, or rank 0 is gone.
+        Unreadable: it cannot be read here.
+        Damaged: what has arrived is something else.
+        OSError: it cannot be written there, or rank 0 is gone, or says what cannot be read.
     """
     _tell(connection, {"put": name, "place": place})
-    _send(connection, path)
-    return Path(_answer(connection)["path"])
+    trouble = _send(connection, path)
+    try:
+        answer = _table(connection)
+        if trouble is not None:
+            raise Unreadable(trouble)
+        if "error" in answer:
+            raise (Damaged if answer.get("damaged") is True else OSError)(answer["error"])
+        return Path(answer["path"])
+    except EOFError:
+        raise _lost() from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _garbled(error) from None
 
 
 def get_file(connection: Connection, name: str, path: Path) -> None:
     """Fetches a file of the run's folder on rank 0's host to ``path``.
 
     Raises:
-        OSError: it cannot be read there or written here, or rank 0 is gone.
+        OSError: it cannot be read there or written here, or rank 0 is gone, or says what cannot be read.
     """
     _tell(connection, {"get": name})
     try:
         _receive(connection, path)
     except EOFError:
         raise _lost() from None
+    except ValueError as error:
+        raise _garbled(error) from None
 
 
 class FreightDesk:
@@ -85,9 +110,14 @@ class FreightDesk:
 
     def close(self) -> None:
         """Waits for the stages to hang up, not for long, and closes the lines."""
+        deadline = time.monotonic() + _CLOSE_S
         for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for thread, connection in zip(self._threads, self._connections, strict=True):
+            # A line is not closed under its thread, which might then read what next gets the number of its file.
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as sock:
+                sock.shutdown(socket.SHUT_RDWR)
             thread.join(_CLOSE_S)
-        for connection in self._connections:
             connection.close()
 
     def _serve(self, connection: Connection) -> None:
@@ -106,14 +136,14 @@ class FreightDesk:
             with suppress(OSError):
                 connection.close()
 
-    def _take(self, connection: Connection, path: Path) -> dict[str, str]:
+    def _take(self, connection: Connection, path: Path) -> dict[str, Any]:
         """Writes a file that comes, and says where, or why not."""
         try:
             _receive(connection, path)
         except EOFError:
             raise
         except OSError as error:
-            return {"error": f"{path}: {reason(error)}"}
+            return {"error": f"{path}: {reason(error)}", "damaged": isinstance(error, Damaged)}
         return {"path": str(path)}
 
     def _path(self, name: str, place: int) -> Path:
@@ -123,8 +153,8 @@ class FreightDesk:
         return self._places[place] / name
 
 
-def _send(connection: Connection, path: Path) -> None:
-    """Sends the pieces of a file, and its checksum or why it cannot be read."""
+def _send(connection: Connection, path: Path) -> str | None:
+    """Sends the pieces of a file, and its checksum or why it cannot be read; returns the latter."""
     crc = size = 0
     read, trouble = _read(path), None
     while True:
@@ -137,6 +167,7 @@ def _send(connection: Connection, path: Path) -> None:
             break
         crc, size = zlib.crc32(piece, crc), size + len(piece)
     _tell(connection, {"error": trouble} if trouble is not None else {"bytes": size, "crc32": crc})
+    return trouble
 
 
 def _read(path: Path) -> Iterator[bytes]:
@@ -150,8 +181,10 @@ def _receive(connection: Connection, path: Path) -> None:
     """Writes the file that comes; it is read to its end whatever the disk says.
 
     Raises:
-        OSError: it cannot be written here or read there, or is not what was sent.
+        Damaged: it is not what was sent.
+        OSError: it cannot be written here or read there.
         EOFError: the other side is gone.
+        ValueError: it says what cannot be read.
     """
     pieces = _pieces(connection)
     try:
@@ -166,7 +199,7 @@ def _receive(connection: Connection, path: Path) -> None:
 
 
 def _pieces(connection: Connection) -> Iterator[bytes]:
-    """The pieces of a file that comes; OSError at the end of one that is not what was sent."""
+    """The pieces of a file that comes; see :func:`_receive` for what is raised at its end."""
     crc = size = 0
     while piece := connection.recv_bytes(_PIECE_BYTES):
         crc, size = zlib.crc32(piece, crc), size + len(piece)
@@ -175,23 +208,17 @@ def _pieces(connection: Connection) -> Iterator[bytes]:
     if "error" in last:
         raise OSError(last["error"])
     if last != {"bytes": size, "crc32": crc}:
-        raise OSError(f"the file was damaged on its way ({size} bytes, checksum {crc:08x}; sent: {last})")
-
-
-def _answer(connection: Connection) -> dict[str, Any]:
-    """What rank 0 has done with a file; OSError where that is nothing."""
-    try:
-        answer = _table(connection)
-    except EOFError:
-        raise _lost() from None
-    if "error" in answer:
-        raise OSError(answer["error"])
-    return answer
+        raise Damaged(f"the file was damaged on its way ({size} bytes, checksum {crc:08x}; sent: {last})")
 
 
 def _lost() -> OSError:
     """Rank 0 has hung up."""
     return ConnectionResetError("rank 0 takes no files any more")
+
+
+def _garbled(error: Exception) -> OSError:
+    """Rank 0 speaks another language."""
+    return OSError(f"rank 0 said what cannot be read ({type(error).__name__}: {error})")
 
 
 def _tell(connection: Connection, table: dict[str, Any]) -> None:
@@ -200,7 +227,7 @@ def _tell(connection: Connection, table: dict[str, Any]) -> None:
 
 
 def _table(connection: Connection) -> dict[str, Any]:
-    """Waits for a table."""
+    """Waits for a table. Raises ValueError for anything else, EOFError and OSError where the other side is gone."""
     table = json.loads(connection.recv_bytes(_TABLE_BYTES))
     if not isinstance(table, dict):
         raise ValueError(f"not a table: {table!r}")

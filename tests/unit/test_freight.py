@@ -106,6 +106,68 @@ def test_a_stage_that_asks_for_what_is_not_its_own_is_hung_up_on(desk, tmp_path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("said", [b"[]", b"no table", b"{}"])
+def test_an_answer_that_cannot_be_read_is_an_error_of_the_line(tmp_path, said):
+    ours, theirs = Pipe()
+    with ours, theirs:
+        ours.send_bytes(said)
+        with pytest.raises(OSError, match="rank 0 said what cannot be read"):
+            put_file(theirs, written(tmp_path / "block", 10), BLOCK)
+        for data in (b"", said):
+            ours.send_bytes(data)
+        with pytest.raises(OSError, match="rank 0 said what cannot be read|damaged on its way .*sent: {}"):
+            get_file(theirs, BLOCK, tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_desk_that_closes_takes_its_threads_along(tmp_path, monkeypatch):
+    """A stage that never hangs up: the line is shut down under the thread that reads it, and closed behind it."""
+    monkeypatch.setattr("workers.freight._CLOSE_S", 0.1)
+    ours, theirs = Pipe()
+    with theirs:
+        desk = FreightDesk([ours], [tmp_path / "out", tmp_path / "spare"])
+        desk.close()
+        assert not any(thread.is_alive() for thread in desk._threads) and ours.closed
+        assert theirs.poll(LONG_S)
+
+
+class Damaging:
+    """A line that damages the first so many files on their way."""
+
+    def __init__(self, connection, number):
+        self._connection, self._left = connection, number
+
+    def send_bytes(self, data):
+        is_piece = data and not data.startswith(b"{")
+        self._connection.send_bytes(bytes([data[0] ^ 1]) + data[1:] if is_piece and self._left > 0 else data)
+        self._left -= bool(is_piece)
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+
+def test_what_is_damaged_on_its_way_is_sent_once_more(desk, disk, tmp_path):
+    (path,) = blocks_in(disk / "snapshots" / "step-40", 2)
+    path.write_bytes(b"whole")
+    courier, result = Courier(Damaging(desk, 1), disk), result_in(path.parent, 2)
+    courier.bring_result(result, lambda: None)
+    assert (tmp_path / "out" / BLOCK).read_bytes() == b"whole" and not (tmp_path / "spare").exists()
+    path = written(path, 10)
+    path.write_bytes(b"whole")
+    twice = Courier(Damaging(desk, 2), disk)
+    assert "the file was damaged on its way" in twice.bring_snapshot(path.parent, [(2, 0)])
+    twice.close()
+    courier.close()
+
+
+def test_what_cannot_be_read_here_is_sent_nowhere_else(desk, disk, tmp_path):
+    courier, result = Courier(desk, disk), result_in(disk / "snapshots" / "step-40", 2)
+    courier.bring_result(result, lambda: None)
+    assert "No such file" in result["trouble"] and f"{disk}/snapshots/step-40/block-002" in result["trouble"]
+    assert list(tmp_path.rglob("step-40")) == [tmp_path / "out" / "snapshots" / "step-40"]
+    courier.close()
+
+
 def test_a_rank_0_that_is_gone(tmp_path):
     ours, theirs = Pipe()
     path = written(tmp_path / "block", 10)
