@@ -96,8 +96,7 @@ class RankLines:
         torchrun ends every rank as soon as one has ended."""
         if self._desk is not None and kind is None:
             self._desk.close()
-        if self._mark is not None:
-            self._mark.unlink(missing_ok=True)
+        self._unmark()
         if kind is None:
             for connection in self.all:
                 connection.close()
@@ -110,6 +109,7 @@ class RankLines:
 
         Ranks that still wait for their jobs hear before that there are none: what comes first has to be sealed.
         """
+        self._unmark()  # this process may end without leaving this
         if not self._has_answered:
             self._broadcast([None] * len(self.hosts.index))
         code = 2 if isinstance(error, ConfigError) else 1
@@ -144,6 +144,12 @@ class RankLines:
                 mark.touch()
                 self._mark = mark
         return self._mark.name if self._mark is not None else None
+
+    def _unmark(self) -> None:
+        """Removes that file."""
+        if self._mark is not None:
+            with suppress(OSError):
+                self._mark.unlink(missing_ok=True)
 
     def _placed(self, job: Job, mark: str | None) -> Job:
         """A job that knows the hosts, and has the folder for sockets of its own one."""

@@ -132,6 +132,13 @@ def test_other_hosts_are_told_why_the_run_ends(ranks, tmp_path, error, text, cod
         assert messages.receive(ranks.far[rank].connection) == ("verdict", {"text": text, "code": code})
 
 
+def test_a_process_that_gives_up_leaves_no_mark(ranks, tmp_path):
+    ranks.lines.share_out(ranks.jobs(tmp_path / "out"))
+    assert [path.name[:5] for path in (tmp_path / "out").iterdir()] == [".run-"]
+    ranks.lines.tell(WorkerFailed(1, 3, "it is gone"))  # and ends at once
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_ranks_that_have_come_hear_that_another_one_has_not(ranks, tmp_path, monkeypatch):
     with pytest.raises(WorkerFailed, match="it did not come to rank 0 within 1 s"):
         Ranks(monkeypatch, tmp_path, num_ranks=5, timeout_s=1.0, made=(others := []).append)
