@@ -57,7 +57,7 @@ class CreditsGiven(SocketEnd):
         self._owed += 1
         try:
             self._owed -= self._sock.send(bytes(self._owed), socket.MSG_DONTWAIT)
-        except (BlockingIOError, ConnectionError):
+        except OSError:  # BlockingIOError, or a sender or host that is gone: not each kind is a ConnectionError
             return  # a sender that is gone needs no credit, and what it sent can still be read
 
     def drain(self, deadline: float) -> None:
