@@ -73,9 +73,8 @@ class Host:
 
     def gpu_of(self, stage: int) -> int:
         """Number of a stage's GPU on its host."""
-        if self.local_ranks:
-            return self.local_ranks[stage] % self.num_gpus
-        return (stage if self.num_ranks == 1 else stage % self.most_ranks) % self.num_gpus
+        usual = stage if self.num_ranks == 1 else stage % self.most_ranks
+        return (self.local_ranks[stage] if self.local_ranks else usual) % self.num_gpus
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,7 @@ def this_host(
     """Count the cores that this process may use, and the GPUs; the rest is of :class:`Host`."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    cores = min(physical, allowed)
-    return Host(cores, torch.cuda.device_count(), num_ranks, ranks_here, host_of, local_ranks)
+    return Host(min(physical, allowed), torch.cuda.device_count(), num_ranks, ranks_here, host_of, local_ranks)
 
 
 def needs_processes(wanted: str) -> bool:
@@ -209,14 +207,14 @@ def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
         if host.num_ranks > num_blocks:
             raise ConfigError(
                 f"cannot split {num_blocks} blocks into {host.num_ranks} stages (blocks: {num_blocks}, ranks: "
-                f"{host.num_ranks}). Lower --nproc-per-node to at most {num_blocks}."
+                f"{host.num_ranks}). {'Lower --nproc-per-node to' if host.is_alone else 'Start, on all hosts together,'}"
+                f" at most {num_blocks}."
             )
         return host.num_ranks
     if wanted == "auto":
-        if isinstance(resolved.config.run.partition, list):
-            return len(resolved.config.run.partition)
-        if isinstance(resolved.config.run.replicas, list):
-            return len(resolved.config.run.replicas)
+        for given in (resolved.config.run.partition, resolved.config.run.replicas):
+            if isinstance(given, list):
+                return len(given)
         return min(num_blocks, host.num_gpus if device == "cuda" else host.cores)
     num_stages = num_blocks if wanted == "blocks" else int(wanted)
     if num_stages > num_blocks:
@@ -282,8 +280,7 @@ def _choices(host: Host, where: Devices) -> str:
 
 def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:
     """Blocks of each stage; None where they have to be measured."""
-    wanted = resolved.config.run.partition
-    num_blocks = resolved.num_blocks
+    wanted, num_blocks = resolved.config.run.partition, resolved.num_blocks
     if isinstance(wanted, list) and not resolved.mode.is_one_stage:
         try:
             ranges = partition.parse(wanted, num_blocks)
