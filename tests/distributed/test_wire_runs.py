@@ -12,7 +12,7 @@ from tests.support.resumes import TINY, cuts_of, resumed, written
 from tests.support.runs import SMALL, merged, run, sha
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, NonFiniteError
 from pipeline.measure.epoch import Measurement
 from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.resolve import resolve
@@ -222,7 +222,7 @@ def test_a_resumed_run_counts_its_own_bytes(tmp_path):
 def test_a_number_that_is_none_still_stops_the_run(tmp_path, wire):
     poison = {"dataset": {"name": "tests.support.poison", "value": "inf", "bad": [3]}, "train": {"batch_size": 20}}
     changes = merged(changes_of("predsim", wire, 2, "inline", model={"norm": "none"}), poison)
-    with pytest.raises(Exception, match="(nan|inf)"):
+    with pytest.raises(NonFiniteError, match="(nan|inf)"):
         run(tmp_path / "run", changes)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
 
