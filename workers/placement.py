@@ -207,7 +207,7 @@ def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:
         if host.num_ranks > num_blocks:
             raise ConfigError(
                 f"cannot split {num_blocks} blocks into {host.num_ranks} stages (blocks: {num_blocks}, ranks: "
-                f"{host.num_ranks}). {'Lower --nproc-per-node to' if host.is_alone else 'Start, on all hosts together,'}"
+                f"{host.num_ranks}). {'Lower --nproc-per-node to' if host.is_alone else 'Start on all hosts together'}"
                 f" at most {num_blocks}."
             )
         return host.num_ranks

@@ -17,7 +17,7 @@ from workers.host.identity import ProcessIdentity
 __all__ = ["ELSEWHERE_S", "Suspect", "StageWatch"]
 
 ELSEWHERE_S = 8.0
-"""Longest silence of a stage on another host after its first beat. The kernel finds lost hosts and cut cables sooner."""
+"""Longest silence of a stage on another host after its first beat. The kernel finds lost hosts and cables sooner."""
 _STALL_S = 2.0
 """A watch that has not looked for so long was itself stopped, or starved, and knows nothing of that time."""
 

@@ -224,7 +224,7 @@ def test_blocks_are_measured_on_the_device_that_they_get(costs):
         (ranks(8, 8), {},
          "cannot split 6 blocks into 8 stages (blocks: 6, ranks: 8). Lower --nproc-per-node to at most 6."),
         (ranks(8, 4), {},
-         "cannot split 6 blocks into 8 stages (blocks: 6, ranks: 8). Start, on all hosts together, at most 6."),
+         "cannot split 6 blocks into 8 stages (blocks: 6, ranks: 8). Start on all hosts together at most 6."),
         (ALONE, {"transport": {"name": "shared_memry"}},
          "unknown transport (given: 'shared_memry', expected: inline, mixed, process_group, shared_memory, or a dotted "
          "name of your own). Did you mean 'shared_memory'? See launch.py --list."),
