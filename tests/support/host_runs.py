@@ -14,7 +14,7 @@ from tests.support.processes import run_stages
 
 KEY = "a secret of these tests, and of nobody else"
 PORT = 29500
-__all__ = ["KEY", "ranks_on", "result_of", "torchrun_on"]
+__all__ = ["KEY", "ranks_on", "result_of", "said_by", "torchrun_on"]
 
 
 def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, leader=None, port=PORT):
@@ -37,9 +37,14 @@ def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, lead
     ranks = range(len(places)) if ranks is None else ranks
     about = places, ranks, leader or hosts[0].name, port, list(map(str, arguments))
     outcomes = run_stages(_rank, len(places), folder, *about, timeout=timeout)
-    texts = [_said(host, rank).read_text(encoding="utf8") for rank, (host, _, _) in zip(ranks, places)]
+    texts = [said_by(host, rank) for rank, (host, _, _) in zip(ranks, places)]
     codes = [outcome.exitcode if outcome.value is None else outcome.value for outcome in outcomes]
     return list(zip(codes, texts))
+
+
+def said_by(host, rank):
+    """What a rank has said on standard error so far."""
+    return _said(host, rank).read_text(encoding="utf8")
 
 
 def _said(host, rank):
