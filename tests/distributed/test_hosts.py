@@ -12,7 +12,7 @@ from tests.support.host_runs import ranks_on, result_of, said_by, torchrun_on
 from tests.support.hosts import hosts, why_not
 
 from pipeline.config import load_config
-from pipeline.records.snapshots import newest_snapshot
+from pipeline.records.snapshots import Manifest, newest_snapshot, read_block
 from workers.run import train
 
 REASON = why_not()
@@ -23,6 +23,8 @@ SMALL = [
     "dataset.name=digits", "train.epochs=2", "train.batch_size=100", "run.threads=1", "run.partition=parameters",
     "run.predict=false", "run.timeout_s=60",
 ]  # fmt: skip
+STEPS = 15
+"""In an epoch."""
 LAYOUTS = {"2": [1, 1], "2-mixed": [2, 2], "2-uneven": [1, 3], "4": [1, 1, 1, 1]}
 RULES = ["linear_decoder", "pred", "backprop", "dfa", "lra_fdbk"]
 """LOCAL twice, NEIGHBOUR, BROADCAST, SETTLE."""
@@ -77,6 +79,37 @@ def test_hosts_whose_own_names_are_loopback_addresses(tmp_path, monkeypatch):
         said = ranks_on(found, [2, 2], tmp_path, "--quiet", *SMALL, "run.timeout_s=20")
         assert [code for code, _ in said] == [0] * 4, said
         assert result_of(found[0])["weights_sha256"] == reference(tmp_path)
+
+
+def put_in_the_way(run, folder):
+    """Makes a folder where a file is to be, as soon as a run has begun: its own folder must be new."""
+    deadline = time.monotonic() + 60.0
+    while not (run / "config.toml").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    folder.mkdir(parents=True)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["of a snapshot", "of the final weights"])
+def test_a_block_that_rank_0s_disk_does_not_take(tmp_path, last):
+    """The snapshot is let go; the final weights are all in the second place, where they are declared complete."""
+    with hosts(2) as found:
+        run = found[0].disk / "run"
+        in_the_way = run / "snapshots" / f"step-{2 * STEPS if last else STEPS}" / "block-003.safetensors"
+        thread = threading.Thread(target=put_in_the_way, args=(run, in_the_way))
+        thread.start()
+        said = ranks_on(found, [1, 1], tmp_path, *SMALL, f"snapshot.every_epochs={0 if last else 1}")
+        thread.join(30.0)
+        assert [code for code, _ in said] == [0, 0], said
+        result = result_of(found[0])
+        assert result["weights_sha256"] == reference(tmp_path)
+        folder = Path(result.get("folder", run / "snapshots" / f"step-{2 * STEPS}"))
+        manifest = Manifest.read(folder)
+        for block, crc32 in manifest.files.items():
+            read_block(folder, block, crc32)
+        assert (folder.parent.parent == run) != last and len(manifest.files) == 5
+        assert ("does not take the weights" in said[0][1]) == last, said
+        assert ("a snapshot cannot be written, and training goes on" in said[0][1]) != last, said
+        assert files_of(found[1]) == set()
 
 
 def test_a_run_goes_on_on_other_hosts_from_what_rank_0_has(tmp_path):
@@ -159,7 +192,7 @@ def test_what_the_documentation_says_starts_a_run_on_two_hosts(tmp_path):
 
 
 def test_a_folder_that_rank_0_cannot_use_is_said_once_on_every_host(tmp_path):
-    """Found after the plan, and before any rank has its job."""
+    """Found before any rank has its job."""
     with hosts(2) as found:
         (found[0].disk / "run").mkdir()
         (found[0].disk / "run" / "record.jsonl").write_text("{}\n", encoding="utf8")
