@@ -24,6 +24,7 @@ from workers.hosts import StageHosts
 from workers.job import Job
 from workers.last_words import end_stopped
 from workers.run_key import KeyFile, given_key
+
 __all__ = ["RankLines"]
 
 _UNKNOWN = ProcessIdentity("", 0, 0)
