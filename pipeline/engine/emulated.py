@@ -62,13 +62,17 @@ class EmulatedRule(LearningRule):
         seconds: of the block.
         waiter: of the stage.
         dtype: of its output.
+        at_once: a hidden block of the rule in its place learns, and sends its feedback, before any has come.
     """
 
-    def __init__(self, spec: BlockSpec, seconds: BlockSeconds, waiter: Waiter, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spec: BlockSpec, seconds: BlockSeconds, waiter: Waiter, dtype: torch.dtype, *, at_once: bool = False
+    ) -> None:
         super().__init__(Block(nn.Identity()), spec)
         self.draws = False
         self._seconds = seconds
         self._waiter = waiter
+        self._at_once = at_once
         self._out = torch.zeros(0, *spec.out_shape, dtype=dtype)
         self._back = torch.zeros(0, *self._feedback_shape, dtype=dtype)
 
@@ -91,7 +95,10 @@ class EmulatedRule(LearningRule):
         return self._out[: len(y)], len(y)
 
     def learn(self, context: int, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
-        """See :class:`LearningRule`. No loss: nothing is learned."""
+        """See :class:`LearningRule`. No loss: nothing is learned. All of its time is that of the first call, where
+        the feedback calls a second time."""
+        if feedback and self._at_once:
+            return Learned(None)
         self._waiter.wait(self._seconds.learn * context)
         if not self._sends_feedback:
             return Learned(None)
@@ -112,6 +119,10 @@ class _Broadcast(EmulatedRule):
 
 class _Neighbour(EmulatedRule):
     topology = Topology.NEIGHBOUR
+
+    @property
+    def learns_at_once(self) -> bool:
+        return self._at_once or self.spec.is_last
 
 
 _KINDS: dict[Topology, type[EmulatedRule]] = {
@@ -149,6 +160,9 @@ def emulated_rules(resolved: RunSpec, blocks: range, seconds: Sequence[BlockSeco
     kind, waiter = _KINDS[resolved.topology], Waiter()
     autocast = resolved.config.run.autocast != "none"
     return [
-        kind(resolved.specs[k], each, waiter, torch.bfloat16 if autocast else resolved.shapes[k].dtype)
+        kind(
+            resolved.specs[k], each, waiter, torch.bfloat16 if autocast else resolved.shapes[k].dtype,
+            at_once=resolved.learns_at_once,
+        )
         for k, each in zip(blocks, seconds, strict=True)
     ]

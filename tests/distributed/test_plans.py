@@ -51,6 +51,16 @@ def test_real_stages_are_measured_with_what_they_hold(tmp_path):
     assert sent[1] * steps == pytest.approx(stages[1]["bytes_sent"], rel=0.02)
 
 
+@pytest.mark.parametrize("compute", ["real", "sleep"])
+def test_a_rule_that_learns_at_once_and_again_is_planned(tmp_path, compute):
+    flags = ["model.depth=3", "model.width=32", "model.norm=none", "rule.name=dni", "run.threads=1",
+             "run.partition=[1,2,1]", f"chaos.compute={compute}"]  # fmt: skip
+    code, _, err = call("--plan", "--out", tmp_path / "plan", "--stages", "3", "--quiet", *flags)
+    assert code == 0, err
+    row = json.loads((tmp_path / "plan" / "plan.json").read_text())["rows"][0]
+    assert row["schedule"] == "onward" and all(link["down_bytes"] > 0 for link in row["links"])
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [(["--plan", "--link", "1Gbyte"], "cannot read the link"),

@@ -137,7 +137,8 @@ def measure_stage(job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]])
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, ceil(_MEASURE_S / max(about, 1e-6))))
         steps += job.resolved.batching.in_flight_at(job.stage_index, job.num_stages)
         actions, began = _run(stage, canned, steps)
-        role = role_of(job.resolved.topology, job.partition, job.stage_index)
+        at_once = job.resolved.learns_at_once
+        role = role_of(job.resolved.topology, job.partition, job.stage_index, learns_at_once=at_once)
         parts = parts_of(actions, role, canned.marks, began, len(canned.marks) // 4)
         blocks = stage.stage
         return StageProfile(

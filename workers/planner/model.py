@@ -120,7 +120,8 @@ class Model:
             parts[Part.STEP] += late
             found.append(
                 StageModel(
-                    role_of(resolved.topology, job.partition, s), actions, parts, measured.slowdown,
+                    role_of(resolved.topology, job.partition, s, learns_at_once=resolved.learns_at_once), actions,
+                    parts, measured.slowdown,
                     self.case.replicas[s], self._sync_s(s), chaos.emulates, self.hosts[s],
                 )
             )  # fmt: skip
