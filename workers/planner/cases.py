@@ -95,9 +95,11 @@ class Planned:
             train = dataclasses.replace(train, batch_size=part, microbatches=1)
         elif microbatches is not None:
             train = dataclasses.replace(train, microbatches=microbatches)
-        # Snapshots and measurements are no part of a plan, and neither is what a run writes.
+        # Snapshots and measurements are no part of a plan, and neither is what a run writes. Its replicas are the
+        # question's.
         return dataclasses.replace(
             config, train=train, schedule=dataclasses.replace(config.schedule, mode=way.mode),
+            run=dataclasses.replace(config.run, replicas=1),
             measure=dataclasses.replace(config.measure, every=0), snapshot=type(config.snapshot)(),
         )  # fmt: skip
 

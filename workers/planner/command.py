@@ -104,9 +104,10 @@ def _with_replicas(cases: Sequence[Case], planned: Planned, profiles: Profiles, 
 
 
 def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:
-    """The config of a row, so that it can be run, as nested tables: stages, partition, and the depth that it needs."""
+    """The config of a row, so that it can be run, as nested tables: stages, partition, replicas with the micro-batches
+    that are dealt to them, and the depth that it needs."""
     depth = max(config.transport.depth, row["least_depth"] or 1)
-    run = dataclasses.replace(config.run, stages=row["stages"])
+    run = dataclasses.replace(config.run, stages=row["stages"], replicas=1)
     if row["stages"] > 1:
         run = dataclasses.replace(run, partition=row["partition"])
     table = dataclasses.replace(
@@ -114,7 +115,7 @@ def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:
         schedule=dataclasses.replace(config.schedule, mode=row["mode"]),
     ).to_dict()  # fmt: skip
     if max(row["replicas"]) > 1:
-        table["run"]["replicas"] = row["replicas"]
+        table["run"]["replicas"], table["train"]["microbatches"] = row["replicas"], row["microbatches"]
     return table
 
 
