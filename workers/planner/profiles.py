@@ -70,9 +70,10 @@ def stage_key(job: Job) -> dict[str, Any]:
         for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
     ]  # fmt: skip
     role = role_of(resolved.topology, job.partition, job.stage_index, learns_at_once=resolved.learns_at_once)
-    emulated = [config["chaos"], job.stage_index, job.block_s] if resolved.config.chaos.emulates else None
-    if emulated is not None and not isinstance(resolved.config.chaos.compute_s, list | str):
-        emulated = [config["chaos"]]
+    chaos, emulated = resolved.config.chaos, None
+    if chaos.emulates:  # what is late is no part of the measurement
+        one_for_all = isinstance(chaos.compute_s, float | int)
+        emulated = [chaos.compute_s] if one_for_all else [chaos.compute_s, job.stage_index, job.block_s]
     order = getattr(batching.order, "__name__", str(batching.order))
     place = order == "one_f_one_b" or batching.in_flight_by_stage
     return {
