@@ -54,6 +54,8 @@ class RunSpec:
     """Of the parameters and buffers of each block under its rule."""
     trained_bytes: tuple[int, ...]
     """Of those of them that are trained."""
+    gradient_bytes: tuple[int, ...]
+    """Of the gradients of each block that its replicas exchange: ``trained_bytes``, also where compute is emulated."""
     learns_at_once: bool = False
     """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
 
@@ -120,11 +122,13 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
     check_wire(config, shapes)
+    gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
-        tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), rule.learns_at_once,
+        tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
+        rule.learns_at_once,
     )  # fmt: skip
 
 

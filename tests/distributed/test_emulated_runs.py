@@ -58,6 +58,19 @@ def test_messages_have_their_true_size(tmp_path, rule):
     assert [r["bytes_sent"] for r in real["stages"]] == [r["bytes_sent"] for r in emulated["stages"]]
 
 
+@pytest.mark.parametrize(("rule", "mode"), [("pred", "parallel"), ("fa", "parallel"), ("backprop", "gpipe")])
+def test_gradients_between_replicas_have_their_true_size(tmp_path, rule, mode):
+    replicated = {"run": {"stages": 2, "replicas": [1, 2], "threads": 1}, "train": {"epochs": 1, "microbatches": 2}}
+    changes = join(PLAIN, {"rule": {"name": rule}, "schedule": {"mode": mode}}, replicated)
+    real = run(tmp_path / "real", changes)
+    emulated = run(tmp_path / "emulated", join(changes, {"chaos": EMULATED["chaos"]}))
+    assert emulated["emulated"] and emulated["weights_sha256"] is None
+    lost = [r["bytes_sent"] - e["bytes_sent"] for r, e in zip(real["stages"], emulated["stages"], strict=True)]
+    # No losses, of 4 bytes for each block and micro-batch, are there to be sent.
+    assert lost[0] == 0 and all(0 <= n <= 5 * 4 * real["steps"] for n in lost[1:])
+    assert all(row["parameter_bytes"] == 0 for row in emulated["stages"])
+
+
 def test_measured_blocks_are_waited_for(tmp_path):
     table = run(tmp_path / "run", join(PLAIN, stages(2, "inline"), {"chaos": {"compute": "sleep"}}))
     assert table["emulated"] and all(row["learn_s"] > 0 for row in table["stages"])
