@@ -70,12 +70,12 @@ def test_a_rule_that_learns_at_once_and_again_is_planned(tmp_path, compute):
      (["--plan", "--device-speed", "fast"], "cannot read --device-speed"),
      (["--plan", "--replicas", "x"], "cannot read the replicas"), (["--hosts", "2"], "a run is not planned"),
      (["--device-speed", "2"], "given: --device-speed without --plan"),
-     (["--plan", "--resume", "/nowhere"], "there is no run to resume|a plan resumes nothing")],
+     (["--plan", "--resume", "/nowhere"], "a plan resumes nothing")],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_status_2(tmp_path, flags, told):
     code, out, err = call(*flags, "--out", tmp_path / "plan", "model.depth=3")
     assert (code, out) == (2, "") and err.count("\n") == 1
-    assert any(part in err for part in told.split("|"))
+    assert told in err
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
