@@ -1,6 +1,5 @@
 """Rows of plans whose stages take times that are told, so that what comes can be worked out by hand."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from workers.planner.links import Link, Question
 from workers.planner.lone_stage import StageProfile
 from workers.planner.model import Model, Setting
 from workers.planner.profiles import Measured
+from workers.planner.replicas import cases_with_replicas
 from workers.planner.rows import head_share, replicated, row_of
 from workers.planner.text import plan_lines
 from workers.planner.ways import find_way
@@ -171,12 +171,63 @@ def test_a_config_with_replicas_is_planned_without_them_and_its_rows_can_be_run(
 
 
 def test_a_row_with_replicas_can_be_run_with_as_many_microbatches():
-    case = Planned(config(**EVEN), Host(64, 0), Path("/nowhere"), Question((4,))).case(find_way("onward"), 4, 6)
-    case = dataclasses.replace(case, replicas=(1, 3, 1, 2))
+    planned = Planned(config(**EVEN), Host(64, 0), Path("/nowhere"), Question((4,)))
+    case = planned.case(find_way("onward"), 4, (1, 3, 1, 2))
     table = placed(config(**EVEN), row_of(Model(case, Told(), Setting(Question((4,)), 64, FREE, 4))))
     assert table["train"]["microbatches"] == 6
     again = resolve(Config.from_dict(table), Path("/nowhere"))
     assert list(again.config.run.replicas) == [1, 3, 1, 2] and again.batching.microbatches == 6
+
+
+def test_a_way_that_is_refused_is_left_out_and_said_once(caplog):
+    # Parts of four samples: of one in four micro-batches, and in four processes.
+    model = {"name": "mlp", "depth": 3, "width": 64, "norm": "batch"}
+    found = rows(Question((2, 4)), model=model, train={"batch_size": 4}, **EVEN)
+    assert list(by_schedule(found)) == [("onward", 2), ("onward", 4), ("ddp", 2), ("backprop", 1)]
+    said = [record.getMessage() for record in caplog.records if record.name == "workers.planner.cases"]
+    ways = ["1f1b on 2, 4", "gpipe on 2, 4", "ddp on 4"]
+    assert [line.partition(":")[0] for line in said] == [f"{way} is left out of the plan" for way in ways]
+    assert all("batch normalisation needs two samples" in line for line in said)
+
+
+def test_an_own_schedule_that_is_refused_is_an_error():
+    with pytest.raises(ConfigError, match="late feedback counts whole batches"):
+        rows(Question((2, 4)), rule={"name": "fa"}, train={"batch_size": 64, "in_flight": 2, "microbatches": 2})
+
+
+def with_replicas(caplog, question, profiles=None, **sections):
+    planned = Planned(config(**sections), Host(64, 0), Path("/nowhere"), question)
+    setting = Setting(question, 64, FREE, 4)
+    found = cases_with_replicas(planned_runs(planned, question), planned, profiles or Told(), setting)
+    said = [record.getMessage() for record in caplog.records if record.name == "workers.planner.replicas"]
+    return [(case.stages, case.replicas, case.resolved.batching.microbatches) for case in found], said
+
+
+def test_replicas_are_those_that_were_asked_for(caplog):
+    assert with_replicas(caplog, Question((2, 4), replicas=(1, 2))) == ([(2, (1, 2), 2)], [])
+    assert with_replicas(caplog, Question((1, 2), replicas=(2,))) == ([(1, (2,), 2), (2, (2, 2), 2)], [])
+    slow = with_replicas(caplog, Question((4,), replicas="auto"), Told({1: 2.0}), **EVEN)
+    assert slow == ([(4, (1, 2, 1, 1), 2)], [])
+    assert with_replicas(caplog, Question((4,), replicas="auto"), **EVEN) == ([], [])
+
+
+def test_replicas_that_fit_no_stages_are_said_once(caplog):
+    found, said = with_replicas(caplog, Question((2, 4), replicas=(1, 2, 1)))
+    assert found == [] and said == [
+        "replicas are left out of the plan (given: --replicas 1,2,1 with --stages 2,4, expected: one number, or one "
+        "for each stage). Name 3 stages, or other replicas."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [({"rule": {"name": "predsim"}}, "the loss of predsim compares"),
+     ({"train": {"batch_size": 64, "microbatches": 3}}, "expected: a multiple of 2")],
+)  # fmt: skip
+def test_replicas_that_are_refused_are_said_once(caplog, sections, told):
+    found, said = with_replicas(caplog, Question((2, 4), replicas=(2,)), **sections)
+    assert found == [] and len(said) == 1 and said[0].startswith("replicas are left out of the plan: ")
+    assert told in said[0]
 
 
 def test_a_plan_in_words():
