@@ -34,6 +34,18 @@ def test_a_plan_is_printed_and_written_and_can_be_run(tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["num_stages"] == plan["best"]["stages"]
 
 
+def test_a_planned_replica_can_be_run(tmp_path):
+    emulated = [*EMULATED, "chaos.compute_s=[0.01,0.03]", "run.replicas=[1,3]"]
+    out = tmp_path / "plan"
+    code, said, err = call("--plan", "--out", out, "--stages", "2", "--replicas", "1,3", *emulated)
+    assert code == 0 and "2x3" in said, err
+    best = json.loads((out / "plan.json").read_text())["best"]
+    assert (best["replicas"], best["microbatches"]) == ([1, 3], 3)
+    code, _, err = call("--config", out / "plan.toml", "--out", tmp_path / "run", "--quiet", "train.epochs=1")
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["replicas"] == [1, 3]
+
+
 def test_real_stages_are_measured_with_what_they_hold(tmp_path):
     real = ["model.depth=3", "model.width=32", "model.norm=none", "rule.name=fa", "run.threads=1", "train.epochs=1",
             "run.partition=[2,2]"]  # fmt: skip
