@@ -41,8 +41,8 @@ _FREE_KEYS = (
 )  # fmt: skip
 """What never changes the result, and what :func:`fixed_by` compares as it turned out to be."""
 
-_NO_WIRE: Mapping[str, Any] = {"transport.wire": "same", "transport.wire_at": []}
-"""What a run has fixed that rounds nothing, as all did before there were wire formats."""
+_BEFORE: Mapping[str, Any] = {"transport.wire": "same", "transport.wire_at": [], "chaos.compute": "real"}
+"""What runs had fixed before there were wire formats and emulated compute."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,11 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
     fixed: dict[str, Any] = {
         "run.threads": placement.threads, "run.device": placement.devices[0].partition(":")[0],
         "torch": torch.__version__, "steps_per_epoch": resolved.batching.num_steps,
+        "train.microbatches": resolved.batching.microbatches, **_BEFORE,
         "chaos.compute": resolved.config.chaos.compute,
     }  # fmt: skip
     wires = wires_of(resolved)
-    fixed |= _NO_WIRE if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}
+    fixed |= {} if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}
     if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
         fixed["run.partition"] = [len(blocks) for blocks in placement.partition]
     return fixed
@@ -99,9 +100,9 @@ class Origin:
                 "the run began under torch %s and goes on under %s: its last bits may differ",
                 self.fixed.get("torch"), now["torch"],
             )  # fmt: skip
-        fixed = {**_NO_WIRE, **self.fixed}
+        fixed = {**_BEFORE, **self.fixed}
         changed = {
-            **_differences(self.table, resolved.config.to_dict()),
+            **{k: v for k, v in _differences(self.table, resolved.config.to_dict()).items() if k not in self.fixed},
             **{k: (v, now.get(k)) for k, v in fixed.items() if k in now and k != "torch" and v != now[k]},
         }  # fmt: skip
         self._check_fits(resolved)
@@ -190,6 +191,8 @@ class Origin:
 
     def _copy_to(self, out: Path) -> StartPoint | None:
         """Copies what the run goes on from into another folder."""
+        if (rows := self.run / "measurements.json").exists():  # its weights may be gone
+            shutil.copy(rows, out)
         for epoch in range(1, self.cut.epoch + 1):
             if (folder := measured_folder(self.run, epoch)).exists():
                 shutil.copytree(folder, measured_folder(out, epoch))

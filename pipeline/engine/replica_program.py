@@ -7,6 +7,8 @@ evaluation and snapshots, is the first replica's.
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from torch import Tensor
+
 from pipeline.engine.exchange import Exchange
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Request
@@ -40,7 +42,7 @@ class ReplicaProgram(Program):
         group = replicas.group(stage_index)
         self._exchange = Exchange(stage, group, replica, stage.num_blocks) if len(group) > 1 else None
         self._epoch = 0
-        self._versions: dict[tuple[int, str], int] = {}
+        self._versions: dict[tuple[int, str], tuple[Tensor, int]] = {}
 
     def _dealt(self, stage_index: int) -> slice:
         """See :class:`Program`."""
@@ -123,7 +125,8 @@ class ReplicaProgram(Program):
             ConfigError: a buffer has changed in training.
         """
         now = self._buffer_versions()
-        changed = [key for key in now if now[key] != self._versions[key]]
+        before = self._versions
+        changed = [k for k in now if now[k][0] is not before[k][0] or now[k][1] != before[k][1]]
         if changed:
             block, name = changed[0]
             raise ConfigError(
@@ -132,10 +135,10 @@ class ReplicaProgram(Program):
                 "nothing from batch to batch."
             )
 
-    def _buffer_versions(self) -> dict[tuple[int, str], int]:
-        """How often each buffer of the stage's blocks has been written to."""
+    def _buffer_versions(self) -> dict[tuple[int, str], tuple[Tensor, int]]:
+        """Each buffer of the stage's blocks, and how often it has been written to."""
         known = {id(value) for value in self._exchange.stats.values(self.stage.blocks)} if self._exchange else set()
         return {
-            (k, name): buffer._version
+            (k, name): (buffer, buffer._version)
             for k, rule in self.stage.rules.items() for name, buffer in rule.named_buffers() if id(buffer) not in known
         }  # fmt: skip

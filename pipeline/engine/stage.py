@@ -125,8 +125,8 @@ class Stage:
         self.waiting = [k for k in training if self._awaits_feedback(k)]
         if training != self._training:
             weights = [p for k in training for p in self.rules[k].parameters()] if training else None
-            stashed = [p for k in self.waiting for p in self.stepper.parameters(k)] if self.waiting else None
-            self.in_flight.restart(weights, stashed)
+            late = [k for k in self.waiting if not self.rules[k].learns_at_once]  # else the graph is gone by then
+            self.in_flight.restart(weights, [p for k in late for p in self.stepper.parameters(k)] if late else None)
         self._training = training
         for k, rule in self.rules.items():
             rule.train(k in training)

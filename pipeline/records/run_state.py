@@ -162,6 +162,7 @@ class RunState:
         self.skipped, self._first_bad = {}, FirstBad(self.num_stages)
         self.history, self.last_scores, self.results, self._rows, self._plans, self._scores = [], {}, {}, {}, [], []
         self.begun_after = len(manifest.epochs) if manifest is not None else 0
+        self.not_kept = {epoch for epoch in self.not_kept if epoch <= self.begun_after}
         self._started_s, self._before_s = None, manifest.wall_s if manifest is not None else 0.0
         self.last_good = f"snapshots/step-{manifest.steps}" if manifest is not None else None
         epochs = manifest.epochs if manifest is not None else ()

@@ -76,7 +76,7 @@ class SyntheticGradients(LearningRule):
             context[:2] = None, None  # only z and y are held until the message comes
             return Learned(None, upstream)
         guess = self._synthetic(z, y)
-        residual = (guess - feedback[0]).flatten(1).square().sum(1).mean()
+        residual = at_least_float32(guess - feedback[0]).flatten(1).square().sum(1).mean()
         torch.autograd.backward(residual if weight == 1.0 else residual * weight)
         upstream = ()
         if self.mixing > 0.0:

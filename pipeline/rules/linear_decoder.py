@@ -55,6 +55,7 @@ class LinearDecoder(LocalRule):
             self.register_buffer("decoder", matrix)
         self.mse = mse
         self.moves_boundary = mse and not trained and num_outputs == 1
+        self.notes_batches = self.moves_boundary
         if self.moves_boundary:
             self.register_buffer("class_means", torch.tensor([0.0, 1.0]))
 

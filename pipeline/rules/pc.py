@@ -3,18 +3,21 @@
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli
 from pipeline.numerics.autocast import at_least_float32
 from pipeline.ranges import Count, Positive
 
 __all__ = ["PredictiveCoding", "build"]
 
 Tensors = tuple[Tensor, ...]
+_CHANGED = (_DropoutNd, _BatchNorm, Bernoulli, nn.RReLU)
+"""What draws anew in a second run, or keeps something of the first."""
 
 
 class PredictiveCoding(LearningRule):
@@ -35,7 +38,7 @@ class PredictiveCoding(LearningRule):
     Approximates Backprop along Arbitrary Computation Graphs" (2020), for ``fixed``.
 
     Args:
-        block: any block; under ``strict`` without dropout and batch norm, which a second run changes.
+        block: any block; under ``strict`` without dropout, batch norm and sampling units, which a second run changes.
         spec: its place.
         rounds: T.
         rate: eta.
@@ -50,11 +53,12 @@ class PredictiveCoding(LearningRule):
 
     def __init__(self, block: Block, spec: BlockSpec, *, rounds: int, rate: float, strict: bool) -> None:
         super().__init__(block, spec)
-        changed = [type(m).__name__ for m in block.modules() if isinstance(m, (_DropoutNd, _BatchNorm))]
+        changed = [type(m).__name__ for m in block.modules() if isinstance(m, _CHANGED)]
         if strict and changed:
             raise ValueError(
                 f"pc runs a block again in every round and {changed[0]} would not be the same (given: inference = "
-                "strict, expected: blocks without dropout and batch norm). Pass rule.inference=fixed, or take them out."
+                "strict, expected: blocks without dropout, batch norm and sampling units). Pass rule.inference=fixed, "
+                "or take them out."
             )
         self.rounds, self.rate, self.strict = rounds, rate, strict
         self._reached = spec.num_blocks - 1 - spec.index
@@ -71,7 +75,8 @@ class PredictiveCoding(LearningRule):
         """See :class:`LearningRule`. The context is ``[x, mu, v, eps, y, out]``; ``out`` stays what it was."""
         x, mu = self._predict(x)
         out = mu.detach()
-        return out, [x, mu, out, torch.zeros_like(out), y, out]
+        value = at_least_float32(out)  # what relaxes takes steps that bfloat16 would round away
+        return out, [x, mu, value, torch.zeros_like(value), y, out]
 
     def settle(self, context: Any, index: int, below: Tensors, above: Tensors) -> tuple[Tensors, Tensors]:
         """See :class:`LearningRule`. Up goes the value, down the error's derivative by the value below."""

@@ -8,15 +8,19 @@ import time
 import pytest
 import torch
 from tests.support.processes import results, run_stages, sign, wait_for
+from tests.support.products import rare
 from tests.support.stage_programs import Recv, Send, message, open_transport, run_programs
 
 from pipeline.engine.message import DTYPES, Kind
 from pipeline.registry import known
 from workers.transport import PACKAGE, Devices, Reach, TransportTimeout, capabilities_of
 
-NAMES = [*known(PACKAGE), "tests.support.split_hosts.build", "tests.support.gloo_group"]
-ALL = [name for name in NAMES if Devices.CPU in capabilities_of(name).devices]
-PROCESSES = [name for name in ALL if capabilities_of(name).reach is not Reach.PROCESS]
+OWN = known(PACKAGE)
+NAMES = [*OWN, "tests.support.split_hosts.build", "tests.support.gloo_group"]
+"""Onward's own; a run that is split over hosts, and gloo on the CPU, as nccl is used: those two only with --full."""
+CPU = [name for name in NAMES if Devices.CPU in capabilities_of(name).devices]
+ALL = rare(CPU, but=OWN)
+PROCESSES = rare([name for name in CPU if capabilities_of(name).reach is not Reach.PROCESS], but=OWN)
 FORWARD = [(0, 1, 4, 4096)]
 BOTH_WAYS = [(0, 1, 2, 4096), (1, 0, 2, 4096)]
 

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from tests.distributed.test_failures import kill_stage
 from tests.support.command import call, call_ranks
-from tests.support.products import square
+from tests.support.products import rare, square
 from tests.support.resumes import cuts_of, learned, resumed, written
 from tests.support.runs import run
 
@@ -81,7 +81,7 @@ def test_replicas_are_micro_batches_bit_for_bit(tmp_path, reference, rule, place
     assert rows == [(s, r) for s, count in enumerate(place[1]) for r in range(count)]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", rare(RULES, but=["dfa", "backprop"]))
 def test_with_random_delays(tmp_path, reference, rule):
     table = changes(rule, 6, [2, 3, 1], "tests.support.slow_shared_memory.build")
     assert scores(run(tmp_path / "run", table), tmp_path / "run") == reference(rule, 6)
@@ -109,7 +109,7 @@ def test_no_rule_is_forgotten():
     assert {name for name in SEVERAL if "." not in name} == set(known("pipeline.rules")) - set(RULES) - without_parts
 
 
-@pytest.mark.parametrize("rule", sorted(SEVERAL))
+@pytest.mark.parametrize("rule", rare(sorted(SEVERAL), but=["dtp", "ifa", "sdfa", "usf", "dni", "pc", "reinforce"]))
 def test_every_other_rule_that_allows_micro_batches(tmp_path, rule):
     more = {"model": SEVERAL[rule]} | ({"dataset": {"crop_padding": 0}} if SEVERAL[rule] else {})
     one = run(tmp_path / "one", changes(rule, 4, [1], **more))
@@ -117,7 +117,7 @@ def test_every_other_rule_that_allows_micro_batches(tmp_path, rule):
     assert several["weights_sha256"] == one["weights_sha256"] and several["test"] == one["test"]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", rare(RULES, but=["pred", "backprop"]))
 @pytest.mark.parametrize("microbatches", [2, 6])
 def test_a_batch_of_fewer_samples_than_micro_batches(tmp_path, rule, microbatches):
     """Then some replicas are dealt nothing, and still take the step."""
@@ -167,7 +167,7 @@ SKIPPING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", rare(RULES, but=["pred", "dfa"]))
 def test_replicas_leave_out_the_same_batches(tmp_path, rule):
     tables = []
     for counts in ([1], [2, 1], [2]):

@@ -86,7 +86,19 @@ def test_what_was_measured_before_the_weights_were_let_go_stays(tmp_path):
     written(tmp_path / "run", changes)
     before = json.loads((tmp_path / "run" / "measurements.json").read_text())["epochs"]
     longer = Config.from_dict(merged(merged(TINY, changes), {"train": {"epochs": 5}}))
-    origin = open_origin(tmp_path / "run", allow_changes=True)
-    train(longer, out=tmp_path / "run", data_root=tmp_path, origin=origin)
-    assert epochs_measured(tmp_path / "run") == [0, 1, 2, 3, 4, 5]
-    assert json.loads((tmp_path / "run" / "measurements.json").read_text())["epochs"][1:4] == before[1:4]
+    for out in (tmp_path / "other", tmp_path / "run"):
+        origin = open_origin(tmp_path / "run", allow_changes=True)
+        train(longer, out=out, data_root=tmp_path, origin=origin)
+        assert epochs_measured(out) == [0, 1, 2, 3, 4, 5]
+        assert json.loads((out / "measurements.json").read_text())["epochs"][1:4] == before[1:4]
+
+
+def test_micro_batches_are_compared_as_they_turned_out(tmp_path):
+    """gpipe cuts a batch into four by itself; written down or not, that is the same run."""
+    changes = {"schedule": {"mode": "gpipe"}, "snapshot": {"every_epochs": 1}, "model": {"norm": "none"}}
+    wanted = written(tmp_path / "run", changes)
+    folder = cuts_of(tmp_path / "run")[0]
+    four = merged(changes, {"train": {"microbatches": 4}})
+    assert resumed(tmp_path / "run", folder, tmp_path / "four", four) == wanted
+    with pytest.raises(ConfigError, match=r"not be the same \(train\.microbatches: 4 in the run, now 2\)"):
+        resumed(tmp_path / "run", folder, tmp_path / "two", merged(changes, {"train": {"microbatches": 2}}))

@@ -3,7 +3,8 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def make_plan(
         ConfigError: something is wrong with the config, or cannot be planned.
     """
     host = this_host()
-    logging.getLogger("pipeline.checks").setLevel(logging.ERROR)  # what it says of runs that are not run
-    rows = plan_rows(config, question, host, data_root)
+    with _unsaid():
+        rows = plan_rows(config, question, host, data_root)
     best = max((row for row in rows if find_way(row["schedule"]).is_ours), key=lambda row: float(row["samples_per_s"]))
     plan = {"rows": rows, "best": best, **_asked(question, host)}
     for line in plan_lines(rows, best, _about(config, question, host)):
@@ -57,6 +58,18 @@ def make_plan(
         raise ConfigError(f"cannot write the plan (given: --out {out}, {why}). Name another folder.") from None
     say(f"written: {out}/plan.json, {out}/plan.toml (python launch.py --config {out}/plan.toml)")
     return plan
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keeps back what is said of runs that are not run."""
+    checks = logging.getLogger("pipeline.checks")
+    before = checks.level
+    checks.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        checks.setLevel(before)
 
 
 def plan_rows(

@@ -195,3 +195,19 @@ def test_the_model_has_a_rate_of_its_own():
     (block, factor), (model, its_factor) = rule.parameter_groups()
     assert (factor, its_factor) == (1.0, 0.1)
     assert {id(p) for p in (*block, *model)} == {id(p) for p in rule.parameters()}
+
+
+def test_a_batch_of_one_sample_is_its_own_mean():
+    """What is normalised is then 0, as in the limit; the model still learns from its shift on."""
+    rules = make_rules(build, blocks_of(), (6,), TASK, **SMALL)
+    model = rules[0].synthesiser
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    x, y = batch((6,), size=1)
+    z, context = rules[0](x, y)
+    last = model.layers[-1].map
+    wanted = last(torch.relu(model.layers[0].shift)).unsqueeze(0)
+    assert_same([rules[0]._synthetic(z, y).detach()], [wanted.detach()])
+    rules[0].learn(context, ())
+    rules[0].learn(context, (torch.ones_like(z),))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

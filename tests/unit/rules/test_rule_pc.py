@@ -7,6 +7,8 @@ from torch import nn
 
 from pipeline.data.task import Binary, Classification, Logistic
 from pipeline.engine.settling import Settling
+from pipeline.network.block import Block
+from pipeline.network.hard_units import Bernoulli
 from pipeline.rules.pc import build
 
 TASKS = [Classification(5), Logistic(5), Binary()]
@@ -140,10 +142,18 @@ def test_the_network_s_answer_is_the_forward_pass_and_no_block_below_has_one():
 @pytest.mark.parametrize(("blocks", "shape", "name"), [
     ([conv(2, 4), read_out((4, 6, 6))], (2, 6, 6), "BatchNorm2d"),
     ([dense(6, 8, norm=True), read_out((8,))], (6,), "BatchNorm1d"),
+    ([Block(nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5))), read_out((8,))], (6,), "Dropout"),
+    ([Block(nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), Bernoulli())), read_out((8,))], (6,), "Bernoulli"),
 ])  # fmt: skip
-def test_strict_refuses_what_a_second_run_changes_and_fixed_takes_it(blocks, shape, name):
+def test_strict_refuses_what_a_second_run_changes(blocks, shape, name):
     with pytest.raises(ValueError, match=rf"{name} would not be the same .*Pass rule\.inference=fixed"):
         make_rules(build, blocks, shape)
+
+
+@pytest.mark.parametrize(("blocks", "shape"), [
+    ([conv(2, 4), read_out((4, 6, 6))], (2, 6, 6)), ([dense(6, 8, norm=True), read_out((8,))], (6,)),
+])  # fmt: skip
+def test_fixed_takes_batch_norm_and_is_backprop_there(blocks, shape):
     rules = make_rules(build, blocks, shape, inference="fixed", rounds=1, rate=1.0)
     x, y = batch(shape)
     expected = true_gradients(blocks, x, y, TASKS[0].loss)
