@@ -102,7 +102,7 @@ def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:
     that are dealt to them, and the depth that it needs."""
     depth = max(config.transport.depth, row["least_depth"] or 1)
     run = dataclasses.replace(config.run, stages=row["stages"], replicas=1)
-    if row["stages"] > 1:
+    if row["stages"] > 1 or isinstance(run.partition, list):  # a list of other stages
         run = dataclasses.replace(run, partition=row["partition"])
     table = dataclasses.replace(
         config, run=run, transport=dataclasses.replace(config.transport, depth=depth),

@@ -162,6 +162,11 @@ def test_the_best_placement_can_be_run():
     assert again.run.stages == 2 and again.run.partition == [3, 1] and again.schedule.mode == "parallel"
 
 
+def test_one_stage_can_be_run_in_place_of_those_that_are_listed():
+    row = row_of(model_of(Question((1,)), stages=1, **EVEN))
+    assert placed(config(**EVEN), row)["run"]["partition"] == [4]
+
+
 def test_a_config_with_replicas_is_planned_without_them_and_its_rows_can_be_run():
     asked = {"run": {"threads": 1, "stages": 4, "partition": [1, 1, 1, 1], "replicas": [1, 2, 1, 1]}}
     found = rows(Question((1, 4)), **asked)
