@@ -124,8 +124,7 @@ def this_host(
     """Count the cores that this process may use, and the GPUs; the rest is of :class:`Host`."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    cores = min(physical, allowed)
-    return Host(cores, torch.cuda.device_count(), num_ranks, ranks_here, host_of, local_ranks)
+    return Host(min(physical, allowed), torch.cuda.device_count(), num_ranks, ranks_here, host_of, local_ranks)
 
 
 def needs_processes(wanted: str) -> bool:
@@ -276,14 +275,13 @@ def _fitting(host: Host, where: Devices) -> list[str]:
 def _choices(host: Host, where: Devices) -> str:
     """End of a message to a user whose transport does not fit: what to choose instead."""
     fewer = [f"at most {host.num_gpus} stages per host"] if where is Devices.SHARED_GPU else []
-    fitting = _fitting(host, where)
-    return ", or ".join([*fewer, *([f"--transport {', '.join(fitting)} or auto"] if fitting else [])])
+    named = [f"--transport {', '.join(fitting)} or auto"] if (fitting := _fitting(host, where)) else []
+    return ", or ".join([*fewer, *named])
 
 
 def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:
     """Blocks of each stage; None where they have to be measured."""
-    wanted = resolved.config.run.partition
-    num_blocks = resolved.num_blocks
+    wanted, num_blocks = resolved.config.run.partition, resolved.num_blocks
     if isinstance(wanted, list) and not resolved.mode.is_one_stage:
         try:
             ranges = partition.parse(wanted, num_blocks)
