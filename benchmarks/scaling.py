@@ -25,9 +25,9 @@ from pipeline.config import ChaosConfig, Config, NamedConfig, RunConfig, Schedul
 from pipeline.resolve import resolve
 from workers.host.limits import raise_open_files
 from workers.placement import Host, this_host
-from workers.planner.ways import find_way
 from workers.planner.command import plan_rows
 from workers.planner.links import Question
+from workers.planner.ways import find_way
 
 __all__ = ["emulated_config", "main", "points", "with_efficiency"]
 

@@ -54,6 +54,10 @@ class RunSpec:
     """Of the parameters and buffers of each block under its rule."""
     trained_bytes: tuple[int, ...]
     """Of those of them that are trained."""
+    gradient_bytes: tuple[int, ...]
+    """Of the gradients of each block that its replicas exchange: ``trained_bytes``, also where compute is emulated."""
+    learns_at_once: bool = False
+    """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
 
     @property
     def num_blocks(self) -> int:
@@ -118,11 +122,13 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
     check_wire(config, shapes)
+    gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
-        tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes),
+        tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
+        rule.learns_at_once,
     )  # fmt: skip
 
 
@@ -229,15 +235,17 @@ def _check_rules(
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
+    at_once = False
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
         notes = notes or rule.notes_batches
+        at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
-    return Declared(topology, splits_batches, min(caps, default=None), notes), sizes
+    return Declared(topology, splits_batches, min(caps, default=None), notes, at_once), sizes
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

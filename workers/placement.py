@@ -274,8 +274,8 @@ def _fitting(host: Host, where: Devices) -> list[str]:
 def _choices(host: Host, where: Devices) -> str:
     """End of a message to a user whose transport does not fit: what to choose instead."""
     fewer = [f"at most {host.num_gpus} stages per host"] if where is Devices.SHARED_GPU else []
-    fitting = _fitting(host, where)
-    return ", or ".join([*fewer, *([f"--transport {', '.join(fitting)} or auto"] if fitting else [])])
+    named = [f"--transport {', '.join(fitting)} or auto"] if (fitting := _fitting(host, where)) else []
+    return ", or ".join([*fewer, *named])
 
 
 def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:

@@ -37,7 +37,7 @@ def exchange_edges(resolved: RunSpec, partition: Sequence[range], replicas: Repl
     edges = []
     for stage, blocks in enumerate(partition):
         group = replicas.group(stage)
-        sizes = [-(-resolved.trained_bytes[k] // len(group)) + _FACT_BYTES for k in blocks]
+        sizes = [-(-resolved.gradient_bytes[k] // len(group)) + _FACT_BYTES for k in blocks]
         rounds = resolved.batching.microbatches // len(group)
         depth, slot_bytes = 3 * rounds + 4, sum(sizes)
         if resolved.topology is Topology.LOCAL and resolved.config.run.learn_after == "block":

@@ -16,7 +16,7 @@ def stage_of(job: Job) -> Stage:
     """Builds this stage's blocks and no others."""
     resolved, device = job.resolved, torch.device(job.endpoint.device)
     if resolved.config.chaos.emulates:
-        rules = emulated_rules(resolved, job.blocks, _emulated_seconds(job))
+        rules = emulated_rules(resolved, job.blocks, _emulated_seconds(job), device)
     else:
         rules = build_rules(resolved, job.blueprints, job.blocks, device)
     return build_stage(

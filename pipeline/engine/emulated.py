@@ -2,7 +2,8 @@
 
 Stage, program, messages, evaluation and records are the run's own; only the arithmetic of a block is replaced. A block
 allocates no weights: one output and one feedback tensor of the true size, the same in every step, are all that it
-has. Nothing is learned: there are no losses, and no block has scores.
+has, but for a gradient of the true size where it has replicas. Nothing is learned: there are no losses, and no block
+has scores.
 """
 
 import time
@@ -62,13 +63,22 @@ class EmulatedRule(LearningRule):
         seconds: of the block.
         waiter: of the stage.
         dtype: of its output.
+        at_once: a hidden block of the rule in its place learns, and sends its feedback, before any has come.
+        gradient_bytes: of the gradients that replicas exchange.
+        device: of the stage.
     """
 
-    def __init__(self, spec: BlockSpec, seconds: BlockSeconds, waiter: Waiter, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spec: BlockSpec, seconds: BlockSeconds, waiter: Waiter, dtype: torch.dtype, *, at_once: bool = False,
+        gradient_bytes: int = 0, device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
         super().__init__(Block(nn.Identity()), spec)
         self.draws = False
         self._seconds = seconds
         self._waiter = waiter
+        self._at_once = at_once
+        self._gradient_bytes, self._device = gradient_bytes, device
+        self._exchanged: tuple[nn.Parameter, Tensor] | None = None  # a tuple: no weights of this module
         self._out = torch.zeros(0, *spec.out_shape, dtype=dtype)
         self._back = torch.zeros(0, *self._feedback_shape, dtype=dtype)
 
@@ -91,12 +101,26 @@ class EmulatedRule(LearningRule):
         return self._out[: len(y)], len(y)
 
     def learn(self, context: int, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
-        """See :class:`LearningRule`. No loss: nothing is learned."""
+        """See :class:`LearningRule`. No loss: nothing is learned. All of its time is that of the first call, where
+        the feedback calls a second time."""
+        if self._exchanged is not None:
+            parameter, gradient = self._exchanged
+            parameter.grad = gradient
+        if feedback and self._at_once:
+            return Learned(None)
         self._waiter.wait(self._seconds.learn * context)
         if not self._sends_feedback:
             return Learned(None)
         self._back = _with_rows(self._back, context, self._out.device)
         return Learned(None, (self._back[:context],))
+
+    def exchanged(self) -> list[nn.Parameter]:
+        """A parameter in place of all, whose gradient, of zeros, replicas exchange from now on; made where it is asked
+        for, since it takes as much memory as they. It is never stepped."""
+        if self._exchanged is None:
+            zeros = torch.zeros(-(-self._gradient_bytes // torch.float32.itemsize), device=self._device)
+            self._exchanged = nn.Parameter(torch.empty_like(zeros)), zeros
+        return [self._exchanged[0]]
 
     def decode(self, context: int) -> None:
         """No scores: nothing is learned."""
@@ -112,6 +136,10 @@ class _Broadcast(EmulatedRule):
 
 class _Neighbour(EmulatedRule):
     topology = Topology.NEIGHBOUR
+
+    @property
+    def learns_at_once(self) -> bool:
+        return self._at_once or self.spec.is_last
 
 
 _KINDS: dict[Topology, type[EmulatedRule]] = {
@@ -138,17 +166,23 @@ def even_seconds(stage_s: float, num_blocks: int, batch_size: int) -> list[Block
     return [BlockSeconds(each * FORWARD_SHARE, each * (1 - FORWARD_SHARE))] * num_blocks
 
 
-def emulated_rules(resolved: RunSpec, blocks: range, seconds: Sequence[BlockSeconds]) -> list[LearningRule]:
+def emulated_rules(
+    resolved: RunSpec, blocks: range, seconds: Sequence[BlockSeconds], device: torch.device
+) -> list[LearningRule]:
     """Rules that wait in place of those of ``blocks``.
 
     Args:
         resolved: the run; :func:`pipeline.checks.check_emulation` has passed it.
         blocks: of the stage.
         seconds: of each of them.
+        device: of the stage.
     """
     kind, waiter = _KINDS[resolved.topology], Waiter()
     autocast = resolved.config.run.autocast != "none"
     return [
-        kind(resolved.specs[k], each, waiter, torch.bfloat16 if autocast else resolved.shapes[k].dtype)
+        kind(
+            resolved.specs[k], each, waiter, torch.bfloat16 if autocast else resolved.shapes[k].dtype,
+            at_once=resolved.learns_at_once, gradient_bytes=resolved.gradient_bytes[k], device=device,
+        )
         for k, each in zip(blocks, seconds, strict=True)
     ]

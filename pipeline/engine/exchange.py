@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipeline.engine.emulated import EmulatedRule
 from pipeline.engine.gradients import vectors_of
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.requests import Receive, Request, Send
@@ -73,6 +74,13 @@ class _Share:
         return cls(chunks, present, losses, credits)
 
 
+def _exchanged(stage: Stage, block: int) -> Sequence[nn.Parameter]:
+    """Parameters whose gradients are exchanged: all that are trained, or where compute is emulated what stands for
+    them."""
+    rule = stage.rules[block]
+    return rule.exchanged() if isinstance(rule, EmulatedRule) else stage.stepper.parameters(block)
+
+
 class Exchange:
     """One replica's part in the exchange.
 
@@ -87,7 +95,7 @@ class Exchange:
         self._stage = stage
         self._group, self._replica, self._num_blocks = group, replica, num_blocks
         self._peers = [(r, process) for r, process in enumerate(group) if r != replica]
-        self._vectors = {k: vectors_of(stage.stepper.parameters(k), len(group), replica) for k in stage.blocks}
+        self._vectors = {k: vectors_of(_exchanged(stage, k), len(group), replica) for k in stage.blocks}
         self._is_local = stage.topology is Topology.LOCAL
         self._events: list[tuple[Action, int]] = []
         self._buckets: list[Blocks] = []

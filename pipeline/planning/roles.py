@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,13 +13,14 @@ from pipeline.schedules.actions import Action
 __all__ = ["parts_of", "role_of"]
 
 
-def role_of(topology: Topology, partition: Sequence[range], stage: int) -> Role:
+def role_of(topology: Topology, partition: Sequence[range], stage: int, *, learns_at_once: bool = False) -> Role:
     """The role of a stage under rules of that topology, which does not settle.
 
     Args:
         topology: of the rule.
         partition: blocks of every stage.
         stage: its index.
+        learns_at_once: hidden blocks learn before their feedback has come, and send theirs on then.
     """
     is_last = stage == len(partition) - 1
     has_below, has_above = stage > 0, not is_last
@@ -28,7 +30,8 @@ def role_of(topology: Topology, partition: Sequence[range], stage: int) -> Role:
     waits = not is_last or len(partition[stage]) > 1
     if topology is Topology.BROADCAST:
         return Role(has_below, has_above, waits, waits and not is_last, "forward" if is_last and has_below else None)
-    return Role(has_below, has_above, waits, not is_last, None if not has_below else "learn" if waits else "forward")
+    tells: Literal["forward", "learn"] = "learn" if waits and not learns_at_once else "forward"
+    return Role(has_below, has_above, waits, not is_last, tells if has_below else None)
 
 
 def parts_of(

@@ -19,6 +19,9 @@ class Declared:
     splits_batches: bool
     max_in_flight: int | None
     notes_batches: bool = False
+    learns_at_once: bool = False
+    """Hidden blocks learn before their feedback has come, and send theirs on then; see
+    :attr:`pipeline.learning.rule.LearningRule.learns_at_once`."""
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,15 @@ def join(*tables):
 
 
 @pytest.mark.parametrize(
-    ("mode", "rule", "number", "transport"),
-    [("parallel", "predsim", 3, "shared_memory"), ("parallel", "dfa", 3, "shared_memory"),
-     ("gpipe", "backprop", 2, "shared_memory"), ("1f1b", "backprop", 3, "shared_memory"),
-     ("backprop", "backprop", 1, "shared_memory"), ("pipedream", "fa", 2, "inline"),
-     ("parallel", "pred", 5, "inline")],
+    ("mode", "rule", "sends", "transport"),
+    [("parallel", "predsim", [True, True, False], "shared_memory"), ("parallel", "dfa", [True] * 3, "shared_memory"),
+     ("gpipe", "backprop", [True] * 2, "shared_memory"), ("1f1b", "backprop", [True] * 3, "shared_memory"),
+     ("backprop", "backprop", [False], "shared_memory"), ("pipedream", "fa", [True] * 2, "inline"),
+     ("parallel", "pred", [True] * 4 + [False], "inline")],
 )  # fmt: skip
-def test_a_stage_waits_in_place_of_computing(tmp_path, mode, rule, number, transport):
+def test_a_stage_waits_in_place_of_computing(tmp_path, mode, rule, sends, transport):
     chosen = {"schedule": {"mode": mode}, "rule": {"name": rule}}
-    table = run(tmp_path / "run", join(EMULATED, PLAIN, stages(number, transport), chosen))
+    table = run(tmp_path / "run", join(EMULATED, PLAIN, stages(len(sends), transport), chosen))
     assert table["emulated"] is True and "nothing was learned" in table["note"]
     assert table["weights_sha256"] is None and table["test"] == {"accuracy": None, "loss": None}
     steps = table["steps"]
@@ -45,17 +45,30 @@ def test_a_stage_waits_in_place_of_computing(tmp_path, mode, rule, number, trans
         assert row["parameter_bytes"] == row["optimizer_bytes"] == 0
         # The last batch of an epoch is smaller.
         assert row["forward_s"] + row["learn_s"] >= (steps - 2) * 0.004 * 0.95
-    sent = [row["bytes_sent"] > 0 for row in table["stages"]]
-    assert all(sent) or rule in ("predsim", "pred") and all(sent[:-1]) or number == 1
+    assert [row["bytes_sent"] > 0 for row in table["stages"]] == sends
     header = json.loads((tmp_path / "run" / "record.jsonl").read_text().splitlines()[0])
     assert header["config"]["chaos"]["compute"] == "sleep"
 
 
-def test_messages_have_their_true_size(tmp_path):
-    changes = join(PLAIN, stages(2, "inline"), {"rule": {"name": "fa"}})
+@pytest.mark.parametrize("rule", ["fa", "dni"])
+def test_messages_have_their_true_size(tmp_path, rule):
+    changes = join(PLAIN, stages(2, "inline"), {"rule": {"name": rule}, "train": {"epochs": 2}})
     real = run(tmp_path / "real", changes)
     emulated = run(tmp_path / "emulated", join(changes, EMULATED))
     assert [r["bytes_sent"] for r in real["stages"]] == [r["bytes_sent"] for r in emulated["stages"]]
+
+
+@pytest.mark.parametrize(("rule", "mode"), [("pred", "parallel"), ("fa", "parallel"), ("backprop", "gpipe")])
+def test_gradients_between_replicas_have_their_true_size(tmp_path, rule, mode):
+    replicated = {"run": {"stages": 2, "replicas": [1, 2], "threads": 1}, "train": {"epochs": 1, "microbatches": 2}}
+    changes = join(PLAIN, {"rule": {"name": rule}, "schedule": {"mode": mode}}, replicated)
+    real = run(tmp_path / "real", changes)
+    emulated = run(tmp_path / "emulated", join(changes, {"chaos": EMULATED["chaos"]}))
+    assert emulated["emulated"] and emulated["weights_sha256"] is None
+    lost = [r["bytes_sent"] - e["bytes_sent"] for r, e in zip(real["stages"], emulated["stages"], strict=True)]
+    # No losses, of 4 bytes for each block and micro-batch, are there to be sent.
+    assert lost[0] == 0 and all(0 <= n <= 5 * 4 * real["steps"] for n in lost[1:])
+    assert all(row["parameter_bytes"] == 0 for row in emulated["stages"])
 
 
 def test_measured_blocks_are_waited_for(tmp_path):

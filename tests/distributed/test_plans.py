@@ -34,6 +34,18 @@ def test_a_plan_is_printed_and_written_and_can_be_run(tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["num_stages"] == plan["best"]["stages"]
 
 
+def test_a_planned_replica_can_be_run(tmp_path):
+    emulated = [*EMULATED, "chaos.compute_s=[0.01,0.03]", "run.replicas=[1,3]"]
+    out = tmp_path / "plan"
+    code, said, err = call("--plan", "--out", out, "--stages", "2", "--replicas", "1,3", *emulated)
+    assert code == 0 and "2x3" in said, err
+    best = json.loads((out / "plan.json").read_text())["best"]
+    assert (best["replicas"], best["microbatches"]) == ([1, 3], 3)
+    code, _, err = call("--config", out / "plan.toml", "--out", tmp_path / "run", "--quiet", "train.epochs=1")
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["replicas"] == [1, 3]
+
+
 def test_real_stages_are_measured_with_what_they_hold(tmp_path):
     real = ["model.depth=3", "model.width=32", "model.norm=none", "rule.name=fa", "run.threads=1", "train.epochs=1",
             "run.partition=[2,2]"]  # fmt: skip
@@ -51,6 +63,16 @@ def test_real_stages_are_measured_with_what_they_hold(tmp_path):
     assert sent[1] * steps == pytest.approx(stages[1]["bytes_sent"], rel=0.02)
 
 
+@pytest.mark.parametrize("compute", ["real", "sleep"])
+def test_a_rule_that_learns_at_once_and_again_is_planned(tmp_path, compute):
+    flags = ["model.depth=3", "model.width=32", "model.norm=none", "rule.name=dni", "run.threads=1",
+             "run.partition=[1,2,1]", f"chaos.compute={compute}"]  # fmt: skip
+    code, _, err = call("--plan", "--out", tmp_path / "plan", "--stages", "3", "--quiet", *flags)
+    assert code == 0, err
+    row = json.loads((tmp_path / "plan" / "plan.json").read_text())["rows"][0]
+    assert row["schedule"] == "onward" and all(link["down_bytes"] > 0 for link in row["links"])
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [(["--plan", "--link", "1Gbyte"], "cannot read the link"),
@@ -60,12 +82,12 @@ def test_real_stages_are_measured_with_what_they_hold(tmp_path):
      (["--plan", "--device-speed", "fast"], "cannot read --device-speed"),
      (["--plan", "--replicas", "x"], "cannot read the replicas"), (["--hosts", "2"], "a run is not planned"),
      (["--device-speed", "2"], "given: --device-speed without --plan"),
-     (["--plan", "--resume", "/nowhere"], "there is no run to resume|a plan resumes nothing")],
+     (["--plan", "--resume", "/nowhere"], "a plan resumes nothing")],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_status_2(tmp_path, flags, told):
     code, out, err = call(*flags, "--out", tmp_path / "plan", "model.depth=3")
     assert (code, out) == (2, "") and err.count("\n") == 1
-    assert any(part in err for part in told.split("|"))
+    assert told in err
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -15,7 +15,7 @@ from workers.transport import Edge
 
 def spec(topology, microbatches, learn_after="block"):
     found = resolved(topology, microbatches=microbatches)
-    found.trained_bytes = (40, 4_000_000, 100, 8)
+    found.gradient_bytes = (40, 4_000_000, 100, 8)
     found.config = Config.from_dict({"run": {"learn_after": learn_after}})
     return found
 

@@ -1,6 +1,7 @@
 """Cases of a plan: one way of training on so many stages, with its blocks laid on stages, ready to be measured."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from workers.planner.ways import WAYS, Way
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
 
 __all__ = ["Case", "Planned", "planned_runs"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,27 +65,33 @@ class Planned:
         on_cuda = host.num_gpus > 0 and config.run.device != "cpu"
         self.device = "cuda:0" if on_cuda else "cpu"
 
-    def case(self, way: Way, stages: int, microbatches: int | None = None) -> Case:
-        """One case; ``microbatches`` in place of the config's.
+    def case(self, way: Way, stages: int, replicas: tuple[int, ...] | None = None) -> Case:
+        """One case.
+
+        Args:
+            way: of training.
+            stages: of the pipeline, or processes to which batches are dealt.
+            replicas: of each stage; None for one each.
 
         Raises:
             ConfigError: the rule or the mode refuses it.
         """
-        resolved = resolve(self._for(way, stages, microbatches), self._data_root)
+        resolved = resolve(self._for(way, stages, replicas), self._data_root)
         if resolved.topology is Topology.SETTLE:
             raise ConfigError(
                 f"exchanges of several rounds cannot be planned (rule: {self._config.rule.name}, expected: a rule that "
                 "does not settle, e.g. predsim). Change the rule, or run it: its first line has a prediction."
             )
         count = stages if way.is_split else 1
-        check_chaos(resolved.config.chaos, count)
+        counts = replicas or (1,) * count
+        check_chaos(resolved.config.chaos, count, sum(counts))
         threads = self._threads(stages if way.is_dealt else count)
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
-        return Case(way, stages, resolved, tuple(jobs), (1,) * count)
+        return Case(way, stages, resolved, tuple(jobs), counts)
 
-    def _for(self, way: Way, stages: int, microbatches: int | None) -> Config:
+    def _for(self, way: Way, stages: int, replicas: tuple[int, ...] | None) -> Config:
         """The config of one case."""
         config, train = self._config, self._config.train
         if way.is_one_process:
@@ -93,11 +102,11 @@ class Planned:
             chaos = _shared_out(config.chaos, part / train.batch_size)
             config = dataclasses.replace(config, chaos=chaos)
             train = dataclasses.replace(train, batch_size=part, microbatches=1)
-        elif microbatches is not None:
-            train = dataclasses.replace(train, microbatches=microbatches)
-        # Snapshots and measurements are no part of a plan, and neither is what a run writes.
+        # Snapshots and measurements are no part of a plan, and neither is what a run writes. Its replicas are the
+        # question's.
         return dataclasses.replace(
             config, train=train, schedule=dataclasses.replace(config.schedule, mode=way.mode),
+            run=dataclasses.replace(config.run, replicas=1 if replicas is None else list(replicas)),
             measure=dataclasses.replace(config.measure, every=0), snapshot=type(config.snapshot)(),
         )  # fmt: skip
 
@@ -136,14 +145,29 @@ def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
 
 
 def planned_runs(planned: Planned, question: Question) -> list[Case]:
-    """Every case that the question asks for, those left out that the rule refuses."""
-    found = []
-    for way in WAYS:
-        for stages in question.stages:
-            if way.is_ours or (stages == 1) == way.is_one_process:
-                found.append(planned.case(way, stages))
-    if not any(case.way.is_one_process for case in found):
-        found += [planned.case(way, 1) for way in WAYS if way.is_one_process]
+    """Every case that the question asks for. Other ways than the run's own are left out, with a warning for each,
+    where the rule, the batch or a block refuses them.
+
+    Raises:
+        ConfigError: the run's own way is refused.
+    """
+    asked = [
+        (way, stages) for way in WAYS for stages in question.stages
+        if way.is_ours or (stages == 1) == way.is_one_process
+    ]  # fmt: skip
+    if 1 not in question.stages:
+        asked += [(way, 1) for way in WAYS if way.is_one_process]
+    found: list[Case] = []
+    refusals: dict[str, tuple[list[str], ConfigError]] = {}
+    for way, stages in asked:
+        try:
+            found.append(planned.case(way, stages))
+        except ConfigError as error:
+            if way.is_ours:
+                raise
+            refusals.setdefault(way.name, ([], error))[0].append(str(stages))
+    for name, (numbers, why) in refusals.items():
+        logger.warning("%s on %s is left out of the plan: %s", name, ", ".join(numbers), why)
     return found
 
 

@@ -3,8 +3,8 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 from pipeline.records.files import write_json, write_text
 from workers.placement import Host, this_host
-from workers.planner.cases import Case, Planned, planned_runs
+from workers.planner.cases import Planned, planned_runs
 from workers.planner.links import Question
 from workers.planner.model import Model, Setting
 from workers.planner.picture import draw_plan
 from workers.planner.profiles import Profiles
-from workers.planner.rows import replicated, row_of
+from workers.planner.replicas import cases_with_replicas
+from workers.planner.rows import row_of
 from workers.planner.text import plan_lines, rate_text
 from workers.planner.ways import find_way
 
@@ -91,42 +92,24 @@ def plan_rows(
     costs = profiles.wires(cases[0].resolved, planned.transport)
     setting = Setting(question, host.cores if on_cpu else math.inf, costs, config.transport.depth)
     rows = [row_of(Model(case, profiles, setting)) for case in cases]
-    for case in _with_replicas(cases, planned, profiles, setting):
-        rows.append(row_of(Model(case, profiles, setting)))
-    return rows
-
-
-def _with_replicas(cases: Sequence[Case], planned: Planned, profiles: Profiles, setting: Setting) -> list[Case]:
-    """The cases of the run's own schedule with replicas, as far as the rule allows them."""
-    wanted, found = setting.question.replicas, []
-    for case in cases:
-        counts: tuple[int, ...] | None
-        if wanted == "auto":
-            counts = replicated(Model(case, profiles, setting))
-        elif isinstance(wanted, tuple):
-            counts = wanted if len(wanted) == case.stages else wanted * case.stages if len(wanted) == 1 else None
-        if not case.way.is_ours or counts is None or max(counts) == 1:
-            continue
-        with suppress(ConfigError):  # a rule that refuses micro-batches has no replicas
-            split = planned.case(case.way, case.stages, math.lcm(*counts))
-            split = dataclasses.replace(split, replicas=counts)
-            profiles.learn([split.jobs])
-            found.append(split)
-    return found
+    split = cases_with_replicas(cases, planned, profiles, setting)
+    profiles.learn([case.jobs for case in split])
+    return rows + [row_of(Model(case, profiles, setting)) for case in split]
 
 
 def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:
-    """The config of a row, so that it can be run, as nested tables: stages, partition, and the depth that it needs."""
+    """The config of a row, so that it can be run, as nested tables: stages, partition, replicas with the micro-batches
+    that are dealt to them, and the depth that it needs."""
     depth = max(config.transport.depth, row["least_depth"] or 1)
-    run = dataclasses.replace(config.run, stages=row["stages"])
-    if row["stages"] > 1:
+    run = dataclasses.replace(config.run, stages=row["stages"], replicas=1)
+    if row["stages"] > 1 or isinstance(run.partition, list):  # a list of other stages
         run = dataclasses.replace(run, partition=row["partition"])
     table = dataclasses.replace(
         config, run=run, transport=dataclasses.replace(config.transport, depth=depth),
         schedule=dataclasses.replace(config.schedule, mode=row["mode"]),
     ).to_dict()  # fmt: skip
     if max(row["replicas"]) > 1:
-        table["run"]["replicas"] = row["replicas"]
+        table["run"]["replicas"], table["train"]["microbatches"] = row["replicas"], row["microbatches"]
     return table
 
 

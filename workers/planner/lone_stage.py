@@ -6,7 +6,7 @@ stages do. What messages cost on their way is measured by :mod:`workers.planner.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import torch
@@ -128,6 +128,7 @@ def measure_stage(job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]])
         job: the stage's share of the planned run.
         told: feedback that the stage above sends; empty where there is none.
     """
+    job = _on_time(job)
     with job.compute():
         canned = _Canned(job, told)
         stage = DryRunStage(job, canned)
@@ -137,13 +138,21 @@ def measure_stage(job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]])
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, ceil(_MEASURE_S / max(about, 1e-6))))
         steps += job.resolved.batching.in_flight_at(job.stage_index, job.num_stages)
         actions, began = _run(stage, canned, steps)
-        role = role_of(job.resolved.topology, job.partition, job.stage_index)
+        at_once = job.resolved.learns_at_once
+        role = role_of(job.resolved.topology, job.partition, job.stage_index, learns_at_once=at_once)
         parts = parts_of(actions, role, canned.marks, began, len(canned.marks) // 4)
         blocks = stage.stage
         return StageProfile(
             parts, module_bytes(blocks.rules.values()), blocks.optimizer_bytes(), blocks.in_flight.max_bytes,
             tuple((tuple(t.shape), t.dtype) for t in canned.sent),
         )  # fmt: skip
+
+
+def _on_time(job: Job) -> Job:
+    """The job of a stage that is never late: the simulation adds that to every step of every stage."""
+    config = job.resolved.config
+    config = replace(config, chaos=replace(config.chaos, stage_delay_s=0.0))
+    return replace(job, resolved=replace(job.resolved, config=config))
 
 
 def _run(stage: DryRunStage, canned: _Canned, num_steps: int) -> tuple[list[Action], float]:

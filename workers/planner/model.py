@@ -120,7 +120,8 @@ class Model:
             parts[Part.STEP] += late
             found.append(
                 StageModel(
-                    role_of(resolved.topology, job.partition, s), actions, parts, measured.slowdown,
+                    role_of(resolved.topology, job.partition, s, learns_at_once=resolved.learns_at_once), actions,
+                    parts, measured.slowdown,
                     self.case.replicas[s], self._sync_s(s), chaos.emulates, self.hosts[s],
                 )
             )  # fmt: skip
@@ -129,7 +130,7 @@ class Model:
     def _sync_s(self, stage: int) -> float:
         """Seconds in which the replicas of a stage average their gradients, in a ring."""
         count = self.case.replicas[stage]
-        trained = sum(self.case.resolved.trained_bytes[k] for k in self.case.partition[stage])
+        trained = sum(self.case.resolved.gradient_bytes[k] for k in self.case.partition[stage])
         return self.exchange_s(count, trained, between_hosts=False) if count > 1 else 0.0
 
     def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:

@@ -69,10 +69,11 @@ def stage_key(job: Job) -> dict[str, Any]:
          resolved.specs[k].is_last]
         for k, blueprint in zip(job.blocks, job.blueprints, strict=True)
     ]  # fmt: skip
-    role = role_of(resolved.topology, job.partition, job.stage_index)
-    emulated = [config["chaos"], job.stage_index, job.block_s] if resolved.config.chaos.emulates else None
-    if emulated is not None and not isinstance(resolved.config.chaos.compute_s, list | str):
-        emulated = [config["chaos"]]
+    role = role_of(resolved.topology, job.partition, job.stage_index, learns_at_once=resolved.learns_at_once)
+    chaos, emulated = resolved.config.chaos, None
+    if chaos.emulates:  # what is late is no part of the measurement
+        one_for_all = isinstance(chaos.compute_s, float | int)
+        emulated = [chaos.compute_s] if one_for_all else [chaos.compute_s, job.stage_index, job.block_s]
     order = getattr(batching.order, "__name__", str(batching.order))
     place = order == "one_f_one_b" or batching.in_flight_by_stage
     return {
@@ -146,7 +147,8 @@ class Profiles:
             text = _text(key)
             if text in self._known:
                 continue
-            role = role_of(job.resolved.topology, job.partition, stage)
+            resolved = job.resolved
+            role = role_of(resolved.topology, job.partition, stage, learns_at_once=resolved.learns_at_once)
             teller = None
             if role.hears:
                 teller = _text(stage_key(jobs[stage + 1] if job.resolved.topology is Topology.NEIGHBOUR else jobs[-1]))

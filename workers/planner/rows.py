@@ -33,7 +33,7 @@ def row_of(model: Model) -> dict[str, Any]:
     busy = _working(outcome)
     return {
         **_about(case), "samples_per_s": batching.batch_size / step_s, "step_s": step_s,
-        "first_s": outcome.ends[-1][0], "run_s": _run_s(case, outcome.ends[-1][0], step_s),
+        "first_s": outcome.ends[-1][0], "run_s": _run_s(case, batching.batch_size, outcome.ends[-1][0], step_s),
         "stage_s": model.stage_seconds(), "busy_s": busy,
         "bubble": max(0.0, 1 - sum(busy) / len(busy) / step_s), "bottleneck": bottleneck, "advice": advice,
         "links": links, "memory": _memory(model), "heads_share": head_share(case),
@@ -57,10 +57,16 @@ def _about(case: Case) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _run_s(case: Case, first_s: float, step_s: float) -> float:
-    """Seconds of the whole run without its evaluations: the filling of the pipeline and all steps."""
-    batching, epochs = case.resolved.batching, case.resolved.config.train.epochs
-    return first_s + max(0.0, epochs * batching.num_train / batching.batch_size - 1) * step_s
+def _run_s(case: Case, batch_size: int, first_s: float, step_s: float) -> float:
+    """Seconds of the whole run without its evaluations: the filling of the pipeline and all steps.
+
+    Args:
+        case: of the run.
+        batch_size: samples of a step, of all processes.
+        first_s, step_s: of the first step, and of every other one.
+    """
+    num_train, epochs = case.resolved.batching.num_train, case.resolved.config.train.epochs
+    return first_s + max(0.0, epochs * num_train / batch_size - 1) * step_s
 
 
 def _links(model: Model, step_s: float) -> list[dict[str, Any]]:
@@ -189,7 +195,7 @@ def _ddp(model: Model) -> dict[str, Any]:
     load = max(1.0, count / question.hosts / model.setting.cores)
     if model.setting.cores < math.inf and not case.resolved.config.chaos.emulates:
         own *= load * (1 + (model.slowdown(0) - 1) * min(1.0, count - 1))
-    num_bytes = sum(case.resolved.trained_bytes) or sum(4 * s.num_parameters for s in case.resolved.shapes)
+    num_bytes = sum(case.resolved.gradient_bytes)
     far = question.hosts > 1 or question.link is not None
     exchange = model.exchange_s(count, num_bytes, between_hosts=far)
     hidden = min(exchange * 0.9, own * _BACKWARD_SHARE) if far else 0.0
@@ -200,7 +206,7 @@ def _ddp(model: Model) -> dict[str, Any]:
     part = model.profile(0)
     return {
         **_about(case), "samples_per_s": batch / step_s, "step_s": step_s, "first_s": step_s,
-        "run_s": _run_s(case, step_s, step_s), "stage_s": [own] * count, "busy_s": [own] * count,
+        "run_s": _run_s(case, batch, step_s, step_s), "stage_s": [own] * count, "busy_s": [own] * count,
         "bubble": (exchange - hidden) / step_s, "bottleneck": bound, "advice": advice,
         "links": [{"from": s, "to": (s + 1) % count, "up_bytes": 2 * (count - 1) * num_bytes // count, "down_bytes": 0,
                    "busy": exchange / step_s} for s in range(count)],

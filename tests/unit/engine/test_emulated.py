@@ -48,9 +48,9 @@ def test_a_stage_is_as_long_as_its_blocks():
     assert seconds[0].learn == pytest.approx(2 * seconds[0].forward)
 
 
-def rule(topology, index, waiter, num_blocks=3):
+def rule(topology, index, waiter, num_blocks=3, **options):
     spec = BlockSpec(index, num_blocks, (4, 5), (6,), (6,), Classification(6))
-    return module._KINDS[topology](spec, even_seconds(0.3, 1, 10)[0], waiter, torch.float32)
+    return module._KINDS[topology](spec, even_seconds(0.3, 1, 10)[0], waiter, torch.float32, **options)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,12 @@ def test_sends_what_the_rule_in_its_place_would_send(monkeypatch, topology, inde
     learned = block.learn(context, ())
     assert bed.now == pytest.approx(0.24) and learned.loss is None and block.decode(context) is None
     assert [t.shape for t in learned.upstream] == ([] if shape is None else [shape])
+
+
+def test_a_rule_that_learns_at_once_and_again_tells_the_first_time(monkeypatch):
+    bed = Bed(monkeypatch)
+    block = rule(Topology.NEIGHBOUR, 1, Waiter(), at_once=True)
+    assert block.learns_at_once and not rule(Topology.NEIGHBOUR, 1, Waiter()).learns_at_once
+    _, context = block(torch.zeros(8, 4, 5), torch.zeros(8, dtype=torch.int64))
+    assert [t.shape for t in block.learn(context, ()).upstream] == [(8, 4, 5)] and bed.now == pytest.approx(0.24)
+    assert block.learn(context, (torch.zeros(8, 6),)).upstream == () and bed.now == pytest.approx(0.24)

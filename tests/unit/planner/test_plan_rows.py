@@ -7,6 +7,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.planning.stage_model import Part
+from pipeline.resolve import resolve
 from workers.placement import Host
 from workers.planner.cases import Planned, planned_runs
 from workers.planner.command import placed
@@ -14,6 +15,7 @@ from workers.planner.links import Link, Question
 from workers.planner.lone_stage import StageProfile
 from workers.planner.model import Model, Setting
 from workers.planner.profiles import Measured
+from workers.planner.replicas import cases_with_replicas
 from workers.planner.rows import head_share, replicated, row_of
 from workers.planner.text import plan_lines
 from workers.planner.ways import find_way
@@ -78,7 +80,7 @@ def test_every_schedule_has_its_rows():
     assert found["onward", 1]["step_s"] == pytest.approx(12 * MS)
     assert found["onward", 4]["step_s"] == pytest.approx(3 * MS)
     assert found["onward", 4]["samples_per_s"] == pytest.approx(64 / (3 * MS))
-    assert found["onward", 4]["bubble"] == pytest.approx(0.0, abs=0.2)
+    assert found["onward", 4]["bubble"] == pytest.approx(0.0, abs=1e-6)
     assert found["backprop", 1]["step_s"] == pytest.approx(12 * MS)
     # Four micro-batches through four stages: (4 + 4 - 1) / 4 times the work of a stage.
     for schedule in ("gpipe", "1f1b"):
@@ -131,6 +133,7 @@ def test_data_parallelism_pays_for_its_gradients():
     far = row_of(model_of(Question((4,), link=Link(1e6)), "ddp", 4))
     assert near["bottleneck"] == "compute" and near["step_s"] == pytest.approx(12 * MS)  # Told is of any batch
     parameters = 4 * (3 * (64 * 64 + 64) + 64 * 10 + 10)
+    assert near["run_s"] == pytest.approx(20 * 10 * 12 * MS)  # epochs, steps of all processes
     assert far["bottleneck"] == "exchange of gradients"
     assert far["step_s"] > 0.5 * 2 * 3 / 4 * parameters * 8 / 1e6
 
@@ -157,6 +160,79 @@ def test_the_best_placement_can_be_run():
     table = placed(config(), row_of(model_of(Question((2,)), stages=2, **{"run": {"threads": 1, "partition": [3, 1]}})))
     again = Config.from_dict(table)
     assert again.run.stages == 2 and again.run.partition == [3, 1] and again.schedule.mode == "parallel"
+
+
+def test_one_stage_can_be_run_in_place_of_those_that_are_listed():
+    row = row_of(model_of(Question((1,)), stages=1, **EVEN))
+    assert placed(config(**EVEN), row)["run"]["partition"] == [4]
+
+
+def test_a_config_with_replicas_is_planned_without_them_and_its_rows_can_be_run():
+    asked = {"run": {"threads": 1, "stages": 4, "partition": [1, 1, 1, 1], "replicas": [1, 2, 1, 1]}}
+    found = rows(Question((1, 4)), **asked)
+    assert [row["replicas"] for row in found] == [[1] * len(row["replicas"]) for row in found]
+    table = placed(config(**asked), found[1])
+    assert table["run"]["replicas"] == 1 and table["train"]["microbatches"] == 0
+
+
+def test_a_row_with_replicas_can_be_run_with_as_many_microbatches():
+    planned = Planned(config(**EVEN), Host(64, 0), Path("/nowhere"), Question((4,)))
+    case = planned.case(find_way("onward"), 4, (1, 3, 1, 2))
+    table = placed(config(**EVEN), row_of(Model(case, Told(), Setting(Question((4,)), 64, FREE, 4))))
+    assert table["train"]["microbatches"] == 6
+    again = resolve(Config.from_dict(table), Path("/nowhere"))
+    assert list(again.config.run.replicas) == [1, 3, 1, 2] and again.batching.microbatches == 6
+
+
+def test_a_way_that_is_refused_is_left_out_and_said_once(caplog):
+    # Parts of four samples: of one in four micro-batches, and in four processes.
+    model = {"name": "mlp", "depth": 3, "width": 64, "norm": "batch"}
+    found = rows(Question((2, 4)), model=model, train={"batch_size": 4}, **EVEN)
+    assert list(by_schedule(found)) == [("onward", 2), ("onward", 4), ("ddp", 2), ("backprop", 1)]
+    said = [record.getMessage() for record in caplog.records if record.name == "workers.planner.cases"]
+    ways = ["1f1b on 2, 4", "gpipe on 2, 4", "ddp on 4"]
+    assert [line.partition(":")[0] for line in said] == [f"{way} is left out of the plan" for way in ways]
+    assert all("batch normalisation needs two samples" in line for line in said)
+
+
+def test_an_own_schedule_that_is_refused_is_an_error():
+    with pytest.raises(ConfigError, match="late feedback counts whole batches"):
+        rows(Question((2, 4)), rule={"name": "fa"}, train={"batch_size": 64, "in_flight": 2, "microbatches": 2})
+
+
+def with_replicas(caplog, question, profiles=None, **sections):
+    planned = Planned(config(**sections), Host(64, 0), Path("/nowhere"), question)
+    setting = Setting(question, 64, FREE, 4)
+    found = cases_with_replicas(planned_runs(planned, question), planned, profiles or Told(), setting)
+    said = [record.getMessage() for record in caplog.records if record.name == "workers.planner.replicas"]
+    return [(case.stages, case.replicas, case.resolved.batching.microbatches) for case in found], said
+
+
+def test_replicas_are_those_that_were_asked_for(caplog):
+    assert with_replicas(caplog, Question((2, 4), replicas=(1, 2))) == ([(2, (1, 2), 2)], [])
+    assert with_replicas(caplog, Question((1, 2), replicas=(2,))) == ([(1, (2,), 2), (2, (2, 2), 2)], [])
+    slow = with_replicas(caplog, Question((4,), replicas="auto"), Told({1: 2.0}), **EVEN)
+    assert slow == ([(4, (1, 2, 1, 1), 2)], [])
+    assert with_replicas(caplog, Question((4,), replicas="auto"), **EVEN) == ([], [])
+
+
+def test_replicas_that_fit_no_stages_are_said_once(caplog):
+    found, said = with_replicas(caplog, Question((2, 4), replicas=(1, 2, 1)))
+    assert found == [] and said == [
+        "replicas are left out of the plan (given: --replicas 1,2,1 with --stages 2,4, expected: one number, or one "
+        "for each stage). Name 3 stages, or other replicas."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [({"rule": {"name": "predsim"}}, "the loss of predsim compares"),
+     ({"train": {"batch_size": 64, "microbatches": 3}}, "expected: a multiple of 2")],
+)  # fmt: skip
+def test_replicas_that_are_refused_are_said_once(caplog, sections, told):
+    found, said = with_replicas(caplog, Question((2, 4), replicas=(2,)), **sections)
+    assert found == [] and len(said) == 1 and said[0].startswith("replicas are left out of the plan: ")
+    assert told in said[0]
 
 
 def test_a_plan_in_words():

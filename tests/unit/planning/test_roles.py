@@ -26,6 +26,13 @@ def test_the_role_follows_from_the_rule_and_the_place(topology, partition, stage
     assert role_of(topology, partition, stage) == role
 
 
+def test_hidden_blocks_that_learn_at_once_tell_at_once():
+    middle = role_of(Topology.NEIGHBOUR, [*TWO, range(3, 4)], 1, learns_at_once=True)
+    assert middle == Role(True, True, True, True, "forward")
+    assert role_of(Topology.NEIGHBOUR, PAIRS, 1, learns_at_once=True) == Role(True, False, True, False, "forward")
+    assert role_of(Topology.NEIGHBOUR, PAIRS, 0, learns_at_once=True) == Role(False, True, True, True)
+
+
 def walked(actions, role):
     """The marks of a stage whose parts take what COSTS says, and which waits ten seconds at every port."""
     now, marks = 100.0, []

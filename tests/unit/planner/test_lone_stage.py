@@ -1,0 +1,41 @@
+"""What is measured of a stage that runs alone, and what it is kept by."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from workers import worker
+from workers.placement import Host
+from workers.planner.cases import Planned
+from workers.planner.links import Question
+from workers.planner.lone_stage import measure_stage
+from workers.planner.profiles import stage_key
+from workers.planner.ways import find_way
+
+
+def first_job(chaos):
+    config = Config.from_dict({
+        "model": {"name": "mlp", "depth": 1, "width": 8, "norm": "none"},
+        "dataset": {"name": "noise", "shape": [8], "num_train": 64, "num_test": 8},
+        "rule": {"name": "pred"}, "train": {"batch_size": 8}, "run": {"threads": 1, "partition": [1, 1]},
+        "chaos": chaos,
+    })  # fmt: skip
+    return Planned(config, Host(1, 0), Path("/nowhere"), Question((2,))).case(find_way("onward"), 2).jobs[0]
+
+
+EMULATED = {"compute": "sleep", "compute_s": 0.0001}
+
+
+@pytest.mark.parametrize("late", [{"stage_delay_s": 0.5}, {"delay_s": 0.5}, {"delay": "random"}])
+@pytest.mark.parametrize("compute", [{}, EMULATED])
+def test_lateness_is_no_part_of_what_a_profile_is_kept_by(compute, late):
+    assert stage_key(first_job({**compute, **late})) == stage_key(first_job(compute))
+    assert stage_key(first_job(EMULATED)) != stage_key(first_job({**EMULATED, "compute_s": 0.0002}))
+
+
+def test_a_stage_is_measured_on_time(monkeypatch):
+    found, real = [], worker.delays_of_stage
+    monkeypatch.setattr(worker, "delays_of_stage", lambda *args: found.append(real(*args)))
+    profile = measure_stage(first_job({**EMULATED, "stage_delay_s": 0.5}), ())
+    assert found and set(found) == {None} and sum(profile.parts.values()) > 0
