@@ -7,9 +7,9 @@ bytes as a ring sends, and the bits of one process. Losses travel along, so ever
 micro-batches, and takes the same decisions (``train.nonfinite``) by itself.
 
 Where blocks learn one after another, block k's sums are made while block k + 1 learns; small blocks go together, in
-buckets. Waiting inside a step is safe
-there: no stage below waits for anything from above. Where feedback is awaited it would not be (the replica that is
-waited for may itself wait for feedback to what this one has yet to send), so all waiting is at the end of the step.
+buckets. Waiting inside a step is safe there: no stage below waits for anything from above. Where feedback is awaited it
+would not be (the replica that is waited for may itself wait for feedback to what this one has yet to send), so all
+waiting is at the end of the step.
 """
 
 from collections.abc import Generator, Sequence

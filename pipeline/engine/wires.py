@@ -6,7 +6,7 @@ program sends codes and decodes them (:class:`WireProgram`); inside a stage the 
 rounded, wherever it is; feedback passes a rounding unchanged, as though its derivative were 1.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,17 +18,10 @@ from pipeline.engine.message import Kind, Message
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Request, Send
 from pipeline.engine.stage import Stage
-from pipeline.learning.rule import LearningRule, Topology
+from pipeline.learning.rule import Topology
 from pipeline.numerics.wire_format import (
-    Wire,
-    decode,
-    encode,
-    label_dtype,
-    num_parts,
-    pack_feedback,
-    rounded,
-    unpack_feedback,
-)
+    Wire, decode, encode, label_dtype, num_parts, pack_feedback, rounded, unpack_feedback,
+)  # fmt: skip
 from pipeline.records.time_budget import Activity
 from pipeline.resolve import RunSpec
 from pipeline.schedules.position import Position
@@ -94,8 +87,7 @@ def _rounded_feedback(
 
 def _rounds_feedback(stage: Stage) -> bool:
     """The rule allows it."""
-    rules: Mapping[int, LearningRule] = stage.rules
-    return stage.topology is Topology.NEIGHBOUR and all(rule.rounds_feedback for rule in rules.values())
+    return stage.topology is Topology.NEIGHBOUR and all(rule.rounds_feedback for rule in stage.rules.values())
 
 
 class WireProgram(Program):

@@ -5,11 +5,11 @@ from statistics import median
 
 import pytest
 import torch
+from tests.support.exchange import run_forward, settle
 from tests.support.runs import SMALL, merged, run
 
 from pipeline.config import Config
 from pipeline.data.batches import Batches
-from pipeline.engine.settling import Settling
 from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.resolve import build_rule, load_dataset, resolve
 
@@ -65,13 +65,8 @@ def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, in_flight):
 
 def _gradients(rules, parameters, x, y):
     """Of one batch, with the weights of now."""
-    contexts = []
-    for rule in rules:
-        x, context = rule(x, y)
-        contexts.append(context)
-    exchange = Settling(dict(enumerate(rules)), dict(enumerate(contexts)))
-    for index in range(exchange.num_rounds):
-        exchange.round(index, (), ())
+    contexts = run_forward(rules, x, y)
+    settle(rules, contexts)
     for rule, context in zip(rules, contexts, strict=True):
         rule.learn(context, ())
     grads = [p.grad for p in parameters]

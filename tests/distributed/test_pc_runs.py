@@ -30,7 +30,7 @@ def test_micro_batches_are_the_batch(tmp_path):
     run(tmp_path / "one", changes(STRICT))
     for stages, transport in ((1, "inline"), (2, "shared_memory")):
         run(tmp_path / transport, changes(STRICT, stages, transport, train={"microbatches": 4}))
-        compare(tmp_path / transport, tmp_path / "one", 1e-4)
+        assert_weights_agree(tmp_path / transport, tmp_path / "one", 1e-4)
 
 
 @pytest.mark.parametrize("stages", [1, 3])
@@ -39,11 +39,11 @@ def test_fixed_predictions_at_rate_1_are_backprop_for_a_whole_run(tmp_path, stag
     exact = {"name": "pc", "inference": "fixed", "rounds": 4, "rate": 1.0}
     ours = run(tmp_path / "pc", changes(exact, stages))
     theirs = run(tmp_path / "backprop", changes({"name": "backprop"}))
-    compare(tmp_path / "pc", tmp_path / "backprop", 1e-4)
+    assert_weights_agree(tmp_path / "pc", tmp_path / "backprop", 1e-4)
     assert abs(ours["test"]["accuracy"] - theirs["test"]["accuracy"]) <= 0.01
 
 
-def compare(ours, theirs, tolerance):
+def assert_weights_agree(ours, theirs, tolerance):
     """Weights agree relative to the largest of a tensor."""
     states = zip(load_blocks(latest_weights(ours)), load_blocks(latest_weights(theirs)), strict=True)
     for mine, other in states:

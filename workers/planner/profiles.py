@@ -103,21 +103,21 @@ class Profiles:
         Args:
             runs: the jobs of all stages of each, in order.
         """
-        todo = [item for jobs in runs for item in self._missing(jobs)]
-        if not todo:
+        missing = [item for jobs in runs for item in self._missing(jobs)]
+        if not missing:
             return
-        with self._pool(todo[0][1].resolved) as pool:
+        with self._pool(missing[0][1].resolved) as pool:
             # A process is slow until it has done something, and so is what runs beside it meanwhile.
-            warm = [pool.submit(_measure_all, todo[:1]) for _ in range(self._processes)]
+            warm = [pool.submit(_measure_all, missing[:1]) for _ in range(self._processes)]
             deque((f.result(PATIENCE_S) for f in warm), maxlen=0)
-            alone = pool.submit(_measure_all, todo).result(PATIENCE_S)
-            if all(job.resolved.config.chaos.emulates for _, job, _ in todo):
+            alone = pool.submit(_measure_all, missing).result(PATIENCE_S)
+            if all(job.resolved.config.chaos.emulates for _, job, _ in missing):
                 busy = alone
             else:
-                both = [pool.submit(_measure_all, todo) for _ in range(self._processes)]
+                both = [pool.submit(_measure_all, missing) for _ in range(self._processes)]
                 every = [f.result(PATIENCE_S) for f in both]
                 busy = {key: max((found[key] for found in every), key=_seconds) for key in alone}
-        for key, job, _ in todo:
+        for key, job, _ in missing:
             slowdown = max(1.0, _seconds(busy[key]) / max(_seconds(alone[key]), 1e-9))
             self._known[key] = Measured(alone[key], slowdown)
             if cost_cache.is_cacheable(job.resolved):
@@ -180,10 +180,10 @@ def _text(key: Mapping[str, Any]) -> str:
     return json.dumps(key, sort_keys=True, default=str)
 
 
-def _measure_all(todo: Sequence[_Item]) -> dict[str, StageProfile]:
+def _measure_all(missing: Sequence[_Item]) -> dict[str, StageProfile]:
     """Measures stages one after another, in a process of its own."""
     found: dict[str, StageProfile] = {}
-    for key, job, told in todo:
+    for key, job, told in missing:
         if key not in found:
             found[key] = measure_stage(job, found[told].told if isinstance(told, str) else told)
     return found

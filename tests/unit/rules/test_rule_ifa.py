@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tests.support.exchange import run_forward, settle
 from torch import nn
 
 from pipeline.data.task import Classification
-from pipeline.engine.settling import Settling
 from pipeline.learning.rule import BlockSpec
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Sign
@@ -31,14 +31,9 @@ def _batch(width):
 
 
 def _learn(rules, x, y, weight=1.0, between=lambda: None):
-    contexts = []
-    for rule in rules:
-        x, context = rule(x, y)
-        contexts.append(context)
+    contexts = run_forward(rules, x, y)
     between()
-    exchange = Settling(dict(enumerate(rules)), dict(enumerate(contexts)))
-    for index in range(exchange.num_rounds):
-        exchange.round(index, (), ())
+    settle(rules, contexts)
     for rule, context in zip(rules, contexts, strict=True):
         rule.learn(context, (), weight=weight)
     return contexts

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from rule_builders import assert_same, batch, conv, dense, gradients, make_rules, read_out, true_gradients
+from tests.support.exchange import run_forward, settle
 from torch import nn
 
 from pipeline.data.task import Binary, Classification, Logistic
-from pipeline.engine.settling import Settling
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
 from pipeline.rules.pc import build
@@ -25,13 +25,8 @@ def labels(task, y):
 
 def learned(rules, x, y, weight=1.0):
     """One batch, as a stage would learn it; contexts and losses."""
-    contexts = []
-    for rule in rules:
-        x, context = rule(x, y)
-        contexts.append(context)
-    exchange = Settling(dict(enumerate(rules)), dict(enumerate(contexts)))
-    for index in range(exchange.num_rounds):
-        exchange.round(index, (), ())
+    contexts = run_forward(rules, x, y)
+    settle(rules, contexts)
     return contexts, [rule.learn(c, (), weight=weight).loss for rule, c in zip(rules, contexts, strict=True)]
 
 
