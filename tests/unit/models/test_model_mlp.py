@@ -67,6 +67,7 @@ def test_every_activation_is_torchs_own_and_not_in_place(activation):
     ("activation", "layers"),
     [
         ("softsign", [nn.Softsign]), ("relu6", [nn.ReLU6]), ("softplus", [nn.Softplus]), ("hard_tanh", [nn.Hardtanh]),
+        ("clip", [nn.Hardtanh]),
         ("sign", [nn.Tanh, hard_units.Sign]), ("signum", [nn.Tanh, hard_units.Step]),
         ("bernoulli", [nn.Sigmoid, hard_units.Bernoulli]), ("lwta1", [nn.Tanh, hard_units.LocalWinner]),
         ("lwta2", [nn.Hardtanh, hard_units.LocalWinner]), ("slwta1", [nn.Tanh, hard_units.SoftLocalWinner]),
