@@ -90,6 +90,13 @@ def test_kept_states_are_part_of_a_snapshot(tmp_path):
         assert resumed(tmp_path / "run", cut, tmp_path / cut.name, placed, BASE)[:4] == reference[:4]
 
 
+def test_of_a_batch_that_is_left_out_nothing_is_kept(tmp_path):
+    bad = {"dataset": {"name": "tests.support.poison", "bad": [7]}, "train": {"nonfinite": "skip"}}
+    run(tmp_path / "run", changes("energy", 2, **bad), base=BASE)
+    for state in states_of(tmp_path / "run"):
+        assert state.isfinite().all() and not state[7].any()
+
+
 def test_replicas_are_refused_where_states_are_kept(tmp_path):
     table = changes("energy", 2, train={"microbatches": 2})
     with pytest.raises(ConfigError, match="keeps values that every micro-batch changes in turn"):
