@@ -15,7 +15,7 @@ from tests.support.runs import sha
 from pipeline.config import load_config
 
 LOCAL = ["linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp"]
-FEEDBACK = ["backprop", "glob_sim", "fa", "usf", "brsf", "frsf", "dfa", "sdfa"]
+FEEDBACK = ["backprop", "glob_sim", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "am"]
 pytestmark = pytest.mark.distributed
 
 
