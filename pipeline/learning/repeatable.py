@@ -17,6 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from pipeline.learning.affine import layers_of
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
+from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["Repeatable"]
 
@@ -67,7 +68,8 @@ class Repeatable:
                 else:
                     if isinstance(layer, _BatchNorm):
                         over = [0, *range(2, x.dim())]
-                        found = x.mean(over), x.var(over, correction=0)
+                        exact = at_least_float32(x)
+                        found = exact.mean(over), exact.var(over, correction=0)
                     x = layer(x)
                 constants.append(found)
         return x, constants
