@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.accuracy.cell import Metric
 
 __all__ = [
-    "after", "after_steps", "angle", "angle_most", "best", "best_epoch", "best_within", "depth", "depth_rise", "last", "test_loss",
-    "train_loss",
+    "after", "after_steps", "angle", "angle_most", "best", "best_epoch", "best_within", "depth", "depth_rise", "last",
+    "test_loss", "train_loss",
 ]  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.offline --method admm --config CONFIG --out DIR [--data-root DIR]
 
-Of the config it takes the data set, ``model.width``, ``train.epochs`` (iterations), the options of ``[rule]`` for codes,
-the seed and the threads.
+Of the config it takes the data set, ``model.width``, ``train.epochs`` (iterations), the options of ``[rule]`` for
+codes, the seed and the threads.
 """
 
 import sys
@@ -80,7 +80,8 @@ def main(arguments: Sequence[str]) -> int:
     leave_on_sigterm()
     name = arguments[arguments.index("--method") + 1] if "--method" in arguments else ""
     if name not in METHODS:
-        print(f"unknown method (given: {name!r}, expected: {', '.join(METHODS)}). Name it by --method.", file=sys.stderr)
+        known = ", ".join(METHODS)
+        print(f"unknown method (given: {name!r}, expected: {known}). Name it by --method.", file=sys.stderr)
         return 2
     at = list(arguments).index("--method")
     options = parse([*arguments[:at], *arguments[at + 2 :]], __doc__)

@@ -2,8 +2,8 @@
 
 With z_l the pre-activations, a_l the activations, h the rectifier, beta and gamma weights of the penalties: ``W_l = z_l
 a_(l-1)^+``; ``a_l = (beta W_(l+1)^T W_(l+1) + gamma I)^-1 (beta W_(l+1)^T z_(l+1) + gamma h(z_l))``; z_l minimises
-``gamma (a - h(z))^2 + beta (z - W a)^2`` entry by entry, the output's z ``loss(z, y) + z lambda + beta (z - W a)^2``; and
-``lambda += beta (z_L - W_L a_(L-1))``, after the first iterations without.
+``gamma (a - h(z))^2 + beta (z - W a)^2`` entry by entry, the output's z ``loss(z, y) + z lambda + beta (z - W a)^2``;
+and ``lambda += beta (z_L - W_L a_(L-1))``, after the first iterations without.
 
 Source: Taylor, Burmeister, Xu, Singh, Patel and Goldstein, "Training Neural Networks Without Gradients: A Scalable ADMM
 Approach" (2016); its hinge loss, one for each class; from memory.

@@ -65,7 +65,7 @@ def _short(
 
 _SIGNS = {**_NET, "model.width": [500, 500], "model.activation": ["sign", "tanh"], "model.dropout": 0.2}
 _LENET = {"model.name": "lenet5"}
-_TIMES = "Source: curves, without figures; bands are what is asked of two cores here. "
+_BANDS = "Bands are what is asked of two cores here. "
 
 TABLES = (
     PublishedTable(
@@ -88,7 +88,7 @@ TABLES = (
         ],
         [Check("offline alternating minimisation is worse by at least 3 points",
                [(("offline AM, 50 iterations", "2x100, last"), ("AM-Adam", "2x100, last"))], Band(least=3.0))],
-        note=_TIMES + "Batch norm behind every hidden layer, as in the published code, but for AM-mem, which has "
+        note=_BANDS + "Batch norm behind every hidden layer, as in the published code, but for AM-mem, which has "
         "none; codes by 5 steps. Rates of AM-SGD, AM-mem and SGD are chosen here. Offline, an iteration has the whole "
         "training set: weights by 20 sweeps, the output by L-BFGS; ADMM as of Taylor et al. (2016), from a forward "
         "pass; neither has batch norm.",
@@ -104,7 +104,7 @@ TABLES = (
         ],
         [Check("alternating minimisation is within a point of straight-through estimation",
                [(("AM-Adam, 10 code steps", "last"), ("straight-through, Adam", "last"))], Band(most=1.0))],
-        note=_TIMES + "The first hidden layer's units are the signs of tanh, the second's are tanh; dropout of .2 in "
+        note=_BANDS + "The first hidden layer's units are the signs of tanh, the second's are tanh; dropout of .2 in "
         "front of both.",
     ),
     PublishedTable(
@@ -116,7 +116,7 @@ TABLES = (
             _short("adam", "Adam", 10, {**_LENET, "rule.name": "backprop", "optimizer.name": "adam",
                                         "optimizer.lr": 0.003}),
         ],
-        note=_TIMES + "Codes of both convolutions and of both hidden linear layers, by sums over all their features; "
+        note=_BANDS + "Codes of both convolutions and of both hidden linear layers, by sums over all their features; "
         "no batch norm.",
     ),
 )  # fmt: skip

@@ -29,6 +29,7 @@ class Repeatable:
     """A block's layers, one after another.
 
     A hard part of a unit (``pipeline/network/hard_units.py``) is run forward, and is the identity in the derivative.
+    One that draws samples draws anew, unlike dropout.
 
     Args:
         block: its batch normalisation and dropout stand directly in ``nn.Sequential``.

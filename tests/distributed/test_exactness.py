@@ -47,7 +47,7 @@ def test_p1_any_queue_depth(tmp_path, reference, rule, depth):
     assert placed(tmp_path, rule, 3, "shared_memory", depth=depth) == reference(rule)
 
 
-@pytest.mark.parametrize("rule", [*rare(LOCAL, but=["predsim", "pred_bio", "drtp"]), "dfa"])
+@pytest.mark.parametrize("rule", [*rare(LOCAL, but=["predsim", "pred_bio", "drtp"]), "dfa", *rare(["am"], but=[])])
 def test_p2_stages_and_transports_slowed_at_random(tmp_path, reference, rule):
     slow = {"model": {"name": "tests.support.slow_mlp"}}
     found = placed(tmp_path, rule, 3, "tests.support.slow_shared_memory", **slow)

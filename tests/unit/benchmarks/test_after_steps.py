@@ -11,8 +11,8 @@ from benchmarks.accuracy.store import digest
 from pipeline.config.toml_text import to_toml
 
 CONFIG = {
-    "model.name": "half_mlp", "model.width": [12], "dataset.name": "digits", "rule.name": "am", "train.epochs": 1, "optimizer.lr": 0.02,
-    "train.batch_size": 200, "optimizer.milestones": [], "snapshot.every_steps": 1, "snapshot.keep": 100,
+    "model.name": "half_mlp", "model.width": [12], "dataset.name": "digits", "rule.name": "am", "train.epochs": 1,
+    "optimizer.lr": 0.02, "optimizer.milestones": [], "train.batch_size": 200, "snapshot.every_steps": 1, "snapshot.keep": 100,
 }  # fmt: skip
 
 

@@ -12,7 +12,11 @@ from benchmarks.offline import __main__ as offline
 from benchmarks.offline.admm import Admm, closest, output_step
 from benchmarks.offline.alternating import OfflineAlternating
 from pipeline.config.toml_text import to_toml
+from pipeline.data.task import Classification
 from pipeline.learning.codes import CodeSearch
+from pipeline.learning.rule import BlockSpec
+from pipeline.network.block import Block
+from pipeline.rules.am import build
 
 GRID = torch.linspace(-6, 6, 24001, dtype=torch.float64)
 
@@ -79,11 +83,6 @@ def test_a_net_learns(make):
 
 
 def test_offline_codes_are_those_of_the_online_rule():
-    from pipeline.data.task import Classification
-    from pipeline.learning.rule import BlockSpec
-    from pipeline.network.block import Block
-    from pipeline.rules.am import build
-
     torch.manual_seed(0)
     search = CodeSearch(reduction="features", code_rate=1e-4)
     method = OfflineAlternating([3, 6, 3], search)
