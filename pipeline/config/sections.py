@@ -172,6 +172,8 @@ class MeasureConfig:
     """In each block, the angle between the rule's gradient and backpropagation's."""
     accuracies: bool = True
     """The test accuracy of each block, by its own decoder or, without one, by a ridge regression fitted to it."""
+    updates: bool = True
+    """How far the weights of each block have moved since the measurement before, as a share of their length."""
     maps: bool = False
     """The decision boundary at each block, for data of two numbers and two classes."""
     tsne: list[Natural] = field(default_factory=list)

@@ -48,8 +48,8 @@ OTHER = {
         "start_timeout_s": 7.5,
     },
     "measure": {
-        "every": 2, "angles": False, "accuracies": False, "maps": True, "tsne": [0, 2], "probe_samples": 5,
-        "readout_samples": 6, "tsne_samples": 7, "keep_weights": False,
+        "every": 2, "angles": False, "accuracies": False, "updates": False, "maps": True, "tsne": [0, 2],
+        "probe_samples": 5, "readout_samples": 6, "tsne_samples": 7, "keep_weights": False,
     },
     "snapshot": {"every_steps": 3, "every_epochs": 4, "keep": 5},
     "restart": {"max_restarts": 6},
