@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Place, PublishedTable
-from benchmarks.accuracy.metrics import best, last
+from benchmarks.accuracy.metrics import best, last, last_in_training
 
 __all__ = ["TABLES"]
 
-_BASE = {"model.init": "zero_output", "optimizer.name": "adam", "optimizer.lr": 5e-4, "train.batch_size": 128}
+_BASE = {"optimizer.name": "adam", "optimizer.lr": 5e-4, "train.batch_size": 128}
 _GLOB, _PRED, _SIM, _PREDSIM = "glob", "pred", "sim", "predsim"
-_RULES = {_GLOB: "backprop", "glob+sim": "glob_sim", "pred-bio": "pred_bio", "sim-bio": "sim_bio",
+_ZEROS = "glob, output weights from 0"
+_RULES = {_GLOB: "backprop", _ZEROS: "backprop", "glob+sim": "glob_sim", "pred-bio": "pred_bio", "sim-bio": "sim_bio",
           "predsim-bio": "predsim_bio"}  # fmt: skip
 _MNIST = {"dataset.name": "mnist", "dataset.crop_padding": 2}
 _GREY = {"model.name": "mlp", "model.depth": 3, "model.width": 1024, "model.dropout": 0.1}
@@ -31,9 +32,13 @@ def _course(epochs: int) -> dict[str, Any]:
 
 
 def _config(column: str, *parts: Mapping[str, Any]) -> dict[str, Any]:
-    """A column's config: its rule, and a leaky ReLU where a similarity is learned."""
+    """A column's config: its rule, a leaky ReLU where a similarity is learned, and the output block's initial weight.
+
+    The published code sets that to 0 where there are local losses, and leaves plain backpropagation torch's own.
+    """
     leaky = column in (_SIM, _PREDSIM, "sim-bio", "predsim-bio")
     merged = {**_BASE, "rule.name": _RULES.get(column, column), "model.activation": "leaky_relu" if leaky else "relu"}
+    merged["model.init"] = "default" if column == _GLOB else "zero_output"
     for part in parts:
         merged.update(part)
     return merged
@@ -41,14 +46,20 @@ def _config(column: str, *parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short() -> list[Cell]:
     """The MLP's columns at a tenth of the epochs, for two cores; three seeds."""
-    published = {_GLOB: 0.75, _PRED: 0.68, _SIM: 0.80, _PREDSIM: 0.62}
+    published = {_GLOB: 0.75, _ZEROS: None, _PRED: 0.68, _SIM: 0.80, _PREDSIM: 0.62, "glob+sim": None,
+                 "pred-bio": None, "sim-bio": None, "predsim-bio": None}  # fmt: skip
     bands = {_PRED: Band(most=1.6), _SIM: Band(most=2.0), _PREDSIM: Band(most=1.6)}
     precision = {"run.matmul_precision": "medium", "optimizer.milestones": [5, 7, 9]}
     cells = []
     for column, figure in published.items():
-        figures = [Figure("MLP 3x1024", column, best, figure, bands.get(column)),
-                   Figure("MLP 3x1024, last epoch", column, last)]  # fmt: skip
-        cells.append(Cell(column, _config(column, _GREY, _MNIST, _course(10), precision), figures, (0, 1, 2)))
+        figures = [
+            Figure(column, "best of 10 epochs", best, figure, bands.get(column)),
+            Figure(column, "least of the seeds", best, over=min), Figure(column, "most of the seeds", best, over=max),
+            Figure(column, "seeds", best, over=len), Figure(column, "last epoch", last),
+            Figure(column, "in training, last epoch", last_in_training),
+        ]  # fmt: skip
+        name = "glob-zeros" if column == _ZEROS else column.replace("+", "-")
+        cells.append(Cell(name, _config(column, _GREY, _MNIST, _course(10), precision), figures, (0, 1, 2)))
     return cells
 
 
@@ -86,7 +97,9 @@ _MNIST_TABLES = (
         "Nøkland and Eidnes, table 1: MLP on MNIST, test error in %, best of 10 epochs where 100 were published",
         "Nøkland and Eidnes (2019), table 1",
         _short(),
-        note="The rate falls at epochs 5, 7 and 9, the published course at a tenth of its length.",
+        note="The rate falls at epochs 5, 7 and 9, the published course at a tenth of its length. Medians over the "
+        "seeds that ran. The published code lets the output weights begin at 0 under local losses only; with "
+        "backpropagation (glob) both starts are here. Columns that differ by less than the seeds do are not ranked.",
     ),
     PublishedTable(
         "nokland-eidnes-mnist-full",

@@ -23,7 +23,7 @@ class LraFeedback(LocalRepresentation):
     the backward pass: targets and errors are those of f, the input of g. The last block's e is that of the output
     loss.
 
-    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018),
+    Source: Ororbia, Mali, Kifer and Giles, "Conducting Credit Assignment by Aligning Local Representations" (2018),
     LRA-fdbk. beta, the bounds, the reduction over the batch and the threshold are not in print.
 
     Args:

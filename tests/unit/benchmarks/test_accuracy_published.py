@@ -58,5 +58,5 @@ def test_names_places_and_checks_of_a_table_fit(name):
 
 def test_what_two_cores_cannot_do_is_left_to_a_gpu():
     on_gpu = {name.partition("/")[0] for name, cell in CELLS.items() if cell.device == "cuda"}
-    assert on_gpu == {"nokland2016-full", "dtp", "lra-table2-full", "lra-table3-full", "nokland-eidnes-mnist-full",
-                      "nokland-eidnes-cifar10", "nokland-eidnes-cifar10-jpeg"}  # fmt: skip
+    assert on_gpu == {"nokland2016-full", "nokland-eidnes-mnist-full", "nokland-eidnes-cifar10",
+                      "nokland-eidnes-cifar10-jpeg"}
