@@ -18,6 +18,9 @@ VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
     "dni-mixed": ("dni", {"mixing": 0.3, "conditioned": False, "layers": 1, "width": 12}),
+    "pred-recon": ("pred", {"unsupervised": "recon", "alpha": 0.3}),
+    "pred-unsup-sim": ("pred", {"unsupervised": "sim", "alpha": 0.3}),
+    "predsim-unsup": ("predsim", {"unsupervised": "sim", "alpha": 0.5}),
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
