@@ -40,8 +40,8 @@ class Unsupervised:
         if (self.unsupervised == "none") != (self.alpha == 0.0):
             raise ValueError(
                 f"an unsupervised loss needs a share, and a share a loss (given: rule.unsupervised = "
-                f"{self.unsupervised!r} with rule.alpha = {self.alpha}, expected: 'none' with 0, or another with more). "
-                "Change one of them."
+                f"{self.unsupervised!r} with rule.alpha = {self.alpha}, expected: 'none' with 0, or another with "
+                "more). Change one of them."
             )
 
 

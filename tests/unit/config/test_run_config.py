@@ -35,6 +35,7 @@ OTHER = {
     "optimizer": {"name": "sgd", "lr": 1e-05, "milestones": [3, 5], "betas": [0.9, 0.99]},
     "train": {
         "epochs": 3, "batch_size": 8, "microbatches": 2, "in_flight": 4, "loss": "logistic",
+        "classes_per_batch": 2, "classes_until_epoch": 4,
         "eval_every": 5, "eval_batch_size": 6, "eval_passes": 7, "nonfinite": "skip",
     },
     "schedule": {
