@@ -17,6 +17,8 @@ from pipeline.network.hard_units import Bernoulli
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
+    "lra_fdbk-block": ("lra_fdbk", {"subgraph": "block"}),
+    "lra_fdbk-block-mean": ("lra_fdbk", {"subgraph": "block", "reduction": "mean", "weight_clip": 0.1}),
     "dni-mixed": ("dni", {"mixing": 0.3, "conditioned": False, "layers": 1, "width": 12}),
     "pred-recon": ("pred", {"unsupervised": "recon", "alpha": 0.3}),
     "pred-unsup-sim": ("pred", {"unsupervised": "sim", "alpha": 0.3}),
@@ -97,11 +99,11 @@ SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing"
 """Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks from one pre-activation to the next."""
-TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp", "dni"}
+TELLS = {"lra_fdbk", "lra_subgraph", "lra_diff", "tp", "dtp", "dni"}
 """Rules whose messages are targets, displacements or derivatives for single samples: they carry no weight."""
 STEPS = {"tp", "dtp"}
 """Of these, the ones whose first target is a step against the weighted loss."""
-SUMS = {"lra_fdbk", "lra_diff"}
+SUMS = {"lra_fdbk", "lra_diff", "lra_fdbk-block"}
 """Rules whose loss is a sum over samples: what a part of a batch adds does not depend on its share."""
 
 
