@@ -78,8 +78,8 @@ _FIGURE_5_TABLE = PublishedTable(
     "Ororbia et al. (2018), figure 5: all blocks for some epochs, falling after about 5, towards 0 to 1 for tanh",
     [_depth_cell("tanh"), _depth_cell("sigmoid")],
     note="A sample halts where a block's loss is below 1e-7 (tanh) or 1e-6 (sigmoid) of the output's first mean loss: "
-    "chosen so that epoch 1 credits every block, for the source gives no threshold. Under tanh hidden losses grow on the "
-    "way down, so a sample that passes the topmost hidden block passes all, and they share one credit.",
+    "chosen so that epoch 1 credits every block, for the source gives no threshold. Under tanh hidden losses grow on "
+    "the way down, so a sample that passes the topmost hidden block passes all, and they share one credit.",
 )
 
 # Figure 7: one angle over all parameters, at the start and where it settles.

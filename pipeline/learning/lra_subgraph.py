@@ -1,4 +1,4 @@
-"""Local representation alignment of blocks of any kind: the sub-graph inside the block is differentiated by autograd."""
+"""Local representation alignment of blocks of any kind: autograd differentiates the sub-graph inside the block."""
 
 from typing import Any
 
@@ -27,11 +27,11 @@ class LraSubgraph(LearningRule):
     """LRA-fdbk of convolutions, normalisations, dropout, residual pairs: whatever autograd differentiates.
 
     The body is ``g(f(F(x)))``: f its last layer, if that is a unit, else the identity, and g a hard part, which is run
-    forward and bypassed back. The feedback D, a displacement of what is sent, is taken back through the outlet (pooling,
-    dropout) to D'; ``t = f(a - beta D')`` with ``a = F(x)``; ``e = l'(f(a) - t) f'(a)``; gradients and ``d`` are those
-    of e by F's weights and by x, and down goes ``d E``: E is drawn from N(0, error_std^2) and fixed, a matrix of the
-    input's features, or for maps of their channels, the same at every position. The last block's e is that of the
-    output loss.
+    forward and bypassed back. The feedback D, a displacement of what is sent, is taken back through the outlet
+    (pooling, dropout) to D'; ``t = f(a - beta D')`` with ``a = F(x)``; ``e = l'(f(a) - t) f'(a)``; gradients and ``d``
+    are those of e by F's weights and by x, and down goes ``d E``: E is drawn from N(0, error_std^2) and fixed, a matrix
+    of the input's features, or for maps of their channels, the same at every position. The last block's e is that of
+    the output loss.
 
     Source: Ororbia, Mali, Kifer and Giles, "Conducting Credit Assignment by Aligning Local Representations" (2018),
     which claims it for blocks of this kind and has no experiment. E over channels is chosen here.
