@@ -16,6 +16,9 @@ from pipeline.network.hard_units import Bernoulli
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
+    "dfa-mlp": ("dfa", {"projection": "mlp"}),
+    "dfa-learned": ("dfa", {"matrix": "learned"}),
+    "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
     "lra_fdbk-block": ("lra_fdbk", {"subgraph": "block"}),
     "lra_fdbk-block-mean": ("lra_fdbk", {"subgraph": "block", "reduction": "mean", "weight_clip": 0.1}),
