@@ -100,7 +100,7 @@ def dark(colour: Any) -> Any:
 def with_lines(
     lines: Mapping[str, Sequence[tuple[str, Curve]]], what: str, *, logarithmic: bool = False
 ) -> Figure | None:
-    """A panel for each entry of ``lines``, with named lines over epochs; None where there is none.
+    """A panel for each entry of ``lines``, four in a row, with named lines over epochs; None where there is none.
 
     Args:
         lines: by the panel's title; a line is its name and its values by epoch.
@@ -110,8 +110,13 @@ def with_lines(
     shown = {title: [(name, c) for name, c in some if c] for title, some in lines.items() if any(c for _, c in some)}
     if not shown:
         return None
-    figure = Figure(figsize=(4.2 * len(shown), 3.0), layout="constrained")
-    for axes, (title, some) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+    across = min(len(shown), 4)
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(4.2 * across, 3.0 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    for axes in grid[len(shown) :]:
+        axes.set_axis_off()
+    for axes, (title, some) in zip(grid, shown.items(), strict=False):
         for place, (_, curve) in enumerate(some):
             axes.set_yscale("log" if logarithmic else "linear")
             line(axes, curve, RUNS[place % len(RUNS)], _MARKERS[place % len(_MARKERS)])
