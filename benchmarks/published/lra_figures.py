@@ -115,7 +115,7 @@ _FIGURE_7_TABLE = PublishedTable(
     "Ororbia et al. (2018), figure 7, read off: LRA-fdbk begins at 10 and settles at 38; FA and DFA are not in it",
     [_angle_cell("LRA-fdbk", fdbk("tanh"), 10.0, 38.0), _angle_cell("FA", {"rule.name": "fa"}, None, None),
      _angle_cell("DFA", {"rule.name": "dfa"}, None, None)],
-    note="Weights from N(0, .05), as printed; Adam at 2e-4, batches of 50, beta .1, 30 epochs where 100 were published.",
+    note="Weights from N(0, .05), as printed; Adam at 2e-4, batches of 50, beta .1, 30 epochs where 100 were printed.",
 )  # fmt: skip
 
 TABLES = (_FIGURE_2_TABLE, _FIGURE_5_TABLE, _FIGURE_7_TABLE)
