@@ -41,7 +41,8 @@ class Attempt:
         self._out = Path(self._folder.name) / "run"
         config = Path(self._folder.name) / f"{cell.name}.toml"
         config.write_text(to_toml(cell.nested(seed, quick)), encoding="utf8")
-        command = [sys.executable, str(ROOT / "launch.py"), "--config", str(config), "--quiet",
+        program = ["-m", *cell.program] if cell.program else [str(ROOT / "launch.py")]
+        command = [sys.executable, *program, "--config", str(config), "--quiet",
                    "--out", str(self._out), "--data-root", str(data_root)]  # fmt: skip
         self._errors = Path(self._folder.name) / "stderr"
         self._began = time.monotonic()
@@ -114,6 +115,7 @@ def summary(out: Path) -> dict[str, Any]:
         "test_losses": [_short(entry["test_loss"]) for entry in output],
         "train_losses": [_short(entry["train_loss"]) for entry in output],
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
+        **_after_steps(out / "after_steps.json"),
         "credit": _credit(epochs), **_measured(out / "measurements.json"),
         "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
         "threads": result["threads_per_stage"], "device": result["device"],
@@ -157,6 +159,11 @@ def _measured(path: Path) -> dict[str, list[dict[str, Any]] | None]:
 def _error(accuracy: float | None) -> float | None:
     """In percent."""
     return None if accuracy is None else round(100 * (1 - accuracy), 4)
+
+
+def _after_steps(path: Path) -> dict[str, Any]:
+    """Errors by the number of steps, where the cell's program has found them."""
+    return {"step_errors": json.loads(path.read_text(encoding="utf8"))} if path.exists() else {}
 
 
 def _short(value: float | None) -> float | None:
