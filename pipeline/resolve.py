@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.checks import check_batching, check_emulation, check_measurable, check_mode, check_wire
+from pipeline.checks import check_batching, check_classes, check_emulation, check_measurable, check_mode, check_wire
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.task import Classification, Logistic, Task
@@ -118,6 +118,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_mode(config, mode, rule.topology)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
+    check_classes(config.train, dataset.spec)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)

@@ -16,8 +16,16 @@ from pipeline.network.hard_units import Bernoulli
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
+    "dfa-mlp": ("dfa", {"projection": "mlp"}),
+    "dfa-learned": ("dfa", {"matrix": "learned"}),
+    "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
+    "lra_fdbk-block": ("lra_fdbk", {"subgraph": "block"}),
+    "lra_fdbk-block-mean": ("lra_fdbk", {"subgraph": "block", "reduction": "mean", "weight_clip": 0.1}),
     "dni-mixed": ("dni", {"mixing": 0.3, "conditioned": False, "layers": 1, "width": 12}),
+    "pred-recon": ("pred", {"unsupervised": "recon", "alpha": 0.3}),
+    "pred-unsup-sim": ("pred", {"unsupervised": "sim", "alpha": 0.3}),
+    "predsim-unsup": ("predsim", {"unsupervised": "sim", "alpha": 0.5}),
     "am-features": ("am", {"reduction": "features", "sparsity": 0.01}),
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
     "eqprop-one-sided": ("eqprop", {"nudging": "one_sided", "free_rounds": 4, "nudged_rounds": 3}),
@@ -107,11 +115,11 @@ HALF_ONLY = {"lra_diff", "am_mem"}
 """Rules of blocks from one pre-activation to the next."""
 ALSO_HALF = {"am"}
 """Rules that take such blocks, too."""
-TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
+TELLS = {"lra_fdbk", "lra_subgraph", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
 """Rules whose messages are targets, displacements, codes or derivatives for single samples: they carry no weight."""
 STEPS = {"tp", "dtp"}
 """Of these, the ones whose first target is a step against the weighted loss."""
-SUMS = {"lra_fdbk", "lra_diff"}
+SUMS = {"lra_fdbk", "lra_diff", "lra_fdbk-block"}
 """Rules whose loss is a sum over samples: what a part of a batch adds does not depend on its share."""
 
 REMEMBERS = {"am_mem"}

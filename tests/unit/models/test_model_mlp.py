@@ -129,6 +129,14 @@ def test_xavier_and_orthogonal_weights():
         assert 0.9 * bound < block.body.linear.weight.abs().max() <= bound and not block.body.linear.bias.any()
 
 
+def test_fan_in_weights_are_torchs_own_without_biases():
+    plain = built((20,), 5, width=16, norm="none")
+    for given, block in zip(plain, built((20,), 5, width=16, norm="none", init="fan_in")):
+        weight = block.body.linear.weight
+        assert torch.equal(weight, given.body.linear.weight) and not block.body.linear.bias.any()
+        assert 0.8 * weight.shape[1] ** -0.5 < weight.abs().max() <= weight.shape[1] ** -0.5
+
+
 @pytest.mark.parametrize("activation", ["tanh", "sign", "slwta1"])
 def test_blocks_that_meet_half_a_layer_earlier_make_the_same_network(activation):
     options = {"depth": 2, "width": 8, "norm": "none", "activation": activation}
