@@ -189,7 +189,7 @@ class EquilibriumPropagation(LearningRule):
         factor = -weight / (width * len(context.y))
         with _exact(end.state):
             self._accumulate(start, end, factor)
-            return Learned(self._cost(free.state, context.y) if self.spec.is_last else None)
+            return Learned(self.decoded_loss(free.state, context.y) if self.spec.is_last else None)
 
     def decode(self, context: _States) -> Tensor | None:
         """The last block's free state, before it has settled its output; None below it."""
@@ -198,6 +198,14 @@ class EquilibriumPropagation(LearningRule):
     def num_correct(self, scores: Tensor, y: Tensor) -> Tensor:
         """See :class:`LearningRule`; states regress on the task's targets."""
         return self.spec.task.num_correct_decoded(scores, y)
+
+    def averaged(self, scores: Tensor) -> Tensor:
+        """See :class:`LearningRule`; states are no logits."""
+        return scores.mean(0)
+
+    def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
+        """See :class:`LearningRule`; what is descended on: the cost, a mean over the batch."""
+        return (scores - self._targets(scores, y)).square().sum() * ((1.0 if self.is_energy else 0.5) / len(y))
 
     def _relaxed(self, context: _States, rows: Tensor, above: Tensors, nudge: float) -> Tensor:
         """The state after one more round."""
@@ -239,10 +247,6 @@ class EquilibriumPropagation(LearningRule):
 
     def _targets(self, state: Tensor, y: Tensor) -> Tensor:
         return self.spec.task.targets(y).to(state.dtype)
-
-    def _cost(self, state: Tensor, y: Tensor) -> Tensor:
-        """What is descended on: a mean over the batch."""
-        return (state - self._targets(state, y)).square().sum() * ((1.0 if self.is_energy else 0.5) / len(y))
 
 
 def _exact(x: Tensor) -> AbstractContextManager[object]:

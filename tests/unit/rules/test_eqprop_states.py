@@ -9,7 +9,7 @@ from rule_builders import assert_same, conv, dense, gradients, make_rules, read_
 from tests.support.exchange import run_forward, settle
 from torch import nn
 
-from pipeline.data.task import Binary
+from pipeline.data.task import Binary, Classification
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
 from pipeline.rules.eqprop import Relaxation, build
@@ -107,6 +107,23 @@ def test_the_loss_is_the_cost_of_the_free_state():
         off = contexts[-1].ends[0].state - nn.functional.one_hot(y, CLASSES)
         assert losses[:-1] == [None] * 2
         assert losses[-1].item() == pytest.approx(factor * off.square().sum(1).mean().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("task", [Classification(CLASSES), Binary()], ids=["classes", "binary"])
+def test_the_loss_in_evaluation_is_that_in_training(form, task):
+    blocks = [*network(FORMS[form])[:2], dense(8, task.num_outputs, FORMS[form])]
+    rules = make_rules(build, blocks, WIDTHS[:1], task, relaxation=Relaxation(form=form, free_rounds=20))
+    x, y = inputs()
+    y = y % max(2, task.num_outputs)
+    trained = settled(rules, x, y)[-1]
+    loss = rules[-1].learn(trained, ()).loss
+    for rule in rules:
+        rule.eval()
+    with torch.no_grad():
+        scores = rules[-1].decode(settled(rules, x, y)[-1])
+    assert loss > 0 and torch.equal(rules[-1].decoded_loss(scores, y), loss)
+    assert torch.equal(rules[-1].averaged(torch.stack([scores, 3 * scores])), 2 * scores)
 
 
 def test_an_output_without_a_unit_is_clipped_and_of_two_classes_read_at_one_half():
