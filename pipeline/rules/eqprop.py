@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,48 +11,17 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from pipeline.learning.dense import accumulate
 from pipeline.learning.plain_dense import PlainDense
+from pipeline.learning.relaxation import Relaxation
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
-from pipeline.ranges import Count, Natural, Positive, Range
+from pipeline.ranges import Positive
 
-__all__ = ["EquilibriumPropagation", "Relaxation", "build"]
+__all__ = ["EquilibriumPropagation", "build"]
 
 Tensors = tuple[Tensor, ...]
 _CHANGED = (_DropoutNd, _BatchNorm, nn.RReLU)
 """Units that are another function in every call, or in training."""
-_TEST_FACTOR = 5
-"""Free rounds of a test sample, which starts at 0, for each of a training sample that starts where it was left."""
-
-
-@dataclass(frozen=True)
-class Relaxation:
-    """How the states of all blocks settle."""
-
-    form: Literal["prototypical", "energy"] = "prototypical"
-    nudging: Literal["symmetric", "random_sign", "one_sided"] = "symmetric"
-    """From the free state with beta and with -beta; with one of them, drawn for each batch; or with beta alone."""
-    free_rounds: Count = 30
-    """T1."""
-    nudged_rounds: Count = 10
-    """T2, of each nudge."""
-    beta: Positive = 0.1
-    step: Annotated[float, Range(0, 1, above=True)] = 0.5
-    """eps of the energy-based form."""
-    persistent: bool = False
-    """A training sample starts where its last free phase ended, and not at 0."""
-    test_rounds: Natural = 0
-    """Free rounds in evaluation; 0: five times ``free_rounds`` if ``persistent``, else as many."""
-
-    @property
-    def num_nudges(self) -> int:
-        """Nudged phases of a batch."""
-        return 2 if self.nudging == "symmetric" else 1
-
-    @property
-    def num_tested(self) -> int:
-        """Free rounds in evaluation."""
-        return self.test_rounds or self.free_rounds * (_TEST_FACTOR if self.persistent else 1)
 
 
 @dataclass
@@ -63,7 +32,7 @@ class _End:
     rows: Tensor
     """The state below."""
     above: Tensors
-    """What came from above."""
+    """What came from above; kept of the free phase, where a nudged one begins."""
 
 
 @dataclass
@@ -71,9 +40,9 @@ class _States:
     """A micro-batch while it settles."""
 
     rows: Tensor
-    """The block's input in the forward pass, (batch, features); of the first block in every round."""
+    """The first block's input, (batch, features), the same in every round; empty in the others."""
     drive: Tensor
-    """``rows W^T + b``."""
+    """``rows W^T + b``, likewise."""
     answer: Tensor
     """What the last block decodes: its output, then its free state."""
     state: Tensor
@@ -81,6 +50,7 @@ class _States:
     y: Tensor
     beta: float
     """With the sign of this batch."""
+    free_rounds: int
     samples: Tensor | None
     """Where free states are kept; None keeps them nowhere."""
     ends: list[_End] = field(default_factory=list)
@@ -93,15 +63,17 @@ class EquilibriumPropagation(LearningRule):
     With ``u_l = s_(l-1) W_l^T + b_l + s_(l+1) W_(l+1)``, all from the round before, a round of the prototypical form is
     ``s_l <- f(u_l)``, f the block's own unit. Where the top is nudged, ``beta (y - s_L)`` is added to ``u_L``: towards
     a lower ``1/2 |s_L - y|^2``. Of the energy-based form it is ``s_l <- clip(s_l + eps (u_l - s_l))`` to [0, 1], the
-    top nudged by ``2 beta (y - s_L)`` towards a lower ``|s_L - y|^2``: descent on the energy. States begin and stay in
-    [0, 1], where rho is the identity and rho' is 1, at both ends too, or from 0 nothing would ever move.
+    top nudged by ``2 beta (y - s_L)`` towards a lower ``|s_L - y|^2``: descent on the energy. Its states stay in
+    [0, 1], where rho is the identity and rho' is 1, at both ends too, or from 0 nothing would ever move. Those of the
+    prototypical form are in the range of f: behind a unit without bounds, as relu, they may grow in every round.
 
     A free phase leads to ``s^0``, a nudged one from there to ``s^beta``, under ``symmetric`` another one from there to
     ``s^-beta``. ``G_W = -(1/beta) (s_l^beta s_(l-1)^beta - s_l^0 s_(l-1)^0)``, an outer product and a mean over the
     batch; under ``symmetric`` between both nudges, over ``2 beta``. b likewise. Weights stand still meanwhile.
 
     Prediction is the top's free state. A training sample starts at 0, or with ``persistent`` where its last free phase
-    ended; a test sample at 0. All is in float32, under autocast too, for the difference is divided by beta.
+    ended; a test sample at 0. A batch without a note, as angles are measured on, starts and settles as a test sample
+    does, and is nudged by beta. All is in float32, under autocast too, for the difference is divided by beta.
 
     Source: Scellier and Bengio, "Equilibrium Propagation: Bridging the Gap between Energy-Based Models and
     Backpropagation" (2017), sections 2 and 5; Ernoult et al., "Updates of Equilibrium Prop Match Gradients of Backprop
@@ -115,7 +87,7 @@ class EquilibriumPropagation(LearningRule):
         rate: factor on the learning rate.
 
     Raises:
-        ValueError: a block of another form, or a unit that does not suit the form.
+        ValueError: a block of another form, a unit that does not suit the form, or nothing to keep states of.
     """
 
     topology = Topology.SETTLE
@@ -133,8 +105,9 @@ class EquilibriumPropagation(LearningRule):
         self.draws = False
         self.asks_for_note = relaxation.persistent or relaxation.nudging == "random_sign"
         self.notes_batches = relaxation.persistent
+        self._free_rounds = relaxation.free_rounds
         if relaxation.persistent:
-            self.register_buffer("states", torch.zeros(spec.num_train, *spec.out_shape))
+            self.register_buffer("states", torch.zeros(_kept(spec), *spec.out_shape))
 
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """See :class:`LearningRule`."""
@@ -145,25 +118,29 @@ class EquilibriumPropagation(LearningRule):
         """See :class:`LearningRule`. In the first all say where they begin, and training ends with one in which they
         hear where the others have ended."""
         s = self.relaxation
-        return s.free_rounds + s.num_nudges * s.nudged_rounds + 2 if self.training else s.num_tested + 1
+        return self._free_rounds + s.num_nudges * s.nudged_rounds + 2 if self.training else s.num_tested + 1
 
     @torch.no_grad()
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """See :class:`LearningRule`. The activation is the block's output, and no state depends on it."""
         note, self.batch_note = self.batch_note if self.training else None, None
+        s = self.relaxation
+        is_new = note is None and (s.persistent or not self.training)  # tested, or measured
+        free = s.num_tested if is_new else s.free_rounds
+        self._free_rounds = free if self.training else self._free_rounds
         with _exact(x):
             drive, z = self._dense.forward(x)
-        is_against = note is not None and self.relaxation.nudging == "random_sign" and note.seed % 2 == 1
-        samples = note.samples if note is not None and self.relaxation.persistent else None
+        is_against = note is not None and s.nudging == "random_sign" and note.seed % 2 == 1
+        samples = note.samples if note is not None and s.persistent else None
         state = torch.zeros_like(z) if samples is None else self.states.index_select(0, samples)
-        beta = -self.relaxation.beta if is_against else self.relaxation.beta
-        return z, _States(x.flatten(1), drive, z, state, y, beta, samples)
+        beta = -s.beta if is_against else s.beta
+        rows, drive = (x.flatten(1), drive) if self.spec.is_first else (x.new_empty(0), x.new_empty(0))
+        return z, _States(rows, drive, z, state, y, beta, free, samples)
 
     @torch.no_grad()
     def settle(self, context: _States, index: int, below: Tensors, above: Tensors) -> tuple[Tensors, Tensors]:
         """See :class:`LearningRule`. Up goes the state, down its product with W."""
-        s = self.relaxation
-        free = s.free_rounds if self.training else s.num_tested
+        s, free = self.relaxation, context.free_rounds
         nudge, rows = 0.0, below[0] if below else context.rows
         if index > free:
             phase, round_ = divmod(index - free - 1, s.nudged_rounds)
@@ -230,7 +207,7 @@ class EquilibriumPropagation(LearningRule):
         """A phase is over: notes where it has ended; free states of the training set are kept."""
         if not context.ends and context.samples is not None:
             self.states.index_copy_(0, context.samples, context.state)
-        context.ends.append(_End(context.state, rows, above))
+        context.ends.append(_End(context.state, rows, () if context.ends else above))
 
     def _accumulate(self, start: _End, end: _End, factor: float) -> None:
         """Adds ``factor (end.state^T end.rows - start.state^T start.rows)``, as two small products: the difference of
@@ -268,6 +245,16 @@ def _check_unit(unit: nn.Module, is_energy: bool) -> None:
             f"states of the energy-based form lie in [0, 1] (given: {type(unit).__name__}, expected: clip or no unit). "
             "Set model.activation to clip, or rule.form to prototypical."
         )
+
+
+def _kept(spec: BlockSpec) -> int:
+    """Samples that states are kept of."""
+    if spec.num_train < 1:
+        raise ValueError(
+            f"states are kept of every training sample (given: spec.num_train = {spec.num_train}, expected: at least "
+            "1). Say how many there are, or set rule.persistent to false."
+        )
+    return spec.num_train
 
 
 def _rate(rates: tuple[float, ...], spec: BlockSpec) -> float:

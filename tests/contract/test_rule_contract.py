@@ -172,7 +172,7 @@ def build(name, network, index, seed=0):
     task, _, blocks = NETWORKS[network]
     torch.manual_seed(seed)
     shapes = SHAPES[network]
-    spec = BlockSpec(index, 3, shapes[index], BODIES[network][index], shapes[index + 1], task)
+    spec = BlockSpec(index, 3, shapes[index], BODIES[network][index], shapes[index + 1], task, num_train=BATCH)
     plain_name, options = VARIANTS.get(name, (name, {}))
     rule = registry.load("pipeline.rules", plain_name, "rule")(blocks()[index], spec, **options).double()
     rule.built_as = name, network

@@ -64,6 +64,16 @@ def test_backprop_to_itself_is_zero_in_every_block(tmp_path, changes):
     assert found.whole == pytest.approx(0.0, abs=1.0 if "run" in changes else 1e-3)
 
 
+def test_states_that_training_keeps_are_settled_for_longer_where_none_was_kept(tmp_path):
+    """Otherwise the angles would be those of states that have hardly moved from 0."""
+    found = []
+    for rule in ({"persistent": True, "free_rounds": 3}, {"free_rounds": 15}):
+        changes = {"rule": {"name": "eqprop", **rule}, "model": {**TANH, "dropout": 0.0}}
+        torch.manual_seed(0)
+        found.append(angles(network_of(resolved_of(tmp_path, **changes)), *batch()))
+    assert found[0] == found[1] and None not in found[0].blocks
+
+
 def test_backprop_to_itself_is_zero_after_every_epoch(tmp_path):
     run(tmp_path / "run", {"schedule": {"mode": "gpipe"}, "train": {"microbatches": 2}, "measure": {"every": 1}})
     rows = json.loads((tmp_path / "run" / "measurements.json").read_text())["epochs"]

@@ -6,7 +6,8 @@ from tests.support.exchange import run_forward, settle
 from torch import nn
 
 from pipeline.learning.rule import BatchNote
-from pipeline.rules.eqprop import Relaxation, build
+from pipeline.learning.relaxation import Relaxation
+from pipeline.rules.eqprop import build
 
 WIDTHS = (6, 9, 8, CLASSES)
 SETTLED = {"free_rounds": 150, "nudged_rounds": 150}
@@ -36,8 +37,9 @@ def network(unit=nn.Tanh, widths=WIDTHS, scale=0.5, shift=0.0, seed=0):
     return blocks
 
 
-def made(blocks, form="prototypical", rates=(), **options):
-    return make_rules(build, blocks, WIDTHS[:1], relaxation=Relaxation(form=form, **options), rates=rates)
+def made(blocks, form="prototypical", rates=(), num_train=0, **options):
+    relaxation = Relaxation(form=form, **options)
+    return make_rules(build, blocks, WIDTHS[:1], num_train=num_train, relaxation=relaxation, rates=rates)
 
 
 def inputs(size=16):
@@ -71,7 +73,5 @@ def noted(rules, samples, seed=0):
 
 
 def with_store(num_train=16, **options):
-    rules = made(network(Clip, scale=1.5), "energy", persistent=True, free_rounds=3, **options)
-    for rule in rules:
-        rule.register_buffer("states", torch.zeros(num_train, *rule.spec.out_shape, dtype=torch.float64))
-    return rules
+    blocks = network(Clip, scale=1.5)
+    return made(blocks, "energy", num_train=num_train, persistent=True, free_rounds=3, **options)

@@ -28,7 +28,7 @@ def read_out(in_shape, num_outputs=CLASSES):
     return Block(nn.Sequential(nn.Flatten(), nn.Linear(prod(in_shape), num_outputs)))
 
 
-def make_rules(build, blocks, in_shape, task=None, num_blocks=None, **options):
+def make_rules(build, blocks, in_shape, task=None, num_blocks=None, num_train=0, **options):
     """One rule per block, in float64; shapes are found by running the blocks."""
     rules = []
     for index, block in enumerate(blocks):
@@ -37,7 +37,7 @@ def make_rules(build, blocks, in_shape, task=None, num_blocks=None, **options):
             body_shape, out_shape = tuple(body.shape[1:]), tuple(block.outlet(body).shape[1:])
         block.train()
         place = index, num_blocks or len(blocks)
-        spec = BlockSpec(*place, in_shape, body_shape, out_shape, task or Classification(CLASSES))
+        spec = BlockSpec(*place, in_shape, body_shape, out_shape, task or Classification(CLASSES), num_train)
         rules.append(build(block, spec, **options).double())
         in_shape = out_shape
     return rules

@@ -12,7 +12,8 @@ from torch import nn
 from pipeline.data.task import Binary, Classification
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
-from pipeline.rules.eqprop import Relaxation, build
+from pipeline.learning.relaxation import Relaxation
+from pipeline.rules.eqprop import build
 
 
 def test_a_sample_goes_on_where_its_last_free_phase_ended():
@@ -124,6 +125,33 @@ def test_the_loss_in_evaluation_is_that_in_training(form, task):
         scores = rules[-1].decode(settled(rules, x, y)[-1])
     assert loss > 0 and torch.equal(rules[-1].decoded_loss(scores, y), loss)
     assert torch.equal(rules[-1].averaged(torch.stack([scores, 3 * scores])), 2 * scores)
+
+
+def test_a_measured_batch_settles_as_long_as_a_test_batch_where_training_samples_go_on():
+    """No state was kept of it: it begins at 0."""
+    x, y = inputs()
+    kept, longer = with_store(), made(network(Clip, scale=1.5), "energy", free_rounds=15)
+    noted(kept, torch.arange(16))
+    settled(kept, x, y)
+    assert torch.equal(flat(learned(kept, x, y)), flat(learned(longer, x, y)))
+    assert kept[0].num_rounds == longer[0].num_rounds
+    noted(kept, torch.arange(16))
+    run_forward(kept, x, y)
+    assert kept[0].num_rounds == 3 + 2 * 10 + 2
+
+
+def test_nothing_is_held_that_no_round_reads():
+    """Of every sample of a batch that would be a state more, of some several."""
+    rules = made(network())
+    x, y = inputs()
+    contexts = settled(rules, x, y)
+    assert [(c.rows.numel(), c.drive.numel()) for c in contexts] == [(16 * 6, 16 * 9), (0, 0), (0, 0)]
+    assert [[len(end.above) for end in c.ends] for c in contexts] == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_states_cannot_be_kept_of_an_unknown_number_of_samples():
+    with pytest.raises(ValueError, match=r"given: spec\.num_train = 0, expected: at least 1.*persistent to false"):
+        with_store(num_train=0)
 
 
 def test_an_output_without_a_unit_is_clipped_and_of_two_classes_read_at_one_half():
