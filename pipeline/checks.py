@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.config import Config, MeasureConfig, TrainConfig
-from pipeline.data.dataset import DataSpec
+from pipeline.data.dataset import DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
@@ -14,7 +14,10 @@ from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
-__all__ = ["check_batching", "check_classes", "check_emulation", "check_measurable", "check_mode", "check_wire"]
+__all__ = [
+    "check_batching", "check_classes", "check_emulation", "check_interval", "check_measurable", "check_mode",
+    "check_wire",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,15 @@ def check_classes(train: TrainConfig, data: DataSpec) -> None:
             f"samples have no class to be chosen by (given: train.classes_per_batch = {train.classes_per_batch} with a "
             f"task of {type(data.task).__name__}, expected: one of classes). Set it to 0."
         )
+
+
+def check_interval(config: Config, rule: Declared, scale: Normalisation | None) -> None:
+    """Says where a rule takes samples for values in [0, 1] and normalisation moves them out of it."""
+    if rule.takes_unit_interval and scale and any(m > 0 or 1 - m > s for m, s in zip(scale.mean, scale.std)):
+        logger.warning(
+            "%s takes samples for states in [0, 1], which normalised ones are not. Leave them as they are, e.g. by "
+            "dataset.normalise = false.", config.rule.name,
+        )  # fmt: skip
 
 
 def check_wire(config: Config, shapes: Sequence[BlockShapes]) -> None:

@@ -116,6 +116,8 @@ class LearningRule(nn.Module, ABC):
         """True where ``forward`` or ``learn`` may draw random numbers: both are then seeded for every micro-batch."""
         self.notes_batches = False
         """True where ``forward`` or ``learn`` change a buffer: its value depends on all micro-batches before."""
+        self.takes_unit_interval = False
+        """True where the network's input is taken for values in [0, 1]."""
         self.asks_for_note = False
         """True where ``forward`` reads :attr:`batch_note`."""
         self.batch_note: BatchNote | None = None

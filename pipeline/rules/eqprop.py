@@ -102,7 +102,7 @@ class EquilibriumPropagation(LearningRule):
         self._unit = nn.Hardtanh(0.0, 1.0) if isinstance(unit, nn.Identity) else unit
         self.relaxation = relaxation
         self._rate = rate
-        self.draws = False
+        self.draws, self.takes_unit_interval = False, self.is_energy
         self.asks_for_note = relaxation.persistent or relaxation.nudging == "random_sign"
         self.notes_batches = relaxation.persistent
         self._free_rounds = relaxation.free_rounds

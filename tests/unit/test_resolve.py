@@ -8,7 +8,8 @@ from tests.support.runs import SMALL, merged
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.data.task import Binary, Logistic
+from pipeline.data.dataset import ArrayDataset, DataSpec, Normalisation
+from pipeline.data.task import Binary, Classification, Logistic
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.resolve import build_rule, resolve
@@ -190,6 +191,34 @@ def test_statistics_of_micro_batches_are_said(tmp_path, caplog, changes, said):
     text = (
         "batch normalisation takes its statistics from each micro-batch, 25 samples, and not from the batch of 100: "
         "another function than without micro-batches."
+    )
+    assert [record.getMessage() for record in caplog.records] == [text] * said
+
+
+def scaled(root, *, mean: float, std: float):
+    """A data set, by dotted name; its images are not read here."""
+    spec = DataSpec((1, 8, 8), Classification(10), 100, 10)
+    return ArrayDataset("scaled", spec, tuple, normalisation=Normalisation((mean,), (std,)))
+
+
+@pytest.mark.parametrize(
+    ("form", "scale", "said"),
+    [
+        ("energy", {"mean": 0.1, "std": 1.0}, True),
+        ("energy", {"mean": 0.0, "std": 0.5}, True),
+        ("energy", {"mean": 0.0, "std": 1.0}, False),
+        ("energy", None, False),
+        ("prototypical", {"mean": 0.1, "std": 0.3}, False),
+    ],
+)
+def test_samples_that_leave_the_interval_of_states_are_said(tmp_path, caplog, form, scale, said):
+    data = {} if scale is None else {"dataset": {"name": f"{__name__}.scaled", **scale}}
+    plain = {"name": "mlp", "norm": "none", "dropout": 0.0, "activation": "clip"}
+    with caplog.at_level(logging.WARNING):
+        resolved(tmp_path, {"rule": {"name": "eqprop", "form": form}, "model": plain, **data})
+    text = (
+        "eqprop takes samples for states in [0, 1], which normalised ones are not. Leave them as they are, e.g. by "
+        "dataset.normalise = false."
     )
     assert [record.getMessage() for record in caplog.records] == [text] * said
 
