@@ -97,6 +97,17 @@ def test_of_a_batch_that_is_left_out_nothing_is_kept(tmp_path):
         assert state.isfinite().all() and not state[7].any()
 
 
+@pytest.mark.parametrize("replicas", rare(["2-1", "1-2-2"], but=["2-1"]))
+def test_replicas_draw_the_sign_of_a_batch_alike(tmp_path, replicas):
+    counts = [int(count) for count in replicas.split("-")]
+    parts = {"train": {"microbatches": 2}}
+    one = run(tmp_path / "one", changes("prototypical", **parts), base=BASE)
+    placed = merged(changes("prototypical", len(counts), "shared_memory", **parts), {"run": {"replicas": counts}})
+    several = run(tmp_path / "several", placed, base=BASE)
+    assert (several["weights_sha256"], several["test"]) == (one["weights_sha256"], one["test"])
+    assert several["replicas"] == counts
+
+
 def test_replicas_are_refused_where_states_are_kept(tmp_path):
     table = changes("energy", 2, train={"microbatches": 2})
     with pytest.raises(ConfigError, match="keeps values that every micro-batch changes in turn"):
