@@ -80,7 +80,9 @@ class Batches:
         if _fits(self._x, self._device, resident_share):
             self._x = self._x.to(self._device)
         self._y = split.y.to(self._device)
-        self._affine = _affine(self._x, dataset.normalisation, self._device)
+        self._dtype = dataset.spec.input_dtype
+        is_float = self._dtype.is_floating_point
+        self._affine = _affine(self._x, dataset.normalisation, self._device) if is_float else None
         self._generator = torch.Generator()
         self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
 
@@ -96,7 +98,9 @@ class Batches:
         return torch.arange(self.num_samples)
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of an epoch: inputs (batch, ...) float32, labels (batch,) int64, in new memory.
+        """Batch ``index`` of an epoch: inputs (batch, ...), labels (batch, ...), in new memory.
+
+        Inputs are float32, or of the integer dtype that the data set says its network takes.
 
         Raises:
             IndexError: the epoch has no such batch.
@@ -105,11 +109,15 @@ class Batches:
             raise IndexError(
                 f"no such batch (given: {index}, expected: 0 to {self.num_batches - 1}). Start the next epoch."
             )
-        chosen_x, chosen_y = self._chosen(epoch)
-        x = self._x.index_select(0, chosen_x[index])
-        if self._x.device != self._device:
+        x, y = self._gathered(epoch, index)
+        if x.device != self._device:
             x = _upload(x, self._device)
-        return self._transform(x, epoch, index), self._y.index_select(0, chosen_y[index])
+        return self._transform(x, epoch, index), y
+
+    def _gathered(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+        """Raw samples and labels of a batch."""
+        chosen_x, chosen_y = self._chosen(epoch)
+        return self._x.index_select(0, chosen_x[index]), self._y.index_select(0, chosen_y[index])
 
     def _chosen(self, epoch: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Indices of the epoch's samples batch by batch, on the samples' device and on the labels'; cached."""
@@ -136,7 +144,7 @@ class Batches:
         return x
 
     def _normalise(self, raw: Tensor) -> Tensor:
-        x = raw.float()
+        x = raw.to(self._dtype)
         if self._affine is None:
             return x
         scale, shift = self._affine

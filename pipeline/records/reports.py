@@ -56,6 +56,8 @@ class ScoreRow(TypedDict):
     """The share of samples that the block was updated for."""
     skipped: NotRequired[int]
     """Batches that the block left out; there only where it did, see ``train.nonfinite``."""
+    test_metrics: NotRequired[dict[str, float]]
+    """Other metrics of the task by name, where it has some: top5, bits_per_byte, perplexity, mse."""
 
 
 class BlockScores(ScoreRow):
