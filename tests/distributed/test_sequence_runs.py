@@ -212,3 +212,29 @@ def test_one_clear_message_and_exit_code_2(tmp_path, name):
     assert code == 2 and out == "" and err.startswith("launch.py: ") and err.count("\n") == 1, err
     assert all(text in err for text in texts), err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_on_text_says_what_it_has_learned(tmp_path, text):
+    path = tmp_path / "abcd.txt"
+    path.write_bytes(b"abcd" * 300)
+    dataset = {"name": "text", "path": str(path), "window": 8, "windows": 320}
+    changes = {"model": FOUR_LINEAR, "dataset": dataset, "rule": {"name": "backprop"}, "train": {"epochs": 8}}
+    run(tmp_path / "run", changes, base=text)
+    code, out, err = call("--resume", tmp_path / "run", "--generate", "21")
+    assert (code, err) == (0, "") and len(out) == 22
+    assert out.strip()[1:] in "abcd" * 9
+    assert call("--resume", tmp_path / "run", "--generate", "21")[1] == out
+
+
+def test_what_makes_no_text_says_so(tmp_path):
+    run(tmp_path / "copy", {"rule": {"name": "pred"}}, base=series(tmp_path, "copy"))
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.toml").write_text((tmp_path / "copy" / "config.toml").read_text())
+    for arguments, expected in [
+        (["--generate", "9"], "nothing can be generated (given: --generate 9, no run; expected: at least 1"),
+        (["--generate", "0", "--resume", tmp_path / "copy"], "nothing can be generated (given: --generate 0, --resume"),
+        (["--generate", "9", "--resume", tmp_path / "copy"], "this run makes no text (given: the data set delayed_c"),
+        (["--generate", "9", "--resume", tmp_path / "begun"], "no complete weights (given: "),
+    ]:
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "") and err.startswith(f"launch.py: {expected}") and err.count("\n") == 1, err
