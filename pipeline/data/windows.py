@@ -47,11 +47,14 @@ class Windows(Batches):
         generator = torch.Generator().manual_seed(mix(derive(self._seed, "windows", epoch), index))
         return torch.randint(self._length - self._window + 1, (size,), generator=generator)
 
-    def _gathered(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+    def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """See :class:`Batches`."""
+        if not 0 <= index < self.num_batches:
+            raise self._no_batch(index)
         size = min(self._batch_size, self.num_samples - index * self._batch_size)
         places = self._starts(epoch, index, size).unsqueeze(1) + self._offsets
-        return self._x[places.to(self._x.device)], self._y[places.to(self._y.device)]
+        x, y = self._x[places.to(self._x.device)], self._y[places.to(self._y.device)]
+        return self._transform(x.to(self._device), epoch, index), y
 
 
 def feed_of(
