@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.config import Config, MeasureConfig
+from pipeline.config import Config, MeasureConfig, TrainConfig
 from pipeline.data.dataset import DataSpec
-from pipeline.data.task import Labels
+from pipeline.data.task import Binary, Classification, Labels
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.network.block import Blueprint
@@ -17,7 +17,10 @@ from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
-__all__ = ["check_batching", "check_emulation", "check_measurable", "check_mode", "check_vocabulary", "check_wire"]
+__all__ = [
+    "check_batching", "check_classes", "check_emulation", "check_measurable", "check_mode", "check_vocabulary",
+    "check_wire",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,19 @@ def check_vocabulary(config: Config, first: Blueprint, data: DataSpec) -> None:
             f"the vocabulary is too small (given: an embedding of {embeddings[0].num_embeddings} tokens in the model "
             f"{config.model.name}, expected: at least {data.num_tokens}, as the data set {config.dataset.name} has "
             "them). Raise model.vocabulary, or leave it out."
+        )
+
+
+def check_classes(train: TrainConfig, data: DataSpec) -> None:
+    """Refuses batches of few classes where samples have none.
+
+    Raises:
+        ConfigError: the task is no classification of whole samples.
+    """
+    if train.classes_per_batch and not isinstance(data.task, Classification | Binary):
+        raise ConfigError(
+            f"samples have no class to be chosen by (given: train.classes_per_batch = {train.classes_per_batch} with a "
+            f"task of {type(data.task).__name__}, expected: one of classes). Set it to 0."
         )
 
 

@@ -1,5 +1,7 @@
 """A stage, its data and its ends of all edges, from its job."""
 
+from functools import partial
+
 import torch
 
 from pipeline.data.batches import Batches, crc32_of
@@ -51,10 +53,9 @@ def load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
     train, test = dataset.load()
     if job.start is not None:
         job.start.check_data(crc32_of([train.x, train.y, test.x, test.y]))
-    return (
-        feed_of(train, dataset=dataset, batch_size=batching.batch_size, seed=seed, device=device, train=True),
-        feed_of(test, dataset=dataset, batch_size=batching.eval_batch_size, seed=seed, device=device, train=False),
-    )
+    feed = partial(feed_of, dataset=dataset, seed=seed, device=device)
+    test_feed = feed(test, batch_size=batching.eval_batch_size, train=False)
+    return feed(train, batch_size=batching.batch_size, train=True, classes=batching.classes), test_feed
 
 
 def open_ends(job: Job) -> Transport:
