@@ -111,7 +111,8 @@ for _kind, _task in SEQUENCE.items():
     NETWORKS[_kind] = (_task, (6,), lambda: [_plain(6, 9), _plain(9, 8), Block(nn.Linear(8, 4))])
     SHAPES[_kind] = [(*_task.positions, size) for size in (6, 9, 8, 4)]
     BODIES[_kind] = SHAPES[_kind][1:]
-ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "dfa-pre", "sdfa", "linear_decoder", "pred"}
+ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred"}
+ANY_LABELS |= {name for name, (rule, options) in VARIANTS.items() if rule in ANY_LABELS and "alpha" not in options}
 """Rules that learn from classes at positions and from numbers; all others refuse them."""
 PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
 """Rules that refuse normalisation, most of them of blocks of one linear layer and a unit."""
@@ -405,7 +406,7 @@ def test_takes_a_batch_of_another_size(name, network, index):
 
 
 @pytest.mark.parametrize("network", ["sequence", "numbers"])
-@pytest.mark.parametrize("name", [r for r in RULES if r not in ANY_LABELS])
+@pytest.mark.parametrize("name", [r for r in RULES if VARIANTS.get(r, (r,))[0] not in ANY_LABELS])
 def test_rules_that_need_a_class_for_each_sample_say_so(name, network):
     """Before anything else, whatever the block."""
     with pytest.raises(ValueError, match=r"it compares whole samples, or looks their class up \(given: labels that are "
