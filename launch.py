@@ -48,6 +48,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
+    parser.add_argument("--generate", type=int, metavar="N", help="run nothing; N bytes of text by --resume's run")
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
@@ -166,6 +167,23 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     make_plan(loaded.config, question, out=out, data_root=data_root, say=print if not options.quiet else lambda _: None)
 
 
+def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
+    """Prints what the run that ``--resume`` names has learned to write (``--generate N``).
+
+    Raises:
+        ConfigError: no run is named, or it is not one about text.
+    """
+    if options.resume is None or options.generate < 1:
+        named = "no run" if options.resume is None else f"--resume {options.resume}"
+        raise ConfigError(
+            f"nothing can be generated (given: --generate {options.generate}, {named}; expected: at least 1, and "
+            "--resume with the folder of a run on text). Name them."
+        )
+    from workers.generate import generate  # which imports torch
+
+    generate(loaded.config, options.resume, options.generate, options.data_root or default_data_root(), print)
+
+
 def check_plan_flags(options: argparse.Namespace) -> None:
     """Flags of a plan mean nothing to a run.
 
@@ -228,7 +246,8 @@ def main(arguments: Sequence[str]) -> int:
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
-        (plan if options.plan else run)(options, loaded)
+        start = plan if options.plan else run if options.generate is None else make_text
+        start(options, loaded)
     except ConfigError as error:
         complain("launch.py: " + one_line(error))
         return 2

@@ -13,10 +13,12 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.checks import check_batching, check_classes, check_emulation, check_measurable, check_mode, check_wire
+from pipeline.checks import (
+    check_batching, check_classes, check_emulation, check_measurable, check_mode, check_vocabulary, check_wire,
+)  # fmt: skip
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
-from pipeline.data.task import Classification, Logistic, Task
+from pipeline.data.task import Binary, Classification, Logistic, Task
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, LearningRule, Topology
 from pipeline.memory import check_room
@@ -108,7 +110,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
         config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
         rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
     )  # fmt: skip
-    shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.num_outputs)
+    shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.out_shape, dataset.spec.input_dtype)
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
         for k, s in enumerate(shapes)
@@ -123,6 +125,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
+    check_vocabulary(config, blueprints[0], dataset.spec)
     check_wire(config, shapes)
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
@@ -135,9 +138,10 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
 
 
 def data_bytes(data: DataSpec) -> int:
-    """Bytes that the samples take at least, as bytes where they are images, with their labels."""
-    sample = prod(data.input_shape) * (1 if len(data.input_shape) == 3 else 4) + 8
-    return (data.num_train + data.num_test) * sample
+    """Bytes that the samples take at least, as bytes where they are images or tokens, with their labels."""
+    narrow = len(data.input_shape) == 3 or data.num_tokens > 0
+    labels = prod(data.task.label_shape) * data.task.label_dtype.itemsize
+    return (data.num_train + data.num_test) * (prod(data.input_shape) * (1 if narrow else 4) + labels)
 
 
 def load_dataset(config: Config, data_root: Path) -> Dataset:
@@ -200,9 +204,14 @@ def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Learnin
 
 def _task(config: Config, task: Task) -> Task:
     """The data set's own, or the one of these labels whose outputs are logistic units."""
-    if config.train.loss == "logistic" and isinstance(task, Classification):
+    if config.train.loss != "logistic" or isinstance(task, Binary):
+        return task
+    if isinstance(task, Classification):
         return Logistic(task.num_outputs)
-    return task
+    raise ConfigError(
+        f"logistic outputs need one class for each sample (given: train.loss = \"logistic\" with labels that are "
+        f"{task.labels.value}, expected: cross_entropy, the default). Leave train.loss out."
+    )
 
 
 def _with_rule_for_mode(config: Config, mode: Mode, blueprint: Blueprint, spec: BlockSpec) -> Config:

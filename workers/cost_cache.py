@@ -54,7 +54,8 @@ def conditions(resolved: RunSpec, threads: int, device: torch.device) -> dict[st
     return {
         **{name: config[name] for name in ("model", "rule", "optimizer")},
         "run": {name: value for name, value in config["run"].items() if name not in _NO_MATTER},
-        "input": resolved.specs[0].in_shape, "outputs": resolved.data.task.num_outputs,
+        "input": resolved.specs[0].in_shape, "outputs": resolved.data.task.out_shape,
+        "tokens": resolved.data.num_tokens, "labels": resolved.data.task.labels.value,
         "microbatch_size": resolved.microbatch_size, "threads": threads,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_name(), "cores": psutil.cpu_count(logical=False), "torch": torch.__version__, "code": code_digest(),

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from pipeline.engine.message import FEEDBACK_EXTRA_BYTES, LABEL_BYTES
+from pipeline.engine.message import FEEDBACK_EXTRA_BYTES
 from pipeline.engine.wires import wires_of
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
@@ -58,11 +58,12 @@ def edges_of(
 
 
 def batch_bytes(resolved: RunSpec, block: int) -> int:
-    """Bytes of one sample and its label on the way to ``block``."""
-    shapes, wires = resolved.shapes[block - 1], wires_of(resolved)
+    """Bytes of one sample and its labels on the way to ``block``."""
+    shapes, wires, task = resolved.shapes[block - 1], wires_of(resolved), resolved.data.task
+    num_labels = math.prod(task.label_shape)
     if wires is None or block not in wires.cuts:
-        return _sample_bytes(shapes) + LABEL_BYTES
-    return sample_bytes(shapes.out_shape, shapes.dtype, wires.wire) + wires.labels.itemsize
+        return _sample_bytes(shapes) + num_labels * task.label_dtype.itemsize
+    return sample_bytes(shapes.out_shape, shapes.dtype, wires.wire) + num_labels * wires.labels.itemsize
 
 
 def _sample_bytes(shapes: BlockShapes) -> int:

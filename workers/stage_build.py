@@ -1,15 +1,20 @@
-"""A stage and its ends of all edges, from its job: the same for a run, its dry run and its plan."""
+"""A stage, its data and its ends of all edges, from its job."""
+
+from functools import partial
 
 import torch
 
+from pipeline.data.batches import Batches, crc32_of
+from pipeline.data.windows import feed_of
 from pipeline.engine.build import build_rules, build_stage
 from pipeline.engine.emulated import BlockSeconds, emulated_rules, even_seconds
 from pipeline.engine.stage import Stage
+from pipeline.resolve import load_dataset
 from workers.chaos import with_delays
 from workers.job import Job
 from workers.transport import Transport, open_transport
 
-__all__ = ["open_ends", "stage_of"]
+__all__ = ["load_data", "open_ends", "stage_of"]
 
 
 def stage_of(job: Job) -> Stage:
@@ -35,6 +40,22 @@ def _emulated_seconds(job: Job) -> list[BlockSeconds]:
         return [even_seconds(seconds, 1, resolved.microbatch_size)[0] for seconds in alone]
     seconds = told[job.stage_index] if isinstance(told, list) else float(told)
     return even_seconds(seconds, len(job.blocks), resolved.batching.batch_size)
+
+
+def load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
+    """Batches of both splits, on the device where they fit.
+
+    Raises:
+        ConfigError: the data cannot be read, or are not those that the run began with.
+    """
+    batching, seed = job.resolved.batching, job.resolved.config.seed
+    dataset = load_dataset(job.resolved.config, job.data_root)
+    train, test = dataset.load()
+    if job.start is not None:
+        job.start.check_data(crc32_of([train.x, train.y, test.x, test.y]))
+    feed = partial(feed_of, dataset=dataset, seed=seed, device=device)
+    test_feed = feed(test, batch_size=batching.eval_batch_size, train=False)
+    return feed(train, batch_size=batching.batch_size, train=True, classes=batching.classes), test_feed
 
 
 def open_ends(job: Job) -> Transport:

@@ -4,13 +4,11 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
 
 from pipeline.data.activation_cache import allocator
-from pipeline.data.batches import Batches, crc32_of
 from pipeline.engine.build import program_of
 from pipeline.engine.message import Kind
 from pipeline.engine.program import Program
@@ -23,7 +21,6 @@ from pipeline.records.reports import SnapshotReport, StageEpoch, StageProgress, 
 from pipeline.records.snapshots import block_file, snapshot_folder
 from pipeline.records.time_budget import Activity, TimeBudget, module_bytes, peak_device_bytes, peak_rss_bytes
 from pipeline.records.weights import measured_folder, save_block
-from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cut, Cuts
 from workers.chaos import delays_of_stage
 from workers.control import ControlLink
@@ -33,7 +30,7 @@ from workers.host.allocator import keep_freed_memory
 from workers.job import Job
 from workers.messages import failure
 from workers.snapshot_writer import SnapshotWriter
-from workers.stage_build import open_ends, stage_of
+from workers.stage_build import load_data, open_ends, stage_of
 from workers.trace_file import open_budget, save_part
 from workers.transport import Transport
 
@@ -51,25 +48,13 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     start.restore(stage)
     train = test = None
     if 0 in job.blocks:
-        train, test = _load_data(job, stage.device)
+        train, test = load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
     return program_of(resolved, job.replicas, job.replica)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
     )  # fmt: skip
-
-
-def _load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
-    """Both splits, on the device where they fit."""
-    batching, seed = job.resolved.batching, job.resolved.config.seed
-    dataset = load_dataset(job.resolved.config, job.data_root)
-    train, test = dataset.load()
-    if job.start is not None:
-        job.start.check_data(crc32_of([train.x, train.y, test.x, test.y]))
-    feed = partial(Batches, dataset=dataset, seed=seed, device=device)
-    test_feed = feed(test, batch_size=batching.eval_batch_size, train=False)
-    return feed(train, batch_size=batching.batch_size, train=True, classes=batching.classes), test_feed
 
 
 class StageRun:

@@ -43,14 +43,14 @@ class ActivationCache:
         self._order: tuple[int, Tensor] | None = None
 
     def put(self, epoch: int, start: int, x: Tensor, y: Tensor) -> None:
-        """Store activations (batch, ...) and labels (batch,) of the samples from position ``start`` of ``epoch``.
+        """Store activations (batch, ...) and labels (batch, ...) of the samples from position ``start`` of ``epoch``.
 
         Raises:
             OSError: there is no room for them, which the first call finds out.
         """
         if self._x is None or self._y is None:
             self._x = self._allocate((self.num_samples, *x.shape[1:]), x.dtype)
-            self._y = torch.empty(self.num_samples, dtype=y.dtype)
+            self._y = torch.empty(self.num_samples, *y.shape[1:], dtype=y.dtype)
         rows = self._rows(epoch, start, len(y))
         self._x[rows] = x.to(self._x.device)
         self._y[rows] = y.to(self._y.device)

@@ -84,7 +84,9 @@ class Batches:
         if _fits(self._x, self._device, resident_share):
             self._x = self._x.to(self._device)
         self._y = split.y.to(self._device)
-        self._affine = _affine(self._x, dataset.normalisation, self._device)
+        dtype = dataset.spec.input_dtype
+        self._tokens = None if dtype.is_floating_point else dtype
+        self._affine = _affine(self._x, dataset.normalisation, self._device) if self._tokens is None else None
         self._generator = torch.Generator()
         self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
 
@@ -103,20 +105,26 @@ class Batches:
         return torch.arange(self.num_samples)
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of an epoch: inputs (batch, ...) float32, labels (batch,) int64, in new memory.
+        """Batch ``index`` of an epoch: inputs (batch, ...), labels (batch, ...), in new memory.
+
+        Inputs are float32, or of the integer dtype that the data set says its network takes.
 
         Raises:
             IndexError: the epoch has no such batch.
         """
         if not 0 <= index < self.num_batches:
-            raise IndexError(
-                f"no such batch (given: {index}, expected: 0 to {self.num_batches - 1}). Start the next epoch."
-            )
+            raise self._no_batch(index)
         chosen_x, chosen_y = self._chosen(epoch)
         x = self._x.index_select(0, chosen_x[index])
         if self._x.device != self._device:
             x = _upload(x, self._device)
         return self._transform(x, epoch, index), self._y.index_select(0, chosen_y[index])
+
+    def _no_batch(self, index: int) -> IndexError:
+        """What is raised for a batch beyond the epoch's."""
+        return IndexError(
+            f"no such batch (given: {index}, expected: 0 to {self.num_batches - 1}). Start the next epoch."
+        )
 
     def _chosen(self, epoch: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Indices of the epoch's samples batch by batch, on the samples' device and on the labels'; cached."""
@@ -143,7 +151,7 @@ class Batches:
         return x
 
     def _normalise(self, raw: Tensor) -> Tensor:
-        x = raw.float()
+        x = raw.float() if self._tokens is None else raw.to(self._tokens)
         if self._affine is None:
             return x
         scale, shift = self._affine

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.augment import Augment
-from pipeline.data.task import Task
+from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError
 
 __all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split"]
@@ -22,12 +22,17 @@ class DataSpec:
     """Shapes and sizes of a data set, known without loading it."""
 
     input_shape: tuple[int, ...]
-    """Shape of one sample: (channels, height, width) or (features,)."""
+    """Shape of one sample: (channels, height, width), (features,), or (length,) of tokens."""
     task: Task
     num_train: int
     num_test: int
     is_augmented: bool = False
-    """True where the training samples differ from epoch to epoch: ``Dataset.augment`` is not the identity."""
+    """True where the training samples differ from epoch to epoch: ``Dataset.augment`` is not the identity, or they
+    are windows that are drawn."""
+    input_dtype: torch.dtype = torch.float32
+    """What the network gets; an integer dtype for tokens, of which an embedding makes numbers."""
+    num_tokens: int = 0
+    """Different tokens, from 0; 0 where inputs are numbers."""
 
 
 @dataclass
@@ -35,9 +40,10 @@ class Split:
     """Training or test samples as they are stored."""
 
     x: Tensor
-    """uint8 images (samples, channels, height, width), or float32 of any shape (samples, ...)."""
+    """uint8 images (samples, channels, height, width), float32 of any shape (samples, ...), or tokens of any integer
+    dtype."""
     y: Tensor
-    """Classes from 0, (samples,) of dtype int64."""
+    """Classes from 0 or numbers, (samples, *task.label_shape) of the task's ``label_dtype``."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +114,26 @@ class ArrayDataset(Dataset):
     def _check(self, noun: str, split: Split, num_samples: int) -> None:
         """Raise ConfigError unless a split matches ``spec``, as truncated files do not; a worker would see a shape
         error."""
-        expected = (num_samples, *self.spec.input_shape)
-        if tuple(split.x.shape) != expected or split.y.shape != (num_samples,) or split.y.dtype != torch.int64:
+        task = self.spec.task
+        expected, labels = (num_samples, *self.spec.input_shape), (num_samples, *task.label_shape)
+        if tuple(split.x.shape) != expected or split.y.shape != labels or split.y.dtype != task.label_dtype:
             given = f"inputs {tuple(split.x.shape)}, labels {tuple(split.y.shape)} of {split.y.dtype}"
             raise ConfigError(
                 f"the {noun} samples of {self.name} have other shapes than expected (given: {given}, "
-                f"expected: inputs {expected}, labels ({num_samples},) of torch.int64). {self._remedy}"
+                f"expected: inputs {expected}, labels {labels} of {task.label_dtype}). {self._remedy}"
             )
-        # One output scores two classes.
-        num_classes = max(self.spec.task.num_outputs, 2)
-        low, high = int(split.y.min()), int(split.y.max())
-        if low < 0 or high >= num_classes:
+        if task.labels is not Labels.NUMBERS:
+            # One output scores two classes.
+            self._check_range(f"{noun} label", split.y, max(task.num_outputs, 2))
+        if self.spec.num_tokens:
+            self._check_range(f"{noun} token", split.x, self.spec.num_tokens)
+
+    def _check_range(self, noun: str, values: Tensor, count: int) -> None:
+        """Raise ConfigError unless integers are 0 to ``count - 1``."""
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= count:
             raise ConfigError(
-                f"a {noun} label of {self.name} is out of range (given: {low} to {high}, "
-                f"expected: 0 to {num_classes - 1}). {self._remedy}"
+                f"a {noun} of {self.name} is out of range (given: {low} to {high}, "
+                f"expected: 0 to {count - 1}). {self._remedy}"
             )
+

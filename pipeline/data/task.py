@@ -1,16 +1,20 @@
-"""Tasks: loss, error and accuracy of outputs against labels."""
+"""Tasks: loss, error and metrics of outputs against labels."""
 
 from abc import ABC, abstractmethod
+from enum import Enum
 from functools import lru_cache
-from math import log
+from math import log, prod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Binary", "Classification", "Logistic", "Task", "scalar"]
+__all__ = ["Binary", "Classification", "Labels", "Logistic", "Task", "num_in_top5", "scalar"]
 
 _aten = torch.ops.aten
+_TOP5_ABOVE = 10
+"""Classes; of fewer, five of them say little."""
 
 
 @lru_cache(maxsize=64)
@@ -19,24 +23,73 @@ def scalar(value: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.tensor(value, device=device, dtype=dtype)
 
 
-class Task(ABC):
-    """Loss and accuracy of outputs, of the network or of a block's own decoder, against labels.
+def num_in_top5(scores: Tensor, labels: Tensor) -> Tensor:
+    """Rows of ``scores``, (..., classes), whose label, (...), is among the five with the highest, (1,) int64."""
+    return (scores.topk(5, -1).indices == labels.unsqueeze(-1)).sum().view(1)
 
-    Scores are (batch, num_outputs), labels (batch,) of dtype int64; ``num_outputs`` is the width of the last block.
+
+class Labels(Enum):
+    """What the labels of a sample are; a rule declares which of them it learns from."""
+
+    CLASS = "one class for each sample"
+    CLASSES = "a class at each position"
+    NUMBERS = "floating-point numbers"
+
+
+class Task(ABC):
+    """Loss and metrics of outputs, of the network or of a block's own decoder, against labels.
+
+    Scores are (batch, *positions, num_outputs); ``num_outputs`` is the width of the last block. Labels are (batch,
+    *positions) for classes and have the shape of the scores for numbers. Without positions a sample has one label,
+    (batch,) of dtype int64, or one vector of numbers. Every sample has the same positions, so that a share of a
+    batch's samples is the same share of what its loss is a mean over.
     """
 
     num_outputs: int
+    labels: ClassVar[Labels] = Labels.CLASS
+    positions: tuple[int, ...] = ()
+    """Shape of a sample's positions: ``(length,)`` of a sequence."""
+    label_dtype: torch.dtype = torch.int64
+    """Dtype of the labels, in the data set and between stages. One class for each sample is int64, as rules index
+    with it; at many positions it is the narrowest that holds the classes."""
+    headline: str = "accuracy"
+    """The metric that a progress line shows."""
+    shares: tuple[str, ...] = ()
+    """Metrics beside the accuracy that are shares of the positions, see :meth:`count_shares`."""
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of a sample, 1 where it has one label."""
+        return prod(self.positions)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the scores of one sample."""
+        return (*self.positions, self.num_outputs)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of the labels of one sample."""
+        return self.out_shape if self.labels is Labels.NUMBERS else self.positions
+
+    def count_shares(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Number of positions that count for each of :attr:`shares`, (len(shares),) int64."""
+        return torch.zeros(0, dtype=torch.int64, device=scores.device)
+
+    def metrics_of_loss(self, loss: float) -> dict[str, float]:
+        """Metrics that are functions of the mean of :meth:`loss`, by name."""
+        return {}
 
     @abstractmethod
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The output loss: a mean over the batch, 0-d, with the graph of ``scores``."""
+        """The output loss: a mean over the batch and its positions, 0-d, with the graph of ``scores``."""
 
     def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Loss of each sample, (batch,)."""
         return torch.stack([self.loss(scores[i : i + 1], labels[i : i + 1]) for i in range(len(labels))])
 
     def loss_and_error(self, scores: Tensor, labels: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
-        """:meth:`loss`, detached, and the derivative of ``weight * loss`` by ``scores``, (batch, num_outputs).
+        """:meth:`loss`, detached, and the derivative of ``weight * loss`` by ``scores``, of their shape.
 
         The derivative has autograd's bits, unlike :meth:`error`, a formula that may differ in the last one.
         """
@@ -48,24 +101,24 @@ class Task(ABC):
 
     @abstractmethod
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Derivative of :meth:`loss` by ``scores``, (batch, num_outputs), the 1/batch of the mean included."""
+        """Derivative of :meth:`loss` by ``scores``, of their shape, the 1/n of the mean included."""
 
     @abstractmethod
     def targets(self, labels: Tensor) -> Tensor:
-        """Regression targets of a decoder, (batch, num_outputs) float32; never write to them."""
+        """Regression targets of a decoder, (batch, *positions, num_outputs) float32; never write to them."""
 
     @abstractmethod
     def num_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Number of samples classified correctly by ``scores``, a 0-d int64 tensor."""
+        """Number of positions classified correctly by ``scores``, a 0-d int64 tensor; not asked for of numbers."""
 
     def averaged(self, scores: Tensor) -> Tensor:
         """Scores of the mean posterior of several passes; here of one logistic unit per output.
 
         Args:
-            scores: (passes, batch, num_outputs).
+            scores: (passes, batch, *positions, num_outputs).
 
         Returns:
-            (batch, num_outputs).
+            (batch, *positions, num_outputs).
         """
         return F.logsigmoid(scores).logsumexp(0) - F.logsigmoid(-scores).logsumexp(0)
 
@@ -79,6 +132,7 @@ class Classification(Task):
 
     def __init__(self, num_classes: int) -> None:
         self.num_outputs = num_classes
+        self.shares = ("top5",) if num_classes > _TOP5_ABOVE else ()
         self._targets: tuple[Tensor, Tensor] | None = None
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -115,6 +169,10 @@ class Classification(Task):
 
     def num_correct(self, scores: Tensor, labels: Tensor) -> Tensor:
         return (scores.argmax(1) == labels).sum()
+
+    def count_shares(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """See :class:`Task`: samples whose class is among the five with the highest scores."""
+        return num_in_top5(scores, labels) if self.shares else super().count_shares(scores, labels)
 
 
 class Logistic(Classification):

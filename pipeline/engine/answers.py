@@ -54,7 +54,7 @@ class Answers:
         if self._scores:
             scores, labels = torch.cat(self._scores), torch.cat(self._labels)
             self._right = self._right + self._num_correct(scores, labels)
-            self._seen += len(scores)
+            self._seen += labels.numel()
             self._scores, self._labels, self._numbers = [], [], 0
 
     def counted(self) -> Counted:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 from pipeline.resolve import RunSpec
 
@@ -67,6 +67,8 @@ class EmulatedRule(LearningRule):
         gradient_bytes: of the gradients that replicas exchange.
         device: of the stage.
     """
+
+    learns_from = ANY_LABELS
 
     def __init__(
         self, spec: BlockSpec, seconds: BlockSeconds, waiter: Waiter, dtype: torch.dtype, *, at_once: bool = False,

@@ -262,7 +262,8 @@ class Exchange:
             if credit is not None:
                 self._stage.evaluation.scores[k].add_credit(credit, num_samples)
         if share.answers is not None:
-            self._stage.evaluation.scores[blocks[-1]].answers.add_counted(share.answers, num_samples)
+            num_answers = num_samples * self._stage.rules[blocks[-1]].spec.task.num_positions
+            self._stage.evaluation.scores[blocks[-1]].answers.add_counted(share.answers, num_answers)
 
     # -- messages ----------------------------------------------------------------------------------------------
 

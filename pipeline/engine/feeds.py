@@ -24,7 +24,7 @@ class Feed(Protocol):
     num_batches: int
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Inputs (batch, ...) and labels (batch,)."""
+        """Inputs (batch, ...) and labels (batch, ...)."""
 
 
 class Feeds:
@@ -58,7 +58,7 @@ class Feeds:
         self._cut: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
 
     def batch(self, source: int, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """Batch ``index`` of ``epoch`` at the input of block ``source``: (batch, ...) and labels (batch,)."""
+        """Batch ``index`` of ``epoch`` at the input of block ``source``: (batch, ...) and labels (batch, ...)."""
         return self._feeds[source].batch(epoch, index)
 
     def microbatch(self, source: int, epoch: int, index: int, count: int) -> tuple[Tensor, Tensor, float]:

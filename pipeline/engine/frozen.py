@@ -20,7 +20,7 @@ def forward_frozen(rule: LearningRule, x: Tensor, y: Tensor, batch_size: int, *,
     Args:
         rule: of the block, in evaluation mode.
         x: the block's input, (batch, *in_shape).
-        y: labels, (batch,).
+        y: labels, (batch, ...).
         batch_size: samples of a full batch.
         channels_last: maps lie channels last in memory.
     """
@@ -28,7 +28,7 @@ def forward_frozen(rule: LearningRule, x: Tensor, y: Tensor, batch_size: int, *,
     if missing > 0:
         padded = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
         padded = laid_channels_last(padded) if channels_last else padded
-        labels = torch.cat([y, y.new_zeros(missing)])
+        labels = torch.cat([y, y.new_zeros(missing, *y.shape[1:])])
         out: Tensor = rule(padded, labels)[0]
         return out[: len(x)]
     whole: Tensor = rule(x, y)[0]

@@ -15,12 +15,10 @@ from torch import Tensor
 from pipeline.schedules.position import Position
 
 __all__ = [
-    "DTYPES", "FEEDBACK_EXTRA_BYTES", "LABEL_BYTES", "Header", "Kind", "Message", "TensorSpec", "decode_header",
+    "DTYPES", "FEEDBACK_EXTRA_BYTES", "Header", "Kind", "Message", "TensorSpec", "decode_header",
     "encode_header",
 ]  # fmt: skip
 
-LABEL_BYTES = torch.int64.itemsize
-"""Bytes of a sample's label, which travels with its activation."""
 FEEDBACK_EXTRA_BYTES = torch.int64.itemsize
 """Bytes of the number that a rule may send for each sample along with its feedback to a neighbour."""
 

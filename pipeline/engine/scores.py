@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.data.task import Labels
 from pipeline.engine.answers import Answers, Counted
 from pipeline.learning.rule import Learned, LearningRule
 from pipeline.records.reports import ScoreRow
@@ -34,6 +35,7 @@ class Scores:
         """Batches that were left out."""
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._test_loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._shares: Tensor | None = None
         self._tested = 0
         self._credited = torch.zeros((), dtype=torch.float64, device=device)
         self._creditable = 0
@@ -61,17 +63,23 @@ class Scores:
         """Scores one test batch.
 
         Args:
-            scores: (passes * batch, num_outputs), the batch in its order in every pass; None from a block without a
-                decoder.
-            y: labels, (passes * batch,).
+            scores: (passes * batch, *task.out_shape), the batch in its order in every pass; None from a block without
+                a decoder.
+            y: labels, (passes * batch, *task.label_shape).
             passes: of each sample; their posteriors are averaged.
         """
-        if scores is not None:
-            if passes > 1:
-                scores, y = self._rule.averaged(scores.view(passes, -1, *scores.shape[1:])), y[: len(y) // passes]
+        if scores is None:
+            return
+        task = self._rule.spec.task
+        if passes > 1:
+            scores, y = self._rule.averaged(scores.view(passes, -1, *scores.shape[1:])), y[: len(y) // passes]
+        if task.labels is not Labels.NUMBERS:
             self._correct += self._rule.num_correct(scores, y)
-            self._test_loss += self._rule.decoded_loss(scores, y).double() * len(y)
-            self._tested += len(y)
+        if task.shares:
+            counted = task.count_shares(scores, y)
+            self._shares = counted if self._shares is None else self._shares + counted
+        self._test_loss += self._rule.decoded_loss(scores, y).double() * len(y)
+        self._tested += len(y)
 
     def gather(self) -> Tensor | None:
         """The losses since the last call, (n,), in one tensor from now on; None where there are none."""
@@ -151,8 +159,7 @@ class Scores:
             counts = torch.tensor(self._counts, dtype=torch.float64)
             row["train_loss"] = (losses @ counts / counts.sum()).item()
         if self._tested:
-            row["test_accuracy"] = self._correct.item() / self._tested
-            row["test_loss"] = self._test_loss.item() / self._tested
+            self._read_test(row)
         if self._creditable:
             row["credit"] = self._credited.item() / self._creditable
         if (train_accuracy := self.answers.share()) is not None:
@@ -160,3 +167,17 @@ class Scores:
         if self.num_skipped:
             row["skipped"] = self.num_skipped
         return row
+
+    def _read_test(self, row: ScoreRow) -> None:
+        """What the test set has given."""
+        task = self._rule.spec.task
+        positions = self._tested * task.num_positions
+        row["test_loss"] = loss = self._test_loss.item() / self._tested
+        if task.labels is not Labels.NUMBERS:
+            row["test_accuracy"] = self._correct.item() / positions
+        counts = [] if self._shares is None else self._shares.tolist()
+        metrics = {name: count / positions for name, count in zip(task.shares, counts, strict=True)}
+        if self._rule.scores_are_outputs:
+            metrics |= task.metrics_of_loss(loss)
+        if metrics:
+            row["test_metrics"] = metrics

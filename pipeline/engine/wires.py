@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.task import Labels
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Request, Send
@@ -39,6 +40,9 @@ class Wires:
     cuts: frozenset[int]
     """Blocks whose input is rounded."""
     labels: torch.dtype
+    """Of labels on the way, the narrowest that holds them."""
+    task_labels: torch.dtype
+    """Of labels where they are used."""
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """An activation and its labels as they travel."""
@@ -47,7 +51,7 @@ class Wires:
     def decode(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The activation, rounded, and its labels."""
         count = num_parts(self.wire)
-        return decode(tensors[:count], self.wire), tensors[count].to(torch.int64)
+        return decode(tensors[:count], self.wire), tensors[count].to(self.task_labels)
 
     def passed(self, block: int, x: Tensor) -> Tensor:
         """The input of ``block`` as it arrives, with the graph of ``x`` as though it had not been rounded."""
@@ -59,8 +63,10 @@ def wires_of(resolved: RunSpec) -> Wires | None:
     transport = resolved.config.transport
     if transport.wire == "same":
         return None
-    cuts = frozenset(transport.wire_at or range(1, resolved.num_blocks))
-    return Wires(transport.wire, cuts, label_dtype(max(resolved.data.task.num_outputs, 2)))
+    cuts, task = frozenset(transport.wire_at or range(1, resolved.num_blocks)), resolved.data.task
+    numbers = task.labels is Labels.NUMBERS
+    narrow = task.label_dtype if numbers else label_dtype(max(task.num_outputs, 2))
+    return Wires(transport.wire, cuts, narrow, task.label_dtype)
 
 
 def round_inside(stage: Stage, wires: Wires) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.learning.affine import back_through, run, split_at_affine
 from pipeline.learning.dense import Dense
 from pipeline.learning.descent import descend
-from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 
 __all__ = ["Alignment"]
@@ -36,6 +36,7 @@ class Alignment(LearningRule):
     """
 
     topology = Topology.NEIGHBOUR
+    learns_from = ANY_LABELS
     rounds_feedback = True
 
     def __init__(self, block: Block, spec: BlockSpec, name: str) -> None:

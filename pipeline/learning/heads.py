@@ -63,20 +63,22 @@ class PooledHead(nn.Module):
     """Average-pool for maps, then a linear layer with bias, its weight 0 at the start.
 
     Args:
-        shape: shape of the input, without the batch; flattened behind the pool.
+        shape: shape of the input, without the batch and the positions; flattened behind the pool.
         num_outputs: width of the head's output.
         dimdec: see :func:`pool_sizes`.
+        num_leading: dimensions of positions behind the batch's, at each of which the head is the same.
     """
 
-    def __init__(self, shape: tuple[int, ...], num_outputs: int, dimdec: int) -> None:
+    def __init__(self, shape: tuple[int, ...], num_outputs: int, dimdec: int, num_leading: int = 0) -> None:
         super().__init__()
+        self.num_leading = num_leading
         self.pool = AveragePool(shape, dimdec)
         self.linear = nn.Linear(prod(self.pool.out_shape), num_outputs)
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Args: h (batch, *shape). Returns: (batch, num_outputs)."""
-        scores: Tensor = self.linear(self.pool(h).flatten(1))
+        """Args: h (batch, *positions, *shape). Returns: (batch, *positions, num_outputs)."""
+        scores: Tensor = self.linear(self.pool(h).flatten(1 + self.num_leading))
         return scores
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.learning.dense import Dense
-from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 
 __all__ = ["LocalRule", "Output", "has_graph"]
@@ -91,6 +91,8 @@ def has_graph(rule: LearningRule) -> TypeGuard[LocalRule]:
 class Output(LocalRule):
     """Rule of the last block under local rules: gradient descent on the task's loss."""
 
+    learns_from = ANY_LABELS
+
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         plain = isinstance(block.outlet, nn.Identity)
         super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if plain else None)
@@ -112,6 +114,6 @@ class Output(LocalRule):
         return self.spec.task.loss_and_error(h, y, weight)
 
     def decode(self, context: Any) -> Tensor:
-        """The network's output, (batch, num_outputs), detached."""
+        """The network's output, (batch, *task.out_shape), detached."""
         out: Tensor = context[0]
         return out.detach()

@@ -63,7 +63,9 @@ class Projection:
 
     @torch.no_grad()
     def __call__(self, error: Tensor, weight: float) -> Tensor:
-        """Projects an error that carries ``weight / batch``: (batch, outputs) to (batch, features)."""
+        """Projects an error that carries ``weight / batch``: (batch, outputs) to (batch, features); of an error at
+        positions, (batch, *positions, outputs), each is a row."""
+        error = error if error.dim() == 2 else error.flatten(0, -2)
         matrix: Tensor = self._rule.matrix  # type: ignore[assignment]
         if self.options.projection == "linear":
             return torch.mm(error, matrix)
@@ -82,6 +84,9 @@ class Projection:
         """
         matrix = self._rule.matrix
         if isinstance(matrix, nn.Parameter):
-            own = torch.mm(error.t(), features.flatten(1).to(error.dtype))
+            at_positions = error.dim() > 2
+            error = error.flatten(0, -2) if at_positions else error
+            rows = features.flatten(0, -2) if at_positions else features.flatten(1)
+            own = torch.mm(error.t(), rows.to(error.dtype))
             gradient = own.add_(matrix, alpha=self.options.matrix_decay * weight)
             matrix.grad = gradient if matrix.grad is None else matrix.grad.add_(gradient)

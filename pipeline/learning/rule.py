@@ -12,10 +12,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from pipeline.data.task import Task
+from pipeline.data.task import Labels, Task
 from pipeline.network.block import Block
 
-__all__ = ["BatchNote", "BlockSpec", "Learned", "LearningRule", "Topology"]
+__all__ = ["ANY_LABELS", "BatchNote", "BlockSpec", "Learned", "LearningRule", "Topology"]
+
+ANY_LABELS = frozenset(Labels)
+"""For :attr:`LearningRule.learns_from`."""
 
 
 class Topology(Enum):
@@ -108,7 +111,21 @@ class LearningRule(nn.Module, ABC):
     settles_in_evaluation: ClassVar[bool] = True
     """SETTLE: True where test batches are settled too; False where the exchange serves learning alone."""
 
+    learns_from: ClassVar[frozenset[Labels]] = frozenset({Labels.CLASS})
+    """Labels that the rule can learn from. One that asks only its task for losses, errors and targets, and whose
+    decoder reads position by position, takes :data:`ANY_LABELS`; one that compares samples or indexes by their class
+    does not."""
+    scores_are_outputs: bool = True
+    """True where :meth:`decode`'s scores are scored by the task's own loss, so that its metrics hold for them."""
+
     def __init__(self, block: Block, spec: BlockSpec) -> None:
+        if spec.task.labels not in self.learns_from:
+            known = " or ".join(sorted(kind.value for kind in self.learns_from))
+            raise ValueError(
+                f"it compares whole samples, or looks their class up (given: labels that are {spec.task.labels.value}, "
+                f"of shape {spec.task.label_shape}; expected: {known}). Use linear_decoder, pred, dfa, sdfa, fa, usf, "
+                "brsf, frsf or backprop."
+            )
         super().__init__()
         self.block = block
         self.spec = spec
@@ -155,7 +172,7 @@ class LearningRule(nn.Module, ABC):
 
         Args:
             x: the block's input, (batch, *in_shape), without a graph.
-            y: labels, (batch,), int64.
+            y: labels, (batch, *task.label_shape), of the task's dtype: (batch,), int64, where a sample has one class.
 
         Returns:
             The activation for the next block, (batch, *out_shape), detached; and a context for :meth:`learn` and
@@ -206,7 +223,7 @@ class LearningRule(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, context: Any) -> Tensor | None:
-        """This block's own scores, (batch, num_outputs), or None where it has no decoder."""
+        """This block's own scores, (batch, *task.out_shape), or None where it has no decoder."""
 
     def num_correct(self, scores: Tensor, y: Tensor) -> Tensor:
         """Number of right answers among :meth:`decode`'s scores, 0-d int64."""
@@ -216,13 +233,13 @@ class LearningRule(nn.Module, ABC):
         """Average the scores of several passes through a network that draws samples.
 
         Args:
-            scores: from :meth:`decode`, (passes, batch, num_outputs).
+            scores: from :meth:`decode`, (passes, batch, *task.out_shape).
 
         Returns:
-            Scores, (batch, num_outputs).
+            Scores, (batch, *task.out_shape).
         """
         return self.spec.task.averaged(scores)
 
     def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
-        """Loss of :meth:`decode`'s scores as reported in evaluation: a mean over the batch, 0-d."""
+        """Loss of :meth:`decode`'s scores as reported in evaluation: a mean over the batch and its positions, 0-d."""
         return self.spec.task.loss(scores, y)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.data.task import Labels
 from pipeline.learning.dense import Dense
 from pipeline.learning.local_rule import LocalRule
 from pipeline.learning.rule import BlockSpec
@@ -57,6 +58,12 @@ class PartlyUnsupervised(LocalRule):
 
     def __init__(self, block: Block, spec: BlockSpec, options: Unsupervised, *, dense: Dense | None = None) -> None:
         super().__init__(block, spec, dense=dense if options.unsupervised == "none" else None)
+        if options.unsupervised != "none" and spec.task.labels is not Labels.CLASS:
+            raise ValueError(
+                f"unsupervised losses are of whole samples (given: rule.unsupervised = {options.unsupervised!r} with "
+                f"labels that are {spec.task.labels.value}, expected: 'none'). Leave rule.unsupervised and rule.alpha "
+                "out."
+            )
         self.options = options
         self._reconstructs = options.unsupervised == "recon" and not spec.is_first
 

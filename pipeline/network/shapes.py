@@ -40,7 +40,7 @@ class BlockShapes:
 def infer_shapes(
     blueprints: Sequence[Blueprint],
     input_shape: tuple[int, ...],
-    num_outputs: int | None = None,
+    out_shape: tuple[int, ...] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> list[BlockShapes]:
     """Infer the shapes of all blocks, in order, from a batch of two in evaluation mode.
@@ -50,13 +50,13 @@ def infer_shapes(
     Args:
         blueprints: blueprints of all blocks.
         input_shape: shape of one sample.
-        num_outputs: required width of the last block; None for any.
+        out_shape: required of the last block's output for one sample; None for any.
         dtype: dtype of the samples.
 
     Raises:
         ConfigError: a block does not fit into memory, does not accept the output of the one before it, writes into its
             input, or does not return one tensor with the batch as its first dimension; or the last does not
-            return ``num_outputs`` scores.
+            return scores of ``out_shape``.
     """
     shapes: list[BlockShapes] = []
     in_shape = tuple(input_shape)
@@ -64,10 +64,10 @@ def infer_shapes(
         block = _infer(index, blueprint, in_shape, dtype)
         shapes.append(block)
         in_shape, dtype = block.out_shape, block.dtype
-    if num_outputs is not None and in_shape != (num_outputs,):
+    if out_shape is not None and in_shape != out_shape:
         raise ConfigError(
             f"the last block does not return the scores that the task needs (given: {in_shape} for each sample, "
-            f"expected: ({num_outputs},)). Change the model's last layer."
+            f"expected: {out_shape}). Change the model's last layer."
         )
     return shapes
 
@@ -81,6 +81,8 @@ def _infer(index: int, blueprint: Blueprint, in_shape: tuple[int, ...], dtype: t
         except Exception:
             return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
         _check_room(block, where)
+        if not dtype.is_floating_point:  # the meta device multiplies tokens by weights without complaint
+            return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
         try:
             return _run(block, torch.zeros(_BATCH, *in_shape, dtype=dtype, device="meta"), where)
         except Exception:

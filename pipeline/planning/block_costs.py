@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from pipeline.data.synthetic import random_inputs, random_labels
 from pipeline.engine.build import build_rules
 from pipeline.numerics.autocast import autocast
 from pipeline.numerics.compute import compute_as
@@ -55,8 +56,9 @@ def _measure(
     optimizer = resolved.optimizer.build(parameters) if parameters else None
     rows = resolved.microbatch_size
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(rows, *spec.in_shape, generator=generator).to(device)
-    y = torch.randint(max(2, spec.task.num_outputs), (rows,), generator=generator).to(device)
+    first = random_inputs(resolved.data, rows, generator) if index == 0 else None
+    x = (torch.rand(rows, *spec.in_shape, generator=generator) if first is None else first).to(device)
+    y = random_labels(spec.task, rows, generator).to(device)
     if resolved.config.run.channels_last:
         x = channels_last(x)
 

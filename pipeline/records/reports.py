@@ -58,6 +58,8 @@ class ScoreRow(TypedDict):
     """Of the output block, in training mode, before it learned from each batch."""
     skipped: NotRequired[int]
     """Batches that the block left out; there only where it did, see ``train.nonfinite``."""
+    test_metrics: NotRequired[dict[str, float]]
+    """Other metrics of the task by name, where it has some: top5, bits_per_byte, perplexity, mse."""
 
 
 class BlockScores(ScoreRow):

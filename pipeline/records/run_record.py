@@ -120,13 +120,14 @@ def result_table(
         "train_samples_per_s": samples / wall_s if wall_s > 0 else 0.0,
         "test": {
             "accuracy": _last(last_scores, num_blocks - 1, "test_accuracy"),
-            "loss": _last(last_scores, num_blocks - 1, "test_loss"),
+            "loss": _last(last_scores, num_blocks - 1, "test_loss"), **_metrics(last_scores, num_blocks - 1),
         },
         "blocks": [
             {
                 "block": k, "stage": owner[k], "test_accuracy": _last(last_scores, k, "test_accuracy"),
                 "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
                 **({"skipped_batches": skipped[k]} if k in skipped else {}),
+                **({"test_metrics": found} if (found := _metrics(last_scores, k)) else {}),
             }
             for k in range(num_blocks)
         ],
@@ -147,6 +148,11 @@ def odd_twins(stage_results: Sequence[StageResult]) -> list[tuple[int, int]]:
 def _frozen_at(history: Sequence[EpochResult], block: int) -> int | None:
     """The first epoch in which the block was frozen, or None."""
     return next((e.plan.epoch for e in history if e.plan.modes[block] is BlockMode.FROZEN), None)
+
+
+def _metrics(scores: Mapping[int, BlockScores], block: int) -> dict[str, float]:
+    """Metrics of the task beside accuracy and loss, by a block's newest scores."""
+    return scores[block].get("test_metrics", {}) if block in scores else {}
 
 
 def _last(scores: Mapping[int, BlockScores], block: int, name: Literal["test_accuracy", "test_loss"]) -> float | None:

@@ -121,7 +121,7 @@ class RunState:
         for block in blocks:
             if "skipped" in block:
                 self.skipped[block["block"]] = self.skipped.get(block["block"], 0) + block["skipped"]
-            if block["test_accuracy"] is not None:
+            if block["test_accuracy"] is not None or block["test_loss"] is not None:  # numbers have no accuracy
                 self.last_scores[block["block"]] = block
         self._scores.append(blocks)
         self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks), cache_lost))

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.learning.descent import descend
-from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 
 __all__ = ["Backprop", "build"]
@@ -21,6 +21,7 @@ class Backprop(LearningRule):
     """
 
     topology = Topology.NEIGHBOUR
+    learns_from = ANY_LABELS
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """See :class:`LearningRule`. The context is ``(x, out, y)``, out with its graph."""

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from pipeline.learning.affine import run
 from pipeline.learning.dense import Dense
 from pipeline.learning.descent import descend
+from pipeline.learning.positions import features_of
 from pipeline.learning.pre_activation import cut_at_pre_activation
 from pipeline.learning.projection import Projection, ProjectionOptions
-from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
+from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32
 
@@ -22,7 +23,7 @@ class DirectFeedbackAlignment(LearningRule):
 
     The output is that after nonlinearity and pooling. e is the derivative of the output loss by the network's output,
     B_l (outputs x features of the block) is drawn uniform in +-1/sqrt(features) and never trained. Hidden blocks have
-    no loss of their own.
+    no loss of their own. Where the task has positions, e is that at each of them, and B_l leads to the features there.
 
     With ``pre`` the error enters at the pre-activation: ``delta_l = e B_l`` without a factor phi'(a), so phi may be a
     threshold, whose derivative is 0. Features are then those of the pre-activation. The error does not vanish where a
@@ -43,6 +44,7 @@ class DirectFeedbackAlignment(LearningRule):
     """
 
     topology = Topology.BROADCAST
+    learns_from = ANY_LABELS
     matrix: Tensor
 
     def __init__(
@@ -51,7 +53,8 @@ class DirectFeedbackAlignment(LearningRule):
         super().__init__(block, spec)
         self.cut = cut_at_pre_activation(block, spec, "dfa with inject = 'pre'") if pre and not spec.is_last else None
         if not spec.is_last:
-            size = prod(spec.out_shape if self.cut is None else self.cut.shape)
+            shape = spec.out_shape if self.cut is None else self.cut.shape
+            size = prod(features_of(spec.task, shape, "the error of dfa"))
             self.project = Projection(self, options, spec.task.num_outputs, size)
         self.dense = self._dense()
         self._after = () if self.cut is None else self.cut.after
@@ -72,11 +75,11 @@ class DirectFeedbackAlignment(LearningRule):
         """Error that the last block broadcasts, before it is weighted.
 
         Args:
-            out: the network's output without a graph, (batch, num_outputs).
-            y: labels, (batch,), int64.
+            out: the network's output without a graph, (batch, *task.out_shape).
+            y: labels, (batch, *task.label_shape).
 
         Returns:
-            (batch, num_outputs), float32 at least.
+            (batch, *task.out_shape), float32 at least.
         """
         return self.spec.task.error(at_least_float32(out), y)
 
@@ -93,7 +96,8 @@ class DirectFeedbackAlignment(LearningRule):
         return run(self.cut.after, a.detach()), (a, y)
 
     def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
-        """See :class:`LearningRule`. ``feedback``, and the last block's ``upstream``, is e, (batch, num_outputs)."""
+        """See :class:`LearningRule`. ``feedback``, and the last block's ``upstream``, is e, of the network's output's
+        shape."""
         if self.dense is not None:
             return self._learn_dense(context, feedback, weight, self.dense)
         out, y = context

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.data.task import Labels
 from pipeline.learning.heads import clear_output
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule
 from pipeline.learning.similarity import SimilarityHead, similarity_loss
@@ -26,6 +27,7 @@ class GlobSim(Backprop):
     """
 
     splits_batches = False
+    learns_from = frozenset({Labels.CLASS})
 
     def __init__(self, block: Block, spec: BlockSpec, *, sim_weight: float) -> None:
         super().__init__(block, spec)

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.data.task import scalar
+from pipeline.data.task import Labels, scalar
 from pipeline.learning.dense import Dense, accumulate
 from pipeline.learning.heads import AveragePool
 from pipeline.learning.local_rule import LocalRule, Output
-from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.positions import features_of
+from pipeline.learning.rule import ANY_LABELS, BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32, exact_product
 from pipeline.numerics.memory_format import in_memory_order
@@ -26,6 +27,8 @@ _FORGET = 0.1  # share of the newest batch in the running class means, as in Bat
 class LinearDecoder(LocalRule):
     """Local rule: hidden blocks minimise ``mse(flatten(h) D^T, targets)``, a mean over all elements; D has no bias.
 
+    Where the task has positions, D reads the features at each of them.
+
     With ``dimdec`` a map is average-pooled first, as under :mod:`pipeline.rules.pred`: a decoder of a whole map of
     65 536 features costs a tenth of the block's step.
 
@@ -39,13 +42,15 @@ class LinearDecoder(LocalRule):
     update.
     """
 
+    learns_from = ANY_LABELS
     decoder: Tensor
     class_means: Tensor
 
     def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool, dimdec: int = 0) -> None:
         super().__init__(block, spec, dense=Dense.of(block, spec.in_shape))
-        self.pool = AveragePool(spec.body_shape, dimdec) if dimdec else nn.Identity()
-        shape = self.pool.out_shape if isinstance(self.pool, AveragePool) else spec.body_shape
+        shape = features_of(spec.task, spec.body_shape, "a linear decoder")
+        self.pool = AveragePool(shape, dimdec) if dimdec else nn.Identity()
+        shape = self.pool.out_shape if isinstance(self.pool, AveragePool) else shape
         size, num_outputs = prod(shape), spec.task.num_outputs
         bound = 1.0 / size**0.5
         matrix = torch.empty(num_outputs, *shape).uniform_(-bound, bound)
@@ -54,7 +59,9 @@ class LinearDecoder(LocalRule):
         else:
             self.register_buffer("decoder", matrix)
         self.mse = mse
-        self.moves_boundary = mse and not trained and num_outputs == 1
+        numbers = spec.task.labels is Labels.NUMBERS
+        self.scores_are_outputs = numbers or not mse
+        self.moves_boundary = mse and not trained and num_outputs == 1 and not numbers
         self.notes_batches = self.moves_boundary
         if self.moves_boundary:
             self.register_buffer("class_means", torch.tensor([0.0, 1.0]))
@@ -108,6 +115,8 @@ class LinearDecoder(LocalRule):
         return self.spec.task.loss(scores, y)
 
     def _decode(self, h: Tensor) -> Tensor:
+        if self.spec.task.positions:
+            return F.linear(h, self.decoder)
         return F.linear(*in_memory_order(self.pool(h), self.decoder))
 
     def _follow_classes(self, decoded: Tensor, y: Tensor) -> None:

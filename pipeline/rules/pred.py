@@ -8,7 +8,8 @@ from torch import Tensor
 from pipeline.learning.dense import Dense, accumulate
 from pipeline.learning.heads import PooledHead, clear_output
 from pipeline.learning.local_rule import Output
-from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.positions import features_of
+from pipeline.learning.rule import ANY_LABELS, BlockSpec, LearningRule
 from pipeline.learning.unsupervised import PartlyUnsupervised, Unsupervised
 from pipeline.network.block import Block
 from pipeline.ranges import Count
@@ -19,18 +20,21 @@ __all__ = ["Pred", "build"]
 class Pred(PartlyUnsupervised):
     """Local rule: hidden blocks minimise ``task.loss(head(h), y)``.
 
-    The head is linear, with bias, on average-pooled maps. Its weight starts at 0, so the first step trains the head and
-    leaves the block alone.
+    The head is linear, with bias, on average-pooled maps, or on the features at each position. Its weight starts at 0,
+    so the first step trains the head and leaves the block alone.
 
     Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals" (2019), the prediction loss, with
     the pool sizes of the authors' code.
     """
 
+    learns_from = ANY_LABELS
+
     def __init__(
         self, block: Block, spec: BlockSpec, *, dimdec: int, options: Unsupervised = Unsupervised()
     ) -> None:
         super().__init__(block, spec, options, dense=Dense.of(block, spec.in_shape))
-        self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)
+        shape = features_of(spec.task, spec.body_shape, "the head of pred")
+        self.head = PooledHead(shape, spec.task.num_outputs, dimdec, len(spec.task.positions))
         self.add_unsupervised(None)
 
     def loss(self, context: Any) -> Tensor:

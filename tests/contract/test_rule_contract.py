@@ -5,10 +5,13 @@ from math import prod
 
 import pytest
 import torch
+from tests.support.products import rare
 from torch import nn
 
 from pipeline import registry
-from pipeline.data.task import Binary, Classification
+from pipeline.data.position_tasks import PositionClasses, Regression
+from pipeline.data.synthetic import random_labels
+from pipeline.data.task import Binary, Classification, Labels
 from pipeline.engine.settling import Settling
 from pipeline.learning.rule import BlockSpec, Learned, Topology
 from pipeline.network.block import Block
@@ -101,6 +104,16 @@ SHAPES = {
 }
 BODIES = {**{kind: SHAPES[kind][1:] for kind in ("dense", "plain", "half", "binary")},
           "conv": [(5, 8, 8), (6, 4, 4), (4,)]}  # fmt: skip
+SEQUENCE = {
+    "sequence": PositionClasses(4, (3,)), "numbers": Regression(4), "series": Regression(4, (3,)),
+}  # fmt: skip
+for _kind, _task in SEQUENCE.items():
+    NETWORKS[_kind] = (_task, (6,), lambda: [_plain(6, 9), _plain(9, 8), Block(nn.Linear(8, 4))])
+    SHAPES[_kind] = [(*_task.positions, size) for size in (6, 9, 8, 4)]
+    BODIES[_kind] = SHAPES[_kind][1:]
+ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred"}
+ANY_LABELS |= {name for name, (rule, options) in VARIANTS.items() if rule in ANY_LABELS and "alpha" not in options}
+"""Rules that learn from classes at positions and from numbers; all others refuse them."""
 PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
 """Rules that refuse normalisation, most of them of blocks of one linear layer and a unit."""
 NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sampled(9, 8), _top((8,), 4)])
@@ -130,12 +143,13 @@ others learn a batch again, and learn in order."""
 def _networks(name):
     rule = VARIANTS.get(name, (name,))[0]
     if rule in SAMPLED:
-        return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n not in ("half", "clipped"))]
+        return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n not in ("half", "clipped", *SEQUENCE))]
     if name in PLAIN_ONLY | CLIPPED_ONLY:
         return ("plain",) if name in PLAIN_ONLY else ("clipped",)
     if rule in HALF_ONLY:
         return ("half",)
-    return [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
+    names = [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
+    return [n for n in names if n not in SEQUENCE or name in ANY_LABELS]
 
 
 CASES = [(r, n) for r in RULES for n in _networks(r)]
@@ -146,7 +160,7 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=CASES, ids="-".join)
+@pytest.fixture(params=rare(CASES, but=[c for c in CASES if c[1] != "series"]), ids="-".join)
 def case(request):
     return request.param
 
@@ -184,8 +198,10 @@ def build(name, network, index, seed=0):
 def batch(network, index, seed=1, size=BATCH):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(size, *SHAPES[network][index], generator=generator, dtype=torch.float64)
-    num_classes = max(2, NETWORKS[network][0].num_outputs)
-    return x, torch.arange(size) % num_classes
+    task = NETWORKS[network][0]
+    if network in SEQUENCE:
+        return x, random_labels(task, size, generator)
+    return x, torch.arange(size) % max(2, task.num_outputs)
 
 
 def feedback(rule, out, weight=1.0, seed=2):
@@ -194,7 +210,7 @@ def feedback(rule, out, weight=1.0, seed=2):
         return ()
     if name_of(rule) in TELLS:
         weight = 1.0
-    shape = (len(out), broadcast_width(rule)) if rule.topology is Topology.BROADCAST else out.shape
+    shape = (len(out), *broadcast_shape(rule)) if rule.topology is Topology.BROADCAST else out.shape
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * weight,)
 
 
@@ -234,9 +250,9 @@ def name_of(rule):
     return type(rule).__module__.rpartition(".")[2]
 
 
-def broadcast_width(rule):
-    """Numbers per sample from the last block: the output error, or the loss."""
-    return 1 if type(rule).__name__ == "Reinforce" else rule.spec.task.num_outputs
+def broadcast_shape(rule):
+    """Of what comes for each sample from the last block: the output error, or the loss."""
+    return (1,) if type(rule).__name__ == "Reinforce" else rule.spec.task.out_shape
 
 
 def gradients(rule):
@@ -303,7 +319,7 @@ def test_upstream_has_the_shape_the_topology_promises(name, network, index):
     if rule.topology is Topology.NEIGHBOUR:
         assert shapes == ([] if index == 0 else [(BATCH, *SHAPES[network][index])])
     elif rule.topology is Topology.BROADCAST and rule.spec.is_last:
-        assert shapes == [(BATCH, broadcast_width(rule))]
+        assert shapes == [(BATCH, *broadcast_shape(rule))]
     else:
         assert shapes == []
     assert not any(t.requires_grad for t in learned.upstream)
@@ -341,8 +357,9 @@ def test_evaluation_is_repeatable_and_needs_no_graph(name, network, index):
     assert torch.equal(out, again) and not out.requires_grad
     assert (scores is None) == (repeated is None)
     if scores is not None:
-        assert torch.equal(scores, repeated) and scores.shape == (BATCH, rule.spec.task.num_outputs)
-        assert 0 <= rule.num_correct(scores, y) <= BATCH
+        task = rule.spec.task
+        assert torch.equal(scores, repeated) and scores.shape == (BATCH, *task.out_shape)
+        assert task.labels is Labels.NUMBERS or 0 <= rule.num_correct(scores, y) <= BATCH * task.num_positions
         assert rule.decoded_loss(scores, y).isfinite()
     assert all(torch.equal(value, state[key]) for key, value in rule.state_dict().items())
 
@@ -352,7 +369,8 @@ def test_last_block_decodes_the_networks_output(name, network):
     x, y = batch(network, 2)
     out, context = rule(x, y)
     assert torch.equal(rule.decode(context), out)
-    assert rule.num_correct(out, y) == rule.spec.task.num_correct(out, y)
+    if rule.spec.task.labels is not Labels.NUMBERS:
+        assert rule.num_correct(out, y) == rule.spec.task.num_correct(out, y)
     assert rule.decoded_loss(out, y) == rule.spec.task.loss(out, y)
 
 
@@ -385,6 +403,30 @@ def test_takes_a_batch_of_another_size(name, network, index):
     out, context = rule(x, y)
     loss = learn_from(rule, out, context).loss
     assert len(out) == 2 and (loss is None or loss.isfinite())
+
+
+@pytest.mark.parametrize("network", ["sequence", "numbers"])
+@pytest.mark.parametrize("name", [r for r in RULES if VARIANTS.get(r, (r,))[0] not in ANY_LABELS])
+def test_rules_that_need_a_class_for_each_sample_say_so(name, network):
+    """Before anything else, whatever the block."""
+    with pytest.raises(ValueError, match=r"it compares whole samples, or looks their class up \(given: labels that are "
+                                         r".*, of shape .*; expected: one class for each sample\)\. Use linear_"):
+        build(name, network, 1)
+
+
+def test_unsupervised_losses_are_of_whole_samples():
+    spec = BlockSpec(1, 3, (3, 6), (3, 9), (3, 9), PositionClasses(4, (3,)))
+    options = {"unsupervised": "recon", "alpha": 0.1}
+    with pytest.raises(ValueError, match=r"unsupervised losses are of whole samples \(given: rule\."):
+        registry.load("pipeline.rules", "pred", "rule")(_plain(6, 9), spec, **options)
+
+
+def test_decoders_of_positions_refuse_an_output_that_has_none():
+    task = PositionClasses(4, (3,))
+    for name in ("linear_decoder", "pred", "dfa"):
+        with pytest.raises(ValueError, match=r"reads features at each position \(given: an output of shape \(9,\), "
+                                             r"expected: \(3, features\)\)\. Let the block keep the positions"):
+            registry.load("pipeline.rules", name, "rule")(_plain(6, 9), BlockSpec(1, 3, (6,), (9,), (9,), task))
 
 
 def test_summary_says_what_the_rule_is(name):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline.config import Config
+from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.data.task import Classification
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
@@ -18,12 +19,12 @@ LABEL = 8
 PER_SAMPLE = 8
 
 
-def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16, transport=None):
+def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16, transport=None, task=Classification(3)):
     shapes = tuple(BlockShapes((1,), (1,), shape, dtype, 0, False) for shape, dtype in OUTPUTS)
     batching = Batching(100, 50, 16, eval_batch_size, microbatches, in_flight)
     return SimpleNamespace(
         topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches, num_blocks=4,
-        config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=Classification(3)),
+        config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=task),
     )  # fmt: skip
 
 
@@ -42,6 +43,17 @@ UP = [Edge(0, 1, 4, 16 * (40 + LABEL)), Edge(1, 2, 4, 16 * (96 + LABEL))]
 )
 def test_edges_by_what_the_rule_declares(topology, down):
     assert edges_of(resolved(topology), THREE, depth=4) == (*UP, *down)
+
+
+@pytest.mark.parametrize(
+    ("task", "label"),
+    [(PositionClasses(256, (7,)), 7), (PositionClasses(257, (7,)), 14), (Regression(2, (7,)), 7 * 2 * 4)],
+)
+@pytest.mark.parametrize("wire", ["same", "int8"])
+def test_labels_at_positions_travel_in_the_narrowest_type(task, label, wire):
+    up = edges_of(resolved(Topology.LOCAL, transport={"wire": wire}, task=task), THREE, depth=4)
+    activations = (40, 96) if wire == "same" else (10 + 4, 24 + 4)
+    assert [edge.slot_bytes for edge in up] == [16 * (size + label) for size in activations]
 
 
 @pytest.mark.parametrize("topology", list(Topology))

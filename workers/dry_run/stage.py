@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.data.activation_cache import allocator
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Split
+from pipeline.data.synthetic import random_inputs, random_labels
 from pipeline.engine.build import program_of
 from pipeline.engine.feeds import Feed
 from pipeline.engine.requests import Progress, Request
@@ -172,8 +173,8 @@ def _synthetic_data(job: Job) -> tuple[Feed, Feed]:
         if pixels:
             x = torch.randint(256, (count, *spec.input_shape), generator=generator, dtype=torch.uint8)
         else:
-            x = torch.rand(count, *spec.input_shape, generator=generator)
-        y = torch.randint(max(2, spec.task.num_outputs), (count,), generator=generator)
+            x = random_inputs(spec, count, generator)
+        y = random_labels(spec.task, count, generator)
         device = job.endpoint.device
         return _SyntheticFeed(
             Batches(Split(x, y), dataset=dataset, batch_size=batch_size, seed=config.seed, device=device, train=train)

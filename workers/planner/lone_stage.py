@@ -12,6 +12,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from pipeline.data.synthetic import random_labels
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.wires import wires_of
 from pipeline.planning.roles import parts_of, role_of
@@ -182,5 +183,5 @@ def _activation(job: Job) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(rows, *below.out_shape, generator=generator)
     dtype = torch.bfloat16 if resolved.config.run.autocast != "none" else below.dtype
-    y = torch.randint(max(2, resolved.data.task.num_outputs), (rows,), generator=generator)
+    y = random_labels(resolved.data.task, rows, generator)
     return x.to(job.endpoint.device, dtype), y.to(job.endpoint.device)

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.records.number_text import duration, grouped, percent
+from pipeline.records.number_text import duration, grouped
 from pipeline.records.reports import BlockScores, StageProgress, process_of
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
@@ -32,7 +32,7 @@ TIMES_FROM = 64
 
 
 class LiveTable:
-    """Shows the run's progress, and for each stage its rate, loss, queue and the accuracy of its blocks.
+    """Shows the run's progress, and for each stage its rate, loss, queue and the score of its blocks.
 
     Args:
         resolved: the run.
@@ -56,8 +56,8 @@ class LiveTable:
         self._depth = resolved.config.transport.depth
         self._phased = resolved.schedule().depends_on_results
         self._meters = [StageMeter() for _ in self._partition]
-        self._accuracy: dict[int, float] = {}
-        """Test accuracy of each block by its last evaluation, as a share."""
+        self._scores: dict[int, float] = {}
+        """Test score of each block by its last evaluation."""
         self._plans: dict[int, Plan] = {}
         """Known plans of the epochs that not every stage has finished, by epoch."""
         self._plan: Plan | None = None
@@ -90,7 +90,8 @@ class LiveTable:
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
         """Note the blocks' rows of a finished epoch."""
         self._last_epoch = self._text.epoch(plan, blocks, aligned=False)
-        self._accuracy |= {b["block"]: b["test_accuracy"] for b in blocks if b["test_accuracy"] is not None}
+        found = {b["block"]: self._text.score.of(b) for b in blocks}
+        self._scores |= {block: score for block, score in found.items() if score is not None}
         for meter in self._active_meters(plan):
             meter.finish((plan.epoch + 1) * self._num_steps)
         self._plans.pop(plan.epoch, None)
@@ -206,7 +207,7 @@ class LiveTable:
         columns = [c for c in self._columns() if width >= c[1]]
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for header, _, _ in columns:
-            wraps = header == "test %"
+            wraps = header == self._text.score.header
             table.add_column(header, justify="left" if wraps else "right", no_wrap=not wraps)
         for index in range(len(self._meters)):
             table.add_row(*(cell(index) for _, _, cell in columns))
@@ -225,7 +226,8 @@ class LiveTable:
         yield "loss", 28, lambda s: loss_text(meters[s].loss)
         if len(meters) > 1:
             yield "queue", 44, lambda s: "-" if meters[s].fill is None else f"{meters[s].fill}/{self._depth}"
-        yield "test %", 36, lambda s: " ".join(percent(self._accuracy.get(k)) for k in self._partition[s])
+        score = self._text.score
+        yield score.header, 36, lambda s: " ".join(score.text(self._scores.get(k)) for k in self._partition[s])
 
     def _position(self, meter: StageMeter) -> tuple[str, str]:
         """Cells of a stage's epoch and step, counted from 1."""

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.records.number_text import duration, grouped, percent
+from pipeline.records.number_text import duration, grouped
 from pipeline.records.reports import BlockScores
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
 from workers.placement import Placement
+from workers.view.score import Score, loss_text
 
 __all__ = ["RunText", "block_range", "loss_text", "plural"]
 
@@ -35,6 +36,7 @@ class RunText:
         self._resolved = resolved
         self._placement = placement
         self._out = out
+        self.score = Score(resolved.data.task.headline)
         self._epochs = resolved.config.train.epochs
         self._phased = resolved.schedule().depends_on_results
         self._since = clock()
@@ -99,7 +101,7 @@ class RunText:
         return f"{epoch}  block {plan.top:>{len(str(last))}} ({trained:>{width}}/{most})"
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores], *, aligned: bool = True) -> str:
-        """Line about a finished epoch, with the loss and the accuracy of the top training block.
+        """Line about a finished epoch, with the loss and the score of the top training block.
 
         Args:
             plan: of the epoch.
@@ -114,26 +116,26 @@ class RunText:
         trained = [b for b in blocks if b["trained"]]
         top = trained[-1] if trained else None
         rate = self._resolved.batching.num_train / elapsed if elapsed > 0 else None
-        # In the phases before the last one it is not the network's accuracy, and must not read like it.
-        owner = "its test accuracy" if self._phased else "test accuracy"
+        # In the phases before the last one it is not the network's score, and must not read like it.
+        score, owner = self.score, f"its {self.score.name}" if self._phased else self.score.name
         widths, gap = ((9, 6, 9, 7), "  ") if aligned else ((0, 0, 0, 0), ", ")
         return gap.join([
             self.position(plan, aligned=aligned),
             f"loss {loss_text(top and top['train_loss']):>{widths[0]}}",
-            f"{owner} {percent(top and top['test_accuracy']):>{widths[1]}} %",
+            f"{owner} {score.text(score.of(top) if top else None):>{widths[1]}}{score.unit}",
             f"{grouped(rate):>{widths[2]}} samples/s",
             f"{elapsed:{widths[3]}.2f} s",
         ])  # fmt: skip
 
     def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
         """Lines about the result and about the folder of the files; ``table`` is ``result.json``."""
-        accuracy = [b["test_accuracy"] for b in table["blocks"]]
+        score = self.score
+        values = [score.of(b) for b in table["blocks"]]
         parts = ["EMULATED COMPUTE, NOTHING WAS LEARNED"] if self._resolved.config.chaos.emulates else []
-        if table["test"]["accuracy"] is not None:
-            parts.append(f"test accuracy {percent(table['test']['accuracy'])} %")
-        if len(accuracy) > 1 and any(a is not None for a in accuracy[:-1]):
-            values = " ".join(percent(a) for a in accuracy)
-            parts.append(f"blocks {block_range(range(len(accuracy)))}: {values} %")
+        if (whole := score.of_run(table)) is not None:
+            parts.append(f"{score.name} {score.text(whole)}{score.unit}")
+        if len(values) > 1 and any(v is not None for v in values[:-1]):
+            parts.append(f"blocks {block_range(range(len(values)))}: {' '.join(map(score.text, values))}{score.unit}")
         predicted = self._placement.predicted
         aside = "" if predicted is None else f" (predicted: {grouped(predicted.samples_per_s)})"
         parts.append(f"{grouped(table['train_samples_per_s'])} samples/s{aside} over {duration(table['wall_s'])}")
@@ -150,8 +152,3 @@ def plural(count: int, noun: str) -> str:
 def block_range(blocks: range) -> str:
     """``0-1``, or ``2`` for one block."""
     return str(blocks.start) if len(blocks) == 1 else f"{blocks.start}-{blocks.stop - 1}"
-
-
-def loss_text(loss: float | None) -> str:
-    """A loss in four significant digits; ``-`` for None."""
-    return "-" if loss is None else f"{loss:#.4g}"

@@ -7,6 +7,7 @@ import torch
 
 from pipeline.data.augment import Augment
 from pipeline.data.dataset import ArrayDataset, DataSpec, Split
+from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.data.task import Binary, Classification
 from pipeline.errors import ConfigError
 
@@ -81,3 +82,37 @@ def test_one_output_stands_for_two_classes():
     assert train.y.tolist() == [0, 1]
     with pytest.raises(ConfigError, match="expected: 0 to 1"):
         dataset(lambda: (Split(x, torch.tensor([0, 2])), Split(x, torch.tensor([1, 1]))), spec).load()
+
+
+TOKENS = DataSpec((3,), PositionClasses(5, (3,)), 4, 2, input_dtype=torch.int64, num_tokens=4)
+
+
+def tokens(**changed):
+    """Splits of tokens and classes at three positions; the training split changed."""
+    y = torch.zeros(4, 3, dtype=torch.uint8)
+    train = Split(changed.get("x", torch.zeros(4, 3, dtype=torch.int64)), changed.get("y", y))
+    return train, Split(torch.zeros(2, 3, dtype=torch.int64), y[:2])
+
+
+def test_labels_at_positions():
+    assert dataset(tokens, TOKENS).load()[0].y.shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y": torch.zeros(4, 3)}, r"labels \(4, 3\) of torch\.float32, expected: .*\(4, 3\) of torch\.uint8\)"),
+        ({"y": torch.zeros(4, dtype=torch.uint8)}, r"labels \(4,\) of torch\.uint8, expected: .*labels \(4, 3\)"),
+        ({"y": torch.full((4, 3), 5, dtype=torch.uint8)}, r"label of toy .*\(given: 5 to 5, expected: 0 to 4"),
+        ({"x": torch.full((4, 3), 4)}, r"a training token of toy is out of range \(given: 4 to 4, expected: 0 to 3\)"),
+    ],
+)
+def test_other_labels_or_tokens_than_promised(changed, message):
+    with pytest.raises(ConfigError, match=message):
+        dataset(lambda: tokens(**changed), TOKENS).load()
+
+
+def test_numbers_may_be_any():
+    spec = DataSpec((2,), Regression(3), 4, 2)
+    splits = Split(torch.zeros(4, 2), torch.full((4, 3), -7.5)), Split(torch.zeros(2, 2), torch.ones(2, 3))
+    assert dataset(lambda: splits, spec).load() == splits

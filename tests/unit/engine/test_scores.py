@@ -1,17 +1,62 @@
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.data.task import Classification
 from pipeline.engine.scores import Scores
 
 TASK = Classification(3)
-RULE = SimpleNamespace(num_correct=TASK.num_correct, decoded_loss=TASK.loss, averaged=TASK.averaged)
 
 
-def scores():
-    return Scores(RULE, torch.device("cpu"))
+def rule_of(task, scores_are_outputs=True):
+    return SimpleNamespace(num_correct=task.num_correct, decoded_loss=task.loss, averaged=task.averaged,
+                           spec=SimpleNamespace(task=task), scores_are_outputs=scores_are_outputs)  # fmt: skip
+
+
+def scores(task=TASK, scores_are_outputs=True):
+    return Scores(rule_of(task, scores_are_outputs), torch.device("cpu"))
+
+
+def row_of(task, x, y, **options):
+    found = scores(task, **options)
+    for rows in torch.arange(len(y)).split(4):
+        found.add_test(x[rows], y[rows])
+    return found.read()
+
+
+def test_positions_are_what_the_accuracy_and_the_loss_count():
+    task = PositionClasses(12, (3,), is_bytes=True)
+    x, y = torch.randn(10, 3, 12), torch.randint(12, (10, 3), dtype=torch.uint8)
+    row = row_of(task, x, y)
+    assert row["test_accuracy"] == (x.argmax(2) == y).sum().item() / 30
+    loss = task.loss(x.double(), y).item()
+    top5 = (x.topk(5).indices == y.unsqueeze(2)).sum().item() / 30
+    assert row["test_loss"] == pytest.approx(loss, rel=1e-6)
+    expected = {"top5": top5, "bits_per_byte": loss / math.log(2), "perplexity": math.exp(loss)}
+    assert row["test_metrics"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_decoder_of_another_loss_has_no_bits_per_byte():
+    task = PositionClasses(4, (3,), is_bytes=True)
+    row = row_of(task, torch.randn(10, 3, 4), torch.randint(4, (10, 3)), scores_are_outputs=False)
+    assert "test_metrics" not in row and row["test_accuracy"] is not None
+
+
+def test_numbers_have_no_accuracy():
+    x, y = torch.randn(10, 2), torch.randn(10, 2)
+    row = row_of(Regression(2), x, y)
+    assert row["test_accuracy"] is None
+    assert row["test_metrics"] == {"mse": row["test_loss"]}
+    assert row["test_loss"] == pytest.approx((x - y).square().mean().item(), rel=1e-6)
+
+
+def test_many_classes_have_a_top5():
+    x, y = torch.randn(10, 20), torch.randint(20, (10,))
+    top5 = (x.topk(5).indices == y.unsqueeze(1)).sum().item() / 10
+    assert row_of(Classification(20), x, y)["test_metrics"] == {"top5": top5}
 
 
 def test_nothing_to_measure():

@@ -94,7 +94,8 @@ def test_named_models():
 
 
 def test_unknown_names_and_options():
-    with pytest.raises(ConfigError, match=r"unknown model \(given: 'mpl', expected: mlp, vgg11b, vgg8b, or a dotted"):
+    known = "mlp, rnn, transformer, vgg11b, vgg8b, or a dotted"
+    with pytest.raises(ConfigError, match=rf"unknown model \(given: 'mpl', expected: {known}"):
         load_model("mpl", (6,), 2, {})
     with pytest.raises(ConfigError, match=r"unknown key \(given: model.widht.*Did you mean 'width'"):
         load_model("mlp", (6,), 2, {"widht": 4})

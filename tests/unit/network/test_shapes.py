@@ -29,7 +29,7 @@ def blueprint(function):
 def test_sizes_of_each_block():
     conv = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)]
     network = nn.Sequential(*conv, nn.Flatten(), nn.Linear(36, 7))
-    first, second = infer_shapes(blueprints_of(network), (1, 8, 8), num_outputs=7)
+    first, second = infer_shapes(blueprints_of(network), (1, 8, 8), out_shape=(7,))
     assert first == BlockShapes((1, 8, 8), (4, 6, 6), (36,), torch.float32, 4 * 9 + 4 + 8, True)
     assert second == BlockShapes((36,), (7,), (7,), torch.float32, 36 * 7 + 7, False)
 
@@ -88,4 +88,4 @@ def test_blocks_that_are_none(function, text):
 
 def test_output_of_another_width():
     with pytest.raises(ConfigError, match=r"\(given: \(3,\) for each sample, expected: \(10,\)\). Change"):
-        infer_shapes(mlp.build((4,), 3), (4,), num_outputs=10)
+        infer_shapes(mlp.build((4,), 3), (4,), out_shape=(10,))

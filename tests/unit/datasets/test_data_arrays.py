@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.task import Labels
+from pipeline.datasets import arrays
+from pipeline.errors import ConfigError
+
+
+def save(tmp_path, **changed):
+    """Six training and three test samples, with some arrays changed; None leaves one out."""
+    rng = np.random.default_rng(0)
+    found = {
+        "x_train": rng.normal(size=(6, 4)), "y_train": rng.normal(size=(6, 2)),
+        "x_test": rng.normal(size=(3, 4)), "y_test": rng.normal(size=(3, 2)), **changed,
+    }  # fmt: skip
+    np.savez(tmp_path / "a.npz", **{k: v for k, v in found.items() if v is not None})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("label_shape", "positions", "num_outputs"), [((2,), (), 2), ((), (), 1), ((5, 2), (5,), 2), ((3, 5, 1), (3, 5), 1)]
+)
+def test_numbers_of_any_shape(tmp_path, label_shape, positions, num_outputs):
+    y = {"y_train": np.ones((6, *label_shape)), "y_test": np.zeros((3, *label_shape), np.float32)}
+    given = save(tmp_path, x_train=np.arange(24).reshape(6, 4), **y)
+    data = arrays.build(tmp_path, path="a.npz")
+    task = data.spec.task
+    assert (task.labels, task.positions, task.num_outputs) == (Labels.NUMBERS, positions, num_outputs)
+    train, test = data.load()
+    assert train.x.dtype is test.y.dtype is torch.float32
+    assert train.x.tolist() == given["x_train"].tolist() and train.y.shape == (6, *task.out_shape)
+    assert (data.spec.num_train, data.spec.num_test, data.spec.input_shape) == (6, 3, (4,))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y_test": None}, r"lacks an array \(given: x_train, y_train, x_test, expected: .*\)\. Add y_test\."),
+        ({"y_train": np.ones((5, 2))}, r"train arrays of .* do not fit together \(given: x_train \(6, 4\), y_train"),
+        ({"x_test": np.ones(3)}, r"test arrays of .* do not fit together"),
+        ({"y_test": np.ones((3, 1))}, r"differ in shape \(given: y_train \(6, 2\), y_test \(3, 1\), expected"),
+        ({"y_train": np.ones((6, 2), int)}, r"y_train of .* has another dtype \(given: int64, expected: floating"),
+        ({"x_train": np.full((6, 4), "a")}, r"x_train of .* has another dtype \(given: <U1"),
+    ],
+)
+def test_arrays_that_do_not_do(tmp_path, changed, message):
+    save(tmp_path, **changed)
+    with pytest.raises(ConfigError, match=message):
+        arrays.build(tmp_path, path="a.npz")
+
+
+def test_numbers_that_are_none(tmp_path):
+    save(tmp_path, y_test=np.array([[1.0, 2.0], [np.nan, 1.0], [0.0, 0.0]]))
+    with pytest.raises(ConfigError, match=r"a\.npz has numbers that are nan or infinite\. Leave those samples out"):
+        arrays.build(tmp_path, path="a.npz").load()
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"there are no arrays \(expected: a file of numpy\.savez at .*a\.npz\)"):
+        arrays.build(tmp_path, path="a.npz")
+    (tmp_path / "a.npz").write_bytes(b"nothing of the kind")
+    with pytest.raises(ConfigError, match=r"a\.npz is not a file of numpy\.savez \(.*\)\. Write it anew"):
+        arrays.build(tmp_path, path="a.npz")
