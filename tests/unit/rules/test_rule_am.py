@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.data.task import Classification
 from pipeline.learning.codes import CodeSearch, nesterov
+from pipeline.learning.rule import BlockSpec
 from pipeline.models import half_mlp
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Sign
@@ -274,7 +275,31 @@ def test_it_learns_with_sums_under_plain_descent():
     assert losses["all"] < 0.8 * losses["top"]
 
 
-@pytest.mark.parametrize("module", [nn.BatchNorm1d(9), nn.Dropout(0.1)])
+UNREPEATABLE = {
+    "AlphaDropout": nn.AlphaDropout(0.1), "FeatureAlphaDropout": nn.FeatureAlphaDropout(0.1), "RReLU": nn.RReLU(),
+    "InstanceNorm1d that tracks statistics": nn.InstanceNorm1d(9, track_running_stats=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("given", UNREPEATABLE)
+def test_what_does_other_things_each_time_is_refused(given, inside):
+    module = UNREPEATABLE[given]
+    block = Block(nn.Sequential(nn.Linear(6, 9), nn.ModuleList([module]) if inside else module))
+    with pytest.raises(ValueError, match=f"cannot run this block again as it ran before .given: {given}, expected: "):
+        build(block, BlockSpec(0, 2, (6,), (9,), (9,), TASK))
+
+
+def test_an_instance_norm_without_statistics_is_a_function_of_its_input():
+    torch.manual_seed(0)
+    block = Block(nn.Sequential(nn.Linear(6, 9), nn.Unflatten(1, (3, 3)), nn.InstanceNorm1d(3), nn.Flatten()))
+    rule = rules_of([block, read_out((9,))])[0]
+    x, y = batch((6,))
+    out, context = rule(x, y)
+    assert torch.equal(rule.layers.again(x, context[3].tensors(), context[4]), out)
+
+
+@pytest.mark.parametrize("module", [nn.BatchNorm1d(9), nn.Dropout(0.1), Sign()])
 def test_what_varies_inside_another_module_is_refused(module):
     class Wrapped(nn.Module):
         def __init__(self):
