@@ -9,6 +9,7 @@ from pipeline.learning.affine import layers_of
 from pipeline.learning.codes import Alternating, CodeSearch
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
+from pipeline.numerics.autocast import exact_product
 from pipeline.ranges import Count, NonNegative, Positive, Range
 
 __all__ = ["AlternatingMemory", "build"]
@@ -85,7 +86,7 @@ class AlternatingMemory(Alternating):
     def regress(
         self, code: Tensor, target: Tensor | None, y: Tensor, ran: tuple[tuple[Tensor, ...], Any], weight: float
     ) -> Tensor:
-        """See :class:`Alternating`; hidden blocks leave ``W - W_new`` as their gradient, whatever the weight."""
+        """See :class:`Alternating`; hidden blocks leave ``W - W_new`` as their gradient, times ``weight``."""
         if target is None:
             return self.descend(code, target, y, ran, weight)
         rows = self.layers.again(code, ran[0], ran[1], up_to_last=True)
@@ -97,7 +98,7 @@ class AlternatingMemory(Alternating):
         for parameter, gradient in zip(self.linear.parameters(), self._columns(difference), strict=True):
             if parameter.requires_grad:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return self.distance(rows @ old.t(), target.flatten(1))[0] / len(y)
+        return self.distance(exact_product(rows.to(old.dtype), old.t()), target.flatten(1)) / len(y)
 
     def _weight(self) -> Tensor:
         """The weight, and behind it the bias as a column."""
@@ -130,7 +131,7 @@ def swept(weight: Tensor, inputs: Tensor, pairs: Tensor, sweeps: int = 1) -> Ten
     triangle = inputs.triu() + torch.diag_embed(unseen.to(inputs.dtype))
     below = inputs.tril(-1)
     for _ in range(sweeps):
-        right = torch.where(unseen, weight, pairs - weight @ below)
+        right = torch.where(unseen, weight, pairs - exact_product(weight, below))
         weight = torch.linalg.solve_triangular(triangle, right, upper=True, left=False)
     return weight
 
