@@ -42,8 +42,11 @@ class CodeSearch:
 
     def scale(self, values: Tensor, num_blocks: int) -> float:
         """Factor on a sum over the features of a sample. Args: values, (batch, ...)."""
-        by_mean = num_blocks <= _DEEP if self.reduction == "auto" else self.reduction == "mean"
-        return 1.0 / values[0].numel() if by_mean else 1.0
+        return 1.0 / values[0].numel() if self.by_mean(num_blocks) else 1.0
+
+    def by_mean(self, num_blocks: int) -> bool:
+        """Whether distances are means over features in a network of so many blocks."""
+        return num_blocks <= _DEEP if self.reduction == "auto" else self.reduction == "mean"
 
 
 def nesterov(

@@ -1,5 +1,6 @@
 """Alternating minimisation with a memory: a block's weights solve least squares over all pairs of codes seen so far."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -76,6 +77,17 @@ class AlternatingMemory(Alternating):
         """See :class:`LearningRule`."""
         rate = self.output_rate if self.spec.is_last else 1.0
         return [([p for p in self.parameters() if p.requires_grad], rate)]
+
+    def unsuited(self, optimizer: str, options: Mapping[str, Any]) -> str:
+        """See :class:`LearningRule`: anything but plain descent makes other weights of ``W - W_new``."""
+        changing = [name for name in ("momentum", "weight_decay") if options.get(name)]
+        if self.spec.is_last or (optimizer == "sgd" and not changing):
+            return ""
+        given = f"name = {optimizer}" if optimizer != "sgd" else f"{changing[0]} = {options[changing[0]]}"
+        return (
+            f"the weights are not those that were solved for (given: optimizer.{given}, expected: optimizer.name = sgd "
+            "without momentum and weight decay). Change it, with optimizer.lr = 1."
+        )
 
     @property
     def linear(self) -> nn.Linear:

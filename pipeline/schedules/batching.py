@@ -23,6 +23,8 @@ class Declared:
     learns_at_once: bool = False
     """Hidden blocks learn before their feedback has come, and send theirs on then; see
     :attr:`pipeline.learning.rule.LearningRule.learns_at_once`."""
+    unsuited: str = ""
+    """See :meth:`pipeline.learning.rule.LearningRule.unsuited`; of the first block that has something to say."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.support.products import square
-from tests.support.runs import run, sha
+from tests.support.runs import merged, run, sha
 
 from pipeline.errors import ConfigError
 
@@ -38,9 +38,14 @@ def test_late_codes_are_equally_late_on_any_number_of_stages(tmp_path, in_flight
 
 
 def test_a_memory_takes_one_batch_at_a_time(tmp_path):
-    for train, what in (({"in_flight": 2}, "in_flight"), ({"microbatches": 2}, "microbatches")):
+    whole = "the rule am_mem learns from a batch as a whole"
+    for changes, what in (
+        ({"train": {"in_flight": 2}}, "supports at most 1 batches in flight"),
+        ({"train": {"microbatches": 2}}, f"{whole}, and parts of the batch would give other weights"),
+        ({"train": {"microbatches": 2}, "run": {"replicas": 2}}, f"replicas are dealt the parts of a batch, and {whole}"),
+    ):
         with pytest.raises(ConfigError, match=what):
-            run(tmp_path / what, {**CASES["memory"], "train": train})
+            run(tmp_path / "run", merged(CASES["memory"], changes))
 
 
 @pytest.mark.parametrize("case", ["signs", "sgd", "memory"])
