@@ -1,9 +1,11 @@
 """Alternating minimisation over stages: the same weights wherever the blocks are, under both rules."""
 
 import pytest
-from tests.support.products import square
+from tests.support.products import rare, square
+from tests.support.resumes import cuts_of, resumed, written
 from tests.support.runs import merged, run, sha
 
+from pipeline.engine import start
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.distributed
@@ -26,6 +28,37 @@ def test_p1_any_number_of_stages_over_any_transport(tmp_path, case, place):
     stages, transport = place
     placed = {"run": {"stages": stages}, "transport": {"name": transport}}
     assert sha(tmp_path / "placed", {**CASES[case], **placed}) == sha(tmp_path / "one", CASES[case])
+
+
+@pytest.mark.parametrize("case", rare(CASES, but=["memory"]))
+def test_p2_messages_slowed_at_random(tmp_path, case):
+    placed = {"run": {"stages": 3}, "transport": {"name": "tests.support.slow_shared_memory"}}
+    assert sha(tmp_path / "slow", {**CASES[case], **placed}) == sha(tmp_path / "one", CASES[case])
+
+
+def test_memories_are_part_of_a_snapshot(tmp_path):
+    """From every step of an epoch, on other stages."""
+    each = {**CASES["memory"], "snapshot": {"every_steps": 1}}
+    reference = written(tmp_path / "run", each)
+    cuts = cuts_of(tmp_path / "run")[4:9]
+    assert len(cuts) == 5
+    for index, cut in enumerate(cuts):
+        placed = merged(each, {"run": {"stages": 1 + index % 3}})
+        assert resumed(tmp_path / "run", cut, tmp_path / cut.name, placed)[:4] == reference[:4]
+
+
+def test_a_run_that_forgets_its_memories_learns_something_else(tmp_path, monkeypatch):
+    each = {**CASES["memory"], "snapshot": {"every_steps": 1}}
+    reference, real = written(tmp_path / "run", each), start.restore
+
+    def restore(stage, block, state):
+        before = [memory.clone() for memory in stage.rules[block].buffers()]
+        real(stage, block, state)
+        for memory, old in zip(stage.rules[block].buffers(), before, strict=True):
+            memory.copy_(old)
+
+    monkeypatch.setattr(start, "restore", restore)
+    assert resumed(tmp_path / "run", cuts_of(tmp_path / "run")[7], tmp_path / "on", each)[0] != reference[0]
 
 
 @pytest.mark.parametrize("in_flight", [2, 3])
