@@ -30,6 +30,13 @@ def test_the_last_steps_error_is_that_of_the_run(tmp_path):
     assert len(set(found.values())) > 4 and error_after(9)(run) is None
 
 
+def test_a_config_that_does_not_fit_is_the_users_mistake(capsys, tmp_path):
+    (tmp_path / "config.toml").write_text(to_toml(Cell("one", {**CONFIG, "model.width": [0]}, []).nested(0)))
+    assert after_steps.main(["--config", str(tmp_path / "config.toml"), "--out", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert "wrong value for model.width" in err and err.count("\n") == 1
+
+
 def test_an_ordinary_run_has_no_such_errors():
     assert error_after(1)({"errors": [2.0]}) is None
 
