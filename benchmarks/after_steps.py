@@ -9,13 +9,14 @@ errors. They are found behind the run, from the snapshots, so that the run itsel
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.harness import leave_on_sigterm
 from pipeline.config import load_config
+from pipeline.errors import ConfigError
 from pipeline.measure.samples import load_samples
 from pipeline.measure.whole_network import WholeNetwork
 from pipeline.records.files import write_json
@@ -24,7 +25,7 @@ from pipeline.records.weights import load_blocks
 from pipeline.resolve import RunSpec, resolve
 from workers import train
 
-__all__ = ["RESULT", "errors_after_steps", "parse"]
+__all__ = ["RESULT", "errors_after_steps", "exit_status", "parse"]
 
 RESULT = "after_steps.json"
 
@@ -41,9 +42,11 @@ def errors_after_steps(resolved: RunSpec, out: Path, data_root: Path) -> dict[in
     return found
 
 
-def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
-    """The flags of ``launch.py`` that a cell's run is given."""
+def parse(arguments: Sequence[str], description: str, methods: Sequence[str] = ()) -> argparse.Namespace:
+    """The flags of ``launch.py`` that a cell's run is given, and ``--method``, one of ``methods``, if there are any."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    if methods:
+        parser.add_argument("--method", choices=methods, required=True)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
@@ -54,16 +57,29 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
     return options
 
 
+def exit_status(name: str, act: Callable[[], None]) -> int:
+    """0 behind ``act``, or 2 and a line on stderr where the config is wrong. Args: name: of the command."""
+    try:
+        act()
+    except ConfigError as error:
+        print(f"{name}: {error}".replace("\n", " "), file=sys.stderr)
+        return 2
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 0; a run that fails raises."""
+    """Exit status 0, or 2 for a config that is wrong; a run that fails raises."""
     leave_on_sigterm()
     options = parse(arguments, __doc__)
+    return exit_status("benchmarks.after_steps", lambda: _run(options, arguments))
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     config = load_config(options.config).config
     train(config, out=options.out, data_root=options.data_root, command=["-m", "benchmarks.after_steps", *arguments])
     torch.set_num_threads(max(1, config.run.threads))
     errors = errors_after_steps(resolve(config, options.data_root), options.out, options.data_root)
     write_json(options.out / RESULT, {str(step): error for step, error in errors.items()})
-    return 0
 
 
 if __name__ == "__main__":

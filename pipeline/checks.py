@@ -19,7 +19,7 @@ from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
 __all__ = [
     "check_batching", "check_classes", "check_emulation", "check_interval", "check_measurable", "check_mode",
-    "check_vocabulary", "check_wire",
+    "check_optimizer", "check_vocabulary", "check_wire",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -136,6 +136,12 @@ def check_mode(config: Config, mode: Mode, topology: Topology) -> None:
         )
 
 
+def check_optimizer(config: Config, rule: Declared) -> None:
+    """Says under which optimizer the rule would be another one: the run may be meant so."""
+    if rule.unsuited:
+        logger.warning("the rule %s under this optimizer: %s", config.rule.name, rule.unsuited)
+
+
 def check_emulation(config: Config, mode: Mode, topology: Topology) -> None:
     """Refuses emulated compute where the course of a run depends on what is learned.
 
@@ -238,9 +244,8 @@ def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Seq
     """
     if batching.microbatches > 1 and not rule.splits_batches:
         raise ConfigError(
-            f"the loss of {config.rule.name} compares the samples of a batch with each other, and parts of the batch "
-            f"have another loss (train.microbatches: {batching.microbatches}, expected: 1). "
-            "Set train.microbatches to 1; a smaller train.batch_size bounds the memory too."
+            f"the rule {config.rule.name} learns from a batch as a whole, and parts of the batch would give other weights "
+            f"(train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds the memory too."
         )
     if not any(s.has_batch_norm for s in shapes):
         return

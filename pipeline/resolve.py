@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline import registry
 from pipeline.checks import (
-    check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_vocabulary,
-    check_wire,
+    check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
+    check_vocabulary, check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
@@ -126,6 +126,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
+    check_optimizer(config, rule)
     check_measurable(config.measure, dataset.spec, len(specs))
     check_vocabulary(config, blueprints[0], dataset.spec)
     check_wire(config, shapes)
@@ -248,17 +249,19 @@ def _check_rules(
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
-    at_once = in_unit_interval = False
+    at_once, in_unit_interval, unsuited = False, False, ""
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
         notes, in_unit_interval = notes or rule.notes_batches, in_unit_interval or rule.takes_unit_interval
         at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
+        unsuited = unsuited or rule.unsuited(config.optimizer.name, config.optimizer.options)
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
-    return Declared(topology, splits_batches, min(caps, default=None), notes, at_once, in_unit_interval), sizes
+    most = min(caps, default=None)
+    return Declared(topology, splits_batches, most, notes, at_once, in_unit_interval, unsuited), sizes
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

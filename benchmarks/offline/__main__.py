@@ -6,6 +6,7 @@ Of the config it takes the data set, ``model.width``, ``train.epochs`` (iteratio
 codes, the seed and the threads.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.after_steps import parse
+from benchmarks.after_steps import exit_status, parse
 from benchmarks.harness import leave_on_sigterm
 from benchmarks.offline.admm import Admm
 from benchmarks.offline.alternating import OfflineAlternating
 from pipeline.config import Config, load_config
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Dataset, Split
+from pipeline.errors import ConfigError
 from pipeline.learning.codes import CodeSearch
 from pipeline.records.files import write_json
 from pipeline.records.run_record import Recorder
@@ -45,14 +47,33 @@ class Method(Protocol):
 
 
 def method_of(name: str, config: Config, num_inputs: int, num_outputs: int) -> Method:
-    """The method with its initial weights."""
-    width = config.model.options["width"]
-    assert isinstance(width, list), "half_mlp takes a list"
+    """The method with its initial weights.
+
+    Raises:
+        ConfigError: the config is not of such a net, or has options of codes that the method does not know.
+    """
+    width = config.model.options.get("width")
+    if config.model.name != "half_mlp" or not isinstance(width, list):
+        raise ConfigError(
+            f"training at once reads the widths of half_mlp (given: model.name = {config.model.name} with model.width "
+            f"= {width}, expected: half_mlp with a list of widths). Name them."
+        )
     widths = [num_inputs, *width, num_outputs]
     if name == "admm":
         return Admm(widths)
     known = CodeSearch.__dataclass_fields__
-    return OfflineAlternating(widths, CodeSearch(**{k: v for k, v in config.rule.options.items() if k in known}))
+    search = CodeSearch(**{k: v for k, v in config.rule.options.items() if k in known})
+    if search.sparsity:
+        raise ConfigError(
+            f"offline alternating minimisation has no sparsity (given: rule.sparsity = {search.sparsity}, expected: "
+            "0). Leave it out."
+        )
+    if search.reduction != "features":
+        raise ConfigError(
+            f"offline alternating minimisation takes sums over features (given: rule.reduction = {search.reduction}, "
+            "expected: features). Set it."
+        )
+    return OfflineAlternating(widths, search)
 
 
 def learn(method: Method, iterations: int, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> list[Any]:
@@ -76,26 +97,23 @@ def _whole(split: Split, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 0; anything that goes wrong raises."""
+    """Exit status 0, or 2 for a config that is wrong; anything else that goes wrong raises."""
     leave_on_sigterm()
-    name = arguments[arguments.index("--method") + 1] if "--method" in arguments else ""
-    if name not in METHODS:
-        known = ", ".join(METHODS)
-        print(f"unknown method (given: {name!r}, expected: {known}). Name it by --method.", file=sys.stderr)
-        return 2
-    at = list(arguments).index("--method")
-    options = parse([*arguments[:at], *arguments[at + 2 :]], __doc__)
+    options = parse(arguments, __doc__, METHODS)
+    return exit_status("benchmarks.offline", lambda: _run(options, arguments))
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     config = load_config(options.config).config
     threads = max(1, config.run.threads)
     torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     dataset = load_dataset(config, options.data_root)
     train, test = (_whole(split, dataset) for split in dataset.load())
-    method = method_of(name, config, train[0].shape[1], dataset.spec.task.num_outputs)
+    method = method_of(options.method, config, train[0].shape[1], dataset.spec.task.num_outputs)
     began = time.monotonic()
     rows = learn(method, config.train.epochs, train, test)
     _record(options.out, arguments, config, threads, rows, time.monotonic() - began)
-    return 0
 
 
 def _record(

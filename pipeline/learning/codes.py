@@ -42,8 +42,11 @@ class CodeSearch:
 
     def scale(self, values: Tensor, num_blocks: int) -> float:
         """Factor on a sum over the features of a sample. Args: values, (batch, ...)."""
-        by_mean = num_blocks <= _DEEP if self.reduction == "auto" else self.reduction == "mean"
-        return 1.0 / values[0].numel() if by_mean else 1.0
+        return 1.0 / values[0].numel() if self.by_mean(num_blocks) else 1.0
+
+    def by_mean(self, num_blocks: int) -> bool:
+        """Whether distances are means over features in a network of so many blocks."""
+        return num_blocks <= _DEEP if self.reduction == "auto" else self.reduction == "mean"
 
 
 def nesterov(
@@ -63,9 +66,11 @@ class Alternating(LearningRule):
 
     With D the squared distance of a sample, over its features, and f the block as it ran forward from ``c0`` to its
     code: when the code ``t`` comes from above, ``n`` steps of Nesterov's descent from ``c0`` on ``D(f(c), t) + D(c,
-    c0)``, in the last block on ``loss(f(c), y) / mu + D(c, c0)``; the result goes down, and then the weights learn to
-    map it to ``t``, or to the label. The first block's input is data and stays. Both use the weights of the forward
-    pass; in the search, batch normalisation has the statistics of the forward pass, and dropout its masks throughout.
+    c0)``, in the last block on ``loss(f(c), y) / mu + D(c, c0)``; then the weights learn to map the result to ``t``, or
+    to the label. What goes down is its distance from ``c0``, which the block below adds to what it had sent: the code
+    is that block's own even where ``c0`` was rounded on its way up, and one that stays leaves no gradient. The first
+    block's input is data and stays. Both use the weights of the forward pass; in the search, batch normalisation has
+    the statistics of the forward pass, and dropout its masks throughout.
 
     The search is one for each sample: no 1/B, so that codes do not depend on how a batch is cut.
 
@@ -94,17 +99,18 @@ class Alternating(LearningRule):
         return out, (x, out, y, kept, constants)
 
     def learn(self, context: Any, feedback: Tensors, *, weight: float = 1.0) -> Learned:
-        """See :class:`LearningRule`. ``feedback`` and ``upstream`` are one code, of the activation's shape."""
+        """See :class:`LearningRule`. ``feedback`` and ``upstream`` are one code's move, of the activation's shape."""
         x, out, y, kept, constants = context
         weights = () if kept is None else kept.tensors()
-        target = None if self.spec.is_last else at_least_float32(feedback[0])
-        code = x
+        target = None if self.spec.is_last else at_least_float32(out) + feedback[0]
+        start = code = x
         if not self.spec.is_first:
-            code = self._search(at_least_float32(x), target, y, weights, constants)
+            start = at_least_float32(x)
+            code = self._search(start, target, y, weights, constants)
         loss = self.regress(code, target, y, (weights, constants), weight)
         if self.spec.is_last:
             loss = self.spec.task.loss(at_least_float32(out), y)
-        return Learned(loss, () if self.spec.is_first else (code,))
+        return Learned(loss, () if self.spec.is_first else (code - start,))
 
     @abstractmethod
     def regress(
@@ -125,11 +131,10 @@ class Alternating(LearningRule):
         out: Tensor = context[1]
         return out if self.spec.is_last else None
 
-    def distance(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """D summed over samples, 0-d, and its derivative by ``a``."""
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """D summed over samples, 0-d."""
         off = at_least_float32(a) - b
-        scale = self.search.scale(off, self.spec.num_blocks)
-        return off.square().sum() * scale, off * (2.0 * scale)
+        return off.square().sum() * self.search.scale(off, self.spec.num_blocks)
 
     def descend(
         self, code: Tensor, target: Tensor | None, y: Tensor, ran: tuple[Tensors, Any], weight: float
@@ -138,12 +143,16 @@ class Alternating(LearningRule):
         with torch.enable_grad():
             leaves = [w.requires_grad_() for w in ran[0]]
             out = self.layers.again(code, leaves, ran[1], statistics=True)
-        loss, error = self._error(out.detach(), target, y, weight / len(y))
+        end, factor = out.detach(), weight / len(y)
+        if target is None:
+            loss, error = self._output_slope(end, y, factor)
+        else:
+            loss, error = self.distance(end, target) / len(y), self._slope(end, target) * factor
         if leaves:
             found = torch.autograd.grad(out, leaves, error.to(out.dtype))
             for parameter, gradient in zip(self.layers.trained, found, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return loss / len(y)
+        return loss
 
     def _search(
         self, start: Tensor, target: Tensor | None, y: Tensor, weights: Sequence[Tensor], constants: Any
@@ -156,17 +165,19 @@ class Alternating(LearningRule):
             with torch.enable_grad():
                 leaf = code.detach().requires_grad_()
                 out = self.layers.again(leaf, weights, constants)
-            _, error = self._error(out.detach(), target, y, 1.0 if target is not None else 1.0 / search.mu)
+            end = out.detach()
+            error = self._output_slope(end, y, 1.0 / search.mu)[1] if target is None else self._slope(end, target)
             (found,) = torch.autograd.grad(out, leaf, error.to(out.dtype))
-            found = found + self.distance(code, start)[1]
+            found = found + self._slope(code, start)
             return torch.add(found, code.sign(), alpha=pull) if pull else found
 
         return nesterov(start, gradient, search.code_steps, search.code_rate, search.code_momentum)
 
-    def _error(self, out: Tensor, target: Tensor | None, y: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-        """The sum over samples of D, or of the output loss, and ``factor`` times its derivative by ``out``."""
-        if target is None:
-            loss, error = self.spec.task.loss_and_error(at_least_float32(out), y, factor * len(y))
-            return loss * len(y), error
-        loss, error = self.distance(out, target)
-        return loss, error * factor
+    def _slope(self, a: Tensor, b: Tensor) -> Tensor:
+        """Derivative by ``a`` of D summed over samples."""
+        off = at_least_float32(a) - b
+        return off * (2.0 * self.search.scale(off, self.spec.num_blocks))
+
+    def _output_slope(self, out: Tensor, y: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        """The mean output loss, and the derivative by ``out`` of ``factor`` times its sum over samples."""
+        return self.spec.task.loss_and_error(at_least_float32(out), y, factor * len(y))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from pipeline.learning.affine import layers_of
 from pipeline.network.block import Block
@@ -22,7 +23,8 @@ from pipeline.numerics.autocast import at_least_float32
 __all__ = ["Repeatable"]
 
 Kind = type[nn.Module] | tuple[type[nn.Module], ...]
-_VARYING: Kind = (_BatchNorm, _DropoutNd)
+_VARYING: Kind = (_BatchNorm, _DropoutNd, NonDifferentiable)
+_NO_MASK: Kind = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 class Repeatable:
@@ -32,25 +34,21 @@ class Repeatable:
     One that draws samples draws anew, unlike dropout.
 
     Args:
-        block: its batch normalisation and dropout stand directly in ``nn.Sequential``.
+        block: its batch normalisation, dropout and hard units stand directly in ``nn.Sequential``.
         rule: name of the rule, for error messages.
 
     Raises:
-        ValueError: one of them stands inside another module.
+        ValueError: one of them stands inside another module, or a layer draws or counts in a way of its own.
     """
 
     def __init__(self, block: Block, rule: str) -> None:
         self._layers = layers_of(block)
         self.trained = [p for layer in self._layers for p in layer.parameters() if p.requires_grad]
         self._last = max((k for k, layer in enumerate(self._layers) if [*layer.parameters()]), default=0)
-        inside = [
-            type(m).__name__ for layer in self._layers if not isinstance(layer, _VARYING)
-            for m in layer.modules() if isinstance(m, _VARYING)
-        ]  # fmt: skip
-        if inside:
+        if wrong := _unrepeatable(self._layers):
             raise ValueError(
-                f"{rule} cannot run this block again as it ran before (given: {inside[0]} inside another module, "
-                "expected: directly in nn.Sequential). Move it there, or take it out."
+                f"{rule} cannot run this block again as it ran before (given: {wrong[0]}, expected: {wrong[1]}). "
+                "Change it, or take it out."
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
@@ -101,6 +99,22 @@ class Repeatable:
             else:
                 x = _run(layer, x, own)
         return x
+
+
+def _unrepeatable(layers: Sequence[nn.Module]) -> tuple[str, str] | None:
+    """What of the layers would be another function each time, and what is expected in its place."""
+    for layer in layers:
+        for module in layer.modules():
+            name = type(module).__name__
+            if isinstance(module, _NO_MASK):
+                return name, "nn.Dropout, which is a factor"
+            if isinstance(module, nn.RReLU):
+                return name, "nn.LeakyReLU, which draws no slope"
+            if isinstance(module, _InstanceNorm) and module.track_running_stats:
+                return f"{name} that tracks statistics", "track_running_stats=False"
+            if module is not layer and isinstance(module, _VARYING):
+                return f"{name} inside another module", "directly in nn.Sequential"
+    return None
 
 
 def _run(layer: nn.Module, x: Tensor, own: dict[str, Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ tensors are held, and when it may learn.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -157,6 +158,13 @@ class LearningRule(nn.Module, ABC):
         rate here; a factor on the gradient would do nothing under Adam or Rprop.
         """
         return [([p for p in self.parameters() if p.requires_grad], 1.0)]
+
+    def unsuited(self, optimizer: str, options: Mapping[str, Any]) -> str:
+        """What the rule would lose under an optimizer of these options, to be said before a run; else empty.
+
+        It says what was given and expected, and the next move.
+        """
+        return ""
 
     def begin_epoch(self, epoch: int) -> None:
         """Set what changes from epoch to epoch, a slope or a noise. Args: epoch, about to begin, counted from 0."""

@@ -57,16 +57,21 @@ def build(
         assert unit is not None
         unit.check(size)
     shapes = [input_shape, *((size,) for size in width)]
-    below, sizes = [None, *units], [*width, num_outputs]
+    around, sizes = [None, *units, None], [*width, num_outputs]
     blocks = []
     for k, size in enumerate(sizes):
         is_output = k == len(width)
-        make = partial(_make, shapes[k], size, below[k], dropout, "none" if is_output else norm, bias or is_output)
+        form = dropout, "none" if is_output else norm, bias or is_output
+        make = partial(_make, shapes[k], size, (around[k], around[k + 1]), *form)
         blocks.append(Blueprint(make, f"linear {prod(shapes[k])}-{size}"))
     return blocks
 
 
-def _make(in_shape: tuple[int, ...], size: int, below: Unit | None, dropout: float, norm: str, bias: bool) -> Block:
+def _make(
+    in_shape: tuple[int, ...], size: int, units: tuple[Unit | None, Unit | None], dropout: float, norm: str, bias: bool
+) -> Block:
+    """Args: units: below, with which the block begins, and ahead."""
+    below, ahead = units
     body = OrderedDict[str, nn.Module]()
     if below is None and len(in_shape) != 1:
         body["flatten"] = nn.Flatten()
@@ -77,4 +82,4 @@ def _make(in_shape: tuple[int, ...], size: int, below: Unit | None, dropout: flo
     body["linear"] = nn.Linear(prod(in_shape), size, bias=bias)
     if norm != "none":
         body["norm"] = nn.BatchNorm1d(size) if norm == "batch" else nn.LayerNorm(size)
-    return Block(nn.Sequential(body))
+    return Block(nn.Sequential(body), ahead=None if ahead is None else nn.Sequential(OrderedDict(ahead.layers())))

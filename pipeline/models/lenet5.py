@@ -61,7 +61,8 @@ def _make(index: int, size: tuple[int, int], unit: Unit, half: bool) -> Block:
     front: list[nn.Module] = [nn.Flatten()] if index == 2 else []
     if half:
         below = [] if index == 0 else [*unit.layers().values(), *_pool(index - 1)]
-        return Block(nn.Sequential(*below, *front, affine))
+        ahead = None if index == 4 else nn.Sequential(*unit.layers().values())
+        return Block(nn.Sequential(*below, *front, affine), ahead=ahead)
     if index == 4:
         return Block(nn.Sequential(affine))
     pool = _pool(index)

@@ -1,5 +1,6 @@
 """Online alternating minimisation: codes from the top down, and each block regresses on its pair (Choromanska 2019)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,15 @@ class AlternatingMinimisation(Alternating):
     algorithm 1 with the sub-problems (4) and (5). Deviations: batch normalisation is frozen while a code is searched
     for, where the published code runs it anew, and counts it, in every step; and rates of codes are per sample.
     """
+
+    def unsuited(self, optimizer: str, options: Mapping[str, Any]) -> str:
+        """See :class:`LearningRule`: plain descent scales no gradient up."""
+        if optimizer != "sgd" or self.spec.is_last or not self.search.by_mean(self.spec.num_blocks):
+            return ""
+        return (
+            f"means over features leave next to no gradient below the top (given: rule.reduction = "
+            f"{self.search.reduction} with optimizer.name = sgd, expected: features). Set rule.reduction."
+        )
 
     def regress(
         self, code: Tensor, target: Tensor | None, y: Tensor, ran: tuple[tuple[Tensor, ...], Any], weight: float

@@ -1,5 +1,6 @@
 """Alternating minimisation with a memory: a block's weights solve least squares over all pairs of codes seen so far."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -9,6 +10,7 @@ from pipeline.learning.affine import layers_of
 from pipeline.learning.codes import Alternating, CodeSearch
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
+from pipeline.numerics.autocast import exact_product
 from pipeline.ranges import Count, NonNegative, Positive, Range
 
 __all__ = ["AlternatingMemory", "build"]
@@ -76,6 +78,17 @@ class AlternatingMemory(Alternating):
         rate = self.output_rate if self.spec.is_last else 1.0
         return [([p for p in self.parameters() if p.requires_grad], rate)]
 
+    def unsuited(self, optimizer: str, options: Mapping[str, Any]) -> str:
+        """See :class:`LearningRule`: anything but plain descent makes other weights of ``W - W_new``."""
+        changing = [name for name in ("momentum", "weight_decay") if options.get(name)]
+        if self.spec.is_last or (optimizer == "sgd" and not changing):
+            return ""
+        given = f"name = {optimizer}" if optimizer != "sgd" else f"{changing[0]} = {options[changing[0]]}"
+        return (
+            f"the weights are not those that were solved for (given: optimizer.{given}, expected: optimizer.name = sgd "
+            "without momentum and weight decay). Change it, with optimizer.lr = 1."
+        )
+
     @property
     def linear(self) -> nn.Linear:
         """The layer that is solved for."""
@@ -85,7 +98,7 @@ class AlternatingMemory(Alternating):
     def regress(
         self, code: Tensor, target: Tensor | None, y: Tensor, ran: tuple[tuple[Tensor, ...], Any], weight: float
     ) -> Tensor:
-        """See :class:`Alternating`; hidden blocks leave ``W - W_new`` as their gradient, whatever the weight."""
+        """See :class:`Alternating`; hidden blocks leave ``W - W_new`` as their gradient, times ``weight``."""
         if target is None:
             return self.descend(code, target, y, ran, weight)
         rows = self.layers.again(code, ran[0], ran[1], up_to_last=True)
@@ -97,7 +110,7 @@ class AlternatingMemory(Alternating):
         for parameter, gradient in zip(self.linear.parameters(), self._columns(difference), strict=True):
             if parameter.requires_grad:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return self.distance(rows @ old.t(), target.flatten(1))[0] / len(y)
+        return self.distance(exact_product(rows.to(old.dtype), old.t()), target.flatten(1)) / len(y)
 
     def _weight(self) -> Tensor:
         """The weight, and behind it the bias as a column."""
@@ -130,7 +143,7 @@ def swept(weight: Tensor, inputs: Tensor, pairs: Tensor, sweeps: int = 1) -> Ten
     triangle = inputs.triu() + torch.diag_embed(unseen.to(inputs.dtype))
     below = inputs.tril(-1)
     for _ in range(sweeps):
-        right = torch.where(unseen, weight, pairs - weight @ below)
+        right = torch.where(unseen, weight, pairs - exact_product(weight, below))
         weight = torch.linalg.solve_triangular(triangle, right, upper=True, left=False)
     return weight
 

@@ -54,8 +54,8 @@ def check_replicas(config: Config, mode: Mode, batching: Batching, rule: Declare
         )
     if not rule.splits_batches:
         raise ConfigError(
-            f"replicas are dealt the parts of a batch, and the loss of {name} compares all samples of a batch with "
-            f"each other (given: {given}, expected: 1). Leave it out, or choose another rule, e.g. pred."
+            f"replicas are dealt the parts of a batch, and the rule {name} learns from a batch as a whole "
+            f"(given: {given}, expected: 1). Leave it out, or choose another rule, e.g. pred."
         )
     if rule.notes_batches:
         raise ConfigError(

@@ -1,9 +1,11 @@
 """Alternating minimisation over stages: the same weights wherever the blocks are, under both rules."""
 
 import pytest
-from tests.support.products import square
-from tests.support.runs import run, sha
+from tests.support.products import rare, square
+from tests.support.resumes import cuts_of, resumed, written
+from tests.support.runs import merged, run, sha
 
+from pipeline.engine import start
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.distributed
@@ -28,6 +30,37 @@ def test_p1_any_number_of_stages_over_any_transport(tmp_path, case, place):
     assert sha(tmp_path / "placed", {**CASES[case], **placed}) == sha(tmp_path / "one", CASES[case])
 
 
+@pytest.mark.parametrize("case", rare(CASES, but=["memory"]))
+def test_p2_messages_slowed_at_random(tmp_path, case):
+    placed = {"run": {"stages": 3}, "transport": {"name": "tests.support.slow_shared_memory"}}
+    assert sha(tmp_path / "slow", {**CASES[case], **placed}) == sha(tmp_path / "one", CASES[case])
+
+
+def test_memories_are_part_of_a_snapshot(tmp_path):
+    """From every step of an epoch, on other stages."""
+    each = {**CASES["memory"], "snapshot": {"every_steps": 1}}
+    reference = written(tmp_path / "run", each)
+    cuts = cuts_of(tmp_path / "run")[4:9]
+    assert len(cuts) == 5
+    for index, cut in enumerate(cuts):
+        placed = merged(each, {"run": {"stages": 1 + index % 3}})
+        assert resumed(tmp_path / "run", cut, tmp_path / cut.name, placed)[:4] == reference[:4]
+
+
+def test_a_run_that_forgets_its_memories_learns_something_else(tmp_path, monkeypatch):
+    each = {**CASES["memory"], "snapshot": {"every_steps": 1}}
+    reference, real = written(tmp_path / "run", each), start.restore
+
+    def restore(stage, block, state):
+        before = [memory.clone() for memory in stage.rules[block].buffers()]
+        real(stage, block, state)
+        for memory, old in zip(stage.rules[block].buffers(), before, strict=True):
+            memory.copy_(old)
+
+    monkeypatch.setattr(start, "restore", restore)
+    assert resumed(tmp_path / "run", cuts_of(tmp_path / "run")[7], tmp_path / "on", each)[0] != reference[0]
+
+
 @pytest.mark.parametrize("in_flight", [2, 3])
 def test_late_codes_are_equally_late_on_any_number_of_stages(tmp_path, in_flight):
     changes = {**CASES["signs"], "train": {"in_flight": in_flight}}
@@ -38,9 +71,14 @@ def test_late_codes_are_equally_late_on_any_number_of_stages(tmp_path, in_flight
 
 
 def test_a_memory_takes_one_batch_at_a_time(tmp_path):
-    for train, what in (({"in_flight": 2}, "in_flight"), ({"microbatches": 2}, "microbatches")):
+    whole = "the rule am_mem learns from a batch as a whole"
+    for changes, what in (
+        ({"train": {"in_flight": 2}}, "supports at most 1 batches in flight"),
+        ({"train": {"microbatches": 2}}, f"{whole}, and parts of the batch would give other weights"),
+        ({"train": {"microbatches": 2}, "run": {"replicas": 2}}, f"replicas are dealt the parts of a batch, and {whole}"),
+    ):
         with pytest.raises(ConfigError, match=what):
-            run(tmp_path / what, {**CASES["memory"], "train": train})
+            run(tmp_path / "run", merged(CASES["memory"], changes))
 
 
 @pytest.mark.parametrize("case", ["signs", "sgd", "memory"])

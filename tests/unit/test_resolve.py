@@ -47,8 +47,8 @@ def test_options_are_completed(tmp_path):
         ({"train": {"batch_size": 1436}}, "batch normalisation needs two samples"),
         ({"rule": {"name": "pred"}, "train": {"microbatches": 100}}, "batch normalisation needs two samples"),
         *[({"rule": {"name": rule}, "train": {"microbatches": 4}},
-           f"the loss of {rule} compares the samples of a batch with each other, and parts of the batch have another "
-           "loss (train.microbatches: 4, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds "
+           f"the rule {rule} learns from a batch as a whole, and parts of the batch would give other weights "
+           "(train.microbatches: 4, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds "
            "the memory too.") for rule in ("sim", "predsim", "sim_bio", "predsim_bio", "glob_sim")],
         ({"optimizer": {"name": "adam", "milestones": [3, 2]}}, "rising, from 1 on"),
         ({"optimizer": {"name": "adam", "lr": -1.0}}, "wrong value for optimizer.lr (given: -1.0"),

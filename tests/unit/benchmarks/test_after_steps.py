@@ -12,7 +12,8 @@ from pipeline.config.toml_text import to_toml
 
 CONFIG = {
     "model.name": "half_mlp", "model.width": [12], "dataset.name": "digits", "rule.name": "am", "train.epochs": 1,
-    "optimizer.lr": 0.02, "optimizer.milestones": [], "train.batch_size": 200, "snapshot.every_steps": 1, "snapshot.keep": 100,
+    "optimizer.lr": 0.02, "optimizer.milestones": [], "train.batch_size": 200,
+    "snapshot.every_steps": 1, "snapshot.keep": 100,
 }  # fmt: skip
 
 
@@ -27,6 +28,13 @@ def test_the_last_steps_error_is_that_of_the_run(tmp_path):
     run = summary(tmp_path / "run")
     assert error_after(8)(run) == last(run) == found["8"]
     assert len(set(found.values())) > 4 and error_after(9)(run) is None
+
+
+def test_a_config_that_does_not_fit_is_the_users_mistake(capsys, tmp_path):
+    (tmp_path / "config.toml").write_text(to_toml(Cell("one", {**CONFIG, "model.width": [0]}, []).nested(0)))
+    assert after_steps.main(["--config", str(tmp_path / "config.toml"), "--out", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert "wrong value for model.width" in err and err.count("\n") == 1
 
 
 def test_an_ordinary_run_has_no_such_errors():

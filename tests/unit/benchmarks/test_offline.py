@@ -1,5 +1,7 @@
 """Training on all samples at once: closed forms beside a search, and what a table reads of it."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -91,14 +93,15 @@ def test_offline_codes_are_those_of_the_online_rule():
     block = Block(nn.Sequential(nn.ReLU(), nn.Linear(6, 3)))
     block.body[1].load_state_dict(method.output.state_dict())
     rule = build(block, BlockSpec(1, 2, (6,), (3,), (3,), Classification(3)), search=search)
-    (code,) = rule.learn(rule(start, y)[1], ()).upstream
+    code = start + rule.learn(rule(start, y)[1], ()).upstream[0]
     torch.testing.assert_close(method._search(0, start, None, y), code, rtol=1e-4, atol=1e-6)
     assert not torch.equal(code, start)
 
 
 def test_a_table_can_read_what_is_left(tmp_path):
     config = {"model.name": "half_mlp", "model.width": [12], "model.norm": "none", "dataset.name": "digits",
-              "rule.name": "am", "rule.mu": 0.01, "train.epochs": 3, "train.batch_size": 1437}  # fmt: skip
+              "rule.name": "am", "rule.mu": 0.01, "rule.reduction": "features", "train.epochs": 3,
+              "train.batch_size": 1437}  # fmt: skip
     (tmp_path / "config.toml").write_text(to_toml(Cell("one", config, []).nested(0)))
     for method in offline.METHODS:
         out = tmp_path / method
@@ -123,6 +126,38 @@ def test_losses_are_those_of_the_outputs():
     assert row["test_accuracy"] == (scores.argmax(1) == y).double().mean()
 
 
-def test_an_unknown_method_is_the_users_mistake(capsys):
-    assert offline.main(["--method", "newton"]) == 2
-    assert "given: 'newton', expected: alternating, admm" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (["--method", "newton"], r"--method: invalid choice: 'newton' \(choose from '?alternating'?, '?admm'?\)"),
+        (["--method"], "--method: expected one argument"),
+        ([], "the following arguments are required: --method"),
+    ],
+)
+def test_an_unknown_method_is_the_users_mistake(capsys, tmp_path, last, said):
+    with pytest.raises(SystemExit) as end:
+        offline.main(["--config", str(tmp_path / "config.toml"), "--out", str(tmp_path / "run"), *last])
+    assert end.value.code == 2 and re.search(said, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model.name": "mlp"}, "reads the widths of half_mlp (given: model.name = mlp with model.width = [12], expected"),
+        ({"model.width": 12}, "reads the widths of half_mlp (given: model.name = half_mlp with model.width = 12, expect"),
+        ({"model.width": None}, "(given: model.name = half_mlp with model.width = None, expected"),
+        ({"rule.sparsity": 0.1}, "has no sparsity (given: rule.sparsity = 0.1, expected: 0"),
+        ({"rule.reduction": "mean"}, "takes sums over features (given: rule.reduction = mean, expected: features"),
+        ({"rule.reduction": None}, "takes sums over features (given: rule.reduction = auto, expected: features"),
+        ({"dataset.name": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_the_users_mistake(capsys, tmp_path, changes, said):
+    given = {"model.name": "half_mlp", "model.width": [12], "dataset.name": "digits", "rule.name": "am",
+             "rule.reduction": "features", **changes}  # fmt: skip
+    kept = {key: value for key, value in given.items() if value is not None}
+    (tmp_path / "config.toml").write_text(to_toml(Cell("one", kept, []).nested(0)))
+    arguments = ["--method", "alternating", "--config", str(tmp_path / "config.toml"), "--out", str(tmp_path / "run")]
+    assert offline.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and not (tmp_path / "run").exists()

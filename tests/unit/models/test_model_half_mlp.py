@@ -1,11 +1,14 @@
 import pytest
 import torch
+from tests.support.runs import SMALL, merged
 from torch import nn
 
+from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.models import half_mlp, mlp
 from pipeline.network.block import build_block
 from pipeline.network.hard_units import Sign
+from pipeline.resolve import resolve
 
 
 def built(*args, **options):
@@ -20,6 +23,17 @@ def test_layers_of_each_block_in_order():
     assert all(type(block.outlet) is nn.Identity for block in (first, second, last))
     assert [block.body.linear.bias is None for block in (first, second, last)] == [True, True, False]
     assert second.body.dropout.p == 0.2
+
+
+def test_every_block_knows_the_unit_ahead():
+    blocks = built((6,), 3, width=[8, 6], activation=["sign", "relu"])
+    assert [[type(m) for m in block.ahead or ()] for block in blocks] == [[nn.Tanh, Sign], [nn.ReLU], []]
+
+
+def test_a_rule_that_looks_ahead_trains_it(tmp_path):
+    model = {"name": "half_mlp", "width": [8, 8], "norm": "none", "activation": "tanh", "bias": True}
+    found = resolve(Config.from_dict(merged(SMALL, {"model": model, "rule": {"name": "lra_diff"}})), tmp_path)
+    assert found.num_blocks == 3
 
 
 def test_it_is_the_mlp_cut_elsewhere():

@@ -35,6 +35,12 @@ def test_blocks_that_meet_in_front_of_their_units_make_the_same_network():
     assert any((out < 0).any() for out in outs(half, x)[:-1])
 
 
+def test_blocks_know_the_unit_ahead_where_they_meet_in_front_of_it():
+    ahead = [[type(m) for m in block.ahead or ()] for block in built((1, 28, 28), 10, boundary="half")]
+    assert ahead == [[torch.nn.ReLU]] * 4 + [[]]
+    assert [block.ahead for block in built((1, 28, 28), 10)] == [None] * 5
+
+
 @pytest.mark.parametrize("shape", [(784,), (1, 15, 28), (1, 28, 15)])
 def test_smaller_inputs_are_refused(shape):
     with pytest.raises(ConfigError, match=r"lenet5 reads images \(given: samples of shape .*at least 16 x 16"):

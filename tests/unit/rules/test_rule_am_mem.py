@@ -49,6 +49,25 @@ def test_a_sweep_is_coordinate_descent_a_column_at_a_time():
     assert_same([swept(weight, inputs, pairs)], [expected])
 
 
+def test_a_sweep_is_exact_under_autocast():
+    (rows, target), weight = seen(), torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
+    inputs, pairs = memories(rows.float(), target.float())
+    wanted = swept(weight, inputs, pairs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(swept(weight, inputs, pairs), wanted)
+
+
+def test_the_loss_of_a_hidden_block_is_exact_under_autocast():
+    torch.manual_seed(0)
+    rule = rules_of([Block(nn.Linear(6, 4, bias=False)), read_out((4,))], prior=10.0)[0].float()
+    (x, target), y = [t.float() for t in seen(16)], torch.zeros(16, dtype=torch.int64)
+    _, context = rule(x, y)
+    losses = [rule.learn(context, (target,)).loss]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses.append(rule.learn(context, (target,)).loss)
+    assert torch.equal(*losses)
+
+
 def test_columns_of_inputs_that_were_always_0_stay():
     rows, target = seen()
     rows[:, 2] = 0.0
@@ -68,7 +87,7 @@ def test_o_a6_a_stream_ends_at_least_squares_over_all_pairs_seen(bias):
     for k in range(0, 200, 50):
         x = rows[k : k + 50]
         _, context = rule(x, torch.zeros(50, dtype=torch.int64))
-        codes += rule.learn(context, (targets[k : k + 50],)).upstream
+        codes.append(x + rule.learn(context, (targets[k : k + 50] - context[1],)).upstream[0])
         optimizer.step()
         optimizer.zero_grad()
     inputs = torch.relu(torch.cat(codes))
@@ -81,8 +100,14 @@ def test_o_a6_a_stream_ends_at_least_squares_over_all_pairs_seen(bias):
 
 
 def test_o_a7_the_trace_differs_from_the_squares_by_those_of_the_codes():
+    """With the memories that a first block has after three batches."""
+    torch.manual_seed(0)
+    rule = rules_of([Block(nn.Linear(6, 4, bias=False)), read_out((4,))])[0]
     rows, target = seen()
-    inputs, pairs = memories(rows, target)
+    for part in (slice(0, 50), slice(50, 90), slice(90, 200)):
+        _, context = rule(rows[part], torch.zeros(len(rows[part]), dtype=torch.int64))
+        rule.learn(context, (target[part] - context[1],))
+    inputs, pairs = rule.inputs, rule.pairs
     torch.manual_seed(2)
     for weight in torch.randn(3, 4, 6, dtype=torch.float64):
         trace = torch.trace(weight.t() @ weight @ inputs) - 2 * torch.trace(weight.t() @ pairs)
@@ -95,7 +120,8 @@ def test_the_initial_weights_count_for_as_many_samples_as_the_prior_says(bias):
     torch.manual_seed(0)
     rule = rules_of([dense(6, 6, activation=None), half(6, 4, bias), read_out((4,))], prior=3.0, sweeps=1000)[1]
     (x, target), start = seen(20), [p.detach().clone() for p in rule.parameters()]
-    rule.learn(rule(x, torch.zeros(20, dtype=torch.int64))[1], (target,))
+    out, context = rule(x, torch.zeros(20, dtype=torch.int64))
+    rule.learn(context, (target - out,))
     torch.optim.SGD(rule.parameters(), lr=1.0).step()
     code = rule.inputs - 3.0 * torch.eye(len(rule.inputs), dtype=torch.float64)
     before = torch.cat([start[0], start[1].unsqueeze(1)], 1) if bias else start[0]
@@ -110,7 +136,7 @@ def test_forgetting_weighs_the_newest_batch():
     rows = torch.cat([x, torch.ones(16, 1, dtype=torch.float64)], 1)
     for _ in range(2):
         out, context = rule(x, y)
-        rule.learn(context, (out,))
+        rule.learn(context, (torch.zeros_like(out),))
     assert_same([rule.inputs], [(0.25 + 0.75 * 0.25) * rows.t() @ rows])
     assert_same([rule.pairs], [(0.25 + 0.75 * 0.25) * out.t() @ rows])
 
@@ -121,7 +147,7 @@ def test_a_rate_below_1_goes_part_of_the_way():
     x, y = batch((6,))
     before = rule.linear.weight.detach().clone()
     _, context = rule(x, y)
-    rule.learn(context, (batch((9,), seed=3)[0],))
+    rule.learn(context, (batch((9,), seed=3)[0] - context[1],))
     wanted = before - gradients(rule)[0]
     torch.optim.SGD(rule.parameters(), lr=0.5).step()
     assert_same([rule.linear.weight.detach()], [0.5 * (before + wanted)])

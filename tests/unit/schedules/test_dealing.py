@@ -45,8 +45,8 @@ def test_micro_batches_that_are_dealt(replicas, mode, given, microbatches):
          "replicas are dealt the parts of one batch, and late feedback counts whole batches (given: run.replicas = 2 "
          "with the mode pipedream, expected: one batch in flight). Change one of them."),
         ({"run": {"replicas": "auto"}, "rule": {"name": "predsim"}, "train": {"microbatches": 4}},
-         "replicas are dealt the parts of a batch, and the loss of predsim compares all samples of a batch with each "
-         "other (given: run.replicas = \"auto\", expected: 1). Leave it out, or choose another rule, e.g. pred."),
+         "replicas are dealt the parts of a batch, and the rule predsim learns from a batch as a whole (given: "
+         "run.replicas = \"auto\", expected: 1). Leave it out, or choose another rule, e.g. pred."),
         ({"run": {"replicas": 2}, "rule": {"name": "reinforce", "adjusted": True},
           "model": {"activation": "bernoulli", "dropout": 0.0}},
          "the rule reinforce, with these options, keeps values that every micro-batch changes in turn, and each "
