@@ -110,7 +110,8 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     )  # fmt: skip
     shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.num_outputs)
     specs = tuple(
-        BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
+        BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
+        for k, s in enumerate(shapes)
     )
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     rule, sizes = _check_rules(config, blueprints, specs)

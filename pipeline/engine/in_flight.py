@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -147,10 +147,13 @@ class SavedTensors:
         self.num_bytes = max(self.num_bytes, sum(self._storages.values()))
 
     def add(self, contexts: Iterable[Any]) -> None:
-        """Counts the tensors that rules keep in their contexts, in tuples however deep; inside :meth:`watch`."""
+        """Counts the tensors that rules keep in their contexts, in tuples and dataclasses however deep; inside
+        :meth:`watch`."""
         for item in contexts:
             if isinstance(item, Tensor):
                 self._count(item)
+            elif is_dataclass(item):
+                self.add(getattr(item, f.name) for f in fields(item))
             elif isinstance(item, tuple | list):
                 self.add(item)
 

@@ -28,6 +28,8 @@ VARIANTS = {
     "predsim-unsup": ("predsim", {"unsupervised": "sim", "alpha": 0.5}),
     "am-features": ("am", {"reduction": "features", "sparsity": 0.01}),
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
+    "eqprop-one-sided": ("eqprop", {"nudging": "one_sided", "free_rounds": 4, "nudged_rounds": 3}),
+    "eqprop-energy": ("eqprop", {"form": "energy", "nudging": "random_sign", "persistent": True, "beta": 0.5}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
 RULES = [*registry.known("pipeline.rules"), *VARIANTS]
@@ -59,6 +61,10 @@ def _half_blocks(num_outputs, num_in):
     """Blocks that meet in front of their units."""
     bodies = [nn.Linear(num_in, 9)], [nn.Tanh(), nn.Linear(9, 8)], [nn.Tanh(), nn.Linear(8, num_outputs)]
     return [Block(nn.Sequential(*b), ahead=a) for b, a in zip(bodies, (nn.Tanh(), nn.Tanh(), None))]
+
+
+def _clipped(num_in, num_out):
+    return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.Hardtanh(0.0, 1.0)))
 
 
 def _conv(num_in, num_out):
@@ -95,10 +101,14 @@ SHAPES = {
 }
 BODIES = {**{kind: SHAPES[kind][1:] for kind in ("dense", "plain", "half", "binary")},
           "conv": [(5, 8, 8), (6, 4, 4), (4,)]}  # fmt: skip
-PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc"}
+PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
 """Rules that refuse normalisation, most of them of blocks of one linear layer and a unit."""
 NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sampled(9, 8), _top((8,), 4)])
 SHAPES["sampled"], BODIES["sampled"] = SHAPES["plain"], BODIES["plain"]
+NETWORKS["clipped"] = (Classification(4), (6,), lambda: [_clipped(6, 9), _clipped(9, 8), _top((8,), 4)])
+SHAPES["clipped"], BODIES["clipped"] = SHAPES["plain"], BODIES["plain"]
+CLIPPED_ONLY = {"eqprop-energy"}
+"""Rules of states in [0, 1]."""
 SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
 """Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff", "am_mem"}
@@ -120,12 +130,12 @@ others learn a batch again, and learn in order."""
 def _networks(name):
     rule = VARIANTS.get(name, (name,))[0]
     if rule in SAMPLED:
-        return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n != "half")]
-    if name in PLAIN_ONLY:
-        return ("plain",)
+        return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n not in ("half", "clipped"))]
+    if name in PLAIN_ONLY | CLIPPED_ONLY:
+        return ("plain",) if name in PLAIN_ONLY else ("clipped",)
     if rule in HALF_ONLY:
         return ("half",)
-    return [n for n in NETWORKS if n != "sampled" and (n != "half" or rule in ALSO_HALF)]
+    return [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
 
 
 CASES = [(r, n) for r in RULES for n in _networks(r)]
