@@ -80,9 +80,10 @@ class RunSpec:
 
     @property
     def caches(self) -> bool:
-        """The outputs of frozen blocks are kept; augmented and sampled ones differ in every epoch."""
-        sampled = any(s.draws_samples for s in self.shapes)
-        return self.config.schedule.cache != "off" and not self.data.is_augmented and not sampled
+        """The outputs of frozen blocks are kept; augmented and sampled ones differ in every epoch, and where an epoch
+        has which sample of a batch of few classes follows from all labels, which later stages do not have."""
+        differ = self.data.is_augmented or any(s.draws_samples for s in self.shapes)
+        return self.config.schedule.cache != "off" and not differ and self.batching.classes is None
 
 
 def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> RunSpec:
@@ -118,7 +119,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_mode(config, mode, rule.topology)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
-    check_classes(config.train, dataset.spec)
+    check_classes(config, dataset.spec, rule)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
@@ -237,17 +238,17 @@ def _check_rules(
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
-    at_once = False
+    at_once = asks = False
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
-        notes = notes or rule.notes_batches
+        notes, asks = notes or rule.notes_batches, asks or rule.asks_for_note
         at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
-    return Declared(topology, splits_batches, min(caps, default=None), notes, at_once), sizes
+    return Declared(topology, splits_batches, min(caps, default=None), notes, at_once, asks), sizes
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

@@ -23,6 +23,7 @@ class Declared:
     learns_at_once: bool = False
     """Hidden blocks learn before their feedback has come, and send theirs on then; see
     :attr:`pipeline.learning.rule.LearningRule.learns_at_once`."""
+    asks_for_note: bool = False
 
 
 @dataclass(frozen=True)

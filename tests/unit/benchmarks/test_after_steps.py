@@ -12,7 +12,8 @@ from pipeline.config.toml_text import to_toml
 
 CONFIG = {
     "model.name": "half_mlp", "model.width": [12], "dataset.name": "digits", "rule.name": "am", "train.epochs": 1,
-    "optimizer.lr": 0.02, "optimizer.milestones": [], "train.batch_size": 200, "snapshot.every_steps": 1, "snapshot.keep": 100,
+    "optimizer.lr": 0.02, "optimizer.milestones": [], "train.batch_size": 200,
+    "snapshot.every_steps": 1, "snapshot.keep": 100,
 }  # fmt: skip
 
 
