@@ -10,6 +10,8 @@ from tests.support.runs import run
 from pipeline.data.task import Classification
 from pipeline.engine import answers
 from pipeline.engine.answers import Answers
+from pipeline.engine.message import TensorSpec
+from workers.transports._packing import unpack
 
 TASK = Classification(4)
 MODELS = {
@@ -48,8 +50,19 @@ def test_few_wait_where_outputs_are_large(monkeypatch):
 
 
 def test_nothing_was_asked():
+    assert counting().share() is None
+
+
+def test_labels_that_wait_do_not_hold_the_message_they_came_in():
     found = counting()
-    assert found.share() is None and found.capture() == {}
+    buffer = torch.zeros(4096, dtype=torch.uint8)
+    wide, y = unpack((TensorSpec((3, 4), torch.float32), TensorSpec((3,), torch.int64)), buffer)
+    found.add(wide, y)
+    waiting = [*found._scores, *found._labels]
+    assert all(t.untyped_storage().nbytes() == t.nbytes for t in waiting)
+    own = torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)
+    found.add(*own)
+    assert found._labels[-1] is own[1]  # nothing is copied in vain
 
 
 def test_what_is_left_out_or_taken_back_counts_nothing():
@@ -75,8 +88,24 @@ def test_going_on_from_a_snapshot():
     second.restore(first.capture())
     second.add(*given[2])
     assert second.share() == whole.share()
-    second.restore({})  # of a snapshot that has none
-    assert second.share() == whole.share()
+
+
+def test_going_on_from_a_snapshot_that_has_no_counts():
+    """A share of the rest of an epoch is not that of the epoch; nor is it after a second cut."""
+    found, (given,) = counting(), batches([5])
+    found.restore({})
+    found.add(*given)
+    again = counting()
+    again.restore(found.capture())
+    again.add(*given)
+    assert found.share() is None and again.share() is None
+
+
+def test_going_on_from_a_snapshot_before_which_all_were_left_out():
+    found, (given,) = counting(), batches([5])
+    found.restore(counting().capture())
+    found.add(*given)
+    assert found.share() == right([given]) / 5
 
 
 def rows_of(out):
