@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from tests.support.resumes import TINY
-from tests.support.runs import run
+from tests.support.resumes import TINY, cuts_of, resumed, written
+from tests.support.runs import merged, run
 
 from pipeline.data.task import Classification
 from pipeline.engine import answers
@@ -135,3 +135,24 @@ def test_before_the_step_and_in_training_mode(tmp_path):
     run(tmp_path / "many", still, base=TINY)
     shares = rows_of(tmp_path / "many")
     assert shares == rows_of(tmp_path / "one") and len(set(shares)) == 1 and one["epochs"] == 3
+
+
+@pytest.mark.parametrize("placed", [
+    {"run": {"stages": 3}, "transport": {"name": "process_group"}},
+    {"run": {"stages": 2, "replicas": [1, 2]}, "transport": {"name": "shared_memory"}},
+    {"run": {"stages": 1, "replicas": [2]}, "train": {"nonfinite": "skip"}},
+], ids=["stages", "replicas", "skip"])  # fmt: skip
+def test_the_same_wherever_the_blocks_are_and_in_parts(tmp_path, placed):
+    changes = {"rule": {"name": "dfa"}, "train": {"microbatches": 2}}
+    run(tmp_path / "one", changes, base=TINY)
+    run(tmp_path / "placed", merged(changes, placed), base=TINY)
+    assert rows_of(tmp_path / "one") == rows_of(tmp_path / "placed")
+
+
+def test_a_run_that_is_taken_up_inside_an_epoch_has_the_whole_epochs_share(tmp_path):
+    each = {"rule": {"name": "dfa"}, "snapshot": {"every_steps": 1}}
+    written(tmp_path / "run", each)
+    wanted = rows_of(tmp_path / "run")
+    for cut in cuts_of(tmp_path / "run")[1:4]:
+        resumed(tmp_path / "run", cut, tmp_path / cut.name, each)
+        assert rows_of(tmp_path / cut.name)[-3:] == wanted
