@@ -54,8 +54,8 @@ class LraSubgraph(LearningRule):
         self.settings = settings
         if not spec.is_last and any(p.requires_grad for p in block.outlet.parameters()):
             raise ValueError(
-                f"lra_fdbk does not train an outlet (given: {block.outlet} in block {spec.index}, expected: one without "
-                "parameters to train). Move it into the body, or freeze it."
+                f"lra_fdbk does not train an outlet (given: {block.outlet} in block {spec.index}, expected: one "
+                "without parameters to train). Move it into the body, or freeze it."
             )
         front, f, self.hard = _parts(block)
         self._front, self.f = front, Smooth.of(f)
