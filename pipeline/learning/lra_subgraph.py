@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.activation import Smooth
+from pipeline.learning.activation import Smooth, is_smooth_unit
 from pipeline.learning.affine import layers_of, run
 from pipeline.learning.dense import accumulate
 from pipeline.learning.discrepancy import bounded, discrepancy
@@ -18,9 +18,6 @@ from pipeline.network.hard_units import NonDifferentiable
 from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["LraSubgraph"]
-
-_UNITS = (nn.LeakyReLU, nn.ELU, nn.SELU, nn.Mish, nn.GELU, nn.SiLU)
-"""Units whose derivative is autograd's, beside those whose is known by hand."""
 
 
 class LraSubgraph(LearningRule):
@@ -166,7 +163,7 @@ def _parts(block: Block) -> tuple[tuple[nn.Module, ...], nn.Module, NonDifferent
     cut = len(body)
     if cut and isinstance(body[cut - 1], NonDifferentiable):
         cut -= 1
-    if cut and (Smooth.of(body[cut - 1]).is_known or isinstance(body[cut - 1], _UNITS)):
+    if cut and is_smooth_unit(body[cut - 1]):
         cut -= 1
     f, g = parts_of_unit(body[cut:], "lra_fdbk")
     return body[:cut], f, g
