@@ -38,14 +38,16 @@ class Answers:
         self._num_correct = num_correct
         self._right = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = self._numbers = 0
-        self._is_partial = False
+        self._is_partial, self._copied = False, (False, False)
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def add(self, scores: Tensor, y: Tensor) -> None:
         """Notes a micro-batch's answers. Args: scores (batch, ...), never written to; y, labels (batch, ...)."""
-        self._scores.append(_alone(scores.detach()))
-        self._labels.append(_alone(y))
+        if not self._scores:  # looked at once for all that wait: it costs 2 us
+            self._copied = _is_part(scores), _is_part(y)
+        self._scores.append(scores.detach().clone() if self._copied[0] else scores.detach())
+        self._labels.append(y.clone() if self._copied[1] else y)
         self._numbers += scores.numel()
         if len(self._scores) >= _MOST_BATCHES or self._numbers >= _MOST_NUMBERS:
             self._count()
@@ -98,6 +100,6 @@ class Answers:
             self._right, self._seen = torch.full_like(self._right, right), seen
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """The tensor without the memory around it: one that came in a message would keep all of that."""
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+def _is_part(tensor: Tensor) -> bool:
+    """True of a tensor in larger memory, as one that came in a message is: it keeps all of that."""
+    return tensor.untyped_storage().nbytes() > tensor.nbytes

@@ -57,12 +57,13 @@ def test_labels_that_wait_do_not_hold_the_message_they_came_in():
     found = counting()
     buffer = torch.zeros(4096, dtype=torch.uint8)
     wide, y = unpack((TensorSpec((3, 4), torch.float32), TensorSpec((3,), torch.int64)), buffer)
-    found.add(wide, y)
+    for _ in range(3):
+        found.add(wide, y)
     waiting = [*found._scores, *found._labels]
     assert all(t.untyped_storage().nbytes() == t.nbytes for t in waiting)
-    own = torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)
-    found.add(*own)
-    assert found._labels[-1] is own[1]  # nothing is copied in vain
+    own, found = torch.zeros(3, dtype=torch.int64), counting()
+    found.add(torch.zeros(3, 4), own)
+    assert found._labels[0] is own  # nothing is copied in vain
 
 
 def test_what_is_left_out_or_taken_back_counts_nothing():
