@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.config import Config, MeasureConfig, TrainConfig
+from pipeline.config import Config, MeasureConfig
+from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Labels
 from pipeline.errors import ConfigError
@@ -72,16 +73,31 @@ def check_vocabulary(config: Config, first: Blueprint, data: DataSpec) -> None:
         )
 
 
-def check_classes(train: TrainConfig, data: DataSpec) -> None:
-    """Refuses batches of few classes where samples have none.
+def check_classes(config: Config, data: DataSpec, rule: Declared) -> None:
+    """Refuses batches of few classes where samples have none, or all batches have all, or a rule asks for samples.
 
     Raises:
-        ConfigError: the task is no classification of whole samples.
+        ConfigError: the task is no classification of whole samples, or has so few classes that no batch would have
+            fewer; or a rule asks which samples are in a batch, which it is told from the seed alone.
     """
-    if train.classes_per_batch and not isinstance(data.task, Classification | Binary):
+    drawn = config.train.classes_per_batch
+    if not drawn:
+        return
+    if not isinstance(data.task, Classification | Binary):
         raise ConfigError(
-            f"samples have no class to be chosen by (given: train.classes_per_batch = {train.classes_per_batch} with a "
-            f"task of {type(data.task).__name__}, expected: one of classes). Set it to 0."
+            f"samples have no class to be chosen by (given: train.classes_per_batch = {drawn} with a task of "
+            f"{type(data.task).__name__}, expected: one of classes). Set it to 0."
+        )
+    count, least = max(data.task.num_outputs, 2), ClassLimit(drawn).least
+    if count <= least:
+        raise ConfigError(
+            f"batches would have no fewer classes (given: train.classes_per_batch = {drawn} with {count} classes, of "
+            f"which a batch has {least} or more; expected: 0, or less than {count}). Lower it."
+        )
+    if rule.asks_for_note:
+        raise ConfigError(
+            f"the rule {config.rule.name} asks which samples a batch has, and of batches of few classes it is not told "
+            f"(given: train.classes_per_batch = {drawn}, expected: 0). Set it to 0, or change the rule."
         )
 
 
@@ -244,8 +260,9 @@ def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Seq
     """
     if batching.microbatches > 1 and not rule.splits_batches:
         raise ConfigError(
-            f"the rule {config.rule.name} learns from a batch as a whole, and parts of the batch would give other weights "
-            f"(train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds the memory too."
+            f"the rule {config.rule.name} learns from a batch as a whole, and parts of the batch would give other "
+            f"weights (train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a "
+            "smaller train.batch_size bounds the memory too."
         )
     if not any(s.has_batch_norm for s in shapes):
         return

@@ -14,8 +14,15 @@ from torch import Tensor
 
 from pipeline import registry
 from pipeline.checks import (
-    check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
-    check_vocabulary, check_wire,
+    check_batching,
+    check_classes,
+    check_emulation,
+    check_interval,
+    check_measurable,
+    check_mode,
+    check_optimizer,
+    check_vocabulary,
+    check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
@@ -83,9 +90,10 @@ class RunSpec:
 
     @property
     def caches(self) -> bool:
-        """The outputs of frozen blocks are kept; augmented and sampled ones differ in every epoch."""
-        sampled = any(s.draws_samples for s in self.shapes)
-        return self.config.schedule.cache != "off" and not self.data.is_augmented and not sampled
+        """The outputs of frozen blocks are kept; augmented and sampled ones differ in every epoch, and where an epoch
+        has which sample of a batch of few classes follows from all labels, which later stages do not have."""
+        differ = self.data.is_augmented or any(s.draws_samples for s in self.shapes)
+        return self.config.schedule.cache != "off" and not differ and self.batching.classes is None
 
 
 def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> RunSpec:
@@ -121,7 +129,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_mode(config, mode, rule.topology)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
-    check_classes(config.train, dataset.spec)
+    check_classes(config, dataset.spec, rule)
     check_interval(config, rule, dataset.normalisation)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_replicas(config, mode, batching, rule)
@@ -249,11 +257,12 @@ def _check_rules(
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
-    at_once, in_unit_interval, unsuited = False, False, ""
+    at_once, asks, in_unit_interval, unsuited = False, False, False, ""
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
-        notes, in_unit_interval = notes or rule.notes_batches, in_unit_interval or rule.takes_unit_interval
+        notes, asks = notes or rule.notes_batches, asks or rule.asks_for_note
+        in_unit_interval = in_unit_interval or rule.takes_unit_interval
         at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
         unsuited = unsuited or rule.unsuited(config.optimizer.name, config.optimizer.options)
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
@@ -261,7 +270,7 @@ def _check_rules(
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
     most = min(caps, default=None)
-    return Declared(topology, splits_batches, most, notes, at_once, in_unit_interval, unsuited), sizes
+    return Declared(topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited), sizes
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

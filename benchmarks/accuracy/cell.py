@@ -119,7 +119,8 @@ class Check:
 
     about: str
     pairs: Sequence[tuple[Place, Place]]
-    band: Band
+    band: Band | None
+    """None: the differences are reported only."""
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ _SEQUENTIALLY = "sequential, trained decoders, 50 epochs a block"
 
 
 def _trails(at: str, row: str) -> Check:
-    return Check(f"parallel training trails sequential training by at most a point of accuracy, at {at}",
-                 [((row, "test error, %"), (_SEQUENTIALLY, "test error, %"))], Band(most=1.0))  # fmt: skip
+    return Check(f"test error of parallel training less that of sequential training, in points, at {at}",
+                 [((row, "test error, %"), (_SEQUENTIALLY, "test error, %"))], None)  # fmt: skip
 
 
 _MERTENS = PublishedTable(

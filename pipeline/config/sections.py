@@ -44,7 +44,9 @@ class TrainConfig:
     stages from a block's own to the last, the others one."""
     classes_per_batch: Natural = 0
     """Training samples that choose the classes of a batch, which is filled up with others of these classes, so that a
-    loss of similarity has pairs to match; see :func:`pipeline.data.class_order.limited_order`. 0: any classes."""
+    loss of similarity has pairs to match; see :func:`pipeline.data.class_order.limited_order`. 0: any classes. Refused
+    where a batch would have no fewer, and under rules that ask which samples a batch has; outputs of frozen blocks are
+    then not kept."""
     classes_until_epoch: Natural = 0
     """Epochs for which that holds. 0: all of them."""
     loss: Literal["cross_entropy", "logistic"] = "cross_entropy"

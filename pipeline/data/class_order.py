@@ -14,7 +14,7 @@ from torch import Tensor
 __all__ = ["ClassLimit", "limited_order"]
 
 _LEAST = 10
-"""Classes that a batch has at least, where it is to have more: a constant of the published code."""
+"""Classes that a batch has at least, where so many samples are drawn: a constant of the published code."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class ClassLimit:
     """Samples that choose the classes of a batch."""
     until_epoch: int = 0
     """The first epoch without it, counted from 0; 0: none."""
+
+    @property
+    def least(self) -> int:
+        """Classes that a batch has at least, where the data set has as many."""
+        return min(self.num_drawn, _LEAST)
 
     def holds(self, epoch: int) -> bool:
         """True of an epoch whose batches are limited."""
@@ -47,13 +52,14 @@ def limited_order(order: Tensor, labels: Tensor, batch_size: int, num_drawn: int
     Returns:
         The same indices, (samples,), int64, a batch after the other.
 
-    Source: the sampler of the published code of Nøkland and Eidnes (2019), which always asks for ten classes.
+    Source: the sampler of the published code of Nøkland and Eidnes (2019). Deviation: it always asks for ten classes,
+    so that fewer drawn samples than ten change nothing; here they may be of fewer classes.
     """
     chosen, classes = order.tolist(), labels.index_select(0, order.to(labels.device)).tolist()
     places: dict[int, deque[int]] = {}
     for place, label in enumerate(classes):
         places.setdefault(label, deque()).append(place)
-    least = min(num_drawn, _LEAST)
+    least = ClassLimit(num_drawn).least
     found: list[int] = []
     used = bytearray(len(chosen))
     start = 0

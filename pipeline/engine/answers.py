@@ -1,7 +1,8 @@
 """Right answers to training samples, counted over one epoch: of the output block, before it learns from each batch.
 
 Counting takes five small operations, as many as a thin block's whole step. So outputs are kept until there are enough
-of them, and counted in one go: a step then costs the two appends.
+of them, and counted in one go: a step then costs little more than two appends. Where a step may be taken back
+(replicas, ``nonfinite = "skip"``) every step is counted by itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,13 +38,16 @@ class Answers:
         self._num_correct = num_correct
         self._right = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = self._numbers = 0
+        self._is_partial, self._copied = False, (False, False)
         self._scores: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def add(self, scores: Tensor, y: Tensor) -> None:
         """Notes a micro-batch's answers. Args: scores (batch, ...), never written to; y, labels (batch, ...)."""
-        self._scores.append(scores.detach())
-        self._labels.append(y)
+        if not self._scores:  # looked at once for all that wait: it costs 2 us
+            self._copied = _is_part(scores), _is_part(y)
+        self._scores.append(scores.detach().clone() if self._copied[0] else scores.detach())
+        self._labels.append(y.clone() if self._copied[1] else y)
         self._numbers += scores.numel()
         if len(self._scores) >= _MOST_BATCHES or self._numbers >= _MOST_NUMBERS:
             self._count()
@@ -79,17 +83,23 @@ class Answers:
         self._right, self._seen = before
 
     def share(self) -> float | None:
-        """Of right answers; None where there were none at all. Reading it waits for the device."""
+        """Of right answers; None where there were none, or not all are known. Reading it waits for the device."""
         right, seen = self.counted()
-        return right.item() / seen if seen else None
+        return right.item() / seen if seen and not self._is_partial else None
 
     def capture(self) -> dict[str, Tensor]:
-        """The counts, as a snapshot inside an epoch holds them; empty before the first."""
+        """The counts, as a snapshot inside an epoch holds them; empty where not all are known."""
         right, seen = self.counted()
-        return {"answers": torch.stack([right.cpu(), torch.tensor(seen)])} if seen else {}
+        return {} if self._is_partial else {"answers": torch.stack([right.cpu(), torch.tensor(seen)])}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what :meth:`capture` returned, which an older snapshot lacks."""
-        if "answers" in state:
+        """Goes on from what :meth:`capture` returned, which an older snapshot lacks: the epoch then has no share."""
+        self._is_partial = "answers" not in state
+        if not self._is_partial:
             right, seen = state["answers"].tolist()
             self._right, self._seen = torch.full_like(self._right, right), seen
+
+
+def _is_part(tensor: Tensor) -> bool:
+    """True of a tensor in larger memory, as one that came in a message is: it keeps all of that."""
+    return tensor.untyped_storage().nbytes() > tensor.nbytes

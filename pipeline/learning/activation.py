@@ -10,7 +10,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Smooth"]
+__all__ = ["Smooth", "is_smooth_unit"]
 
 _aten = torch.ops.aten
 _Derive = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -93,3 +93,11 @@ _BY_TYPE: dict[type[nn.Module], Callable[[nn.Module], _Derive]] = {
     nn.ReLU6: _hardtanh,
     nn.Softplus: _softplus,
 }
+
+_OTHERS = (nn.LeakyReLU, nn.ELU, nn.SELU, nn.Mish, nn.GELU, nn.SiLU)
+"""Units whose derivative is left to autograd."""
+
+
+def is_smooth_unit(layer: nn.Module) -> bool:
+    """True of a nonlinearity, and of the identity: fixed, elementwise, without parameters or random numbers."""
+    return isinstance(layer, _OTHERS) or Smooth.of(layer).is_known

@@ -1,7 +1,7 @@
 """Halting of local representation alignment: where a loss is small enough, a block and those below are left alone.
 
 For single samples a number goes down with each sample's feedback: the loss below which it halts, infinite once it has.
-The feedback is then computed and sent all the same, and nothing is saved. For whole batches there is one number, and
+The feedback is then computed and sent all the same. For whole batches there is one number, and
 a batch that has halted sends feedback without rows: blocks below compute neither loss nor gradient nor feedback.
 """
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Halt", "stopped", "stops", "verdict"]
+from pipeline.learning.rule import Learned
+
+__all__ = ["Halt", "left_alone", "limits_at_output", "stopped", "stops", "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,34 @@ def stopped(like: Tensor) -> tuple[Tensor, Tensor]:
 def stops(feedback: tuple[Tensor, ...]) -> bool:
     """True of such feedback; its shape tells, so that no device is waited for."""
     return bool(feedback) and len(feedback[0]) == 0
+
+
+@torch.no_grad()
+def limits_at_output(first_loss: Tensor, losses: Tensor, share: float, *, whole: bool) -> Tensor:
+    """The limits that the output block begins with.
+
+    Args:
+        first_loss: 0-d, nan before the run's first micro-batch, whose mean loss it then becomes.
+        losses: of the samples, (batch,).
+        share: of that loss, below which a sample halts.
+        whole: all samples or none.
+
+    Returns:
+        (batch,), or (1,) for the whole batch.
+    """
+    first_loss.copy_(torch.where(first_loss.isnan(), losses.mean(), first_loss))
+    limit = first_loss * share
+    return limit.view(1) if whole else limit.expand_as(losses)
+
+
+def left_alone(x: Tensor, loss: Tensor | None, *, is_first: bool) -> Learned:
+    """What a block learns from a micro-batch that has halted: nothing.
+
+    Args:
+        x: the block's input, (batch, ...).
+        loss: its mean loss, 0-d, where it halts in this block; None where it has halted above: it is then 0.
+        is_first: there is no block below to be told.
+    """
+    nobody = torch.zeros((), dtype=torch.int64, device=x.device)
+    upstream = () if is_first else stopped(x.detach())
+    return Learned(torch.zeros((), device=x.device) if loss is None else loss, upstream, nobody)

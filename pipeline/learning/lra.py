@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.learning.activation import Smooth
 from pipeline.learning.dense import accumulate
 from pipeline.learning.discrepancy import Discrepancy, bounded
-from pipeline.learning.halting import stopped, stops, verdict
+from pipeline.learning.halting import left_alone, limits_at_output, stops, verdict
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.learning.unit_split import parts_of_unit, split_at_unit
 from pipeline.network.block import Block
@@ -29,7 +29,7 @@ class Settings:
     """Options of both rules of local representation alignment.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or a level of halting without a bound.
     """
 
     beta: Positive = 0.1
@@ -57,6 +57,11 @@ class Settings:
                     f"a bound cannot be negative (given: rule.{name} = {getattr(self, name)}, expected: 0 for "
                     "none, or above). Change it."
                 )
+        if self.halt_level == "batch" and self.halt == 0:
+            raise ValueError(
+                f"nothing halts (given: rule.halt = {self.halt} with rule.halt_level = 'batch', expected: above 0). "
+                "Raise rule.halt, or leave rule.halt_level out."
+            )
 
 
 class LocalRepresentation(LearningRule):
@@ -118,7 +123,7 @@ class LocalRepresentation(LearningRule):
         rows, a, y = context[:3]
         with torch.no_grad():
             if stops(feedback):
-                return self._left_alone(a, rows)
+                return left_alone(rows, None, is_first=self.spec.is_first)
             target = None if self.spec.is_last else at_least_float32(feedback[0])
             losses, e = self.output_error(a, y) if target is None else self.compare(context, target)
             limits: tuple[Tensor, ...] = ()
@@ -127,7 +132,7 @@ class LocalRepresentation(LearningRule):
                 whole = self.settings.halt_level == "batch"
                 halt = verdict(losses, self._limits(losses, feedback), whole=whole)
                 if whole and not halt.active[0]:  # waits for the device
-                    return self._left_alone(a, rows, losses.mean())
+                    return left_alone(rows, losses.mean(), is_first=self.spec.is_first)
                 e, limits, credited = halt.mask(e), (halt.limits,), halt.credited
             upstream = () if self.spec.is_first else (self.message(context, e, losses, target), *limits)
             self._descend(e, rows, weight)
@@ -151,15 +156,8 @@ class LocalRepresentation(LearningRule):
         """The losses below which samples halt, (batch,), or the mean loss below which the batch does, (1,)."""
         if not self.spec.is_last:
             return feedback[1]
-        self.first_loss.copy_(torch.where(self.first_loss.isnan(), losses.mean(), self.first_loss))
-        limit = self.first_loss * self.settings.halt
-        return limit.view(1) if self.settings.halt_level == "batch" else limit.expand_as(losses)
-
-    def _left_alone(self, a: Tensor, rows: Tensor, loss: Tensor | None = None) -> Learned:
-        """A micro-batch that has halted, here or above: no gradient, and its loss, if it is not known, is 0."""
-        upstream = () if self.spec.is_first else stopped(rows)
-        nobody = torch.zeros((), dtype=torch.int64, device=a.device)
-        return Learned(torch.zeros((), device=a.device) if loss is None else loss, upstream, nobody)
+        whole = self.settings.halt_level == "batch"
+        return limits_at_output(self.first_loss, losses, self.settings.halt, whole=whole)
 
     def _descend(self, e: Tensor, rows: Tensor, weight: float) -> None:
         """Add the gradients of the affine layer."""

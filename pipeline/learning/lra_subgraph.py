@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.learning.activation import Smooth
+from pipeline.learning.activation import Smooth, is_smooth_unit
 from pipeline.learning.affine import layers_of, run
 from pipeline.learning.dense import accumulate
 from pipeline.learning.discrepancy import bounded, discrepancy
-from pipeline.learning.halting import stopped, stops, verdict
+from pipeline.learning.halting import left_alone, limits_at_output, stops, verdict
 from pipeline.learning.lra import Settings
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.learning.unit_split import parts_of_unit
@@ -18,9 +18,6 @@ from pipeline.network.hard_units import NonDifferentiable
 from pipeline.numerics.autocast import at_least_float32
 
 __all__ = ["LraSubgraph"]
-
-_UNITS = (nn.LeakyReLU, nn.ELU, nn.SELU, nn.Mish, nn.GELU, nn.SiLU)
-"""Units whose derivative is autograd's, beside those whose is known by hand."""
 
 
 class LraSubgraph(LearningRule):
@@ -37,9 +34,12 @@ class LraSubgraph(LearningRule):
     which claims it for blocks of this kind and has no experiment. E over channels is chosen here.
 
     Args:
-        block: any.
+        block: any; below the last, one whose outlet trains nothing.
         settings: see :class:`Settings`.
         error_std: standard deviation of E, at least 0.
+
+    Raises:
+        ValueError: the outlet of a hidden block has parameters, which e would not reach.
     """
 
     topology = Topology.NEIGHBOUR
@@ -49,6 +49,11 @@ class LraSubgraph(LearningRule):
     def __init__(self, block: Block, spec: BlockSpec, settings: Settings, error_std: float) -> None:
         super().__init__(block, spec)
         self.settings = settings
+        if not spec.is_last and any(p.requires_grad for p in block.outlet.parameters()):
+            raise ValueError(
+                f"lra_fdbk does not train an outlet (given: {block.outlet} in block {spec.index}, expected: one "
+                "without parameters to train). Move it into the body, or freeze it."
+            )
         front, f, self.hard = _parts(block)
         self._front, self.f = front, Smooth.of(f)
         self._has_outlet = not isinstance(block.outlet, nn.Identity)
@@ -80,7 +85,7 @@ class LraSubgraph(LearningRule):
         """See :class:`LearningRule`; feedback and upstream are as under the rule of plain blocks."""
         x, a, _, _, y = context
         if stops(feedback):
-            return self._left_alone(x)
+            return left_alone(x, None, is_first=self.spec.is_first)
         losses, e = self._output_error(a, y) if self.spec.is_last else self._error(context, feedback[0])
         credited: Tensor | None = None
         limits: tuple[Tensor, ...] = ()
@@ -88,7 +93,7 @@ class LraSubgraph(LearningRule):
             whole = self.settings.halt_level == "batch"
             halt = verdict(losses, self._limits(losses, feedback), whole=whole)
             if whole and not halt.active[0]:
-                return self._left_alone(x, losses.mean())
+                return left_alone(x, losses.mean(), is_first=self.spec.is_first)
             e, limits, credited = halt.mask(e), (halt.limits,), halt.credited
         d = self._descend(x, a, e, weight)
         upstream = () if d is None else (self._projected(d), *limits)
@@ -121,6 +126,8 @@ class LraSubgraph(LearningRule):
         mean = self.settings.reduction == "mean"
         parameters = [p for p in self.block.parameters() if p.requires_grad]
         inputs = [*parameters, *([] if self.spec.is_first else [x])]
+        if not inputs:  # a first block that trains nothing
+            return None
         found = list(torch.autograd.grad(a, inputs, e.to(a.dtype), allow_unused=True))
         d = None if self.spec.is_first else found.pop()
         with torch.no_grad():
@@ -132,26 +139,18 @@ class LraSubgraph(LearningRule):
 
     @torch.no_grad()
     def _projected(self, d: Tensor) -> Tensor:
-        """``d E``, of the shape of the block's input, float32 at least."""
+        """``d E``, of the shape of the block's input; bfloat16 under autocast, as what travels up."""
         d = at_least_float32(d)
         if d.dim() == 4:
             return torch.einsum("bchw,cd->bdhw", d, self.matrix)
         return (d.flatten(1) @ self.matrix).view(d.shape)
 
     def _limits(self, losses: Tensor, feedback: tuple[Tensor, ...]) -> Tensor:
-        """As under the rule of plain blocks."""
+        """See :mod:`pipeline.learning.halting`."""
         if not self.spec.is_last:
             return feedback[1]
-        with torch.no_grad():
-            self.first_loss.copy_(torch.where(self.first_loss.isnan(), losses.mean(), self.first_loss))
-        limit = self.first_loss * self.settings.halt
-        return limit.view(1) if self.settings.halt_level == "batch" else limit.expand_as(losses)
-
-    def _left_alone(self, x: Tensor, loss: Tensor | None = None) -> Learned:
-        """As under the rule of plain blocks."""
-        upstream = () if self.spec.is_first else stopped(x.detach())
-        nobody = torch.zeros((), dtype=torch.int64, device=x.device)
-        return Learned(torch.zeros((), device=x.device) if loss is None else loss, upstream, nobody)
+        whole = self.settings.halt_level == "batch"
+        return limits_at_output(self.first_loss, losses, self.settings.halt, whole=whole)
 
     def decode(self, context: Any) -> Tensor | None:
         """The last block's output; None below it."""
@@ -164,7 +163,7 @@ def _parts(block: Block) -> tuple[tuple[nn.Module, ...], nn.Module, NonDifferent
     cut = len(body)
     if cut and isinstance(body[cut - 1], NonDifferentiable):
         cut -= 1
-    if cut and (Smooth.of(body[cut - 1]).is_known or isinstance(body[cut - 1], _UNITS)):
+    if cut and is_smooth_unit(body[cut - 1]):
         cut -= 1
     f, g = parts_of_unit(body[cut:], "lra_fdbk")
     return body[:cut], f, g

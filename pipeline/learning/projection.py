@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.ranges import NonNegative
+from pipeline.learning.dense import accumulate
+from pipeline.numerics.autocast import exact_product
 
 __all__ = ["Projection", "ProjectionOptions"]
 
@@ -21,10 +22,9 @@ class ProjectionOptions:
     projection: Literal["linear", "mlp"] = "linear"
     """``mlp``: a fixed random net of 64 tanh units that reads each sample's own error, without the mean's 1/B."""
     matrix: Literal["uniform", "orthogonal", "learned"] = "uniform"
-    """Of a linear projection: fixed, uniform in +-1/sqrt(features) or with orthogonal rows of as large entries; or
-    learned from there like the output weights (Kolen and Pollack 1994)."""
-    matrix_decay: NonNegative = 1e-4
-    """``learned``: share of the matrix that is added to its gradient. Give the weights as much (weight_decay)."""
+    """Of a linear projection: fixed, uniform in +-1/sqrt(features) or with orthogonal rows (columns, where outputs are
+    more than features) of as large entries; or learned from uniform ones like the output weights (Kolen and Pollack
+    1994). ``optimizer.weight_decay`` decays it and the weights alike, and only then do they become one."""
 
     def __post_init__(self) -> None:
         if self.projection == "mlp" and self.matrix != "uniform":
@@ -55,7 +55,7 @@ class Projection:
             return
         matrix = torch.empty(num_outputs, size).uniform_(-bound, bound)
         if options.matrix == "orthogonal":
-            nn.init.orthogonal_(matrix).mul_(3.0**-0.5)
+            nn.init.orthogonal_(matrix).mul_(3.0**-0.5 * max(num_outputs / size, 1.0) ** 0.5)
         if options.matrix == "learned":
             rule.register_parameter("matrix", nn.Parameter(matrix))
         else:
@@ -74,19 +74,16 @@ class Projection:
         return torch.mm(torch.tanh(torch.mm(error / share, hidden)), matrix).mul_(share)
 
     @torch.no_grad()
-    def learn(self, error: Tensor, features: Tensor, weight: float) -> None:
+    def learn(self, error: Tensor, features: Tensor) -> None:
         """Adds the gradient of a learned matrix, which is that of output weights that read these features.
 
         Args:
             error: as above.
             features: at the place where the error enters, (batch, ...).
-            weight: share of the optimizer step's samples.
         """
         matrix = self._rule.matrix
         if isinstance(matrix, nn.Parameter):
             at_positions = error.dim() > 2
             error = error.flatten(0, -2) if at_positions else error
             rows = features.flatten(0, -2) if at_positions else features.flatten(1)
-            own = torch.mm(error.t(), rows.to(error.dtype))
-            gradient = own.add_(matrix, alpha=self.options.matrix_decay * weight)
-            matrix.grad = gradient if matrix.grad is None else matrix.grad.add_(gradient)
+            accumulate(matrix, exact_product(error.t().to(matrix.dtype), rows.to(matrix.dtype)))

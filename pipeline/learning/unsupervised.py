@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.data.task import Labels
+from pipeline.learning.activation import is_smooth_unit
 from pipeline.learning.dense import Dense
 from pipeline.learning.local_rule import LocalRule
 from pipeline.learning.rule import BlockSpec
 from pipeline.learning.similarity import SimilarityHead, match_similarity, similarity
 from pipeline.network.block import Block
+from pipeline.network.hard_units import NonDifferentiable
 from pipeline.ranges import Share
 
 __all__ = ["PartlyUnsupervised", "Unsupervised"]
@@ -33,7 +35,7 @@ class Unsupervised:
 
     unsupervised: Literal["none", "sim", "recon"] = "none"
     """``sim``: ``mean((S(R(h)) - S(x))^2)`` over the batch x batch pairs; ``recon``: ``mean((phi(Dec(h)) - x)^2)``, in
-    every block but the first."""
+    every block but the first; phi is the unit that the block ends with, or the identity."""
     alpha: Share = 0.0
     """Its share."""
 
@@ -125,9 +127,12 @@ def _decoder(spec: BlockSpec) -> nn.Module:
 
 
 def _unit_of(block: Block) -> list[nn.Module]:
-    """The layers without parameters at the end of the body, not registered anew."""
+    """The unit at the end of the body, its smooth and its hard part, not registered anew; none of a module of its own,
+    such as a residual pair, and none where anything but a unit stands at the end."""
     layers = list(block.body) if isinstance(block.body, nn.Sequential) else [block.body]
     first = len(layers)
-    while first > 0 and not any(True for _ in layers[first - 1].parameters()):
+    if first and isinstance(layers[first - 1], NonDifferentiable):
+        first -= 1
+    if first and is_smooth_unit(layers[first - 1]):
         first -= 1
     return layers[first:]

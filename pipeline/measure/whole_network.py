@@ -65,9 +65,12 @@ class WholeNetwork:
         return len(self._rules)
 
     def weights(self) -> list[list[Tensor]]:
-        """Copies of the matrices and kernels of each block, those of its rule left out; biases and scales are none."""
+        """The matrices and kernels of each block, those of its rule left out; biases and scales are none.
+
+        They are the network's own, on its device: nothing here steps them, and who keeps them keeps their memory.
+        """
         return [
-            [p.detach().clone() for p in rule.block.parameters() if p.requires_grad and p.dim() > 1]
+            [p.detach() for p in rule.block.parameters() if p.requires_grad and p.dim() > 1]
             for rule in self._rules
         ]
 

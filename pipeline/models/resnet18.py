@@ -11,5 +11,8 @@ _GROUPS = ((64, 2), (128, 2), (256, 2), (512, 2))
 def build(
     input_shape: tuple[int, ...], num_outputs: int, *, options: ResidualOptions = ResidualOptions()
 ) -> list[Blueprint]:
-    """Blueprints of ten blocks: the first convolution, 3 x 3 for small images, eight residual blocks, the output."""
+    """Blueprints of ten blocks: the first convolution, 3 x 3 for small images, eight residual blocks, the output.
+
+    Deviation: behind the 7 x 7 convolution for large images the pool is 2 x 2, where the source's is 3 x 3 of stride 2.
+    """
     return residual_net("resnet18", scaled(64, options.width), _GROUPS, input_shape, num_outputs, options)

@@ -1,4 +1,8 @@
-"""Wide residual networks, pre-activation (Zagoruyko and Komodakis 2016): WRN-10-8 is ``depth = 10``, ``width = 8``."""
+"""Wide residual networks, pre-activation (Zagoruyko and Komodakis 2016): WRN-10-8 is ``depth = 10``, ``width = 8``.
+
+Deviation: the first convolution has a norm and a unit behind it, as every other model's, so that a rule of its block
+reads what a unit has been through; the source's is bare. The first residual block then begins with a second norm.
+"""
 
 from pipeline.errors import ConfigError
 from pipeline.models._residual import ResidualOptions, residual_net

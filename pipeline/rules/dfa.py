@@ -103,7 +103,7 @@ class DirectFeedbackAlignment(LearningRule):
         out, y = context
         if not self.spec.is_last:
             gamma = self.project(feedback[0], weight).view(out.shape)
-            self.project.learn(feedback[0], out.detach(), weight)
+            self.project.learn(feedback[0], out.detach())
             return Learned(descend(self.spec, out, y, (gamma,), weight))
         error = self.error(out.detach(), y) * weight
         return Learned(descend(self.spec, out, y, (), weight), (error,))
@@ -113,7 +113,7 @@ class DirectFeedbackAlignment(LearningRule):
         h, y, x = context
         if not self.spec.is_last:
             dense.learn(x, h, self.project(feedback[0], weight))
-            self.project.learn(feedback[0], h, weight)
+            self.project.learn(feedback[0], h)
             return Learned(None)
         loss, error = self.spec.task.loss_and_error(h, y, weight)
         dense.learn(x, h, error)

@@ -24,6 +24,7 @@ class Declared:
     """Hidden blocks learn before their feedback has come, and send theirs on then; see
     :attr:`pipeline.learning.rule.LearningRule.learns_at_once`."""
     takes_unit_interval: bool = False
+    asks_for_note: bool = False
     unsuited: str = ""
     """See :meth:`pipeline.learning.rule.LearningRule.unsuited`; of the first block that has something to say."""
 

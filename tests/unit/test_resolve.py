@@ -24,7 +24,7 @@ def resolved(tmp_path, changes=None, model=None):
 
 def test_options_are_completed(tmp_path):
     found = resolved(tmp_path).config.to_dict()
-    assert found["rule"] == {"name": "predsim", "beta": 0.99, "dimdec": 2048}
+    assert found["rule"] == {"name": "predsim", "beta": 0.99, "dimdec": 2048, "unsupervised": "none", "alpha": 0.0}
     assert found["optimizer"]["betas"] and found["optimizer"]["gamma"] == 0.25
     assert found["dataset"]["flip"] is False and found["model"]["norm"] == "batch"
     again = Config.from_dict({k: v for k, v in found.items() if v is not None})

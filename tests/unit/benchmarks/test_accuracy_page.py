@@ -74,7 +74,16 @@ def test_checks_of_many_pairs_say_how_many_could_be_made(store):
     table = dataclasses.replace(TABLE, checks=[Check("b is worse", pairs, Band(least=0.0))])
     store.add(table, CELLS[0], completed(0, 3.0))
     store.add(table, CELLS[1], completed(0, 4.0))
-    assert "- b is worse: holds, 1 of 2 comparisons (1; accepted: at least 0)" in render(table, store)
+    assert "- b is worse: open, 1 of 2 comparisons made (1; accepted: at least 0)" in render(table, store)
+    store.add(table, CELLS[2], completed(0, 5.0))
+    assert "- b is worse: holds, 2 of 2 comparisons\n" in render(table, store)
+
+
+def test_a_check_without_a_band_says_the_difference_and_judges_nothing(store):
+    table = dataclasses.replace(TABLE, checks=[Check("b less a", [PAIR], None)])
+    store.add(table, CELLS[0], completed(0, 3.0))
+    store.add(table, CELLS[1], completed(0, 4.0))
+    assert "- b less a: 1\n" in render(table, store)
 
 
 def test_a_run_that_failed_is_shown_with_its_error(store):

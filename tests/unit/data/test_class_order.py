@@ -8,8 +8,11 @@ from pipeline.checks import check_classes
 from pipeline.config import Config
 from pipeline.data.class_order import ClassLimit, limited_order
 from pipeline.data.dataset import DataSpec
-from pipeline.data.task import Classification, Task
+from pipeline.data.task import Binary, Classification, Task
 from pipeline.errors import ConfigError
+from pipeline.learning.rule import Topology
+from pipeline.resolve import resolve
+from pipeline.schedules.batching import Declared
 
 
 def batches_of(labels, batch_size, num_drawn, seed=0):
@@ -58,6 +61,23 @@ def test_the_same_weights_on_any_number_of_stages_and_others_than_without(tmp_pa
     assert sha(tmp_path / "any", {"train": {"epochs": 2}}) != one
 
 
+def test_kept_outputs_of_frozen_blocks_change_no_bit(tmp_path):
+    """They are in the order of the data set, which is not that of such batches."""
+    sequential = {
+        "dataset": {"crop_padding": 0}, "model": {"depth": 2},
+        "train": {"epochs": 2, "classes_per_batch": 2}, "schedule": {"mode": "sequential"},
+    }  # fmt: skip
+    kept, afresh = (sha(tmp_path / how, merged(sequential, {"schedule": {"cache": how}})) for how in ("memory", "off"))
+    assert kept == afresh
+
+
+def test_a_rule_that_asks_for_the_places_of_samples_is_refused(tmp_path):
+    """They are found from the seed alone, without the labels."""
+    table = merged(SMALL, {"rule": {"name": "tests.support.noting_rule"}, "train": {"classes_per_batch": 2}})
+    with pytest.raises(ConfigError, match=r"asks which samples a batch has.*\(given: train.classes_per_batch = 2, exp"):
+        resolve(Config.from_dict(table), tmp_path)
+
+
 @pytest.mark.parametrize("train", [{"classes_per_batch": 101}, {"classes_until_epoch": 2}])
 def test_what_cannot_be_drawn(train):
     table = merged(SMALL, {"train": train})
@@ -65,15 +85,29 @@ def test_what_cannot_be_drawn(train):
         Config.from_dict(table)
 
 
-def test_samples_without_a_class(monkeypatch):
+def check(task, num_drawn):
+    """What is said to a data set of such a task, of a rule that asks for nothing."""
+    config = Config.from_dict(merged(SMALL, {"train": {"classes_per_batch": num_drawn}}))
+    data = DataSpec(input_shape=(2,), num_train=10, num_test=10, task=task)
+    check_classes(config, data, Declared(Topology.LOCAL, True, None))
+
+
+@pytest.mark.parametrize(("task", "num_drawn", "count"), [
+    (Binary(), 2, 2), (Classification(4), 4, 4), (Classification(10), 64, 10),
+])  # fmt: skip
+def test_batches_that_would_have_all_classes(task, num_drawn, count):
+    """As many as are drawn, and ten at most, are always looked for."""
+    with pytest.raises(ConfigError, match=rf"no fewer classes \(given: .* = {num_drawn} with {count} classes"):
+        check(task, num_drawn)
+    check(Classification(count + 1), num_drawn)
+
+
+def test_samples_without_a_class():
     class Other(Classification):
         pass
 
-    def spec(task):
-        return DataSpec(input_shape=(2,), num_train=10, num_test=10, task=task)
-
-    train = Config.from_dict(merged(SMALL, {"train": {"classes_per_batch": 2}})).train
-    check_classes(train, spec(Other(3)))
+    check(Other(3), 2)
+    check(Binary(), 1)
     unlabelled = type("Unlabelled", (Task,), {name: lambda *a: None for name in Task.__abstractmethods__})()
     with pytest.raises(ConfigError, match=r"samples have no class to be chosen by \(given: .* a task of Unlabelled"):
-        check_classes(train, spec(unlabelled))
+        check(unlabelled, 2)

@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
-from tests.support.resumes import TINY
-from tests.support.runs import run
+from tests.support.resumes import TINY, cuts_of, resumed, written
+from tests.support.runs import merged, run
 
 from pipeline.data.task import Classification
 from pipeline.engine import answers
 from pipeline.engine.answers import Answers
+from pipeline.engine.message import TensorSpec
+from workers.transports._packing import unpack
 
 TASK = Classification(4)
 MODELS = {
@@ -48,8 +50,20 @@ def test_few_wait_where_outputs_are_large(monkeypatch):
 
 
 def test_nothing_was_asked():
+    assert counting().share() is None
+
+
+def test_labels_that_wait_do_not_hold_the_message_they_came_in():
     found = counting()
-    assert found.share() is None and found.capture() == {}
+    buffer = torch.zeros(4096, dtype=torch.uint8)
+    wide, y = unpack((TensorSpec((3, 4), torch.float32), TensorSpec((3,), torch.int64)), buffer)
+    for _ in range(3):
+        found.add(wide, y)
+    waiting = [*found._scores, *found._labels]
+    assert all(t.untyped_storage().nbytes() == t.nbytes for t in waiting)
+    own, found = torch.zeros(3, dtype=torch.int64), counting()
+    found.add(torch.zeros(3, 4), own)
+    assert found._labels[0] is own  # nothing is copied in vain
 
 
 def test_what_is_left_out_or_taken_back_counts_nothing():
@@ -75,8 +89,24 @@ def test_going_on_from_a_snapshot():
     second.restore(first.capture())
     second.add(*given[2])
     assert second.share() == whole.share()
-    second.restore({})  # of a snapshot that has none
-    assert second.share() == whole.share()
+
+
+def test_going_on_from_a_snapshot_that_has_no_counts():
+    """A share of the rest of an epoch is not that of the epoch; nor is it after a second cut."""
+    found, (given,) = counting(), batches([5])
+    found.restore({})
+    found.add(*given)
+    again = counting()
+    again.restore(found.capture())
+    again.add(*given)
+    assert found.share() is None and again.share() is None
+
+
+def test_going_on_from_a_snapshot_before_which_all_were_left_out():
+    found, (given,) = counting(), batches([5])
+    found.restore(counting().capture())
+    found.add(*given)
+    assert found.share() == right([given]) / 5
 
 
 def rows_of(out):
@@ -106,3 +136,24 @@ def test_before_the_step_and_in_training_mode(tmp_path):
     run(tmp_path / "many", still, base=TINY)
     shares = rows_of(tmp_path / "many")
     assert shares == rows_of(tmp_path / "one") and len(set(shares)) == 1 and one["epochs"] == 3
+
+
+@pytest.mark.parametrize("placed", [
+    {"run": {"stages": 3}, "transport": {"name": "process_group"}},
+    {"run": {"stages": 2, "replicas": [1, 2]}, "transport": {"name": "shared_memory"}},
+    {"run": {"stages": 1, "replicas": [2]}, "train": {"nonfinite": "skip"}},
+], ids=["stages", "replicas", "skip"])  # fmt: skip
+def test_the_same_wherever_the_blocks_are_and_in_parts(tmp_path, placed):
+    changes = {"rule": {"name": "dfa"}, "train": {"microbatches": 2}}
+    run(tmp_path / "one", changes, base=TINY)
+    run(tmp_path / "placed", merged(changes, placed), base=TINY)
+    assert rows_of(tmp_path / "one") == rows_of(tmp_path / "placed")
+
+
+def test_a_run_that_is_taken_up_inside_an_epoch_has_the_whole_epochs_share(tmp_path):
+    each = {"rule": {"name": "dfa"}, "snapshot": {"every_steps": 1}}
+    written(tmp_path / "run", each)
+    wanted = rows_of(tmp_path / "run")
+    for cut in cuts_of(tmp_path / "run")[1:4]:
+        resumed(tmp_path / "run", cut, tmp_path / cut.name, each)
+        assert rows_of(tmp_path / cut.name)[-3:] == wanted

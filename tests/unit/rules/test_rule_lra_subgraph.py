@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rule_builders import make_rules
-from tests.support.resumes import TINY
-from tests.support.runs import run, sha
+from tests.support.resumes import TINY, written
+from tests.support.runs import sha
 from torch import nn
 
 from pipeline import registry
@@ -175,12 +175,36 @@ def test_the_same_weights_on_any_number_of_stages(tmp_path, model):
     assert sha(tmp_path / "three", {**changes, **three}, base=TINY) == one
 
 
-@pytest.mark.parametrize("transport", ["shared_memory", "process_group"])
-def test_feedback_without_rows_travels(tmp_path, transport):
-    changes = {
-        "rule": {"name": "lra_fdbk", "halt": 0.5, "halt_level": "batch", "reduction": "mean"},
-        "model": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "train": {"epochs": 2},
-    }  # fmt: skip
-    one = run(tmp_path / "one", changes, base=TINY)
-    placed = {"run": {"stages": 2, "threads": 1}, "transport": {"name": transport}}
-    assert run(tmp_path / "two", {**changes, **placed}, base=TINY)["weights_sha256"] == one["weights_sha256"]
+@pytest.mark.parametrize(("subgraph", "halt", "transport"), [
+    ("unit", 0.025, "shared_memory"), ("unit", 0.025, "process_group"), ("block", 0.006, "process_group"),
+])  # fmt: skip
+def test_feedback_without_rows_travels_among_others(tmp_path, subgraph, halt, transport):
+    """Late, so that batches that have halted and others are under way at once."""
+    rule = {"name": "lra_fdbk", "subgraph": subgraph, "halt": halt, "halt_level": "batch", "reduction": "mean"}
+    changes = {"rule": rule, "model": {"norm": "none", "activation": "tanh", "dropout": 0.0},
+               "train": {"epochs": 2, "in_flight": 3}}  # fmt: skip
+    placed = {"run": {"stages": "blocks", "threads": 1}, "transport": {"name": transport}}
+    one = written(tmp_path / "one", changes)
+    assert written(tmp_path / "many", {**changes, **placed})[:4] == one[:4]
+    credits = [row["credit"] for rows in one[1] for row in rows]
+    assert any(0 < credit < 1 for credit in credits) and 1 in credits  # some batches halt, and some do not
+
+
+def test_a_level_without_a_bound():
+    with pytest.raises(ValueError, match=r"nothing halts \(given: rule.halt = 0.0 with rule.halt_level = 'batch', exp"):
+        rules_of(halt_level="batch")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_first_block_that_has_nothing_to_train(frozen):
+    first = conv(2, 2, norm=False) if frozen else Block(nn.AvgPool2d(1))
+    rules = rules_of([first.requires_grad_(False), conv(2, 3), top((3, 6, 6))])
+    _, messages = chain(rules, *data())
+    assert messages[0].loss > 0 and messages[0].upstream == () and all(p.grad is None for p in first.parameters())
+
+
+def test_an_outlet_that_would_never_be_trained():
+    outlet = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match=r"lra_fdbk does not train an outlet \(given: Conv2d.* in block 0, expected"):
+        rules_of([conv(2, 3, outlet=outlet), top((3, 6, 6))])
+    rules_of([conv(2, 3, outlet=outlet.requires_grad_(False)), top((3, 6, 6))])

@@ -4,12 +4,17 @@ import pytest
 import torch
 from rule_builders import batch, dense, learn_chain, make_rules, read_out
 from tests.support.resumes import TINY
-from tests.support.runs import sha
+from tests.support.runs import merged, run, sha
 from torch import nn
 
 from pipeline import registry
+from pipeline.records.weights import latest_weights, load_blocks
 
 build = registry.load("pipeline.rules", "dfa", "rule")
+PLAIN = merged(TINY, {
+    "rule": {"name": "dfa", "matrix": "learned"}, "model": {"norm": "none", "dropout": 0.0, "activation": "tanh"},
+    "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 0.2, "milestones": []},
+})  # fmt: skip
 
 
 def rules_of(norm=False, **options):
@@ -29,6 +34,13 @@ def test_rows_are_orthogonal_and_as_large():
     torch.testing.assert_close(product, torch.eye(5, dtype=torch.float64) / 3, rtol=0, atol=1e-6)
     uniform = rules_of()[0].matrix
     assert (matrix.square().mean().sqrt() / uniform.square().mean().sqrt()).item() == pytest.approx(1.0, rel=0.15)
+
+
+def test_columns_are_orthogonal_and_as_large_where_outputs_are_more():
+    narrow = make_rules(build, [dense(6, 3), read_out((3,))], (6,), matrix="orthogonal")[0].matrix
+    product = narrow.t() @ narrow
+    torch.testing.assert_close(product, torch.eye(3, dtype=torch.float64) * 5 / 9, rtol=0, atol=1e-6)
+    assert narrow.square().mean().sqrt().item() == pytest.approx((3 * 3) ** -0.5)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.25])
@@ -53,15 +65,15 @@ def test_the_net_is_the_linear_projection_where_errors_are_small():
 @pytest.mark.parametrize("norm", [False, True], ids=["closed form", "autograd"])
 def test_a_learned_matrix_has_the_gradient_of_the_output_weights(norm):
     """In front of the last block, where both read the same features (Kolen and Pollack)."""
-    rules = rules_of(norm, matrix="learned", matrix_decay=0.0)
+    rules = rules_of(norm, matrix="learned")
     x, y = batch((6,))
     learn_chain(rules, x, y)
     assert isinstance(rules[1].matrix, nn.Parameter) and isinstance(rules[0].matrix, nn.Parameter)
     torch.testing.assert_close(rules[1].matrix.grad, rules[2].block.body[1].weight.grad)
 
 
-def test_decay_is_added_once_a_step_whatever_the_parts():
-    rules, x, y = rules_of(matrix="learned", matrix_decay=0.1), *batch((6,))
+def test_parts_of_a_batch_add_up():
+    rules, x, y = rules_of(matrix="learned"), *batch((6,))
     learn_chain(rules, x, y)
     whole = rules[1].matrix.grad.clone()
     rules[1].zero_grad()
@@ -70,24 +82,31 @@ def test_decay_is_added_once_a_step_whatever_the_parts():
     torch.testing.assert_close(rules[1].matrix.grad, whole)
 
 
-def test_a_learned_matrix_turns_towards_the_weights():
-    torch.manual_seed(0)
-    rules = rules_of(matrix="learned", matrix_decay=0.05)
-    optimizer = torch.optim.SGD([
-        {"params": [rule.matrix for rule in rules[:-1]]},
-        {"params": [p for rule in rules for p in rule.block.parameters()], "weight_decay": 0.05},
-    ], lr=0.5)  # fmt: skip
+def difference(out, changes):
+    """Between the output weights and the topmost learned matrix after a run."""
+    run(out, changes, base=PLAIN)
+    states = load_blocks(latest_weights(out))
+    return next(v for k, v in states[-1].items() if k.endswith("weight")) - states[-2]["matrix"]
 
-    def cosine():
-        return torch.cosine_similarity(rules[1].matrix.flatten(), rules[2].block.body[1].weight.flatten(), dim=0)
 
-    before = cosine()
-    x, y = batch((6,))
-    for _ in range(200):
-        learn_chain(rules, x, y)
-        optimizer.step()
-        optimizer.zero_grad()
-    assert before < 0.5 < 0.95 < cosine()
+def test_with_weight_decay_the_difference_from_the_output_weights_shrinks_step_by_step(tmp_path):
+    """By 1 - lr decay, since both have one gradient: not faster, so B decays once."""
+    initial, shorter, longer = (
+        difference(tmp_path / f"{n}", {"train": {"epochs": n}, "optimizer": {"lr": 1e-30 if n == 1 else 0.05}})
+        for n in (1, 2, 6)
+    )
+    steps = 2 * 5, 6 * 5
+    for found, count in zip((shorter, longer), steps, strict=True):
+        torch.testing.assert_close(found, initial * (1 - 0.05 * 0.2) ** count, rtol=1e-3, atol=1e-5)
+    without = difference(tmp_path / "without", {"train": {"epochs": 6}, "optimizer": {"weight_decay": 0.0}})
+    torch.testing.assert_close(without, initial, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"projection": "mlp"}, {"matrix": "orthogonal"}, {"matrix": "learned"}])
+def test_in_bfloat16_on_any_number_of_stages(tmp_path, options):
+    changes = {"rule": {"name": "dfa", **options}, "run": {"autocast": "bfloat16", "threads": 1}}
+    one = sha(tmp_path / "one", changes, base=TINY)
+    assert sha(tmp_path / "two", merged(changes, {"run": {"stages": 2}}), base=TINY) == one
 
 
 @pytest.mark.parametrize("options", [{"projection": "mlp"}, {"matrix": "orthogonal"}, {"matrix": "learned"}])

@@ -11,7 +11,9 @@ from pipeline.data.task import Classification
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec
 from pipeline.learning.similarity import similarity
+from pipeline.models._residual import ResidualPair
 from pipeline.network.block import Block
+from pipeline.network.hard_units import Sign
 from pipeline.resolve import resolve
 
 TASK = Classification(4)
@@ -85,6 +87,31 @@ def test_reconstruction_of_a_flattened_map():
     h = rule.block.body(x)
     guess = torch.tanh(rule.reconstruct(h))  # the unit, without the norm before it
     torch.testing.assert_close(loss, (0.5 * F.mse_loss(guess, x.flatten(1)) + 0.5 * supervised(rule, h, y)).detach())
+
+
+@pytest.mark.parametrize("end", [
+    [nn.BatchNorm2d(5, affine=False)], [nn.Tanh(), nn.BatchNorm2d(5, affine=False)], [nn.Dropout(0.5)],
+    [ResidualPair((5, 5), 1, "tanh", False)],
+], ids=["norm", "unit-norm", "dropout", "pair"])  # fmt: skip
+def test_what_is_no_unit_at_the_end_is_not_run_on_the_guess(end):
+    """A norm would take a second batch into its statistics; a pair's unit is its own."""
+    rule = rule_of("pred", Block(nn.Sequential(nn.Conv2d(3, 5, 3, 1, 1), *end)), (3, 7, 8), unsupervised="recon",
+                   alpha=1.0)  # fmt: skip
+    x, y = torch.randn(5, 3, 7, 8), torch.arange(5) % 4
+    _, context = rule(x, y)
+    buffers = {name: buffer.clone() for name, buffer in rule.block.named_buffers()}
+    guess = rule.reconstruct(context[0])
+    torch.testing.assert_close(rule.learn(context, ()).loss, F.mse_loss(guess, x).detach())
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in rule.block.named_buffers())
+
+
+def test_a_unit_of_two_parts_is_phi():
+    body = nn.Sequential(nn.Conv2d(3, 5, 3, 1, 1), nn.Tanh(), Sign())
+    rule = rule_of("pred", Block(body), (3, 7, 8), unsupervised="recon", alpha=1.0)
+    x, y = torch.randn(5, 3, 7, 8), torch.arange(5) % 4
+    _, context = rule(x, y)
+    guess = Sign()(torch.tanh(rule.reconstruct(context[0])))
+    torch.testing.assert_close(rule.learn(context, ()).loss, F.mse_loss(guess, x).detach())
 
 
 def test_the_first_block_reconstructs_nothing_and_keeps_its_share():
