@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.data.task import Labels, Task, num_in_top5
+from pipeline.numerics.autocast import at_least_float32
 from pipeline.numerics.wire_format import label_dtype
 
 __all__ = ["PositionClasses", "Regression"]
@@ -79,12 +80,16 @@ class Regression(Task):
         self.positions = positions
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        scores = at_least_float32(scores)
         return F.mse_loss(scores, labels.to(scores.dtype))
 
     def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        scores = at_least_float32(scores)
         return (scores - labels.to(scores.dtype)).square().flatten(1).mean(1)
 
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """See :class:`Task`; float32 at least: labels are never rounded to what the scores are under autocast."""
+        scores = at_least_float32(scores)
         return (scores - labels.to(scores.dtype)) * (2.0 / labels.numel())
 
     def targets(self, labels: Tensor) -> Tensor:
