@@ -13,6 +13,7 @@ from tests.support.runs import merged, run, sha
 
 from pipeline.config import Config
 from pipeline.data.windows import feed_of
+from pipeline.measure.whole_network import WholeNetwork
 from pipeline.network.block import build_block
 from pipeline.optim.optimizers import load_optimizer
 from pipeline.records.weights import latest_weights, load_blocks
@@ -88,6 +89,19 @@ def test_other_ways_to_run_are_placement_free_too(tmp_path, text, changes):
     base = merged(text, changes)
     assert placed(tmp_path / "three", base, 3) == first
     assert first != sha(tmp_path / "plain", {"rule": changes.get("rule", {"name": "pred"})}, base=text)
+
+
+@pytest.mark.parametrize("wire", ["int8", "bfloat16"])
+def test_no_position_depends_on_later_ones_over_a_wire_either(tmp_path, text, wire):
+    base = merged(text, {"transport": {"wire": wire}})
+    run(tmp_path / "run", base=base)
+    states = load_blocks(latest_weights(tmp_path / "run"))
+    network = WholeNetwork(resolve(Config.from_dict(base), tmp_path), 2, states, torch.device("cpu"))
+    x, y = next(feed.batch(0, 0) for feed in _feeds(text, tmp_path))
+    changed = x.clone()
+    changed[:, 5:] = (changed[:, 5:] + 7) % 256
+    for one, other in zip(network.look(x, y), network.look(changed, y), strict=True):
+        assert torch.equal(one[:, :5], other[:, :5]) and not torch.equal(one[:, 5:], other[:, 5:])
 
 
 def test_a_run_on_text_goes_on_from_the_middle_of_an_epoch(tmp_path, text):
