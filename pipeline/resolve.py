@@ -139,6 +139,8 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
 
 def data_bytes(data: DataSpec) -> int:
     """Bytes that the samples take at least, as bytes where they are images or tokens, with their labels."""
+    if data.stored_bytes:
+        return data.stored_bytes
     narrow = len(data.input_shape) == 3 or data.num_tokens > 0
     labels = prod(data.task.label_shape) * data.task.label_dtype.itemsize
     return (data.num_train + data.num_test) * (prod(data.input_shape) * (1 if narrow else 4) + labels)

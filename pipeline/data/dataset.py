@@ -33,6 +33,8 @@ class DataSpec:
     """What the network gets; an integer dtype for tokens, of which an embedding makes numbers."""
     num_tokens: int = 0
     """Different tokens, from 0; 0 where inputs are numbers."""
+    stored_bytes: int = 0
+    """Memory that both splits take; 0: that of their samples, each stored by itself."""
 
 
 @dataclass

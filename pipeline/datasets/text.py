@@ -50,8 +50,9 @@ def build(root: Path, *, path: str = "", window: Count = 128, windows: Natural =
     task = PositionClasses(_BYTES, (window,), is_bytes=True)
     num_train, num_test = windows or (cut - 1) // window, (length - cut - 1) // window
     spec = DataSpec(
-        (window,), task, num_train, num_test, is_augmented=True, input_dtype=torch.int64, num_tokens=_BYTES
-    )
+        (window,), task, num_train, num_test, is_augmented=True, input_dtype=torch.int64, num_tokens=_BYTES,
+        stored_bytes=2 * length,
+    )  # fmt: skip
     return TextDataset(spec, partial(_read, files) if path else _embedded, where, length, cut)
 
 
