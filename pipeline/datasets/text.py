@@ -73,7 +73,13 @@ class TextDataset(Dataset):
 
     def load(self) -> tuple[Split, Split]:
         """See :class:`Dataset`; the training split is a :class:`Stream`."""
-        content = self._read()
+        try:
+            content = self._read()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read the text (given: {self._where}, {type(error).__name__}: {error}; expected: a file of "
+                f"{self._length} bytes, or a folder of as many). See to its files."
+            ) from error
         if len(content) != self._length:
             raise ConfigError(
                 f"the text was changed while the run began (given: {self._where} of {len(content)} bytes, expected: "
