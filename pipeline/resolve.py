@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline import registry
 from pipeline.checks import (
-    check_batching, check_classes, check_emulation, check_measurable, check_mode, check_vocabulary, check_wire,
+    check_batching, check_classes, check_emulation, check_measurable, check_mode, check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
@@ -110,7 +110,8 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
         config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
         rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
     )  # fmt: skip
-    shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.out_shape, dataset.spec.input_dtype)
+    data = dataset.spec
+    shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
         for k, s in enumerate(shapes)
@@ -125,7 +126,6 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_measurable(config.measure, dataset.spec, len(specs))
-    check_vocabulary(config, blueprints[0], dataset.spec)
     check_wire(config, shapes)
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:

@@ -206,7 +206,7 @@ WRONG = {
         [*TOKENS, "rule.name=sim"], "the rule sim does not fit block 0: it compares whole samples", "linear_decoder"),
     "a rule that looks classes up": ([*TOKENS, "rule.name=drtp"], "looks their class up", "expected: one class"),
     "a vocabulary too small": (
-        [*TOKENS, "model.vocabulary=128"], "the vocabulary is too small (given: an embedding of 128", "at least 256"),
+        [*TOKENS, "model.vocabulary=128"], "the vocabulary is too small (given: block 0, embedding, ", "at least 256 rows"),
     "pictures for a transformer": (
         ["model.name=transformer"], "a transformer reads tokens", "the data set text"),
     "tokens for a linear layer": (["dataset.name=text", "rule.name=pred"], "a block cannot run", "Change this block"),
