@@ -240,6 +240,14 @@ def test_a_run_on_text_says_what_it_has_learned(tmp_path, text):
     assert call("--resume", tmp_path / "run", "--generate", "21")[1] == out
 
 
+@pytest.mark.parametrize("change", ["dataset.window=16", "model.depth=2", "model.width=16"])
+def test_weights_of_another_network_make_no_text(tmp_path, text, change):
+    run(tmp_path / "run", {"train": {"epochs": 1}}, base=text)
+    code, out, err = call("--resume", tmp_path / "run", "--generate", "9", change)
+    assert (code, out) == (2, "") and err.count("\n") == 1, err
+    assert err.startswith("launch.py: the weights are of another network (given: --resume ") and "Leave the" in err
+
+
 def test_what_makes_no_text_says_so(tmp_path):
     run(tmp_path / "copy", {"rule": {"name": "pred"}}, base=series(tmp_path, "copy"))
     (tmp_path / "begun").mkdir()
@@ -249,6 +257,10 @@ def test_what_makes_no_text_says_so(tmp_path):
         (["--generate", "0", "--resume", tmp_path / "copy"], "nothing can be generated (given: --generate 0, --resume"),
         (["--generate", "9", "--resume", tmp_path / "copy"], "this run makes no text (given: the data set delayed_c"),
         (["--generate", "9", "--resume", tmp_path / "begun"], "no complete weights (given: "),
+        (["--generate", "9", "--plan"], "a plan generates nothing (given: --plan with --generate). Leave one"),
+        *((["--generate", "9", "--resume", tmp_path / "copy", *flags], f"text is made by one process, which records "
+           f"nothing (given: --generate with {flags[0]}). Leave one of them out.")
+          for flags in (["--out", tmp_path], ["--stages", "2"], ["--trace"], ["--transport", "inline"])),
     ]:
         code, out, err = call(*arguments)
         assert (code, out) == (2, "") and err.startswith(f"launch.py: {expected}") and err.count("\n") == 1, err
