@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from rule_builders import assert_same, gradients, learn_chain, make_rules
+from rule_builders import assert_same, dense, gradients, learn_chain, make_rules
 from torch import nn
 
 from pipeline import registry
 from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.data.synthetic import random_labels
 from pipeline.data.task import Classification
+from pipeline.learning.rule import BlockSpec
 from pipeline.network.block import Block
 
 RULES = {
@@ -78,3 +79,18 @@ def test_positions_are_learned_as_so_many_samples_in_float64(name, kind, by_auto
         assert_same(gradients(there), gradients(here), rtol=1e-12)
     for loss, wanted in zip(given, expected, strict=True):
         assert loss is wanted is None or loss.dtype is torch.float64 and loss.item() == pytest.approx(wanted.item())
+
+
+def test_unsupervised_losses_are_of_whole_samples():
+    spec = BlockSpec(1, 3, (3, 6), (3, 9), (3, 9), PositionClasses(4, (3,)))
+    options = {"unsupervised": "recon", "alpha": 0.1}
+    with pytest.raises(ValueError, match=r"unsupervised losses are of whole samples \(given: rule\."):
+        registry.load("pipeline.rules", "pred", "rule")(dense(6, 9), spec, **options)
+
+
+def test_decoders_of_positions_refuse_an_output_that_has_none():
+    task = PositionClasses(4, (3,))
+    for name in ("linear_decoder", "pred", "dfa"):
+        with pytest.raises(ValueError, match=r"reads features at each position \(given: an output of shape \(9,\), "
+                                             r"expected: \(3, features\)\)\. Let the block keep the positions"):
+            registry.load("pipeline.rules", name, "rule")(dense(6, 9), BlockSpec(1, 3, (6,), (9,), (9,), task))
