@@ -107,3 +107,12 @@ def test_numbers_are_not_rounded_where_scores_are_under_autocast(positions):
     torch.testing.assert_close(error, torch.full_like(error, -0.6 / error.numel()), rtol=1e-3, atol=0.0)
     (derivative,) = torch.autograd.grad(found[0], scores)
     assert derivative.dtype is torch.bfloat16 and torch.equal(derivative, error.bfloat16())
+
+
+def test_one_hot_targets_are_made_once_for_all_blocks_and_travel_nowhere():
+    task = PositionClasses(5, (3,))
+    _, y = scored(task)
+    found = task.targets(y)
+    assert task.targets(y) is found and torch.equal(found, torch.eye(5)[y.long()])
+    assert task.targets(y.clone()) is not found
+    assert len(pickle.dumps(task)) < 600 and torch.equal(pickle.loads(pickle.dumps(task)).targets(y), found)
