@@ -13,9 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.checks import (
-    check_batching, check_classes, check_emulation, check_measurable, check_mode, check_wire,
-)  # fmt: skip
+from pipeline.checks import check_batching, check_classes, check_emulation, check_measurable, check_mode, check_wire
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.task import Binary, Classification, Logistic, Task

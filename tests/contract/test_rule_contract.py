@@ -410,7 +410,7 @@ def test_takes_a_batch_of_another_size(name, network, index):
 def test_rules_that_need_a_class_for_each_sample_say_so(name, network):
     """Before anything else, whatever the block."""
     with pytest.raises(ValueError, match=r"it learns from one class for each sample only \(given: labels that are .*, "
-                                         r"of shape .*\)\. Choose a rule for them, e\.g\. linear_decoder: docs/tasks\."):
+                                         r"of shape .*\)\. Choose a rule for them, e\.g\. linear_decoder: docs/"):
         build(name, network, 1)
 
 

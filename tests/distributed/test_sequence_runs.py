@@ -207,10 +207,11 @@ WRONG = {
     "an empty text": ([*TOKENS, "dataset.path=empty.txt"], "too short for its windows", "given: "),
     "a window too long": ([*TOKENS, "dataset.window=100000"], "too short for its windows", "Lower dataset.window"),
     "a rule that compares samples": (
-        [*TOKENS, "rule.name=sim"], "the rule sim does not fit block 0: it learns from one class", "e.g. linear_decoder"),
-    "a rule that looks classes up": ([*TOKENS, "rule.name=drtp"], "it learns from one class for each sample only", "docs/tasks.md"),
+        [*TOKENS, "rule.name=sim"], "the rule sim does not fit block 0: it learns from one", "e.g. linear_decoder"),
+    "a rule that looks classes up": (
+        [*TOKENS, "rule.name=drtp"], "it learns from one class for each sample only", "docs/tasks.md"),
     "a vocabulary too small": (
-        [*TOKENS, "model.vocabulary=128"], "the vocabulary is too small (given: block 0, embedding, ", "at least 256 rows"),
+        [*TOKENS, "model.vocabulary=128"], "the vocabulary is too small (given: block 0, ", "at least 256 rows"),
     "pictures for a transformer": (
         ["model.name=transformer"], "a transformer reads tokens", "the data set text"),
     "tokens for a linear layer": (["dataset.name=text", "rule.name=pred"], "a block cannot run", "Change this block"),

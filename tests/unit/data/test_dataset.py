@@ -104,7 +104,7 @@ def test_labels_at_positions():
         ({"y": torch.zeros(4, 3)}, r"labels \(4, 3\) of torch\.float32, expected: .*\(4, 3\) of torch\.uint8\)"),
         ({"y": torch.zeros(4, dtype=torch.uint8)}, r"labels \(4,\) of torch\.uint8, expected: .*labels \(4, 3\)"),
         ({"y": torch.full((4, 3), 5, dtype=torch.uint8)}, r"label of toy .*\(given: 5 to 5, expected: 0 to 4"),
-        ({"x": torch.zeros(4, 3)}, r"training samples of toy are no tokens \(given: torch\.float32, expected: integers"),
+        ({"x": torch.zeros(4, 3)}, r"training samples of toy are no tokens \(given: torch\.float32, expected: i"),
         ({"x": torch.full((4, 3), 4)}, r"a training token of toy is out of range \(given: 4 to 4, expected: 0 to 3\)"),
     ],
 )
