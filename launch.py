@@ -185,18 +185,26 @@ def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
 
 
 def check_plan_flags(options: argparse.Namespace) -> None:
-    """Flags of a plan mean nothing to a run.
+    """Flags of a plan mean nothing to a run, and those of a run nothing to a plan or a text.
 
     Raises:
-        ConfigError: there is one without ``--plan``, or one of a run beside it.
+        ConfigError: there is one without ``--plan``, or one of a run beside it or beside ``--generate``.
     """
     plans = ("hosts", "link", "replicas", "device_speed")
     given = [name for name in plans if getattr(options, name) is not None]
     if given and not options.plan:
         flag = "--" + given[0].replace("_", "-")
         raise ConfigError(f"a run is not planned (given: {flag} without --plan). Add --plan, or leave it out.")
+    if options.plan and options.generate is not None:
+        raise ConfigError("a plan generates nothing (given: --plan with --generate). Leave one of them out.")
     if options.plan and options.resume is not None:
         raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")
+    runs = [name for name in ("out", "stages", "trace", "transport") if getattr(options, name)]
+    if options.generate is not None and runs:
+        raise ConfigError(
+            f"text is made by one process, which records nothing (given: --generate with --{runs[0]}). "
+            "Leave one of them out."
+        )
 
 
 def default_data_root() -> Path:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from pipeline.config import Config, MeasureConfig
 from pipeline.data.class_order import ClassLimit
@@ -12,15 +11,13 @@ from pipeline.data.dataset import DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Labels
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
-from pipeline.network.block import Blueprint
-from pipeline.network.meta import skeleton
 from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
 __all__ = [
     "check_batching", "check_classes", "check_emulation", "check_interval", "check_measurable", "check_mode",
-    "check_optimizer", "check_vocabulary", "check_wire",
+    "check_optimizer", "check_wire",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -53,23 +50,6 @@ def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) ->
     if missing:
         raise ConfigError(
             f"no such block (given: measure.tsne has {missing[0]}, expected: 0 to {num_blocks - 1}). Correct it."
-        )
-
-
-def check_vocabulary(config: Config, first: Blueprint, data: DataSpec) -> None:
-    """Refuses an embedding with fewer rows than the data has tokens: it would fail at the first rare one.
-
-    Raises:
-        ConfigError: the first block has one.
-    """
-    if data.num_tokens == 0:
-        return
-    embeddings = [m for m in skeleton(first.make).modules() if isinstance(m, nn.Embedding)]
-    if embeddings and embeddings[0].num_embeddings < data.num_tokens:
-        raise ConfigError(
-            f"the vocabulary is too small (given: an embedding of {embeddings[0].num_embeddings} tokens in the model "
-            f"{config.model.name}, expected: at least {data.num_tokens}, as the data set {config.dataset.name} has "
-            "them). Raise model.vocabulary, or leave it out."
         )
 
 

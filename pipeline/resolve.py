@@ -14,14 +14,7 @@ from torch import Tensor
 
 from pipeline import registry
 from pipeline.checks import (
-    check_batching,
-    check_classes,
-    check_emulation,
-    check_interval,
-    check_measurable,
-    check_mode,
-    check_optimizer,
-    check_vocabulary,
+    check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
     check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
@@ -119,7 +112,8 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
         config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
         rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
     )  # fmt: skip
-    shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.out_shape, dataset.spec.input_dtype)
+    data = dataset.spec
+    shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
     specs = tuple(
         BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
         for k, s in enumerate(shapes)
@@ -136,7 +130,6 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_batching(config, mode, batching, rule, shapes)
     check_optimizer(config, rule)
     check_measurable(config.measure, dataset.spec, len(specs))
-    check_vocabulary(config, blueprints[0], dataset.spec)
     check_wire(config, shapes)
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
@@ -150,6 +143,8 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
 
 def data_bytes(data: DataSpec) -> int:
     """Bytes that the samples take at least, as bytes where they are images or tokens, with their labels."""
+    if data.stored_bytes:
+        return data.stored_bytes
     narrow = len(data.input_shape) == 3 or data.num_tokens > 0
     labels = prod(data.task.label_shape) * data.task.label_dtype.itemsize
     return (data.num_train + data.num_test) * (prod(data.input_shape) * (1 if narrow else 4) + labels)

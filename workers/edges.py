@@ -63,7 +63,8 @@ def batch_bytes(resolved: RunSpec, block: int) -> int:
     num_labels = math.prod(task.label_shape)
     if wires is None or block not in wires.cuts:
         return _sample_bytes(shapes) + num_labels * task.label_dtype.itemsize
-    return sample_bytes(shapes.out_shape, shapes.dtype, wires.wire) + num_labels * wires.labels.itemsize
+    activation = sample_bytes(shapes.out_shape, shapes.dtype, wires.wire, wires.positions)
+    return activation + num_labels * wires.labels.itemsize
 
 
 def _sample_bytes(shapes: BlockShapes) -> int:

@@ -5,11 +5,13 @@ from functools import partial
 import torch
 
 from pipeline.data.batches import Batches, crc32_of
+from pipeline.data.dataset import DataSpec
 from pipeline.data.windows import feed_of
 from pipeline.engine.build import build_rules, build_stage
 from pipeline.engine.emulated import BlockSeconds, emulated_rules, even_seconds
 from pipeline.engine.stage import Stage
-from pipeline.resolve import load_dataset
+from pipeline.errors import ConfigError
+from pipeline.resolve import RunSpec, data_bytes, load_dataset
 from workers.chaos import with_delays
 from workers.job import Job
 from workers.transport import Transport, open_transport
@@ -50,12 +52,26 @@ def load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
     """
     batching, seed = job.resolved.batching, job.resolved.config.seed
     dataset = load_dataset(job.resolved.config, job.data_root)
+    _check_same(job.resolved, dataset.spec)
     train, test = dataset.load()
     if job.start is not None:
         job.start.check_data(crc32_of([train.x, train.y, test.x, test.y]))
     feed = partial(feed_of, dataset=dataset, seed=seed, device=device)
     test_feed = feed(test, batch_size=batching.eval_batch_size, train=False)
     return feed(train, batch_size=batching.batch_size, train=True, classes=batching.classes), test_feed
+
+
+def _check_same(resolved: RunSpec, found: DataSpec) -> None:
+    """Raises ConfigError where the files give other samples than when the run was planned, maybe on another host."""
+    given, expected = (
+        f"{d.num_train} and {d.num_test} samples of shape {d.input_shape}, {data_bytes(d)} bytes"
+        for d in (found, resolved.data)
+    )
+    if given != expected:
+        raise ConfigError(
+            f"the data set {resolved.config.dataset.name} is not what the run was planned with (given: {given}, "
+            f"expected: {expected}). Start again, with the same files on every host."
+        )
 
 
 def open_ends(job: Job) -> Transport:

@@ -111,8 +111,8 @@ class TransportConfig:
     """Maximum activations waiting between two stages."""
     wire: Wire = "same"
     """What activations are rounded to between blocks, so that they travel in fewer bytes: bfloat16, float16, or int8
-    with a scale for each sample; see :mod:`pipeline.numerics.wire_format`. Feedback as well where the rule allows it,
-    never a gradient. Part of the result, and the same on any number of stages over any transport."""
+    with a scale for each sample, or position; see :mod:`pipeline.numerics.wire_format`. Feedback as well where the
+    rule allows it, never a gradient. Part of the result, and the same on any number of stages over any transport."""
     wire_at: list[Count] = field(default_factory=list)
     """Blocks whose input is rounded, 1 to the last: where a slow link is to lie. Empty: all of them."""
 

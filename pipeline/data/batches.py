@@ -16,7 +16,7 @@ from pipeline.data.dataset import Dataset, Normalisation, Split
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive, mix
 
-__all__ = ["Batches", "crc32_of", "epoch_order"]
+__all__ = ["Batches", "crc32_of", "epoch_order", "upload"]
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> Tensor:
@@ -117,7 +117,7 @@ class Batches:
         chosen_x, chosen_y = self._chosen(epoch)
         x = self._x.index_select(0, chosen_x[index])
         if self._x.device != self._device:
-            x = _upload(x, self._device)
+            x = upload(x, self._device)
         return self._transform(x, epoch, index), self._y.index_select(0, chosen_y[index])
 
     def _no_batch(self, index: int) -> IndexError:
@@ -171,7 +171,7 @@ def _fits(x: Tensor, device: torch.device, share: float) -> bool:
     return device.type != "cuda" or x.numel() * x.element_size() <= share * free_bytes(device)
 
 
-def _upload(x: Tensor, device: torch.device) -> Tensor:
+def upload(x: Tensor, device: torch.device) -> Tensor:
     """Copy a host batch to the device. Pinned batch by batch: a gathered batch is new memory."""
     if device.type == "cuda":
         x = x.pin_memory()

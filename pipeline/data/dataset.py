@@ -33,6 +33,17 @@ class DataSpec:
     """What the network gets; an integer dtype for tokens, of which an embedding makes numbers."""
     num_tokens: int = 0
     """Different tokens, from 0; 0 where inputs are numbers."""
+    stored_bytes: int = 0
+    """Memory that both splits take; 0: that of their samples, each stored by itself."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: tokens of no integer dtype, or integers that are not counted."""
+        if self.input_dtype.is_floating_point == (self.num_tokens > 0):
+            raise ValueError(
+                f"tokens are integers, and counted (given: input_dtype = {self.input_dtype} with num_tokens = "
+                f"{self.num_tokens}, expected: an integer dtype and at least 1, or a floating-point one and 0). "
+                "Correct one of them."
+            )
 
 
 @dataclass
@@ -126,6 +137,11 @@ class ArrayDataset(Dataset):
             # One output scores two classes.
             self._check_range(f"{noun} label", split.y, max(task.num_outputs, 2))
         if self.spec.num_tokens:
+            if split.x.is_floating_point():
+                raise ConfigError(
+                    f"the {noun} samples of {self.name} are no tokens (given: {split.x.dtype}, expected: integers). "
+                    f"{self._remedy}"
+                )
             self._check_range(f"{noun} token", split.x, self.spec.num_tokens)
 
     def _check_range(self, noun: str, values: Tensor, count: int) -> None:
@@ -136,4 +152,3 @@ class ArrayDataset(Dataset):
                 f"a {noun} of {self.name} is out of range (given: {low} to {high}, "
                 f"expected: 0 to {count - 1}). {self._remedy}"
             )
-

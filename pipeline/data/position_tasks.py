@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.data.task import Labels, Task, num_in_top5
+from pipeline.numerics.autocast import at_least_float32
 from pipeline.numerics.wire_format import label_dtype
 
 __all__ = ["PositionClasses", "Regression"]
@@ -30,6 +31,7 @@ class PositionClasses(Task):
         self.headline = "bits_per_byte" if is_bytes else "accuracy"
         self.shares = ("top5",) if num_classes > 10 else ()
         self._is_bytes = is_bytes
+        self._targets: tuple[Tensor, Tensor] | None = None
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores.flatten(0, -2), labels.flatten().long())
@@ -42,8 +44,14 @@ class PositionClasses(Task):
         return (scores.softmax(-1) - self.targets(labels).to(scores.dtype)) / labels.numel()
 
     def targets(self, labels: Tensor) -> Tensor:
-        """See :class:`Task`: one-hot."""
-        return F.one_hot(labels.long(), self.num_outputs).float()
+        """See :class:`Task`: one-hot, cached because all blocks of a stage ask for those of the same batch."""
+        if self._targets is None or self._targets[0] is not labels:
+            zeros = torch.zeros(*labels.shape, self.num_outputs, dtype=torch.float32, device=labels.device)
+            self._targets = labels, zeros.scatter_(-1, labels.long().unsqueeze(-1), 1.0)
+        return self._targets[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_targets": None}
 
     def averaged(self, scores: Tensor) -> Tensor:
         """See :class:`Task`; of a softmax."""
@@ -79,12 +87,16 @@ class Regression(Task):
         self.positions = positions
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        scores = at_least_float32(scores)
         return F.mse_loss(scores, labels.to(scores.dtype))
 
     def sample_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        scores = at_least_float32(scores)
         return (scores - labels.to(scores.dtype)).square().flatten(1).mean(1)
 
     def error(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """See :class:`Task`; float32 at least: labels are never rounded to what the scores are under autocast."""
+        scores = at_least_float32(scores)
         return (scores - labels.to(scores.dtype)) * (2.0 / labels.numel())
 
     def targets(self, labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.data.batches import Batches
+from pipeline.data.batches import Batches, upload
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import Dataset, Split
 from pipeline.numerics.seeds import derive, mix
@@ -55,7 +55,9 @@ class Windows(Batches):
         size = min(self._batch_size, self.num_samples - index * self._batch_size)
         places = self._starts(epoch, index, size).unsqueeze(1) + self._offsets
         x, y = self._x[places.to(self._x.device)], self._y[places.to(self._y.device)]
-        return self._transform(x.to(self._device), epoch, index), y
+        if x.device != self._device:
+            x = upload(x, self._device)
+        return self._transform(x, epoch, index), y
 
 
 def feed_of(

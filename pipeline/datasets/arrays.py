@@ -61,8 +61,11 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
                     shape, _, dtype = read(member)
                 _check_dtype(file, name, dtype)
                 shapes[name] = tuple(shape)
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{file} is not a file of numpy.savez ({error}). Write it anew.") from None
+    except (ConfigError, OSError):
+        raise
+    except Exception as error:  # zlib.error, RuntimeError, EOFError: readers of damaged files raise whatever they meet
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{file} is not a file of numpy.savez ({reason}). Write it anew.") from None
     missing = [name for name in _NAMES if name not in shapes]
     if missing:
         raise ConfigError(
@@ -85,10 +88,10 @@ def _check(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """Refuses arrays that do not fit together."""
     for split in ("train", "test"):
         x, y = shapes[f"x_{split}"], shapes[f"y_{split}"]
-        if len(x) < 2 or not y or x[0] != y[0]:
+        if len(x) < 2 or not y or x[0] != y[0] or 0 in x + y:
             raise ConfigError(
                 f"the {split} arrays of {file} do not fit together (given: x_{split} {x}, y_{split} {y}, expected: "
-                "(samples, ...) of as many samples). Correct them."
+                "(samples, ...) of as many samples, without a 0). Correct them."
             )
     for kind in ("x", "y"):
         if shapes[f"{kind}_train"][1:] != shapes[f"{kind}_test"][1:]:
@@ -100,13 +103,23 @@ def _check(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 def _read(file: Path, label_shape: tuple[int, ...]) -> tuple[Split, Split]:
     with np.load(file, allow_pickle=False) as arrays:
-        splits = [(_floats(arrays[f"x_{s}"]), _floats(arrays[f"y_{s}"])) for s in ("train", "test")]
+        splits = [[_floats(file, name, arrays[name]) for name in (f"x_{s}", f"y_{s}")] for s in ("train", "test")]
     first, second = (Split(x, y.reshape(len(y), *label_shape)) for x, y in splits)
-    for tensor in (first.x, first.y, second.x, second.y):
-        if not tensor.isfinite().all():
-            raise ConfigError(f"{file} has numbers that are nan or infinite. Leave those samples out.")
     return first, second
 
 
-def _floats(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+def _floats(file: Path, name: str, array: np.ndarray) -> Tensor:
+    """The array in float32.
+
+    Raises:
+        ConfigError: a number is nan, infinite, or becomes so.
+    """
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(found).all():
+        place = tuple(np.argwhere(~np.isfinite(found))[0])
+        raise ConfigError(
+            f"{name} of {file} has a number that is nan, infinite or beyond float32 (given: {array[place]} in sample "
+            f"{place[0]}, expected: at most 3.4e38). Leave that sample out."
+        )
+    return torch.from_numpy(found)

@@ -50,8 +50,9 @@ def build(root: Path, *, path: str = "", window: Count = 128, windows: Natural =
     task = PositionClasses(_BYTES, (window,), is_bytes=True)
     num_train, num_test = windows or (cut - 1) // window, (length - cut - 1) // window
     spec = DataSpec(
-        (window,), task, num_train, num_test, is_augmented=True, input_dtype=torch.int64, num_tokens=_BYTES
-    )
+        (window,), task, num_train, num_test, is_augmented=True, input_dtype=torch.int64, num_tokens=_BYTES,
+        stored_bytes=2 * length,
+    )  # fmt: skip
     return TextDataset(spec, partial(_read, files) if path else _embedded, where, length, cut)
 
 
@@ -72,7 +73,13 @@ class TextDataset(Dataset):
 
     def load(self) -> tuple[Split, Split]:
         """See :class:`Dataset`; the training split is a :class:`Stream`."""
-        content = self._read()
+        try:
+            content = self._read()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read the text (given: {self._where}, {type(error).__name__}: {error}; expected: a file of "
+                f"{self._length} bytes, or a folder of as many). See to its files."
+            ) from error
         if len(content) != self._length:
             raise ConfigError(
                 f"the text was changed while the run began (given: {self._where} of {len(content)} bytes, expected: "

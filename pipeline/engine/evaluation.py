@@ -49,7 +49,7 @@ class Evaluation:
 
         Args:
             x: (batch, ...).
-            y: labels, (batch,).
+            y: labels, (batch, *task.label_shape).
             index: of the batch: a block that draws samples draws the same for it in every evaluation.
             tap: shown the input of every block.
 
@@ -75,7 +75,7 @@ class Evaluation:
         Args:
             block: about to learn.
             context: of its forward pass, settled where the rule settles.
-            y: labels, (batch,).
+            y: labels, (batch, *task.label_shape).
         """
         rule = self._rules[block]
         if rule.spec.task.labels is Labels.NUMBERS:  # neither right nor wrong

@@ -151,7 +151,7 @@ class Stage:
         Args:
             key: of this micro-batch, unique in the run: its random numbers and what is held for it go by it.
             x: (batch, ...).
-            y: labels, (batch,).
+            y: labels, (batch, *task.label_shape).
             weight: its share of the optimizer step's samples.
             group: one of :attr:`groups`; None for all blocks at once.
 

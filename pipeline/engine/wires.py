@@ -50,19 +50,25 @@ class Wires:
     """Of labels on the way, the narrowest that holds them."""
     task_labels: torch.dtype
     """Of labels where they are used."""
+    positions: tuple[int, ...] = ()
+    """Shape of a sample's positions, which are rounded one by one."""
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         """An activation and its labels as they travel."""
-        return *encode(x, self.wire), y.to(self.labels)
+        return *encode(x, self.wire, self.positions), y.to(self.labels)
 
     def decode(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The activation, rounded, and its labels."""
         count = num_parts(self.wire)
         return decode(tensors[:count], self.wire), tensors[count].to(self.task_labels)
 
+    def rounded(self, x: Tensor) -> Tensor:
+        """An activation as it arrives."""
+        return rounded(x, self.wire, self.positions)
+
     def passed(self, block: int, x: Tensor) -> Tensor:
         """The input of ``block`` as it arrives, with the graph of ``x`` as though it had not been rounded."""
-        return rounded(x.detach(), self.wire) + (x - x.detach()) if block in self.cuts else x
+        return self.rounded(x.detach()) + (x - x.detach()) if block in self.cuts else x
 
 
 def wires_of(resolved: RunSpec) -> Wires | None:
@@ -73,22 +79,22 @@ def wires_of(resolved: RunSpec) -> Wires | None:
     cuts, task = frozenset(transport.wire_at or range(1, resolved.num_blocks)), resolved.data.task
     numbers = task.labels is Labels.NUMBERS
     narrow = task.label_dtype if numbers else label_dtype(max(task.num_outputs, 2))
-    return Wires(transport.wire, cuts, narrow, task.label_dtype)
+    return Wires(transport.wire, cuts, narrow, task.label_dtype, task.positions)
 
 
 def round_inside(stage: Stage, wires: Wires) -> None:
     """Rounds the inputs of a stage's blocks, but for its first: that comes over a link, or is the data."""
     inner = wires.cuts & set(stage.blocks[1:])
     for k in inner:
-        stage.rules[k].register_forward_pre_hook(partial(_rounded_input, wires.wire))
+        stage.rules[k].register_forward_pre_hook(partial(_rounded_input, wires))
     if inner and _rounds_feedback(stage):
         stage.round_feedback = partial(_rounded_feedback, wires.wire, inner)
 
 
-def _rounded_input(wire: Wire, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _rounded_input(wires: Wires, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A rule's arguments, its block's input rounded."""
     x, *others = arguments
-    return rounded(x, wire), *others
+    return wires.rounded(x), *others
 
 
 def _rounded_feedback(

@@ -14,7 +14,7 @@ def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...
     Args:
         spec: the last block descends on the task's loss, the others along ``feedback``.
         out: the block's output with its graph, (batch, *out_shape).
-        y: labels, (batch,), int64.
+        y: labels, (batch, *task.label_shape).
         feedback: the loss's derivative by ``out``, or an estimate of it, already weighted; empty for the last block.
         weight: share of the optimizer step's samples; used by the last block only.
 

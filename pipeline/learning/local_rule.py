@@ -58,7 +58,7 @@ class LocalRule(LearningRule):
 
         Args:
             h: the body's output without a graph, (batch, features).
-            y: labels, (batch,), int64.
+            y: labels, (batch, *task.label_shape).
             weight: share of the optimizer step's samples.
 
         Returns:

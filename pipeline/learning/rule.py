@@ -123,9 +123,8 @@ class LearningRule(nn.Module, ABC):
         if spec.task.labels not in self.learns_from:
             known = " or ".join(sorted(kind.value for kind in self.learns_from))
             raise ValueError(
-                f"it compares whole samples, or looks their class up (given: labels that are {spec.task.labels.value}, "
-                f"of shape {spec.task.label_shape}; expected: {known}). Use linear_decoder, pred, dfa, sdfa, fa, usf, "
-                "brsf, frsf or backprop."
+                f"it learns from {known} only (given: labels that are {spec.task.labels.value}, of shape "
+                f"{spec.task.label_shape}). Choose a rule for them, e.g. linear_decoder: docs/tasks.md lists all."
             )
         super().__init__()
         self.block = block

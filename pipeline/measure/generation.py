@@ -35,14 +35,22 @@ def generated(
 
     Raises:
         ConfigError: the run has not learned to predict the bytes of a text.
+        RuntimeError, ValueError: ``states`` are of other blocks.
     """
-    task, window = resolved.data.task, resolved.data.input_shape[0]
+    task = resolved.data.task
     if task.labels is not Labels.CLASSES or task.headline != "bits_per_byte":
         raise ConfigError(
             f"this run makes no text (given: the data set {resolved.config.dataset.name}, expected: text). Leave "
             "--generate out, or name a run on text."
         )
-    network = WholeNetwork(resolved, 1, states, device)
+    return _drawn(resolved, WholeNetwork(resolved, 1, states, device), count, device, prompt)
+
+
+def _drawn(
+    resolved: RunSpec, network: WholeNetwork, count: int, device: torch.device, prompt: bytes
+) -> Iterator[bytes]:  # fmt: skip
+    """Bytes, one by one; see :func:`generated`."""
+    task, window = resolved.data.task, resolved.data.input_shape[0]
     generator = torch.Generator().manual_seed(derive(resolved.config.seed, "generate"))
     text = bytearray(prompt)
     for _ in range(count):

@@ -75,7 +75,7 @@ class WholeNetwork:
         ]
 
     def learned(self, x: Tensor, y: Tensor) -> Gradients:
-        """The rule's gradients on one batch, in training mode and without delay. Args: x (batch, ...), y (batch,)."""
+        """The rule's gradients on one batch, in training mode and without delay. Args: x (batch, ...), y its labels."""
         stage = self._stage
         self._begin_training()
         stage.forward(_KEY, x, y, 1.0)
@@ -106,11 +106,11 @@ class WholeNetwork:
 
         Args:
             x: inputs, (batch, ...).
-            y: labels, (batch,).
+            y: labels, (batch, *task.label_shape).
             seen: called with each block's output during the pass.
 
         Returns:
-            Scores (batch, num_outputs) of each block's own decoder; None where it has none.
+            Scores (batch, *task.out_shape) of each block's own decoder; None where it has none.
         """
         self._stage.begin_evaluation()
         contexts = self._evaluate(0, x, y, seen)

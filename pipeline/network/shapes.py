@@ -42,6 +42,7 @@ def infer_shapes(
     input_shape: tuple[int, ...],
     out_shape: tuple[int, ...] | None = None,
     dtype: torch.dtype = torch.float32,
+    num_tokens: int = 0,
 ) -> list[BlockShapes]:
     """Infer the shapes of all blocks, in order, from a batch of two in evaluation mode.
 
@@ -52,18 +53,21 @@ def infer_shapes(
         input_shape: shape of one sample.
         out_shape: required of the last block's output for one sample; None for any.
         dtype: dtype of the samples.
+        num_tokens: different tokens that samples have, from 0; 0 where they are numbers.
 
     Raises:
         ConfigError: a block does not fit into memory, does not accept the output of the one before it, writes into its
-            input, or does not return one tensor with the batch as its first dimension; or the last does not
-            return scores of ``out_shape``.
+            input, or does not return one tensor with the batch as its first dimension; the first fails at a token; or
+            the last does not return scores of ``out_shape``.
     """
     shapes: list[BlockShapes] = []
-    in_shape = tuple(input_shape)
+    in_shape, tokens = tuple(input_shape), dtype
     for index, blueprint in enumerate(blueprints):
         block = _infer(index, blueprint, in_shape, dtype)
         shapes.append(block)
         in_shape, dtype = block.out_shape, block.dtype
+    if num_tokens and blueprints:
+        _check_tokens(blueprints[0], tuple(input_shape), tokens, num_tokens)
     if out_shape is not None and in_shape != out_shape:
         raise ConfigError(
             f"the last block does not return the scores that the task needs (given: {in_shape} for each sample, "
@@ -88,6 +92,20 @@ def _infer(index: int, blueprint: Blueprint, in_shape: tuple[int, ...], dtype: t
         except Exception:
             # On the CPU it may work, and if it does not, the message is the one that the user would see.
             return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
+
+
+def _check_tokens(first: Blueprint, in_shape: tuple[int, ...], dtype: torch.dtype, num_tokens: int) -> None:
+    """Refuse a block that runs on tokens 0 and not on the last one: training would fail at the first rare token."""
+    x = torch.full((_BATCH, *in_shape), num_tokens - 1, dtype=dtype)
+    try:
+        with seeded(0), torch.no_grad():
+            first.make().eval().body(x)
+    except Exception as error:
+        raise ConfigError(
+            f"the vocabulary is too small (given: block 0, {first.name}, fails at the token {num_tokens - 1}, "
+            f"{type(error).__name__}: {error}, expected: tokens from 0 to {num_tokens - 1}). Give the embedding at "
+            f"least {num_tokens} rows (model.vocabulary of the built-in models)."
+        ) from error
 
 
 def _check_room(block: Block, where: str) -> None:

@@ -111,6 +111,7 @@ class LinearDecoder(LocalRule):
     def decoded_loss(self, scores: Tensor, y: Tensor) -> Tensor:
         """The block's training loss; see :class:`LearningRule`."""
         if self.mse:
+            scores = at_least_float32(scores)
             return F.mse_loss(scores, self.spec.task.targets(y).to(scores.dtype))
         return self.spec.task.loss(scores, y)
 

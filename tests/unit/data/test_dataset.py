@@ -104,6 +104,7 @@ def test_labels_at_positions():
         ({"y": torch.zeros(4, 3)}, r"labels \(4, 3\) of torch\.float32, expected: .*\(4, 3\) of torch\.uint8\)"),
         ({"y": torch.zeros(4, dtype=torch.uint8)}, r"labels \(4,\) of torch\.uint8, expected: .*labels \(4, 3\)"),
         ({"y": torch.full((4, 3), 5, dtype=torch.uint8)}, r"label of toy .*\(given: 5 to 5, expected: 0 to 4"),
+        ({"x": torch.zeros(4, 3)}, r"training samples of toy are no tokens \(given: torch\.float32, expected: i"),
         ({"x": torch.full((4, 3), 4)}, r"a training token of toy is out of range \(given: 4 to 4, expected: 0 to 3\)"),
     ],
 )
@@ -116,3 +117,11 @@ def test_numbers_may_be_any():
     spec = DataSpec((2,), Regression(3), 4, 2)
     splits = Split(torch.zeros(4, 2), torch.full((4, 3), -7.5)), Split(torch.zeros(2, 2), torch.ones(2, 3))
     assert dataset(lambda: splits, spec).load() == splits
+
+
+@pytest.mark.parametrize(("dtype", "num_tokens"), [(torch.int64, 0), (torch.float32, 4)])
+def test_tokens_are_integers_and_counted(dtype, num_tokens):
+    with pytest.raises(ValueError, match=rf"tokens are integers, and counted \(given: input_dtype = {dtype} with "
+                                         rf"num_tokens = {num_tokens}, expected: an integer dtype and at least 1, or "
+                                         r"a floating-point one and 0\)\. Correct one"):
+        DataSpec((3,), PositionClasses(5, (3,)), 4, 2, input_dtype=dtype, num_tokens=num_tokens)

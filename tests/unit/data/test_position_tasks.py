@@ -7,6 +7,7 @@ import torch
 from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.data.synthetic import random_labels
 from pipeline.data.task import Binary, Classification, Labels
+from pipeline.numerics.autocast import autocast
 
 TASKS = [PositionClasses(5, (3,)), PositionClasses(12, (2, 3)), Regression(4), Regression(2, (3,))]
 
@@ -91,3 +92,27 @@ def test_metrics_by_name():
 def test_numbers_are_neither_right_nor_wrong():
     with pytest.raises(TypeError, match=r"neither right nor wrong \(asked: how many are right\)\. Ask for the loss"):
         Regression(1).num_correct(torch.zeros(1, 1), torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("positions", [(), (3,)])
+def test_numbers_are_not_rounded_where_scores_are_under_autocast(positions):
+    """1000.3 is 1000 in bfloat16."""
+    task = Regression(1, positions)
+    scores = torch.full((2, *task.out_shape), 1000.0, dtype=torch.bfloat16, requires_grad=True)
+    y = torch.full((2, *task.out_shape), 1000.3)
+    with autocast(torch.device("cpu")):
+        found = [task.loss(scores, y), task.sample_losses(scores, y)[0]]
+        error = task.error(scores.detach(), y)
+    assert all(x.dtype is torch.float32 and x.item() == pytest.approx(0.09, rel=1e-3) for x in found)
+    torch.testing.assert_close(error, torch.full_like(error, -0.6 / error.numel()), rtol=1e-3, atol=0.0)
+    (derivative,) = torch.autograd.grad(found[0], scores)
+    assert derivative.dtype is torch.bfloat16 and torch.equal(derivative, error.bfloat16())
+
+
+def test_one_hot_targets_are_made_once_for_all_blocks_and_travel_nowhere():
+    task = PositionClasses(5, (3,))
+    _, y = scored(task)
+    found = task.targets(y)
+    assert task.targets(y) is found and torch.equal(found, torch.eye(5)[y.long()])
+    assert task.targets(y.clone()) is not found
+    assert len(pickle.dumps(task)) < 600 and torch.equal(pickle.loads(pickle.dumps(task)).targets(y), found)

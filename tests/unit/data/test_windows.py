@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from pipeline.data import windows
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import ArrayDataset, DataSpec, Split
 from pipeline.data.position_tasks import PositionClasses
@@ -69,3 +70,14 @@ def test_random_samples_have_the_form_of_the_data():
     x, y = random_inputs(SPEC, 50, generator), random_labels(SPEC.task, 50, generator)
     assert x.shape == y.shape == (50, 8) and (x.dtype, y.dtype) == (torch.int64, torch.uint8)
     assert 0 <= x.min() < 10 and 245 < x.max() < 256
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_windows_gathered_on_the_host_are_pinned_on_their_way_to_a_gpu(monkeypatch, on_device):
+    """Only where the stream does not fit on the device."""
+    uploaded = []
+    monkeypatch.setattr(windows, "upload", lambda x, device: uploaded.append(device) or x)
+    found = feed()
+    found._x = found._x if on_device else TEXT[:-1].to("meta")
+    x, _ = found.batch(0, 0)
+    assert x.shape == (4, 8) and uploaded == ([] if on_device else [torch.device("cpu")])

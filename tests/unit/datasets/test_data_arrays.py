@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,8 @@ def test_numbers_of_any_shape(tmp_path, label_shape, positions, num_outputs):
         ({"x_test": np.ones(3)}, r"test arrays of .* do not fit together"),
         ({"y_test": np.ones((3, 1))}, r"differ in shape \(given: y_train \(6, 2\), y_test \(3, 1\), expected"),
         ({"y_train": np.ones((6, 2), int)}, r"y_train of .* has another dtype \(given: int64, expected: floating"),
+        ({"y_train": np.ones((6, 0)), "y_test": np.ones((3, 0))}, r"train arrays of .* y_train \(6, 0\), expected: "),
+        ({"x_test": np.ones((3, 0))}, r"test arrays of .* do not fit together"),
         ({"x_train": np.full((6, 4), "a")}, r"x_train of .* has another dtype \(given: <U1"),
     ],
 )
@@ -50,9 +54,15 @@ def test_arrays_that_do_not_do(tmp_path, changed, message):
         arrays.build(tmp_path, path="a.npz")
 
 
-def test_numbers_that_are_none(tmp_path):
-    save(tmp_path, y_test=np.array([[1.0, 2.0], [np.nan, 1.0], [0.0, 0.0]]))
-    with pytest.raises(ConfigError, match=r"a\.npz has numbers that are nan or infinite\. Leave those samples out"):
+@pytest.mark.parametrize(
+    ("bad", "given"), [(np.nan, "nan"), (-np.inf, "-inf"), (1e300, "1e+300")], ids=["nan", "infinite", "beyond"]
+)
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_float32_does_not_have(tmp_path, bad, given):
+    save(tmp_path, y_test=np.array([[1.0, 2.0], [bad, 1.0], [0.0, 0.0]]))
+    with pytest.raises(ConfigError, match=rf"y_test of .*a\.npz has a number that is nan, infinite or beyond float32 "
+                                          rf"\(given: {re.escape(given)} in sample 1, expected: at most 3\.4e38\)\. "
+                                          r"Leave that sample out"):
         arrays.build(tmp_path, path="a.npz").load()
 
 
@@ -62,3 +72,15 @@ def test_no_such_file(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"nothing of the kind")
     with pytest.raises(ConfigError, match=r"a\.npz is not a file of numpy\.savez \(.*\)\. Write it anew"):
         arrays.build(tmp_path, path="a.npz")
+
+
+@pytest.mark.parametrize("place", range(58, 200, 7))
+def test_a_damaged_compressed_file(tmp_path, place):
+    """Whatever zip, zlib or numpy stumble over: one error, whether in the headers or in the numbers behind them."""
+    file = tmp_path / "a.npz"
+    np.savez_compressed(file, **save(tmp_path))
+    content = bytearray(file.read_bytes())
+    content[place : place + 4] = bytes(byte ^ 0xFF for byte in content[place : place + 4])
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"(Write|write) .*anew|lacks an array|do not fit together|another dtype"):
+        arrays.build(tmp_path, path="a.npz").load()

@@ -78,6 +78,15 @@ def test_a_text_that_changes_meanwhile(tmp_path):
         data.load()
 
 
+def test_a_file_that_cannot_be_read_any_more(tmp_path):
+    write(tmp_path / "a.txt", b"x" * 200)
+    data = text.build(tmp_path, path="a.txt", window=8)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(ConfigError, match=r"cannot read the text \(given: .*FileNotFoundError: .*a\.txt.*; expected: a "
+                                          r"file of 200 bytes.*\)\. See to its files"):
+        data.load()
+
+
 def test_a_python_without_its_text(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(ConfigError, match=r"this Python has no text of its own \(given: no dataset\.path; .*\)\. Name"):

@@ -53,6 +53,29 @@ def test_blocks_that_read_their_numbers_run_on_the_cpu():
     assert infer_shapes([blueprint(grows)], (3,))[0].out_shape == (4,)
 
 
+class TwoEmbeddings(nn.Module):
+    """The first registered one is that of positions."""
+
+    def __init__(self, num_tokens):
+        super().__init__()
+        self.place, self.token = nn.Embedding(4, 3), nn.Embedding(num_tokens, 3)
+
+    def forward(self, x):
+        return self.token(x) + self.place(torch.arange(x.shape[1]))
+
+
+def test_an_embedding_with_fewer_rows_than_there_are_tokens():
+    def shapes(num_tokens):
+        network = [Blueprint(lambda: Block(TwoEmbeddings(num_tokens)), "mine")]
+        return infer_shapes(network, (4,), dtype=torch.int64, num_tokens=9)
+
+    assert shapes(9)[0].out_shape == (4, 3)
+    with pytest.raises(ConfigError, match=r"the vocabulary is too small \(given: block 0, mine, fails at the token 8, "
+                                          r"IndexError: .*, expected: tokens from 0 to 8\)\. Give the embedding at "
+                                          r"least 9 rows \(model\.vocabulary of the built-in models\)"):
+        shapes(8)
+
+
 def test_samples_of_whole_numbers():
     network = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2))
     shapes = infer_shapes(blueprints_of(network), (2,), dtype=torch.int64)

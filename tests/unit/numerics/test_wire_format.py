@@ -119,6 +119,23 @@ def test_a_sample_becomes_the_same_in_any_batch_and_memory_format(wire, shape):
 
 
 @pytest.mark.parametrize("wire", WIRES)
+def test_where_samples_have_positions_what_one_becomes_does_not_depend_on_the_others(wire):
+    x = torch.randn(5, 2, 3, 7, generator=torch.Generator().manual_seed(1)) * torch.arange(1.0, 4.0).view(3, 1)
+    found = rounded(x, wire, (2, 3))
+    assert torch.equal(found, rounded(x.view(30, 7), wire).view(x.shape))
+    assert torch.equal(found, decode(encode(x, wire, (2, 3)), wire))
+    sent = sum(part.nbytes for part in encode(x, wire, (2, 3)))
+    assert sent == 5 * wire_format.sample_bytes((2, 3, 7), torch.float32, wire, (2, 3))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2, 7), (42,), (2,)])
+def test_an_output_without_features_at_each_position_has_a_scale_for_each_sample(shape):
+    x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(rounded(x, "int8", (2, 3)), rounded(x, "int8"))
+    assert wire_format.sample_bytes(shape, x.dtype, "int8", (2, 3)) == x[0].numel() + 4
+
+
+@pytest.mark.parametrize("wire", WIRES)
 def test_bytes_are_those_that_are_counted_for_an_edge(wire):
     x = torch.randn(6, 3, 4)
     sent = sum(part.nbytes for part in encode(x, wire))

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from rule_builders import assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out, true_gradients
 from torch import nn
 
+from pipeline.data.position_tasks import Regression
 from pipeline.data.task import Binary
+from pipeline.learning.rule import BlockSpec
 from pipeline.network.block import Block
 from pipeline.rules.linear_decoder import build
 
@@ -197,3 +199,10 @@ def test_class_means_follow_training_batches_only_and_skip_absent_classes():
     rule.loss(context)
     assert rule.class_means[0] == 0.0
     assert_same([rule.class_means[1]], [0.9 + 0.1 * rule.decode(context).mean()])
+
+
+def test_numbers_are_not_rounded_where_scores_are_under_autocast():
+    """1000.3 is 1000 in bfloat16."""
+    rule = build(dense(6, 8), BlockSpec(0, 2, (6,), (8,), (8,), Regression(1)))
+    scores, y = torch.full((2, 1), 1000.0, dtype=torch.bfloat16), torch.full((2, 1), 1000.3)
+    torch.testing.assert_close(rule.decoded_loss(scores, y), torch.tensor(0.09), rtol=1e-3, atol=0.0)

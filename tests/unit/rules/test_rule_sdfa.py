@@ -4,6 +4,7 @@ import pytest
 import torch
 from rule_builders import CLASSES, assert_same, batch, conv, dense, gradients, make_rules, read_out
 
+from pipeline.data.position_tasks import Regression
 from pipeline.data.task import Binary, Classification
 from pipeline.learning.rule import Topology
 from pipeline.rules import dfa
@@ -63,3 +64,9 @@ def test_parts_of_a_batch_add_up():
     learn(x[:12], y[:12], 0.75)
     learn(x[12:], y[12:], 0.25)
     assert_same(gradients(rules[0]), whole)
+
+
+def test_signs_of_numbers_are_divided_by_all_that_the_loss_is_a_mean_over():
+    rule = make_rules(build, [dense(6, 8), read_out((8,), 3)], (6,), Regression(3))[1]
+    out, y = torch.zeros(16, 3, dtype=torch.float64), torch.full((16, 3), 0.5)
+    assert torch.equal(rule.error(out, y), torch.full_like(out, -1 / 48))
