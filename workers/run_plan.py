@@ -5,13 +5,15 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.network.from_modules import UserModel
+from pipeline.network.structure import pack_structure
+from pipeline.records.network_facts import NetworkFacts
 from pipeline.resolve import RunSpec, resolve
 from workers.dry_run.dry_run import predict_run
 from workers.host.out_folder import check_out
 from workers.placement import Host, Placement, place
 from workers.resume import Origin
 
-__all__ = ["RunPlan", "plan_run"]
+__all__ = ["RunPlan", "facts_of", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class RunPlan:
     resolved: RunSpec
     placement: Placement
     origin: Origin | None = None
+    model: UserModel | None = None
+    """The object that was handed over."""
 
 
 def plan_run(
@@ -40,4 +44,10 @@ def plan_run(
     placement = predict_run(resolved, place(resolved, host), host, data_root)
     if origin is not None:
         origin.check(resolved, placement)
-    return RunPlan(resolved, placement, origin)
+    return RunPlan(resolved, placement, origin, model)
+
+
+def facts_of(resolved: RunSpec, model: UserModel | None) -> NetworkFacts:
+    """What is written down of the network, for whoever builds it again. Args: model, the object that was handed over."""
+    structure = pack_structure(model) if model is not None else None
+    return NetworkFacts(resolved.data.input_shape, resolved.specs[-1].task, resolved.normalisation, structure)

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
 WINGS = {
     "pipeline": (
-        "errors lazy numerics pickles", "memory ranges", "values", "registry data",
+        "errors lazy numerics pickles", "memory places ranges", "values", "registry data",
         "config network optim datasets", "learning models", "schedules rules local_rule", "checks records",
-        "resolve weights", "engine", "planning measure",
+        "resolve weights", "engine", "planning measure trained",
     ),
     "workers": (
         "host messages transport rescue", "control run_key hosts freight replica_edges replication",
