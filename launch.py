@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pipeline
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
 from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words
+from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
 from workers.host.fork_server import warm_up
@@ -35,11 +36,13 @@ KINDS = {
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="launch.py", allow_abbrev=False,
+        prog=program(), allow_abbrev=False,
         description="Train a network as a pipeline of processes in which no block waits for a backward pass.",
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
+    parser.add_argument("--evaluate", type=Path, metavar="RUN", help="score a run's network; dataset.name=... another")
+    parser.add_argument("--predict", nargs="+", type=Path, metavar=("RUN", "FILE"), help="answers: pictures, or .npz")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
@@ -83,8 +86,7 @@ def config_of(options: argparse.Namespace) -> Path:
             f"there is no run to resume (given: --resume {options.resume}, expected: a folder that --out named, with "
             "config.toml in it). Name another one."
         )
-    default = HERE / "configs" / "digits.toml" if resume is None else resume / "config.toml"
-    return options.config or default
+    return options.config or (default_config() if resume is None else resume / "config.toml")
 
 
 def follows() -> bool:
@@ -134,7 +136,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.view.terminal import view_maker
 
     named = options.out or options.resume
-    default = HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = runs_folder() / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or default_data_root()
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
@@ -158,7 +160,7 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.planner.command import make_plan
     from workers.planner.question import question_of
 
-    out = options.out or HERE / "runs" / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or runs_folder() / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or default_data_root()
     question = question_of(
         loaded.config, data_root, options.stages, options.hosts, options.link, options.replicas, options.device_speed
@@ -181,13 +183,14 @@ def check_plan_flags(options: argparse.Namespace) -> None:
         raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")
 
 
-def default_data_root() -> Path:
-    """Where data sets are unless ``--data-root`` says it; without a home, in the folder ``data`` beside this file."""
-    given = os.environ.get("ONWARD_DATA")
-    try:
-        return Path(given) if given else Path.home() / ".cache" / "onward"
-    except RuntimeError:  # no $HOME, and no entry for this user
-        return HERE / "data"
+def program() -> str:
+    """The name that the user has called this command by."""
+    return "onward" if Path(sys.argv[0]).name == "onward" else "launch.py"
+
+
+def runs_folder() -> Path:
+    """Where a run goes that names no folder: beside this file, or for the installed command where the user is."""
+    return (HERE if program() == "launch.py" else Path.cwd()) / "runs"
 
 
 def one_line(error: BaseException) -> str:
@@ -224,40 +227,53 @@ def main(arguments: Sequence[str]) -> int:
             show_list()
             return 0
         check_plan_flags(options)
+        if options.evaluate is not None or options.predict is not None:
+            from pipeline.trained.command import look  # which imports torch
+
+            for line in look(options):
+                print(line)
+            return 0
         raise_open_files()
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
         (plan if options.plan else run)(options, loaded)
     except ConfigError as error:
-        complain("launch.py: " + one_line(error))
+        complain(f"{program()}: " + one_line(error))
         return 2
     except (DiskError, NonFiniteError, WorkerFailed) as error:
-        complain("launch.py: " + last_words(error))
+        complain(f"{program()}: " + last_words(error))
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
-        complain(f"launch.py: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
+        complain(f"{program()}: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
         return 1
     except KeyboardInterrupt as error:
-        complain("launch.py: " + last_words(error))
+        complain(f"{program()}: " + last_words(error))
         return 130
     return 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The process of this command, from its first line to its exit status."""
+    with suppress(OSError):  # the folder is gone
+        sys.path.append(os.getcwd())  # for the user's own models and rules; last, so that nothing is hidden by it
     open_standard_streams()
     try:
         status = main(sys.argv[1:])
     except SystemExit as end:
         if getattr(end, "__notes__", ()):  # told to end, in the middle of a run
-            complain("launch.py: " + last_words(end))
+            complain(f"{program()}: " + last_words(end))
         status = end.code if isinstance(end.code, int) else 1
     if (reason := end_output()) is not None:
-        complain(f"launch.py: cannot write to standard output ({reason})")
+        complain(f"{program()}: cannot write to standard output ({reason})")
         status = status or 1
     if status and "RANK" in os.environ:
         # Threads of the process group may wait for a rank that is gone: an orderly end would wait with them.
         os._exit(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    command()

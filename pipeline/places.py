@@ -1,7 +1,6 @@
-"""Where things lie unless they are named: configs, data sets and the folders of runs.
+"""Where things lie unless they are named: the config of a run, and data sets.
 
-In a checkout they lie beside the packages. Of an installed distribution the configs come with it, and runs go to the
-folder that the user is in.
+Configs lie beside the packages in a checkout, and come with an installed distribution.
 """
 
 import importlib.metadata
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-__all__ = ["default_config", "default_data_root", "runs_folder"]
+__all__ = ["default_config", "default_data_root"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DISTRIBUTION = "onward-pipeline"
@@ -40,19 +39,9 @@ def default_config() -> Path:
 
 
 def default_data_root() -> Path:
-    """Where data sets are unless it is said; without a home, in the folder ``data`` beside the runs."""
+    """Where data sets are unless it is said; without a home, in the folder ``data`` of the one that the user is in."""
     given = os.environ.get("ONWARD_DATA")
     try:
         return Path(given) if given else Path.home() / ".cache" / "onward"
     except RuntimeError:  # no $HOME, and no entry for this user
-        return _base() / "data"
-
-
-def runs_folder() -> Path:
-    """Where the folders of runs that name none are made."""
-    return _base() / "runs"
-
-
-def _base() -> Path:
-    """The checkout, else the folder that the user is in."""
-    return _ROOT if (_ROOT / "launch.py").is_file() and (_ROOT / "setup.cfg").is_file() else Path.cwd()
+        return Path.cwd() / "data"

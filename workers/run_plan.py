@@ -48,6 +48,6 @@ def plan_run(
 
 
 def facts_of(resolved: RunSpec, model: UserModel | None) -> NetworkFacts:
-    """What is written down of the network, for whoever builds it again. Args: model, the object that was handed over."""
+    """What is written down of the network for whoever builds it again. Args: model, what was handed over, if it was."""
     structure = pack_structure(model) if model is not None else None
     return NetworkFacts(resolved.data.input_shape, resolved.specs[-1].task, resolved.normalisation, structure)

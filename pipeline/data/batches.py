@@ -15,7 +15,7 @@ from pipeline.data.dataset import Dataset, Normalisation, Split
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive, mix
 
-__all__ = ["Batches", "crc32_of", "epoch_order"]
+__all__ = ["Batches", "affine", "crc32_of", "epoch_order"]
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> Tensor:
@@ -80,7 +80,7 @@ class Batches:
         if _fits(self._x, self._device, resident_share):
             self._x = self._x.to(self._device)
         self._y = split.y.to(self._device)
-        self._affine = _affine(self._x, dataset.normalisation, self._device)
+        self._affine = affine(self._x, dataset.normalisation, self._device)
         self._generator = torch.Generator()
         self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
 
@@ -163,7 +163,7 @@ def _upload(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device, non_blocking=True)
 
 
-def _affine(x: Tensor, normalisation: Normalisation | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
+def affine(x: Tensor, normalisation: Normalisation | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
     """Scale and shift per channel from raw to normalised samples; None for the identity."""
     unit = 255.0 if x.dtype == torch.uint8 else 1.0
     if normalisation is None:

@@ -1,4 +1,4 @@
-"""The structure of a network that was handed over as an object, as bytes: its modules without the weights of its blocks.
+"""The structure of a network that was handed over as an object: its modules, as bytes, without the weights of blocks.
 
 Written so that the trained weights can be put back into modules of the same kind under the same names. What a module
 holds beside its parameters and persistent buffers stays as it is. Reading such bytes makes modules and nothing else:
@@ -48,6 +48,8 @@ def unpack_structure(data: bytes) -> UserModel:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
         with torch.serialization.safe_globals([_class_of(name) for name in names]):
             network: UserModel = torch.load(io.BytesIO(data), weights_only=True)
+        if not isinstance(network, nn.Module) and not all(isinstance(m, nn.Module) for m in network):
+            raise TypeError("these are no modules")
     except ConfigError:
         raise
     except Exception as error:  # its reader raises whatever it stumbles over

@@ -101,7 +101,7 @@ class TrainedNetwork(nn.Sequential):
         if not -count <= block < count:
             raise ValueError(f"no such block (given: {block}, expected: 0 to {count - 1}). Name another one.")
         index = block % count
-        x = torch.zeros(2, *self.recipe.facts.input_shape, device=next(self.parameters()).device)
+        x = next(self.parameters()).new_zeros(2, *self.recipe.facts.input_shape)
         if index < count - 1 and not self.recipe.has_readouts:
             raise ValueError(
                 f"the decoder of block {index} is not there (given: a network that was saved without). Load it from "

@@ -19,7 +19,7 @@ from pipeline.trained.build import load
 from pipeline.trained.network import TrainedNetwork
 from pipeline.trained.sources import Run
 
-__all__ = ["evaluate", "score"]
+__all__ = ["device_of", "evaluate", "score"]
 
 _MAY_CHANGE = ("dataset.", "train.eval_batch_size", "run.device", "run.threads")
 
@@ -51,7 +51,7 @@ def evaluate(
     config = _changed(network.recipe.config, overrides)
     dataset = load_dataset(config, root)
     _check_fits(network, dataset, config.dataset.name)
-    network.to(_device(config, network))
+    network.to(device_of(network, config))
     rows = score(network, dataset, config)
     last = rows[-1]
     return {
@@ -118,8 +118,8 @@ def _check_fits(network: TrainedNetwork, dataset: Dataset, name: str) -> None:
         )
 
 
-def _device(config: Config, network: TrainedNetwork) -> torch.device:
-    """Where it is scored: as it is said, else as the run was.
+def device_of(network: TrainedNetwork, config: Config) -> torch.device:
+    """Where a network computes: as ``run.device`` says, else as the run did.
 
     Raises:
         ConfigError: there is no such device.
