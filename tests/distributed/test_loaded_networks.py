@@ -1,4 +1,4 @@
-"""The network of a run, loaded: the bits that the run evaluated, for every rule, model and way to hand over a network."""
+"""A run's network, loaded: the bits that the run evaluated, for every rule, model and way to hand over a network."""
 
 import copy
 from pathlib import Path

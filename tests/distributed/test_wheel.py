@@ -12,7 +12,9 @@ import pytest
 
 pytestmark = pytest.mark.distributed
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("pipeline", "workers", "configs", "launch.py", "onward.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "pipeline", "workers", "configs", "launch.py", "onward.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE",
+)  # fmt: skip
 SCRIPT = """
 import sys
 import onward
@@ -55,7 +57,8 @@ def installed(tmp_path_factory):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     done(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, source, cwd=folder)
     (wheel,) = folder.glob("onward_pipeline-*.whl")
-    done(*pip, "install", "--quiet", "--no-deps", "--no-index", "--prefix", prefix, "--ignore-installed", wheel, cwd=folder)
+    here = ["--prefix", prefix, "--ignore-installed"]
+    done(*pip, "install", "--quiet", "--no-deps", "--no-index", *here, wheel, cwd=folder)
     return wheel, prefix
 
 

@@ -1,4 +1,4 @@
-"""``--evaluate`` and ``--predict`` as they are typed: lines on standard output, or one message and the exit status 2."""
+"""``--evaluate`` and ``--predict`` as they are typed: lines on standard output, or one message and exit status 2."""
 
 import numpy as np
 import pytest
@@ -31,10 +31,10 @@ WRONG = {
     "no run to answer from": (["--predict", "nowhere", "x.npz"], "there is no run (given: nowhere"),
     "no files": (["--predict", "RUN"], "there is nothing to answer about"),
     "no such file": (["--predict", "RUN", "none.png"], "there is no such file (given: none.png"),
-    "both": (["--evaluate", "RUN", "--predict", "RUN", "x.npz"], "--evaluate trains nothing (given: --evaluate with --pre"),
+    "both": (["--evaluate", "RUN", "--predict", "RUN", "x.npz"], "--evaluate trains nothing (given: --evaluate with"),
     "a mode": (["--evaluate", "RUN", "--mode", "gpipe"], "--evaluate trains nothing (given: --evaluate with --mode)"),
     "a folder": (["--out", "x", "--predict", "RUN", "y.npz"], "--predict trains nothing (given: --predict with --out)"),
-    "changes": (["--evaluate", "RUN", "--allow-changes"], "--evaluate trains nothing (given: --evaluate with --allow-c"),
+    "changes": (["--evaluate", "RUN", "--allow-changes"], "--evaluate trains nothing (given: --evaluate with --al"),
     "an override": (["seed=3", "--predict", "RUN", "y.npz"], "an answer has nothing to override (given: 'seed=3'"),
     "another override": (["--evaluate", "RUN", "seed=3"], "an evaluation cannot change this (given: 'seed=3'"),
 }  # fmt: skip
@@ -53,4 +53,5 @@ def test_flipped_weights_end_with_2(own_copy):
     content[-1] ^= 4
     path.write_bytes(content)
     code, out, err = call("--evaluate", own_copy)
-    assert (code, out, err.count("\n")) == (2, "", 1) and "the file is damaged" in err and "Take another snapshot" in err
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "the file is damaged" in err and "Take another snapshot" in err
