@@ -56,6 +56,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
+    parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
+    parser.add_argument("--repeat", metavar="N", help="--against: rounds, each with a seed of its own; default: 1")
     parser.add_argument("--hosts", metavar="H", help="--plan: hosts like this one; default: 1")
     parser.add_argument("--link", metavar="RATE,LATENCY", help="--plan: between hosts, or stages: 1Gbit,50us")
     parser.add_argument("--replicas", metavar="R", help="--plan: auto, or processes of each stage: 2, or 1,2,1")
@@ -168,6 +170,23 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     make_plan(loaded.config, question, out=out, data_root=data_root, say=print if not options.quiet else lambda _: None)
 
 
+def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
+    """Runs the config's mode and others in turns (``--against``).
+
+    Raises:
+        ConfigError: what is wrong with the flags, the config or an arm.
+    """
+    from workers.comparison.command import check_flags, compare_modes, rounds_of
+
+    check_flags(options)
+    rounds, others = rounds_of(options.repeat), list(filter(None, options.against.split(",")))
+    default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
+    say = (lambda _: None) if options.quiet else partial(print, flush=True)
+    with nullcontext(options.out) if options.out else new_out_folder(default) as out:
+        root = options.data_root or default_data_root()
+        compare_modes(loaded.config, others, rounds, out=out, data_root=root, say=say)
+
+
 def check_plan_flags(options: argparse.Namespace) -> None:
     """Flags of a plan mean nothing to a run.
 
@@ -179,6 +198,8 @@ def check_plan_flags(options: argparse.Namespace) -> None:
     if given and not options.plan:
         flag = "--" + given[0].replace("_", "-")
         raise ConfigError(f"a run is not planned (given: {flag} without --plan). Add --plan, or leave it out.")
+    if options.repeat is not None and options.against is None:
+        raise ConfigError("nothing is repeated (given: --repeat without --against). Add --against, or leave it out.")
     if options.plan and options.resume is not None:
         raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")
 
@@ -237,7 +258,7 @@ def main(arguments: Sequence[str]) -> int:
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
-        (plan if options.plan else run)(options, loaded)
+        (compare if options.against is not None else plan if options.plan else run)(options, loaded)
     except ConfigError as error:
         complain(f"{program()}: " + one_line(error))
         return 2

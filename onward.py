@@ -1,4 +1,4 @@
-"""One import for a user: train a run, load its network, score it.
+"""One import for a user: train a run, load its network, score it, compare it with backpropagation.
 
     import onward
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from pipeline.trained.build import load
     from pipeline.trained.scoring import evaluate
     from pipeline.trained.sources import Run
-    from workers.front import train
+    from workers.front import compare, train
 
-__all__ = ["Config", "Run", "evaluate", "load", "train"]
+__all__ = ["Config", "Run", "compare", "evaluate", "load", "train"]
 
 __getattr__, __dir__ = lazy_names(__name__, {
     "pipeline.config": ("Config",),
     "pipeline.trained.build": ("load",),
     "pipeline.trained.scoring": ("evaluate",),
     "pipeline.trained.sources": ("Run",),
-    "workers.front": ("train",),
+    "workers.front": ("compare", "train"),
 })

@@ -1,25 +1,30 @@
-"""What ``import onward`` offers of a run: training that needs no more than a config."""
+"""What ``import onward`` offers of runs: training and comparing that need no more than a config."""
 
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pipeline.config import Config, load_config
 from pipeline.network.from_modules import UserModel
 from pipeline.places import default_data_root
 from pipeline.trained.sources import Run
 from workers import run as runs
+from workers.comparison.command import compare_modes
 from workers.host.out_folder import new_out_folder
 from workers.view.terminal import view_maker
 
-__all__ = ["train"]
+__all__ = ["compare", "train"]
+
+Given: TypeAlias = Config | Mapping[str, Any] | str | Path
+"""A config, or its tables as TOML would have them, or the path of a TOML file."""
 
 
 def train(
-    config: Config | Mapping[str, Any] | str | Path = Config(), *overrides: str, model: UserModel | None = None,
-    out: str | Path | None = None, data_root: str | Path | None = None, quiet: bool = False,
+    config: Given = Config(), *overrides: str, model: UserModel | None = None, out: str | Path | None = None,
+    data_root: str | Path | None = None, quiet: bool = False,
 ) -> Run:  # fmt: skip
     """Trains on this host, in processes of its own; returns the run.
 
@@ -39,14 +44,61 @@ def train(
         WorkerFailed: a stage raised or died.
         NonFiniteError: a loss, weight or buffer is nan or infinite.
     """
-    name = "run"
+    chosen, name = _config_of(config, overrides)
+    root = default_data_root() if data_root is None else Path(data_root)
+    with _folder(out, name) as folder:
+        runs.train(chosen, out=folder, data_root=root, model=model, make_view=view_maker(quiet=quiet))
+    return Run(folder)
+
+
+def compare(
+    config: Given = Config(), *overrides: str, against: Sequence[str] = ("backprop",), repeat: int = 1,
+    model: UserModel | None = None, out: str | Path | None = None, data_root: str | Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains in the config's mode and in others, in turns, on the same seeds and cores; see :func:`compare_modes`.
+
+    Args:
+        config, overrides, model, data_root: see :func:`train`.
+        against: modes of the others: ``backprop``, ``gpipe``, ``1f1b``, ``pipedream``, ``sequential``.
+        repeat: rounds; each has a seed of its own.
+        out: a new or empty folder; None for ``runs/<name>-against-<time>`` in the folder that the user is in.
+        quiet: nothing is shown on the terminal.
+
+    Returns:
+        What is in ``compare.json``.
+
+    Raises:
+        ConfigError: see :func:`compare_modes`.
+    """
+    chosen, name = _config_of(config, overrides)
+    root = default_data_root() if data_root is None else Path(data_root)
+    with _folder(out, f"{name}-against") as folder:
+        return compare_modes(
+            chosen, against, repeat, out=folder, data_root=root, model=model, say=_say_nothing if quiet else _say
+        )
+
+
+def _config_of(config: Given, overrides: Sequence[str]) -> tuple[Config, str]:
+    """The config, and a name for the folder of its run."""
     if isinstance(config, str | Path):
         loaded = load_config(Path(config), overrides)
-        config, name = loaded.config, loaded.name
-    else:
-        config = (config if isinstance(config, Config) else Config.from_dict(config)).overridden(overrides)
-    default = Path.cwd() / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    root = default_data_root() if data_root is None else Path(data_root)
-    with new_out_folder(default) if out is None else nullcontext(Path(out)) as folder:
-        runs.train(config, out=folder, data_root=root, model=model, make_view=view_maker(quiet=quiet))
-    return Run(folder)
+        return loaded.config, loaded.name
+    whole = config if isinstance(config, Config) else Config.from_dict(config)
+    return whole.overridden(overrides), "run"
+
+
+def _folder(out: str | Path | None, name: str) -> AbstractContextManager[Path]:
+    """The folder that is named, or a new one."""
+    if out is not None:
+        return nullcontext(Path(out))
+    return new_out_folder(Path.cwd() / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _say_nothing(line: str) -> None:
+    """For who wants no line."""

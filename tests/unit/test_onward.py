@@ -30,7 +30,7 @@ def test_importing_it_leaves_torch_out():
 
 
 def test_an_unknown_name_is_told_with_those_there_are():
-    with pytest.raises(AttributeError, match="module 'onward' has no attribute 'fit' .expected: Config, Run, evaluate"):
+    with pytest.raises(AttributeError, match="module 'onward' has no attribute 'fit' .expected: Config, Run, com"):
         onward.fit
 
 
@@ -71,3 +71,11 @@ def test_a_mistake_leaves_no_folder(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="unknown rule"):
         onward.train(TINY, "rule.name=predd", quiet=True)
     assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_a_comparison_by_import_says_its_lines_or_nothing(tmp_path, capsys):
+    tables = {**TINY, "model": {**TINY["model"], "norm": "none"}}
+    table = onward.compare(tables, against=["backprop"], out=tmp_path / "out", data_root=tmp_path)
+    assert "parallel against backprop: " in capsys.readouterr().out
+    again = onward.compare(tables, against=["backprop"], out=tmp_path / "again", data_root=tmp_path, quiet=True)
+    assert capsys.readouterr().out == "" and again["arms"]["backprop"]["tests"] == table["arms"]["backprop"]["tests"]
