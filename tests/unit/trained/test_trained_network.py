@@ -7,6 +7,7 @@ import torch
 from tests.support import resumes, runs
 
 from pipeline.trained.build import load
+from pipeline.trained.scoring import evaluate
 
 
 @pytest.fixture
@@ -99,3 +100,19 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path):
     first = network(X)
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(network(X), first) and not torch.equal(network(X, 1), first)
+
+
+def test_it_computes_with_the_threads_of_the_run_and_leaves_those_of_the_caller(network):
+    seen = []
+    network.blocks[0].body.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    network(X)
+    with torch.no_grad():
+        network(X)
+    network.readout(3)(X)
+    evaluate(network)
+    assert set(seen) == {1} and len(seen) > 4 and torch.get_num_threads() == 2
+    seen.clear()
+    network.train()(X)
+    evaluate(network, "run.threads=3")
+    assert seen[0] == 2 and set(seen[1:]) == {3}
