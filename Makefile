@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+# Tests are dealt to as many processes as there are cores, four at most: many tests start processes of their own.
+WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: train test test-all soak types clean
 
@@ -10,10 +12,10 @@ train: $(READY)
 	$(VENV)/bin/python launch.py --stages 2
 
 test: types
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(WORKERS)
 
 test-all: types
-	$(VENV)/bin/python -m pytest --full
+	$(VENV)/bin/python -m pytest $(WORKERS) --full
 
 soak: $(READY)
 	$(VENV)/bin/python -m tests.support.soak --kills 100 --terms 50

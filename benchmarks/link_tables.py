@@ -5,11 +5,15 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks.wording import table
+from pipeline.numerics.wire_names import Wire
 
 __all__ = ["ARMS", "lost", "markdown"]
 
-ARMS = {"onward": "onward-2", "gpipe": "onward-gpipe", "1f1b": "onward-1f1b", "ddp": "ddp"}
-"""The four ways of training, and their arms in the catalogue."""
+ARMS: dict[str, tuple[str, Wire]] = {
+    "onward": ("onward-2", "same"), "onward int8": ("onward-2", "int8"), "gpipe": ("onward-gpipe", "same"),
+    "1f1b": ("onward-1f1b", "same"), "ddp": ("ddp", "same"),
+}  # fmt: skip
+"""The four ways of training, Onward's own also with rounded activations: arm in the catalogue, and wire format."""
 
 
 def lost(over: Mapping[str, Any], unlimited: Mapping[str, Any]) -> dict[str, Any] | None:

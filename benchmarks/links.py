@@ -30,7 +30,10 @@ from tests.support.hosts import hosts, why_not
 
 __all__ = ["RATES", "main", "measure"]
 
-RATES = {"unlimited": None, "10 Gbit/s": "10gbit", "1 Gbit/s": "1gbit", "100 Mbit/s": "100mbit", "10 Mbit/s": "10mbit"}
+RATES = {
+    "unlimited": None, "10 Gbit/s": "10gbit", "1 Gbit/s": "1gbit", "250 Mbit/s": "250mbit", "100 Mbit/s": "100mbit",
+    "10 Mbit/s": "10mbit",
+}  # fmt: skip
 """Of each link, in the words of ``tc``."""
 _BURST = {"10gbit": "4mb", "1gbit": "512kb"}
 """At least the rate divided by the kernel's ticks per second; elsewhere that of the hosts."""
@@ -50,9 +53,9 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
     arms: dict[str, dict[str, ThroughputArm]] = {rate: {} for rate in rates}
     with hosts(2) as found:
         for rate in rates:
-            for name, arm in ARMS.items():
+            for name, (arm, wire) in ARMS.items():
                 job = jobs[arm]
-                placed = replace(job, hosts=tuple(found)) if isinstance(job, ArmJob) else job
+                placed = replace(job, hosts=tuple(found), wire=wire) if isinstance(job, ArmJob) else job
                 arms[rate][name] = ThroughputArm(placed, settings)
 
         def turn(rate: str, name: str) -> float:

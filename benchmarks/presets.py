@@ -12,10 +12,11 @@ from typing import Literal
 
 from torch import nn
 
-from pipeline.config import Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
+from pipeline.config import Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig, TransportConfig
 from pipeline.learning.heads import AveragePool
 from pipeline.network.block import Block, build_block
 from pipeline.network.shapes import BlockShapes
+from pipeline.numerics.wire_names import Wire
 from pipeline.resolve import RunSpec
 
 __all__ = [
@@ -75,6 +76,7 @@ class Preset:
         threads: int = 1,
         epochs: int = 1,
         microbatches: int = 0,
+        wire: Wire = "same",
     ) -> Config:
         """Config of one of Onward's arms.
 
@@ -87,6 +89,7 @@ class Preset:
             threads: compute threads of each stage.
             epochs: passes over the samples.
             microbatches: parts of a batch; 0: the mode's own.
+            wire: format of activations between blocks.
         """
         data = {"shape": list(self.sample_shape), "num_train": self.num_samples, "num_test": 2}
         laid: Literal["parameters"] | list[int] = list(partition) if len(partition) > 1 else "parameters"
@@ -101,6 +104,7 @@ class Preset:
                 eval_every=_NEVER, eval_batch_size=2,
             ),
             schedule=ScheduleConfig(mode=mode),
+            transport=TransportConfig(wire=wire),
             run=RunConfig(
                 stages=len(partition), partition=laid, device=self.device, threads=threads,
                 matmul_precision=precision, channels_last=self.channels_last, predict=False,

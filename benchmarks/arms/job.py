@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.presets import Precision, Preset
+from pipeline.numerics.wire_names import Wire
 
 __all__ = ["ArmJob", "Entered"]
 
@@ -39,6 +40,8 @@ class ArmJob:
     mode: str = "parallel"
     """Mode of Onward's arms; for torch's pipelining gpipe or 1f1b."""
     microbatches: int = 0
+    wire: Wire = "same"
+    """Format of activations between the blocks of Onward's arms."""
     hosts: tuple[Entered, ...] = ()
     """Hosts of the processes, one each; without, all are on this one."""
     epochs: int = 0

@@ -19,6 +19,9 @@ __all__ = ["Outcome", "Status", "last_line", "run", "supervise"]
 
 Status = Literal["ok", "hang", "crash", "impossible"]
 
+ENDING_S = 10.0
+"""What was killed may need a moment."""
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -74,7 +77,8 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], stderr: Pa
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):  # a handler that raises inside Popen.wait may leave its lock held
+                process.wait(ENDING_S)
 
 
 def last_line(text: str) -> str:

@@ -25,7 +25,7 @@ def main(job: ArmJob) -> dict[str, Any]:
     warm, epochs = (0, job.epochs) if job.epochs else epochs_for(job)
     config = job.preset.config(
         precision=job.precision, mode=job.mode, partition=job.partition, threads=job.threads, epochs=epochs,
-        microbatches=job.microbatches,
+        microbatches=job.microbatches, wire=job.wire,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         if job.hosts:

@@ -161,10 +161,17 @@ class _Run:
             self._queues[key] = _Queue(wire, key if wire.lane is None else wire.lane)
         return self._queues[key]
 
-    def _changed(self, queue: _Queue) -> None:
-        """Those that wait for it look again."""
+    def _changed(self, queue: _Queue) -> float:
+        """Those that wait for it look again; seconds of work that it takes to rouse them."""
+        rouse_s = queue.wire.rouse_s if queue.blocked else 0.0
         self._ready.extend(queue.blocked)
         queue.blocked.clear()
+        return rouse_s
+
+    def _wake(self, wire: Wire, since: float) -> _Body:
+        """An end that has waited since then wakes up."""
+        if self._clock.now > since:
+            yield _Until(self._clock.now + wire.wake_s(self._clock.now - since))
 
     def _work(self, process: _Process, seconds: float, *, needs_core: bool = True) -> _Body:
         """Some work, of which there may be none."""
@@ -189,26 +196,30 @@ class _Run:
         while not queue.arrivals:
             yield queue
         moment = queue.arrivals.popleft()
+        rouse_s = 0.0
         if wire.leaves_early:
             queue.places -= 1
-            self._changed(queue)
+            rouse_s = self._changed(queue)
         if moment > self._clock.now:
             yield _Until(moment)
+        yield from self._wake(wire, since)
         process.waits_s[port.value] += self._clock.now - since
         yield from self._work(process, wire.recv_s)
         if not wire.leaves_early:
             queue.places -= 1
-            self._changed(queue)
+            rouse_s = self._changed(queue)
+        yield from self._work(process, rouse_s)
 
     def _send(self, process: _Process, queue: _Queue, port: Port) -> _Body:
         """A message: waits for a place in the queue, and copies it in; its way takes none of the sender's time."""
         since, wire = self._clock.now, queue.wire
         while queue.places >= wire.depth:
             yield queue
+        yield from self._wake(wire, since)
         process.waits_s[port.value] += self._clock.now - since
         queue.places += 1
         yield from self._work(process, wire.send_s)
         free = max(self._clock.now, self._lanes.get(queue.lane, 0.0))
         self._lanes[queue.lane] = free + wire.num_bytes / wire.rate
         queue.arrivals.append(self._lanes[queue.lane] + wire.latency_s)
-        self._changed(queue)
+        yield from self._work(process, self._changed(queue))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+import numpy as np
+
 from pipeline.schedules.actions import Action, Op
 
 __all__ = ["Outcome", "Part", "Port", "Role", "StageModel", "Wire", "walk"]
@@ -105,8 +107,19 @@ class Wire:
     """Work of the receiver."""
     lane: str | None = None
     """Wires of one lane share its rate; None: its own."""
+    rouse_s: float = 0.0
+    """More work of an end that the other has waited for."""
+    wakes: Sequence[tuple[float, float]] = ()
+    """Of an end: seconds that it has waited, rising, and seconds in which it then wakes up; none: it never sleeps."""
     leaves_early: bool = False
     """A message leaves its place in the queue when the receiver asks for it, and not when it has arrived."""
+
+    def wake_s(self, waited_s: float) -> float:
+        """Seconds in which an end that has waited so long wakes up; 0 where it has not waited at all."""
+        if waited_s <= 0.0 or not self.wakes:
+            return 0.0
+        waits, wakes = zip(*self.wakes, strict=True)
+        return float(np.interp(waited_s, waits, wakes))
 
 
 @dataclass(frozen=True)

@@ -167,10 +167,11 @@ class Model:
         costs, link = self.setting.costs, self.link
         wire = replace(
             wire, send_s=costs.send_s + wire.num_bytes * costs.send_byte_s,
-            recv_s=costs.recv_s + wire.num_bytes * costs.recv_byte_s, latency_s=costs.wake_s, leaves_early=early,
+            recv_s=costs.recv_s + wire.num_bytes * costs.recv_byte_s, rouse_s=costs.rouse_s, wakes=costs.wakes,
+            leaves_early=early,
         )  # fmt: skip
         if not self.is_far(src, dst):
             return wire
         rate = (link.bits_per_s if bits_per_s is None else bits_per_s) / 8
         lane = f"{self.hosts[src]}>{self.hosts[dst]}" if self.setting.question.hosts > 1 else None
-        return replace(wire, rate=rate, latency_s=costs.wake_s + link.latency_s, lane=lane)
+        return replace(wire, rate=rate, latency_s=link.latency_s, lane=lane)

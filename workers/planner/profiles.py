@@ -133,8 +133,8 @@ class Profiles:
         key = {name: key[name] for name in ("transport", "cpu", "cores", "torch", "code")}
         found = None if self._fresh else cost_cache.recall(WIRES, key)
         try:
-            return WireCosts(**{name: float(value) for name, value in dict(found or {}).items()})
-        except (TypeError, ValueError):
+            return WireCosts.from_dict(found or {})
+        except (KeyError, TypeError, ValueError):
             with self._pool(resolved) as pool:
                 costs = measure_wires(transport, pool)
         cost_cache.keep(WIRES, key, costs.to_dict())

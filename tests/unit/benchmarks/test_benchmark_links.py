@@ -22,8 +22,8 @@ def test_the_table_has_a_row_for_each_link():
     base = {name: entry(100.0) for name in ARMS}
     slow = {**{name: entry(75.0) for name in ARMS}, "ddp": entry(None, status="hang", note="no result after 120 s")}
     text = markdown({"links": {"unlimited": base, "10 Mbit/s": slow}}).splitlines()
-    assert text[0] == "| link | onward | gpipe | 1f1b | ddp |"
-    assert text[2] == "| unlimited | 100 | 100 | 100 | 100 |"
+    assert text[0] == "| link | onward | onward int8 | gpipe | 1f1b | ddp |"
+    assert text[2] == "| unlimited | 100 | 100 | 100 | 100 | 100 |"
     assert text[3].startswith("| 10 Mbit/s | 75 (25.0 % lost) |") and text[3].endswith("| no result after 120 s |")
 
 

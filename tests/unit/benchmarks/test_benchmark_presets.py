@@ -60,8 +60,10 @@ def test_the_multiplications_of_convolutions(tmp_path):
 
 
 def test_a_config_is_one_that_a_file_could_hold():
-    config = PRESETS["vgg8b"].config(precision="medium", partition=(3, 5), epochs=4, mode="1f1b", microbatches=8)
-    assert Config.from_dict(config.to_dict()) == config
+    config = PRESETS["vgg8b"].config(
+        precision="medium", partition=(3, 5), epochs=4, mode="1f1b", microbatches=8, wire="int8"
+    )  # fmt: skip
+    assert Config.from_dict(config.to_dict()) == config and config.transport.wire == "int8"
     assert config.run.partition == [3, 5] and config.run.stages == 2 and config.run.device == "cuda"
     assert config.train.epochs == 4 and config.train.microbatches == 8 and config.schedule.mode == "1f1b"
     assert PRESETS["vgg8b"].on("cpu").device == "cpu" and PRESETS["vgg8b"].on(None) is PRESETS["vgg8b"]

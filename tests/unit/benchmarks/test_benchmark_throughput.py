@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -120,6 +122,25 @@ def test_a_hang_is_killed_with_all_its_processes(tmp_path):
     while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_signal_in_the_middle_of_a_wait_does_not_hold_up_the_end(tmp_path, monkeypatch):
+    """Where a handler raises just behind its acquire, CPython's Popen keeps its lock for ever."""
+    waited, seen = subprocess.Popen.wait, []
+
+    def interrupted(process, timeout):
+        monkeypatch.setattr(subprocess.Popen, "wait", waited)
+        process._waitpid_lock.acquire()
+        seen.append(process)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    monkeypatch.setattr(launch, "ENDING_S", 0.2)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(SystemExit, match="143"):
+        launch.supervise(command, dict(os.environ), tmp_path / "stderr", 30.0)
+    seen[0]._waitpid_lock.release()
+    assert seen[0].wait(10.0) == -signal.SIGKILL
 
 
 def test_a_hang_is_reported_and_its_arm_given_up(monkeypatch):

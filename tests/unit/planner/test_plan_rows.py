@@ -21,7 +21,7 @@ from workers.planner.text import plan_lines
 from workers.planner.ways import find_way
 from workers.planner.wire_costs import WireCosts
 
-FREE = WireCosts(0.0, 0.0, 0.0, 0.0, 0.0)
+FREE = WireCosts(0.0, 0.0, 0.0, 0.0)
 MS = 1e-3
 
 

@@ -62,6 +62,26 @@ def test_the_slowest_stage_sets_the_pace_and_the_others_wait():
     assert found.waits_s[0][Port.PASS.value] > 90 and found.waits_s[2][Port.TAKE.value] == pytest.approx(78.0)
 
 
+def test_a_receiver_that_has_waited_longer_wakes_up_later():
+    wire = Wire(depth=4, wakes=((0.0, 0.5), (2.0, 1.5)))
+    assert [wire.wake_s(waited) for waited in (0.0, 1.0, 2.0, 9.0)] == [0.0, 1.0, 1.5, 1.5]
+    assert Wire().wake_s(3.0) == 0.0
+    # The second stage waits for 3 s each time and wakes up in 1.5; the first never waits, and sets the pace.
+    stages, wires = local(2, 3, parts=[{Part.BEFORE: 3.0}, {Part.BEFORE: 1.0}], wire=wire)
+    found = simulate(stages, wires)
+    # The later ones find it waiting for 0.5 and 1.25 s: 0.75 and 1.125 to wake up.
+    assert found.ends == ((3.0, 6.0, 9.0), (5.5, 7.75, 11.125))
+
+
+def test_to_rouse_the_other_end_is_work():
+    parts, wire = [{Part.BEFORE: 3.0}, {Part.BEFORE: 1.0}], Wire(depth=1, rouse_s=0.25)
+    stages, wires = local(2, 3, parts=parts, wire=wire)
+    assert simulate(stages, wires).ends == ((3.25, 6.5, 9.75), (4.0, 7.25, 10.5))  # the second waits for each
+    stages, wires = local(2, 4, parts=[{Part.BEFORE: 1.0}, {Part.BEFORE: 3.0}], wire=wire)
+    # The first is roused by the second, but for the first message, which itself rouses the second.
+    assert simulate(stages, wires).ends == ((1.25, 2.25, 4.0, 7.25), (4.0, 7.25, 10.5, 13.5))
+
+
 @pytest.mark.parametrize(("num_stages", "count"), [(2, 4), (4, 4), (4, 8), (3, 1)])
 def test_gpipe_has_the_bubble_of_its_paper(num_stages, count):
     """Huang et al. 2019: (S - 1) / (M + S - 1) of the time no work is done, where all take the same."""

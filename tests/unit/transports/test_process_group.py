@@ -1,5 +1,6 @@
 import os
 import socket
+import time
 
 import pytest
 import torch
@@ -7,8 +8,8 @@ import torch.distributed as dist
 from tests.support.processes import results
 from tests.support.stage_programs import fill_up, message, open_transport
 
-from workers.transport import TransportTimeout
-from workers.transports._group import meeting
+from workers.transport import Edge, TransportTimeout
+from workers.transports._group import door, meeting
 
 pytestmark = pytest.mark.distributed
 EDGES = [(0, 1, 2, 64), (1, 0, 2, 64)]
@@ -109,3 +110,38 @@ def _ending(stranger):
 
 def test_a_stranger_at_the_door_is_sent_away(tmp_path):
     assert results(_with_a_stranger, 2, tmp_path) == [(None, []), (7, [b"", b"", b""])]
+
+
+def _with_silent_strangers(stage_index, folder, count):
+    """Somebody holds connections to stage 1 open and says nothing, or a byte now and then."""
+    heard = []
+    if stage_index == 1:
+        listen = meeting._listen
+
+        def overheard():
+            listener = listen()
+            for k in range(count):
+                heard.append(socket.create_connection(listener.getsockname()[:2]))
+                heard[-1].sendall(b"x" * k)
+            return listener
+
+        meeting._listen = overheard
+    transport = open_transport("process_group", stage_index, folder, [(0, 1, 2, 64)], timeout_s=8.0)
+    transport.close(20.0)
+    return [_ending(stranger) for stranger in heard]
+
+
+def test_those_who_say_nothing_hold_up_nobody(tmp_path):
+    """One after another they would have taken 5 s each of the 8 there are."""
+    assert results(_with_silent_strangers, 2, tmp_path, 4) == [[], [b""] * 4]
+
+
+def test_one_who_says_nothing_is_sent_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(door, "HELLO_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listener, door.Door(listener, bytes(16)) as entrance:
+        with socket.create_connection(listener.getsockname()) as stranger:
+            edge = Edge(0, 1, 2, 64)
+            with pytest.raises(TransportTimeout, match="stage 0 did not open its end within 1 s"):
+                list(entrance.let_in([edge], time.perf_counter() + 1.0, 1.0))
+            stranger.settimeout(20.0)
+            assert stranger.recv(1) == b""

@@ -19,15 +19,12 @@ import torch.distributed as dist
 
 from workers.transport import Edge, Endpoint
 from workers.transports._errors import not_connected
+from workers.transports._group.door import HELLO, SECRET_BYTES, Door
 from workers.transports._group.stream import StreamReceiver, StreamSender
 
 __all__ = ["open_streams"]
 
-_SECRET_BYTES = 16
-_HELLO = struct.Struct(f"<{_SECRET_BYTES}sII")  # the listener's secret, the two stages
-_PLACE = struct.Struct(f"<{_SECRET_BYTES}sHB64s")  # the secret, the port, bytes of the address, the address
-_HELLO_S = 5.0
-"""For a stranger who connects and says nothing."""
+_PLACE = struct.Struct(f"<{SECRET_BYTES}sHB64s")  # the secret, the port, bytes of the address, the address
 _BACKLOG = 128
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 5}
 """An idle peer is asked after 5 s, and is gone when it has left 5 questions of a second each unanswered."""
@@ -48,16 +45,15 @@ def open_streams(endpoint: Endpoint) -> tuple[dict[int, StreamSender], dict[int,
     receivers: dict[int, StreamReceiver] = {}
     with ExitStack() as listening, ExitStack() as undo:
         listener = listening.enter_context(_listen())
-        secret = secrets.token_bytes(_SECRET_BYTES)
+        secret = secrets.token_bytes(SECRET_BYTES)
         places = _exchange(_place(secret, listener), endpoint)
         for edge in endpoint.outgoing():
             sock = _connect(edge, places[edge.dst], endpoint, deadline)
             senders[edge.dst] = StreamSender(edge, sock)
             undo.callback(senders[edge.dst].close)
-        expected = {(edge.src, edge.dst): edge for edge in endpoint.incoming()}
-        while expected:
-            edge, sock = _accept(expected, secret, listener, endpoint, deadline)
-            receivers[edge.src] = StreamReceiver(edge, sock, torch.device(endpoint.device))
+        door = listening.enter_context(Door(listener, secret))
+        for edge, sock in door.let_in(endpoint.incoming(), deadline, endpoint.opening_s):
+            receivers[edge.src] = StreamReceiver(edge, _prepared(sock), torch.device(endpoint.device))
             undo.callback(receivers[edge.src].close)
         undo.pop_all()
     return senders, receivers
@@ -114,51 +110,10 @@ def _connect(
     secret, address, port = place
     try:
         sock = socket.create_connection((address, port), max(deadline - time.perf_counter(), 0.001))
-        sock.sendall(_HELLO.pack(secret, edge.src, edge.dst))
+        sock.sendall(HELLO.pack(secret, edge.src, edge.dst))
     except OSError as error:
         raise not_connected(edge, edge.dst, endpoint.opening_s) from error
     return _prepared(sock)
-
-
-def _accept(
-    expected: dict[tuple[int, int], Edge], secret: bytes, listener: socket.socket, endpoint: Endpoint, deadline: float
-) -> tuple[Edge, socket.socket]:
-    """Open the receiving end of an edge that is still ``expected``, and take it from there."""
-    while True:
-        listener.settimeout(max(deadline - time.perf_counter(), 0.001))
-        try:
-            sock, _ = listener.accept()
-        except TimeoutError as error:
-            missing = next(iter(expected.values()))
-            raise not_connected(missing, missing.src, endpoint.opening_s) from error
-        edge = _greeted(sock, expected, secret, min(deadline - time.perf_counter(), _HELLO_S))
-        if edge is not None:
-            return edge, _prepared(sock)
-        sock.close()
-
-
-def _greeted(
-    sock: socket.socket, expected: dict[tuple[int, int], Edge], secret: bytes, patience: float
-) -> Edge | None:
-    """The edge that a new stream is for; None for a stranger."""
-    sock.settimeout(max(patience, 0.001))
-    try:
-        hello = _read_exactly(sock, _HELLO.size)
-    except OSError:
-        return None
-    given, src, dst = _HELLO.unpack(hello)
-    return expected.pop((src, dst), None) if secrets.compare_digest(given, secret) else None
-
-
-def _read_exactly(sock: socket.socket, num_bytes: int) -> bytes:
-    """The next ``num_bytes``; OSError where they do not come."""
-    data = b""
-    while len(data) < num_bytes:
-        part = sock.recv(num_bytes - len(data))
-        if not part:
-            raise ConnectionResetError("end of file")
-        data += part
-    return data
 
 
 def _prepared(sock: socket.socket) -> socket.socket:
