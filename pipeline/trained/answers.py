@@ -13,6 +13,7 @@ from pipeline.data.batches import affine
 from pipeline.data.task import Binary, Logistic
 from pipeline.errors import ConfigError
 from pipeline.trained.network import TrainedNetwork
+from pipeline.trained.sources import is_file
 
 __all__ = ["Answer", "answers", "read_samples"]
 
@@ -60,7 +61,7 @@ def read_samples(network: TrainedNetwork, path: Path) -> Tensor:
     Raises:
         ConfigError: see :func:`answers`.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"there is no such file (given: {path}, expected: a picture or an .npz). Name another one.")
     expected = network.recipe.facts.input_shape
     raw = _from_npz(path) if _is_array(path) else _from_picture(path, expected)

@@ -22,7 +22,7 @@ from pipeline.places import default_data_root
 from pipeline.records.network_facts import NetworkFacts
 from pipeline.resolve import build_rule, load_dataset
 from pipeline.trained.network import Recipe, TrainedNetwork
-from pipeline.trained.sources import Run, Source, read_file, read_run
+from pipeline.trained.sources import Run, Source, is_file, read_file, read_run
 
 __all__ = ["load"]
 
@@ -43,8 +43,10 @@ def load(
     Raises:
         ConfigError: there is no such run, it has not ended well, a file is damaged, or the network cannot be built.
     """
-    is_file = not isinstance(run, Run) and Path(run).is_file()
-    source = read_file(Path(run)) if is_file else read_run(run if isinstance(run, Run) else Run(run))  # type: ignore[arg-type]
+    if isinstance(run, Run):
+        source = read_run(run)
+    else:
+        source = read_file(Path(run)) if is_file(Path(run)) else read_run(Run(run))
     facts = _facts(source, data_root or default_data_root())
     task = facts.task
     assert task is not None, "asked of the data set"

@@ -17,7 +17,7 @@ from pipeline.records.tensor_file import read_tensors
 from pipeline.records.weights import load_blocks
 from pipeline.trained.network import FORMAT, OWN
 
-__all__ = ["Run", "Source", "read_file", "read_run"]
+__all__ = ["Run", "Source", "is_file", "read_file", "read_run"]
 
 
 class Run(Mapping[str, Any]):
@@ -75,6 +75,14 @@ class Source:
     own: list[dict[str, Tensor]]
     """What belongs to the rule of each block, beside :attr:`tensors`."""
     has_readouts: bool = True
+
+
+def is_file(path: Path) -> bool:
+    """A regular file is there; whatever else the system says of the path means that none is."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, a folder that must not be read
+        return False
 
 
 def read_run(run: Run) -> Source:

@@ -81,6 +81,7 @@ def refused(network, path, text):
 def test_files_that_are_refused(network, tmp_path):
     refused(network, tmp_path / "none.png", "there is no such file .given: .*none.png")
     refused(network, tmp_path, "there is no such file")
+    refused(network, tmp_path / ("y" * 300), "there is no such file")
     picture(tmp_path / "large.png", (7, 6))
     refused(network, tmp_path / "large.png", r"other samples than .* shape \(1, 7, 6\), .*\(1, 6, 6\)")
     (tmp_path / "text.png").write_text("hello")

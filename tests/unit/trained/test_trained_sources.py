@@ -39,7 +39,8 @@ def test_a_run_is_its_result_and_knows_its_config(trained_run):
 
 
 def test_no_run(tmp_path):
-    refused(tmp_path / "none", "there is no run", "expected: a folder that --out named", "Name another one")
+    for name in ("none", "y" * 300, "a\0b"):
+        refused(tmp_path / name, "there is no run", "expected: a folder that --out named", "Name another one")
     (tmp_path / "config.toml").write_text("seed = [")
     refused(tmp_path, "there is no run")
     (tmp_path / "config.toml").write_text("seed = 1")
