@@ -1,5 +1,6 @@
 """A run that is ready to start: checked, placed, and compared with the one that it goes on with."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from workers.placement import Host, Placement, place
 from workers.resume import Origin
 
 __all__ = ["RunPlan", "facts_of", "plan_run"]
+
+_MOST_BYTES = 2**24
+"""Of the structure of a network: modules may hold large tensors that are no state."""
 
 
 @dataclass(frozen=True)
@@ -49,5 +53,10 @@ def plan_run(
 
 def facts_of(resolved: RunSpec, model: UserModel | None) -> NetworkFacts:
     """What is written down of the network for whoever builds it again. Args: model, what was handed over, if it was."""
-    structure = pack_structure(model) if model is not None else None
+    structure = None
+    if model is not None:
+        with suppress(Exception):  # of the user's classes; a run does not depend on it, and load asks for the object
+            structure = pack_structure(model)
+    if structure is not None and len(structure) > _MOST_BYTES:
+        structure = None
     return NetworkFacts(resolved.data.input_shape, resolved.specs[-1].task, resolved.normalisation, structure)
