@@ -41,7 +41,8 @@ class Attempt:
         self._out = Path(self._folder.name) / "run"
         config = Path(self._folder.name) / f"{cell.name}.toml"
         config.write_text(to_toml(cell.nested(seed, quick)), encoding="utf8")
-        command = [sys.executable, str(ROOT / "launch.py"), "--config", str(config), "--quiet",
+        program = ["-m", *cell.program] if cell.program else [str(ROOT / "launch.py")]
+        command = [sys.executable, *program, "--config", str(config), "--quiet",
                    "--out", str(self._out), "--data-root", str(data_root)]  # fmt: skip
         self._errors = Path(self._folder.name) / "stderr"
         self._began = time.monotonic()
@@ -113,6 +114,7 @@ def summary(out: Path) -> dict[str, Any]:
         "errors": [round(100 * (1 - entry["test_accuracy"]), 4) for entry in output],
         "test_losses": [_short(entry["test_loss"]) for entry in output],
         "train_losses": [_short(entry["train_loss"]) for entry in output],
+        **_after_steps(out / "after_steps.json"),
         "credit": _credit(epochs), "angles": _angles(out / "measurements.json"),
         "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
         "threads": result["threads_per_stage"], "device": result["device"],
@@ -144,6 +146,11 @@ def _angles(path: Path) -> list[dict[str, Any]] | None:
          "blocks": [_short(block["angle_deg"]) for block in row["blocks"]]}
         for row in rows
     ]  # fmt: skip
+
+
+def _after_steps(path: Path) -> dict[str, Any]:
+    """Errors by the number of steps, where the cell's program has found them."""
+    return {"step_errors": json.loads(path.read_text(encoding="utf8"))} if path.exists() else {}
 
 
 def _short(value: float | None) -> float | None:

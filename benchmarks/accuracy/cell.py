@@ -78,6 +78,8 @@ class Cell:
     device: Device = "cpu"
     limit_s: float = 3600.0
     """A run that takes longer is ended and counts as failed."""
+    program: Sequence[str] = ()
+    """Module, and arguments of its own, that is run in place of ``launch.py`` with the same flags."""
 
     def nested(self, seed: int, quick: bool = False) -> dict[str, Any]:
         """The config as TOML has it.

@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.accuracy.cell import Metric
 
 __all__ = [
-    "after", "angle", "angle_most", "best", "best_epoch", "best_within", "depth", "depth_rise", "last", "test_loss",
-    "train_loss",
+    "after", "after_steps", "angle", "angle_most", "best", "best_epoch", "best_within", "depth", "depth_rise", "last",
+    "test_loss", "train_loss",
 ]  # fmt: skip
 
 
@@ -32,6 +32,16 @@ def after(epoch: int) -> Metric:
 
     def metric(run: Mapping[str, Any]) -> float | None:
         return _errors(run)[epoch - 1] if len(_errors(run)) >= epoch else None
+
+    return metric
+
+
+def after_steps(count: int) -> Metric:
+    """The error after so many optimizer steps."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found: float | None = run.get("step_errors", {}).get(str(count))
+        return found
 
     return metric
 

@@ -21,6 +21,8 @@ def digest(cell: Cell, quick: bool = False) -> str:
     """Digest of the config without its seed."""
     table = cell.nested(0, quick)
     del table["seed"]
+    if cell.program:
+        table["program"] = list(cell.program)
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
 

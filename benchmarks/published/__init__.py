@@ -7,13 +7,13 @@ the table's note.
 
 from benchmarks.accuracy.cell import PublishedTable
 from benchmarks.published import (
-    breloff, frenkel, jaderberg, lee, lra, lra_units, mertens, nokland2016, nokland_eidnes, whittington,
+    breloff, choromanska, frenkel, jaderberg, lee, lra, lra_units, mertens, nokland2016, nokland_eidnes, whittington,
 )  # fmt: skip
 
 __all__ = ["TABLES"]
 
 _SOURCES = (
-    mertens, nokland2016, breloff, frenkel, lee, lra, lra_units, nokland_eidnes, jaderberg, whittington
+    mertens, nokland2016, breloff, frenkel, lee, lra, lra_units, nokland_eidnes, jaderberg, whittington, choromanska,
 )
 
 TABLES: dict[str, PublishedTable] = {table.name: table for source in _SOURCES for table in source.TABLES}

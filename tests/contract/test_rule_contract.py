@@ -18,6 +18,7 @@ VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
     "dni-mixed": ("dni", {"mixing": 0.3, "conditioned": False, "layers": 1, "width": 12}),
+    "am-features": ("am", {"reduction": "features", "sparsity": 0.01}),
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
@@ -92,14 +93,20 @@ NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sample
 SHAPES["sampled"], BODIES["sampled"] = SHAPES["plain"], BODIES["plain"]
 SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
 """Rules of blocks that draw samples, and whether they take others too."""
-HALF_ONLY = {"lra_diff"}
+HALF_ONLY = {"lra_diff", "am_mem"}
 """Rules of blocks from one pre-activation to the next."""
-TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp", "dni"}
-"""Rules whose messages are targets, displacements or derivatives for single samples: they carry no weight."""
+ALSO_HALF = {"am"}
+"""Rules that take such blocks, too."""
+TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
+"""Rules whose messages are targets, displacements, codes or derivatives for single samples: they carry no weight."""
 STEPS = {"tp", "dtp"}
 """Of these, the ones whose first target is a step against the weighted loss."""
 SUMS = {"lra_fdbk", "lra_diff"}
 """Rules whose loss is a sum over samples: what a part of a batch adds does not depend on its share."""
+
+REMEMBERS = {"am_mem"}
+"""Rules that solve over all samples so far: what a batch adds depends on those learned before, so they begin anew where
+others learn a batch again, and learn in order."""
 
 
 def _networks(name):
@@ -108,7 +115,9 @@ def _networks(name):
         return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n != "half")]
     if name in PLAIN_ONLY:
         return ("plain",)
-    return ("half",) if rule in HALF_ONLY else [n for n in NETWORKS if n not in ("half", "sampled")]
+    if rule in HALF_ONLY:
+        return ("half",)
+    return [n for n in NETWORKS if n != "sampled" and (n != "half" or rule in ALSO_HALF)]
 
 
 CASES = [(r, n) for r in RULES for n in _networks(r)]
@@ -270,6 +279,7 @@ def test_weight_scales_the_gradient_once(name, network, index):
     whole = learn(rule, x, y)
     expected = gradients(rule)
     rule.zero_grad()
+    rule = build(name, network, index) if name in REMEMBERS else rule
     part = learn(rule, x, y, weight=0.25)
     share = 1.0 if name in SUMS else 0.25
     for key, grad in gradients(rule).items():
@@ -304,10 +314,12 @@ def test_contexts_are_learned_in_any_order_and_add_up(name, network, index):
         learn(rule, x, y, weight=0.5)
         apart.append(gradients(rule))
     rule.zero_grad()
+    rule = build(name, network, index) if name in REMEMBERS else rule
     out, context = rule(*first)
     later_out, later = rule(*second)
-    learn_from(rule, later_out, later, 0.5)
-    learn_from(rule, out, context, 0.5)
+    order = [(later_out, later), (out, context)]
+    for ran in reversed(order) if name in REMEMBERS else order:
+        learn_from(rule, *ran, 0.5)
     for key, grad in gradients(rule).items():
         torch.testing.assert_close(grad, apart[0][key] + apart[1][key], rtol=1e-10, atol=1e-12)
 

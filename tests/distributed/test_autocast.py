@@ -21,7 +21,7 @@ PLAIN_DATA = {"dataset": {"name": "digits", "crop_padding": 0}}
 MODELS = {"mlp": {}, "conv": CONV}
 RULES = [
     "linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp", "dfa", "sdfa",
-    "fa", "brsf", "frsf", "glob_sim", "backprop",
+    "fa", "brsf", "frsf", "glob_sim", "backprop", "am",
 ]  # fmt: skip
 
 

@@ -21,7 +21,10 @@ def trained(folder, rule, stages=1, transport="inline", *, last=True, mode="para
     return run(folder, changes)["weights_sha256"]
 
 
-@pytest.mark.parametrize("rule", ["linear_decoder", "predsim", "predsim_bio", "drtp", "dfa", "fa", "frsf", "backprop"])
+RULES = ["linear_decoder", "predsim", "predsim_bio", "drtp", "dfa", "fa", "frsf", "backprop", "am"]
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_one_result_on_any_number_of_stages_over_any_transport(tmp_path, rule):
     found = {
         trained(tmp_path / "1", rule), trained(tmp_path / "2", rule, 2, "shared_memory"),

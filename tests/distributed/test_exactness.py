@@ -15,7 +15,7 @@ from tests.support.runs import sha
 from pipeline.config import load_config
 
 LOCAL = ["linear_decoder", "pred", "sim", "predsim", "pred_bio", "sim_bio", "predsim_bio", "drtp"]
-FEEDBACK = ["backprop", "glob_sim", "fa", "usf", "brsf", "frsf", "dfa", "sdfa"]
+FEEDBACK = ["backprop", "glob_sim", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "am"]
 pytestmark = pytest.mark.distributed
 
 
@@ -47,7 +47,7 @@ def test_p1_any_queue_depth(tmp_path, reference, rule, depth):
     assert placed(tmp_path, rule, 3, "shared_memory", depth=depth) == reference(rule)
 
 
-@pytest.mark.parametrize("rule", [*rare(LOCAL, but=["predsim", "pred_bio", "drtp"]), "dfa"])
+@pytest.mark.parametrize("rule", [*rare(LOCAL, but=["predsim", "pred_bio", "drtp"]), "dfa", *rare(["am"], but=[])])
 def test_p2_stages_and_transports_slowed_at_random(tmp_path, reference, rule):
     slow = {"model": {"name": "tests.support.slow_mlp"}}
     found = placed(tmp_path, rule, 3, "tests.support.slow_shared_memory", **slow)

@@ -24,7 +24,7 @@ RULES = [
     {"name": "backprop"}, {"name": "glob_sim"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"},
     {"name": "dfa"}, {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
     {"name": "lra_fdbk", "reduction": "mean"}, {"name": "lra_fdbk", "halt": 0.05},
-    {"name": "lra_diff", "reduction": "mean"}, {"name": "tp"}, {"name": "dtp"},
+    {"name": "lra_diff", "reduction": "mean"}, {"name": "tp"}, {"name": "dtp"}, {"name": "am"},
 ]  # fmt: skip
 NETS = {"usual": {}, "plain": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
 NETS["half"] = {**NETS["plain"], "boundary": "half"}
@@ -36,7 +36,7 @@ PLAIN_ONLY = {"lra_fdbk", "tp", "dtp"}
 """Rules that refuse normalisation and dropout."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks that meet in front of their units."""
-UNDELAYED = {"backprop", "dfa", "lra_diff", "dtp", "reinforce"}
+UNDELAYED = {"backprop", "dfa", "lra_diff", "dtp", "reinforce", "am"}
 """Of each topology, and of those that tell targets, draw or keep a baseline: with one batch in flight in every run of
 the suite."""
 
@@ -137,8 +137,9 @@ def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, net, in_flight):
 
 
 def test_every_rule_that_waits_for_feedback_is_held_against_the_simulator(tmp_path):
-    """One in flight is the undelayed rule for all of them, then. ``dni`` learns twice: see test_dni_runs."""
-    for name in set(registry.known("pipeline.rules")) - {rule["name"] for rule in RULES} - {"dni"}:
+    """One in flight is the undelayed rule for all of them, then. ``dni`` learns twice, see
+    test_dni_runs; ``am_mem`` takes one batch at a time."""
+    for name in set(registry.known("pipeline.rules")) - {rule["name"] for rule in RULES} - {"dni", "am_mem"}:
         config = Config.from_dict(merged(SMALL, {"rule": {"name": name}, "model": NETS["plain"]}))
         topology = resolve(config, tmp_path).topology
         assert topology in (Topology.LOCAL, Topology.SETTLE), f"add {name} to RULES above"

@@ -13,7 +13,7 @@ from tests.support.runs import run, sha
 from pipeline.records.weights import latest_weights, load_blocks
 
 pytestmark = pytest.mark.distributed
-RULES = ["linear_decoder", "pred", "pred_bio", "drtp", "dfa", "sdfa", "fa", "frsf", "ifa", "backprop"]
+RULES = ["linear_decoder", "pred", "pred_bio", "drtp", "dfa", "sdfa", "fa", "frsf", "ifa", "backprop", "am"]
 TOLERANCE = 1e-5  # relative to the largest weight of a tensor, float32, after 15 steps
 BATCH_BYTES = 100 * (64 * 4 + 8)
 """The data comes as a batch of images and labels: its parts are views of it, and it is there as long as one is."""

@@ -34,7 +34,7 @@ SEVERAL = {
     "straight_through": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "slope_annealing": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "sigmoid_adjusted": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
-    "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni": {},
+    "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni": {}, "am": {},
     "tests.support.synthetic_gradients": {"norm": "none"}, "tests.support.settling_rule": {"norm": "none"},
 }  # fmt: skip
 """Models with which rules can be tried; batch normalisation, dropout and augmentation where they allow it."""
@@ -105,11 +105,14 @@ def test_a_run_with_replicas_is_measured(tmp_path):
 
 
 def test_no_rule_is_forgotten():
-    without_parts = {"sim", "sim_bio", "predsim", "predsim_bio", "glob_sim"}
+    without_parts = {"am_mem", "sim", "sim_bio", "predsim", "predsim_bio", "glob_sim"}
     assert {name for name in SEVERAL if "." not in name} == set(known("pipeline.rules")) - set(RULES) - without_parts
 
 
-@pytest.mark.parametrize("rule", rare(sorted(SEVERAL), but=["dtp", "ifa", "sdfa", "usf", "dni", "pc", "reinforce"]))
+OTHERS = ["dtp", "ifa", "sdfa", "usf", "dni", "pc", "am", "reinforce"]
+
+
+@pytest.mark.parametrize("rule", rare(sorted(SEVERAL), but=OTHERS))
 def test_every_other_rule_that_allows_micro_batches(tmp_path, rule):
     more = {"model": SEVERAL[rule]} | ({"dataset": {"crop_padding": 0}} if SEVERAL[rule] else {})
     one = run(tmp_path / "one", changes(rule, 4, [1], **more))
