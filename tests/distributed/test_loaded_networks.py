@@ -18,8 +18,10 @@ SAMPLED = {"norm": "none", "activation": "bernoulli", "dropout": 0.0}
 NETS = {
     "ifa": PLAIN, "lra_diff": {**PLAIN, "boundary": "half"}, "reinforce": SAMPLED, "slope_annealing": SAMPLED,
     "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED, "pc": PLAIN, "tp": PLAIN, "dtp": PLAIN,
-    "lra_fdbk": PLAIN,
+    "lra_fdbk": PLAIN, "am_mem": {**PLAIN, "boundary": "half"},
 }  # fmt: skip
+MODELS = {name: {} for name in registry.known("pipeline.models") if name != "mlp"}
+MODELS |= {"vgg8b": {"width": 0.0625}, "vgg11b": {"width": 0.0625}}
 RULES = registry.known("pipeline.rules")
 USUAL = {
     "predsim", "linear_decoder", "sim_bio", "dfa", "sdfa", "reinforce", "fa", "dtp", "slope_annealing", "backprop",
@@ -65,9 +67,9 @@ def test_rules_of_ones_own(rule, tmp_path):
     loaded(tmp_path, {"rule": {"name": rule}, "model": PLAIN})
 
 
-@pytest.mark.parametrize("name", [n for n in registry.known("pipeline.models") if n != "mlp"])
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model(name, tmp_path):
-    loaded(tmp_path, {"model": {"name": name, "width": 0.0625}, "dataset": NOISE, "rule": {"name": "predsim"}})
+    loaded(tmp_path, {"model": {"name": name, **MODELS[name]}, "dataset": NOISE, "rule": {"name": "predsim"}})
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -76,7 +78,7 @@ def test_formats_of_a_run(name, tmp_path):
 
 
 def test_one_output_for_two_classes(tmp_path):
-    loaded(tmp_path, {"dataset": {"name": "signed_xor"}, "rule": {"name": "linear_decoder"}, "model": PLAIN})
+    loaded(tmp_path, {"dataset": {"name": "signed_xor", "num_train": 96, "num_test": 50}, "rule": {"name": "linear_decoder"}, "model": PLAIN})
 
 
 WAYS = {"object": None, "function": "tests.support.own_nets.named", "instance": "tests.support.own_nets.instance"}
