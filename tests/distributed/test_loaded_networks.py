@@ -78,7 +78,8 @@ def test_formats_of_a_run(name, tmp_path):
 
 
 def test_one_output_for_two_classes(tmp_path):
-    loaded(tmp_path, {"dataset": {"name": "signed_xor", "num_train": 96, "num_test": 50}, "rule": {"name": "linear_decoder"}, "model": PLAIN})
+    data = {"name": "signed_xor", "num_train": 96, "num_test": 50}
+    loaded(tmp_path, {"dataset": data, "rule": {"name": "linear_decoder"}, "model": PLAIN})
 
 
 WAYS = {"object": None, "function": "tests.support.own_nets.named", "instance": "tests.support.own_nets.instance"}
