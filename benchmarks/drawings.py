@@ -1,6 +1,6 @@
 """The figures of measured runs; needs matplotlib.
 
-Lines are labelled where they end and classes where they lie, so that no figure needs a legend. Colours are those of
+Lines are labelled where they end and classes where they lie: see :mod:`benchmarks.lines`. Colours are those of
 Okabe and Ito and of Tol, and of the map viridis, which people with a colour vision deficiency tell apart; blocks
 differ in their markers as well.
 """
@@ -13,32 +13,22 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from sklearn.isotonic import isotonic_regression
 
+from benchmarks.lines import RUNS, STYLE, dark, label_ends, line, panels, with_lines
 from benchmarks.run_folder import Curve, MeasuredRun
 
-__all__ = ["apart", "draw"]
+__all__ = ["draw"]
 
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "onward", "svg.fonttype": "none",  # the same bytes for the same figures, and text as text
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-    "axes.titlesize": 9, "axes.titlelocation": "left",
-}  # fmt: skip
-_RUNS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 _CLASSES = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499",
             "#666666")  # Tol, muted  # fmt: skip
-_MARKERS = "os^Dv"
 _MOST_ROWS = 6
 """Epochs of a run that are shown as maps; more are left out evenly."""
-_LABEL_GAP = 0.065
-"""Least distance between two labels, as a share of the height of the axes."""
 
 
 def draw(runs: Sequence[MeasuredRun], out: Path, kind: str) -> list[Path]:
     """Draws what the runs have measured into ``out``, as ``svg`` or ``png``; returns the files."""
     drawn = []
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for name, figure_of in _FIGURES.items():
             figure = figure_of(runs)
             if figure is not None:
@@ -59,7 +49,7 @@ def _angles(runs: Sequence[MeasuredRun]) -> Figure | None:
         axes.set_yticks(range(0, int(max(95.0, most + 3)), 30))
 
     measured = [run for run in runs if run.angles]
-    return _panels(measured, lambda r: r.angles, "angle to backprop, degrees", lambda r, k: f"block {k}", finish)
+    return panels(measured, lambda r: r.angles, "angle to backprop, degrees", lambda r, k: f"block {k}", finish)
 
 
 def _accuracies(runs: Sequence[MeasuredRun]) -> Figure | None:
@@ -71,31 +61,37 @@ def _accuracies(runs: Sequence[MeasuredRun]) -> Figure | None:
     def label(run: MeasuredRun, block: int) -> str:
         return f"block {block}, linear probe" if block in run.fitted else f"block {block}"
 
-    return _panels([r for r in runs if r.accuracies], percent, "test accuracy, %", label, lambda axes, run: None)
+    return panels([r for r in runs if r.accuracies], percent, "test accuracy, %", label, lambda axes, run: None)
 
 
-def _panels(
-    runs: Sequence[MeasuredRun],
-    curves_of: Callable[[MeasuredRun], Mapping[int, Curve]],
-    what: str,
-    label: Callable[[MeasuredRun, int], str],
-    finish: Callable[[Axes, MeasuredRun], None],
-) -> Figure | None:
-    """A panel for each run with a line for each block over epochs; colours go from the lowest block to the highest."""
-    if not runs:
-        return None
-    figure = Figure(figsize=(4.2 * len(runs), 3.0), layout="constrained")
-    for axes, run in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs, strict=True):
-        curves = curves_of(run)
-        shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(curves)))
-        for (block, curve), colour in zip(curves.items(), shades, strict=True):
-            # Filled or hollow markers tell a decoder of the block's own from a linear probe without any colour.
-            hollow = block in run.fitted and what.startswith("test")
-            _line(axes, curve, colour, _MARKERS[block % len(_MARKERS)], hollow)
-        axes.set(xlabel="epochs trained", ylabel=what, title=run.name)
-        finish(axes, run)
-        _label_ends(axes, [(c, label(run, k), s) for (k, c), s in zip(curves.items(), shades, strict=True)])
-    return figure
+def _losses(runs: Sequence[MeasuredRun]) -> Figure | None:
+    """A panel for each run: the output loss on the training samples, before each step, and on the test set."""
+    pairs = {r.name: [("training", r.output["train_loss"]), ("test", r.output["test_loss"])] for r in runs}
+    positive = all(v > 0 for some in pairs.values() for _, curve in some for v in curve.values())
+    return with_lines(pairs, "output loss", logarithmic=positive)
+
+
+def _errors(runs: Sequence[MeasuredRun]) -> Figure | None:
+    """A panel for each run: the output's error on the training samples, in training mode, and on the test set."""
+
+    def percent(curve: Curve) -> Curve:
+        return {epoch: 100 * (1 - share) for epoch, share in curve.items()}
+
+    pairs = {
+        r.name: [("training", percent(r.output["train_accuracy"])), ("test", percent(r.output["test_accuracy"]))]
+        for r in runs if r.output["train_accuracy"]
+    }  # fmt: skip
+    return with_lines(pairs, "error, %")
+
+
+def _updates(runs: Sequence[MeasuredRun]) -> Figure | None:
+    """A panel for each run, a line for each block; frozen blocks, which move by 0, end where they froze."""
+    moved = {r.name: {k: {e: u for e, u in c.items() if u > 0} for k, c in r.updates.items()} for r in runs}
+    return panels(
+        [r for r in runs if any(moved[r.name].values())],
+        lambda r: {k: c for k, c in moved[r.name].items() if c}, "relative update of the weights",
+        lambda r, k: f"block {k}", lambda axes, run: axes.set_yscale("log"),
+    )  # fmt: skip
 
 
 def _depths(runs: Sequence[MeasuredRun]) -> Figure | None:
@@ -105,60 +101,13 @@ def _depths(runs: Sequence[MeasuredRun]) -> Figure | None:
         return None
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.subplots()
-    colours = [_RUNS[i % len(_RUNS)] for i in range(len(counted))]
+    colours = [RUNS[i % len(RUNS)] for i in range(len(counted))]
     for run, colour in zip(counted, colours, strict=True):
-        _line(axes, run.depth, colour)
+        line(axes, run.depth, colour)
     axes.set(xlabel="epochs trained", ylabel="depth of credit, blocks per sample")
     axes.set_ylim(0, None)
-    _label_ends(axes, [(run.depth, run.name, colour) for run, colour in zip(counted, colours, strict=True)])
+    label_ends(axes, [(run.depth, run.name, colour) for run, colour in zip(counted, colours, strict=True)])
     return figure
-
-
-def _line(axes: Axes, curve: Curve, colour: Any, marker: str = "o", hollow: bool = False) -> None:
-    """A marker for each epoch where there are few."""
-    axes.plot(
-        list(curve), list(curve.values()), marker=marker if len(curve) <= 25 else "", ms=3.5, lw=1.4, color=colour,
-        clip_on=False, markerfacecolor="white" if hollow else colour,
-    )  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
-
-
-def _label_ends(axes: Axes, lines: Sequence[tuple[Curve, str, Any]]) -> None:
-    """Names every line at the right edge, at the height of its end as far as there is room."""
-    low, high = axes.get_ylim()
-    ends = [(list(curve.values())[-1] - low) / (high - low) for curve, _, _ in lines]
-    for (_, text, colour), end, place in zip(lines, ends, apart(ends, _LABEL_GAP), strict=True):
-        axes.annotate(
-            text, (1.0, end), (1.06, place), xycoords="axes fraction", textcoords="axes fraction",
-            va="center", fontsize=8 if len(lines) <= 1 / _LABEL_GAP else 5, color=_dark(colour), annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0.0, 0.5),
-            },
-        )  # fmt: skip
-
-
-def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights in [0, 1], as close to the given ones as they can be and ``gap`` apart, in the same order.
-
-    Least squares: with ``gap`` times its rank taken off each height, the constraint is that they rise.
-    """
-    count = len(heights)
-    gap = min(gap, 1.0 / max(count - 1, 1))
-    order = np.argsort(heights, kind="stable")
-    ranks = gap * np.arange(count)
-    placed = isotonic_regression(np.asarray(heights)[order] - ranks, y_min=0.0, y_max=1.0 - ranks[-1]) + ranks
-    found = np.empty(count)
-    found[order] = placed
-    return [float(height) for height in found]
-
-
-def _dark(colour: Any) -> Any:
-    """The colour as dark as text has to be."""
-    red, green, blue = matplotlib.colors.to_rgb(colour)
-    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    share = min(1.0, 0.45 / light) if light > 0 else 1.0
-    return red * share, green * share, blue * share
 
 
 def _maps(runs: Sequence[MeasuredRun]) -> Figure | None:
@@ -228,7 +177,7 @@ def _scatter(axes: Axes, points: Any, labels: Any) -> None:
         axes.scatter(chosen[:, 0], chosen[:, 1], s=5, color=colour, lw=0)
         across, up = (float(v) for v in np.median(chosen, axis=0))
         box = {"facecolor": "white", "edgecolor": colour, "alpha": 0.85, "boxstyle": "round,pad=0.15", "lw": 0.8}
-        axes.text(across, up, str(label), fontsize=8, ha="center", va="center", color=_dark(colour), bbox=box)
+        axes.text(across, up, str(label), fontsize=8, ha="center", va="center", color=dark(colour), bbox=box)
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -236,6 +185,9 @@ def _scatter(axes: Axes, points: Any, labels: Any) -> None:
 _FIGURES: dict[str, Callable[[Sequence[MeasuredRun]], Figure | None]] = {
     "angles": _angles,
     "accuracies": _accuracies,
+    "losses": _losses,
+    "errors": _errors,
+    "updates": _updates,
     "depth": _depths,
     "maps": _maps,
     "tsne": _layouts,

@@ -38,11 +38,11 @@ def stale(pages: Sequence[Path], results: Path) -> list[Path]:
 def draw_plots(results: Path) -> bool:
     """Draw the plots; where matplotlib is missing, say so and return False."""
     try:
-        from benchmarks import plots
+        from benchmarks import curves, plots
     except ImportError as error:
         print(f"no plots are drawn ({error}). Install matplotlib: pip install 'onward-pipeline[plots]'.")
         return False
-    for path in plots.draw(results):
+    for path in [*plots.draw(results), *curves.draw(results)]:
         print(f"drawn: {path}")
     return True
 

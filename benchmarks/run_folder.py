@@ -35,6 +35,10 @@ class MeasuredRun:
     """Blocks whose accuracy is that of a linear probe."""
     depth: Curve
     """Mean number of blocks updated for a sample; empty where the rule does not count it."""
+    output: dict[str, Curve]
+    """Of the output block: ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, as far as recorded."""
+    updates: dict[int, Curve]
+    """By block: how far its weights have moved since the measurement before, relative; empty without measurements."""
     maps: Arrays | None
     """``epochs``, ``x_axis``, ``y_axis``, ``values`` (epochs, blocks, rows, columns), ``levels`` (epochs, blocks)."""
     tsne: Arrays | None
@@ -57,7 +61,7 @@ def read_run(folder: Path) -> MeasuredRun:
     fitted = _curves(measured, "readout_accuracy")
     return MeasuredRun(
         folder.resolve().name, _curves(measured, "angle_deg"), dict(sorted({**fitted, **own}.items())),
-        frozenset(fitted) - frozenset(own), _depth(recorded),
+        frozenset(fitted) - frozenset(own), _depth(recorded), _of_output(recorded), _curves(measured, "update"),
         _arrays(folder / "measurements" / "maps.npz"), _arrays(folder / "measurements" / "tsne.npz"),
     )  # fmt: skip
 
@@ -87,6 +91,13 @@ def _curves(rows: list[tuple[int, Mapping[str, Any]]], key: str) -> dict[int, Cu
         if block.get(key) is not None:
             found.setdefault(block["block"], {})[epoch] = block[key]
     return dict(sorted(found.items()))
+
+
+def _of_output(rows: list[tuple[int, Mapping[str, Any]]]) -> dict[str, Curve]:
+    """Curves of the last block."""
+    last = max((block["block"] for _, block in rows), default=0)
+    names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    return {name: _curves(rows, name).get(last, {}) for name in names}
 
 
 def _depth(rows: list[tuple[int, Mapping[str, Any]]]) -> Curve:

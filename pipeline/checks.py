@@ -5,15 +5,16 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.config import Config, MeasureConfig
+from pipeline.config import Config, MeasureConfig, TrainConfig
 from pipeline.data.dataset import DataSpec
+from pipeline.data.task import Binary, Classification
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
-__all__ = ["check_batching", "check_emulation", "check_measurable", "check_mode", "check_wire"]
+__all__ = ["check_batching", "check_classes", "check_emulation", "check_measurable", "check_mode", "check_wire"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,19 @@ def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) ->
     if missing:
         raise ConfigError(
             f"no such block (given: measure.tsne has {missing[0]}, expected: 0 to {num_blocks - 1}). Correct it."
+        )
+
+
+def check_classes(train: TrainConfig, data: DataSpec) -> None:
+    """Refuses batches of few classes where samples have none.
+
+    Raises:
+        ConfigError: the task is no classification of whole samples.
+    """
+    if train.classes_per_batch and not isinstance(data.task, Classification | Binary):
+        raise ConfigError(
+            f"samples have no class to be chosen by (given: train.classes_per_batch = {train.classes_per_batch} with a "
+            f"task of {type(data.task).__name__}, expected: one of classes). Set it to 0."
         )
 
 

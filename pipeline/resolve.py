@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline import registry
-from pipeline.checks import check_batching, check_emulation, check_measurable, check_mode, check_wire
+from pipeline.checks import check_batching, check_classes, check_emulation, check_measurable, check_mode, check_wire
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec, Normalisation
 from pipeline.data.task import Classification, Logistic, Task
@@ -112,13 +112,15 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     )  # fmt: skip
     shapes = infer_shapes(blueprints, dataset.spec.input_shape, task.num_outputs)
     specs = tuple(
-        BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)
+        BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
+        for k, s in enumerate(shapes)
     )
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     rule, sizes = _check_rules(config, blueprints, specs)
     check_mode(config, mode, rule.topology)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
+    check_classes(config.train, dataset.spec)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,10 +67,9 @@ def _load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
     train, test = dataset.load()
     if job.start is not None:
         job.start.check_data(crc32_of([train.x, train.y, test.x, test.y]))
-    return (
-        Batches(train, dataset=dataset, batch_size=batching.batch_size, seed=seed, device=device, train=True),
-        Batches(test, dataset=dataset, batch_size=batching.eval_batch_size, seed=seed, device=device, train=False),
-    )
+    feed = partial(Batches, dataset=dataset, seed=seed, device=device)
+    test_feed = feed(test, batch_size=batching.eval_batch_size, train=False)
+    return feed(train, batch_size=batching.batch_size, train=True, classes=batching.classes), test_feed
 
 
 class StageRun:

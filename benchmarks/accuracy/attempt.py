@@ -114,8 +114,9 @@ def summary(out: Path) -> dict[str, Any]:
         "errors": [round(100 * (1 - entry["test_accuracy"]), 4) for entry in output],
         "test_losses": [_short(entry["test_loss"]) for entry in output],
         "train_losses": [_short(entry["train_loss"]) for entry in output],
+        "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
         **_after_steps(out / "after_steps.json"),
-        "credit": _credit(epochs), "angles": _angles(out / "measurements.json"),
+        "credit": _credit(epochs), **_measured(out / "measurements.json"),
         "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
         "threads": result["threads_per_stage"], "device": result["device"],
         **{name: header[name] for name in ("commit", "versions", "python", "cpu", "cores", "devices")},
@@ -136,16 +137,28 @@ def _credit(epochs: Sequence[Mapping[str, Any]]) -> list[list[float | None]] | N
     return found if any(found) else None
 
 
-def _angles(path: Path) -> list[dict[str, Any]] | None:
-    """Angles of each measured epoch: of all blocks together, and of each; None where none was measured."""
+def _measured(path: Path) -> dict[str, list[dict[str, Any]] | None]:
+    """Angles of each measured epoch, of all blocks together and of each, and the blocks' relative updates since the
+    one before; None where none was measured."""
     if not path.exists():
-        return None
+        return {"angles": None, "updates": None}
     rows = json.loads(path.read_text(encoding="utf8"))["epochs"]
-    return [
-        {"epoch": row["epoch"], "all": _short(row["angle_deg"]),
-         "blocks": [_short(block["angle_deg"]) for block in row["blocks"]]}
-        for row in rows
-    ]  # fmt: skip
+
+    def blocks(row: Mapping[str, Any], name: str) -> list[float | None]:
+        return [_short(block[name]) for block in row["blocks"]]
+
+    return {
+        "angles": [
+            {"epoch": row["epoch"], "all": _short(row["angle_deg"]), "blocks": blocks(row, "angle_deg")}
+            for row in rows
+        ],
+        "updates": [{"epoch": row["epoch"], "blocks": blocks(row, "update")} for row in rows[1:]],
+    }
+
+
+def _error(accuracy: float | None) -> float | None:
+    """In percent."""
+    return None if accuracy is None else round(100 * (1 - accuracy), 4)
 
 
 def _after_steps(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ figures of several cells. Nothing here runs anything.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal, Self
 
 from pipeline.config import Config
@@ -58,6 +59,8 @@ class Figure:
     """None: reported only."""
     reason: str = ""
     """Known reason for a measured value outside the band."""
+    over: Callable[[Sequence[float]], float] = median
+    """Of the seeds' values; at least one."""
 
     @property
     def place(self) -> Place:

@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.accuracy.cell import Metric
 
 __all__ = [
-    "after", "after_steps", "angle", "angle_most", "best", "best_epoch", "best_within", "depth", "depth_rise", "last",
-    "test_loss", "train_loss",
+    "after", "after_steps", "angle", "angle_late", "angle_most", "best", "best_epoch", "best_within", "depth",
+    "depth_rise", "last", "last_in_training", "test_loss", "train_loss",
 ]  # fmt: skip
 
 
@@ -25,6 +25,12 @@ def best(run: Mapping[str, Any]) -> float | None:
 def last(run: Mapping[str, Any]) -> float | None:
     """The error after the last epoch."""
     return _errors(run)[-1] if _errors(run) else None
+
+
+def last_in_training(run: Mapping[str, Any]) -> float | None:
+    """The error on the training samples of the last epoch, before each step; None of older runs, which lack it."""
+    found: Sequence[float | None] = run.get("train_errors") or ()
+    return found[-1] if found else None
 
 
 def after(epoch: int) -> Metric:
@@ -99,6 +105,17 @@ def angle(epoch: int) -> Metric:
     def metric(run: Mapping[str, Any]) -> float | None:
         found: list[float | None] = [row["all"] for row in run["angles"] or () if row["epoch"] == epoch]
         return found[0] if found else None
+
+    return metric
+
+
+def angle_late(since: int) -> Metric:
+    """The same, a mean over the measurements after so many epochs and more; None of a run that ended before."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        rows = [row["all"] for row in run["angles"] or () if row["epoch"] >= since]
+        found = [value for value in rows if value is not None]
+        return sum(found) / len(found) if found else None
 
     return metric
 

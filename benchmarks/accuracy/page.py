@@ -1,6 +1,5 @@
 """A table as Markdown: measured beside published, and whether that is accepted."""
 
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,9 @@ Absent = Callable[[Cell], str | None]
 
 
 def measured(cell: Cell, figure: Figure, store: Store, table: PublishedTable) -> float | None:
-    """The median of a figure over the seeds that ran; None where none did, or none has it."""
+    """A figure over the seeds that ran, their median unless it says otherwise; None where none did, or none has it."""
     values = [value for run in store.completed(table, cell) if (value := figure.metric(run)) is not None]
-    return statistics.median(values) if values else None
+    return figure.over(values) if values else None
 
 
 def outside(table: PublishedTable, store: Store) -> list[Place]:

@@ -7,13 +7,15 @@ the table's note.
 
 from benchmarks.accuracy.cell import PublishedTable
 from benchmarks.published import (
-    breloff, choromanska, frenkel, jaderberg, lee, lra, lra_units, mertens, nokland2016, nokland_eidnes, whittington,
+    breloff, choromanska, frenkel, jaderberg, lee, liao, lra, lra_figures, lra_units, mertens, nokland2016,
+    nokland_eidnes, nokland_eidnes_wide, scellier, whittington,
 )  # fmt: skip
 
 __all__ = ["TABLES"]
 
 _SOURCES = (
-    mertens, nokland2016, breloff, frenkel, lee, lra, lra_units, nokland_eidnes, jaderberg, whittington, choromanska,
+    mertens, nokland2016, breloff, frenkel, liao, lee, lra, lra_figures, lra_units, nokland_eidnes,
+    nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier,
 )
 
 TABLES: dict[str, PublishedTable] = {table.name: table for source in _SOURCES for table in source.TABLES}

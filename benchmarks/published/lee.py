@@ -32,7 +32,7 @@ TABLES = (
             Cell("7x240", _DEEP, [Figure("7x240 tanh, RMSprop, 100 epochs of each", "best", best, 1.94,
                                          Band(1.7, 2.4)),
                                   Figure("7x240 tanh, RMSprop, 100 epochs of each", "last", last)],
-                 device="cuda", limit_s=7200.0),
+                 limit_s=7200.0),
         ],
     ),
 )  # fmt: skip

@@ -1,19 +1,22 @@
-"""Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018): MLPs of LRA.
+"""Ororbia, Mali, Kifer and Giles, "Conducting Credit Assignment by Aligning Local Representations" (2018): MLPs of LRA.
 
-Its tables of units without a derivative are in :mod:`benchmarks.published.lra_units`.
+Its figures are in :mod:`benchmarks.published.lra_figures`, its tables of units without a derivative in
+:mod:`benchmarks.published.lra_units`.
 
-Step, bounds, reduction and halting threshold are not in print. Chosen here: beta .1, and 1 for logistic units, whose
-derivative is small; displacements bounded by 5, and not at all for logistic units; gradients summed over the batch;
-for tanh a rate of .003, because at the printed .01 the sums are too long a step (best of 100 epochs 4.23 %, rising).
+Not in print: step, bounds, reduction, halting threshold, and the output loss, here softmax with cross-entropy. The
+feedback matrices of FA and DFA are those of Nøkland (2016), to whom the text refers. Chosen here: beta .1, and 1 for
+logistic units, whose derivative is small; displacements bounded by 5, and not at all for logistic units; gradients
+summed over the batch; for tanh a rate of .003, because at the printed .01 the sums are too long a step (best of 100
+epochs 4.23 %, rising).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, PublishedTable
-from benchmarks.accuracy.metrics import after, angle, angle_most, best, depth, depth_rise, last
+from benchmarks.accuracy.cell import Band, Cell, Figure, PublishedTable
+from benchmarks.accuracy.metrics import after, best
 
-__all__ = ["DATA", "MLP", "TABLES", "ZERO"]
+__all__ = ["DATA", "MLP", "RATES", "SGD", "TABLES", "ZERO", "fdbk"]
 
 DATA = {
     "mnist": {"dataset.name": "mnist", "dataset.train_samples": 50000, "dataset.normalise": False},
@@ -22,7 +25,7 @@ DATA = {
 _CONSTANT = {"mnist": 88.65, "fashion": 90.0}
 """Error of a net that always says the same: a run that has not started."""
 MLP = {"model.name": "mlp", "model.norm": "none", "train.eval_batch_size": 500}
-_SGD = {"optimizer.name": "sgd", "optimizer.lr": 0.01, "train.batch_size": 50}
+SGD = {"optimizer.name": "sgd", "optimizer.lr": 0.01, "train.batch_size": 50}
 ZERO = {"model.init": "zero"}
 
 
@@ -66,7 +69,7 @@ _BANDS_1: Mapping[tuple[str, str], Sequence[Band | None]] = {
 """Of MNIST's best errors, ``rules.md`` 5.1."""
 
 
-_RATES: Mapping[str, dict[str, Any]] = {"sigmoid": {}, "tanh": {"optimizer.lr": 0.003}}
+RATES: Mapping[str, dict[str, Any]] = {"sigmoid": {}, "tanh": {"optimizer.lr": 0.003}}
 _OPTIONS_1: Mapping[str, dict[str, Any]] = {
     **{rule: {"rule.name": rule} for rule in ("backprop", "fa", "dfa")},
     "dtp": {"rule.name": "dtp", "rule.step": 5.0, "rule.noise": 0.36, "rule.scale_reconstruction": True,
@@ -77,8 +80,8 @@ _OPTIONS_1: Mapping[str, dict[str, Any]] = {
 
 
 _REASONS_1: Mapping[tuple[str, str], str] = {
-    ("dfa", "sigmoid"): "better than printed, and only after more than 10 epochs at 88.65 %; the feedback matrices' "
-    "scale is not in print, here it is 1/sqrt(128)",
+    ("dfa", "sigmoid"): "better than printed, and only after more than 10 epochs at 88.65 %, with the feedback "
+    "matrices of Nøkland (2016), to whom the source refers: uniform in +-1/sqrt(128)",
 }
 
 _JUMPS = "single epochs jump at this rate: 5.43 % after 9, 7.61 after 10, 5.30 after 11"
@@ -103,9 +106,9 @@ def _table_1_cell(data: str, rule: str, activation: str, index: int) -> Cell:
         Figure(f"{rule}, 10 epochs", column, after(10), None, _early_band(rule, activation, std) if banded else None,
                _JUMPS if rule == "lra_fdbk" and banded else ""),
     ]  # fmt: skip
-    options = _OPTIONS_1.get(rule) or (fdbk(activation) | _RATES[activation])
+    options = _OPTIONS_1.get(rule) or (fdbk(activation) | RATES[activation])
     init = ZERO if std == 0.0 else {"model.init": "normal", "model.init_std": std}
-    config = {**MLP, **DATA[data], **_SGD, "model.depth": 8, "model.width": 128, "model.activation": activation,
+    config = {**MLP, **DATA[data], **SGD, "model.depth": 8, "model.width": 128, "model.activation": activation,
               "train.epochs": 100, **init, **options}  # fmt: skip
     tight = rule == "backprop" and activation == "tanh" and std >= 0.05  # a band of about half a point
     return Cell(f"{rule}-{activation}-{std:g}", config, figures, (0, 1, 2) if tight else (0,))
@@ -121,98 +124,10 @@ def _table_1(data: str, title: str) -> PublishedTable:
         "Ororbia et al. (2018), table 1", cells,
         note=f"Columns: unit, standard deviation of the initial weights. {_CONSTANT[data]:g} % is the error of "
         "always the same answer. SGD at .01, under LRA with tanh .003; under DTP Adam at .0004 for 30 epochs. "
-        "Batches of 50, 50 000 images as pixels in [0, 1].",
+        "Batches of 50, 50 000 images as pixels in [0, 1]. Published figures of DTP are with an optimizer of its own, "
+        "which the source does not name (an adaptive rate, like RMSprop), and are not to be compared with ours under "
+        "Adam, which are better throughout: 3.1 where 67.51 is printed.",
     )  # fmt: skip
 
 
-# Figure 2: steps towards a target, and the feedback matrix's deviation.
-
-_FIGURE_2 = {**MLP, **DATA["mnist"], **_SGD, "model.depth": 3, "model.width": 64, "model.activation": "tanh",
-             "model.init": "normal", "model.init_std": 0.05, "train.epochs": 5}  # fmt: skip
-_EPOCHS_2 = tuple(f"epoch {n}" for n in range(1, 6))
-
-
-def _figure_2_cell(name: str, row: str, changes: Mapping[str, Any]) -> Cell:
-    figures = [Figure(row, column, after(n)) for n, column in enumerate(_EPOCHS_2, 1)]
-    return Cell(name, {**_FIGURE_2, **changes}, figures, (0, 1, 2))
-
-
-def _diff(steps: int) -> Cell:
-    changes = {"rule.name": "lra_diff", "rule.steps": steps, "model.boundary": "half"}
-    return _figure_2_cell(f"diff-{steps}", f"diff, K = {steps}", changes)
-
-
-_FIGURE_2_TABLE = PublishedTable(
-    "lra-figure2",
-    "LRA, figure 2: 3x64 tanh on MNIST, test error in % over the first epochs",
-    "Ororbia et al. (2018), figure 2: larger K better, fdbk about as K = 30",
-    [
-        _diff(5), _diff(30),
-        *(_figure_2_cell(f"fdbk-{std:g}", f"fdbk, E of deviation {std:g}", {**fdbk("tanh"), "rule.error_std": std})
-          for std in (1.0, 1.25, 1.5, 2.0)),
-    ],
-    [
-        Check("K = 30 is not worse than K = 5 at epoch 5",
-              [(("diff, K = 30", _EPOCHS_2[-1]), ("diff, K = 5", _EPOCHS_2[-1]))], Band(most=0.0)),
-        Check("fdbk is within a point of K = 30 at epoch 5",
-              [(("fdbk, E of deviation 1", _EPOCHS_2[-1]), ("diff, K = 30", _EPOCHS_2[-1]))], Band(-1.0, 1.0)),
-    ],
-    "Medians of three seeds. The initial deviation of the weights is chosen here (.05).",
-)  # fmt: skip
-
-
-# Figures 5 and 7: how deep credit goes, and how far from backpropagation's gradient.
-
-_HALT = {"tanh": 0.005, "sigmoid": 0.05}
-_FIGURE_5 = {**MLP, **DATA["mnist"], **_SGD, **ZERO, "model.depth": 8, "model.width": 128, "train.epochs": 10}
-
-
-def _depth_cell(activation: str) -> Cell:
-    row = f"8x128 {activation}"
-    figures = [
-        *(Figure(row, f"epoch {n}", depth(n)) for n in (2, 5, 10)),
-        Figure(row, "largest rise from epoch 2 on", depth_rise, None, Band(most=0.1)),
-        Figure(row, "test error, %", last),
-    ]
-    config = {**_FIGURE_5, **fdbk(activation), **_RATES[activation], "model.activation": activation,
-              "rule.halt": _HALT[activation]}  # fmt: skip
-    return Cell(activation, config, figures)
-
-
-_FIGURE_7 = {**MLP, **DATA["mnist"], "model.depth": 3, "model.width": 256, "model.activation": "tanh",
-             "train.batch_size": 50, "train.epochs": 10, "optimizer.name": "adam", "optimizer.lr": 2e-4,
-             "measure.every": 1, "measure.accuracies": False, "measure.keep_weights": False}  # fmt: skip
-_ACUTE = Band(most=90.0)
-
-
-def _angle_cell(row: str, changes: Mapping[str, Any], published: tuple[float | None, float | None]) -> Cell:
-    figures = [
-        Figure(row, "epoch 1", angle(1), published[0]), Figure(row, "epoch 10", angle(10), published[1]),
-        Figure(row, "most in any block from epoch 1 on", angle_most, None, _ACUTE),
-        Figure(row, "test error, %", last),
-    ]  # fmt: skip
-    return Cell(str(changes["rule.name"]), {**_FIGURE_7, **changes}, figures)
-
-
-_MEASURED = (
-    PublishedTable(
-        "lra-figure5",
-        "LRA, figure 5: depth of credit, blocks updated per sample, 8x128 on MNIST",
-        "Ororbia et al. (2018), figure 5: it falls after about 5 epochs, towards 0 to 1 for tanh",
-        [_depth_cell("tanh"), _depth_cell("sigmoid")],
-        note="A sample halts where a block's loss is below .005 (tanh) or .05 (sigmoid) of the output's first mean "
-        "loss; the source gives no threshold.",
-    ),
-    PublishedTable(
-        "lra-figure7",
-        "LRA, figure 7: angle between a rule's update and backpropagation's, 3x256 tanh on MNIST, degrees",
-        "Ororbia et al. (2018), figure 7, read off: LRA from 10 to about 38; FA and DFA are not in it",
-        [_angle_cell("LRA-fdbk", {**ZERO, **fdbk("tanh")}, (10.0, 38.0)),
-         _angle_cell("FA", {"rule.name": "fa"}, (None, None)),
-         _angle_cell("DFA", {"rule.name": "dfa"}, (None, None))],
-    ),
-)  # fmt: skip
-
-TABLES = (
-    _table_1("mnist", "MNIST"), _FIGURE_2_TABLE, *_MEASURED, _table_1("fashion", "Fashion-MNIST"),
-)  # fmt: skip
+TABLES = (_table_1("mnist", "MNIST"), _table_1("fashion", "Fashion-MNIST"))

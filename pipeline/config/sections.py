@@ -42,6 +42,11 @@ class TrainConfig:
     """Maximum batches in flight for rules that wait for feedback. With n, every block but the last applies gradients
     n - 1 steps late, on any number of stages. Ignored by the baseline modes: ``pipedream`` keeps as many as there are
     stages from a block's own to the last, the others one."""
+    classes_per_batch: Natural = 0
+    """Training samples that choose the classes of a batch, which is filled up with others of these classes, so that a
+    loss of similarity has pairs to match; see :func:`pipeline.data.class_order.limited_order`. 0: any classes."""
+    classes_until_epoch: Natural = 0
+    """Epochs for which that holds. 0: all of them."""
     loss: Literal["cross_entropy", "logistic"] = "cross_entropy"
     """Of several classes: one softmax over them, or a logistic unit and a binary cross entropy for each, summed. Two
     classes in one output are a logistic unit either way."""
@@ -64,6 +69,12 @@ class TrainConfig:
             raise ConfigError(
                 f"cannot cut a batch of {self.batch_size} into {self.microbatches} micro-batches "
                 f"(train.microbatches: {self.microbatches}, expected: at most {self.batch_size}). Lower it."
+            )
+        if self.classes_per_batch > self.batch_size or (self.classes_until_epoch and not self.classes_per_batch):
+            raise ConfigError(
+                f"a batch is drawn from some of its own samples' classes (given: train.classes_per_batch = "
+                f"{self.classes_per_batch}, train.classes_until_epoch = {self.classes_until_epoch}, expected: at most "
+                f"{self.batch_size}, and not 0 where there is an end). Change them."
             )
 
 
@@ -172,6 +183,8 @@ class MeasureConfig:
     """In each block, the angle between the rule's gradient and backpropagation's."""
     accuracies: bool = True
     """The test accuracy of each block, by its own decoder or, without one, by a ridge regression fitted to it."""
+    updates: bool = True
+    """How far the weights of each block have moved since the measurement before, as a share of their length."""
     maps: bool = False
     """The decision boundary at each block, for data of two numbers and two classes."""
     tsne: list[Natural] = field(default_factory=list)

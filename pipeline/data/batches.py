@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.augment import Augment, crop, cutout, draw, flip
+from pipeline.data.class_order import ClassLimit, limited_order
 from pipeline.data.dataset import Dataset, Normalisation, Split
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive, mix
@@ -44,6 +45,7 @@ class Batches:
         train: True shuffles and augments; False keeps the samples and their order as they are.
         resident_share: share of the device's free memory that the raw samples may take. Host memory is not counted:
             the samples are there in any case.
+        classes: few classes in a batch; None for any.
 
     Raises:
         ConfigError: a batch size below 1, or augmentation of samples that are not images.
@@ -59,6 +61,7 @@ class Batches:
         device: torch.device | str,
         train: bool,
         resident_share: float = 0.6,
+        classes: ClassLimit | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(
@@ -72,6 +75,7 @@ class Batches:
             )
         self._device = torch.device(device)
         self._train = train
+        self._classes = classes
         self._seed = seed
         self._batch_size = batch_size
         self.num_samples = len(split.y)
@@ -92,7 +96,10 @@ class Batches:
     def order(self, epoch: int) -> Tensor:
         """Indices of an epoch's samples in the order of its batches, (num_samples,) int64 on the CPU."""
         if self._train:
-            return epoch_order(self._seed, epoch, self.num_samples)
+            order, limit = epoch_order(self._seed, epoch, self.num_samples), self._classes
+            if limit is None or not limit.holds(epoch):
+                return order
+            return limited_order(order, self._y.cpu(), self._batch_size, limit.num_drawn)
         return torch.arange(self.num_samples)
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:

@@ -68,6 +68,18 @@ class Evaluation:
         """The exchange about a batch, in training or in evaluation; there to be walked through under ``no_grad``."""
         return Settling(self._active, contexts)
 
+    def note_answers(self, block: int, context: Any, y: Tensor) -> None:
+        """Scores a training micro-batch at the output block, before it learns from it; no other block is scored.
+
+        Args:
+            block: about to learn.
+            context: of its forward pass, settled where the rule settles.
+            y: labels, (batch,).
+        """
+        rule = self._rules[block]
+        if rule.spec.is_last and (scores := rule.decode(context)) is not None:
+            self.scores[block].answers.add(scores, y)
+
     @torch.no_grad()
     def score(self, contexts: Mapping[int, Any], y: Tensor, passes: int = 1) -> None:
         """Scores a test batch at every block that has a decoder; see :class:`Scores` for several passes."""

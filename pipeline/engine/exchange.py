@@ -51,11 +51,15 @@ class _Share:
     losses: list[Tensor | None]
     """Of each block, 0-d."""
     credits: list[Tensor | None]
+    answers: Tensor | None
+    """Right ones of the output block, 0-d; None where it is not among these blocks."""
 
     def tensors(self, device: torch.device) -> tuple[Tensor, ...]:
-        """As a message carries them: chunks and losses; credits and absent gradients only where there are any."""
+        """As a message carries them: chunks, losses and answers; credits and absent gradients only where there are
+        any."""
         nothing = torch.empty(0, device=device)
-        packed = [*self.chunks, *(nothing if loss is None else loss for loss in self.losses)]
+        scalars = [*self.losses, self.answers]
+        packed = [*self.chunks, *(nothing if scalar is None else scalar for scalar in scalars)]
         is_whole = all(all(some) for some in self.present)
         if not is_whole or any(credit is not None for credit in self.credits):
             packed += [nothing if credit is None else credit for credit in self.credits]
@@ -67,11 +71,12 @@ class _Share:
     def of(cls, tensors: Sequence[Tensor], num_parameters: Sequence[int], num_blocks: int) -> "_Share":
         """What :meth:`tensors` has packed. Args: num_parameters, of each gradient vector."""
         chunks, rest = list(tensors[: len(num_parameters)]), tensors[len(num_parameters) :]
-        found = [None if t.dim() else t for t in rest[: 2 * num_blocks]]
-        losses, credits = found[:num_blocks], found[num_blocks:] or [None] * num_blocks
-        masks = rest[2 * num_blocks :]
+        found = [None if t.dim() else t for t in rest[: 2 * num_blocks + 1]]
+        losses, answers = found[:num_blocks], found[num_blocks]
+        credits = found[num_blocks + 1 :] or [None] * num_blocks
+        masks = rest[2 * num_blocks + 1 :]
         present = [list(map(bool, m.tolist())) for m in masks] or [[True] * n for n in num_parameters]
-        return cls(chunks, present, losses, credits)
+        return cls(chunks, present, losses, credits, answers)
 
 
 def _exchanged(stage: Stage, block: int) -> Sequence[nn.Parameter]:
@@ -160,10 +165,11 @@ class Exchange:
         taken = [vector.take() for k in blocks for vector in self._vectors[k]]
         scores = [self._stage.evaluation.scores[k].take_back(self._marks[k]) for k in blocks]
         present = [some for _, some in taken]
-        losses, credits = [loss for loss, _ in scores], [credit for _, credit in scores]
+        losses, credits = [loss for loss, _, _ in scores], [credit for _, credit, _ in scores]
+        answers = next((right for _, _, right in scores if right is not None), None)  # of the output block alone
 
         def share(replica: int) -> _Share:
-            return _Share([chunks[replica] for chunks, _ in taken], present, losses, credits)
+            return _Share([chunks[replica] for chunks, _ in taken], present, losses, credits, answers)
 
         own = self._own[event, blocks] = share(self._replica)
         if len(self._events) > len(self._group):  # a view would keep the whole vector until the end of the step
@@ -246,7 +252,7 @@ class Exchange:
         return self._send(process, Kind.STATISTICS, event, bucket, tuple(self.stats.values(bucket)))
 
     def _add(self, share: _Share, blocks: Blocks, num_samples: int) -> None:
-        """Gradients to the sums, losses and credit to the scores."""
+        """Gradients to the sums, losses, credit and answers to the scores."""
         vectors = [vector for k in blocks for vector in self._vectors[k]]
         for vector, chunk, present in zip(vectors, share.chunks, share.present, strict=True):
             vector.add(chunk, present)
@@ -255,6 +261,8 @@ class Exchange:
                 self._stage.evaluation.scores[k].add_loss(loss, num_samples)
             if credit is not None:
                 self._stage.evaluation.scores[k].add_credit(credit, num_samples)
+        if share.answers is not None:
+            self._stage.evaluation.scores[blocks[-1]].answers.add_counted(share.answers, num_samples)
 
     # -- messages ----------------------------------------------------------------------------------------------
 

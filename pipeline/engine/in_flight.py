@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -17,13 +17,18 @@ class Held:
 
     weight: float
     """Its share of the optimizer step's samples."""
-    num_samples: int
+    labels: Tensor
     contexts: dict[int, Any] = field(default_factory=dict)
     """By block, from the rules' ``forward``."""
     feedback: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
     """By block, where a block hosted here has given it before it was due."""
     versions: dict[int, int] = field(default_factory=dict)
     """By block: updates that its weights had seen when it ran forward."""
+
+    @property
+    def num_samples(self) -> int:
+        """Of the micro-batch."""
+        return len(self.labels)
 
 
 @dataclass(slots=True)
@@ -89,11 +94,11 @@ class InFlight:
             self._saved, self._measured = SavedTensors(self._weights, self._stashed or ()), key
         return self._saved if key == self._measured or self._stashed is not None else None
 
-    def open(self, key: int, weight: float, num_samples: int) -> Held:
+    def open(self, key: int, weight: float, labels: Tensor) -> Held:
         """The state of a micro-batch that runs forward, new at its first block."""
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = Held(weight, num_samples)
+            held = self._held[key] = Held(weight, labels)
         return held
 
     def ran_forward(self, key: int) -> None:
@@ -142,10 +147,13 @@ class SavedTensors:
         self.num_bytes = max(self.num_bytes, sum(self._storages.values()))
 
     def add(self, contexts: Iterable[Any]) -> None:
-        """Counts the tensors that rules keep in their contexts, in tuples however deep; inside :meth:`watch`."""
+        """Counts the tensors that rules keep in their contexts, in tuples and dataclasses however deep; inside
+        :meth:`watch`."""
         for item in contexts:
             if isinstance(item, Tensor):
                 self._count(item)
+            elif is_dataclass(item):
+                self.add(getattr(item, f.name) for f in fields(item))
             elif isinstance(item, tuple | list):
                 self.add(item)
 

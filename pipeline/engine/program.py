@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.data.activation_cache import Allocate
 from pipeline.data.batches import Batches
+from pipeline.engine.batch_notes import BatchNotes
 from pipeline.engine.feeds import Feed, Feeds, repeated
 from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
@@ -75,6 +76,7 @@ class Program(Messenger):
         self.data_arrays = [array for split in (train, test) if isinstance(split, Batches) for array in split.arrays]
         self._cuts, self._start = cuts, start or Start()
         self._counts = batching.counts()
+        self._notes = BatchNotes.of(stage, batching, seed)
         self._train_feeds = Feeds(
             train, batching.num_train, batching.batch_size, seed, allocate, stage.device, self._dealt(stage_index)
         )
@@ -189,6 +191,8 @@ class Program(Messenger):
         else:
             message = yield from self._receive(self.stage_index - 1, Kind.TRAIN, position)
             x, y, weight = *message.tensors, message.weight
+        if self._notes is not None:
+            self._notes.tell(position)
         learned: list[Outbound] = []
         for group in self.stage.groups:
             self.budget.enter(Activity.FORWARD)

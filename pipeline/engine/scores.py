@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.learning.rule import LearningRule
+from pipeline.engine.answers import Answers, Counted
+from pipeline.learning.rule import Learned, LearningRule
 from pipeline.records.reports import ScoreRow
 
 __all__ = ["Mark", "Scores"]
@@ -18,6 +19,7 @@ class Mark(NamedTuple):
     num_losses: int
     credited: Tensor
     creditable: int
+    answers: Counted
 
 
 class Scores:
@@ -35,6 +37,15 @@ class Scores:
         self._tested = 0
         self._credited = torch.zeros((), dtype=torch.float64, device=device)
         self._creditable = 0
+        self.answers = Answers(rule.num_correct, device)
+        """To training samples; of the output block alone."""
+
+    def add(self, learned: Learned, num_samples: int) -> None:
+        """Notes what the block has learned from one micro-batch."""
+        if learned.loss is not None:
+            self.add_loss(learned.loss, num_samples)
+        if learned.credited is not None:
+            self.add_credit(learned.credited, num_samples)
 
     def add_loss(self, loss: Tensor, num_samples: int) -> None:
         """Notes the mean training loss (a 0-d tensor) of one micro-batch."""
@@ -77,7 +88,7 @@ class Scores:
 
     def mark(self) -> Mark:
         """Where the scores stand."""
-        return Mark(len(self._losses), self._credited.clone(), self._creditable)
+        return Mark(len(self._losses), self._credited.clone(), self._creditable, self.answers.counted())
 
     def since(self, mark: Mark) -> list[Tensor]:
         """The training losses since ``mark``, 0-d; :meth:`gather` must not have come between."""
@@ -89,11 +100,12 @@ class Scores:
             self._losses[index] = torch.zeros_like(self._losses[index])
             self._counts[index - len(self._losses)] = 0
         self._credited, self._creditable = mark.credited, mark.creditable
+        self.answers.back_to(mark.answers)
         self.num_skipped += 1
 
-    def take_back(self, mark: Mark) -> tuple[Tensor | None, Tensor | None]:
-        """Takes back what one micro-batch has brought since ``mark``: its loss and its credit, None where there was
-        none; :meth:`gather` must not have come between."""
+    def take_back(self, mark: Mark) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Takes back what one micro-batch has brought since ``mark``: its loss, its credit and its right answers, None
+        where there were none; :meth:`gather` must not have come between."""
         loss = credit = None
         if len(self._losses) > mark.num_losses:
             loss = self._losses.pop()
@@ -102,7 +114,7 @@ class Scores:
             credit = self._credited - mark.credited
             self._credited.copy_(mark.credited)
             self._creditable = mark.creditable
-        return loss, credit
+        return loss, credit, self.answers.take_back(mark.answers)
 
     @property
     def num_losses(self) -> int:
@@ -120,7 +132,7 @@ class Scores:
         if not self._counts and not self._creditable:
             return {}
         counts = torch.tensor([*self._counts, self._creditable, self.num_skipped])
-        return {"losses": self.losses(), "counts": counts, "credited": self._credited}
+        return {"losses": self.losses(), "counts": counts, "credited": self._credited, **self.answers.capture()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what :meth:`capture` returned: every loss, since the order of a sum is part of its bits."""
@@ -128,10 +140,11 @@ class Scores:
             self._losses, self._gathered = [], [state["losses"].to(self._credited.device)]
             *self._counts, self._creditable, self.num_skipped = state["counts"].tolist()
             self._credited.copy_(state["credited"])
+            self.answers.restore(state)
 
     def read(self) -> ScoreRow:
         """``train_loss``, ``test_accuracy``, ``test_loss`` and ``credit`` (the share of samples that the block was
-        updated for), each None where there was nothing to measure."""
+        updated for), each None where there was nothing to measure; ``train_accuracy`` of the output block."""
         row: ScoreRow = {"train_loss": None, "test_accuracy": None, "test_loss": None, "credit": None}
         losses = self.losses().double().cpu()
         if any(self._counts):
@@ -142,6 +155,8 @@ class Scores:
             row["test_loss"] = self._test_loss.item() / self._tested
         if self._creditable:
             row["credit"] = self._credited.item() / self._creditable
+        if (train_accuracy := self.answers.share()) is not None:
+            row["train_accuracy"] = train_accuracy
         if self.num_skipped:
             row["skipped"] = self.num_skipped
         return row

@@ -170,7 +170,7 @@ class Stage:
 
     def _forward(self, key: int, x: Tensor, y: Tensor, weight: float, group: range) -> Tensor:
         """See :meth:`forward`."""
-        held = self.in_flight.open(key, weight, len(y))
+        held = self.in_flight.open(key, weight, y)
         for k in group:
             if self.tap is not None:
                 self.tap(k, x, y)
@@ -233,6 +233,7 @@ class Stage:
                 others.append(k)
                 continue
             reseed(mix(self._learn_seeds[k], key), self.device)
+            self.evaluation.note_answers(k, held.contexts[k], held.labels)
             loss = rule.loss(held.contexts.pop(k))
             self.staleness.learn(k, held.versions[k])
             self.evaluation.scores[k].add_loss(loss.detach(), held.num_samples)
@@ -245,6 +246,7 @@ class Stage:
     def _learn_block(self, key: int, held: Held, block: int, feedback: tuple[Tensor, ...]) -> list[Outbound]:
         """One block; its context is let go unless it will learn again."""
         rule = self.rules[block]
+        self.evaluation.note_answers(block, held.contexts[block], held.labels)
         again = not feedback and block in self.waiting and rule.learns_at_once
         context = held.contexts[block] if again else held.contexts.pop(block)
         if rule.draws:
@@ -252,10 +254,7 @@ class Stage:
         learned = rule.learn(context, feedback, weight=held.weight)
         self.staleness.learn(block, held.versions[block])
         if not again:
-            if learned.loss is not None:
-                self.evaluation.scores[block].add_loss(learned.loss, held.num_samples)
-            if learned.credited is not None:
-                self.evaluation.scores[block].add_credit(learned.credited, held.num_samples)
+            self.evaluation.scores[block].add(learned, held.num_samples)
             self.in_flight.release(key)
         return self._deliver(held, block, learned.upstream) if learned.upstream else []
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.learning.activation import Smooth
 from pipeline.learning.dense import accumulate
 from pipeline.learning.discrepancy import Discrepancy, bounded
+from pipeline.learning.halting import stopped, stops, verdict
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.learning.unit_split import parts_of_unit, split_at_unit
 from pipeline.network.block import Block
@@ -42,6 +43,8 @@ class Settings:
     """Greatest Euclidean norm of what a sample is moved by in a step, before the factor ``beta``; 0 for none."""
     halt: NonNegative = 0.0
     """Share of the output's first mean loss: a sample halts where a block's loss is below it; 0 for never."""
+    halt_level: Literal["sample", "batch"] = "sample"
+    """``batch``: a whole micro-batch halts where its mean loss is below the bound, and nothing is computed below."""
     reduction: Reduction = "sum"
     """Of gradients over the batch. A rate for ``sum`` is one for ``mean`` divided by the batch size."""
 
@@ -114,12 +117,18 @@ class LocalRepresentation(LearningRule):
         samples may halt, their limits, (batch,). The context begins with the affine layer's input, a and y."""
         rows, a, y = context[:3]
         with torch.no_grad():
+            if stops(feedback):
+                return self._left_alone(a, rows)
             target = None if self.spec.is_last else at_least_float32(feedback[0])
             losses, e = self.output_error(a, y) if target is None else self.compare(context, target)
             limits: tuple[Tensor, ...] = ()
             credited = None
             if self.settings.halt:
-                e, limits, credited = self._halted(losses, e, feedback)
+                whole = self.settings.halt_level == "batch"
+                halt = verdict(losses, self._limits(losses, feedback), whole=whole)
+                if whole and not halt.active[0]:  # waits for the device
+                    return self._left_alone(a, rows, losses.mean())
+                e, limits, credited = halt.mask(e), (halt.limits,), halt.credited
             upstream = () if self.spec.is_first else (self.message(context, e, losses, target), *limits)
             self._descend(e, rows, weight)
         return Learned(losses.mean(), upstream, credited)
@@ -138,18 +147,19 @@ class LocalRepresentation(LearningRule):
         task, out = self.spec.task, self.f.run(a)
         return task.sample_losses(out, y), self.f.derive(task.loss_and_error(out, y, float(len(y)))[1], a, out)
 
-    def _halted(
-        self, losses: Tensor, e: Tensor, feedback: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """e with rows of 0 for the samples that have halted, the limits to send on, and the number of the others."""
-        if self.spec.is_last:
-            self.first_loss.copy_(torch.where(self.first_loss.isnan(), losses.mean(), self.first_loss))
-            limits = (self.first_loss * self.settings.halt).expand_as(losses)
-        else:
-            limits = feedback[1]
-        active = losses >= limits
-        limits = torch.where(active, limits, float("inf")).to(losses.dtype)
-        return e * active.unsqueeze(1), (limits,), active.sum()
+    def _limits(self, losses: Tensor, feedback: tuple[Tensor, ...]) -> Tensor:
+        """The losses below which samples halt, (batch,), or the mean loss below which the batch does, (1,)."""
+        if not self.spec.is_last:
+            return feedback[1]
+        self.first_loss.copy_(torch.where(self.first_loss.isnan(), losses.mean(), self.first_loss))
+        limit = self.first_loss * self.settings.halt
+        return limit.view(1) if self.settings.halt_level == "batch" else limit.expand_as(losses)
+
+    def _left_alone(self, a: Tensor, rows: Tensor, loss: Tensor | None = None) -> Learned:
+        """A micro-batch that has halted, here or above: no gradient, and its loss, if it is not known, is 0."""
+        upstream = () if self.spec.is_first else stopped(rows)
+        nobody = torch.zeros((), dtype=torch.int64, device=a.device)
+        return Learned(torch.zeros((), device=a.device) if loss is None else loss, upstream, nobody)
 
     def _descend(self, e: Tensor, rows: Tensor, weight: float) -> None:
         """Add the gradients of the affine layer."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.data.task import Task
 from pipeline.network.block import Block
 
-__all__ = ["BlockSpec", "Learned", "LearningRule", "Topology"]
+__all__ = ["BatchNote", "BlockSpec", "Learned", "LearningRule", "Topology"]
 
 
 class Topology(Enum):
@@ -43,6 +43,8 @@ class BlockSpec:
     out_shape: tuple[int, ...]
     """Shape of the activation that is sent to the next block."""
     task: Task
+    num_train: int = 0
+    """Samples of the training set, for a rule that keeps something of each."""
 
     @property
     def is_first(self) -> bool:
@@ -67,6 +69,16 @@ class Learned:
     credited: Tensor | None = None
     """Number of samples of this micro-batch that the block was updated for, 0-d; None for all of them. The mean
     number of blocks updated per sample is the depth of credit assignment."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNote:
+    """What a rule that asks for it is told of a training micro-batch."""
+
+    samples: Tensor
+    """Their places in the training set, (batch,) int64, on the rule's device."""
+    seed: int
+    """The same for all blocks and all parts of a batch, another one for each batch: for what they must draw alike."""
 
 
 class LearningRule(nn.Module, ABC):
@@ -104,6 +116,11 @@ class LearningRule(nn.Module, ABC):
         """True where ``forward`` or ``learn`` may draw random numbers: both are then seeded for every micro-batch."""
         self.notes_batches = False
         """True where ``forward`` or ``learn`` change a buffer: its value depends on all micro-batches before."""
+        self.asks_for_note = False
+        """True where ``forward`` reads :attr:`batch_note`."""
+        self.batch_note: BatchNote | None = None
+        """About the micro-batch that ``forward`` is about to be called with, if it is a run's and trains; ``forward``
+        takes it away. None in evaluation and in measurements."""
 
     @property
     def learns_at_once(self) -> bool:

@@ -16,6 +16,7 @@ from pipeline.measure.decision_map import DecisionMap, extent_of
 from pipeline.measure.linear_probe import LinearProbe
 from pipeline.measure.samples import load_samples
 from pipeline.measure.tsne import embed
+from pipeline.measure.updates import Weights, relative_updates
 from pipeline.measure.whole_network import WholeNetwork
 from pipeline.numerics.seeds import derive
 from pipeline.resolve import RunSpec
@@ -42,6 +43,7 @@ class Measurement:
         self._samples = load_samples(resolved, data_root, device)
         self._maps: dict[int, DecisionMap] = {}
         self._layouts: dict[int, Tensor] = {}
+        self._before: Weights | None = None
 
     def epoch(self, number: int, states: States | None, *, layout: bool) -> dict[str, Any]:
         """Measure one epoch.
@@ -53,14 +55,14 @@ class Measurement:
 
         Returns:
             ``epoch``, ``angle_deg`` (degrees) and ``blocks``, a row for each: ``block``, ``angle_deg``,
-            ``test_accuracy`` of its own decoder, ``readout_accuracy`` of a linear probe where it has none. None where
-            there is no value.
+            ``test_accuracy`` of its own decoder, ``readout_accuracy`` of a linear probe where it has none, ``update``
+            since the measurement before. None where there is no value.
         """
         measure = self._resolved.config.measure
         network = WholeNetwork(self._resolved, number, states, self._device)
         count = network.num_blocks
         none: list[float | None] = [None] * count
-        own = read = none
+        own = read = update = none
         if measure.accuracies or measure.maps:
             probes = self._probes(network)
             if measure.accuracies:
@@ -69,11 +71,15 @@ class Measurement:
                 self._maps[number] = self._map(network, probes)
         if layout and measure.tsne:
             self._layouts[number] = self._layout(network)
+        if measure.updates:
+            now = network.weights()
+            update, self._before = relative_updates(self._before, now), now
         angle = angles(network, *self._samples.batch) if measure.angles else Angles(none, None)
         rows = [
-            {"block": k, "angle_deg": angle.blocks[k], "test_accuracy": own[k], "readout_accuracy": read[k]}
+            {"block": k, "angle_deg": angle.blocks[k], "test_accuracy": own[k], "readout_accuracy": read[k],
+             "update": update[k]}
             for k in range(count)
-        ]
+        ]  # fmt: skip
         return {"epoch": number, "angle_deg": angle.whole, "blocks": rows}
 
     def arrays(self) -> dict[str, dict[str, Tensor]]:

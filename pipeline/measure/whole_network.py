@@ -64,6 +64,13 @@ class WholeNetwork:
         """Blocks of the network."""
         return len(self._rules)
 
+    def weights(self) -> list[list[Tensor]]:
+        """Copies of the matrices and kernels of each block, those of its rule left out; biases and scales are none."""
+        return [
+            [p.detach().clone() for p in rule.block.parameters() if p.requires_grad and p.dim() > 1]
+            for rule in self._rules
+        ]
+
     def learned(self, x: Tensor, y: Tensor) -> Gradients:
         """The rule's gradients on one batch, in training mode and without delay. Args: x (batch, ...), y (batch,)."""
         stage = self._stage

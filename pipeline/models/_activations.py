@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -13,15 +14,15 @@ __all__ = ["Activation", "ConvActivation", "Unit"]
 
 ConvActivation = Literal[
     "relu", "leaky_relu", "tanh", "sigmoid", "mish", "gelu", "silu", "softsign", "relu6", "softplus", "hard_tanh",
-    "sign", "signum", "bernoulli",
+    "clip", "sign", "signum", "bernoulli",
 ]  # fmt: skip
 """Elementwise nonlinearities, which suit maps too."""
 _Group = Literal["lwta1", "lwta2", "slwta1", "slwta2"]
 Activation = ConvActivation | _Group
-"""Nonlinearities of fully connected blocks; ``leaky_relu`` has slope 0.01. ``sign`` (-1, +1), ``signum`` (0, 1),
-``bernoulli`` (a sample, in evaluation too), ``lwta1`` and ``lwta2`` (the winner of each group) and ``slwta1`` and
-``slwta2`` (softmax in each group) stand behind tanh, tanh, the logistic function, and for 1 and 2 tanh and hard tanh,
-for the rules that bypass non-differentiable parts."""
+"""Nonlinearities of fully connected blocks; ``leaky_relu`` has slope 0.01, and ``clip`` clips to [0, 1].
+``sign`` (-1, +1), ``signum`` (0, 1), ``bernoulli`` (a sample, in evaluation too), ``lwta1`` and ``lwta2`` (the winner
+of each group) and ``slwta1`` and ``slwta2`` (softmax in each group) stand behind tanh, tanh, the logistic function, and
+for 1 and 2 tanh and hard tanh, for the rules that bypass non-differentiable parts."""
 
 _Layer = Callable[[], nn.Module]
 _SMOOTH: dict[str, _Layer] = {
@@ -36,6 +37,7 @@ _SMOOTH: dict[str, _Layer] = {
     "relu6": nn.ReLU6,
     "softplus": nn.Softplus,
     "hard_tanh": nn.Hardtanh,
+    "clip": partial(nn.Hardtanh, 0.0, 1.0),
 }
 _HARD: dict[str, tuple[_Layer, _Layer]] = {
     "sign": (nn.Tanh, Sign),

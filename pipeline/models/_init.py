@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 
 __all__ = ["Init", "Initial"]
 
-Init = Literal["default", "zero_output", "zero", "normal", "xavier", "orthogonal"]
+Init = Literal["default", "zero_output", "zero", "normal", "xavier", "orthogonal", "fan_in"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Initial:
 
     name: Init = "default"
     """``default`` is torch's own; ``zero_output`` clears the output block's weight, ``zero`` all weights and biases;
-    the others draw every weight (``xavier`` is uniform) and clear every bias."""
+    the others draw every weight (``xavier`` is uniform, ``fan_in`` too, in +-1/sqrt(fan-in)) and clear every bias."""
     std: float | None = None
     """Standard deviation of ``normal``."""
 
@@ -51,6 +51,8 @@ class Initial:
         if self.name in ("default", "zero_output"):
             return
         nn.init.zeros_(linear.bias)
+        if self.name == "fan_in":
+            return  # torch's own weight
         if self.name == "zero":
             nn.init.zeros_(linear.weight)
         elif self.name == "normal":

@@ -13,14 +13,13 @@ from pipeline.models._activations import ConvActivation, Unit
 from pipeline.models._init import Initial
 from pipeline.models._layers import check_dropout, conv, hidden, output
 from pipeline.network.block import Blueprint
-from pipeline.ranges import Range
+from pipeline.ranges import MOST_COUNTED, Range
 
 __all__ = ["POOL", "VggOptions", "vgg"]
 
 POOL = 0
 """Stands in a list of channels for 2 x 2 max-pooling after the convolution before it."""
 
-_FEATURES = 1024
 _LARGE = 64
 """Inputs with more pixels than this along an edge begin with a 7 x 7 convolution of stride 2."""
 
@@ -30,9 +29,13 @@ class VggOptions:
     """Options of the VGG-like models."""
 
     width: Annotated[float, Range(0, 1000, above=True)] = 1.0
-    """Factor on the channels of every convolution; the linear block keeps its 1024 units."""
+    """Factor on the channels of every convolution; not on the linear blocks."""
+    linear_depth: Annotated[int, Range(0, 1000)] = 1
+    """Hidden linear blocks behind the convolutions."""
+    linear_width: Annotated[int, Range(1, MOST_COUNTED)] = 1024
+    """Units of each of them."""
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
-    """Probability of dropping a channel behind a convolution, or a unit behind the linear block."""
+    """Probability of dropping a channel behind a convolution, or a unit behind a linear block."""
     activation: ConvActivation = "relu"
     """Nonlinearity; ``leaky_relu`` has slope 0.01."""
     init: Literal["default", "zero_output"] = "default"
@@ -42,7 +45,7 @@ class VggOptions:
 def vgg(
     name: str, channels: Sequence[int], input_shape: tuple[int, ...], num_outputs: int, options: VggOptions
 ) -> list[Blueprint]:
-    """Convolutional blocks for ``channels``, one hidden linear block of 1024 units, and the output block.
+    """Convolutional blocks for ``channels``, the hidden linear blocks, and the output block.
 
     Args:
         name: name of the model, for error messages.
@@ -75,9 +78,11 @@ def vgg(
             )
         )
         in_channels = out_channels
-    features = (in_channels, *_map_size(channels, height, breadth))
-    blocks.append(hidden(features, _FEATURES, unit=Unit(options.activation), dropout=options.dropout))
-    return [*blocks, output((_FEATURES,), num_outputs, Initial(options.init))]
+    features: tuple[int, ...] = (in_channels, *_map_size(channels, height, breadth))
+    for _ in range(options.linear_depth):
+        blocks.append(hidden(features, options.linear_width, unit=Unit(options.activation), dropout=options.dropout))
+        features = (options.linear_width,)
+    return [*blocks, output(features, num_outputs, Initial(options.init))]
 
 
 def _scaled(channels: int, width: float) -> int:

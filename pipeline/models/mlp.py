@@ -46,8 +46,8 @@ def build(
         dropout: probability, behind every hidden block.
         group: units in a group of ``lwta`` and ``slwta``; divides every width.
         init: torch's own; ``zero_output``, in which the output block's weight starts at 0; or, with biases that
-            start at 0: ``zero``, ``normal`` with standard deviation ``init_std``, ``xavier`` (uniform), and
-            ``orthogonal``.
+            start at 0: ``zero``, ``normal`` with standard deviation ``init_std``, ``xavier`` (uniform),
+            ``orthogonal``, and ``fan_in`` (uniform in +-1/sqrt(fan-in), which is torch's own with such biases).
         init_std: standard deviation of ``normal`` weights.
         boundary: where blocks meet: ``post``, behind the nonlinearity; or ``half``, in front of it, so that a block
             begins with the nonlinearity of the one below, sends its pre-activation on, and knows what stands ahead.

@@ -79,7 +79,7 @@ class SoftLocalWinner(_Groups):
 
     It is differentiable, and rules bypass it like the others.
 
-    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018).
+    Source: Ororbia, Mali, Kifer and Giles, "Conducting Credit Assignment by Aligning Local Representations" (2018).
     """
 
     def forward(self, v: Tensor) -> Tensor:

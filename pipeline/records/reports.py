@@ -54,6 +54,8 @@ class ScoreRow(TypedDict):
     test_loss: float | None
     credit: float | None
     """The share of samples that the block was updated for."""
+    train_accuracy: NotRequired[float]
+    """Of the output block, in training mode, before it learned from each batch."""
     skipped: NotRequired[int]
     """Batches that the block left out; there only where it did, see ``train.nonfinite``."""
 

@@ -3,13 +3,13 @@
 from math import prod
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.learning.affine import run
 from pipeline.learning.dense import Dense
 from pipeline.learning.descent import descend
 from pipeline.learning.pre_activation import cut_at_pre_activation
+from pipeline.learning.projection import Projection, ProjectionOptions
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32
@@ -36,6 +36,7 @@ class DirectFeedbackAlignment(LearningRule):
         block: with ``pre`` it has exactly one ``nn.Linear`` or ``nn.Conv2d``, directly in ``nn.Sequential``, and
             trains no layer behind it but its normalisation.
         pre: True lets a hidden block's error enter at the pre-activation, False at its output.
+        options: of B, see :class:`~pipeline.learning.projection.ProjectionOptions`.
 
     Raises:
         ValueError: ``pre``, and ``block`` is not of that form.
@@ -44,13 +45,14 @@ class DirectFeedbackAlignment(LearningRule):
     topology = Topology.BROADCAST
     matrix: Tensor
 
-    def __init__(self, block: Block, spec: BlockSpec, *, pre: bool = False) -> None:
+    def __init__(
+        self, block: Block, spec: BlockSpec, *, pre: bool = False, options: ProjectionOptions = ProjectionOptions()
+    ) -> None:
         super().__init__(block, spec)
         self.cut = cut_at_pre_activation(block, spec, "dfa with inject = 'pre'") if pre and not spec.is_last else None
         if not spec.is_last:
             size = prod(spec.out_shape if self.cut is None else self.cut.shape)
-            bound = 1.0 / size**0.5
-            self.register_buffer("matrix", torch.empty(spec.task.num_outputs, size).uniform_(-bound, bound))
+            self.project = Projection(self, options, spec.task.num_outputs, size)
         self.dense = self._dense()
         self._after = () if self.cut is None else self.cut.after
         self.draws = self.dense is None or bool(self._after)
@@ -96,7 +98,8 @@ class DirectFeedbackAlignment(LearningRule):
             return self._learn_dense(context, feedback, weight, self.dense)
         out, y = context
         if not self.spec.is_last:
-            gamma = (feedback[0] @ self.matrix).view(out.shape)
+            gamma = self.project(feedback[0], weight).view(out.shape)
+            self.project.learn(feedback[0], out.detach(), weight)
             return Learned(descend(self.spec, out, y, (gamma,), weight))
         error = self.error(out.detach(), y) * weight
         return Learned(descend(self.spec, out, y, (), weight), (error,))
@@ -105,7 +108,8 @@ class DirectFeedbackAlignment(LearningRule):
         """:meth:`learn` in closed form, with the same bits."""
         h, y, x = context
         if not self.spec.is_last:
-            dense.learn(x, h, torch.mm(feedback[0], self.matrix))
+            dense.learn(x, h, self.project(feedback[0], weight))
+            self.project.learn(feedback[0], h, weight)
             return Learned(None)
         loss, error = self.spec.task.loss_and_error(h, y, weight)
         dense.learn(x, h, error)
@@ -116,10 +120,14 @@ class DirectFeedbackAlignment(LearningRule):
         return context[0].detach() if self.spec.is_last else None
 
 
-def build(block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out") -> LearningRule:
+def build(
+    block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out",
+    options: ProjectionOptions = ProjectionOptions(),
+) -> LearningRule:  # fmt: skip
     """Make the rule of one block; see :class:`DirectFeedbackAlignment`.
 
     Args:
         inject: the place where the error enters a hidden block: its output, or its pre-activation.
+        options: of the projection.
     """
-    return DirectFeedbackAlignment(block, spec, pre=inject == "pre")
+    return DirectFeedbackAlignment(block, spec, pre=inject == "pre", options=options)

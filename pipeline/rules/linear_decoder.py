@@ -34,7 +34,7 @@ class LinearDecoder(LocalRule):
     two classes' mean outputs. These are running means over *training* batches, so that a prediction depends neither
     on test labels nor on how the test set is cut into batches.
 
-    Source: P. Mertens' notebook on local propagation by linear unprojections (2023). Deviations: the decoder is
+    Source: Dennis A. Mertens' notebook on local propagation by linear unprojections (2023). Deviations: the decoder is
     trained by default (the notebook never trains its own), and the lower blocks' activations are those before their
     update.
     """

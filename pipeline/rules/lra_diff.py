@@ -29,7 +29,7 @@ class LraDerivative(LocalRepresentation):
     no further step after one that has not lowered its loss. The weights are those of the forward pass. A hard part g
     of the unit is run forward and bypassed in the backward pass.
 
-    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018),
+    Source: Ororbia, Mali, Kifer and Giles, "Conducting Credit Assignment by Aligning Local Representations" (2018),
     algorithm 1, LRA-diff. In print D is formed from the unmoved u in every step, which makes K steps out of one; here
     it follows u, as the text says. beta, the bounds and the reduction are not in print.
 

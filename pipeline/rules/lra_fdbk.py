@@ -1,12 +1,13 @@
 """Local representation alignment with feedback: a fixed random matrix gives each block its target."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pipeline.learning.discrepancy import bounded, discrepancy
 from pipeline.learning.lra import LocalRepresentation, Settings
+from pipeline.learning.lra_subgraph import LraSubgraph
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32
@@ -23,7 +24,7 @@ class LraFeedback(LocalRepresentation):
     the backward pass: targets and errors are those of f, the input of g. The last block's e is that of the output
     loss.
 
-    Source: Ororbia, Mali, Kifer and Giles, "Deep Credit Assignment by Aligning Local Representations" (2018),
+    Source: Ororbia, Mali, Kifer and Giles, "Conducting Credit Assignment by Aligning Local Representations" (2018),
     LRA-fdbk. beta, the bounds, the reduction over the batch and the threshold are not in print.
 
     Args:
@@ -76,7 +77,17 @@ class LraFeedback(LocalRepresentation):
 
 
 def build(
-    block: Block, spec: BlockSpec, *, settings: Settings = Settings(), error_std: NonNegative = 1.0
-) -> LearningRule:
-    """Make the rule of one block; see :class:`LraFeedback`."""
+    block: Block, spec: BlockSpec, *, settings: Settings = Settings(), error_std: NonNegative = 1.0,
+    subgraph: Literal["unit", "block"] = "unit",
+) -> LearningRule:  # fmt: skip
+    """Make the rule of one block.
+
+    Args:
+        settings: see :class:`Settings`.
+        error_std: standard deviation of E.
+        subgraph: ``unit`` is :class:`LraFeedback`, of one linear layer and its unit; ``block``
+            :class:`~pipeline.learning.lra_subgraph.LraSubgraph`, of whatever autograd differentiates.
+    """
+    if subgraph == "block":
+        return LraSubgraph(block, spec, settings, error_std)
     return LraFeedback(block, spec, settings, error_std)

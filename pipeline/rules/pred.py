@@ -7,15 +7,16 @@ from torch import Tensor
 
 from pipeline.learning.dense import Dense, accumulate
 from pipeline.learning.heads import PooledHead, clear_output
-from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.local_rule import Output
 from pipeline.learning.rule import BlockSpec, LearningRule
+from pipeline.learning.unsupervised import PartlyUnsupervised, Unsupervised
 from pipeline.network.block import Block
 from pipeline.ranges import Count
 
 __all__ = ["Pred", "build"]
 
 
-class Pred(LocalRule):
+class Pred(PartlyUnsupervised):
     """Local rule: hidden blocks minimise ``task.loss(head(h), y)``.
 
     The head is linear, with bias, on average-pooled maps. Its weight starts at 0, so the first step trains the head and
@@ -25,14 +26,17 @@ class Pred(LocalRule):
     the pool sizes of the authors' code.
     """
 
-    def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int) -> None:
-        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape))
+    def __init__(
+        self, block: Block, spec: BlockSpec, *, dimdec: int, options: Unsupervised = Unsupervised()
+    ) -> None:
+        super().__init__(block, spec, options, dense=Dense.of(block, spec.in_shape))
         self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)
+        self.add_unsupervised(None)
 
     def loss(self, context: Any) -> Tensor:
         """The task's loss on the head's output."""
         h, y = context[:2]
-        return self.spec.task.loss(self.head(h), y)
+        return self.mixed(self.spec.task.loss(self.head(h), y), context)
 
     def descend(self, h: Tensor, y: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """See :class:`LocalRule`; the operations that autograd would call, without its graph."""
@@ -50,12 +54,15 @@ class Pred(LocalRule):
         return scores
 
 
-def build(block: Block, spec: BlockSpec, *, dimdec: Count = 2048) -> LearningRule:
+def build(
+    block: Block, spec: BlockSpec, *, dimdec: Count = 2048, options: Unsupervised = Unsupervised()
+) -> LearningRule:
     """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
 
     Args:
         dimdec: features that the head of a convolutional block reads at most; the map is pooled to that.
+        options: see :class:`Unsupervised`.
     """
     if spec.is_last:
         return Output(clear_output(block), spec)
-    return Pred(block, spec, dimdec=dimdec)
+    return Pred(block, spec, dimdec=dimdec, options=options)

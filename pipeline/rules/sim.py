@@ -5,15 +5,16 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.learning.heads import clear_output
-from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.local_rule import Output
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.similarity import SimilarityHead, similarity_loss
+from pipeline.learning.unsupervised import PartlyUnsupervised, Unsupervised
 from pipeline.network.block import Block
 
 __all__ = ["Sim", "build"]
 
 
-class Sim(LocalRule):
+class Sim(PartlyUnsupervised):
     """Local rule: hidden blocks minimise ``mean((S(R(h)) - S(one-hot y))^2)`` over the batch x batch pairs.
 
     R is learned with the block. There is no decoder: such a block has no accuracy of its own. A binary task counts
@@ -25,22 +26,27 @@ class Sim(LocalRule):
 
     splits_batches = False
 
-    def __init__(self, block: Block, spec: BlockSpec) -> None:
-        super().__init__(block, spec)
+    def __init__(self, block: Block, spec: BlockSpec, options: Unsupervised = Unsupervised()) -> None:
+        super().__init__(block, spec, options)
         self.project = SimilarityHead(spec.body_shape)
+        self.add_unsupervised(self.project)
         self.num_classes = max(2, spec.task.num_outputs)
 
     def loss(self, context: Any) -> Tensor:
         """The similarity loss."""
-        h, y = context
-        return similarity_loss(self.project(h), y, self.num_classes)
+        h, y = context[:2]
+        return self.mixed(similarity_loss(self.project(h), y, self.num_classes), context)
 
     def decode(self, context: Any) -> None:
         """None."""
 
 
-def build(block: Block, spec: BlockSpec) -> LearningRule:
-    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0."""
+def build(block: Block, spec: BlockSpec, *, options: Unsupervised = Unsupervised()) -> LearningRule:
+    """Make the rule of one block; the last block descends on the output loss, its weight starting at 0.
+
+    Args:
+        options: see :class:`Unsupervised`.
+    """
     if spec.is_last:
         return Output(clear_output(block), spec)
-    return Sim(block, spec)
+    return Sim(block, spec, options)

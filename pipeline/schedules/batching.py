@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.config import TrainConfig
+from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import DataSpec
 from pipeline.learning.rule import Topology
 from pipeline.schedules.actions import Action, Op, Order, one_f_one_b, stream
@@ -39,6 +40,8 @@ class Batching:
     eval_passes: int = 1
     in_flight_by_stage: bool = False
     """The number in flight depends on the stage, see :meth:`in_flight_at`; ``in_flight`` is then not asked."""
+    classes: ClassLimit | None = None
+    """Few classes in a training batch; None for any."""
 
     @property
     def num_steps(self) -> int:
@@ -84,10 +87,11 @@ def batching_of(train: TrainConfig, mode: Mode, data: DataSpec, rule: Declared) 
     is_late = rule.topology is not Topology.LOCAL and mode.in_flight is InFlightLimit.CONFIGURED
     returns = rule.topology in (Topology.NEIGHBOUR, Topology.BROADCAST)
     # With micro-batches, 1F1B gives the numbers of all forward and then all back, and holds less.
+    few = ClassLimit(train.classes_per_batch, train.classes_until_epoch) if train.classes_per_batch else None
     least = one_f_one_b if returns and microbatches > 1 else stream
     return Batching(
         data.num_train, data.num_test, batch_size,
         min(train.eval_batch_size or train.batch_size, data.num_test), microbatches,
         train.in_flight if is_late else 1, mode.order or least, train.eval_passes,
-        in_flight_by_stage=mode.in_flight is InFlightLimit.BY_STAGE,
+        in_flight_by_stage=mode.in_flight is InFlightLimit.BY_STAGE, classes=few,
     )  # fmt: skip

@@ -14,7 +14,7 @@ PLAIN = {"norm": "none", "activation": "tanh", "dropout": 0.0}
 HALF = {"boundary": "half", "init": "xavier"}
 SAMPLED = {"activation": "bernoulli", "dropout": 0.0, "norm": "none"}
 NETS = {
-    "am_mem": {**PLAIN, "boundary": "half"},
+    "am_mem": {**PLAIN, "boundary": "half"}, "eqprop": PLAIN,
     "pc": PLAIN, "tp": PLAIN, "dtp": PLAIN, "ifa": PLAIN, "lra_fdbk": PLAIN, "lra_diff": {**PLAIN, **HALF},
     "reinforce": SAMPLED, "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED, "slope_annealing": SAMPLED,
 }  # fmt: skip

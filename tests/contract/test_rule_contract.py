@@ -16,10 +16,20 @@ from pipeline.network.hard_units import Bernoulli
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
+    "dfa-mlp": ("dfa", {"projection": "mlp"}),
+    "dfa-learned": ("dfa", {"matrix": "learned"}),
+    "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
     "lra_fdbk-mean": ("lra_fdbk", {"reduction": "mean", "weight_clip": 0.1}),
+    "lra_fdbk-block": ("lra_fdbk", {"subgraph": "block"}),
+    "lra_fdbk-block-mean": ("lra_fdbk", {"subgraph": "block", "reduction": "mean", "weight_clip": 0.1}),
     "dni-mixed": ("dni", {"mixing": 0.3, "conditioned": False, "layers": 1, "width": 12}),
+    "pred-recon": ("pred", {"unsupervised": "recon", "alpha": 0.3}),
+    "pred-unsup-sim": ("pred", {"unsupervised": "sim", "alpha": 0.3}),
+    "predsim-unsup": ("predsim", {"unsupervised": "sim", "alpha": 0.5}),
     "am-features": ("am", {"reduction": "features", "sparsity": 0.01}),
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
+    "eqprop-one-sided": ("eqprop", {"nudging": "one_sided", "free_rounds": 4, "nudged_rounds": 3}),
+    "eqprop-energy": ("eqprop", {"form": "energy", "nudging": "random_sign", "persistent": True, "beta": 0.5}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
 RULES = [*registry.known("pipeline.rules"), *VARIANTS]
@@ -51,6 +61,10 @@ def _half_blocks(num_outputs, num_in):
     """Blocks that meet in front of their units."""
     bodies = [nn.Linear(num_in, 9)], [nn.Tanh(), nn.Linear(9, 8)], [nn.Tanh(), nn.Linear(8, num_outputs)]
     return [Block(nn.Sequential(*b), ahead=a) for b, a in zip(bodies, (nn.Tanh(), nn.Tanh(), None))]
+
+
+def _clipped(num_in, num_out):
+    return Block(nn.Sequential(nn.Linear(num_in, num_out), nn.Hardtanh(0.0, 1.0)))
 
 
 def _conv(num_in, num_out):
@@ -87,21 +101,25 @@ SHAPES = {
 }
 BODIES = {**{kind: SHAPES[kind][1:] for kind in ("dense", "plain", "half", "binary")},
           "conv": [(5, 8, 8), (6, 4, 4), (4,)]}  # fmt: skip
-PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc"}
+PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
 """Rules that refuse normalisation, most of them of blocks of one linear layer and a unit."""
 NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sampled(9, 8), _top((8,), 4)])
 SHAPES["sampled"], BODIES["sampled"] = SHAPES["plain"], BODIES["plain"]
+NETWORKS["clipped"] = (Classification(4), (6,), lambda: [_clipped(6, 9), _clipped(9, 8), _top((8,), 4)])
+SHAPES["clipped"], BODIES["clipped"] = SHAPES["plain"], BODIES["plain"]
+CLIPPED_ONLY = {"eqprop-energy"}
+"""Rules of states in [0, 1]."""
 SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
 """Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff", "am_mem"}
 """Rules of blocks from one pre-activation to the next."""
 ALSO_HALF = {"am"}
 """Rules that take such blocks, too."""
-TELLS = {"lra_fdbk", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
+TELLS = {"lra_fdbk", "lra_subgraph", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
 """Rules whose messages are targets, displacements, codes or derivatives for single samples: they carry no weight."""
 STEPS = {"tp", "dtp"}
 """Of these, the ones whose first target is a step against the weighted loss."""
-SUMS = {"lra_fdbk", "lra_diff"}
+SUMS = {"lra_fdbk", "lra_diff", "lra_fdbk-block"}
 """Rules whose loss is a sum over samples: what a part of a batch adds does not depend on its share."""
 
 REMEMBERS = {"am_mem"}
@@ -112,12 +130,12 @@ others learn a batch again, and learn in order."""
 def _networks(name):
     rule = VARIANTS.get(name, (name,))[0]
     if rule in SAMPLED:
-        return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n != "half")]
-    if name in PLAIN_ONLY:
-        return ("plain",)
+        return [n for n in NETWORKS if n == "sampled" or (SAMPLED[rule] and n not in ("half", "clipped"))]
+    if name in PLAIN_ONLY | CLIPPED_ONLY:
+        return ("plain",) if name in PLAIN_ONLY else ("clipped",)
     if rule in HALF_ONLY:
         return ("half",)
-    return [n for n in NETWORKS if n != "sampled" and (n != "half" or rule in ALSO_HALF)]
+    return [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
 
 
 CASES = [(r, n) for r in RULES for n in _networks(r)]

@@ -35,6 +35,7 @@ SEVERAL = {
     "slope_annealing": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "sigmoid_adjusted": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni": {}, "am": {},
+    "eqprop": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "tests.support.synthetic_gradients": {"norm": "none"}, "tests.support.settling_rule": {"norm": "none"},
 }  # fmt: skip
 """Models with which rules can be tried; batch normalisation, dropout and augmentation where they allow it."""
@@ -109,7 +110,7 @@ def test_no_rule_is_forgotten():
     assert {name for name in SEVERAL if "." not in name} == set(known("pipeline.rules")) - set(RULES) - without_parts
 
 
-OTHERS = ["dtp", "ifa", "sdfa", "usf", "dni", "pc", "am", "reinforce"]
+OTHERS = ["dtp", "ifa", "sdfa", "usf", "dni", "pc", "eqprop", "am", "reinforce"]
 
 
 @pytest.mark.parametrize("rule", rare(sorted(SEVERAL), but=OTHERS))

@@ -29,7 +29,7 @@ SAMPLED = {"norm": "none", "activation": "bernoulli", "dropout": 0.0}
 MODELS = {
     "ifa": PLAIN, "lra_diff": {**PLAIN, "boundary": "half"}, "reinforce": SAMPLED, "slope_annealing": SAMPLED,
     "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED,
-    "am_mem": {**PLAIN, "boundary": "half"}, "pc": PLAIN, "tp": PLAIN, "dtp": PLAIN, "lra_fdbk": PLAIN,
+    "am_mem": {**PLAIN, "boundary": "half"}, "pc": PLAIN, "eqprop": PLAIN, "tp": PLAIN, "dtp": PLAIN, "lra_fdbk": PLAIN,
 }  # fmt: skip
 RULES = {name: {"rule": {"name": name}, "model": MODELS.get(name, {})} for name in registry.known("pipeline.rules")}
 

@@ -57,7 +57,10 @@ def test_every_wire_over_every_transport(tmp_path, reference, wire, transport):
     assert learned(tmp_path / "run", changes_of("predsim", wire, 2, transport)) == reference("predsim", wire)
 
 
-@pytest.mark.parametrize("rule", rare(sorted(EVERY_RULE), but=["sim", "dtp", "ifa", "sdfa", "usf", "dni", "pc", "am"]))
+OTHERS = ["sim", "dtp", "ifa", "sdfa", "usf", "dni", "pc", "eqprop", "am"]
+
+
+@pytest.mark.parametrize("rule", rare(sorted(EVERY_RULE), but=OTHERS))
 def test_every_rule_on_any_partition(tmp_path, rule):
     tables = []
     for stages in (1, 2, "blocks"):

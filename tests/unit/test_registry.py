@@ -6,8 +6,8 @@ from typing import Any, Literal, Union
 
 import pytest
 
-import pipeline.rules.pred
-import pipeline.rules.predsim
+import pipeline.rules.pred_bio
+import pipeline.rules.predsim_bio
 from pipeline import registry
 from pipeline.errors import ConfigError
 from pipeline.values import check_value
@@ -109,7 +109,7 @@ def test_known_are_the_files_without_a_leading_underscore():
 
 
 def test_load_by_name_and_by_dotted_name(own_module):
-    assert registry.load("pipeline.rules", "pred", "rule") is pipeline.rules.pred.build
+    assert registry.load("pipeline.rules", "pred_bio", "rule") is pipeline.rules.pred_bio.build
     own_module("reg_found", "def build(x):\n    return x\nother = 7\n")
     own_module("reg_package.__init__", "")
     own_module("reg_package.mine", "def build(x):\n    return x\nother = 7\n")
@@ -160,13 +160,13 @@ def test_options_are_the_keyword_only_parameters():
 
 
 def test_a_thing_and_its_complete_options_at_once():
-    named = registry.resolve("pipeline.rules", "predsim", "rule", "rule", {"beta": 1})
-    assert named.build is pipeline.rules.predsim.build
-    assert named.options == {"beta": 1.0, "dimdec": 2048}
+    named = registry.resolve("pipeline.rules", "predsim_bio", "rule", "rule", {"beta": 1})
+    assert named.build is pipeline.rules.predsim_bio.build
+    assert named.options == {"beta": 1.0, "dimdec": 4096}
     with pytest.raises(ConfigError, match=r"unknown rule \(given: 'predsimm', .*Did you mean 'predsim'\?"):
         registry.resolve("pipeline.rules", "predsimm", "rule", "rule", {})
     with pytest.raises(ConfigError, match=r"unknown key \(given: rule\.gamma, expected: rule\.beta, rule\.dimdec\)"):
-        registry.resolve("pipeline.rules", "predsim", "rule", "rule", {"gamma": 1})
+        registry.resolve("pipeline.rules", "predsim_bio", "rule", "rule", {"gamma": 1})
 
 
 def load_here(name):

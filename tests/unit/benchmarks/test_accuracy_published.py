@@ -26,7 +26,9 @@ def data_root(tmp_path_factory):
     batches.mkdir()
     for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]:
         (batches / name).touch()
+    (root / "cifar-100-python").mkdir()
     for split in ("train", "test"):
+        (root / "cifar-100-python" / split).touch()
         for label in range(10):
             folder = root / "cifar10-jpeg" / split / str(label)
             folder.mkdir(parents=True)
@@ -58,5 +60,5 @@ def test_names_places_and_checks_of_a_table_fit(name):
 
 def test_what_two_cores_cannot_do_is_left_to_a_gpu():
     on_gpu = {name.partition("/")[0] for name, cell in CELLS.items() if cell.device == "cuda"}
-    assert on_gpu == {"nokland2016-full", "dtp", "lra-table2-full", "lra-table3-full", "nokland-eidnes-mnist-full",
-                      "nokland-eidnes-cifar10", "nokland-eidnes-cifar10-jpeg"}  # fmt: skip
+    assert on_gpu == {"nokland2016-full", "nokland-eidnes-mnist-full", "nokland-eidnes-cifar10",
+                      "nokland-eidnes-cifar10-jpeg", "nokland-eidnes-cifar10-wide", "nokland-eidnes-cifar100"}

@@ -11,6 +11,7 @@ from benchmarks import figures
 from benchmarks.run_folder import read_run
 
 BLOCKS, EPOCHS = 3, 4
+DRAWN = ["accuracies", "angles", "depth", "errors", "losses", "maps", "tsne", "updates"]
 
 
 def measured_row(epoch):
@@ -18,6 +19,7 @@ def measured_row(epoch):
         {
             "block": k, "angle_deg": None if epoch == 0 and k == 0 else 80.0 - 5 * k, "credit": None,
             "test_accuracy": 0.9 if k == 2 else None, "readout_accuracy": None if k == 2 else 0.5 + 0.1 * k,
+            "update": None if epoch == 0 else 0.5 / epoch if k else 0.0,
         }
         for k in range(BLOCKS)
     ]  # fmt: skip
@@ -28,6 +30,8 @@ def recorded_row(epoch, stage):
     blocks = range(2) if stage == 0 else range(2, 3)
     credit = 1.0 / (epoch + 1)
     found = [{"block": k, "credit": credit if k else None, "test_accuracy": 0.1 * k or None} for k in blocks]
+    if stage == 1:
+        found[-1].update(train_loss=2.0**-epoch, test_loss=1.0, train_accuracy=0.5)
     return {"time_s": 0.0, "event": "epoch", "epoch": epoch, "stage": stage, "blocks": found}
 
 
@@ -59,12 +63,15 @@ def test_curves_of_a_measured_run(tmp_path):
     assert list(found.accuracies) == [0, 1, 2] and found.accuracies[1] == {0: 0.6, 2: 0.6, 4: 0.6}
     assert found.fitted == {0, 1}
     assert found.depth == {1: 2.0, 2: 1.0, 3: pytest.approx(2 / 3), 4: 0.5}
+    assert found.updates[0] == {2: 0.0, 4: 0.0} and found.updates[1] == {2: 0.25, 4: 0.125}
     assert found.maps["values"].shape == (3, 3, 60, 60) and found.tsne["blocks"].tolist() == [0, 2]
 
 
 def test_a_run_that_was_not_measured_has_its_record(tmp_path):
     found = read_run(a_run(tmp_path / "mine", measured=False))
     assert found.angles == {} and found.maps is None and found.tsne is None and found.fitted == frozenset()
+    assert found.output["train_loss"] == {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.125} and found.updates == {}
+    assert found.output["train_accuracy"] == dict.fromkeys(range(1, 5), 0.5)
     assert found.accuracies == {1: dict.fromkeys(range(1, 5), 0.1), 2: dict.fromkeys(range(1, 5), 0.2)}
 
 
@@ -83,8 +90,8 @@ def test_figures_are_drawn_into_files(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib draws the figures and is not installed")
     assert figures.main([str(a_run(tmp_path / "mine"))]) == 0
     drawn = sorted(p.name for p in (tmp_path / "mine" / "figures").iterdir())
-    assert drawn == ["accuracies.svg", "angles.svg", "depth.svg", "maps.svg", "tsne.svg"]
-    assert len(re.findall("^drawn: ", capsys.readouterr().out, re.M)) == 5
+    assert drawn == [f"{name}.svg" for name in DRAWN]
+    assert len(re.findall("^drawn: ", capsys.readouterr().out, re.M)) == 8
     text = (tmp_path / "mine" / "figures" / "accuracies.svg").read_text()
     assert "block 0, linear probe" in text and "block 2<" in text and "test accuracy, %" in text
 
@@ -93,9 +100,7 @@ def test_runs_are_compared_side_by_side(tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib draws the figures and is not installed")
     runs = [str(a_run(tmp_path / "first")), str(a_run(tmp_path / "second", measured=False))]
     assert figures.main([*runs, "--out", str(tmp_path / "both"), "--format", "png"]) == 0
-    assert {p.name for p in (tmp_path / "both").iterdir()} == {
-        "accuracies.png", "angles.png", "depth.png", "maps.png", "tsne.png",
-    }  # fmt: skip
+    assert {p.name for p in (tmp_path / "both").iterdir()} == {f"{name}.png" for name in DRAWN}
 
 
 def test_the_same_figures_are_the_same_bytes(tmp_path):
@@ -108,12 +113,12 @@ def test_the_same_figures_are_the_same_bytes(tmp_path):
 
 
 def test_labels_are_moved_apart_and_no_further():
-    drawings = pytest.importorskip("benchmarks.drawings", reason="matplotlib draws the figures and is not installed")
-    assert drawings.apart([0.9, 0.1, 0.5], 0.1) == pytest.approx([0.9, 0.1, 0.5])
-    assert drawings.apart([0.5, 0.5, 0.5], 0.1) == pytest.approx([0.4, 0.5, 0.6])
-    assert drawings.apart([1.0, 1.0, 0.0], 0.25) == pytest.approx([0.75, 1.0, 0.0])
-    assert drawings.apart([0.5] * 21, 0.1) == pytest.approx([i / 20 for i in range(21)])
-    assert drawings.apart([0.3], 0.1) == pytest.approx([0.3])
+    lines = pytest.importorskip("benchmarks.lines", reason="matplotlib draws the figures and is not installed")
+    assert lines.apart([0.9, 0.1, 0.5], 0.1) == pytest.approx([0.9, 0.1, 0.5])
+    assert lines.apart([0.5, 0.5, 0.5], 0.1) == pytest.approx([0.4, 0.5, 0.6])
+    assert lines.apart([1.0, 1.0, 0.0], 0.25) == pytest.approx([0.75, 1.0, 0.0])
+    assert lines.apart([0.5] * 21, 0.1) == pytest.approx([i / 20 for i in range(21)])
+    assert lines.apart([0.3], 0.1) == pytest.approx([0.3])
 
 
 def test_a_folder_that_is_no_runs(tmp_path, capsys):

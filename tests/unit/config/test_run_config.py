@@ -35,6 +35,7 @@ OTHER = {
     "optimizer": {"name": "sgd", "lr": 1e-05, "milestones": [3, 5], "betas": [0.9, 0.99]},
     "train": {
         "epochs": 3, "batch_size": 8, "microbatches": 2, "in_flight": 4, "loss": "logistic",
+        "classes_per_batch": 2, "classes_until_epoch": 4,
         "eval_every": 5, "eval_batch_size": 6, "eval_passes": 7, "nonfinite": "skip",
     },
     "schedule": {
@@ -48,8 +49,8 @@ OTHER = {
         "start_timeout_s": 7.5,
     },
     "measure": {
-        "every": 2, "angles": False, "accuracies": False, "maps": True, "tsne": [0, 2], "probe_samples": 5,
-        "readout_samples": 6, "tsne_samples": 7, "keep_weights": False,
+        "every": 2, "angles": False, "accuracies": False, "updates": False, "maps": True, "tsne": [0, 2],
+        "probe_samples": 5, "readout_samples": 6, "tsne_samples": 7, "keep_weights": False,
     },
     "snapshot": {"every_steps": 3, "every_epochs": 4, "keep": 5},
     "restart": {"max_restarts": 6},

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -35,6 +37,20 @@ def test_weights_count_where_they_are_copied(weights, stashed, expected):
     with saved.watch():
         linear(x)
     assert saved.num_bytes == 5 * 4 * 4 + expected * 4 * 3 * 4
+
+
+@dataclass
+class Context:
+    x: torch.Tensor
+    parts: list
+    label: int = 0
+
+
+def test_what_rules_keep_is_found_in_lists_and_dataclasses():
+    saved = SavedTensors([])
+    with saved.watch():
+        saved.add([Context(torch.zeros(3), [torch.zeros(2), Context(torch.zeros(4), [])]), (torch.zeros(5),), None])
+    assert saved.num_bytes == (3 + 2 + 4 + 5) * 4
 
 
 def test_only_while_it_watches_only_with_a_graph_and_the_most_of_all_times():

@@ -51,11 +51,29 @@ def test_a_read_out_is_scored_once_for_several_passes(tmp_path):
 
 
 def test_nothing_that_was_not_asked_for(tmp_path):
-    resolved = resolved_of(tmp_path, measure={"accuracies": False})
+    resolved = resolved_of(tmp_path, measure={"accuracies": False, "updates": False})
     measurement = Measurement(resolved, tmp_path, CPU)
     row = measurement.epoch(0, None, layout=True)
-    assert all(b["test_accuracy"] is None and b["readout_accuracy"] is None for b in row["blocks"])
+    names = ("test_accuracy", "readout_accuracy", "update")
+    assert all(b[name] is None for b in row["blocks"] for name in names)
     assert row["blocks"][-1]["angle_deg"] == pytest.approx(0.0, abs=1e-3) and measurement.arrays() == {}
+
+
+def test_weights_that_moved_since_the_measurement_before(tmp_path):
+    """Matrices of the block: its bias, and the decoder that the rule adds, do not count."""
+    resolved = resolved_of(tmp_path, rule={"name": "pred"}, measure={"angles": False, "accuracies": False}, **XOR)
+    states = [
+        {k: v.clone() for k, v in build_rule(resolved.config, b, s).state_dict().items()}
+        for b, s in zip(resolved.blueprints, resolved.specs)
+    ]
+    measurement = Measurement(resolved, tmp_path, CPU)
+    found = [measurement.epoch(0, None, layout=False)]
+    for name, value in states[0].items():
+        value *= 1.25 if name == "block.body.linear.weight" else 3.0
+    found += [measurement.epoch(k, states, layout=False) for k in (1, 2)]
+    updates = [[block["update"] for block in row["blocks"]] for row in found]
+    last = None  # its weights begin at 0 under this rule
+    assert updates == [[None] * 3, [pytest.approx(0.25, rel=1e-6), 0.0, last], [0.0, 0.0, last]]
 
 
 @pytest.mark.parametrize("rule", ["linear_decoder", "backprop"])

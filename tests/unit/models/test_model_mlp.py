@@ -67,6 +67,7 @@ def test_every_activation_is_torchs_own_and_not_in_place(activation):
     ("activation", "layers"),
     [
         ("softsign", [nn.Softsign]), ("relu6", [nn.ReLU6]), ("softplus", [nn.Softplus]), ("hard_tanh", [nn.Hardtanh]),
+        ("clip", [nn.Hardtanh]),
         ("sign", [nn.Tanh, hard_units.Sign]), ("signum", [nn.Tanh, hard_units.Step]),
         ("bernoulli", [nn.Sigmoid, hard_units.Bernoulli]), ("lwta1", [nn.Tanh, hard_units.LocalWinner]),
         ("lwta2", [nn.Hardtanh, hard_units.LocalWinner]), ("slwta1", [nn.Tanh, hard_units.SoftLocalWinner]),
@@ -76,6 +77,7 @@ def test_every_activation_is_torchs_own_and_not_in_place(activation):
 def test_units_of_a_smooth_and_a_hard_part(activation, layers):
     body = built((5,), 3, width=8, activation=activation, norm="layer", group=2)[0].body
     assert [type(m) for m in body] == [nn.Linear, nn.LayerNorm, *layers]
+    assert activation != "clip" or torch.equal(body[-1](torch.tensor([-1.0, 0.5, 2.0])), torch.tensor([0.0, 0.5, 1.0]))
     assert getattr(body[-1], "group", 2) == 2
     a = torch.linspace(-7, 7, 24).view(3, 8)
     before = a.clone()
@@ -125,6 +127,14 @@ def test_xavier_and_orthogonal_weights():
     for block in built((20,), 20, width=20, init="xavier"):
         bound = (6 / 40) ** 0.5
         assert 0.9 * bound < block.body.linear.weight.abs().max() <= bound and not block.body.linear.bias.any()
+
+
+def test_fan_in_weights_are_torchs_own_without_biases():
+    plain = built((20,), 5, width=16, norm="none")
+    for given, block in zip(plain, built((20,), 5, width=16, norm="none", init="fan_in")):
+        weight = block.body.linear.weight
+        assert torch.equal(weight, given.body.linear.weight) and not block.body.linear.bias.any()
+        assert 0.8 * weight.shape[1] ** -0.5 < weight.abs().max() <= weight.shape[1] ** -0.5
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sign", "slwta1"])

@@ -124,3 +124,11 @@ def test_hard_units_of_maps_and_no_groups_there():
     assert set(out.unique().tolist()) == {-1.0, 1.0}
     with pytest.raises(ConfigError, match=r"wrong value for model.activation \(given: 'lwta1', str, expected: 'relu'"):
         registry.check_options(vgg8b, {"activation": "lwta1"}, "model")
+
+
+def test_linear_blocks_behind_the_convolutions():
+    names = [b.name for b in vgg8b((3, 32, 32), 10, linear_depth=2, linear_width=300)]
+    assert names[6:] == ["linear 2048-300", "linear 300-300", "linear 300-10"]
+    with torch.device("meta"):
+        last = vgg8b((3, 32, 32), 10, linear_depth=0)[-1].make()
+    assert last.body.linear.in_features == 2048 and last(torch.empty(2, 512, 2, 2, device="meta")).shape == (2, 10)

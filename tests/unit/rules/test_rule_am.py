@@ -165,6 +165,13 @@ def test_o_a8_five_nesterov_steps_of_a_unit_gradient():
     assert end.item() == pytest.approx(-16.8, abs=0.05)
 
 
+@pytest.mark.parametrize(("product", "stable"), [(1.35, True), (1.37, False)])
+def test_a_search_is_stable_below_1_36_over_the_curvature(product, stable):
+    """The greatest step of Nesterov's descent with momentum m: ``(2 + 2 m) / (1 + 2 m)``."""
+    end = nesterov(torch.ones(1, dtype=torch.float64), lambda c: product * c, 2000, 1.0, 0.9)
+    assert (end.abs() < 1e-3).item() is stable and (end.abs() > 1e3).item() is not stable
+
+
 def test_nesterov_is_torchs():
     torch.manual_seed(0)
     start = torch.randn(7, dtype=torch.float64)

@@ -1,0 +1,70 @@
+"""Learning curves of published tables, from the stored runs: losses and errors in training and on the test set.
+
+Each point is the median over the seeds that ran.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from benchmarks.accuracy.cell import PublishedTable
+from benchmarks.accuracy.store import Store
+from benchmarks.lines import STYLE, with_lines
+from benchmarks.published import TABLES
+from benchmarks.run_folder import Curve
+
+__all__ = ["draw", "median_curve"]
+
+_Runs = Sequence[Mapping[str, Any]]
+
+
+def draw(results: Path) -> list[Path]:
+    """Draws what there are runs of into ``plots`` below ``results``; returns the files."""
+    drawn = []
+    with matplotlib.rc_context(STYLE):
+        for name, figure_of in _FIGURES.items():
+            figure = figure_of(TABLES[name], Store(results / "accuracy"))
+            if figure is not None:
+                drawn.append(results / "plots" / f"accuracy-{name}.svg")
+                drawn[-1].parent.mkdir(exist_ok=True)
+                figure.savefig(drawn[-1], bbox_inches="tight", metadata={"Date": None})
+    return drawn
+
+
+def median_curve(runs: _Runs, key: str) -> Curve:
+    """The median of a quantity after each epoch in which the output block was evaluated; empty where no run has it."""
+    found: Curve = {}
+    columns = [run.get(key) or () for run in runs]
+    for index in range(max(map(len, columns), default=0)):
+        values = [column[index] for column in columns if len(column) > index and column[index] is not None]
+        if values:
+            found[index + 1] = statistics.median(values)
+    return found
+
+
+def _panels(table: PublishedTable, store: Store, training: str, test: str) -> dict[str, list[tuple[str, Curve]]]:
+    """A panel for each cell that ran: in training, and on the test set."""
+    panels = {}
+    for cell in table.cells:
+        runs = store.completed(table, cell)
+        curves = [("training", median_curve(runs, training)), ("test", median_curve(runs, test))]
+        if all(curve for _, curve in curves):
+            panels[cell.name] = curves
+    return panels
+
+
+def _losses(table: PublishedTable, store: Store) -> Figure | None:
+    return with_lines(_panels(table, store, "train_losses", "test_losses"), "output loss", logarithmic=True)
+
+
+def _errors(table: PublishedTable, store: Store) -> Figure | None:
+    return with_lines(_panels(table, store, "train_errors", "errors"), "error, %", logarithmic=True)
+
+
+_FIGURES: dict[str, Callable[[PublishedTable, Store], Figure | None]] = {
+    "mertens": _losses, "nokland-eidnes-mnist": _errors,
+}  # fmt: skip
