@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.config.sections import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.network.from_modules import UserModel
 from pipeline.resolve import resolve
@@ -28,7 +29,8 @@ def arms_of(
 ) -> list[Arm]:
     """The config's own mode, then the others, each checked before anything runs.
 
-    Every arm has as many compute threads in all: those of the processes of the first, also where an arm is one process.
+    Every arm has as many compute threads in all as the processes of the first arm that has stages, and no more than
+    there are cores where it is one process.
 
     Args:
         config: of the first arm.
@@ -56,19 +58,33 @@ def arms_of(
             f"emulated compute learns nothing that could be compared (given: chaos.compute = {config.chaos.compute!r}, "
             "expected: 'real'). Change it."
         )
-    placement = place(resolve(config, data_root, model), host)
-    processes = 1 if placement.in_one_process else placement.replicas.num_processes
+    lead = next((name for name in names if not find_mode(name).is_one_stage), own)
+    runs = _runs(_in_mode(config, lead), host, data_root, model)
     arms = []
     for name in names:
-        counts = list(placement.counts) if placement.counts else config.run.replicas
-        run = replace(config.run, stages=placement.num_stages, threads=placement.threads, replicas=counts)
-        if find_mode(name).is_one_stage and not find_mode(own).is_one_stage:
-            run = replace(run, stages=1, replicas=1, partition="parameters", threads=placement.threads * processes)
-        arm = replace(config, run=run, schedule=replace(config.schedule, mode=name))
+        alone = find_mode(name).is_one_stage and name != lead
+        arm = replace(_in_mode(config, name), run=runs[1 if alone else 0])
         if name != own:
             _check(arm, host, data_root, model)
         arms.append(Arm(name, arm))
     return arms
+
+
+def _in_mode(config: Config, mode: str) -> Config:
+    return replace(config, schedule=replace(config.schedule, mode=mode))
+
+
+def _runs(config: Config, host: Host, data_root: Path, model: UserModel | None) -> tuple[RunConfig, RunConfig]:
+    """Stages and threads as this config is placed, and one process with as many threads as these have in all.
+
+    Stages on fewer cores have a thread each, and one process gains nothing from more threads than cores.
+    """
+    placement = place(resolve(config, data_root, model), host)
+    processes = 1 if placement.in_one_process else placement.replicas.num_processes
+    counts = list(placement.counts) if placement.counts else config.run.replicas
+    whole = max(placement.threads, min(placement.threads * processes, host.cores))
+    several = replace(config.run, stages=placement.num_stages, threads=placement.threads, replicas=counts)
+    return several, replace(config.run, stages=1, replicas=1, partition="parameters", threads=whole)
 
 
 def _check(config: Config, host: Host, data_root: Path, model: UserModel | None) -> None:

@@ -9,9 +9,9 @@ from workers.placement import Host
 HOST = Host(4, 0)
 
 
-def arms(against, changes=None, base=None):
-    config = Config.from_dict(runs.merged(resumes.TINY, runs.merged(base or {}, changes or {})))
-    return {arm.name: arm.config for arm in arms_of(config, against, HOST, ".")}
+def arms(against, changes=None, host=HOST):
+    config = Config.from_dict(runs.merged(resumes.TINY, changes or {}))
+    return {arm.name: arm.config for arm in arms_of(config, against, host, ".")}
 
 
 PROCESSES = {"transport": {"name": "shared_memory"}, "run": {"stages": 2, "threads": 0}, "model": {"norm": "none"}}
@@ -22,6 +22,21 @@ def test_every_arm_has_as_many_threads():
     assert list(found) == ["parallel", "backprop", "gpipe"]
     assert [(c.run.stages, c.run.threads, c.schedule.mode) for c in found.values()] == [
         (2, 2, "parallel"), (1, 4, "backprop"), (2, 2, "gpipe"),
+    ]  # fmt: skip
+
+
+def test_one_process_has_no_more_threads_than_cores_where_stages_are_more():
+    found = arms(["backprop"], {**PROCESSES, "run": {"stages": 4, "threads": 0}}, Host(2, 0))
+    assert (found["parallel"].run.stages, found["parallel"].run.threads) == (4, 1)
+    assert (found["backprop"].run.stages, found["backprop"].run.threads) == (1, 2)
+    found = arms(["backprop"], {"run": {"stages": 1, "threads": 5}}, Host(2, 0))
+    assert found["parallel"].run.threads == found["backprop"].run.threads == 5
+
+
+def test_stages_are_those_of_the_first_arm_that_has_some():
+    found = arms(["parallel", "gpipe"], {**PROCESSES, "schedule": {"mode": "backprop"}})
+    assert [(name, c.run.stages, c.run.threads) for name, c in found.items()] == [
+        ("backprop", 1, 4), ("parallel", 2, 2), ("gpipe", 2, 2),
     ]  # fmt: skip
 
 
