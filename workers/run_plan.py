@@ -59,4 +59,5 @@ def facts_of(resolved: RunSpec, model: UserModel | None) -> NetworkFacts:
             structure = pack_structure(model)
     if structure is not None and len(structure) > _MOST_BYTES:
         structure = None
-    return NetworkFacts(resolved.data.input_shape, resolved.specs[-1].task, resolved.normalisation, structure)
+    last = resolved.specs[-1]
+    return NetworkFacts(resolved.data.input_shape, last.task, resolved.normalisation, structure, last.num_train)

@@ -29,6 +29,8 @@ class NetworkFacts:
     normalisation: Normalisation | None
     structure: bytes | None = None
     """See :mod:`pipeline.network.structure`; None where the config names the network."""
+    num_train: int = 0
+    """Training samples: a rule may keep something of each."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -39,6 +41,7 @@ class NetworkFacts:
             "num_outputs": self.task.num_outputs if task is not None and self.task is not None else None,
             "normalisation": None if scale is None else {"mean": list(scale.mean), "std": list(scale.std)},
             "structure": None if self.structure is None else base64.b64encode(self.structure).decode(),
+            "num_train": self.num_train,
         }  # fmt: skip
 
     @classmethod
@@ -52,6 +55,7 @@ class NetworkFacts:
             tuple(map(int, table["input_shape"])), task,
             None if scale is None else Normalisation(tuple(scale["mean"]), tuple(scale["std"])),
             None if structure is None else base64.b64decode(structure, validate=True),
+            int(table.get("num_train", 0)),
         )  # fmt: skip
 
 

@@ -62,7 +62,8 @@ def _facts(source: Source, data_root: Path) -> NetworkFacts:
         return facts
     dataset = load_dataset(source.config, data_root)
     structure = facts.structure if facts is not None else None
-    return NetworkFacts(dataset.spec.input_shape, dataset.spec.task, dataset.normalisation, structure)
+    spec = dataset.spec
+    return NetworkFacts(spec.input_shape, spec.task, dataset.normalisation, structure, spec.num_train)
 
 
 def _network(
@@ -95,7 +96,10 @@ def _under_rules(
 ) -> TrainedNetwork:  # fmt: skip
     """The network, its blocks under their rules and with their weights."""
     shapes = infer_shapes(blueprints, facts.input_shape, task.num_outputs)
-    specs = [BlockSpec(k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task) for k, s in enumerate(shapes)]
+    specs = [
+        BlockSpec(k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task, facts.num_train)
+        for k, s in enumerate(shapes)
+    ]
     rules = [_rule(source.config, block, spec) for block, spec in zip(blocks, specs, strict=True)]
     recipe = Recipe(source.config, replace(facts, task=task), source.threads, source.result, source.has_readouts)
     network = TrainedNetwork(layers, rules, recipe)

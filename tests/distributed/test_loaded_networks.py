@@ -18,7 +18,7 @@ SAMPLED = {"norm": "none", "activation": "bernoulli", "dropout": 0.0}
 NETS = {
     "ifa": PLAIN, "lra_diff": {**PLAIN, "boundary": "half"}, "reinforce": SAMPLED, "slope_annealing": SAMPLED,
     "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED, "pc": PLAIN, "tp": PLAIN, "dtp": PLAIN,
-    "lra_fdbk": PLAIN, "am_mem": {**PLAIN, "boundary": "half"},
+    "lra_fdbk": PLAIN, "am_mem": {**PLAIN, "boundary": "half"}, "eqprop": PLAIN,
 }  # fmt: skip
 MODELS = {name: {} for name in registry.known("pipeline.models") if name != "mlp"}
 MODELS |= {"vgg8b": {"width": 0.0625}, "vgg11b": {"width": 0.0625}}
@@ -38,6 +38,9 @@ FORMATS = {
         "run": {"channels_last": True}, "model": {"name": "tests.support.conv_net.small"},
         "dataset": {"name": "noise", "shape": [1, 8, 8], "num_classes": 10, "num_train": 40}},
     "autograd": {"run": {"closed_form": False}, "model": PLAIN, "rule": {"name": "linear_decoder"}},
+    "what is kept of samples": {
+        "rule": {"name": "eqprop", "form": "energy", "free_rounds": 4, "nudged_rounds": 3, "persistent": True},
+        "model": {**PLAIN, "activation": "clip"}},
     "logistic": {"train": {"loss": "logistic"}, "rule": {"name": "dfa"}},
     "several passes": {"train": {"eval_passes": 3}, "model": SAMPLED, "rule": {"name": "pred"}},
     "two threads": {"run": {"threads": 2}},

@@ -15,9 +15,10 @@ class Ranking(Classification):
 @pytest.mark.parametrize("task", [Classification(7), Logistic(7), Binary()], ids=lambda t: type(t).__name__)
 @pytest.mark.parametrize("scale", [None, Normalisation((0.1, 0.2), (0.3, 0.4))])
 def test_what_is_written_is_read(tmp_path, task, scale):
-    write_facts(tmp_path, NetworkFacts((2, 3), task, scale, b"\x00\xff"))
+    write_facts(tmp_path, NetworkFacts((2, 3), task, scale, b"\x00\xff", 60))
     found = read_facts(tmp_path)
     assert (found.input_shape, found.normalisation, found.structure) == ((2, 3), scale, b"\x00\xff")
+    assert found.num_train == 60
     assert type(found.task) is type(task) and found.task.num_outputs == task.num_outputs
 
 
