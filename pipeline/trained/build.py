@@ -101,6 +101,8 @@ def _under_rules(
         for k, s in enumerate(shapes)
     ]
     rules = [_rule(source.config, block, spec) for block, spec in zip(blocks, specs, strict=True)]
+    for rule in rules:
+        rule.begin_epoch(max(int(source.result["epochs"]) - 1, 0))
     recipe = Recipe(source.config, replace(facts, task=task), source.threads, source.result, source.has_readouts)
     network = TrainedNetwork(layers, rules, recipe)
     try:
@@ -110,6 +112,7 @@ def _under_rules(
             f"the network does not fit the weights of {source.name} ({str(error).splitlines()[-1].strip()}). Pass one "
             "of the structure that was trained."
         ) from None
+    network.check_chain()
     return network
 
 
@@ -129,11 +132,14 @@ def _fill(network: TrainedNetwork, source: Source) -> None:
         return
     network.load_state_dict(source.tensors)
     for rule, own in zip(network.rules, source.own, strict=True):
-        _fill_own(rule, own)
+        _fill_own(rule, own, whole=source.has_readouts or network.needs_own(rule))
 
 
-def _fill_own(rule: LearningRule, own: Mapping[str, Tensor]) -> None:
-    """Sets what belongs to a rule and not to its block."""
+def _fill_own(rule: LearningRule, own: Mapping[str, Tensor], *, whole: bool) -> None:
+    """Sets what belongs to a rule and not to its block. Args: whole, all of it has to be there."""
     found = rule.load_state_dict(own, strict=False)
     if found.unexpected_keys:
         raise ValueError(f"unexpected: {', '.join(found.unexpected_keys)}")
+    missing = [name for name in found.missing_keys if not name.startswith("block.")]
+    if whole and missing:
+        raise ValueError(f"missing: {', '.join(missing)}")

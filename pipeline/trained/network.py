@@ -53,9 +53,10 @@ class TrainedNetwork(nn.Sequential):
 
     Its children are the user's own under their names, or the blocks of a model of this project. In evaluation mode it
     computes with as many threads and in the number formats of the run, and draws what the run drew. It has a graph
-    unless ``torch.no_grad()`` says otherwise, or the network draws samples or settles. A product may round a row
-    differently in a batch of another size: the bits are those of batches of ``train.eval_batch_size``. In training
-    mode it runs as torch's own modules do, for whoever wants to train it further.
+    unless ``torch.no_grad()`` says otherwise, or the network draws samples or settles, or a rule of one's own does not
+    say by ``propagate`` what its forward pass does. A product may round a row differently in a batch of another size:
+    the bits are those of batches of ``train.eval_batch_size``. In training mode it runs as torch's own modules do, for
+    whoever wants to train it further.
 
     Args:
         layers: its children, by name.
@@ -74,6 +75,7 @@ class TrainedNetwork(nn.Sequential):
             self._rules[k].register_forward_pre_hook(partial(rounded_input, config.transport.wire))
         draws = any(isinstance(m, Bernoulli) for rule in rules for m in rule.modules())
         self._is_chain = not draws and not (self._settles and rules[0].settles_in_evaluation)
+        self._is_propagated = True
         for rule in rules:
             rule.eval()
         self.eval()
@@ -123,12 +125,20 @@ class TrainedNetwork(nn.Sequential):
 
         Returns:
             (batch, num_outputs).
+
+        Raises:
+            TypeError: it is to be trained, and a rule of one's own does not say what its forward pass does.
         """
         if self.training:
+            if not self._is_propagated:
+                raise TypeError(
+                    f"the rule does not say what its forward pass does (given: {type(self._rules[0]).__name__} without "
+                    "a propagate of the same output). Define it, or train by the rule."
+                )
             return self._chained(x)
         if self._is_chain and torch.is_grad_enabled():
             with self.computing(x.device):
-                return self._chained(x)
+                return self._chained(x, self.evaluation(x.device), index)
         scores = self.decoded(x, index)[-1]
         assert scores is not None, "the last block has the network's output"
         return scores
@@ -214,19 +224,36 @@ class TrainedNetwork(nn.Sequential):
         return {
             f"{OWN}/{k}/{name}": tensor
             for k, rule in enumerate(self._rules)
-            if whole or self._settles or type(rule).propagate is not LearningRule.propagate
+            if whole or self.needs_own(rule)
             for name, tensor in rule.state_dict().items() if not name.startswith("block.")
         }  # fmt: skip
+
+    def needs_own(self, rule: LearningRule) -> bool:
+        """The network's output depends, or may depend, on what belongs to a rule and not to its block."""
+        return self._settles or not _is_known(rule) or type(rule).propagate is not LearningRule.propagate
+
+    @torch.no_grad()
+    def check_chain(self) -> None:
+        """Has scores without a graph where rules of one's own give others than their blocks, as two samples show."""
+        if not self._is_chain or all(map(_is_known, self._rules)):
+            return
+        x = torch.rand(2, *self.recipe.facts.input_shape, generator=torch.Generator().manual_seed(0))
+        with self.computing(x.device):
+            scores = self._chained(x, self.evaluation(x.device))
+        found = self.decoded(x)[-1]
+        self._is_chain = self._is_propagated = found is not None and torch.equal(scores, found)
 
     @property
     def _settles(self) -> bool:
         """Blocks exchange messages with their neighbours."""
         return self._rules[0].topology is Topology.SETTLE
 
-    def _chained(self, x: Tensor) -> Tensor:
-        """The blocks one after another, with a graph."""
+    def _chained(self, x: Tensor, evaluation: Evaluation | None = None, index: int = 0) -> Tensor:
+        """The blocks one after another, with a graph. Args: evaluation, which seeds what they draw."""
         with self.rounding(x.device):
             for k, rule in enumerate(self._rules):
+                if evaluation is not None:
+                    evaluation.seed(k, index)
                 if self._wires is not None:
                     x = self._wires.passed(k, x)
                 x = rule.propagate(channels_last(x) if self.recipe.config.run.channels_last else x)
@@ -249,6 +276,11 @@ class TrainedNetwork(nn.Sequential):
         """What it comes from."""
         config = self.recipe.config
         return json.dumps({"rule": config.rule.name, "dataset": config.dataset.name})
+
+
+def _is_known(rule: LearningRule) -> bool:
+    """It is one of this project's, whose ``propagate`` is tested."""
+    return type(rule).__module__.startswith("pipeline.")
 
 
 class Readout(nn.Module):

@@ -103,6 +103,20 @@ def test_a_users_network_takes_the_weights_back(way, rule, tmp_path):
     assert torch.equal(mine.eval()(x), network(x))
 
 
+def test_what_a_users_module_draws_is_drawn_again(tmp_path):
+    network = loaded(tmp_path, {"rule": {"name": "pred"}, "model": {"name": "tests.support.own_nets.noisy"}})
+    x = torch.rand(6, 1, 6, 6)
+    assert network(x).requires_grad and not torch.equal(network(x), network(x, 1))
+
+
+def test_a_rule_of_ones_own_that_does_not_say_what_it_does_has_no_graph(tmp_path):
+    network = loaded(tmp_path, {"rule": {"name": "tests.support.epoch_rule"}, "model": PLAIN})
+    x = torch.rand(3, 1, 6, 6)
+    assert not network(x).requires_grad
+    with pytest.raises(TypeError, match="the rule does not say what its forward pass does .given: Epochal without"):
+        network.train()(x)
+
+
 def test_a_list_of_modules(tmp_path):
     mine = own_nets.parts()
     network = loaded(tmp_path, {"rule": {"name": "pred"}}, model=mine)

@@ -38,6 +38,17 @@ def named():
     ))  # fmt: skip
 
 
+class Noise(nn.Module):
+    """Draws in evaluation, too."""
+
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+def noisy():
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 24), nn.Tanh(), Noise(), nn.Linear(24, 4), Noise())
+
+
 def parts():
     return [nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.Tanh()), nn.Linear(16, 4)]
 

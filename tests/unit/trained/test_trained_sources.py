@@ -154,6 +154,15 @@ def test_an_object_whose_structure_is_not_there(tmp_path):
     assert load(tmp_path / "run", model=own_nets.named()).state_dict().keys() == own_nets.named().state_dict().keys()
 
 
+def test_decoders_that_are_said_to_be_there_are(tmp_path, trained_run, monkeypatch):
+    network = load(trained_run)
+    own = network._own(whole=True)
+    lost = next(iter(own))
+    monkeypatch.setattr(network, "_own", lambda whole: {name: t for name, t in own.items() if name != lost})
+    path = network.save(tmp_path / "net.safetensors", readouts=True)
+    refused(path, "does not fit the weights of the file", f"missing: {lost.split('/', 2)[2]}")
+
+
 def test_what_the_rules_keep_is_only_what_they_know(tmp_path, trained_run, monkeypatch):
     network = load(trained_run)
     monkeypatch.setattr(network, "_own", lambda whole: {"rules/1/more": torch.ones(1)})
