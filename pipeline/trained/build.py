@@ -102,18 +102,22 @@ def _under_rules(
     ]
     rules = [_rule(source.config, block, spec) for block, spec in zip(blocks, specs, strict=True)]
     for rule in rules:
-        rule.begin_epoch(max(int(source.result["epochs"]) - 1, 0))
+        rule.begin_epoch(max(source.epochs - 1, 0))
     recipe = Recipe(source.config, replace(facts, task=task), source.threads, source.result, source.has_readouts)
     network = TrainedNetwork(layers, rules, recipe)
     try:
         _fill(network, source)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"the network does not fit the weights of {source.name} ({str(error).splitlines()[-1].strip()}). Pass one "
+            f"the network does not fit the weights of {source.name} ({_last_line(error)}). Pass one "
             "of the structure that was trained."
         ) from None
     network.check_chain()
     return network
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _rule(config: Config, block: Block, spec: BlockSpec) -> LearningRule:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, DamagedFile
+from pipeline.numerics.digest import combine, digest
 from pipeline.records.network_facts import NetworkFacts, read_facts
-from pipeline.records.snapshots import Manifest, snapshot_folder
+from pipeline.records.snapshots import snapshot_folder
 from pipeline.records.tensor_file import read_tensors
 from pipeline.records.weights import load_blocks
 from pipeline.trained.network import FORMAT, OWN
@@ -68,6 +69,8 @@ class Source:
     """None: the data set has to be asked."""
     result: Mapping[str, Any]
     threads: int
+    epochs: int
+    """Those that were trained."""
     states: list[dict[str, Tensor]] | None
     """Of every block under its rule; or None, and :attr:`tensors` are there."""
     tensors: Mapping[str, Tensor]
@@ -96,11 +99,6 @@ def read_run(run: Run) -> Source:
             f"the run has no weights (given: {run.folder}, whose compute was emulated by waiting). Name another run."
         )
     try:
-        if (run.weights / "block-000.pt").exists():  # of a version that wrote no checksums
-            return _run_source(run)
-        stated = Manifest.read(run.weights).weights_sha256
-        if stated is not None and stated != run["weights_sha256"]:
-            raise DamagedFile(run.weights / "manifest.json", "its weights are not those of the run's result")
         return _run_source(run)
     except DamagedFile as error:
         raise ConfigError(str(error)) from None
@@ -108,11 +106,16 @@ def read_run(run: Run) -> Source:
 
 def _run_source(run: Run) -> Source:
     """See :func:`read_run`."""
-    states = load_blocks(run.weights)
-    return Source(
-        f"the run {run.folder}", run.config, read_facts(run.folder), dict(run), int(run["threads_per_stage"]), states,
-        {}, [],
-    )  # fmt: skip
+    try:
+        weights, threads, epochs = run.weights, int(run["threads_per_stage"]), int(run["epochs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the run says too little (given: {run.folder / 'result.json'}: {error}). Name another run."
+        ) from None
+    states, stated = load_blocks(weights), run.get("weights_sha256")
+    if stated is not None and combine([digest(state) for state in states]) != stated:
+        raise DamagedFile(weights, "its weights are not those of the run's result")
+    return Source(f"the run {run.folder}", run.config, read_facts(run.folder), dict(run), threads, epochs, states, {}, [])
 
 
 def read_file(path: Path) -> Source:
@@ -130,14 +133,17 @@ def read_file(path: Path) -> Source:
         network = {name: t for name, t in found.tensors.items() if not name.startswith(f"{OWN}/")}
         return Source(
             f"the file {path}", Config.from_dict(about["config"]), NetworkFacts.from_dict(about["network"]),
-            about["result"], int(about["threads"]), None, network, own, bool(about["readouts"]),
+            about["result"], int(about["threads"]), int(about["result"]["epochs"]), None, network, own,
+            bool(about["readouts"]),
         )  # fmt: skip
     except DamagedFile as error:
         raise ConfigError(
             f"the file is damaged, or no network (given: {error.path}: {error.reason}). Name the folder of a run, or "
             "save the network again."
         ) from None
-    except (KeyError, TypeError) as error:
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ConfigError(f"the file says too little (given: {path}: {error}). Save the network again.") from None
 
 

@@ -1,6 +1,7 @@
 """Runs and files that no network can be loaded from: one message that says what to do."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,6 @@ from tests.support import own_nets, resumes, runs
 
 from pipeline.errors import ConfigError
 from pipeline.records.network_facts import read_facts
-from pipeline.records.snapshots import Manifest
 from pipeline.trained.build import load
 from pipeline.trained.sources import Run
 
@@ -72,11 +72,37 @@ def test_weights_that_are_gone(own_copy):
     refused(own_copy, "the file is damaged", "block-002.safetensors: No such file")
 
 
-def test_weights_of_another_run(own_copy):
-    folder = Run(own_copy).weights
-    manifest = Manifest.read(folder)
-    Manifest(**{**vars(manifest), "weights_sha256": "other"}).write(folder)
+def test_weights_of_another_run(own_copy, tmp_path):
+    runs.run(tmp_path / "other", {"train": {"epochs": 1}, "rule": {"name": "pred"}, "seed": 7}, base=resumes.TINY)
+    shutil.copytree(Run(tmp_path / "other").weights, Run(own_copy).weights, dirs_exist_ok=True)
     refused(own_copy, "the file is damaged", "its weights are not those of the run's result")
+
+
+def test_a_file_of_an_earlier_version_switches_no_check_off(own_copy):
+    folder, expected = Run(own_copy).weights, load(own_copy).state_dict()
+    for k, rule in enumerate(load(own_copy).rules):
+        torch.save({name: t + 1 for name, t in rule.state_dict().items()}, folder / f"block-{k:03d}.pt")
+    found = load(own_copy).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    refused(own_copy, "the file is damaged", "its weights are not those of the run's result")
+
+
+def test_weights_that_are_whole_and_not_the_results(own_copy):
+    edited(own_copy / "result.json", weights_sha256="0" * 64)
+    refused(own_copy, "the file is damaged", "its weights are not those of the run's result")
+
+
+@pytest.mark.parametrize("name", ["steps", "threads_per_stage", "epochs"])
+def test_a_result_that_says_too_little(own_copy, name):
+    table = json.loads((own_copy / "result.json").read_text())
+    for given in (None, "many", [], {}):
+        edited(own_copy / "result.json", **{name: given})
+        refused(own_copy, "the run says too little", str(own_copy / "result.json"))
+    del table[name]
+    (own_copy / "result.json").write_text(json.dumps(table))
+    refused(own_copy, "the run says too little", str(own_copy / "result.json"), name)
 
 
 def test_facts_that_are_none(own_copy):
@@ -124,6 +150,20 @@ def test_a_saved_network_that_says_too_little(tmp_path, trained_run, monkeypatch
 
     pack = network.pack
     monkeypatch.setattr(network, "pack", lambda tensors, about: pack(tensors, {**about, "threads": None}))
+    refused(load(trained_run).save(tmp_path / "net.safetensors"), "the file says too little", "Save the network again")
+
+
+@pytest.mark.parametrize("changes", [
+    {"result": {"num_blocks": "many"}}, {"result": {}}, {"result": 3}, {"threads": "x"}, {"config": 3},
+    {"network": {"input_shape": "abc"}}, {"result": {"num_blocks": 4}},
+])  # fmt: skip
+@pytest.mark.parametrize("own", ["rules/9/x", "rules/x", "rules/1/x"])
+def test_a_saved_network_that_says_something_else(tmp_path, trained_run, monkeypatch, changes, own):
+    from pipeline.trained import network
+
+    pack = network.pack
+    more = {own: torch.ones(1)}
+    monkeypatch.setattr(network, "pack", lambda tensors, about: pack({**tensors, **more}, {**about, **changes}))
     refused(load(trained_run).save(tmp_path / "net.safetensors"), "the file says too little", "Save the network again")
 
 
