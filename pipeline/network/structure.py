@@ -1,9 +1,9 @@
 """The structure of a network that was handed over as an object: its modules, as bytes, without the weights of blocks.
 
 Written so that the trained weights can be put back into modules of the same kind under the same names. What a module
-holds beside its parameters and persistent buffers stays as it is. Reading such bytes makes modules and nothing else:
-torch's own reader for weights does it, which is told the classes; they are imported by name from this machine, as a
-dotted name in a config is.
+holds beside its parameters and persistent buffers stays as it is. Reading such bytes makes modules, and calls at most
+functions of ``torch.nn.functional``: torch's own reader for weights does it, which is told them. Classes are imported
+by name from this machine, as a dotted name in a config is: modules that are named run as they are imported.
 """
 
 import copy
@@ -11,6 +11,7 @@ import importlib
 import io
 from collections.abc import Callable, Iterator
 from operator import attrgetter
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ from pipeline.network.from_modules import UserModel, cut_into_blocks
 __all__ = ["pack_structure", "unpack_structure"]
 
 _REMEDY = "Pass the network itself: onward.load(run, model=network)."
-_NAMESPACES = ("torch.nn.", "torch._C._nn.")
+_FUNCTIONS = ("torch.nn.functional", "torch._C._nn")
+"""Where functions are that a module may refer to; what these import from elsewhere is not theirs."""
 
 
 def pack_structure(network: UserModel) -> bytes:
@@ -47,7 +49,7 @@ def unpack_structure(data: bytes) -> UserModel:
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
         with torch.serialization.safe_globals([_class_of(name) for name in names]):
-            network: UserModel = torch.load(io.BytesIO(data), weights_only=True)
+            network: UserModel = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if not isinstance(network, nn.Module) and not all(isinstance(m, nn.Module) for m in network):
             raise TypeError("these are no modules")
     except ConfigError:
@@ -77,7 +79,7 @@ def _tensors(network: UserModel) -> Iterator[Tensor]:
 
 
 def _class_of(name: str) -> Any:
-    """The class of a module, or a function of ``torch.nn`` that a module refers to, by its full name.
+    """The class of a module, or a function of ``torch.nn.functional`` that a module refers to, by its full name.
 
     Raises:
         ConfigError: it is neither, or not there.
@@ -89,9 +91,16 @@ def _class_of(name: str) -> Any:
             break
         except (ImportError, AttributeError):
             continue
-    if (isinstance(found, type) and issubclass(found, nn.Module)) or name.startswith(_NAMESPACES) and found is not None:
+    if (isinstance(found, type) and issubclass(found, nn.Module)) or _is_layer(found, name):
         return found
     raise ConfigError(
-        f"a part of the network is not there (given: {name}, expected: the class of a module, to be imported from "
-        f"here). {_REMEDY}"
+        f"a part of the network is {'not there' if found is None else 'no module'} (given: {name}, expected: the class "
+        f"of a module, to be imported from here). {_REMEDY}"
     )
+
+
+def _is_layer(found: Any, name: str) -> bool:
+    """It is a function of layers: it takes tensors and gives tensors."""
+    home, _, own = name.rpartition(".")
+    is_function = isinstance(found, FunctionType | BuiltinFunctionType)
+    return is_function and home in _FUNCTIONS and found.__module__ in _FUNCTIONS and not own.startswith("_")

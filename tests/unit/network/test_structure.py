@@ -1,5 +1,6 @@
 import io
 import os
+from operator import attrgetter
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from tests.support import own_nets
 from torch import nn
 
 from pipeline.errors import ConfigError
+from pipeline.network import structure
 from pipeline.network.structure import pack_structure, unpack_structure
 
 
@@ -58,6 +60,28 @@ def test_a_class_that_is_not_there_is_named(monkeypatch):
         unpack_structure(data)
 
 
+@pytest.mark.parametrize("name", [
+    "torch.nn.modules.module.register_module_forward_hook", "torch.nn.functional.importlib.import_module",
+    "torch.nn.init.zeros_", "torch.nn.utils.clip_grad_norm_", "torch.nn.functional.boolean_dispatch",
+    "torch._C._nn._parse_to", "torch.nn.functional.handle_torch_function",
+])  # fmt: skip
+def test_functions_of_torch_that_are_no_layers_are_not_called(name):
+    function = attrgetter(name.removeprefix("torch."))(torch)
+
+    class Evil:
+        def __reduce__(self):
+            return function, (nn.functional.relu,)
+
+    file = io.BytesIO()
+    torch.save(Evil(), file)
+    before = len(torch.nn.modules.module._global_forward_hooks)
+    with pytest.raises(ConfigError, match="a part of the network is no module .given: |cannot be read"):
+        unpack_structure(file.getvalue())
+    with pytest.raises(ConfigError, match=f"is no module .given: {name}"):
+        structure._class_of(name)
+    assert len(torch.nn.modules.module._global_forward_hooks) == before
+
+
 def test_nothing_but_modules_is_made():
     """Bytes that would have another class made, or a function called, are refused before they are read."""
 
@@ -65,7 +89,7 @@ def test_nothing_but_modules_is_made():
         def __reduce__(self):
             return os.mkdir, ("made-by-a-pickle",)
 
-    for evil, text in ((Evil(), "is not there .given: posix.mkdir"), ([3], "cannot be read"), (3, "cannot be read")):
+    for evil, text in ((Evil(), "is no module .given: posix.mkdir"), ([3], "cannot be read"), (3, "cannot be read")):
         file = io.BytesIO()
         torch.save(evil, file)
         with pytest.raises(ConfigError, match=text):
