@@ -179,7 +179,7 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.comparison.command import check_flags, compare_modes, rounds_of
 
     check_flags(options)
-    rounds, others = rounds_of(options.repeat), list(filter(None, options.against.split(",")))
+    rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
     default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
     say = (lambda _: None) if options.quiet else partial(print, flush=True)
     with nullcontext(options.out) if options.out else new_out_folder(default) as out:

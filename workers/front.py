@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pipeline.config import Config, load_config
+from pipeline.errors import ConfigError
 from pipeline.network.from_modules import UserModel
 from pipeline.places import default_data_root
 from pipeline.trained.sources import Run
@@ -69,8 +70,11 @@ def compare(
         What is in ``compare.json``.
 
     Raises:
-        ConfigError: see :func:`compare_modes`.
+        ConfigError: see :func:`compare_modes`; or ``against`` is one name and no list.
+        WorkerFailed, NonFiniteError, DiskError: see :func:`compare_modes`.
     """
+    if isinstance(against, str):
+        raise ConfigError(f"modes are a list (given: against={against!r}, expected: [{against!r}]). Change it.")
     chosen, name = _config_of(config, overrides)
     root = default_data_root() if data_root is None else Path(data_root)
     with _folder(out, f"{name}-against") as folder:

@@ -33,6 +33,8 @@ def load(
 ) -> TrainedNetwork:  # fmt: skip
     """The network that a run has trained, in evaluation mode; see :class:`TrainedNetwork`.
 
+    What the run's config and network name is imported: load no run of somebody whose programs you would not run.
+
     Args:
         run: its folder, or a file of :meth:`TrainedNetwork.save`.
         model: the network that was handed over to the run, or one of the same structure; not changed. Needed only

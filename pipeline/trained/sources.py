@@ -115,7 +115,8 @@ def _run_source(run: Run) -> Source:
     states, stated = load_blocks(weights), run.get("weights_sha256")
     if stated is not None and combine([digest(state) for state in states]) != stated:
         raise DamagedFile(weights, "its weights are not those of the run's result")
-    return Source(f"the run {run.folder}", run.config, read_facts(run.folder), dict(run), threads, epochs, states, {}, [])
+    facts = read_facts(run.folder)
+    return Source(f"the run {run.folder}", run.config, facts, dict(run), threads, epochs, states, {}, [])
 
 
 def read_file(path: Path) -> Source:

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.distributed
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-NUMBER = r"\d[\d.]*"
+LOOSE = re.compile(r"(?<=\bclass )\d+|\d+\.\d+")
+"""Figures that another processor may give otherwise: decimals, and the class of an answer."""
 COMMANDS = {
     "python": '#!/bin/sh\nexec {python} "$@"\n',
     "onward": "#!{python}\nfrom launch import command\ncommand()\n",
@@ -30,8 +31,8 @@ def run(line, folder):
 
 
 def like(printed, shown):
-    """Line by line the same text, with numbers for numbers."""
-    return re.fullmatch(re.sub(NUMBER, lambda _: NUMBER, re.escape(shown).replace(r"\.", ".")), printed) is not None
+    """The same text, whole numbers included, with figures for figures."""
+    return LOOSE.sub("#", printed) == LOOSE.sub("#", shown)
 
 
 def test_every_step(tmp_path):
@@ -55,5 +56,8 @@ def test_every_step(tmp_path):
 
 
 def test_numbers_may_differ_and_words_may_not():
-    assert like("loss 0.25 of 3", "loss 0.031 of 17") and not like("loss nan of 3", "loss 0.031 of 17")
+    assert like("loss 0.25 of 3", "loss 0.031 of 3") and not like("loss nan of 3", "loss 0.031 of 3")
+    assert not like("processes: 1 1", "processes: 1 4") and not like("processes: 1 14", "processes: 1 4")
+    assert like("x.npz[0] class 2 97.5 %", "x.npz[0] class 1 8.25 %")
+    assert not like("x.npz[1] class 2 97.5 %", "x.npz[0] class 2 97.5 %")
     assert not like("the same weights: False", "the same weights: True")

@@ -73,6 +73,15 @@ def test_a_mistake_leaves_no_folder(tmp_path, monkeypatch):
     assert list(tmp_path.glob("runs/*")) == []
 
 
+def test_a_comparison_of_what_is_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"modes are a list .given: against='backprop', expected: \['backprop'\]"):
+        onward.compare(TINY, against="backprop", out=tmp_path / "out", quiet=True)
+    for repeat in (0, -1):
+        with pytest.raises(ConfigError, match=f"nothing would run .given: {repeat} rounds, expected: at least 1"):
+            onward.compare(TINY, repeat=repeat, out=tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_comparison_by_import_says_its_lines_or_nothing(tmp_path, capsys):
     tables = {**TINY, "model": {**TINY["model"], "norm": "none"}}
     table = onward.compare(tables, against=["backprop"], out=tmp_path / "out", data_root=tmp_path)

@@ -4,16 +4,16 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
 from pipeline.network.from_modules import UserModel
-from pipeline.records.files import write_json
-from workers.comparison.arms import arms_of
-from workers.comparison.summary import summary_of
-from workers.comparison.text import comparison_lines, round_line
+from workers.comparison.arms import Arm, arms_of
+from workers.comparison.results import Results
+from workers.comparison.text import comparison_lines, failure_line, round_line
 from workers.host.out_folder import check_out, unusable
 from workers.placement import this_host
 from workers.run import train
@@ -43,32 +43,48 @@ def compare_modes(
 
     Returns:
         What stands in ``compare.json``: ``arms``, by mode, with ``test``, ``samples_per_s``, ``epoch_s``,
-        ``peak_bytes`` and ``memory`` by kind; ``ratios``, of the first arm over each other; ``seeds``.
+        ``peak_bytes`` (None in this very process) and ``memory`` by kind; ``ratios``, of the first arm over each other;
+        ``seeds`` and ``order`` of the rounds; ``failures``.
 
     Raises:
         ConfigError: something is wrong with the config or with an arm; nothing has run.
+        WorkerFailed, NonFiniteError, DiskError: a run failed; the others have run, and ``compare.json`` is written.
     """
+    if rounds < 1:
+        raise ConfigError(f"nothing would run (given: {rounds} rounds, expected: at least 1). Change it.")
     check_out(out)
     arms = arms_of(config, against, this_host(), data_root, model)
-    results: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
-    seeds = [config.seed + number for number in range(rounds)]
-    for number, seed in enumerate(seeds, 1):
-        for arm in arms:
-            folder = out / arm.name / f"seed-{seed}"
-            found = train(
-                replace(arm.config, seed=seed), out=folder, data_root=data_root, model=model, make_view=make_view
-            )
-            results[arm.name].append(found)
-            say(round_line(arm.name, number, rounds, found))
-    table = {**summary_of(results), "seeds": seeds}
-    try:
-        write_json(out / "compare.json", table)
-    except OSError as error:
-        raise unusable(out, error) from None
-    for line in comparison_lines(table):
+    results = Results(arms, out)
+    start = partial(train, data_root=data_root, model=model, make_view=make_view)
+    for number in range(rounds):
+        for arm in results.begin(config.seed + number):
+            _run(arm, results, start, f"{number + 1}/{rounds}", say)
+        try:
+            results.write()
+        except OSError as error:
+            if number + 1 == rounds:
+                raise unusable(out, error) from None
+    for line in comparison_lines(results.table):
         say(line)
     say(f"written: {out}/compare.json")
-    return table
+    if results.first_error is not None:
+        results.first_error.add_note(f"The other runs are compared in {out}/compare.json.")
+        raise results.first_error
+    return results.table
+
+
+def _run(
+    arm: Arm, results: Results, start: Callable[..., dict[str, Any]], turn: str, say: Callable[[str], None]
+) -> None:
+    """One run of one arm; where it fails the others go on."""
+    try:
+        found = start(replace(arm.config, seed=results.seed), out=results.folder(arm))
+    except (WorkerFailed, NonFiniteError, DiskError) as error:
+        results.add_failure(arm, error)
+        say(failure_line(arm.name, turn, error))
+    else:
+        results.add(arm, found)
+        say(round_line(arm.name, turn, found))
 
 
 def check_flags(options: argparse.Namespace) -> None:
@@ -77,7 +93,8 @@ def check_flags(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: there is one, or a rank of torchrun is asked.
     """
-    given = [f"--{name}" for name in ("plan", "resume", "trace") if getattr(options, name)]
+    flags = ("plan", "resume", "trace", "allow_changes")
+    given = ["--" + name.replace("_", "-") for name in flags if getattr(options, name)]
     if given:
         raise ConfigError(f"a comparison starts several runs (given: --against with {given[0]}). Leave one out.")
     if "RANK" in os.environ:

@@ -5,19 +5,24 @@ from typing import Any
 
 from pipeline.records.number_text import format_bytes, grouped, percent
 
-__all__ = ["comparison_lines", "round_line"]
+__all__ = ["comparison_lines", "failure_line", "round_line"]
 
 _TITLES = (
     "mode", "rule", "stages x threads", "test accuracy", "s per epoch", "samples/s", "peak memory", "of which held",
 )  # fmt: skip
 
 
-def round_line(name: str, number: int, rounds: int, result: Mapping[str, Any]) -> str:
-    """One run of one arm."""
+def round_line(name: str, turn: str, result: Mapping[str, Any]) -> str:
+    """One run of one arm. Args: turn, the number of its round: ``1/3``."""
     return (
-        f"round {number}/{rounds}  {name}: test accuracy {percent(result['test']['accuracy'])} %, "
+        f"round {turn}  {name}: test accuracy {percent(result['test']['accuracy'])} %, "
         f"{grouped(result['train_samples_per_s'])} samples/s over {result['wall_s']:.2f} s"
     )
+
+
+def failure_line(name: str, turn: str, error: Exception) -> str:
+    """One run of one arm that failed. Args: see :func:`round_line`."""
+    return f"round {turn}  {name}: failed: {' '.join(str(error).split())}"
 
 
 def comparison_lines(table: Mapping[str, Any]) -> list[str]:
@@ -31,21 +36,30 @@ def comparison_lines(table: Mapping[str, Any]) -> list[str]:
 
 def _cells(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:
     spread = "" if arm["test_std"] is None else f" +- {percent(arm['test_std'])}"
-    held = arm["memory"]["held_bytes"]
+    if arm["rule"] is None:
+        return name, *["-"] * (len(_TITLES) - 1)
     return (
         name, arm["rule"], f"{arm['num_stages']} x {arm['threads_per_stage']}", f"{percent(arm['test'])}{spread} %",
-        f"{arm['epoch_s']:.3g}", grouped(arm["samples_per_s"]), format_bytes(arm["peak_bytes"]),
-        "-" if held is None else format_bytes(held),
+        grouped(arm["epoch_s"]), grouped(arm["samples_per_s"]), _bytes(arm["peak_bytes"]),
+        _bytes(arm["memory"]["held_bytes"]),
     )  # fmt: skip
+
+
+def _bytes(count: float | None) -> str:
+    return "-" if count is None else format_bytes(count)
 
 
 def _verdict(own: str, other: str, ratios: Mapping[str, Any]) -> str:
     """``parallel against backprop: 1.52 times as fast (1.47 to 1.58), ...``."""
-    least, most = ratios["samples_per_s_range"]
-    spread = f" ({least:.3g} to {most:.3g})" if least != most else ""
-    parts = [f"{ratios['samples_per_s']:.3g} times as fast{spread}"]
+    parts = []
+    if ratios["samples_per_s"] is not None:
+        least, most = ratios["samples_per_s_range"]
+        spread = f" ({least:.3g} to {most:.3g})" if least != most else ""
+        parts.append(f"{ratios['samples_per_s']:.3g} times as fast{spread}")
     if ratios["test"] is not None:
         points = 100 * ratios["test"]
         word = "more" if points > 0 else "less"
         parts.append(f"{abs(points):.2f} points {word} accurate" if round(points, 2) else "as accurate")
-    return f"{own} against {other}: {', '.join(parts)}, {ratios['peak_bytes']:.3g} times the memory"
+    if ratios["peak_bytes"] is not None:
+        parts.append(f"{ratios['peak_bytes']:.3g} times the memory")
+    return f"{own} against {other}: {', '.join(parts) or 'no round of both'}"

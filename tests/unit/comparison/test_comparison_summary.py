@@ -1,3 +1,5 @@
+import os
+
 from workers.comparison.summary import summary_of
 from workers.comparison.text import comparison_lines, round_line
 
@@ -38,6 +40,23 @@ def test_stages_of_one_process_share_its_peak_and_a_device_counts_before_the_hos
     assert table["arms"]["a"]["test_std"] is None and table["arms"]["a"]["memory"]["parameter_bytes"] == 20
 
 
+def test_a_peak_of_this_process_is_that_of_all_runs_in_it_and_is_left_out():
+    own = [result(0.9, 1.0, 1.0, (os.getpid(), 500, 70), (os.getpid(), 500, 30))]
+    table = summary_of({"a": own, "b": OTHER[:1]})
+    assert table["arms"]["a"]["peak_bytes"] is None and table["ratios"]["b"]["peak_bytes"] is None
+    assert table["arms"]["a"]["memory"]["peak_device_bytes"] is None
+    assert table["arms"]["a"]["memory"]["held_bytes"] == 2048
+    last = comparison_lines(table)[-1]
+    assert last == "a against b: 0.01 times as fast, 5.00 points less accurate"
+
+
+def test_what_is_zero_divides_nothing():
+    still = [{**result(0.9, 0.0, 0.0, (1, 0, None)), "epochs": 0}]
+    table = summary_of({"a": OTHER[:1], "b": still})
+    assert [table["ratios"]["b"][name] for name in ("samples_per_s", "epoch_s", "peak_bytes")] == [None] * 3
+    assert comparison_lines(table)[-1] == "a against b: 5.00 points more accurate"
+
+
 def test_the_lines_say_who_wins_by_how_much():
     lines = comparison_lines(summary_of({"parallel": OWN, "backprop": OTHER}))
     assert lines[0].split("  ")[0] == "mode"
@@ -53,5 +72,5 @@ def test_the_lines_say_who_wins_by_how_much():
 
 
 def test_the_line_of_a_round():
-    line = round_line("backprop", 1, 3, OTHER[0])
+    line = round_line("backprop", "1/3", OTHER[0])
     assert line == "round 1/3  backprop: test accuracy 95.00 %, 100 samples/s over 8.00 s"

@@ -23,7 +23,8 @@ def test_its_blocks_one_after_another_are_the_network(network):
     for block in network.blocks:
         x = block(x)
     assert torch.equal(x, network(X)) and len(network.blocks) == 4
-    assert [p is q for p, q in zip(network.parameters(), (p for b in network.blocks for p in b.parameters()))]
+    own = [p for block in network.blocks for p in block.parameters()]
+    assert len(own) > 4 and all(p is q for p, q in zip(network.parameters(), own, strict=True))
 
 
 def test_each_block_has_its_own_readout_and_the_last_is_the_network(network):
