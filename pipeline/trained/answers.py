@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.data.batches import affine
@@ -20,6 +20,8 @@ __all__ = ["Answer", "answers", "read_samples"]
 _MODES = {1: "L", 3: "RGB"}
 _ARRAY = "x"
 _BATCH = 256
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""The tag of EXIF that says how a camera was held, and its values that swap width and height."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ def read_samples(network: TrainedNetwork, path: Path) -> Tensor:
 
     Args:
         network: says what it takes.
-        path: a picture of the size that the network takes, in any of Pillow's formats; or an ``.npz`` with an array
-            ``x``, or one array alone: bytes of pixels, or numbers as the data set has them before it normalises.
+        path: a picture of the size that the network takes, in any of Pillow's formats but EPS, turned as its EXIF says;
+            or an ``.npz`` with an array ``x``, or one array alone: bytes of pixels, or numbers as the data set has them
+            before it normalises.
 
     Raises:
         ConfigError: see :func:`answers`.
@@ -64,7 +67,8 @@ def read_samples(network: TrainedNetwork, path: Path) -> Tensor:
     if not is_file(path):
         raise ConfigError(f"there is no such file (given: {path}, expected: a picture or an .npz). Name another one.")
     expected = network.recipe.facts.input_shape
-    raw = _from_npz(path) if _is_array(path) else _from_picture(path, expected)
+    has_pixels = _is_picture(expected) or network.recipe.facts.normalisation is not None
+    raw = _from_npz(path, has_pixels=has_pixels) if _is_array(path) else _from_picture(path, expected)
     if tuple(raw.shape[1:]) != expected:
         raise _other_shape(path, tuple(raw.shape[1:]), expected)
     if raw.is_floating_point() and not bool(raw.isfinite().all()):
@@ -77,37 +81,63 @@ def _is_array(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
-def _from_npz(path: Path) -> Tensor:
-    """The array of an ``.npz``, nothing of which is executed."""
+def _from_npz(path: Path, *, has_pixels: bool) -> Tensor:
+    """The array of an ``.npz``, nothing of which is executed. Args: has_pixels, bytes are what samples began as."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             name = _ARRAY if _ARRAY in found.files or len(found.files) != 1 else found.files[0]
             array = found[name]
         kept = torch.from_numpy(np.ascontiguousarray(array))
+        if kept.is_complex():
+            raise TypeError("complex numbers")
     except Exception as error:  # readers of damaged files raise whatever they stumble over
         raise _unreadable(path, error, f"an .npz with an array {_ARRAY!r} of numbers") from None
-    if kept.dtype != torch.uint8:
-        kept = kept.float()
-    return kept
+    if kept.dtype == torch.uint8:
+        return kept
+    if has_pixels and not kept.is_floating_point() and kept.dtype != torch.bool:
+        raise ConfigError(
+            f"whole numbers may be pixels, or scaled already (given: {path}, {array.dtype}; expected: uint8 for pixels "
+            "of 0 to 255, or floating-point numbers as the data set has them). Convert them."
+        )
+    return kept.float()
 
 
 def _from_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     """The pixels of a picture, (1, channels, height, width) uint8."""
-    if len(shape) != 3 or shape[0] not in _MODES:
+    if not _is_picture(shape):
         raise ConfigError(
             f"the network takes no pictures (given: {path}, expected: an .npz of samples of shape {shape}). Name one."
         )
     try:
-        with Image.open(path) as image:
+        Image.init()
+        formats = [name for name in Image.ID if name != "EPS"]  # which is a program, for another program to run
+        with Image.open(path, formats=formats) as image:
             width, height = image.size
+            if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                width, height = height, width
             if (height, width) != shape[1:]:  # before it is decoded, which may take any memory
                 raise _other_shape(path, (shape[0], height, width), shape)
-            pixels = np.asarray(image.convert(_MODES[shape[0]]))
+            if image.mode.startswith(("I", "F")):
+                raise _unclear(path, f"more than 8 bits a pixel, mode {image.mode}")
+            if image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
+                raise _unclear(path, "transparent pixels")
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert(_MODES[shape[0]]))
     except ConfigError:
         raise
     except Exception as error:  # decoders of damaged pictures raise whatever they stumble over
         raise _unreadable(path, error, "a picture or an .npz") from None
     return torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1).transpose(0, 3, 1, 2).copy())
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in _MODES
+
+
+def _unclear(path: Path, given: str) -> ConfigError:
+    return ConfigError(
+        f"the picture is not clear (given: {path}, {given}; expected: opaque, 8 bits a channel). Convert it, or pass "
+        "an .npz."
+    )
 
 
 def _other_shape(path: Path, given: tuple[int, ...], expected: tuple[int, ...]) -> ConfigError:
@@ -125,7 +155,7 @@ def _unreadable(path: Path, error: Exception, expected: str) -> ConfigError:
 @torch.no_grad()
 def _told(network: TrainedNetwork, x: Tensor) -> list[tuple[int, float]]:
     """Label and probability of each sample. Args: x, (batch, *input_shape)."""
-    scores = network(x.to(next(network.parameters()).device)).double().cpu()
+    scores = network(x.to(next(network.parameters()))).double().cpu()
     task = network.recipe.facts.task
     if isinstance(task, Binary):
         of_one = scores.squeeze(1).sigmoid()

@@ -1,6 +1,7 @@
 """Scores a trained network on a data set, as its run did at the end of an epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Scores the network of a run on the test samples of its data set, or of another one.
 
-    With nothing changed these are the figures of ``result.json``, on a processor like the run's.
+    A network is scored where it is, in its own numbers, and left as it was; a run's, where the run was. With nothing
+    changed these are the figures of ``result.json``, on a processor like the run's.
 
     Args:
         run: its network, its folder, or a file that its network was saved to.
@@ -51,8 +53,9 @@ def evaluate(
     config = _changed(network.recipe.config, overrides)
     dataset = load_dataset(config, root)
     _check_fits(network, dataset, config.dataset.name)
-    network.to(device_of(network, config))
-    rows = score(network, dataset, config)
+    is_moved = network is not run or any(override.startswith("run.device=") for override in overrides)
+    with _placed(network, device_of(network, config)) if is_moved else nullcontext():
+        rows = score(network, dataset, config)
     last = rows[-1]
     return {
         "accuracy": last["test_accuracy"], "loss": last["test_loss"], "blocks": rows,
@@ -68,25 +71,46 @@ def score(network: TrainedNetwork, dataset: Dataset, config: Config) -> list[dic
         dataset: fits the network.
         config: says the size of a batch and the number of threads, 0 for those of the run.
     """
-    device, passes = next(network.parameters()).device, network.recipe.config.train.eval_passes
+    like, passes = next(network.parameters()), network.recipe.config.train.eval_passes
+    device = like.device
     size = min(config.train.eval_batch_size or config.train.batch_size, dataset.spec.num_test)
     test = Batches(dataset.load()[1], dataset=dataset, batch_size=size, seed=config.seed, device=device, train=False)
     evaluation = network.evaluation(device)
-    is_training = network.training
-    network.eval()
-    with network.computing(device, config.run.threads):
+    with _evaluating(network), network.computing(device, config.run.threads):
         for index in range(test.num_batches):
             x, y = (repeated(t, passes) for t in test.batch(0, index))
-            contexts = network.run(evaluation, x, y, index)
+            contexts = network.run(evaluation, x.to(like.dtype), y, index)
             with network.rounding(device):
                 evaluation.score(contexts, y, passes)
-    network.train(is_training)
     count, readable = len(network.rules), network.recipe.has_readouts
     rows = [(k, evaluation.scores[k].read() if readable or k == count - 1 else None) for k in range(count)]
     return [
         {"block": k, "test_accuracy": row and row["test_accuracy"], "test_loss": row and row["test_loss"]}
         for k, row in rows
     ]
+
+
+@contextmanager
+def _evaluating(network: TrainedNetwork) -> Iterator[None]:
+    """In evaluation mode; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, is_training in modes:
+            module.training = is_training
+
+
+@contextmanager
+def _placed(network: TrainedNetwork, device: torch.device) -> Iterator[None]:
+    """On a device; afterwards where it was."""
+    before = next(network.parameters()).device
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.to(before)
 
 
 def _changed(config: Config, overrides: Sequence[str]) -> Config:

@@ -1,5 +1,7 @@
 """Answers about files, and files that there is nothing to answer about."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,29 @@ def test_other_tasks_have_the_probability_of_a_logistic_unit(tmp_path, loss):
     assert [a.probability for a in found] == pytest.approx(chances.amax(1).tolist(), rel=1e-5)
 
 
+def test_a_picture_is_turned_as_its_camera_was(tmp_path):
+    facts = NetworkFacts((3, 4, 6), None, None)
+    network = SimpleNamespace(recipe=SimpleNamespace(facts=facts))
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    expected = torch.from_numpy(np.rot90(pixels, -1).copy()).permute(2, 0, 1)[None]
+    found = read_samples(network, tmp_path / "turned.png").mul(255).round()
+    assert torch.equal(found, expected.float())
+    image.save(tmp_path / "upright.png")
+    with pytest.raises(ConfigError, match=r"other samples than .* shape \(3, 6, 4\), expected: \(3, 4, 6\)"):
+        read_samples(network, tmp_path / "upright.png")
+
+
+def test_a_network_of_other_numbers_answers_in_these(network, tmp_path):
+    picture(tmp_path / "one.png")
+    (expected,) = answers(network, [tmp_path / "one.png"])
+    (found,) = answers(network.double(), [tmp_path / "one.png"])
+    assert found.label == expected.label and found.probability == pytest.approx(expected.probability, rel=1e-4)
+
+
 def refused(network, path, text):
     with pytest.raises(ConfigError, match=text) as caught:
         list(answers(network, [path]))
@@ -93,6 +118,35 @@ def test_files_that_are_refused(network, tmp_path):
     refused(network, arrays(tmp_path / "objects.npz", x=np.array([None, 1])), "cannot read the file .*pickle")
     refused(network, arrays(tmp_path / "flat.npz", x=np.ones((2, 36))), r"other samples .*shape \(36,\)")
     refused(network, arrays(tmp_path / "nan.npz", x=np.full((1, 1, 6, 6), np.nan)), "a number is nan or infinite")
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_picture_of_more_bits_is_refused(network, tmp_path, mode):
+    Image.new(mode, (6, 6)).save(tmp_path / "deep.tiff")
+    refused(network, tmp_path / "deep.tiff", f"the picture is not clear .*more than 8 bits a pixel, mode {mode}")
+
+
+def test_a_picture_is_opaque_or_refused(network, tmp_path):
+    pixels = picture(tmp_path / "grey.png")
+    for alpha, name in ((255, "opaque.png"), (254, "clear.png")):
+        image = Image.fromarray(pixels).convert("RGBA")
+        image.putalpha(alpha)
+        image.save(tmp_path / name)
+    assert torch.equal(read_samples(network, tmp_path / "opaque.png"), read_samples(network, tmp_path / "grey.png"))
+    refused(network, tmp_path / "clear.png", "the picture is not clear .*transparent pixels; expected: opaque")
+
+
+def test_a_picture_that_is_a_program_is_not_run(network, tmp_path):
+    picture(tmp_path / "one.png")
+    Image.open(tmp_path / "one.png").save(tmp_path / "one.eps")
+    refused(network, tmp_path / "one.eps", "cannot read the file")
+
+
+def test_numbers_that_may_mean_either_are_refused(network, tmp_path):
+    x = np.zeros((1, 1, 6, 6))
+    refused(network, arrays(tmp_path / "whole.npz", x=x.astype(np.int64)), "whole numbers may be .*int64; expected: ui")
+    refused(network, arrays(tmp_path / "complex.npz", x=x + 1j), "cannot read the file .*complex numbers")
+    assert read_samples(network, arrays(tmp_path / "bits.npz", x=x.astype(bool))).dtype == torch.float32
 
 
 def test_a_network_of_vectors_takes_no_pictures(tmp_path):

@@ -31,6 +31,35 @@ def test_a_network_that_is_being_trained_goes_on_being_trained(trained_run):
     assert evaluate(network)["loss"] == Run(trained_run)["test"]["loss"] and network.training
 
 
+def test_it_is_left_as_it_was_whatever_happens(trained_run, monkeypatch):
+    network = load(trained_run).train()
+    children = list(network.modules())
+    children[3].eval()
+    flags = [module.training for module in children]
+    evaluate(network)
+    assert [module.training for module in children] == flags and flags.count(False) == 1
+
+    def failing(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(network, "run", failing)
+    with pytest.raises(MemoryError):
+        evaluate(network)
+    assert [module.training for module in children] == flags
+
+
+def test_it_is_scored_where_it_is_and_in_its_own_numbers(trained_run, monkeypatch):
+    moved = []
+    network = load(trained_run)
+    expected = evaluate(network)
+    monkeypatch.setattr(network, "to", moved.append)
+    assert evaluate(network) == expected and moved == []
+    monkeypatch.undo()
+    found = evaluate(network.double())
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert {p.dtype for p in network.parameters()} == {torch.float64}
+
+
 def test_a_network_without_its_decoders_is_scored_as_a_whole(trained_run, tmp_path):
     found = evaluate(load(trained_run).save(tmp_path / "net.safetensors"))
     assert found["accuracy"] == Run(trained_run)["test"]["accuracy"]
