@@ -13,6 +13,15 @@ from functools import partial
 from pathlib import Path
 
 import pipeline
+import workers
+
+HERE = Path(__file__).resolve().parent
+for package in (pipeline, workers):  # another one must not run in place of ours, and lacks what is imported below
+    if (found := Path(package.__file__ or "nowhere").resolve().parent.parent) != HERE:
+        text = f"another package named {package.__name__!r} is imported (at {found}, expected: {HERE})"
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {text}. Rename that one, or run from another folder.\n")
+        sys.exit(2)
+
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
 from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words
@@ -25,7 +34,6 @@ from workers.host.out_folder import new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 
-HERE = Path(__file__).resolve().parent
 KINDS = {
     "rules": ("rule", "pipeline.rules"), "models": ("model", "pipeline.models"),
     "data sets": ("dataset", "pipeline.datasets"), "transports": ("transport", "workers.transports"),
@@ -210,23 +218,13 @@ def program() -> str:
 
 
 def runs_folder() -> Path:
-    """Where a run goes that names no folder: beside this file, or for the installed command where the user is."""
-    return (HERE if program() == "launch.py" else Path.cwd()) / "runs"
+    """Where a run goes that names no folder: in a checkout beside this file, else where the user is."""
+    return (HERE if program() == "launch.py" and (HERE / "configs").is_dir() else Path.cwd()) / "runs"
 
 
 def one_line(error: BaseException) -> str:
     """The text of an error that quotes somebody else's, in one line."""
     return " ".join(str(error).split())
-
-
-def check_identity() -> None:
-    """Another package named ``pipeline`` must not run in place of ours, here or in a stage's process."""
-    found = Path(pipeline.__file__ or "").resolve().parent.parent
-    if found != HERE:
-        raise ConfigError(
-            f"another package named 'pipeline' is imported (at {found}, expected: {HERE}). "
-            "Run from the repository root."
-        )
 
 
 def end_on_signals() -> None:
@@ -243,7 +241,6 @@ def main(arguments: Sequence[str]) -> int:
     level = logging.ERROR if options.quiet else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
     try:
-        check_identity()
         if options.list:
             show_list()
             return 0

@@ -48,8 +48,8 @@ def train(
     chosen, name = _config_of(config, overrides)
     root = default_data_root() if data_root is None else Path(data_root)
     with _folder(out, name) as folder:
-        runs.train(chosen, out=folder, data_root=root, model=model, make_view=view_maker(quiet=quiet))
-    return Run(folder)
+        table = runs.train(chosen, out=folder, data_root=root, model=model, make_view=view_maker(quiet=quiet))
+    return Run(folder, table)
 
 
 def compare(

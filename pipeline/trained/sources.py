@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.errors import ConfigError, DamagedFile
 from pipeline.numerics.digest import combine, digest
+from pipeline.records.files import jsonable
 from pipeline.records.network_facts import NetworkFacts, read_facts
 from pipeline.records.snapshots import snapshot_folder
 from pipeline.records.tensor_file import read_tensors
@@ -26,14 +27,15 @@ class Run(Mapping[str, Any]):
 
     Args:
         folder: of the run.
+        table: what stands in ``result.json``, where it is known: the disk may have refused the file.
 
     Raises:
         ConfigError: there is no run, or it has not ended well.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, table: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
-        self._table = _result_of(self.folder)
+        self._table = _result_of(self.folder) if table is None else dict(jsonable(table))
 
     @property
     def config(self) -> Config:

@@ -11,6 +11,7 @@ from tests.support import own_nets, resumes
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from workers import front
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {**resumes.TINY, "train": {"epochs": 1, "batch_size": 12}, "rule": {"name": "pred"}}
@@ -45,6 +46,19 @@ def test_a_run_by_tables_and_overrides_is_loaded_and_scored(tmp_path, capsys):
     assert isinstance(run, onward.Run) and run.folder == tmp_path / "run" and run["epochs"] == 2
     assert onward.evaluate(run)["loss"] == run["test"]["loss"]
     assert isinstance(onward.load(run).blocks, tuple) and capsys.readouterr().out == ""
+
+
+def test_a_run_is_what_it_came_to_also_where_the_disk_refuses_the_result(tmp_path, monkeypatch):
+    train = front.runs.train
+
+    def refused(*arguments, **named):
+        table = train(*arguments, **named)
+        (named["out"] / "result.json").unlink()
+        return table
+
+    monkeypatch.setattr(front.runs, "train", refused)
+    run = onward.train(TINY, out=tmp_path / "run", data_root=tmp_path, quiet=True)
+    assert run["status"] == "completed" and onward.evaluate(run)["loss"] == run["test"]["loss"]
 
 
 def test_a_run_by_a_config_and_an_object_is_shown(tmp_path, capsys):
