@@ -1,6 +1,7 @@
 """``launch.py --evaluate`` and ``--predict``: what the network of a run scores, and what it answers."""
 
 import argparse
+import os
 from collections.abc import Iterator
 
 from pipeline.errors import ConfigError
@@ -12,7 +13,9 @@ from pipeline.trained.scoring import device_of, evaluate
 
 __all__ = ["look"]
 
-_OF_A_RUN = ("config", "mode", "stages", "transport", "out", "resume", "allow_changes", "trace", "plan")
+_OF_A_RUN = (
+    "config", "mode", "stages", "transport", "out", "resume", "allow_changes", "trace", "plan", "against", "repeat",
+)  # fmt: skip
 
 
 def look(options: argparse.Namespace) -> Iterator[str]:
@@ -40,8 +43,13 @@ def _check_flags(options: argparse.Namespace) -> None:
     """Flags of a run mean nothing where nothing is trained.
 
     Raises:
-        ConfigError: there is one; or there is nothing to answer about.
+        ConfigError: there is one; or there is nothing to answer about, or a rank of torchrun is asked.
     """
+    if "RANK" in os.environ:
+        raise ConfigError(
+            "every rank would say the same (given: --evaluate or --predict under torchrun, expected: without). Start "
+            "it with python launch.py."
+        )
     flag, other = ("--evaluate", "predict") if options.evaluate is not None else ("--predict", "evaluate")
     given = [name.replace("_", "-") for name in (other, *_OF_A_RUN) if getattr(options, name) not in (None, False)]
     if given:

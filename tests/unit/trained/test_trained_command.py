@@ -35,6 +35,7 @@ WRONG = {
     "a mode": (["--evaluate", "RUN", "--mode", "gpipe"], "--evaluate trains nothing (given: --evaluate with --mode)"),
     "a folder": (["--out", "x", "--predict", "RUN", "y.npz"], "--predict trains nothing (given: --predict with --out)"),
     "changes": (["--evaluate", "RUN", "--allow-changes"], "--evaluate trains nothing (given: --evaluate with --al"),
+    "a comparison": (["--evaluate", "RUN", "--against", "backprop", "--repeat", "3"], "(given: --evaluate with --aga"),
     "an override": (["seed=3", "--predict", "RUN", "y.npz"], "an answer has nothing to override (given: 'seed=3'"),
     "another override": (["--evaluate", "RUN", "seed=3"], "an evaluation cannot change this (given: 'seed=3'"),
 }  # fmt: skip
@@ -45,6 +46,12 @@ def test_one_message_and_exit_status_2(trained_run, name):
     arguments, text = WRONG[name]
     code, out, err = call(*(trained_run if word == "RUN" else word for word in arguments))
     assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith("launch.py: ") and text in err
+
+
+@pytest.mark.parametrize("flag", ["--evaluate", "--predict"])
+def test_under_torchrun_it_is_refused(trained_run, flag):
+    code, out, err = call(flag, trained_run, *(["x.npz"] if flag == "--predict" else []), env={"RANK": "1"})
+    assert (code, out) == (2, "") and "every rank would say the same (given: --evaluate or --predict under" in err
 
 
 def test_flipped_weights_end_with_2(own_copy):
