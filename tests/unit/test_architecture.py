@@ -10,7 +10,9 @@ import pytest
 from pipeline.registry import known
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
+FILES = sorted([
+    *ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py", ROOT / "onward.py",
+])  # fmt: skip
 WINGS = {
     "pipeline": (
         "errors lazy numerics pickles", "memory places ranges", "values", "registry data",
