@@ -7,24 +7,34 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
 import pipeline
+import workers
+
+HERE = Path(__file__).resolve().parent
+for package in (pipeline, workers):  # another one must not run in place of ours, and lacks what is imported below
+    if (found := Path(package.__file__ or "nowhere").resolve().parent.parent) != HERE:
+        text = f"another package named {package.__name__!r} is imported (at {found}, expected: {HERE})"
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {text}. Rename that one, or run from another folder.\n")
+        sys.exit(2)
+
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
 from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words
+from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
+from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
 from workers.host.out_folder import new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 
-HERE = Path(__file__).resolve().parent
 KINDS = {
     "rules": ("rule", "pipeline.rules"), "models": ("model", "pipeline.models"),
     "data sets": ("dataset", "pipeline.datasets"), "transports": ("transport", "workers.transports"),
@@ -35,11 +45,13 @@ KINDS = {
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="launch.py", allow_abbrev=False,
+        prog=program(), allow_abbrev=False,
         description="Train a network as a pipeline of processes in which no block waits for a backward pass.",
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
+    parser.add_argument("--evaluate", type=Path, metavar="RUN", help="score a run's network; dataset.name=... another")
+    parser.add_argument("--predict", nargs="+", type=Path, metavar=("RUN", "FILE"), help="answers: pictures, or .npz")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
@@ -54,6 +66,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
+    parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
+    parser.add_argument("--repeat", metavar="N", help="--against: rounds, each with a seed of its own; default: 1")
     parser.add_argument("--hosts", metavar="H", help="--plan: hosts like this one; default: 1")
     parser.add_argument("--link", metavar="RATE,LATENCY", help="--plan: between hosts, or stages: 1Gbit,50us")
     parser.add_argument("--replicas", metavar="R", help="--plan: auto, or processes of each stage: 2, or 1,2,1")
@@ -84,8 +98,7 @@ def config_of(options: argparse.Namespace) -> Path:
             f"there is no run to resume (given: --resume {options.resume}, expected: a folder that --out named, with "
             "config.toml in it). Name another one."
         )
-    default = HERE / "configs" / "digits.toml" if resume is None else resume / "config.toml"
-    return options.config or default
+    return options.config or (default_config() if resume is None else resume / "config.toml")
 
 
 def follows() -> bool:
@@ -135,7 +148,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.view.terminal import view_maker
 
     named = options.out or options.resume
-    default = HERE / "runs" / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = runs_folder() / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or default_data_root()
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
@@ -159,7 +172,7 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.planner.command import make_plan
     from workers.planner.question import question_of
 
-    out = options.out or HERE / "runs" / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or runs_folder() / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
     data_root = options.data_root or default_data_root()
     question = question_of(
         loaded.config, data_root, options.stages, options.hosts, options.link, options.replicas, options.device_speed
@@ -171,64 +184,50 @@ def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Prints what the run that ``--resume`` names has learned to write (``--generate N``).
 
     Raises:
-        ConfigError: no run is named, or it is not one about text.
+        ConfigError: what is wrong with the flags, or the run is not one about text.
     """
-    if options.resume is None or options.generate < 1:
-        named = "no run" if options.resume is None else f"--resume {options.resume}"
-        raise ConfigError(
-            f"nothing can be generated (given: --generate {options.generate}, {named}; expected: at least 1, and "
-            "--resume with the folder of a run on text). Name them."
-        )
-    from workers.generate import generate  # which imports torch
+    from workers.generate import check_flags, generate  # which imports torch
 
+    check_flags(options)
     generate(loaded.config, options.resume, options.generate, options.data_root or default_data_root(), print)
 
 
-def check_plan_flags(options: argparse.Namespace) -> None:
-    """Flags of a plan mean nothing to a run, and those of a run nothing to a plan or a text.
+def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
+    """Runs the config's mode and others in turns (``--against``).
 
     Raises:
-        ConfigError: there is one without ``--plan``, or one of a run beside it or beside ``--generate``.
+        ConfigError: what is wrong with the flags, the config or an arm.
     """
-    plans = ("hosts", "link", "replicas", "device_speed")
-    given = [name for name in plans if getattr(options, name) is not None]
-    if given and not options.plan:
-        flag = "--" + given[0].replace("_", "-")
-        raise ConfigError(f"a run is not planned (given: {flag} without --plan). Add --plan, or leave it out.")
-    if options.plan and options.generate is not None:
-        raise ConfigError("a plan generates nothing (given: --plan with --generate). Leave one of them out.")
-    if options.plan and options.resume is not None:
-        raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")
-    runs = [name for name in ("out", "stages", "trace", "transport") if getattr(options, name)]
-    if options.generate is not None and runs:
-        raise ConfigError(
-            f"text is made by one process, which records nothing (given: --generate with --{runs[0]}). "
-            "Leave one of them out."
-        )
+    from workers.comparison.command import check_flags, compare_modes, rounds_of
+
+    check_flags(options)
+    rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
+    default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
+    say = (lambda _: None) if options.quiet else partial(print, flush=True)
+    data = options.data_root or default_data_root()
+    with nullcontext(options.out) if options.out else new_out_folder(default) as out:
+        compare_modes(loaded.config, others, rounds, out=out, data_root=data, say=say)
 
 
-def default_data_root() -> Path:
-    """Where data sets are unless ``--data-root`` says it; without a home, in the folder ``data`` beside this file."""
-    given = os.environ.get("ONWARD_DATA")
-    try:
-        return Path(given) if given else Path.home() / ".cache" / "onward"
-    except RuntimeError:  # no $HOME, and no entry for this user
-        return HERE / "data"
+def start(options: argparse.Namespace) -> Callable[[argparse.Namespace, LoadedConfig], None]:
+    """What the command is to do with its config."""
+    text = run if options.generate is None else make_text
+    return compare if options.against is not None else plan if options.plan else text
+
+
+def program() -> str:
+    """The name that the user has called this command by."""
+    return "onward" if Path(sys.argv[0]).name == "onward" else "launch.py"
+
+
+def runs_folder() -> Path:
+    """Where a run goes that names no folder: in a checkout beside this file, else where the user is."""
+    return (HERE if program() == "launch.py" and (HERE / "configs").is_dir() else Path.cwd()) / "runs"
 
 
 def one_line(error: BaseException) -> str:
     """The text of an error that quotes somebody else's, in one line."""
     return " ".join(str(error).split())
-
-
-def check_identity() -> None:
-    """Another package named ``pipeline`` must not run in place of ours, here or in a stage's process."""
-    found = Path(pipeline.__file__ or "").resolve().parent.parent
-    if found != HERE:
-        raise ConfigError(
-            f"another package named 'pipeline' is imported (at {found}, expected: {HERE}). "
-            "Run from the repository root."
-        )
 
 
 def end_on_signals() -> None:
@@ -245,46 +244,57 @@ def main(arguments: Sequence[str]) -> int:
     level = logging.ERROR if options.quiet else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
     try:
-        check_identity()
         if options.list:
             show_list()
             return 0
-        check_plan_flags(options)
+        check_together(options)
+        if options.evaluate is not None or options.predict is not None:
+            from pipeline.trained.command import look  # which imports torch
+
+            for line in look(options):
+                print(line)
+            return 0
         raise_open_files()
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
-        start = plan if options.plan else run if options.generate is None else make_text
-        start(options, loaded)
+        start(options)(options, loaded)
     except ConfigError as error:
-        complain("launch.py: " + one_line(error))
+        complain(f"{program()}: " + one_line(error))
         return 2
     except (DiskError, NonFiniteError, WorkerFailed) as error:
-        complain("launch.py: " + last_words(error))
+        complain(f"{program()}: " + last_words(error))
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
-        complain(f"launch.py: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
+        complain(f"{program()}: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
         return 1
     except KeyboardInterrupt as error:
-        complain("launch.py: " + last_words(error))
+        complain(f"{program()}: " + last_words(error))
         return 130
     return 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The process of this command, from its first line to its exit status."""
+    with suppress(OSError):  # the folder is gone
+        sys.path.append(os.getcwd())  # for the user's own models and rules; last, so that nothing is hidden by it
     open_standard_streams()
     try:
         status = main(sys.argv[1:])
     except SystemExit as end:
         if getattr(end, "__notes__", ()):  # told to end, in the middle of a run
-            complain("launch.py: " + last_words(end))
+            complain(f"{program()}: " + last_words(end))
         status = end.code if isinstance(end.code, int) else 1
     if (reason := end_output()) is not None:
-        complain(f"launch.py: cannot write to standard output ({reason})")
+        complain(f"{program()}: cannot write to standard output ({reason})")
         status = status or 1
     if status and "RANK" in os.environ:
         # Threads of the process group may wait for a rank that is gone: an orderly end would wait with them.
         os._exit(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    command()

@@ -18,7 +18,7 @@ from pipeline.checks import (
     check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
-from pipeline.data.dataset import Dataset, DataSpec
+from pipeline.data.dataset import Dataset, DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Logistic, Task
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, LearningRule, Topology
@@ -61,6 +61,8 @@ class RunSpec:
     """Of the gradients of each block that its replicas exchange: ``trained_bytes``, also where compute is emulated."""
     learns_at_once: bool = False
     """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
+    normalisation: Normalisation | None = None
+    """Of the data set's samples."""
 
     @property
     def num_blocks(self) -> int:
@@ -137,7 +139,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
-        rule.learns_at_once,
+        rule.learns_at_once, dataset.normalisation,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
 from pipeline.records.files import write_text
+from pipeline.records.network_facts import write_facts
 from pipeline.records.run_record import Recorder, odd_twins, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
@@ -37,7 +38,7 @@ from workers.next_move import add_next_move
 from workers.placement import Placement, needs_processes, this_host
 from workers.rescue import RESULT, declare_complete, note_result, spare_folder
 from workers.resume import Origin, fixed_by
-from workers.run_plan import RunPlan, plan_run
+from workers.run_plan import RunPlan, facts_of, plan_run
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart
 from workers.view import ViewMaker
@@ -223,6 +224,7 @@ def _opened(
         # Every default in it, so that the run can be repeated after defaults have changed.
         table = resolved.config.to_dict()
         write_text(out / "config.toml", to_toml(table))
+        write_facts(out, facts_of(resolved, plan.model))
         recorder = Recorder(out / "record.jsonl")
     except OSError as error:
         raise unusable(out, error) from None

@@ -82,6 +82,16 @@ class Config:
             values[name] = _section(name, value, hints[name], sections[name].default)
         return cls(**values)
 
+    def overridden(self, overrides: Sequence[str]) -> Self:
+        """This config with ``section.key=value`` overrides; naming another thing drops the options of the old one.
+
+        Raises:
+            ConfigError: an override cannot be read, or is wrong.
+        """
+        table = self.to_dict()
+        _apply(table, overrides)
+        return self.from_dict(table)
+
     def to_dict(self) -> dict[str, Any]:
         """Nested tables, every default included; :meth:`from_dict` gives the same config again."""
         table: dict[str, Any] = {}
@@ -132,9 +142,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> LoadedConfig:
         ) from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, more digits than int takes
         raise ConfigError(f"the config is not TOML (given: {path}, {error}). Correct that line.") from None
-    # Names first: naming a thing drops the options of the one before it, and not those given with the new name.
-    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
-        _override(table, override)
+    _apply(table, overrides)
     return LoadedConfig(Config.from_dict(table), path.stem)
 
 
@@ -159,6 +167,13 @@ def _moved(table: Mapping[str, Any]) -> Mapping[str, Any]:
         return table
     run = {"closed_form": rule["closed_form"], **table.get("run", {})}
     return {**table, "rule": {k: v for k, v in rule.items() if k != "closed_form"}, "run": run}
+
+
+def _apply(table: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Applies overrides to ``table``."""
+    # Names first: naming a thing drops the options of the one before it, and not those given with the new name.
+    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
+        _override(table, override)
 
 
 def _override(table: dict[str, Any], override: str) -> None:

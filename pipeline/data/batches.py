@@ -16,7 +16,7 @@ from pipeline.data.dataset import Dataset, Normalisation, Split
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive, mix
 
-__all__ = ["Batches", "crc32_of", "epoch_order", "upload"]
+__all__ = ["Batches", "affine", "crc32_of", "epoch_order", "upload"]
 
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> Tensor:
@@ -86,7 +86,7 @@ class Batches:
         self._y = split.y.to(self._device)
         dtype = dataset.spec.input_dtype
         self._tokens = None if dtype.is_floating_point else dtype
-        self._affine = _affine(self._x, dataset.normalisation, self._device) if self._tokens is None else None
+        self._affine = affine(self._x, dataset.normalisation, self._device) if self._tokens is None else None
         self._generator = torch.Generator()
         self._placed: tuple[int, Sequence[Tensor], Sequence[Tensor]] | None = None
 
@@ -178,7 +178,7 @@ def upload(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device, non_blocking=True)
 
 
-def _affine(x: Tensor, normalisation: Normalisation | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
+def affine(x: Tensor, normalisation: Normalisation | None, device: torch.device) -> tuple[Tensor, Tensor] | None:
     """Scale and shift per channel from raw to normalised samples; None for the identity."""
     unit = 255.0 if x.dtype == torch.uint8 else 1.0
     if normalisation is None:

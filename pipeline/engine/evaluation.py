@@ -60,10 +60,14 @@ class Evaluation:
         for k, rule in self._active.items():
             if tap is not None:
                 tap(k, x, y)
-            if rule.draws:
-                reseed(mix(self._seeds[k], index), self.device)
+            self.seed(k, index)
             x, contexts[k] = rule(channels_last(x) if self._channels_last else x, y)
         return x, contexts
+
+    def seed(self, block: int, index: int) -> None:
+        """Seeds what a block is about to draw for a test batch, if it may draw."""
+        if self._rules[block].draws:
+            reseed(mix(self._seeds[block], index), self.device)
 
     def settling(self, contexts: Mapping[int, Any]) -> Settling:
         """The exchange about a batch, in training or in evaluation; there to be walked through under ``no_grad``."""

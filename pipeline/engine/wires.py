@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.task import Labels
+from pipeline.config import TransportConfig
+from pipeline.data.task import Labels, Task
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Request, Send
@@ -34,7 +35,7 @@ from pipeline.records.time_budget import Activity
 from pipeline.resolve import RunSpec
 from pipeline.schedules.position import Position
 
-__all__ = ["WireProgram", "Wires", "round_inside", "wires_of"]
+__all__ = ["WireProgram", "Wires", "round_inside", "rounded_input", "wires_between", "wires_of"]
 
 _BATCHES = (Kind.TRAIN, Kind.EVAL)
 
@@ -73,10 +74,14 @@ class Wires:
 
 def wires_of(resolved: RunSpec) -> Wires | None:
     """The wire format of a run; None where nothing is rounded."""
-    transport = resolved.config.transport
+    return wires_between(resolved.config.transport, resolved.num_blocks, resolved.data.task)
+
+
+def wires_between(transport: TransportConfig, num_blocks: int, task: Task) -> Wires | None:
+    """The wire format of so many blocks; see :func:`wires_of`."""
     if transport.wire == "same":
         return None
-    cuts, task = frozenset(transport.wire_at or range(1, resolved.num_blocks)), resolved.data.task
+    cuts = frozenset(transport.wire_at or range(1, num_blocks))
     numbers = task.labels is Labels.NUMBERS
     narrow = task.label_dtype if numbers else label_dtype(max(task.num_outputs, 2))
     return Wires(transport.wire, cuts, narrow, task.label_dtype, task.positions)
@@ -86,12 +91,12 @@ def round_inside(stage: Stage, wires: Wires) -> None:
     """Rounds the inputs of a stage's blocks, but for its first: that comes over a link, or is the data."""
     inner = wires.cuts & set(stage.blocks[1:])
     for k in inner:
-        stage.rules[k].register_forward_pre_hook(partial(_rounded_input, wires))
+        stage.rules[k].register_forward_pre_hook(partial(rounded_input, wires))
     if inner and _rounds_feedback(stage):
         stage.round_feedback = partial(_rounded_feedback, wires.wire, inner)
 
 
-def _rounded_input(wires: Wires, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def rounded_input(wires: Wires, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A rule's arguments, its block's input rounded."""
     x, *others = arguments
     return wires.rounded(x), *others

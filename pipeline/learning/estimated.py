@@ -65,6 +65,10 @@ class Estimated(LearningRule):
         out = run(self.unit.after, self._estimate(run(self.unit.before, x)))
         return out.detach(), (out, y, x)
 
+    def propagate(self, x: Tensor) -> Tensor:
+        """See :class:`LearningRule`."""
+        return run(self.unit.after, self._estimate(run(self.unit.before, x)))
+
     def _keep(self) -> Kept:
         """The linear layer's weight in its present version."""
         linear = self.unit.before[-1]

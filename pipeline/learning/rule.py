@@ -188,6 +188,16 @@ class LearningRule(nn.Module, ABC):
             :meth:`decode`. The context is all that is held until feedback arrives.
         """
 
+    def propagate(self, x: Tensor) -> Tensor:
+        """The activation of :meth:`forward` in evaluation, the same bits, with a graph down to ``x`` and the block's
+        parameters. A rule whose forward pass is not just that of its block overrides it.
+
+        Args:
+            x: the block's input, (batch, *in_shape).
+        """
+        out: Tensor = self.block(x)
+        return out
+
     @abstractmethod
     def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
         """Add this micro-batch's gradient to ``.grad`` of every parameter that the rule trains.

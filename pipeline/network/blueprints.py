@@ -10,10 +10,11 @@ from torch import nn
 from pipeline import registry
 from pipeline.errors import ConfigError
 from pipeline.network.block import Blueprint
-from pipeline.network.from_modules import blueprints_from, blueprints_of, check_picklable
+from pipeline.network.from_modules import UserModel, blueprints_from, blueprints_of, check_picklable
 from pipeline.network.meta import skeleton
+from pipeline.numerics.seeds import seeded
 
-__all__ = ["LoadedModel", "blueprints_of", "load_model"]
+__all__ = ["LoadedModel", "blueprints_of", "load_model", "load_network"]
 
 _PACKAGE = "pipeline.models"
 _EXPECTED = "nn.Sequential, a list of modules, or a list of Blueprint"
@@ -55,6 +56,31 @@ def load_model(
     checked = registry.check_options(model, options, "model")
     build: Callable[[], Any] = partial(model, *_arguments(model, name, tuple(input_shape), num_outputs), **checked)
     return LoadedModel(list(build()) if "." not in name else _called(build, name), checked)
+
+
+def load_network(
+    name: str, input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Any]
+) -> UserModel | None:
+    """The network behind a dotted name as its user wrote it, its weights whatever they are.
+
+    Args:
+        name, input_shape, num_outputs, options: see :func:`load_model`, which has accepted them.
+
+    Returns:
+        The user's own object, not copied, or what the function returns; None where blueprints stand for the network.
+    """
+    if "." not in name:
+        return None
+    model = registry.load(_PACKAGE, name, "model")
+    if not isinstance(model, (nn.Module, list, tuple)):
+        checked = registry.check_options(model, options, "model")
+        with seeded(0):
+            model = model(*_arguments(model, name, tuple(input_shape), num_outputs), **checked)
+    if _all(model, Blueprint):
+        return None
+    _check_network(model, name)
+    network: UserModel = model
+    return network
 
 
 def _without_options() -> None:

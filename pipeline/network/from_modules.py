@@ -26,7 +26,9 @@ from pipeline.errors import ConfigError
 from pipeline.network.block import Block, Blueprint
 from pipeline.network.meta import skeleton
 
-__all__ = ["UserModel", "BlockLayers", "blueprints_from", "blueprints_of", "check_picklable", "cut_into_blocks"]
+__all__ = [
+    "UserModel", "BlockLayers", "blocks_in", "blueprints_from", "blueprints_of", "check_picklable", "cut_into_blocks",
+]  # fmt: skip
 
 UserModel: TypeAlias = nn.Module | Sequence[nn.Module]
 """An ``nn.Sequential``, or modules that are one block each; any other module is refused."""
@@ -94,6 +96,15 @@ def blueprints_from(build: Callable[[], UserModel]) -> list[Blueprint]:
     check_picklable(build, "the function that builds the model")
     parts = cut_into_blocks(skeleton(build))
     return [Blueprint(partial(_part_of, build, i), part.name) for i, part in enumerate(parts)]
+
+
+def blocks_in(network: UserModel) -> list[Block]:
+    """The blocks of a network over its own layers, which are not copied; ``inplace=True`` is undone in them.
+
+    Raises:
+        ConfigError: see :func:`cut_into_blocks`.
+    """
+    return [_out_of_place(part.block()) for part in cut_into_blocks(network)]
 
 
 def cut_into_blocks(network: UserModel) -> list[BlockLayers]:

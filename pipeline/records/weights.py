@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.errors import DamagedFile
 from pipeline.records.files import whole_file
 from pipeline.records.snapshots import Manifest, block_file, complete_snapshots, is_weight, read_block
 from pipeline.records.tensor_file import pack
@@ -51,7 +52,7 @@ def load_blocks(folder: Path) -> list[dict[str, Tensor]]:
     Raises:
         DamagedFile: a file is not as it was written, or not there.
     """
-    if (folder / "block-000.pt").exists():
+    if (folder / "block-000.pt").exists() and not (folder / block_file(0)).exists():
         return _load_older(folder)
     files = Manifest.read(folder).files
     states = [read_block(folder, block, crc).tensors for block, crc in sorted(files.items())]
@@ -59,6 +60,16 @@ def load_blocks(folder: Path) -> list[dict[str, Tensor]]:
 
 
 def _load_older(folder: Path) -> list[dict[str, Tensor]]:
-    """The weights of a run that was written before its files could be proved."""
-    num_blocks = json.loads((folder / "manifest.json").read_text(encoding="utf8"))["num_blocks"]
-    return [torch.load(folder / f"block-{k:03d}.pt", weights_only=True) for k in range(num_blocks)]
+    """The weights of a run that was written before its files could be proved. Raises: see :func:`load_blocks`."""
+    path, states = folder / "manifest.json", []
+    try:
+        num_blocks = int(json.loads(path.read_text(encoding="utf8"))["num_blocks"])
+        for k in range(num_blocks):
+            path = folder / f"block-{k:03d}.pt"
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+                raise TypeError("these are no weights")
+            states.append(state)
+    except Exception as error:  # torch's reader raises whatever it stumbles over
+        raise DamagedFile(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+    return states

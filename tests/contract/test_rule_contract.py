@@ -276,6 +276,20 @@ def test_p8_activation_is_detached_and_that_of_the_weights_before_the_update(nam
         assert not torch.equal(out, rule.block(x))
 
 
+def test_what_a_block_propagates_is_what_it_sends_in_evaluation_with_a_graph(name, network, index):
+    rule = build(name, network, index).eval()
+    rule.begin_epoch(7)
+    x, y = batch(network, index)
+    with torch.no_grad():
+        sent, context = rule(x, y)
+        torch.manual_seed(3)
+        scores = rule.decode(context)
+    out = rule.propagate(x.requires_grad_())
+    assert torch.equal(out, sent) and out.requires_grad
+    if rule.spec.is_last and rule.topology is not Topology.SETTLE:
+        assert torch.equal(out, scores)
+
+
 def test_learning_fills_the_gradients_of_all_parameters_and_touches_no_input(name, network, index):
     rule = build(name, network, index)
     x, y = batch(network, index)

@@ -114,8 +114,8 @@ def test_two_runs_without_a_name_in_one_second(tmp_path, monkeypatch):
 
     monkeypatch.setattr(launch.time, "strftime", lambda _: "now")
     monkeypatch.setattr(launch, "HERE", tmp_path)
+    (tmp_path / "configs").mkdir()
     arguments = ["--config", ROOT / "configs" / "digits.toml", *QUICK, "--transport", "inline", "train.epochs=1"]
-    monkeypatch.setattr(launch, "check_identity", lambda: None)  # HERE is elsewhere
     assert [call(*arguments)[0] for _ in range(2)] == [0, 0]
     assert call(*arguments, "--stages", "9")[0] == 2  # and leaves no empty folder
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["digits-now", "digits-now-2"]

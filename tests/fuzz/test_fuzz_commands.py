@@ -12,6 +12,7 @@ USUAL, FULL = 30, 500
 FLAGS = [
     "--config", "--mode", "--stages", "--transport", "--device", "--out", "--resume", "--data-root", "--trace",
     "--quiet", "--list", "--help", "-h", "--", "-", "--epochs", "--stage", "-x", "--out=", "--stages=2",
+    "--evaluate", "--predict", "--against", "--repeat",
 ]  # fmt: skip
 WORDS = [
     "", "2", "-1", "blocks", "parallel", "pipedream", "cpu", "cuda", "train.epochs=3", "train.epochs=", "=", "=3",
@@ -28,6 +29,7 @@ ARGUMENTS = st.lists(
 @pytest.fixture
 def no_run(monkeypatch):
     monkeypatch.setattr(launch, "run", lambda options, loaded: None)
+    monkeypatch.setattr("workers.comparison.command.compare_modes", lambda *_, **__: None)
 
 
 def test_a_command_line_begins_a_run_or_ends_with_2(request, no_run, monkeypatch, tmp_path):

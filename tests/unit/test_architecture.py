@@ -10,12 +10,14 @@ import pytest
 from pipeline.registry import known
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted([*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py"])
+FILES = sorted([
+    *ROOT.glob("pipeline/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "launch.py", ROOT / "onward.py",
+])  # fmt: skip
 WINGS = {
     "pipeline": (
-        "errors lazy numerics pickles", "memory ranges", "values", "registry data",
+        "errors lazy numerics pickles", "memory places ranges", "values", "registry data",
         "config network optim datasets", "learning models", "schedules rules local_rule", "checks records",
-        "resolve weights", "engine", "planning measure",
+        "resolve weights", "engine", "planning measure trained",
     ),
     "workers": (
         "host messages transport rescue", "control run_key hosts freight replica_edges replication",
@@ -23,7 +25,7 @@ WINGS = {
         "coordinator last_words next_move",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
-        "launchers view generate", "dry_run", "run_plan ranks planner", "run rank_lines away", "torchrun",
+        "launchers view flags generate", "dry_run", "run_plan ranks planner", "run rank_lines away", "comparison torchrun", "front",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

@@ -115,7 +115,8 @@ def test_the_whole_disk_from_the_start_of_training_on(tmp_path, rescue, caplog, 
     assert table["weights_sha256"] == undisturbed
     (spare,) = rescue.iterdir()
     assert sorted(path.name for path in spare.iterdir()) == ["record.jsonl", "result.json", "snapshots"]
-    assert sorted(path.name for path in out.iterdir() if path.is_file()) == ["config.toml", "record.jsonl"]
+    left = sorted(path.name for path in out.iterdir() if path.is_file())
+    assert left == ["config.toml", "network.json", "record.jsonl"]
     assert len(said(caplog)) == 4 and not any("Traceback" in text for text in said(caplog))
 
 

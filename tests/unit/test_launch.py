@@ -1,5 +1,7 @@
 """The command line, in this process."""
 
+import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,10 +56,32 @@ def test_the_list_says_what_every_option_takes(capsys):
         assert line in lines
 
 
-def test_another_package_of_that_name_is_refused(monkeypatch):
-    monkeypatch.setattr(launch.pipeline, "__file__", "/elsewhere/pipeline/__init__.py")
-    with pytest.raises(ConfigError, match=r"another package named 'pipeline' is imported \(at /elsewhere"):
-        launch.check_identity()
+@pytest.mark.parametrize("name", ["pipeline", "workers"])
+def test_another_package_of_that_name_is_refused_in_one_line(tmp_path, name):
+    for other in ("pipeline", "workers"):  # which lacks all that is imported from it
+        (tmp_path / other).mkdir()
+        (tmp_path / other / "__init__.py").touch()
+    ours = "" if name == "pipeline" else "import pipeline"
+    code = f"import sys\nsys.path[:0] = [{str(launch.HERE)!r}]\n{ours}\nsys.path[:0] = [{str(tmp_path)!r}]\n"
+    code += "import launch"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"another package named {name!r} is imported (at {tmp_path.resolve()}, expected: " in done.stderr
+
+
+def test_a_package_without_a_file_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(launch.workers, "__file__", None)
+    with pytest.raises(SystemExit, match="2"):
+        importlib.reload(launch)
+    assert "another package named 'workers' is imported" in capsys.readouterr().err
+
+
+def test_a_run_without_a_name_is_beside_the_checkout_or_where_the_user_is(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["launch.py"])
+    assert launch.runs_folder() == launch.HERE / "runs"
+    monkeypatch.setattr(launch, "HERE", tmp_path / "site-packages")
+    assert launch.runs_folder() == tmp_path / "runs"
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (launch.HERE / "configs").glob("*.toml")))

@@ -50,6 +50,31 @@ def test_weights_of_older_runs_are_read(tmp_path):
     assert torch.equal(state["x"], torch.ones(2))
 
 
+def test_a_file_of_an_older_run_beside_others_is_not_read(tmp_path):
+    folder = saved(tmp_path, 1, [{"x": torch.zeros(2)}])
+    torch.save({"x": torch.ones(2)}, folder / "block-000.pt")
+    (state,) = load_blocks(folder)
+    assert torch.equal(state["x"], torch.zeros(2))
+
+
+@pytest.mark.parametrize("manifest", ["", "{}", "[]", '{"num_blocks": "many"}', '{"num_blocks": 2}', None])
+def test_older_weights_that_are_damaged(tmp_path, manifest):
+    torch.save({"x": torch.ones(2)}, tmp_path / "block-000.pt")
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(DamagedFile, match="block-001.pt" if manifest == '{"num_blocks": 2}' else "manifest.json"):
+        load_blocks(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", [1, 2], {"x": 3}], ids=str)
+def test_an_older_file_that_holds_no_weights(tmp_path, content):
+    (tmp_path / "manifest.json").write_text('{"num_blocks": 1}')
+    path = tmp_path / "block-000.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(DamagedFile, match="block-000.pt"):
+        load_blocks(tmp_path)
+
+
 def test_the_newest_complete_one_by_number(tmp_path):
     for step, complete in [(9, True), (10, True), (2, True), (11, False)]:
         saved(tmp_path, step, [{"x": torch.zeros(1)}], complete)

@@ -1,0 +1,168 @@
+"""Answers of a trained network about files: pictures, or arrays in ``.npz``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from pipeline.data.batches import affine
+from pipeline.data.task import Binary, Logistic
+from pipeline.errors import ConfigError
+from pipeline.trained.network import TrainedNetwork
+from pipeline.trained.sources import is_file
+
+__all__ = ["Answer", "answers", "read_samples"]
+
+_MODES = {1: "L", 3: "RGB"}
+_ARRAY = "x"
+_BATCH = 256
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""The tag of EXIF that says how a camera was held, and its values that swap width and height."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of one sample."""
+
+    name: str
+    """Of the file, with the sample's place in it where it holds several: ``some.npz[3]``."""
+    label: int
+    probability: float
+    """Of that class, as the network has it: by softmax, or by its logistic unit."""
+
+
+def answers(network: TrainedNetwork, files: Sequence[Path]) -> Iterator[Answer]:
+    """What the network says of each sample of the files, in their order.
+
+    All files are read before the first answer.
+
+    Raises:
+        ConfigError: a file is not there, is neither a picture nor an ``.npz``, or holds other samples than the network
+            takes.
+    """
+    samples = [read_samples(network, path) for path in files]
+    for path, x in zip(files, samples, strict=True):
+        is_array = _is_array(path)
+        for start in range(0, len(x), _BATCH):
+            for k, (label, probability) in enumerate(_told(network, x[start : start + _BATCH]), start):
+                yield Answer(f"{path}[{k}]" if is_array else str(path), label, probability)
+
+
+def read_samples(network: TrainedNetwork, path: Path) -> Tensor:
+    """The samples in a file, normalised as the run's data set is: (samples, *input_shape) float32.
+
+    Args:
+        network: says what it takes.
+        path: a picture of the size that the network takes, in any of Pillow's formats but EPS, turned as its EXIF says;
+            or an ``.npz`` with an array ``x``, or one array alone: bytes of pixels, or numbers as the data set has them
+            before it normalises.
+
+    Raises:
+        ConfigError: see :func:`answers`.
+    """
+    if not is_file(path):
+        raise ConfigError(f"there is no such file (given: {path}, expected: a picture or an .npz). Name another one.")
+    expected = network.recipe.facts.input_shape
+    has_pixels = _is_picture(expected) or network.recipe.facts.normalisation is not None
+    raw = _from_npz(path, has_pixels=has_pixels) if _is_array(path) else _from_picture(path, expected)
+    if tuple(raw.shape[1:]) != expected:
+        raise _other_shape(path, tuple(raw.shape[1:]), expected)
+    if raw.is_floating_point() and not bool(raw.isfinite().all()):
+        raise ConfigError(f"a number is nan or infinite (given: {path}, expected: finite numbers). Correct the file.")
+    scale = affine(raw, network.recipe.facts.normalisation, torch.device("cpu"))
+    return raw.float() if scale is None else raw.float().mul(scale[0]).add(scale[1])
+
+
+def _is_array(path: Path) -> bool:
+    return path.suffix.lower() == ".npz"
+
+
+def _from_npz(path: Path, *, has_pixels: bool) -> Tensor:
+    """The array of an ``.npz``, nothing of which is executed. Args: has_pixels, bytes are what samples began as."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            name = _ARRAY if _ARRAY in found.files or len(found.files) != 1 else found.files[0]
+            array = found[name]
+        kept = torch.from_numpy(np.ascontiguousarray(array))
+        if kept.is_complex():
+            raise TypeError("complex numbers")
+    except Exception as error:  # readers of damaged files raise whatever they stumble over
+        raise _unreadable(path, error, f"an .npz with an array {_ARRAY!r} of numbers") from None
+    if kept.dtype == torch.uint8:
+        return kept
+    if has_pixels and not kept.is_floating_point() and kept.dtype != torch.bool:
+        raise ConfigError(
+            f"whole numbers may be pixels, or scaled already (given: {path}, {array.dtype}; expected: uint8 for pixels "
+            "of 0 to 255, or floating-point numbers as the data set has them). Convert them."
+        )
+    return kept.float()
+
+
+def _from_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """The pixels of a picture, (1, channels, height, width) uint8."""
+    if not _is_picture(shape):
+        raise ConfigError(
+            f"the network takes no pictures (given: {path}, expected: an .npz of samples of shape {shape}). Name one."
+        )
+    try:
+        Image.init()
+        formats = [name for name in Image.ID if name != "EPS"]  # which is a program, for another program to run
+        with Image.open(path, formats=formats) as image:
+            width, height = image.size
+            if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                width, height = height, width
+            if (height, width) != shape[1:]:  # before it is decoded, which may take any memory
+                raise _other_shape(path, (shape[0], height, width), shape)
+            if image.mode.startswith(("I", "F")):
+                raise _unclear(path, f"more than 8 bits a pixel, mode {image.mode}")
+            if image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
+                raise _unclear(path, "transparent pixels")
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert(_MODES[shape[0]]))
+    except ConfigError:
+        raise
+    except Exception as error:  # decoders of damaged pictures raise whatever they stumble over
+        raise _unreadable(path, error, "a picture or an .npz") from None
+    return torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1).transpose(0, 3, 1, 2).copy())
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in _MODES
+
+
+def _unclear(path: Path, given: str) -> ConfigError:
+    return ConfigError(
+        f"the picture is not clear (given: {path}, {given}; expected: opaque, 8 bits a channel). Convert it, or pass "
+        "an .npz."
+    )
+
+
+def _other_shape(path: Path, given: tuple[int, ...], expected: tuple[int, ...]) -> ConfigError:
+    return ConfigError(
+        f"the file holds other samples than the network takes (given: {path}, shape {given}, expected: {expected}). "
+        "Name another one, or change its size."
+    )
+
+
+def _unreadable(path: Path, error: Exception, expected: str) -> ConfigError:
+    why = " ".join(str(error).split()) or type(error).__name__
+    return ConfigError(f"cannot read the file (given: {path}, {why}; expected: {expected}). Name another one.")
+
+
+@torch.no_grad()
+def _told(network: TrainedNetwork, x: Tensor) -> list[tuple[int, float]]:
+    """Label and probability of each sample. Args: x, (batch, *input_shape)."""
+    scores = network(x.to(next(network.parameters()))).double().cpu()
+    task = network.recipe.facts.task
+    if isinstance(task, Binary):
+        of_one = scores.squeeze(1).sigmoid()
+        labels = (scores.squeeze(1) > 0).long()
+        chances = torch.where(labels > 0, of_one, 1.0 - of_one)
+    else:
+        labels = scores.argmax(1)
+        every = scores.sigmoid() if isinstance(task, Logistic) else scores.softmax(1)
+        chances = every.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return list(zip(labels.tolist(), chances.tolist(), strict=True))

@@ -1,0 +1,64 @@
+"""``--evaluate`` and ``--predict`` as they are typed: lines on standard output, or one message and exit status 2."""
+
+import numpy as np
+import pytest
+from tests.support.command import call
+
+from pipeline.trained.sources import Run
+
+
+def test_an_evaluation_is_one_line(trained_run):
+    code, out, err = call("--evaluate", trained_run)
+    test = Run(trained_run)["test"]
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    assert out.startswith(f"test accuracy {100 * test['accuracy']:.2f} %, loss {test['loss']:#.4g}, blocks 0-3: ")
+    assert out.endswith(" 30 samples of noise\n")
+    code, other, _ = call("--evaluate", trained_run, "dataset.num_test=20", "--device", "cpu", "--quiet")
+    assert code == 0 and other.endswith(" 20 samples of noise\n")
+
+
+def test_answers_are_a_line_each(trained_run, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 6, 6)))
+    code, out, err = call("--device", "cpu", "--predict", trained_run, tmp_path / "x.npz")
+    assert (code, err) == (0, "")
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert [line[0] for line in lines] == [f"{tmp_path}/x.npz[0]", f"{tmp_path}/x.npz[1]"]
+    assert lines[0][1:] == lines[1][1:] and lines[0][1].startswith("class ") and lines[0][2].endswith(" %")
+
+
+WRONG = {
+    "no run": (["--evaluate", "nowhere"], "there is no run (given: nowhere"),
+    "no run to answer from": (["--predict", "nowhere", "x.npz"], "there is no run (given: nowhere"),
+    "no files": (["--predict", "RUN"], "there is nothing to answer about"),
+    "no such file": (["--predict", "RUN", "none.png"], "there is no such file (given: none.png"),
+    "both": (["--evaluate", "RUN", "--predict", "RUN", "x.npz"], "--evaluate trains nothing (given: --evaluate with"),
+    "a mode": (["--evaluate", "RUN", "--mode", "gpipe"], "--evaluate trains nothing (given: --evaluate with --mode)"),
+    "a folder": (["--out", "x", "--predict", "RUN", "y.npz"], "--predict trains nothing (given: --predict with --out)"),
+    "changes": (["--evaluate", "RUN", "--allow-changes"], "--evaluate trains nothing (given: --evaluate with --al"),
+    "a comparison": (["--evaluate", "RUN", "--against", "backprop", "--repeat", "3"], "(given: --evaluate with --aga"),
+    "an override": (["seed=3", "--predict", "RUN", "y.npz"], "an answer has nothing to override (given: 'seed=3'"),
+    "another override": (["--evaluate", "RUN", "seed=3"], "an evaluation cannot change this (given: 'seed=3'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_message_and_exit_status_2(trained_run, name):
+    arguments, text = WRONG[name]
+    code, out, err = call(*(trained_run if word == "RUN" else word for word in arguments))
+    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith("launch.py: ") and text in err
+
+
+@pytest.mark.parametrize("flag", ["--evaluate", "--predict"])
+def test_under_torchrun_it_is_refused(trained_run, flag):
+    code, out, err = call(flag, trained_run, *(["x.npz"] if flag == "--predict" else []), env={"RANK": "1"})
+    assert (code, out) == (2, "") and "every rank would say the same (given: --evaluate or --predict under" in err
+
+
+def test_flipped_weights_end_with_2(own_copy):
+    path = Run(own_copy).weights / "block-000.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 4
+    path.write_bytes(content)
+    code, out, err = call("--evaluate", own_copy)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "the file is damaged" in err and "Take another snapshot" in err

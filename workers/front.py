@@ -1,0 +1,108 @@
+"""What ``import onward`` offers of runs: training and comparing that need no more than a config."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pipeline.config import Config, load_config
+from pipeline.errors import ConfigError
+from pipeline.network.from_modules import UserModel
+from pipeline.places import default_data_root
+from pipeline.trained.sources import Run
+from workers import run as runs
+from workers.comparison.command import compare_modes
+from workers.host.out_folder import new_out_folder
+from workers.view.terminal import view_maker
+
+__all__ = ["compare", "train"]
+
+Given: TypeAlias = Config | Mapping[str, Any] | str | Path
+"""A config, or its tables as TOML would have them, or the path of a TOML file."""
+
+
+def train(
+    config: Given = Config(), *overrides: str, model: UserModel | None = None, out: str | Path | None = None,
+    data_root: str | Path | None = None, quiet: bool = False,
+) -> Run:  # fmt: skip
+    """Trains on this host, in processes of its own; returns the run.
+
+    These processes import the script that calls this, so the call stands under ``if __name__ == "__main__":``.
+
+    Args:
+        config: the run; or its tables as TOML would have them; or the path of a TOML file.
+        overrides: ``section.key=value``, as the command line has them.
+        model: an ``nn.Sequential`` or a list of modules, one per block, in place of the config's ``[model]``. It is
+            left as it is; :func:`pipeline.trained.build.load` returns the trained one.
+        out: the run's folder, new or empty; None for ``runs/<name>-<time>`` in the folder that the user is in.
+        data_root: where data sets are; None for ``$ONWARD_DATA``, else ``~/.cache/onward``.
+        quiet: nothing is shown on the terminal.
+
+    Raises:
+        ConfigError: something is wrong with the config.
+        WorkerFailed: a stage raised or died.
+        NonFiniteError: a loss, weight or buffer is nan or infinite.
+    """
+    chosen, name = _config_of(config, overrides)
+    root = default_data_root() if data_root is None else Path(data_root)
+    with _folder(out, name) as folder:
+        table = runs.train(chosen, out=folder, data_root=root, model=model, make_view=view_maker(quiet=quiet))
+    return Run(folder, table)
+
+
+def compare(
+    config: Given = Config(), *overrides: str, against: Sequence[str] = ("backprop",), repeat: int = 1,
+    model: UserModel | None = None, out: str | Path | None = None, data_root: str | Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains in the config's mode and in others, in turns, on the same seeds and cores; see :func:`compare_modes`.
+
+    Args:
+        config, overrides, model, data_root: see :func:`train`.
+        against: modes of the others: ``backprop``, ``gpipe``, ``1f1b``, ``pipedream``, ``sequential``.
+        repeat: rounds; each has a seed of its own.
+        out: a new or empty folder; None for ``runs/<name>-against-<time>`` in the folder that the user is in.
+        quiet: nothing is shown on the terminal.
+
+    Returns:
+        What is in ``compare.json``.
+
+    Raises:
+        ConfigError: see :func:`compare_modes`; or ``against`` is one name and no list.
+        WorkerFailed, NonFiniteError, DiskError: see :func:`compare_modes`.
+    """
+    if isinstance(against, str):
+        raise ConfigError(f"modes are a list (given: against={against!r}, expected: [{against!r}]). Change it.")
+    chosen, name = _config_of(config, overrides)
+    root = default_data_root() if data_root is None else Path(data_root)
+    with _folder(out, f"{name}-against") as folder:
+        return compare_modes(
+            chosen, against, repeat, out=folder, data_root=root, model=model, say=_say_nothing if quiet else _say
+        )
+
+
+def _config_of(config: Given, overrides: Sequence[str]) -> tuple[Config, str]:
+    """The config, and a name for the folder of its run."""
+    if isinstance(config, str | Path):
+        loaded = load_config(Path(config), overrides)
+        return loaded.config, loaded.name
+    whole = config if isinstance(config, Config) else Config.from_dict(config)
+    return whole.overridden(overrides), "run"
+
+
+def _folder(out: str | Path | None, name: str) -> AbstractContextManager[Path]:
+    """The folder that is named, or a new one."""
+    if out is not None:
+        return nullcontext(Path(out))
+    return new_out_folder(Path.cwd() / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _say_nothing(line: str) -> None:
+    """For who wants no line."""
