@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support.command import call
 from tests.support.deaths import Victim, kill, stop
+from tests.support.folders import short_folder
 from tests.support.segments import segments, segments_left
 
 from workers.host.fork_server import warm_up
@@ -92,12 +93,14 @@ def held():
 def test_starts_and_stops_leave_nothing(tmp_path, monkeypatch, transport, num_stages, cycles):
     """One process starts and stops the stages again and again; the second run opens what stays open."""
     warm_up("digits")  # its socket must outlive this folder
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     counts = []
-    for cycle in range(cycles + 1):
-        arguments = ["--quiet", "--transport", transport, "--stages", num_stages, "train.epochs=1", "run.predict=false"]
-        code, _, err = call("--out", tmp_path / f"run-{cycle}", *arguments)
-        assert code == 0, err
-        counts.append(held())
-        shutil.rmtree(tmp_path / f"run-{cycle}")
+    with short_folder() as temporary:  # a longer path would be left for the system's own
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        for cycle in range(cycles + 1):
+            arguments = ["--quiet", "--transport", transport, "--stages", num_stages, "train.epochs=1"]
+            arguments += ["run.predict=false"]
+            code, _, err = call("--out", tmp_path / f"run-{cycle}", *arguments)
+            assert code == 0, err
+            counts.append(held())
+            shutil.rmtree(tmp_path / f"run-{cycle}")
     assert counts[1:] == [counts[1]] * cycles and counts[1][2] == []

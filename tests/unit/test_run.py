@@ -57,7 +57,9 @@ def test_the_written_config_repeats_the_run(out, tmp_path):
     table = tomllib.loads((out / "config.toml").read_text())
     again = run(tmp_path / "again", base=table)
     assert again["weights_sha256"] == json.loads((out / "result.json").read_text())["weights_sha256"]
-    assert Config.from_dict(table).to_dict()["rule"] == {"name": "predsim", "beta": 0.99, "dimdec": 2048}
+    assert Config.from_dict(table).to_dict()["rule"] == {
+        "name": "predsim", "beta": 0.99, "dimdec": 2048, "unsupervised": "none", "alpha": 0.0,
+    }  # fmt: skip
 
 
 def test_the_record_begins_with_what_is_needed_to_judge_it(out):

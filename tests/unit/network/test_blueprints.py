@@ -94,7 +94,7 @@ def test_named_models():
 
 
 def test_unknown_names_and_options():
-    known = "mlp, rnn, transformer, vgg11b, vgg8b, or a dotted"
+    known = "half_mlp, lenet5, mlp, resnet18, rnn, transformer, vgg11b, vgg8b, wide_resnet, or a dotted"
     with pytest.raises(ConfigError, match=rf"unknown model \(given: 'mpl', expected: {known}"):
         load_model("mpl", (6,), 2, {})
     with pytest.raises(ConfigError, match=r"unknown key \(given: model.widht.*Did you mean 'width'"):
