@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tests.support import own_nets
 from torch import nn
 
@@ -13,7 +14,7 @@ from workers import run_plan
 
 @pytest.fixture
 def resolved():
-    data = SimpleNamespace(input_shape=(1, 6, 6))
+    data = SimpleNamespace(input_shape=(1, 6, 6), input_dtype=torch.float32)
     return SimpleNamespace(data=data, specs=[SimpleNamespace(task=Classification(4), num_train=7)], normalisation=None)
 
 

@@ -226,7 +226,7 @@ def test_replicas_that_fit_no_stages_are_said_once(caplog):
 
 @pytest.mark.parametrize(
     ("sections", "told"),
-    [({"rule": {"name": "predsim"}}, "the loss of predsim compares"),
+    [({"rule": {"name": "predsim"}}, "the rule predsim learns from a batch as a whole"),
      ({"train": {"batch_size": 64, "microbatches": 3}}, "expected: a multiple of 2")],
 )  # fmt: skip
 def test_replicas_that_are_refused_are_said_once(caplog, sections, told):
