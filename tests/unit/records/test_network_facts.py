@@ -41,7 +41,8 @@ def test_an_earlier_version_wrote_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"task": "guessing"}, {"structure": "???"}, {"num_outputs": None}, {"input_shape": 1}, {"input_dtype": "float99"}]
+    "changes",
+    [{"task": "guessing"}, {"structure": "???"}, {"num_outputs": None}, {"input_shape": 1}, {"input_dtype": "float99"}],
 )
 def test_what_is_none_is_damaged(tmp_path, changes):
     write_facts(tmp_path, NetworkFacts((2,), Classification(3), None))
