@@ -129,7 +129,7 @@ HALF_ONLY = {"lra_diff", "am_mem"}
 ALSO_HALF = {"am"}
 """Rules that take such blocks, too."""
 TELLS = {"lra_fdbk", "lra_subgraph", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
-"""Rules whose messages are targets, displacements, of codes too, or derivatives for single samples: they carry no weight."""
+"""Rules whose messages are targets, displacements (of codes too) or derivatives of single samples, without a weight."""
 STEPS = {"tp", "dtp"}
 """Of these, the ones whose first target is a step against the weighted loss."""
 SUMS = {"lra_fdbk", "lra_diff", "lra_fdbk-block"}

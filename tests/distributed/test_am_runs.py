@@ -75,7 +75,8 @@ def test_a_memory_takes_one_batch_at_a_time(tmp_path):
     for changes, what in (
         ({"train": {"in_flight": 2}}, "supports at most 1 batches in flight"),
         ({"train": {"microbatches": 2}}, f"{whole}, and parts of the batch would give other weights"),
-        ({"train": {"microbatches": 2}, "run": {"replicas": 2}}, f"replicas are dealt the parts of a batch, and {whole}"),
+        ({"train": {"microbatches": 2}, "run": {"replicas": 2}},
+         f"replicas are dealt the parts of a batch, and {whole}"),
     ):
         with pytest.raises(ConfigError, match=what):
             run(tmp_path / "run", merged(CASES["memory"], changes))

@@ -28,7 +28,8 @@ WRONG = {
         ["rule.name=pred", "run.replicas=3", "train.microbatches=4"], "cannot be dealt to the replicas evenly",
         "expected: a multiple of 3"),
     "replicas for a rule without micro-batches": (
-        ["rule.name=predsim", "run.replicas=2"], "the rule predsim learns from a batch as a whole", "another rule, e.g. pred"),
+        ["rule.name=predsim", "run.replicas=2"],
+        "the rule predsim learns from a batch as a whole", "another rule, e.g. pred"),
     "unknown wire": (["transport.wire=int4"], "wrong value for transport.wire", "int8"),
     "a wire to nowhere": (
         ["transport.wire=int8", "transport.wire_at=[4]"], "no such boundary", "1 to 3"),
