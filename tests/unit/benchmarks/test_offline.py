@@ -143,8 +143,10 @@ def test_an_unknown_method_is_the_users_mistake(capsys, tmp_path, last, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model.name": "mlp"}, "reads the widths of half_mlp (given: model.name = mlp with model.width = [12], expected"),
-        ({"model.width": 12}, "reads the widths of half_mlp (given: model.name = half_mlp with model.width = 12, expect"),
+        ({"model.name": "mlp"},
+         "reads the widths of half_mlp (given: model.name = mlp with model.width = [12], expected"),
+        ({"model.width": 12},
+         "reads the widths of half_mlp (given: model.name = half_mlp with model.width = 12, expect"),
         ({"model.width": None}, "(given: model.name = half_mlp with model.width = None, expected"),
         ({"rule.sparsity": 0.1}, "has no sparsity (given: rule.sparsity = 0.1, expected: 0"),
         ({"rule.reduction": "mean"}, "takes sums over features (given: rule.reduction = mean, expected: features"),
