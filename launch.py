@@ -24,7 +24,7 @@ for package in (pipeline, workers):  # another one must not run in place of ours
 
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config, section_options
-from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words
+from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words, one_line
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
@@ -225,11 +225,6 @@ def runs_folder() -> Path:
     return (HERE if program() == "launch.py" and (HERE / "configs").is_dir() else Path.cwd()) / "runs"
 
 
-def one_line(error: BaseException) -> str:
-    """The text of an error that quotes somebody else's, in one line."""
-    return " ".join(str(error).split())
-
-
 def end_on_signals() -> None:
     """SIGTERM and SIGHUP end the run in order. Under ``nohup`` the latter is ignored, and stays so."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -268,7 +263,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
-        complain(f"{program()}: the system refused ({type(error).__name__}: {one_line(error) or 'no memory'})")
+        complain(f"{program()}: the system refused ({type(error).__name__}: {one_line(error)})")
         return 1
     except KeyboardInterrupt as error:
         complain(f"{program()}: " + last_words(error))

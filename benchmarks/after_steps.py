@@ -7,7 +7,6 @@ errors. They are found behind the run, from the snapshots, so that the run itsel
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.measure.samples import load_samples
 from pipeline.measure.whole_network import WholeNetwork
+from pipeline.places import default_data_root
 from pipeline.records.files import write_json
 from pipeline.records.snapshots import complete_snapshots
 from pipeline.records.weights import load_blocks
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str], description: str, methods: Sequence[str] = (
     parser.add_argument("--quiet", action="store_true", help="nothing is written anyway")
     options = parser.parse_args(arguments)
     if options.data_root is None:
-        options.data_root = Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward")
+        options.data_root = default_data_root()
     return options
 
 

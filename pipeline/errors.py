@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "TransportTimeout", "WorkerFailed", "last_words",
+    "one_line",
 ]  # fmt: skip
 
 
@@ -91,3 +92,8 @@ def last_words(error: BaseException) -> str:
     told = isinstance(error, (KeyboardInterrupt, SystemExit))
     text = "interrupted; every stage has been stopped" if told else str(error)
     return "\n".join([text, *getattr(error, "__notes__", ())])
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error that quotes somebody else's, in one line; its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

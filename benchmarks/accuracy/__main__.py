@@ -28,6 +28,7 @@ from benchmarks.published import TABLES
 from pipeline import registry
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.places import default_data_root
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
@@ -149,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     tables = [TABLES[name] for name in dict.fromkeys(options.table or TABLES)]
     store = Store(options.out or (QUICK_RESULTS if options.quick else RESULTS), options.quick)
-    machine = Machine(options.data_root or Path(os.environ.get("ONWARD_DATA") or Path.home() / ".cache" / "onward"))
+    machine = Machine(options.data_root or default_data_root())
     if not any(matching(table, options.cells) for table in tables):
         print(f"no cell has such a name (given: --cells {options.cells!r}). See --list --table NAME.", file=sys.stderr)
         return 2

@@ -122,6 +122,17 @@ class Task(ABC):
         """
         return F.logsigmoid(scores).logsumexp(0) - F.logsigmoid(-scores).logsumexp(0)
 
+    def told(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """The class of each sample, (batch,) int64, and its probability, (batch,).
+
+        Args:
+            scores: (batch, num_outputs).
+
+        Raises:
+            TypeError: labels are not one class for each sample.
+        """
+        raise TypeError(f"scores tell no class of a sample (given: labels that are {self.labels.value})")
+
     def num_correct_decoded(self, decoded: Tensor, labels: Tensor) -> Tensor:
         """Number of samples classified correctly by a decoder that regresses on :meth:`targets`, 0-d int64."""
         return self.num_correct(decoded, labels)
@@ -174,6 +185,15 @@ class Classification(Task):
         """See :class:`Task`: samples whose class is among the five with the highest scores."""
         return num_in_top5(scores, labels) if self.shares else super().count_shares(scores, labels)
 
+    def told(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Task`."""
+        labels = scores.argmax(1)
+        return labels, self._probabilities(scores).gather(1, labels.unsqueeze(1)).squeeze(1)
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        """Of all classes, (batch, num_outputs)."""
+        return scores.softmax(1)
+
 
 class Logistic(Classification):
     """One of ``num_classes`` classes with one logistic unit each: the sum of their binary cross entropies.
@@ -201,6 +221,10 @@ class Logistic(Classification):
         """See :class:`Task`."""
         return Task.averaged(self, scores)
 
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        """See :class:`Classification`; each by its own unit."""
+        return scores.sigmoid()
+
     def _matrix(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The targets in the dtype of ``scores``."""
         return self.targets(labels).to(scores.dtype)
@@ -210,6 +234,11 @@ class Binary(Task):
     """Two classes through one output: logistic unit and binary cross entropy."""
 
     num_outputs = 1
+
+    def told(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Task`."""
+        of_one, labels = scores.squeeze(1).sigmoid(), (scores.squeeze(1) > 0).long()
+        return labels, torch.where(labels > 0, of_one, 1.0 - of_one)
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(scores.squeeze(1), labels.to(scores.dtype))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 
 __all__ = ["torchvision_datasets"]
 
@@ -27,7 +27,7 @@ def torchvision_datasets() -> Any:
     try:
         return _import()
     except (ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ConfigError(
             f"cannot import torchvision ({reason}). Install the one that belongs to torch {torch.__version__}, "
             "or choose a data set that needs no download: digits, signed_xor, image_folder."

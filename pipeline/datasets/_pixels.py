@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 
 __all__ = ["load_pixels"]
 
@@ -60,7 +60,7 @@ def _decode(files: Sequence[Path], image_size: int, channels: int) -> NDArray[np
             with Image.open(file) as image:
                 colours = image.convert(_MODES[channels])
         except Exception as error:  # decoders of damaged pictures raise whatever they stumble over
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise ConfigError(f"cannot read the picture {file} ({reason}). Replace or remove it.") from None
         square = ImageOps.fit(colours, (image_size, image_size), Image.Resampling.BILINEAR)
         target[...] = np.asarray(square).reshape(target.shape)

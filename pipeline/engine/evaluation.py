@@ -37,6 +37,7 @@ class Evaluation:
         self._active: dict[int, LearningRule] = {}
         self._seeds = {k: derive(seed, "eval", k) for k in rules}
         self._channels_last = channels_last
+        self._answering = next((k for k, rule in rules.items() if _tells_classes(rule)), None)
 
     def begin_epoch(self, active: range) -> None:
         """Starts new scores for the blocks that this epoch's batches pass through."""
@@ -81,10 +82,7 @@ class Evaluation:
             context: of its forward pass, settled where the rule settles.
             y: labels, (batch, *task.label_shape).
         """
-        rule = self._rules[block]
-        if rule.spec.task.labels is Labels.NUMBERS:  # neither right nor wrong
-            return
-        if rule.spec.is_last and (scores := rule.decode(context)) is not None:
+        if block == self._answering and (scores := self._rules[block].decode(context)) is not None:
             self.scores[block].answers.add(scores, y)
 
     @torch.no_grad()
@@ -92,3 +90,8 @@ class Evaluation:
         """Scores a test batch at every block that has a decoder; see :class:`Scores` for several passes."""
         for k, context in contexts.items():
             self.scores[k].add_test(self._rules[k].decode(context), y, passes)
+
+
+def _tells_classes(rule: LearningRule) -> bool:
+    """It is the output block's; numbers are neither right nor wrong."""
+    return rule.spec.is_last and rule.spec.task.labels is not Labels.NUMBERS

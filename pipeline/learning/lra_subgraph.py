@@ -133,8 +133,10 @@ class LraSubgraph(LearningRule):
         with torch.no_grad():
             for parameter, gradient in zip(parameters, found, strict=True):
                 if gradient is not None:
-                    gradient = bounded(gradient / len(e) if mean else gradient, self.settings.weight_clip, rows=False)
-                    accumulate(parameter, gradient * weight if mean else gradient)
+                    # New memory either way: autograd may return one tensor for two weights that are added up.
+                    gradient = gradient / len(e) if mean else gradient.clone()
+                    gradient = bounded(gradient, self.settings.weight_clip, rows=False)
+                    accumulate(parameter, gradient.mul_(weight) if mean and weight != 1.0 else gradient)
         return d
 
     @torch.no_grad()

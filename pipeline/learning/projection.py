@@ -65,7 +65,7 @@ class Projection:
     def __call__(self, error: Tensor, weight: float) -> Tensor:
         """Projects an error that carries ``weight / batch``: (batch, outputs) to (batch, features); of an error at
         positions, (batch, *positions, outputs), each is a row."""
-        error = error if error.dim() == 2 else error.flatten(0, -2)
+        error = error.flatten(0, -2)
         matrix: Tensor = self._rule.matrix  # type: ignore[assignment]
         if self.options.projection == "linear":
             return torch.mm(error, matrix)
@@ -83,7 +83,5 @@ class Projection:
         """
         matrix = self._rule.matrix
         if isinstance(matrix, nn.Parameter):
-            at_positions = error.dim() > 2
-            error = error.flatten(0, -2) if at_positions else error
-            rows = features.flatten(0, -2) if at_positions else features.flatten(1)
-            accumulate(matrix, exact_product(error.t().to(matrix.dtype), rows.to(matrix.dtype)))
+            rows = features.flatten(0, -2) if error.dim() > 2 else features.flatten(1)
+            accumulate(matrix, exact_product(error.flatten(0, -2).t().to(matrix.dtype), rows.to(matrix.dtype)))

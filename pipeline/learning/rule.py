@@ -96,7 +96,7 @@ class LearningRule(nn.Module, ABC):
     """
 
     topology: ClassVar[Topology]
-    splits_batches: ClassVar[bool] = True
+    splits_batches: bool = True
     """True where the gradients of a batch's parts, each times its share of the samples, add up to that of the batch,
     as they do for a loss that is a mean over samples."""
     max_in_flight: ClassVar[int | None] = None

@@ -72,7 +72,7 @@ class PartlyUnsupervised(LocalRule):
     def add_unsupervised(self, project: SimilarityHead | None) -> None:
         """Adds what the unsupervised loss trains. Args: project, the R that sim's own loss learns; None for none."""
         if self.options.unsupervised == "sim":
-            setattr(self, "splits_batches", False)  # its loss compares samples
+            self.splits_batches = False  # its loss compares samples
             if project is None:
                 self.project = SimilarityHead(self.spec.body_shape)
         if self._reconstructs:

@@ -1,8 +1,15 @@
 """Numbers as text for people: counts, shares, durations, bytes."""
 
 import math
+from collections.abc import Sequence
 
-__all__ = ["duration", "format_bytes", "grouped", "percent"]
+__all__ = ["columns", "duration", "format_bytes", "grouped", "percent"]
+
+
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells as text, a cell below the other. Args: lines, as many cells in each."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def grouped(value: float | None) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.learning.affine import layers_of
 from pipeline.learning.codes import Alternating, CodeSearch
+from pipeline.learning.dense import accumulate
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import exact_product
@@ -109,7 +110,7 @@ class AlternatingMemory(Alternating):
         difference = (old - swept(old, self.inputs, self.pairs, self.sweeps)) * weight
         for parameter, gradient in zip(self.linear.parameters(), self._columns(difference), strict=True):
             if parameter.requires_grad:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+                accumulate(parameter, gradient)
         return self.distance(exact_product(rows.to(old.dtype), old.t()), target.flatten(1)) / len(y)
 
     def _weight(self) -> Tensor:

@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.data.batches import affine
-from pipeline.data.task import Binary, Logistic
-from pipeline.errors import ConfigError
+from pipeline.data.task import Labels, Task
+from pipeline.errors import ConfigError, one_line
 from pipeline.trained.network import TrainedNetwork
 from pipeline.trained.sources import is_file
 
@@ -42,13 +42,20 @@ def answers(network: TrainedNetwork, files: Sequence[Path]) -> Iterator[Answer]:
 
     Raises:
         ConfigError: a file is not there, is neither a picture nor an ``.npz``, or holds other samples than the network
-            takes.
+            takes; or the network does not tell one class for each sample.
     """
+    task = network.recipe.facts.task
+    assert task is not None, "a network that was built has one"
+    if task.labels is not Labels.CLASS:
+        raise ConfigError(
+            f"the network names no class of a sample (given: one that has learned labels which are {task.labels.value}, "
+            "expected: one class for each sample). Use onward.load for its scores, or --generate for text."
+        )
     samples = [read_samples(network, path) for path in files]
     for path, x in zip(files, samples, strict=True):
         is_array = _is_array(path)
         for start in range(0, len(x), _BATCH):
-            for k, (label, probability) in enumerate(_told(network, x[start : start + _BATCH]), start):
+            for k, (label, probability) in enumerate(_told(network, task, x[start : start + _BATCH]), start):
                 yield Answer(f"{path}[{k}]" if is_array else str(path), label, probability)
 
 
@@ -148,21 +155,12 @@ def _other_shape(path: Path, given: tuple[int, ...], expected: tuple[int, ...]) 
 
 
 def _unreadable(path: Path, error: Exception, expected: str) -> ConfigError:
-    why = " ".join(str(error).split()) or type(error).__name__
-    return ConfigError(f"cannot read the file (given: {path}, {why}; expected: {expected}). Name another one.")
+    return ConfigError(f"cannot read the file (given: {path}, {one_line(error)}; expected: {expected}). Name another one.")
 
 
 @torch.no_grad()
-def _told(network: TrainedNetwork, x: Tensor) -> list[tuple[int, float]]:
+def _told(network: TrainedNetwork, task: Task, x: Tensor) -> list[tuple[int, float]]:
     """Label and probability of each sample. Args: x, (batch, *input_shape)."""
     scores = network(x.to(next(network.parameters()))).double().cpu()
-    task = network.recipe.facts.task
-    if isinstance(task, Binary):
-        of_one = scores.squeeze(1).sigmoid()
-        labels = (scores.squeeze(1) > 0).long()
-        chances = torch.where(labels > 0, of_one, 1.0 - of_one)
-    else:
-        labels = scores.argmax(1)
-        every = scores.sigmoid() if isinstance(task, Logistic) else scores.softmax(1)
-        chances = every.gather(1, labels.unsqueeze(1)).squeeze(1)
+    labels, chances = task.told(scores)
     return list(zip(labels.tolist(), chances.tolist(), strict=True))

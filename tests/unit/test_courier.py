@@ -13,19 +13,6 @@ from workers.courier import Courier
 from workers.rescue import declare_complete
 
 
-@pytest.fixture
-def desk(tmp_path):
-    """The stage's end of a line to a desk."""
-    with open_desk(tmp_path) as line:
-        yield line
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """The stage's own."""
-    return tmp_path / "disk"
-
-
 def test_a_courier_brings_the_weights_and_leaves_nothing_behind(desk, disk, tmp_path):
     root = disk / "stage-1"
     folder = root / "snapshots" / "step-40"

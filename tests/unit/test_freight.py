@@ -11,19 +11,6 @@ from tests.support.freight_lines import BLOCK, LONG_S, open_desk, written
 from workers.freight import FreightDesk, get_file, put_file
 
 
-@pytest.fixture
-def desk(tmp_path):
-    """The stage's end of a line to a desk."""
-    with open_desk(tmp_path) as line:
-        yield line
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """The stage's own."""
-    return tmp_path / "disk"
-
-
 @pytest.mark.parametrize("num_bytes", [0, 1, 2**18, 2**18 + 1, 3_000_000])
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_file_arrives_whole_in_the_place_that_was_named(desk, disk, tmp_path, num_bytes, place):

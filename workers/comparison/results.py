@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import one_line
 from pipeline.records.files import write_json
 from workers.comparison.arms import Arm
 from workers.comparison.summary import summary_of
@@ -45,7 +46,7 @@ class Results:
     def add_failure(self, arm: Arm, error: Exception) -> None:
         """An arm's run has failed."""
         self.add(arm, None)
-        self._failures.append({"arm": arm.name, "seed": self.seed, "error": " ".join(str(error).split())})
+        self._failures.append({"arm": arm.name, "seed": self.seed, "error": one_line(error)})
         self.first_error = self.first_error or error
 
     @property

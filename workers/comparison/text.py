@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.records.number_text import format_bytes, grouped, percent
+from pipeline.errors import one_line
+from pipeline.records.number_text import columns, format_bytes, grouped, percent
 
 __all__ = ["comparison_lines", "failure_line", "round_line"]
 
@@ -22,16 +23,14 @@ def round_line(name: str, turn: str, result: Mapping[str, Any]) -> str:
 
 def failure_line(name: str, turn: str, error: Exception) -> str:
     """One run of one arm that failed. Args: see :func:`round_line`."""
-    return f"round {turn}  {name}: failed: {' '.join(str(error).split())}"
+    return f"round {turn}  {name}: failed: {one_line(error)}"
 
 
 def comparison_lines(table: Mapping[str, Any]) -> list[str]:
     """The lines for a terminal, of what :func:`workers.comparison.summary.summary_of` returns."""
     cells = [_TITLES, *(_cells(name, arm) for name, arm in table["arms"].items())]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(_TITLES))]
-    rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     first = next(iter(table["arms"]))
-    return [*rows, "", *(_verdict(first, name, ratios) for name, ratios in table["ratios"].items())]
+    return [*columns(cells), "", *(_verdict(first, name, ratios) for name, ratios in table["ratios"].items())]
 
 
 def _cells(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.records.number_text import duration, format_bytes, grouped
+from pipeline.records.number_text import columns, duration, format_bytes, grouped
 
 __all__ = ["plan_lines", "rate_text"]
 
@@ -23,9 +23,7 @@ def rate_text(bits_per_s: float) -> str:
 def plan_lines(rows: Sequence[Row], best: Row, about: str) -> list[str]:
     """The lines for a terminal."""
     cells = [_TITLES, *(_cells(row) for row in rows)]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(_TITLES))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    return [about, *table, "", *_details(best)]
+    return [about, *columns(cells), "", *_details(best)]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

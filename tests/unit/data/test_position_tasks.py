@@ -116,3 +116,9 @@ def test_one_hot_targets_are_made_once_for_all_blocks_and_travel_nowhere():
     assert task.targets(y) is found and torch.equal(found, torch.eye(5)[y.long()])
     assert task.targets(y.clone()) is not found
     assert len(pickle.dumps(task)) < 600 and torch.equal(pickle.loads(pickle.dumps(task)).targets(y), found)
+
+
+@pytest.mark.parametrize("task", [PositionClasses(3, (2,)), Regression(2)], ids=["classes", "numbers"])
+def test_they_tell_no_class_of_a_sample(task):
+    with pytest.raises(TypeError, match=r"scores tell no class of a sample \(given: labels that are"):
+        task.told(torch.zeros(4, *task.out_shape))

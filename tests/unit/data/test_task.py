@@ -74,3 +74,12 @@ def test_right_answers(task, scores, labels, correct, correct_decoded):
 
 def test_num_outputs():
     assert [t.num_outputs for t in TASKS] == [5, 5, 1]
+
+
+def test_the_class_that_scores_tell_and_its_probability():
+    scores = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
+    for task, every in ((Classification(3), scores.softmax(1)), (Logistic(3), scores.sigmoid())):
+        labels, chances = task.told(scores)
+        assert labels.tolist() == [0, 1] and torch.equal(chances, every[[0, 1], [0, 1]])
+    labels, chances = Binary().told(torch.tensor([[2.0], [-3.0]]))
+    assert labels.tolist() == [1, 0] and torch.equal(chances, torch.tensor([2.0, 3.0]).sigmoid())

@@ -154,3 +154,12 @@ def test_a_network_of_vectors_takes_no_pictures(tmp_path):
              base=resumes.TINY)  # fmt: skip
     picture(tmp_path / "one.png")
     refused(load(tmp_path / "run"), tmp_path / "one.png", r"the network takes no pictures .* samples of shape \(2,\)")
+
+
+def test_a_network_of_numbers_names_no_class(tmp_path):
+    data = {"name": "sine", "length": 12, "num_train": 20, "num_test": 6}
+    changes = {"dataset": data, "model": {"name": "rnn", "depth": 2, "width": 6}, "rule": {"name": "pred"}}
+    runs.run(tmp_path / "run", changes, base=resumes.TINY)
+    text = r"names no class of a sample \(given: one that has learned labels which are floating-point numbers, expected"
+    with pytest.raises(ConfigError, match=text):
+        list(answers(load(tmp_path / "run"), [arrays(tmp_path / "a.npz", x=np.zeros((2, 12, 1)))]))
