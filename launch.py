@@ -263,7 +263,8 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
-        complain(f"{program()}: the system refused ({type(error).__name__}: {one_line(error)})")
+        reason = one_line(error) if str(error) else "no memory"
+        complain(f"{program()}: the system refused ({type(error).__name__}: {reason})")
         return 1
     except KeyboardInterrupt as error:
         complain(f"{program()}: " + last_words(error))
