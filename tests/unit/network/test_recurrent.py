@@ -57,11 +57,11 @@ def test_truncation_stops_the_gradient_and_changes_no_unit(cell):
 
 def test_only_an_announced_pass_reads_and_writes_the_state():
     found = layer()
-    chunks(found, [3])
+    chunks(found, [3, 3])
     kept = found.carried.state.clone()
     found(X)
     assert torch.equal(found.carried.state, kept) and kept.shape == (4, 1, 5)
-    chunks(found, [2], trains=False)
+    chunks(found, [2, 4], trains=False)
     assert torch.equal(found.carried.state, kept)
 
 
