@@ -42,7 +42,8 @@ def build(
     if target == "next_row":
         spec = replace(spec, input_shape=(height - 1, width), task=Regression(width, (height - 1,)))
     return ArrayDataset(
-        "mnist_rows", chunked(spec, chunk, "mnist_rows"), partial(_read, images, target, chunk), normalisation=images.normalisation,
+        "mnist_rows", chunked(spec, chunk, "mnist_rows"), partial(_read, images, target, chunk),
+        normalisation=images.normalisation,
         remedy=f"Delete {root / 'MNIST' / 'raw'} and let it be downloaded again.",
     )  # fmt: skip
 

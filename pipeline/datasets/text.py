@@ -57,8 +57,8 @@ def build(
         )
     if in_order and windows:
         raise ConfigError(
-            f"windows in order are all of the text (given: dataset.in_order with dataset.windows = {windows}, expected: "
-            "0). Leave one of them out."
+            f"windows in order are all of the text (given: dataset.in_order with dataset.windows = {windows}, "
+            "expected: 0). Leave one of them out."
         )
     task = PositionClasses(_BYTES, (window,), is_bytes=True)
     num_train, num_test = windows or (cut - 1) // window, (length - cut - 1) // window

@@ -1,8 +1,8 @@
 """The state of one block at a cut: everything that its next steps depend on, as tensors and plain facts.
 
 Weights, buffers and matrices of the rule by the names of its ``state_dict``; beside them, under names with a slash,
-the optimizer's state and, of an epoch that is not over, the training losses and what recurrent layers carry. No random state: there is none. Whatever
-else a rule keeps must be a function of the epoch, set by its ``begin_epoch``.
+the optimizer's state and, of an epoch that is not over, the training losses and what recurrent layers carry. No random
+state: there is none. Whatever else a rule keeps must be a function of the epoch, set by its ``begin_epoch``.
 """
 
 from collections.abc import Mapping

@@ -43,7 +43,7 @@ class ElmanBlock:
     for all steps.
 
     Args:
-        front: an embedding in front of the layer; of a linear one a flattening, or the last step alone; None for neither.
+        front: an embedding in front of the layer, of a linear one a flattening or the last step alone; None for none.
         layer: recurrent or linear.
         unit: f.
     """

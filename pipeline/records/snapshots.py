@@ -26,9 +26,9 @@ from pipeline.records.tensor_file import TensorFile, read_tensors
 from pipeline.schedules.cuts import Cut
 
 __all__ = [
-    "CARRIED", "FORMAT", "OPTIMIZER", "SCORES", "Manifest", "block_file", "complete_snapshots", "is_weight", "newest_snapshot",
-    "read_block", "remove_spare", "retire", "retire_incomplete", "set_aside_newer", "snapshot_folder",
-    "spare_file",
+    "CARRIED", "FORMAT", "OPTIMIZER", "SCORES", "Manifest", "block_file", "complete_snapshots", "is_weight",
+    "newest_snapshot", "read_block", "remove_spare", "retire", "retire_incomplete", "set_aside_newer",
+    "snapshot_folder", "spare_file",
 ]  # fmt: skip
 
 FORMAT = 1

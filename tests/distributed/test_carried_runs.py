@@ -128,8 +128,8 @@ WRONG = {
     "replicas": (["run.replicas=2", "train.microbatches=2"], "each replica would carry the state of its own"),
     "several passes": (["train.eval_passes=2", "rule.name=pred"], "a state is carried along one pass (given: "),
     "batches across sequences": (["train.batch_size=6"], "do not divide the sequences (given: train.batch_size = 6"),
-    "a test batch too large": (["train.eval_batch_size=9"], "(given: train.eval_batch_size = 9 for 8 of sine, expected"),
-    "a chunk that does not fit": (["dataset.chunk=5"], "cannot be cut like this (given: dataset.chunk = 5 for 12 steps"),
+    "a test batch too large": (["train.eval_batch_size=9"], "given: train.eval_batch_size = 9 for 8 of sine, ex"),
+    "a chunk that does not fit": (["dataset.chunk=5"], "cut like this (given: dataset.chunk = 5 for 12 steps"),
     "units of another cell": (["model.cell=gru", "model.unit=relu"], "the cell has units of its own (given: model.un"),
     "drawn windows": (["dataset.name=text", "dataset.in_order=true", "dataset.windows=3"], "windows in order are all"),
 }  # fmt: skip

@@ -24,7 +24,7 @@ def test_each_row_goes_on_where_it_ended_in_the_batch_before():
     found = feed()
     assert isinstance(found, ChunkBatches) and found.num_batches == 6
     for epoch in range(2):
-        seen = []
+        seen, before = [], None
         for index in range(6):
             x, y = found.batch(epoch, index)
             assert x.shape == (4, 2, 1) and torch.equal(y, x.repeat(1, 1, 2))
