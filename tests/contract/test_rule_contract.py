@@ -20,6 +20,7 @@ from pipeline.network.recurrent import Recurrent
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
+    "dfa-cell": ("dfa", {"inject": "cell"}),
     "dfa-mlp": ("dfa", {"projection": "mlp"}),
     "dfa-learned": ("dfa", {"matrix": "learned"}),
     "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
@@ -130,7 +131,9 @@ SHAPES["clipped"], BODIES["clipped"] = SHAPES["plain"], BODIES["plain"]
 NETWORKS["recurrent"] = (PositionClasses(4, (3,)), (6,), lambda: [_elman(6, 9), _elman(9, 8), Block(nn.Linear(8, 4))])
 SHAPES["recurrent"], BODIES["recurrent"] = SHAPES["sequence"], BODIES["sequence"]
 SEQUENCE["recurrent"] = SEQUENCE["sequence"]
-RECURRENT = {"lra_rnn": ("plain", "sequence", "series", "recurrent")}
+RECURRENT = {
+    name: ("plain", "sequence", "series", "recurrent") for name in ("lra_rnn", "lra_rnn-fdbk", "lra_rnn-diff", "dfa-cell")
+}
 """Rules of recurrent blocks."""
 CLIPPED_ONLY = {"eqprop-energy"}
 """Rules of states in [0, 1]."""
@@ -162,8 +165,8 @@ def _networks(name):
         return ("plain",) if name in PLAIN_ONLY else ("clipped",)
     if rule in HALF_ONLY:
         return ("half",)
-    if rule in RECURRENT:
-        return RECURRENT[rule]
+    if name in RECURRENT:
+        return RECURRENT[name]
     names = [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
     return [n for n in names if n not in SEQUENCE or (name in ANY_LABELS and n != "recurrent")]
 
