@@ -24,6 +24,10 @@ class Chunking:
         """The chunks of batch ``index`` of an epoch are the first of their sequence, or of their row."""
         return index % self.num_chunks == 0 if self.num_chunks else index == 0
 
+    def is_end(self, index: int) -> bool:
+        """The chunks of batch ``index`` of an epoch are the last of their sequence; one long sequence has no end."""
+        return self.num_chunks > 0 and (index + 1) % self.num_chunks == 0
+
     def num_sequences(self, num_samples: int) -> int:
         """Sequences that so many chunks are."""
         return num_samples // self.num_chunks if self.num_chunks else 1

@@ -39,13 +39,13 @@ class ChunkNotes:
         assert self._batching.chunking is not None, "asked by of()"
         index = position.step % self._batching.num_steps
         rows, num_rows = self._batching.rows_of(index, position.microbatch)
-        is_start = self._batching.chunking.is_start(index)
+        is_start, is_end = self._batching.chunking.is_start(index), self._batching.chunking.is_end(index)
         for carried in self._carried:
-            carried.announce(trains=True, rows=rows, num_rows=num_rows, is_start=is_start)
+            carried.announce(trains=True, rows=rows, num_rows=num_rows, is_start=is_start, is_end=is_end)
 
 
 def announce(rules: Iterable[LearningRule], num_rows: int, *, is_start: bool) -> None:
     """A test batch of ``num_rows`` rows is about to run forward."""
     for rule in rules:
         for _, carried in carried_in(rule):
-            carried.announce(trains=False, rows=slice(num_rows), num_rows=num_rows, is_start=is_start)
+            carried.announce(trains=False, rows=slice(num_rows), num_rows=num_rows, is_start=is_start, is_end=False)

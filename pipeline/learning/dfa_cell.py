@@ -19,8 +19,8 @@ class CellFeedbackAlignment(LearningRule):
     ``G_V = sum_t delta_t^T z_(t-1)``, ``G_W = sum_t delta_t^T x_t``. As the error enters at the pre-activation there is
     no factor f'. Where a sample has one label its error is that of every step. The last block is that of ``dfa``.
 
-    Source: named, without equations or experiments, in Breloff's slides of 2016; B is that of Nøkland, "Direct Feedback
-    Alignment Provides Learning in Deep Neural Networks" (2016).
+    Source: named, without equations or experiments, by Breloff; B is that of Nøkland, "Direct Feedback Alignment
+    Provides Learning in Deep Neural Networks" (2016).
 
     Args:
         block: an Elman layer, or a linear layer and a smooth unit; see :class:`ElmanBlock`.

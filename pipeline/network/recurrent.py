@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Carried", "Cell", "LastStep", "Recurrent", "Unit", "Weights", "carried_in", "elman_steps"]
+__all__ = ["Carried", "Cell", "Edges", "LastStep", "Recurrent", "Unit", "Weights", "carried_in", "elman_steps"]
 
 Cell = Literal["elman", "lstm", "gru"]
 Unit = Literal["tanh", "relu", "linear"]
@@ -25,6 +25,19 @@ class _Chunk:
     num_rows: int
     """Of the whole batch."""
     is_start: bool
+    is_end: bool
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The states at both edges of a chunk."""
+
+    start: Tensor | None
+    """A leaf of the graph, (rows, parts, width); None where a sequence begins."""
+    end: Tensor
+    """Of the same shape, with its graph."""
+    is_end: bool
+    """Of the sequence: nothing follows."""
 
 
 class Carried:
@@ -32,13 +45,21 @@ class Carried:
 
     It is no buffer: weights have none of it. Only a chunk that was announced by :meth:`announce` reads and writes it;
     whatever else runs the layer, a measurement or a second pass of a rule, starts from zeros and leaves it alone.
+
+    Args:
+        size: numbers of a row's state.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size
         self._kept: dict[bool, Tensor] = {}
         self._chunk: _Chunk | None = None
+        self.records = False
+        """The edges of each pass with a graph are noted, for a rule that sends an error over them."""
+        self.edges: Edges | None = None
+        """Of the newest of these."""
 
-    def announce(self, *, trains: bool, rows: slice, num_rows: int, is_start: bool) -> None:
+    def announce(self, *, trains: bool, rows: slice, num_rows: int, is_start: bool, is_end: bool) -> None:
         """The next pass of the layer is about a chunk.
 
         Args:
@@ -46,19 +67,23 @@ class Carried:
             rows: of the batch that the micro-batch has.
             num_rows: of the whole batch.
             is_start: of its sequence: the state before it is zeros.
+            is_end: of its sequence.
         """
-        self._chunk = _Chunk(trains, rows, num_rows, is_start)
+        self._chunk = _Chunk(trains, rows, num_rows, is_start, is_end)
 
     def before(self) -> Tensor | None:
         """The state that the next pass starts from, (rows, parts, width); None for zeros."""
         chunk = self._chunk
         if chunk is None or chunk.is_start or chunk.trains not in self._kept:
             return None
-        return self._kept[chunk.trains][chunk.rows].clone()
+        state = self._kept[chunk.trains][chunk.rows].clone()
+        return state.requires_grad_() if self.records and torch.is_grad_enabled() else state
 
-    def keep(self, state: Tensor) -> None:
-        """Args: state, behind the pass that has just been made, (rows, parts, width)."""
+    def keep(self, start: Tensor | None, state: Tensor) -> None:
+        """A pass has been made. Args: start, from :meth:`before`; state, behind it, (rows, parts, width)."""
         chunk, self._chunk = self._chunk, None
+        if self.records and torch.is_grad_enabled():
+            self.edges = Edges(start, state, chunk is None or chunk.is_end)
         if chunk is None:
             return
         kept = self._kept.get(chunk.trains)
@@ -111,7 +136,7 @@ class Recurrent(nn.Module):
         self.layer: nn.RNNBase = _CELLS[cell](num_in, width, batch_first=True, bias=bias, **options)
         self.cell, self.truncate = cell, truncate
         self.unit: nn.Module = _UNITS[unit]()
-        self.carried = Carried()
+        self.carried = Carried(2 * width if cell == "lstm" else width)
         if radius:
             with torch.no_grad():
                 for gate in torch.split(self.weights().recurrent, width):
@@ -129,14 +154,14 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, length, num_in) to (batch, length, width)."""
-        state = self.carried.before()
-        length = x.shape[1]
-        outs = []
-        for part in torch.split(x, self.truncate or length, 1):
-            out, state = self._run(part, None if state is None else state.detach())
+        start = self.carried.before()
+        parts = torch.split(x, self.truncate or x.shape[1], 1)
+        out, state = self._run(parts[0], start)
+        outs = [out]
+        for part in parts[1:]:
+            out, state = self._run(part, state.detach())
             outs.append(out)
-        assert state is not None, "a sequence has a step"
-        self.carried.keep(state)
+        self.carried.keep(start, state)
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
     def _run(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:

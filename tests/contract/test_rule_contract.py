@@ -119,7 +119,7 @@ for _kind, _task in SEQUENCE.items():
     NETWORKS[_kind] = (_task, (6,), lambda: [_plain(6, 9), _plain(9, 8), Block(nn.Linear(8, 4))])
     SHAPES[_kind] = [(*_task.positions, size) for size in (6, 9, 8, 4)]
     BODIES[_kind] = SHAPES[_kind][1:]
-ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred", "lra_rnn"}
+ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred", "lra_rnn", "dni_rnn"}
 ANY_LABELS |= {name for name, (rule, options) in VARIANTS.items() if rule in ANY_LABELS and "alpha" not in options}
 """Rules that learn from classes at positions and from numbers; all others refuse them."""
 PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
@@ -128,7 +128,7 @@ NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sample
 SHAPES["sampled"], BODIES["sampled"] = SHAPES["plain"], BODIES["plain"]
 NETWORKS["clipped"] = (Classification(4), (6,), lambda: [_clipped(6, 9), _clipped(9, 8), _top((8,), 4)])
 SHAPES["clipped"], BODIES["clipped"] = SHAPES["plain"], BODIES["plain"]
-NETWORKS["recurrent"] = (PositionClasses(4, (3,)), (6,), lambda: [_elman(6, 9), _elman(9, 8), Block(nn.Linear(8, 4))])
+NETWORKS["recurrent"] = (SEQUENCE["sequence"], (6,), lambda: [_elman(6, 9), _elman(9, 8), Block(nn.Linear(8, 4))])
 SHAPES["recurrent"], BODIES["recurrent"] = SHAPES["sequence"], BODIES["sequence"]
 SEQUENCE["recurrent"] = SEQUENCE["sequence"]
 RECURRENT = {

@@ -97,11 +97,12 @@ def test_p1_carried_states_are_placement_independent(tmp_path, text, kind, stage
     "changes",
     [
         {"train": {"microbatches": 3}, "schedule": {"mode": "1f1b"}},
-        {"rule": {"name": "dfa"}, "train": {"in_flight": 3}},
+        {"rule": {"name": "dfa", "inject": "cell"}, "train": {"in_flight": 3}},
+        {"rule": {"name": "dni_rnn"}, "train": {"in_flight": 3}, "model": {"cell": "lstm"}},
         {"rule": {"name": "linear_decoder"}, "model": {"cell": "lstm"}},
         {"rule": {"name": "pred"}, "model": {"cell": "gru", "truncate": 2}, "transport": {"wire": "int8"}},
     ],
-    ids=["1f1b", "in-flight", "lstm", "gru"],
+    ids=["1f1b", "in-flight", "edges", "lstm", "gru"],
 )
 def test_p1_other_ways_to_run_carry_the_same_states(tmp_path, text, changes):
     base = merged(text, changes)

@@ -18,7 +18,7 @@ X = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(1))
 def chunks(found, lengths, trains=True):
     outs = []
     for k, x in enumerate(torch.split(X, lengths, 1)):
-        found.carried.announce(trains=trains, rows=slice(4), num_rows=4, is_start=k == 0)
+        found.carried.announce(trains=trains, rows=slice(4), num_rows=4, is_start=k == 0, is_end=False)
         outs.append(found(x))
     return torch.cat(outs, 1)
 
@@ -70,21 +70,21 @@ def test_parts_of_a_batch_keep_rows_of_their_own_and_a_smaller_batch_the_first()
     for number, x in enumerate((X[:, :3], X[:, 3:])):
         parts = []
         for rows in (slice(0, 3), slice(3, 4)):
-            found.carried.announce(trains=True, rows=rows, num_rows=4, is_start=number == 0)
+            found.carried.announce(trains=True, rows=rows, num_rows=4, is_start=number == 0, is_end=False)
             parts.append(found(x[rows]))
-        whole.carried.announce(trains=True, rows=slice(4), num_rows=4, is_start=number == 0)
+        whole.carried.announce(trains=True, rows=slice(4), num_rows=4, is_start=number == 0, is_end=False)
         torch.testing.assert_close(torch.cat(parts), whole(x))
     before = found.carried.state.clone()
-    found.carried.announce(trains=True, rows=slice(2), num_rows=2, is_start=False)
+    found.carried.announce(trains=True, rows=slice(2), num_rows=2, is_start=False, is_end=False)
     found(X[:2])
     assert torch.equal(found.carried.state[2:], before[2:]) and not torch.equal(found.carried.state[:2], before[:2])
 
 
 def test_a_state_is_put_back_or_taken_away():
-    carried = Carried()
+    carried = Carried(3)
     assert carried.state is None
     carried.state = torch.ones(2, 1, 3)
-    carried.announce(trains=True, rows=slice(1, 2), num_rows=2, is_start=False)
+    carried.announce(trains=True, rows=slice(1, 2), num_rows=2, is_start=False, is_end=False)
     assert torch.equal(carried.before(), torch.ones(1, 1, 3))
     carried.state = None
     assert carried.before() is None

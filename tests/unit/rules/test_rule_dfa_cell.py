@@ -67,6 +67,6 @@ def test_one_label_is_the_error_of_every_step(matrix):
 
 
 def test_gates_have_no_single_pre_activation():
-    with pytest.raises(ValueError, match=r"dfa with inject = 'cell' trains blocks of one Elman layer, .*given: Recurrent;"):
+    with pytest.raises(ValueError, match=r"dfa with inject = 'cell' trains blocks of one Elman .*given: Recurrent;"):
         make_rules(build, [Block(Recurrent("gru", 3, 6)), Block(nn.Linear(6, 4))], (LENGTH, 3),
                    PositionClasses(4, (LENGTH,)), inject="cell")  # fmt: skip
