@@ -58,8 +58,13 @@ class ElmanBlock:
         self.biases: tuple[Tensor, ...] = tuple(bias for bias in biases if bias is not None)
 
     @classmethod
-    def of(cls, block: Block, name: str) -> Self:
-        """The parts of ``block``. Args: name, of the rule, for the error message.
+    def of(cls, block: Block, name: str, *, is_half: bool = False) -> Self:
+        """The parts of ``block``.
+
+        Args:
+            block: of one layer.
+            name: of the rule, for the error message.
+            is_half: it is a recurrent one, and sends pre-activations.
 
         Raises:
             ValueError: the block has another form.
@@ -67,17 +72,17 @@ class ElmanBlock:
         layers = [layer for layer in layers_of(block) if not isinstance(layer, nn.Identity)]
         front = layers.pop(0) if layers and isinstance(layers[0], nn.Embedding | LastStep | nn.Flatten) else None
         if len(layers) == 1 and isinstance(layers[0], Recurrent) and layers[0].cell == "elman":
-            if front is None or isinstance(front, nn.Embedding):
+            if layers[0].is_half == is_half and (front is None or isinstance(front, nn.Embedding)):
                 return cls(front, layers[0], layers[0].unit)
-        elif layers and isinstance(layers[0], nn.Linear) and len(layers) <= 2:
+        elif not is_half and layers and isinstance(layers[0], nn.Linear) and len(layers) <= 2:
             unit = layers[1] if len(layers) == 2 else nn.Identity()
             if is_smooth_unit(unit) and not isinstance(front, nn.Embedding):
                 return cls(front, layers[0], unit)
         found = ", ".join(type(m).__name__ for m in layers_of(block) if not isinstance(m, nn.Identity)) or "nothing"
         raise ValueError(
             f"{name} trains blocks of one Elman layer, or of one linear layer and a smooth unit (given: {found}; "
-            "expected: an embedding or nothing, then such a layer). Set model.name to rnn and model.cell to elman, or "
-            "model.norm to none and model.dropout to 0."
+            "expected: an embedding or nothing, then such a layer). Set model.name to rnn, model.cell to elman and "
+            f"model.boundary to {'half' if is_half else 'post'}, or model.norm to none and model.dropout to 0."
         )
 
     @property
@@ -103,11 +108,13 @@ class ElmanBlock:
                 sent = self.layer(rows)
             else:
                 sent = self.unit(F.linear(rows, self.layer.weight, self.layer.bias))
+            if isinstance(self.layer, Recurrent) and self.layer.is_half:
+                z = self.f.run(at_least_float32(sent))
+                return Steps(inputs, at_least_float32(sent), z, _shifted(z, start), sent, kept)
             before = None
             h = F.linear(rows, self.weight, sum(self.biases[1:], self.biases[0]) if self.biases else None)
             if self.recurrent is not None:
-                first = torch.zeros_like(sent[:, :1]) if start is None else start
-                before = torch.cat([first, sent[:, :-1]], 1)
+                before = _shifted(sent, start)
                 h = h + F.linear(before, self.recurrent)
             h = at_least_float32(h)
             return Steps(inputs, h, self.f.run(h), before, sent, kept)
@@ -134,3 +141,9 @@ class ElmanBlock:
             assert steps.kept is not None, "kept with an embedding"
             kept = steps.kept.tensors()[0]
             torch.autograd.backward(steps.inputs, (delta.to(kept.dtype) @ kept).to(steps.inputs.dtype))
+
+
+def _shifted(z: Tensor, start: Tensor | None) -> Tensor:
+    """``z_0 ... z_(T-1)``. Args: z, (batch, T, units); start, z_0, (batch, 1, units), None for zeros."""
+    first = torch.zeros_like(z[:, :1]) if start is None else start.to(z.dtype)
+    return torch.cat([first, z[:, :-1]], 1)

@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.network.block import Block, Blueprint
-from pipeline.network.recurrent import Cell, LastStep, Recurrent, Unit
+from pipeline.network.recurrent import UNITS, Cell, LastStep, Recurrent, Unit
 from pipeline.ranges import Count, Natural, NonNegative, Range
 
 __all__ = ["build"]
@@ -31,6 +31,7 @@ def build(
     radius: NonNegative = 0.0,
     truncate: Natural = 0,
     trains: Trains = "all",
+    boundary: Literal["post", "half"] = "post",
 ) -> list[Blueprint]:
     """Blueprints of ``depth`` recurrent blocks and the read-out.
 
@@ -53,9 +54,10 @@ def build(
         truncate: steps of a sample behind which no gradient goes back; 0 for none, 1 for the present step alone.
         trains: ``all``; ``inputs``, with fixed recurrent weights; ``none``, a fixed recurrent layer with its embedding
             (an echo state network): the read-out alone learns.
+        boundary: ``half``: an Elman block sends its pre-activations, and the read-out begins with its unit.
 
     Raises:
-        ConfigError: samples are no sequences, or a unit is named that the cell does not have.
+        ConfigError: samples are no sequences, or a unit or a boundary is named that the network does not have.
     """
     if len(input_shape) not in (1, 2):
         raise ConfigError(
@@ -70,14 +72,21 @@ def build(
         )
     tokens = vocabulary or num_outputs if len(input_shape) == 1 else 0
     first = embedding if tokens else input_shape[1]
-    options = {"unit": unit, "bias": bias, "radius": radius, "truncate": truncate}
+    half = boundary == "half"
+    if half and (cell != "elman" or depth > 1):
+        raise ConfigError(
+            f"only one Elman block can send its pre-activations (given: model.boundary = 'half' with model.cell = "
+            f"{cell!r} and model.depth = {depth}, expected: elman and 1). Change them, or leave model.boundary out."
+        )
+    options = {"unit": unit, "bias": bias, "radius": radius, "truncate": truncate, "is_half": half}
     blocks = [
         Blueprint(
             partial(_make, cell, width if k else first, width, 0 if k else tokens, trains, options), f"{cell} {width}"
         )
         for k in range(depth)
     ]  # fmt: skip
-    return [*blocks, Blueprint(partial(_make_read_out, width, num_outputs, reads), f"linear {width}-{num_outputs}")]
+    read_out = partial(_make_read_out, width, num_outputs, reads, unit if half else None)
+    return [*blocks, Blueprint(read_out, f"linear {width}-{num_outputs}")]
 
 
 def _make(
@@ -92,6 +101,7 @@ def _make(
     return block
 
 
-def _make_read_out(width: int, num_outputs: int, reads: str) -> Block:
+def _make_read_out(width: int, num_outputs: int, reads: str, unit: Unit | None) -> Block:
     layers: list[nn.Module] = [LastStep()] if reads == "last" else []
+    layers += [] if unit is None else [UNITS[unit]()]
     return Block(nn.Sequential(*layers, nn.Linear(width, num_outputs)))

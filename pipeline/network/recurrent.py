@@ -7,12 +7,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Carried", "Cell", "Edges", "LastStep", "Recurrent", "Unit", "Weights", "carried_in", "elman_steps"]
+__all__ = ["UNITS", "Carried", "Cell", "Edges", "LastStep", "Recurrent", "Unit", "Weights", "carried_in", "elman_steps"]
 
 Cell = Literal["elman", "lstm", "gru"]
 Unit = Literal["tanh", "relu", "linear"]
 _CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-_UNITS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "linear": nn.Identity}
+UNITS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "linear": nn.Identity}
+"""Of Elman cells."""
 
 
 @dataclass(frozen=True)
@@ -125,17 +126,18 @@ class Recurrent(nn.Module):
         bias: False leaves both biases out.
         truncate: steps behind which no gradient goes back, counted from the start of the chunk; 0 for none.
         radius: the recurrent weights start as an orthogonal matrix times this (one for each gate); 0: as torch does.
+        is_half: an Elman layer sends its pre-activations, and the block above begins with its unit.
     """
 
     def __init__(
         self, cell: Cell, num_in: int, width: int, *, unit: Unit = "tanh", bias: bool = True, truncate: int = 0,
-        radius: float = 0.0,
+        radius: float = 0.0, is_half: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         options = {"nonlinearity": "relu"} if cell == "elman" and unit == "relu" else {}
         self.layer: nn.RNNBase = _CELLS[cell](num_in, width, batch_first=True, bias=bias, **options)
-        self.cell, self.truncate = cell, truncate
-        self.unit: nn.Module = _UNITS[unit]()
+        self.cell, self.truncate, self.is_half = cell, truncate, is_half
+        self.unit: nn.Module = UNITS[unit]()
         self.carried = Carried(2 * width if cell == "lstm" else width)
         if radius:
             with torch.no_grad():
@@ -165,10 +167,10 @@ class Recurrent(nn.Module):
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
     def _run(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Args: state, (batch, parts, width). Returns: units at every step, and the state behind the last."""
-        if isinstance(self.unit, nn.Identity) and self.cell == "elman":
-            _, units = elman_steps(self, x, None if state is None else state[:, 0])
-            return units[:, 1:], units[:, -1:]
+        """Args: state, (batch, parts, width). Returns: what is sent of every step, and the state behind the last."""
+        if self.cell == "elman" and (self.is_half or isinstance(self.unit, nn.Identity)):
+            h, units = elman_steps(self, x, None if state is None else state[:, 0])
+            return h if self.is_half else units[:, 1:], units[:, -1:]
         parts = () if state is None else tuple(part.contiguous() for part in state.movedim(1, 0).unsqueeze(1))
         start = None if state is None else (parts if self.cell == "lstm" else parts[0])
         out, end = self.layer(x, start)
