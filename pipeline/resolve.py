@@ -29,8 +29,8 @@ from pipeline.network.from_modules import UserModel
 from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
-from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
-from pipeline.ranges import Count, Positive
+from pipeline.optim.optimizers import OptimizerSpec
+from pipeline.optim.options import parse_optimizer
 from pipeline.schedules.batching import Batching, Declared, batching_of
 from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
@@ -109,7 +109,8 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     task = _task(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
     rule_options = registry.resolve("pipeline.rules", config.rule.name, "rule", "rule", config.rule.options).options
-    optimizer, lr, complete = _optimizer(config)
+    section = parse_optimizer(config.optimizer.name, config.optimizer.options)
+    complete = NamedConfig(name=config.optimizer.name, options=section.options)
     config = dataclasses.replace(
         config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
         rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
@@ -128,6 +129,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_classes(config, dataset.spec, rule)
     check_interval(config, rule, dataset.normalisation)
     batching = batching_of(config.train, mode, dataset.spec, rule)
+    lr = section.lr(config.train.epochs, batching.num_steps)
     check_replicas(config, mode, batching, rule)
     check_batching(config, mode, batching, rule, shapes)
     check_optimizer(config, rule)
@@ -137,7 +139,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
     return RunSpec(
-        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
+        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, section.optimizer, lr, batching,
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
         rule.learns_at_once, dataset.normalisation,
     )  # fmt: skip
@@ -228,21 +230,6 @@ def _with_rule_for_mode(config: Config, mode: Mode, blueprint: Blueprint, spec: 
         mode.rules is Rules.BACKWARD and _checked_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR
     )
     return dataclasses.replace(config, rule=NamedConfig(name="backprop")) if replaced else config
-
-
-def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, NamedConfig]:
-    """The optimizer, the learning rate's course, and the section that they share, complete."""
-    options = dict(config.optimizer.options)
-    course = registry.check_options(
-        _course, {k: options.pop(k) for k in ("milestones", "gamma") if k in options}, "optimizer"
-    )
-    optimizer = load_optimizer(config.optimizer.name, options)
-    lr = LrSchedule(base=optimizer.lr, milestones=tuple(course["milestones"]), gamma=course["gamma"])
-    return optimizer, lr, NamedConfig(name=config.optimizer.name, options={**optimizer.options, **course})
-
-
-def _course(*, milestones: tuple[Count, ...] = (), gamma: Positive = 0.25) -> None:
-    """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
 
 
 def _check_rules(

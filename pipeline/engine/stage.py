@@ -268,11 +268,11 @@ class Stage:
             return []
         return [Outbound(tensors, to_all=False)]
 
-    def step(self) -> None:
-        """Steps every block that has gradients, and clears them."""
+    def step(self, step: int = 0) -> None:
+        """Steps every block that has gradients, those of the run's step ``step``, and clears them."""
         if self.skip is not None:
             self.staleness.forget(self.skip.decide())
-        self.stepper.step()
+        self.stepper.step(step)
         self.staleness.step()
 
     def begin_evaluation(self) -> Evaluation:
