@@ -171,7 +171,7 @@ def check_batching(
     """
     _check_in_flight(config, mode, batching, rule)
     _check_cuts(config, mode, batching)
-    _check_parts(config, batching, rule, shapes)
+    _check_parts(config, batching, rule)
     _check_passes(config, shapes)
     _check_skipping(config, mode, batching)
 
@@ -233,7 +233,7 @@ def _check_cuts(config: Config, mode: Mode, batching: Batching) -> None:
         )
 
 
-def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Sequence[BlockShapes]) -> None:
+def _check_parts(config: Config, batching: Batching, rule: Declared) -> None:
     """Refuses parts of a batch whose losses do not add up to the batch's, and says where their statistics differ.
 
     BatchNorm has no statistics of a single sample, and those of a part of a batch are not those of the batch.
@@ -244,7 +244,7 @@ def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Seq
             f"weights (train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a "
             "smaller train.batch_size bounds the memory too."
         )
-    if not any(s.has_batch_norm for s in shapes):
+    if not rule.has_batch_norm:
         return
     last = batching.num_train - (batching.num_steps - 1) * batching.batch_size
     smallest = min(batching.batch_size // batching.microbatches, last // batching.counts()[-1])

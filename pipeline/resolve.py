@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline import registry
 from pipeline.checks import (
@@ -118,7 +119,10 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     data = dataset.spec
     shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
     specs = tuple(
-        BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
+        BlockSpec(
+            k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train,
+            next((b for b in blueprints[k + 1 : k + 2] if not b.seed_free), None),
+        )
         for k, s in enumerate(shapes)
     )
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
@@ -241,7 +245,7 @@ def _check_rules(
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
-    at_once, asks, in_unit_interval, unsuited = False, False, False, ""
+    at_once, asks, in_unit_interval, unsuited, has_batch_norm = False, False, False, "", False
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
@@ -249,12 +253,15 @@ def _check_rules(
         in_unit_interval = in_unit_interval or rule.takes_unit_interval
         at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
         unsuited = unsuited or rule.unsuited(config.optimizer.name, config.optimizer.options)
+        has_batch_norm |= any(isinstance(m, _BatchNorm) for m in rule.modules())
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
     most = min(caps, default=None)
-    return Declared(topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited), sizes
+    return Declared(
+        topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited, has_batch_norm
+    ), sizes
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

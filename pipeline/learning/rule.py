@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pipeline.data.task import Labels, Task
-from pipeline.network.block import Block
+from pipeline.network.block import Block, Blueprint
 
 __all__ = ["ANY_LABELS", "BatchNote", "BlockSpec", "Learned", "LearningRule", "Topology"]
 
@@ -49,6 +49,8 @@ class BlockSpec:
     task: Task
     num_train: int = 0
     """Samples of the training set, for a rule that keeps something of each."""
+    above: Blueprint | None = None
+    """Of the next block, for a rule that has layers of its kind; None for the last one, and where it holds weights."""
 
     @property
     def is_first(self) -> bool:
