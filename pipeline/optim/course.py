@@ -43,7 +43,8 @@ class Course:
             what = f" and a decay of {self._num_falling}" if self.kind == "wsd" else ""
             raise ConfigError(
                 f"the learning rate's warm-up leaves no room (given: optimizer.warmup_steps = {self.warmup_steps}"
-                f"{what} in a run of {self.total_steps} steps, expected: at most {max(left, 0)}). Lower it, or train longer."
+                f"{what} in a run of {self.total_steps} steps, expected: at most {max(left, 0)}). Lower it, or train "
+                "longer."
             )
 
     @property

@@ -55,7 +55,8 @@ def test_a_lone_read_out_is_preds(tmp_path, text, reference):
 def test_auxiliary_nets_of_classes(tmp_path, rule):
     base = merged(TINY, {"rule": rule, "train": {"microbatches": 2}})
     expected = sha(tmp_path / "one", base=base)
-    assert sha(tmp_path / "three", {"run": {"stages": 3}, "transport": {"name": "shared_memory"}}, base=base) == expected
+    three = {"run": {"stages": 3}, "transport": {"name": "shared_memory"}}
+    assert sha(tmp_path / "three", three, base=base) == expected
     assert sha(tmp_path / "replicas", {"run": {"stages": 2, "replicas": [2, 1]}}, base=base) == expected
 
 

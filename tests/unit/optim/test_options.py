@@ -39,7 +39,8 @@ def test_they_stay_when_another_optimizer_is_named():
     ("adam", {"decay_share": 0}, r"optimizer.decay_share \(given: 0, expected: above 0"),
     ("sgd", {"clip": -1.0}, r"optimizer.clip \(given: -1.0, expected: at least 0"),
     ("adam", {"decay_on": "vectors"}, r"optimizer.decay_on \(given: 'vectors'"),
-    ("rprop", {"decay_on": "matrices"}, r"decays no weights .*name = \"rprop\".*Leave it out, or choose a"),
+    ("rprop", {"decay_on": "matrices"},
+     r"decays no weights .*name = \"rprop\".*Leave it out, or choose a"),
     ("adam", {"milestones": [3, 2]}, r"rising, from 1 on"),
     ("adam", {"warm_up": 3}, r"unknown key \(given: optimizer.warm_up, .*optimizer.warmup_steps.*Did you mean 'warmup_steps'"),
 ])  # fmt: skip

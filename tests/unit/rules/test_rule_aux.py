@@ -8,6 +8,7 @@ from rule_builders import CLASSES, assert_same, batch, conv, dense, gradients, m
 from torch import nn
 
 from pipeline.data.position_tasks import PositionClasses
+from pipeline.data.task import Classification
 from pipeline.errors import ConfigError
 from pipeline.learning.aux_head import AuxHead, ReadOut
 from pipeline.learning.heads import PooledHead
@@ -124,7 +125,7 @@ def test_private_layers_are_of_the_next_blocks_kind_and_trained(depth, norm):
 def test_below_the_read_out_the_layers_are_those_in_front_of_it():
     rule = transformer_rule(1, depth=2)
     assert [[type(m).__name__ for m in layer] for layer in rule.head.layers] == [["DecoderLayer", "RMSNorm"]] * 2
-    spec = BlockSpec(0, 2, (6,), (8,), (8,), make_rule(build, dense(6, 8), (6,)).spec.task, 0,
+    spec = BlockSpec(0, 2, (6,), (8,), (8,), Classification(CLASSES), 0,
                      Blueprint(partial(read_out, (8,)), "linear"))  # fmt: skip
     rule = with_options(depth=2)(dense(6, 8), spec)
     assert len(rule.head.layers) == 0 and rule.head.linear.in_features == 8
@@ -157,7 +158,7 @@ WRONG = {
     "no positions": (lambda: with_options(head="mlp")(dense(6, 8), BlockSpec(
         0, 2, (6,), (8,), (8,), PositionClasses(4, (3,)))), r"an auxiliary head reads features at each position"),
     "another shape": (lambda: with_options(depth=2)(dense(6, 8), BlockSpec(
-        0, 3, (6,), (8,), (8,), make_rule(build, dense(6, 8), (6,)).spec.task, 0, Blueprint(partial(dense, 8, 5), "d"))),
+        0, 3, (6,), (8,), (8,), Classification(CLASSES), 0, Blueprint(partial(dense, 8, 5), "d"))),
         r"layers of block 1 cannot follow each other so often \(given: rule.depth = 2; RuntimeError: .*Lower"),
 }  # fmt: skip
 
