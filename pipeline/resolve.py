@@ -62,6 +62,8 @@ class RunSpec:
     """Of the gradients of each block that its replicas exchange: ``trained_bytes``, also where compute is emulated."""
     learns_at_once: bool = False
     """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
+    most_feedback: int = 1
+    """Tensors like a block's output in a message of feedback, at most."""
     normalisation: Normalisation | None = None
     """Of the data set's samples."""
 
@@ -145,7 +147,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, section.optimizer, lr, batching,
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
-        rule.learns_at_once, dataset.normalisation,
+        rule.learns_at_once, rule.most_feedback, dataset.normalisation,
     )  # fmt: skip
 
 
@@ -245,7 +247,7 @@ def _check_rules(
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
-    at_once, asks, in_unit_interval, unsuited, has_batch_norm = False, False, False, "", False
+    at_once, asks, in_unit_interval, unsuited, has_batch_norm, most_feedback = False, False, False, "", False, 1
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
@@ -253,6 +255,7 @@ def _check_rules(
         in_unit_interval = in_unit_interval or rule.takes_unit_interval
         at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
         unsuited = unsuited or rule.unsuited(config.optimizer.name, config.optimizer.options)
+        most_feedback = max(most_feedback, rule.most_feedback)
         has_batch_norm |= any(isinstance(m, _BatchNorm) for m in rule.modules())
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
@@ -260,7 +263,7 @@ def _check_rules(
             caps.append(rule.max_in_flight or 1)
     most = min(caps, default=None)
     return Declared(
-        topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited, has_batch_norm
+        topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited, most_feedback, has_batch_norm
     ), sizes
 
 

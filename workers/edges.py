@@ -44,7 +44,8 @@ def edges_of(
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
-            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + FEEDBACK_EXTRA_BYTES
+            one = _sample_bytes(resolved.shapes[partition[dst].stop - 1])
+            num_bytes = resolved.most_feedback * one + FEEDBACK_EXTRA_BYTES
             edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * num_bytes))
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])

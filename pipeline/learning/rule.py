@@ -131,6 +131,10 @@ class LearningRule(nn.Module, ABC):
         super().__init__()
         self.block = block
         self.spec = spec
+        self.keeps_graph = False
+        """True where a block that learns at once is differentiated by its weights again when feedback has come."""
+        self.most_feedback = 1
+        """NEIGHBOUR: tensors of the shape of the block's output that feedback for it has, at most."""
         self.draws = True
         """True where ``forward`` or ``learn`` may draw random numbers: both are then seeded for every micro-batch."""
         self.notes_batches = False
@@ -151,6 +155,11 @@ class LearningRule(nn.Module, ABC):
         called a second time, with the feedback, when that arrives.
         """
         return self.topology is Topology.LOCAL or (self.spec.is_last and self.topology is not Topology.SETTLE)
+
+    @property
+    def learns_late(self) -> bool:
+        """A block that waits for feedback is differentiated, when that comes, by its weights of the forward pass."""
+        return not self.learns_at_once or self.keeps_graph
 
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """Parameters for the optimizer, each list with its factor on the learning rate.

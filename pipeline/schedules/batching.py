@@ -27,6 +27,8 @@ class Declared:
     asks_for_note: bool = False
     unsuited: str = ""
     """See :meth:`pipeline.learning.rule.LearningRule.unsuited`; of the first block that has something to say."""
+    most_feedback: int = 1
+    """See :attr:`pipeline.learning.rule.LearningRule.most_feedback`."""
     has_batch_norm: bool = False
     """A block, or what a rule has beside it, normalises over the batch."""
 

@@ -34,6 +34,7 @@ VARIANTS = {
     "eqprop-one-sided": ("eqprop", {"nudging": "one_sided", "free_rounds": 4, "nudged_rounds": 3}),
     "eqprop-energy": ("eqprop", {"form": "energy", "nudging": "random_sign", "persistent": True, "beta": 0.5}),
     "aux-mlp": ("aux", {"head": "mlp", "norm": True}),
+    "interlock-3": ("interlock", {"overlap": 3, "norm": True}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
 RULES = [*registry.known("pipeline.rules"), *VARIANTS]
@@ -112,7 +113,7 @@ for _kind, _task in SEQUENCE.items():
     NETWORKS[_kind] = (_task, (6,), lambda: [_plain(6, 9), _plain(9, 8), Block(nn.Linear(8, 4))])
     SHAPES[_kind] = [(*_task.positions, size) for size in (6, 9, 8, 4)]
     BODIES[_kind] = SHAPES[_kind][1:]
-ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred", "aux"}
+ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred", "aux", "interlock"}
 ANY_LABELS |= {name for name, (rule, options) in VARIANTS.items() if rule in ANY_LABELS and "alpha" not in options}
 """Rules that learn from classes at positions and from numbers; all others refuse them."""
 PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}

@@ -1,19 +1,28 @@
 """Read-outs of blocks and what they stand behind: the same weights wherever the blocks are; pred and backprop."""
 
 import json
+from collections import deque
 from functools import cache
 
 import pytest
+import torch
 from tests.support.command import call
 from tests.support.products import square
 from tests.support.resumes import TINY, cuts_of, resumed, written
 from tests.support.runs import merged, run, sha
+
+from pipeline.config import Config
+from pipeline.data.batches import Batches
+from pipeline.records.weights import latest_weights, load_blocks
+from pipeline.resolve import build_rule, load_dataset, resolve
 
 pytestmark = pytest.mark.distributed
 RUN = {"threads": 1, "stages": 1, "partition": "parameters", "predict": False, "timeout_s": 60.0}
 RULES = {
     "linear": {"name": "aux"}, "mlp": {"name": "aux", "head": "mlp"},
     "private": {"name": "aux", "depth": 1, "norm": True},
+    "two": {"name": "interlock", "norm": True}, "three": {"name": "interlock", "overlap": 3, "depth": 1},
+    "all": {"name": "interlock", "overlap": 4},
 }  # fmt: skip
 STAGES, TRANSPORTS = [2, 3, "blocks"], ["inline", "shared_memory", "process_group"]
 
@@ -77,6 +86,100 @@ def test_every_block_has_its_bits_per_byte_and_the_run_is_loaded(tmp_path, text)
     assert code == 0 and f"{result['test']['bits_per_byte']:.3f}"[:4] in out, (out, err)
     rows = [json.loads(line) for line in (tmp_path / "run" / "record.jsonl").read_text().splitlines()]
     assert rows[0]["config"]["rule"] == {"name": "aux", "head": "linear", "depth": 1, "norm": True}
+
+
+@pytest.mark.parametrize("overlap", [2, 3])
+@pytest.mark.parametrize("way", [{"train": {"in_flight": 3}}, {"schedule": {"mode": "1f1b"}, "train": {"microbatches": 4}}],
+                         ids=["in-flight", "1f1b"])  # fmt: skip
+def test_gradients_of_losses_above_are_placement_free_in_other_ways_too(tmp_path, text, overlap, way):
+    base = merged(text, {"rule": {"name": "interlock", "overlap": overlap}, **way})
+    expected = sha(tmp_path / "one", base=base)
+    for stages, transport in ((3, "shared_memory"), ("blocks", "inline")):
+        placed = {"run": {"stages": stages}, "transport": {"name": transport}}
+        assert sha(tmp_path / str(stages), placed, base=base) == expected
+    assert expected != sha(tmp_path / "plain", {"rule": base["rule"]}, base=text)
+
+
+def test_the_ends_of_an_overlap_are_aux_and_backprop(tmp_path, text, reference):
+    assert sha(tmp_path / "one", {"rule": {"name": "interlock", "overlap": 1}}, base=text) == reference("linear")
+    found = []
+    for rule in ({"name": "interlock", "overlap": 4}, {"name": "backprop"}):
+        # A bound on the norm of a block is one on its read-out's gradient, too.
+        run(tmp_path / rule["name"], {"rule": rule, "optimizer": {"clip": 0.0}}, base=text)
+        states = load_blocks(latest_weights(tmp_path / rule["name"]))
+        found.append({f"{k}.{n}": t for k, s in enumerate(states) for n, t in s.items() if n.startswith("block.")})
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 20
+    for name, tensor in found[0].items():
+        assert (tensor - found[1][name]).abs().max() <= 1e-6 * tensor.abs().max(), name
+
+
+class Loop:
+    """All blocks in one loop, an overlap of two: read-outs and the last block learn at once, the others by what the
+    block above had said of the same batch, so many batches later."""
+
+    def __init__(self, config, out):
+        resolved = resolve(config, out)
+        pairs = zip(resolved.blueprints, resolved.specs, strict=True)
+        self.rules = [build_rule(resolved.config, blueprint, spec) for blueprint, spec in pairs]
+        self.optimizers = [torch.optim.SGD(rule.parameters(), lr=0.05, fused=True) for rule in self.rules]
+        self.late = deque()
+
+    def batch(self, x, y, in_flight):
+        losses, out = [], x
+        for rule in self.rules:
+            z = out.detach().requires_grad_(out.is_floating_point())
+            out = rule.block(z)
+            scores = out if rule.head is None else rule.head(out)
+            losses.append((z, rule.spec.task.loss(scores, y)))
+        found = []
+        for k, rule in enumerate(self.rules):
+            own = [] if rule.head is None else list(rule.head.parameters())
+            at_once = own or list(rule.parameters())
+            for p, g in zip(at_once, torch.autograd.grad(losses[k][1], at_once, retain_graph=True), strict=True):
+                p.grad = g
+            if rule.head is not None:
+                (message,) = torch.autograd.grad(losses[k + 1][1], losses[k + 1][0], retain_graph=True)
+                found.append((message, rule))
+        self.late.append([torch.autograd.grad(self._again(losses, k), list(rule.block.parameters()), message)
+                          for k, (message, rule) in enumerate(found)])  # fmt: skip
+        self.step()
+        if len(self.late) == in_flight:
+            self.hear()
+
+    def _again(self, losses, k):
+        return self.rules[k].block(losses[k][0])
+
+    def hear(self):
+        for rule, gradients in zip(self.rules, self.late.popleft(), strict=False):
+            for p, g in zip(rule.block.parameters(), gradients, strict=True):
+                p.grad = g
+        self.step()
+
+    def step(self):
+        for rule, optimizer in zip(self.rules, self.optimizers, strict=True):
+            optimizer.step()
+            rule.zero_grad()
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_a_run_of_two_is_the_loop(tmp_path, in_flight):
+    """Late blocks descend by the weights of their forward pass."""
+    base = merged(TINY, {
+        "model": {"norm": "none", "dropout": 0.0}, "rule": {"name": "interlock"}, "train": {"in_flight": in_flight},
+        "optimizer": {"name": "sgd", "lr": 0.05, "milestones": []},
+    })  # fmt: skip
+    run(tmp_path / "run", {"run": {"stages": 2}, "transport": {"name": "shared_memory"}}, base=base)
+    config = Config.from_dict(base)
+    loop, dataset = Loop(config, tmp_path), load_dataset(config, tmp_path)
+    feed = Batches(dataset.load()[0], dataset=dataset, batch_size=12, seed=0, device=torch.device("cpu"), train=True)
+    for epoch in range(3):
+        for index in range(feed.num_batches):
+            loop.batch(*feed.batch(epoch, index), in_flight)
+        while loop.late:
+            loop.hear()
+    for state, rule in zip(load_blocks(latest_weights(tmp_path / "run")), loop.rules, strict=True):
+        for name, wanted in rule.state_dict().items():
+            torch.testing.assert_close(state[name], wanted, rtol=1e-6, atol=1e-7)
 
 
 WRONG = {

@@ -34,7 +34,7 @@ SEVERAL = {
     "straight_through": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "slope_annealing": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "sigmoid_adjusted": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
-    "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni": {}, "am": {}, "aux": {},
+    "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni": {}, "am": {}, "aux": {}, "interlock": {},
     "eqprop": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "tests.support.synthetic_gradients": {"norm": "none"}, "tests.support.settling_rule": {"norm": "none"},
 }  # fmt: skip
