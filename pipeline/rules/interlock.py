@@ -33,7 +33,7 @@ class _Context:
 
 
 class Interlock(LearningRule):
-    """Truncated backpropagation over ``overlap`` = N blocks: block k descends on ``L_j``, ``j = min(k + N - 1, K - 1)``.
+    """Truncated backpropagation over ``overlap`` = N blocks: block k descends on L_j, ``j = min(k + N - 1, K - 1)``.
 
     L_j is the loss of block j's read-out, for the last block that of the network's output. Every read-out descends on
     its own loss, which does not reach its block unless N is 1. Down go the derivatives by the block's input of those

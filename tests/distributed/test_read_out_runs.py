@@ -89,8 +89,9 @@ def test_every_block_has_its_bits_per_byte_and_the_run_is_loaded(tmp_path, text)
 
 
 @pytest.mark.parametrize("overlap", [2, 3])
-@pytest.mark.parametrize("way", [{"train": {"in_flight": 3}}, {"schedule": {"mode": "1f1b"}, "train": {"microbatches": 4}}],
-                         ids=["in-flight", "1f1b"])  # fmt: skip
+@pytest.mark.parametrize("way", [
+    {"train": {"in_flight": 3}}, {"schedule": {"mode": "1f1b"}, "train": {"microbatches": 4}},
+], ids=["in-flight", "1f1b"])  # fmt: skip
 def test_gradients_of_losses_above_are_placement_free_in_other_ways_too(tmp_path, text, overlap, way):
     base = merged(text, {"rule": {"name": "interlock", "overlap": overlap}, **way})
     expected = sha(tmp_path / "one", base=base)

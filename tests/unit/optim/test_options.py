@@ -42,7 +42,8 @@ def test_they_stay_when_another_optimizer_is_named():
     ("rprop", {"decay_on": "matrices"},
      r"decays no weights .*name = \"rprop\".*Leave it out, or choose a"),
     ("adam", {"milestones": [3, 2]}, r"rising, from 1 on"),
-    ("adam", {"warm_up": 3}, r"unknown key \(given: optimizer.warm_up, .*optimizer.warmup_steps.*Did you mean 'warmup_steps'"),
+    ("adam", {"warm_up": 3},
+     r"unknown key \(given: optimizer.warm_up, .*optimizer.warmup_steps.*Did you mean 'warmup_steps'"),
 ])  # fmt: skip
 def test_wrong_options(name, options, text):
     with pytest.raises(ConfigError, match=text):

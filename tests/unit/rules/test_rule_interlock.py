@@ -50,7 +50,9 @@ def learned(rules, x, y, weight=1.0):
 
 
 @pytest.mark.parametrize("overlap", [2, 3, 4, 5])
-@pytest.mark.parametrize(("kind", "head"), [("dense", "linear"), ("dense", "mlp"), ("maps", "linear"), ("maps", "norm")])
+@pytest.mark.parametrize(
+    ("kind", "head"), [("dense", "linear"), ("dense", "mlp"), ("maps", "linear"), ("maps", "norm")]
+)
 def test_each_block_descends_on_the_loss_so_many_blocks_above(overlap, kind, head):
     rules, in_shape = rules_of(kind, overlap=overlap, read_out=HEADS[head])
     x, y = batch(in_shape)
