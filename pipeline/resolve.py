@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline import registry
 from pipeline.checks import (
     check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
-    check_wire,
+    check_published, check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import Dataset, DataSpec, Normalisation
@@ -32,7 +32,7 @@ from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec
 from pipeline.optim.options import parse_optimizer
-from pipeline.schedules.batching import Batching, Declared, batching_of
+from pipeline.schedules.batching import Batching, Declared, Publication, batching_of
 from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.schedule import Schedule
@@ -64,6 +64,8 @@ class RunSpec:
     """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
     most_feedback: int = 1
     """Tensors like a block's output in a message of feedback, at most."""
+    publication: Publication | None = None
+    """What the last block publishes; None under most rules."""
     normalisation: Normalisation | None = None
     """Of the data set's samples."""
 
@@ -129,7 +131,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     )
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     rule, sizes = _check_rules(config, blueprints, specs)
-    check_mode(config, mode, rule.topology)
+    check_mode(config, mode, rule.topology, publishes=rule.publication is not None)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
     check_classes(config, dataset.spec, rule)
@@ -147,7 +149,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, section.optimizer, lr, batching,
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
-        rule.learns_at_once, rule.most_feedback, dataset.normalisation,
+        rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation,
     )  # fmt: skip
 
 
@@ -248,6 +250,7 @@ def _check_rules(
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
     at_once, asks, in_unit_interval, unsuited, has_batch_norm, most_feedback = False, False, False, "", False, 1
+    published: list[Tensor] = []
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
@@ -255,16 +258,20 @@ def _check_rules(
         in_unit_interval = in_unit_interval or rule.takes_unit_interval
         at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
         unsuited = unsuited or rule.unsuited(config.optimizer.name, config.optimizer.options)
-        most_feedback = max(most_feedback, rule.most_feedback)
+        published += [rule.published] if rule.publishes_every else []
+        every, most_feedback = rule.publishes_every, max(most_feedback, rule.most_feedback)
         has_batch_norm |= any(isinstance(m, _BatchNorm) for m in rule.modules())
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
     most = min(caps, default=None)
+    check_published(config, [tuple(t.shape) for t in published])
+    publication = Publication(every, _bytes_of(published[-1:])) if published else None
     return Declared(
-        topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited, most_feedback, has_batch_norm
-    ), sizes
+        topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited, most_feedback, publication,
+        has_batch_norm,
+    ), sizes  # fmt: skip
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

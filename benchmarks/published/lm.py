@@ -34,6 +34,9 @@ _WAYS: dict[str, Mapping[str, Any]] = {
     "own, normed": {"rule.name": "aux", "rule.norm": True},
     "own, one private layer": {"rule.name": "aux", "rule.depth": 1, "rule.norm": True},
     "interlock over 2": {"rule.name": "interlock", "rule.overlap": 2, "rule.norm": True},
+    "shared read-out, each step": {"rule.name": "readout", "rule.every": 1},
+    "shared read-out, each 50": {"rule.name": "readout", "rule.every": 50},
+    "shared read-out, each 500": {"rule.name": "readout", "rule.every": 500},
     "dfa": {"rule.name": "dfa"},
 }
 

@@ -121,6 +121,12 @@ class LearningRule(nn.Module, ABC):
     scores_are_outputs: bool = True
     """True where :meth:`decode`'s scores are scored by the task's own loss, so that its metrics hold for them."""
 
+    publishes_every: int = 0
+    """LOCAL: steps between two versions of what the last block publishes, the same in every block; 0: nothing is. See
+    :mod:`pipeline.engine.publishing`."""
+    published: Tensor
+    """Then a buffer of one shape in all blocks: the version that the block uses, in the last one the newest."""
+
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         if spec.task.labels not in self.learns_from:
             known = " or ".join(sorted(kind.value for kind in self.learns_from))
@@ -249,6 +255,17 @@ class LearningRule(nn.Module, ABC):
         raise TypeError(
             f"{type(self).__name__} declares the topology {self.topology.value} and was asked to settle. "
             "Define settle(), or declare another topology."
+        )
+
+    def to_publish(self) -> Tensor:
+        """What the last block would publish now, not copied; of the shape of :attr:`published`.
+
+        Raises:
+            TypeError: the rule does not define it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} publishes every {self.publishes_every} steps and was asked what. Define "
+            "to_publish(), or set publishes_every to 0."
         )
 
     @abstractmethod

@@ -113,7 +113,8 @@ for _kind, _task in SEQUENCE.items():
     NETWORKS[_kind] = (_task, (6,), lambda: [_plain(6, 9), _plain(9, 8), Block(nn.Linear(8, 4))])
     SHAPES[_kind] = [(*_task.positions, size) for size in (6, 9, 8, 4)]
     BODIES[_kind] = SHAPES[_kind][1:]
-ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred", "aux", "interlock"}
+ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred"}
+ANY_LABELS |= {"aux", "interlock", "readout"}
 ANY_LABELS |= {name for name, (rule, options) in VARIANTS.items() if rule in ANY_LABELS and "alpha" not in options}
 """Rules that learn from classes at positions and from numbers; all others refuse them."""
 PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
@@ -124,6 +125,8 @@ NETWORKS["clipped"] = (Classification(4), (6,), lambda: [_clipped(6, 9), _clippe
 SHAPES["clipped"], BODIES["clipped"] = SHAPES["plain"], BODIES["plain"]
 CLIPPED_ONLY = {"eqprop-energy"}
 """Rules of states in [0, 1]."""
+VECTORS_ONLY = {"readout"}
+"""Rules whose hidden blocks give vectors, or features at positions."""
 SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
 """Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff", "am_mem"}
@@ -153,6 +156,7 @@ def _networks(name):
     if rule in HALF_ONLY:
         return ("half",)
     names = [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
+    names = [n for n in names if n != "conv" or rule not in VECTORS_ONLY]
     return [n for n in names if n not in SEQUENCE or name in ANY_LABELS]
 
 

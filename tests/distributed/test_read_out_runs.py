@@ -23,6 +23,7 @@ RULES = {
     "private": {"name": "aux", "depth": 1, "norm": True},
     "two": {"name": "interlock", "norm": True}, "three": {"name": "interlock", "overlap": 3, "depth": 1},
     "all": {"name": "interlock", "overlap": 4},
+    "shared": {"name": "readout", "every": 1}, "seldom": {"name": "readout", "every": 2, "norm": False},
 }  # fmt: skip
 STAGES, TRANSPORTS = [2, 3, "blocks"], ["inline", "shared_memory", "process_group"]
 

@@ -106,7 +106,7 @@ def test_a_run_with_replicas_is_measured(tmp_path):
 
 
 def test_no_rule_is_forgotten():
-    without_parts = {"am_mem", "sim", "sim_bio", "predsim", "predsim_bio", "glob_sim"}
+    without_parts = {"am_mem", "sim", "sim_bio", "predsim", "predsim_bio", "glob_sim", "readout"}
     assert {name for name in SEVERAL if "." not in name} == set(known("pipeline.rules")) - set(RULES) - without_parts
 
 

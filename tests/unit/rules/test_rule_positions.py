@@ -20,7 +20,7 @@ RULES = {
     "dfa": ("dfa", {}), "dfa-pre": ("dfa", {"inject": "pre"}), "dfa-mlp": ("dfa", {"projection": "mlp"}),
     "dfa-orthogonal": ("dfa", {"matrix": "orthogonal"}), "dfa-learned": ("dfa", {"matrix": "learned"}),
     "aux": ("aux", {}), "aux-norm": ("aux", {"norm": True}),
-    "interlock": ("interlock", {"overlap": 3}),
+    "interlock": ("interlock", {"overlap": 3}), "readout": ("readout", {}),
     "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
 }  # fmt: skip
 TASKS = {
