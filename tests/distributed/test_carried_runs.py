@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.support.command import call
-from tests.support.products import square
+from tests.support.products import rare, square
 from tests.support.resumes import cuts_of, resumed, written
 from tests.support.runs import merged, run, sha
 
@@ -86,9 +86,16 @@ def test_chunks_learn_and_are_scored_from_the_state_of_those_before(tmp_path, te
 STAGES, TRANSPORTS = [2, "blocks"], ["inline", "shared_memory", "process_group"]
 
 
-@pytest.mark.parametrize(("kind", "stages", "transport"), square(["sine", "text"], STAGES, TRANSPORTS))
+EDGES, CELL = {"rule": {"name": "dni_rnn"}}, {"rule": {"name": "dfa", "inject": "cell"}}
+KINDS = ["sine", "text", "edges", "edges of text", "cell"]
+
+
+@pytest.mark.parametrize(("kind", "stages", "transport"), square(KINDS, STAGES, TRANSPORTS))
 def test_p1_carried_states_are_placement_independent(tmp_path, text, kind, stages, transport):
-    base = {"sine": SINE, "text": text}[kind]
+    base = {
+        "sine": SINE, "text": text, "edges": merged(SINE, EDGES), "edges of text": merged(text, EDGES),
+        "cell": merged(SINE, CELL),
+    }[kind]  # fmt: skip
     changes = {"run": {"stages": stages}, "transport": {"name": transport}}
     assert sha(tmp_path / "some", changes, base=base) == sha(tmp_path / "one", base=base)
 
@@ -111,9 +118,10 @@ def test_p1_other_ways_to_run_carry_the_same_states(tmp_path, text, changes):
     assert placed == sha(tmp_path / "one", base=base)
 
 
-@pytest.mark.parametrize("kind", ["sine", "text"])
+@pytest.mark.parametrize("kind", rare(["sine", "text", "edges"], but=["text"]))
 def test_a_run_goes_on_from_the_states_that_its_snapshot_carries(tmp_path, text, kind):
-    base = merged({"sine": SINE, "text": text}[kind], {"snapshot": {"every_steps": 1, "keep": 100}})
+    base = {"sine": SINE, "text": text, "edges": merged(SINE, EDGES)}[kind]
+    base = merged(base, {"snapshot": {"every_steps": 1, "keep": 100}})
     expected = written(tmp_path / "run", {}, base)[:4]
     carrying = 0
     for index, cut in enumerate(cuts_of(tmp_path / "run")[1:9:2]):

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.support.command import call
+from tests.support.products import square
 from tests.support.resumes import cuts_of, resumed, written
 from tests.support.runs import merged, sha
 
@@ -27,9 +28,12 @@ def base(rule):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("train", [{}, {"in_flight": 3}, {"microbatches": 3}], ids=["plain", "late", "parts"])
-def test_p1_any_number_of_stages(tmp_path, rule, train):
+WAYS = {"plain": {}, "late": {"in_flight": 3}, "parts": {"microbatches": 3}}
+
+
+@pytest.mark.parametrize(("rule", "way"), square(list(RULES), list(WAYS)))
+def test_p1_any_number_of_stages(tmp_path, rule, way):
+    train = WAYS[way]
     table = merged(base(rule), {"train": train})
     one = sha(tmp_path / "one", base=table)
     changes = {"run": {"stages": "blocks"}, "transport": {"name": "inline" if train else "shared_memory"}}

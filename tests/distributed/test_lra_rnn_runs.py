@@ -32,7 +32,7 @@ def test_p1_any_number_of_stages_over_any_transport(tmp_path, case, stages, tran
 def test_a_run_goes_on_from_any_step(tmp_path):
     base = merged(COPY, {"snapshot": {"every_steps": 1, "keep": 100}})
     expected = written(tmp_path / "run", {}, base)[:4]
-    for index, cut in enumerate(cuts_of(tmp_path / "run")[1:]):
+    for index, cut in enumerate(cuts_of(tmp_path / "run")[1::3]):
         stages = {"run": {"stages": index % 3 + 1}}
         assert resumed(tmp_path / "run", cut, tmp_path / cut.name, stages, base)[:4] == expected
 
