@@ -107,9 +107,10 @@ def test_p1_carried_states_are_placement_independent(tmp_path, text, kind, stage
         {"rule": {"name": "dfa", "inject": "cell"}, "train": {"in_flight": 3}},
         {"rule": {"name": "dni_rnn"}, "train": {"in_flight": 3}, "model": {"cell": "lstm"}},
         {"rule": {"name": "linear_decoder"}, "model": {"cell": "lstm"}},
+        {"rule": {"name": "lra_rnn"}, "run": {"autocast": "bfloat16"}},
         {"rule": {"name": "pred"}, "model": {"cell": "gru", "truncate": 2}, "transport": {"wire": "int8"}},
     ],
-    ids=["1f1b", "in-flight", "edges", "lstm", "gru"],
+    ids=["1f1b", "in-flight", "edges", "lstm", "autocast", "gru"],
 )
 def test_p1_other_ways_to_run_carry_the_same_states(tmp_path, text, changes):
     base = merged(text, changes)
