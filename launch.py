@@ -64,6 +64,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
+    parser.add_argument("--log", action="append", default=[], metavar="NAME,NAME", help="csv, tensorboard, wandb, trackio")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
@@ -141,6 +142,8 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
+    from workers.listening.listened import listened
+    from workers.listening.logger import loggers_named
     from workers.ranks import Ranks, take_up
     from workers.resume import open_origin
     from workers.run import train
@@ -158,6 +161,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     elif options.resume is not None and not follows():
         origin = open_origin(options.resume, allow_changes=options.allow_changes)
     make_view = view_maker(quiet=options.quiet, begins=origin.cut if origin is not None else None)
+    make_view = make_view if follows() else listened(make_view, loggers_named(options.log))
     with nullcontext(named or default) if named or follows() else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)
         start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
