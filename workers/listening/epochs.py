@@ -38,7 +38,7 @@ class LogRow:
     epoch: int
     """Counted from 0; behind the last one, how many there were."""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """By name: ``test_accuracy`` of the network, ``test_accuracy/block0`` of a block, ``forward_s/stage0`` of a stage."""
+    """By name: ``test_accuracy`` of the network, ``test_accuracy/block0``, ``forward_s/stage0``."""
 
 
 class _Epochs:

@@ -63,7 +63,9 @@ class Outlet:
         if self._thread.is_alive():
             self._is_over = True
             left = max(0, self._queue.qsize() - 1)
-            logger.warning("the %s is not waited for any longer: it had not taken %d of what it was told", self.name, left)
+            logger.warning(
+                "the %s is not waited for any longer: it had not taken %d of what it was told", self.name, left
+            )
         missed = [f"{count} {kind}" for kind, count in self._num_dropped.items() if count]
         if missed:
             logger.warning("the %s was slower than the run: %s were not told to it", self.name, " and ".join(missed))

@@ -29,7 +29,7 @@ def build(run: LoggedRun, rows: Iterator[LogRow]) -> None:
         is_whole = is_whole and len(kept) == len(lines) and not new
         names, lines = [*names, *new], [*kept, line]
         with path.open("a" if is_whole else "w", newline="", encoding="utf8") as file:
-            writer = csv.DictWriter(file, names, restval="", extrasaction="ignore")
+            writer = csv.DictWriter(file, names, restval="", extrasaction="ignore", lineterminator="\n")
             if not is_whole:
                 writer.writeheader()
             writer.writerows(lines[-1:] if is_whole else lines)

@@ -1,6 +1,7 @@
 """Scalars in ``tensorboard/`` of the run's folder, for ``tensorboard --logdir runs``."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -16,9 +17,7 @@ def build(run: LoggedRun, rows: Iterator[LogRow]) -> None:
         return
     # Epochs that a run goes through again replace those of before.
     with SummaryWriter(str(run.out / "tensorboard"), purge_step=first.epoch or None) as writer:
-        row: LogRow | None = first
-        while row is not None:
+        for row in chain([first], rows):
             for name, value in row.numbers.items():
                 writer.add_scalar(name if row.event == "epoch" else f"result/{name}", value, row.epoch)
             writer.flush()
-            row = next(rows, None)
