@@ -28,6 +28,7 @@ from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
+from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
@@ -44,7 +45,7 @@ KINDS = {
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog=program(), allow_abbrev=False,
         description="Train a network as a pipeline of processes in which no block waits for a backward pass.",
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
@@ -64,7 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
-    parser.add_argument("--log", action="append", default=[], metavar="NAME,NAME", help="csv, tensorboard, wandb, trackio")
+    parser.add_argument("--log", action="append", default=[], metavar="NAMES", help="csv, tensorboard, wandb, trackio")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
@@ -188,11 +189,10 @@ def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Prints what the run that ``--resume`` names has learned to write (``--generate N``).
 
     Raises:
-        ConfigError: what is wrong with the flags, or the run is not one about text.
+        ConfigError: the run is not one about text.
     """
-    from workers.generate import check_flags, generate  # which imports torch
+    from workers.generate import generate  # which imports torch
 
-    check_flags(options)
     generate(loaded.config, options.resume, options.generate, options.data_root or default_data_root(), print)
 
 
@@ -200,11 +200,10 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs the config's mode and others in turns (``--against``).
 
     Raises:
-        ConfigError: what is wrong with the flags, the config or an arm.
+        ConfigError: what is wrong with --repeat, the config or an arm.
     """
-    from workers.comparison.command import check_flags, compare_modes, rounds_of
+    from workers.comparison.command import compare_modes, rounds_of
 
-    check_flags(options)
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
     default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
     say = (lambda _: None) if options.quiet else partial(print, flush=True)

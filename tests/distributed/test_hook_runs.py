@@ -53,7 +53,8 @@ def test_hooks_and_loggers_are_told_what_the_record_says_and_change_nothing(tmp_
     recorded = [row for row in rows_of(watched.folder) if row.get("event") == "epoch"]
     assert [row["epoch"] for row in told] == [0, 1, 2]
     for row in told:
-        blocks = sorted((b for r in recorded if r["epoch"] == row["epoch"] for b in r["blocks"]), key=lambda b: b["block"])
+        blocks = [b for r in recorded if r["epoch"] == row["epoch"] for b in r["blocks"]]
+        blocks.sort(key=lambda b: b["block"])
         assert row["blocks"] == blocks and row["test_loss"] == blocks[-1]["test_loss"]
     assert {row["stage"] for row in steps} <= {0, 1} and all(row["step"] < 15 for row in steps)
     (end,) = ends
