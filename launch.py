@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -32,7 +31,7 @@ from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
-from workers.host.out_folder import new_out_folder
+from workers.host.out_folder import dated, new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 
@@ -152,7 +151,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.view.terminal import view_maker
 
     named = options.out or options.resume
-    default = runs_folder() / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = dated(runs_folder(), loaded.name)
     data_root = options.data_root or default_data_root()
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
@@ -177,7 +176,7 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.planner.command import make_plan
     from workers.planner.question import question_of
 
-    out = options.out or runs_folder() / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or dated(runs_folder(), f"{loaded.name}-plan")
     data_root = options.data_root or default_data_root()
     question = question_of(
         loaded.config, data_root, options.stages, options.hosts, options.link, options.replicas, options.device_speed
@@ -205,7 +204,7 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.comparison.command import compare_modes, rounds_of
 
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
-    default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = dated(runs_folder(), f"{loaded.name}-against")
     say = (lambda _: None) if options.quiet else partial(print, flush=True)
     data = options.data_root or default_data_root()
     with nullcontext(options.out) if options.out else new_out_folder(default) as out:

@@ -1,7 +1,6 @@
 """What ``import onward`` offers of runs: training and comparing that need no more than a config."""
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,7 +13,7 @@ from pipeline.places import default_data_root
 from pipeline.trained.sources import Run
 from workers import run as runs
 from workers.comparison.command import compare_modes
-from workers.host.out_folder import new_out_folder
+from workers.host.out_folder import dated, new_out_folder
 from workers.listening.hooks import Hook, Hooks
 from workers.listening.listened import listened
 from workers.listening.logger import loggers_named
@@ -116,7 +115,7 @@ def _folder(out: str | Path | None, name: str) -> AbstractContextManager[Path]:
     """The folder that is named, or a new one."""
     if out is not None:
         return nullcontext(Path(out))
-    return new_out_folder(Path.cwd() / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return new_out_folder(dated(Path.cwd() / "runs", name))
 
 
 def _say(line: str) -> None:
