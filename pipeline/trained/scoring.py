@@ -9,8 +9,8 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
-from pipeline.engine.feeds import repeated
 from pipeline.data.windows import feed_of
+from pipeline.engine.feeds import repeated
 from pipeline.errors import ConfigError
 from pipeline.network.from_modules import UserModel
 from pipeline.places import default_data_root
