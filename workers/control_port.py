@@ -81,7 +81,7 @@ class ControlPort:
 
     Args:
         key: of the run.
-        host: address to listen at.
+        host: address to listen at; empty for every address of this host, of either kind.
         num_ranks: of the run.
         with_freight: every rank brings a second line, for files.
     """
@@ -94,7 +94,7 @@ class ControlPort:
         """The lines for reports that have come, by rank."""
         self.freight: dict[int, Line] = {}
         """The lines for files that have."""
-        self._server = socket.create_server((host, 0), backlog=1024)
+        self._server = _listen(host)
         self._server.settimeout(_ACCEPT_S)
         self.port: int = self._server.getsockname()[1]
         self._proven: queue.SimpleQueue[Line] = queue.SimpleQueue()
@@ -172,6 +172,18 @@ class ControlPort:
             self._places.release()
 
 
+def _listen(host: str) -> socket.socket:
+    """A server at ``host``; see :class:`ControlPort`."""
+    both = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return socket.create_server((host, 0), family=family, backlog=1024, dualstack_ipv6=both)
+
+
+def _own_address(sock: socket.socket) -> str:
+    """This host's address on a line; an IPv4 address as such, also at a server of both kinds."""
+    return str(sock.getsockname()[0]).removeprefix("::ffff:")
+
+
 class _Limit:
     """Closes a connection for both directions unless it is left within ``VISITOR_S``."""
 
@@ -208,7 +220,7 @@ def _meet(visitor: socket.socket, key: bytes, num_ranks: int) -> Line:
             if not isinstance(about, dict):
                 raise ValueError(f"no words of a rank: {hello[:80]!r}")
             _tune(visitor, is_freight=about.get("freight") is True)
-            return Line(connection, table["rank"], identity, about, visitor.getsockname()[0], key, hello)
+            return Line(connection, table["rank"], identity, about, _own_address(visitor), key, hello)
         except BaseException:
             connection.close()
             raise
@@ -268,7 +280,7 @@ def _introduce(
         answer_challenge(connection, key)
         deliver_challenge(connection, key)
         connection.send_bytes(context)
-    return Line(connection, 0, identity, {}, sock.getsockname()[0], key, context)
+    return Line(connection, 0, identity, {}, _own_address(sock), key, context)
 
 
 def _tune(sock: socket.socket, *, is_freight: bool) -> None:

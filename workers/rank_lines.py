@@ -53,7 +53,7 @@ class RankLines:
         key = given_key(alone=alone)
         file = KeyFile() if key is None else None
         self._port = ControlPort(
-            key or file.key, "127.0.0.1" if alone else "0.0.0.0", num_ranks, with_freight=not alone  # type: ignore[union-attr]
+            key or file.key, "127.0.0.1" if alone else "", num_ranks, with_freight=not alone  # type: ignore[union-attr]
         )  # fmt: skip
         host = "127.0.0.1" if alone else os.environ.get("MASTER_ADDR", "localhost")
         try:

@@ -68,6 +68,14 @@ def test_the_same_weights_on_any_hosts_each_with_its_own_disk(tmp_path, rule, la
         assert set().union(*(files_of(host) for host in found[1:])) == set()
 
 
+def test_hosts_that_know_each_other_by_ipv6_alone(tmp_path):
+    with hosts(2, ipv6=True) as found:
+        said = ranks_on(found, [1, 2], tmp_path, "--quiet", *SMALL)
+        assert [code for code, _ in said] == [0] * 3, said
+        result = result_of(found[0])
+        assert result["transport"] == "mixed" and result["weights_sha256"] == reference(tmp_path)
+
+
 def test_hosts_whose_own_names_are_loopback_addresses(tmp_path, monkeypatch):
     """As an installer writes them to ``/etc/hosts``: the second rank of rank 0's host reaches rank 0 by ``lo``."""
     monkeypatch.setattr("tests.support.hosts.NETWORK", "192.168.77.")  # above 127: who of two connects depends on it

@@ -57,6 +57,19 @@ def come(port, ends, rank, num_ranks=2):
     return line
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no sockets of both kinds")
+def test_a_port_without_an_address_is_open_to_both_kinds():
+    port, ends = ControlPort(KEY, "", 3), []
+    try:
+        lines = [visit(host, port.port, KEY, rank, 3) for rank, host in ((1, "127.0.0.1"), (2, "::1"))]
+        ends = [*lines, *port.wait_for_ranks(LONG_S).values()]
+        assert [(line.rank, line.address) for line in ends[2:]] == [(1, "127.0.0.1"), (2, "::1")]
+    finally:
+        port.close()
+        for line in ends:
+            line.connection.close()
+
+
 def test_silent_and_wrong_visitors_are_dropped_and_hold_up_nobody(open_port):
     port, ends = open_port(3)
     words = [b"", b"", b"GET / HTTP/1.0\r\n\r\n", b"\x00\x00\x00\x04abcd", b"\xff" * 64, pickle.dumps(("bye", None))]
