@@ -63,7 +63,8 @@ class _Epochs:
         output = blocks[-1] if blocks and blocks[-1]["block"] == self._run.num_blocks - 1 else {}
         stages = sorted(rows, key=lambda r: (r["stage"], r.get("replica", 0)))
         return {
-            "epoch": row["epoch"], **{name: output.get(name) for name in _HEADLINE}, "blocks": blocks,
+            "epoch": row["epoch"], **{name: output.get(name) for name in _HEADLINE},
+            **{name: value for name, value in output.items() if name.startswith("validation_")}, "blocks": blocks,
             "stages": [{k: v for k, v in r.items() if k not in ("event", "time_s", "blocks")} for r in stages],
         }  # fmt: skip
 

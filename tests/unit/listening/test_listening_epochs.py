@@ -38,6 +38,12 @@ def test_a_network_whose_output_block_is_idle_has_no_scores_yet(tmp_path):
     assert table["test_accuracy"] is None and table["train_loss"] is None
 
 
+def test_what_is_scored_by_a_validation_set_is_told_of_the_network_too(tmp_path):
+    ((_, table),) = events([row(0, 0, block(2, validation_accuracy=0.5, validation_loss=1.5))], run(tmp_path, 1))
+    assert (table["validation_accuracy"], table["validation_loss"], table["test_accuracy"]) == (0.5, 1.5, None)
+    assert numbers_of(table)["validation_accuracy"] == numbers_of(table)["validation_accuracy/block2"] == 0.5
+
+
 def test_what_a_restart_makes_void_is_forgotten_and_what_was_told_is_not_told_again(tmp_path):
     whole = [row(0, 0, block(0)), row(0, 1, block(2))]
     items = [*whole, row(1, 0, block(0)), json.dumps({"event": "restart", "epoch": 0}), *whole,
