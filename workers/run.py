@@ -259,9 +259,11 @@ def _opened(
         note_failure(out, recorder, error, traced=resolved.config.run.trace)
         raise
     finally:
-        view.close()
-        recorder.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            view.close()
+        finally:
+            recorder.close()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced: bool) -> None:

@@ -109,10 +109,24 @@ class Listened:
             outlet.give(line)
 
     def close(self) -> None:
-        """Ends the view, and waits for the outlets, a minute at most."""
+        """Ends the view, and waits for the outlets, a minute at most; an interrupt ends the waiting and no more."""
         self._view.close()
-        now = time.monotonic()
+        until = time.monotonic() + self._patience_s
         for outlet in self._outlets:
             outlet.end()
-        for outlet in self._outlets:
-            outlet.join(now + self._patience_s)
+        try:
+            self._tell_who_is_waited_for(time.monotonic() + min(_SILENCE_S, self._patience_s))
+            for outlet in self._outlets:
+                outlet.join(until)
+        except KeyboardInterrupt:
+            for outlet in self._outlets:
+                outlet.join(0.0)
+
+    def _tell_who_is_waited_for(self, until: float) -> None:
+        """Says it of those that are not done at that moment."""
+        busy = [outlet.name for outlet in self._outlets if outlet.is_busy(until - time.monotonic())]
+        if busy:
+            logger.warning(
+                "the run is over; waiting up to %.0f s for the %s (Ctrl-C ends the waiting)",
+                self._patience_s, " and the ".join(busy),
+            )  # fmt: skip

@@ -53,14 +53,18 @@ class Outlet:
         """There is nothing more to give; :meth:`join` waits."""
         self._queue.put(None)
 
+    def is_busy(self, seconds: float) -> bool:
+        """Whether the consumer is still at work after so many seconds of waiting for its end."""
+        self._thread.join(max(0.0, seconds))
+        return self._thread.is_alive()
+
     def join(self, until: float) -> None:
         """Waits for the consumer to end, and says what it has missed.
 
         Args:
             until: the moment, by ``time.monotonic``, from which on it is not waited for.
         """
-        self._thread.join(max(0.0, until - time.monotonic()))
-        if self._thread.is_alive():
+        if self.is_busy(until - time.monotonic()):
             self._is_over = True
             left = max(0, self._queue.qsize() - 1)
             logger.warning(
