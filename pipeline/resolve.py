@@ -38,7 +38,7 @@ from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.schedule import Schedule
 
-__all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve"]
+__all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve", "task_of"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     named = _dataset(config)
     dataset = _found(config, named, data_root)
     check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
-    task = _task(config, dataset.spec.task)
+    task = task_of(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
     rule_options = registry.resolve("pipeline.rules", config.rule.name, "rule", "rule", config.rule.options).options
     section = parse_optimizer(config.optimizer.name, config.optimizer.options)
@@ -222,8 +222,12 @@ def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Learnin
     return rule
 
 
-def _task(config: Config, task: Task) -> Task:
-    """The data set's own, or the one of these labels whose outputs are logistic units."""
+def task_of(config: Config, task: Task) -> Task:
+    """The data set's own task, or the one of the same labels whose outputs are logistic units.
+
+    Raises:
+        ConfigError: the config wants such units for labels that are no classes of samples.
+    """
     if config.train.loss != "logistic" or isinstance(task, Binary):
         return task
     if isinstance(task, Classification):
