@@ -60,6 +60,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
+    parser.add_argument("--init-from", type=Path, metavar="RUN", help="start from that run's trained blocks")
     parser.add_argument("--generate", type=int, metavar="N", help="run nothing; N bytes of text by --resume's run")
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
@@ -82,6 +83,7 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
         "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
         "transport.name": options.transport, "run.device": options.device,
         "run.trace": "true" if options.trace else None,
+        "train.init_from": f"'{options.init_from}'" if options.init_from is not None else None,
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 

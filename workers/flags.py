@@ -22,5 +22,13 @@ def check_together(options: argparse.Namespace) -> None:
         raise ConfigError("a plan generates nothing (given: --plan with --generate). Leave one of them out.")
     if options.repeat is not None and options.against is None:
         raise ConfigError("nothing is repeated (given: --repeat without --against). Add --against, or leave it out.")
+    if options.init_from is not None:
+        names = ("plan", "resume", "generate", "evaluate", "predict")
+        others = [name for name in names if getattr(options, name) not in (None, False)]
+        if others:
+            raise ConfigError(
+                f"only a new run starts from another one (given: --init-from with --{others[0]}). Leave one of them "
+                "out."
+            )
     if options.plan and options.resume is not None:
         raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")

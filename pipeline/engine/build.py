@@ -30,10 +30,12 @@ def build_rules(
         blocks: their indices in the whole network.
         device: where to build them.
     """
-    rules = [
-        build_rule(resolved.config, blueprint, resolved.specs[k]).to(device)
-        for k, blueprint in zip(blocks, blueprints, strict=True)
-    ]
+    rules = []
+    for k, blueprint in zip(blocks, blueprints, strict=True):
+        rule = build_rule(resolved.config, blueprint, resolved.specs[k])
+        if resolved.initial is not None:
+            resolved.initial.fill(rule)
+        rules.append(rule.to(device))
     if resolved.config.run.channels_last:
         for rule in rules:
             rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -49,7 +51,8 @@ def build_stage(
     make = Stage if config.run.autocast == "none" else AutocastStage
     stage = make(
         rules, blocks, resolved.num_blocks,
-        optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed, batch_size=batch_size, device=device,
+        optimizer=resolved.block_optimizers or resolved.optimizer, lr=resolved.lr, seed=config.seed,
+        batch_size=batch_size, device=device,
         stash=stash, learn_after=learn_after, channels_last=config.run.channels_last,
         nonfinite=config.train.nonfinite,
     )  # fmt: skip

@@ -109,6 +109,12 @@ class LearningRule(nn.Module, ABC):
     """NEIGHBOUR: True where feedback may travel in ``transport.wire`` like an activation; its numbers for each feature
     are then floating-point ones. False where it has to be exact: a gradient, or a target whose distance from the
     activation is what is learned from."""
+    feedback_is_gradient: ClassVar[bool] = False
+    """NEIGHBOUR: True where feedback is the derivative of what is minimised above by this block's output, or an
+    estimate of it, already weighted, and what is sent down is the same for the block below: such rules go together."""
+    reaches_input: ClassVar[bool] = False
+    """LOCAL and BROADCAST: True where :meth:`learn`, once its derivatives are left to autograd, differentiates down to
+    the block's input as well, if that requires it: the blocks below may then learn by backpropagation."""
     settles_in_evaluation: ClassVar[bool] = True
     """SETTLE: True where test batches are settled too; False where the exchange serves learning alone."""
 

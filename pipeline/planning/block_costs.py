@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.data.synthetic import random_inputs, random_labels
 from pipeline.engine.build import build_rules
+from pipeline.engine.frozen import forward_frozen
 from pipeline.numerics.autocast import autocast
 from pipeline.numerics.compute import compute_as
 from pipeline.numerics.memory_format import channels_last
@@ -52,8 +53,10 @@ def _measure(
     """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]
     (rule,) = build_rules(resolved, resolved.blueprints[index : index + 1], range(index, index + 1), device)
-    parameters = [p for p in rule.parameters() if p.requires_grad]
-    optimizer = resolved.optimizer.build(parameters) if parameters else None
+    is_frozen = index in resolved.frozen
+    rule.train(not is_frozen)
+    parameters = [p for p in rule.parameters() if p.requires_grad and not is_frozen]
+    optimizer = resolved.optimizer_of(index).build(parameters) if parameters else None
     rows = resolved.microbatch_size
     generator = torch.Generator().manual_seed(0)
     first = random_inputs(resolved.data, rows, generator) if index == 0 else None
@@ -66,6 +69,9 @@ def _measure(
 
     def step() -> None:
         nonlocal sent
+        if is_frozen:
+            forward_frozen(rule, x, y, rows, channels_last=resolved.config.run.channels_last)
+            return
         _, context = rule(x, y)
         sent = rule.learn(context, () if rule.learns_at_once else feedback).upstream
         if optimizer is not None:

@@ -21,6 +21,7 @@ class Backprop(LearningRule):
     """
 
     topology = Topology.NEIGHBOUR
+    feedback_is_gradient = True
     learns_from = ANY_LABELS
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
