@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.mixed_program import MixedProgram, listeners
+from pipeline.engine.mixed_stage import MixedAutocastStage, MixedStage
 from pipeline.engine.program import Program
 from pipeline.engine.replica_program import ReplicaProgram
 from pipeline.engine.stage import Stage
@@ -48,7 +50,10 @@ def build_stage(
 ) -> Stage:  # fmt: skip
     """The stage of ``rules``; see :class:`Stage` for the arguments that are not the run's."""
     config = resolved.config
-    make = Stage if config.run.autocast == "none" else AutocastStage
+    plain, routes = config.run.autocast == "none", resolved.routes
+    make: Callable[..., Stage] = Stage if plain else AutocastStage
+    if routes is not None:
+        make = partial(MixedStage if plain else MixedAutocastStage, routes)
     stage = make(
         rules, blocks, resolved.num_blocks,
         optimizer=resolved.block_optimizers or resolved.optimizer, lr=resolved.lr, seed=config.seed,
@@ -58,6 +63,8 @@ def build_stage(
     )  # fmt: skip
     if (wires := wires_of(resolved)) is not None:
         round_inside(stage, wires)
+    if isinstance(stage, MixedStage):
+        stage.watch_inputs()
     return stage
 
 
@@ -65,15 +72,25 @@ class _WireReplicaProgram(WireProgram, ReplicaProgram):
     """Both: replicas that send to other stages in a wire format, and gradients to each other as they are."""
 
 
-def program_of(resolved: RunSpec, replicas: Replicas | None = None, replica: int = 0) -> Callable[..., Program]:
+class _WireMixedProgram(WireProgram, MixedProgram):
+    """Both: activations in a wire format, feedback as it is."""
+
+
+def program_of(
+    resolved: RunSpec, partition: Sequence[range], replicas: Replicas | None = None, replica: int = 0
+) -> Callable[..., Program]:
     """What makes the run's programs; see :class:`Program` for the arguments.
 
     Args:
         resolved: the run.
+        partition: blocks of each stage.
         replicas: processes of each stage; None for one each.
         replica: of the process, in its stage.
     """
     wires = wires_of(resolved)
+    if resolved.routes is not None:
+        to = listeners(resolved.routes, partition)
+        return partial(MixedProgram, to=to) if wires is None else partial(_WireMixedProgram, wires, to=to)
     if replicas is None:
         return Program if wires is None else partial(WireProgram, wires)
     if wires is None:

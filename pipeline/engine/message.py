@@ -40,6 +40,8 @@ class Kind(IntEnum):
     """Part of the sum of a step's gradients, likewise."""
     STATISTICS = 6
     """Running statistics, likewise; see the module ``running_stats``."""
+    BROADCAST = 7
+    """What the last block sends to all that await it, where others are sent FEEDBACK; see ``mixed_program``."""
 
 
 @dataclass(slots=True)

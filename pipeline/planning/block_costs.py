@@ -38,13 +38,23 @@ def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list
     try:
         with compute_as(threads, resolved.config.run.matmul_precision, device):
             for k in reversed(range(resolved.num_blocks)):
-                spent, sent = _measure(resolved, k, device, feedback)
+                told = feedback if resolved.routes is None else _zeros(resolved, k, device)
+                spent, sent = _measure(resolved, k, device, told)
                 seconds.append(spent)
                 feedback = sent or feedback  # a block that sends nothing is told what those below are: BROADCAST
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # this process may go on to share the GPU with stages
     return seconds[::-1]
+
+
+def _zeros(resolved: RunSpec, block: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Feedback of the form that a block awaits, whatever is above it: a gradient or an error."""
+    spec, rows = resolved.specs[block], resolved.microbatch_size
+    assert resolved.routes is not None
+    shape = spec.out_shape if resolved.routes.awaits_above(block) else spec.task.out_shape
+    dtype = torch.bfloat16 if resolved.config.run.autocast != "none" else torch.float32
+    return (torch.zeros(rows, *shape, dtype=dtype, device=device),)
 
 
 def _measure(
