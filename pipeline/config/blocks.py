@@ -21,7 +21,7 @@ INHERITED = {"optimizer": (
 )}  # fmt: skip
 """Options that every choice of a section has: they stay when another thing is named."""
 
-_PART = re.compile(r"(\d{1,9}|last)(?:-(\d{1,9}|last))?")
+_PART = re.compile(r"([0-9]{1,9}|last)(?:-([0-9]{1,9}|last))?")
 
 
 def parse_blocks(text: str | int, num_blocks: int, key: str) -> list[int]:
