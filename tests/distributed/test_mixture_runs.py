@@ -117,6 +117,23 @@ def test_number_formats_round_it_alike_everywhere(name, tmp_path):
     assert len(shas) == 1
 
 
+def test_rewards_beside_local_losses(tmp_path):
+    """Blocks that draw samples: local ones, and those that learn by the last block's losses."""
+    changes = {"rule": {"name": "reinforce", "blocks": {"0": {"name": "pred"}, "2": {"adjusted": True}}},
+               "model": {"norm": "none", "activation": "bernoulli", "dropout": 0.0}}  # fmt: skip
+    found = {run(tmp_path / str(n), changes, n)["weights_sha256"] for n in (1, 2, "blocks")}
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("rule", ["usf", "glob_sim", "straight_through", "fa"])
+def test_rules_that_return_gradients_stand_in_for_backpropagation(rule, tmp_path):
+    norm = {"model": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
+    own = {"0": {"name": rule}, "1": {"name": "backprop"}, "3": {"name": rule}}
+    changes = {**norm, "rule": {"name": "pred", "blocks": own}}
+    found = {run(tmp_path / str(n), changes, n)["weights_sha256"] for n in (1, 2, "blocks")}
+    assert len(found) == 1
+
+
 def test_what_is_measured_of_it(tmp_path):
     changes = {**MIXTURES["all-three"], "measure": {"every": 1}, "train": {"freeze": "2"}}
     run(tmp_path / "run", changes)
