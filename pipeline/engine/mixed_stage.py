@@ -5,6 +5,7 @@ A class of its own, so that a stage of one rule does nothing for it. The feedbac
 what comes down to them is the derivative of that block's own objective by its input.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from pipeline.engine.in_flight import Held, Outbound
 from pipeline.engine.stage import Stage
 from pipeline.learning.rule import LearningRule, Topology
 from pipeline.mixture.routes import Routes
+from pipeline.records.reports import BlockScores
+from pipeline.schedules.plan import BlockMode, Plan
 
 __all__ = ["MixedAutocastStage", "MixedStage"]
 
@@ -35,6 +38,9 @@ class MixedStage(Stage):
         """Of micro-batches in flight and blocks that hand a derivative down, the input that it is by."""
         for k in self._relays:
             self.rules[k].leave_to_autograd()
+        self._passing = routes.passing.intersection(self.blocks)
+        for k in self._passing:
+            self.rules[k].requires_grad_(False)
 
     def watch_inputs(self) -> None:
         """Has the input of blocks that hand a derivative down ask for one; after whatever else changes the input."""
@@ -50,6 +56,24 @@ class MixedStage(Stage):
         x = x.detach().requires_grad_()
         self._entered[rule.spec.index] = x
         return x, *others
+
+    def begin(self, plan: Plan) -> None:
+        """See :class:`Stage`; frozen blocks that pass derivatives on run as blocks that train, in evaluation mode."""
+        if self._passing:
+            modes = [BlockMode.TRAIN if k in self._passing else mode for k, mode in enumerate(plan.modes)]
+            plan = replace(plan, modes=tuple(modes))
+        super().begin(plan)
+        for k in self._passing:
+            self.rules[k].block.eval()
+
+    def step(self) -> None:
+        """See :class:`Stage`; a frozen block is not updated."""
+        self.staleness.forget(self._passing)
+        super().step()
+
+    def scores(self) -> list[BlockScores]:
+        """See :class:`Stage`."""
+        return [{**row, "trained": row["trained"] and row["block"] not in self._passing} for row in super().scores()]
 
     @property
     def topology(self) -> Topology:

@@ -56,6 +56,7 @@ class WholeNetwork:
         )
         # Once, and before the weights are loaded: what a rule changes at the beginning of an epoch is among them.
         self._frozen = resolved.frozen
+        self._passing = resolved.routes.passing if resolved.routes is not None else frozenset()
         self._stage.begin(Plan(max(num_epochs - 1, 0), resolved.modes, (0,) * count))
         for rule, state in zip(self._rules, states or (), strict=states is not None):
             rule.load_state_dict(state)
@@ -153,7 +154,8 @@ class WholeNetwork:
     def _begin_training(self) -> None:
         """Set training mode, but for frozen blocks, and clear the gradients."""
         for k, rule in enumerate(self._rules):
-            rule.train(k not in self._frozen)
+            rule.train(k not in self._frozen or k in self._passing)
+            rule.block.train(k not in self._frozen)
             rule.zero_grad()
 
     def _rounding(self) -> AbstractContextManager[object]:

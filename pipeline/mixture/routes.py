@@ -14,7 +14,9 @@ class Routes:
     """Which block awaits what, and from where."""
 
     topologies: tuple[Topology, ...]
-    """Of each block; LOCAL of frozen ones, which await nothing."""
+    """Of each block; LOCAL of frozen ones, which await nothing, unless they pass a derivative on."""
+    passing: frozenset[int] = frozenset()
+    """Frozen blocks through which derivatives come down to blocks that learn."""
 
     @property
     def topology(self) -> Topology:
@@ -53,13 +55,17 @@ class Chosen:
     topology: Topology
     takes_gradient: bool
     """See :attr:`pipeline.learning.rule.LearningRule.feedback_is_gradient`."""
+    passes_frozen: bool
+    """See :attr:`pipeline.learning.rule.LearningRule.passes_frozen`."""
     gives_gradient: bool
     """See :attr:`pipeline.learning.rule.LearningRule.reaches_input`."""
 
     @classmethod
     def of(cls, rule: LearningRule, name: str, options: Sequence[tuple[str, object]]) -> "Chosen":
         """Of a rule by its name and options."""
-        return cls(name, tuple(options), rule.topology, rule.feedback_is_gradient, rule.reaches_input)
+        return cls(
+            name, tuple(options), rule.topology, rule.feedback_is_gradient, rule.passes_frozen, rule.reaches_input
+        )
 
 
 def routes_of(chosen: Sequence[Chosen], frozen: Collection[int]) -> Routes | None:
@@ -85,13 +91,25 @@ def routes_of(chosen: Sequence[Chosen], frozen: Collection[int]) -> Routes | Non
     if not frozen and {rule.topology for rule in chosen} == {Topology.BROADCAST}:
         _check_broadcast(chosen, frozen)
         return None
-    routes = Routes(tuple(Topology.LOCAL if k in frozen else rule.topology for k, rule in enumerate(chosen)))
+    passing = _passing(chosen, frozen)
+    still = frozenset(frozen) - passing
+    routes = Routes(tuple(Topology.LOCAL if k in still else rule.topology for k, rule in enumerate(chosen)), passing)
     _check_kinds(chosen, frozen)
     _check_broadcast(chosen, frozen)
     for k in range(len(chosen) - 1):
         if routes.awaits_above(k):
-            _check_above(chosen, frozen, k)
+            _check_above(chosen, still, k)
     return routes
+
+
+def _passing(chosen: Sequence[Chosen], frozen: Collection[int]) -> frozenset[int]:
+    """Frozen blocks with a block below that learns from what they return."""
+    found: set[int] = set()
+    for k in range(1, len(chosen)):
+        below_awaits = chosen[k - 1].topology is Topology.NEIGHBOUR and (k - 1 not in frozen or k - 1 in found)
+        if k in frozen and below_awaits and chosen[k].passes_frozen:
+            found.add(k)
+    return frozenset(found)
 
 
 def _check_kinds(chosen: Sequence[Chosen], frozen: Collection[int]) -> None:
@@ -124,15 +142,14 @@ def _check_broadcast(chosen: Sequence[Chosen], frozen: Collection[int]) -> None:
             )
 
 
-def _check_above(chosen: Sequence[Chosen], frozen: Collection[int], block: int) -> None:
-    """Refuses a block above that returns no gradient."""
+def _check_above(chosen: Sequence[Chosen], still: Collection[int], block: int) -> None:
+    """Refuses a block above that returns no gradient. Args: still, frozen blocks that pass nothing on."""
     above = chosen[block + 1]
-    if block + 1 in frozen:
+    if block + 1 in still:
         raise ConfigError(
-            f"block {block} learns by {chosen[block].name} from what block {block + 1} returns, and a frozen block "
-            f"returns nothing (given: train.freeze with block {block + 1}, expected: blocks below all that learn by "
-            "it). Freeze it no longer, or give block "
-            f"{block} a local rule."
+            f"block {block} learns by {chosen[block].name} from what block {block + 1} returns, and frozen under "
+            f"{above.name} it returns nothing (given: train.freeze with block {block + 1}, expected: blocks below all "
+            f"that learn so, or blocks under backprop). Freeze it no longer, or give block {block} a local rule."
         )
     if above.topology is not Topology.NEIGHBOUR and not above.gives_gradient:
         raise ConfigError(

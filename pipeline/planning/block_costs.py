@@ -63,7 +63,7 @@ def _measure(
     """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]
     (rule,) = build_rules(resolved, resolved.blueprints[index : index + 1], range(index, index + 1), device)
-    is_frozen = index in resolved.frozen
+    is_frozen = index in resolved.frozen and (resolved.routes is None or index not in resolved.routes.passing)
     rule.train(not is_frozen)
     parameters = [p for p in rule.parameters() if p.requires_grad and not is_frozen]
     optimizer = resolved.optimizer_of(index).build(parameters) if parameters else None

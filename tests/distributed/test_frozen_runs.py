@@ -28,9 +28,11 @@ CASES = {
     "local": ({"rule": {"name": "predsim"}}, "1,3", [1, 2, 3, "blocks"]),
     "the-last": ({"rule": {"name": "pred"}}, "0,last", [1, 2]),
     "backprop": ({"rule": {"name": "backprop"}}, "0-1", [1, 2, 3, "blocks"]),
+    "backprop-above": ({"rule": {"name": "backprop"}}, "2,last", [1, 2, 3, "blocks"]),
+    "late-backprop": ({"rule": {"name": "backprop"}, "train": {"in_flight": 3}}, "1,3", [1, 2, "blocks"]),
     "dfa": ({"rule": {"name": "dfa"}}, "0,2", [1, 2, "blocks"]),
     "gpipe": ({"schedule": {"mode": "gpipe"}, "train": {"microbatches": 2}}, "0-1", [1, 2, 3]),
-    "1f1b": ({"schedule": {"mode": "1f1b"}, "train": {"microbatches": 2}}, "0", [1, 2, "blocks"]),
+    "1f1b": ({"schedule": {"mode": "1f1b"}, "train": {"microbatches": 2}}, "0,3", [1, 2, "blocks"]),
     "the-mode-backprop": ({"schedule": {"mode": "backprop"}}, "0-2", [1]),
     "sequential": ({"schedule": SEQUENTIAL, "rule": {"name": "pred"}}, "0,2", [1, 2, "blocks"]),
     "sequential-uncached": ({"schedule": {**SEQUENTIAL, "cache": "off"}, "rule": {"name": "pred"}}, "0,2", [1, 3]),
@@ -48,7 +50,7 @@ def test_they_keep_their_weights_and_statistics_on_any_number_of_stages(name, tm
     assert len({result["weights_sha256"] for result in results}) == 1
     before, after = initial(changes, tmp_path), load_blocks(latest_weights(tmp_path / str(placements[0])))
     frozen = [k for k, block in enumerate(results[0]["blocks"]) if block["epochs_trained"] == 0]
-    assert ",".join(map(str, frozen)) == {"0,last": "0,4", "0-1": "0,1", "0-2": "0,1,2"}.get(freeze, freeze)
+    assert ",".join(map(str, frozen)) == {"0,last": "0,4", "2,last": "2,4", "0-1": "0,1", "0-2": "0,1,2"}.get(freeze, freeze)
     for k, (old, new) in enumerate(zip(before, after, strict=True)):
         same = all(torch.equal(old[key], new[key]) for key in old)
         assert same == (k in frozen)

@@ -40,7 +40,7 @@ def reference(tmp_path_factory):
     return cache(lambda name: run(tmp_path_factory.mktemp("one") / "run", EVERY[name])["weights_sha256"])
 
 
-@pytest.mark.parametrize("name", rare(EVERY, but=[*USUAL, "frozen-above-local"]))
+@pytest.mark.parametrize("name", rare(EVERY, but=[*USUAL, "frozen-above-local", "frozen-within-backprop"]))
 def test_a_mixture_is_what_autograd_says(name, tmp_path):
     changes = runs.merged(EVERY[name], {"train": {**EVERY[name].get("train", {}), "epochs": 2, "batch_size": 200}})
     expected = Reference(changes, tmp_path).train()

@@ -40,7 +40,8 @@ WRONG = {
     "two sections for a block": (
         ["optimizer.blocks.0-1.lr=1", "optimizer.blocks.1.lr=2"], "two sections are for one block", "Correct one"),
     "rules that do not go together": (["rule.blocks.0.name=dni"], "feedback of a kind of its own", "or change it"),
-    "a frozen block in the way": (["rule.name=backprop", "train.freeze=2"], "a frozen block returns nothing", "freeze"),
+    "a frozen block in the way": (
+        ["rule.blocks.0.name=backprop", "train.freeze=1"], "frozen under predsim it returns nothing", "a local rule"),
     "a run that is not there": (["--init-from", "no-such-run"], "status: there is none", "expected: completed"),
     "a block that raises": (
         ["model.name=tests.support.bad_blocks.always"], "this block is broken", "block 1"),

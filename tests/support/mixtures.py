@@ -35,6 +35,8 @@ MIXTURES = {
     "all-three": blocks("dfa", b0="backprop", b1="linear_decoder", b3="backprop"),
     "frozen-below-backprop": {"rule": {"name": "backprop"}, "train": {"freeze": "0-1"}},
     "frozen-under-dfa": {"rule": {"name": "dfa"}, "train": {"freeze": "0,2-3"}},
+    "frozen-within-backprop": {"rule": {"name": "backprop"}, "train": {"freeze": "0,3-last"}},
+    "frozen-between-rules": {**blocks("dfa", b0_1="backprop", b3="pred"), "train": {"freeze": "1,3"}},
     "frozen-above-local": {**blocks("pred", b0="backprop"), "train": {"freeze": "2,last"}},
 }
 """Of six blocks."""
@@ -72,8 +74,7 @@ class Reference:
         """One loss of which each block sees its own part: its input is detached where nothing is to come down."""
         total, last, surrogates = 0.0, len(self.rules) - 1, []
         for k, rule in enumerate(self.rules):
-            above_learns_for_it = k > 0 and k - 1 in self.learning and self.names[k - 1] == "backprop"
-            x = x if above_learns_for_it else x.detach()
+            x = x if k > 0 and self.names[k - 1] == "backprop" else x.detach()
             h = rule.block.body(x)
             out = rule.block.outlet(h)
             if k in self.learning and k < last:
@@ -86,7 +87,7 @@ class Reference:
         error = rule.spec.task.error(out.detach(), y)
         for hidden, activation in surrogates:
             total = total + (activation * (error @ hidden.matrix)).sum()
-        return total + loss if last in self.learning else total
+        return total + loss if last in self.learning or self.names[last] == "backprop" else total
 
     def train(self):
         """All epochs; returns the states of the blocks."""
@@ -97,8 +98,9 @@ class Reference:
             known = load_optimizer("adam", {}).options if own.name == "adam" else load_optimizer(own.name, {}).options
             spec = load_optimizer(own.name, {name: v for name, v in options.items() if name in known})
             optimizers.append((spec.build(self.rules[k].parameters()), spec.lr, own.options))
-        for rule in self.rules:
+        for k, rule in enumerate(self.rules):
             rule.train()
+            rule.block.train(k in self.learning)
         for epoch, x, y in self.batches():
             self.objective(x, y).backward()
             for optimizer, rate, options in optimizers:

@@ -31,6 +31,7 @@ def test_a_resolved_mixture_resolves_to_itself(name, tmp_path):
         ({"rule": {"name": "predsim"}, "train": {"freeze": "1"}}, None),
         (blocks("backprop", b0_1="pred"), "LLNNNN"), (blocks("dfa", b2="backprop", b3="sim"), "BBNLBB"),
         ({"rule": {"name": "backprop"}, "train": {"freeze": "0-1"}}, "LLNNNN"),
+        ({"rule": {"name": "backprop"}, "train": {"freeze": "0,3-last"}}, "LNNNNN"),
         (blocks("backprop", b0_1="usf"), "NNNNNN"), (blocks("usf", last="backprop"), "NNNNNN"),
     ],
 )  # fmt: skip
@@ -61,7 +62,7 @@ REFUSED = {
     "signs and errors": (blocks("dfa", b1="sdfa"), "block 1 learns by sdfa from what .*block 5: it is under dfa"),
     "a frozen broadcaster": ({"rule": {"name": "dfa"}, "train": {"freeze": "last"}}, "block 5: it is frozen, expected"),
     "a frozen block above": (
-        {"rule": {"name": "backprop"}, "train": {"freeze": "3"}}, "block 2 learns by backprop .*a frozen block return"),
+        {**blocks("pred", b2="backprop"), "train": {"freeze": "3"}}, "block 2 learns by backprop .*frozen under pred it returns noth"),
     "all frozen": ({"train": {"freeze": "0-last"}}, r"nothing is left to learn \(given: train.freeze names all 6 bloc"),
     "one by one without an end": (
         {"train": {"freeze": "last"}, "schedule": {"mode": "sequential"}}, "sequential mode ends with the last block"),

@@ -261,5 +261,5 @@ def test_rules_that_settle_cannot_be_planned():
 
 
 def test_several_ways_of_feedback_cannot_be_planned():
-    with pytest.raises(ConfigError, match=r"several ways of feedback cannot be planned \(rule: pred.backprop, expected"):
+    with pytest.raises(ConfigError, match=r"several ways of feedback cannot be planned \(rule: pred.backprop"):
         model_of(Question((4,)), rule={"name": "pred", "blocks": {"0": {"name": "backprop"}}})
