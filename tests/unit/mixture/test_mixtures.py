@@ -62,7 +62,8 @@ REFUSED = {
     "signs and errors": (blocks("dfa", b1="sdfa"), "block 1 learns by sdfa from what .*block 5: it is under dfa"),
     "a frozen broadcaster": ({"rule": {"name": "dfa"}, "train": {"freeze": "last"}}, "block 5: it is frozen, expected"),
     "a frozen block above": (
-        {**blocks("pred", b2="backprop"), "train": {"freeze": "3"}}, "block 2 learns by backprop .*frozen under pred it returns noth"),
+        {**blocks("pred", b2="backprop"), "train": {"freeze": "3"}},
+        "block 2 learns by backprop .*frozen under pred it returns noth"),
     "all frozen": ({"train": {"freeze": "0-last"}}, r"nothing is left to learn \(given: train.freeze names all 6 bloc"),
     "one by one without an end": (
         {"train": {"freeze": "last"}, "schedule": {"mode": "sequential"}}, "sequential mode ends with the last block"),
