@@ -120,10 +120,13 @@ def show_list() -> None:
             show_options(section, registry.options_of(registry.load(package, name, noun)))
     print("optimizers:")
     from pipeline.optim.optimizers import optimizer_options  # which imports torch
+    from pipeline.optim.options import common_options
 
     for name, options in optimizer_options().items():
         print(f"  {name}")
         show_options("optimizer", options)
+    print("  every optimizer")
+    show_options("optimizer", registry.options_of(common_options))
     print("other sections:")
     for section, options in section_options().items():
         show_options(section, options)

@@ -32,9 +32,9 @@ from pipeline.network.from_modules import UserModel
 from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.optim.block_optimizers import BlockOptimizer, BlockOptimizers
 from pipeline.optim.lr import LrSchedule
-from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
-from pipeline.ranges import Count, Positive
-from pipeline.schedules.batching import Batching, batching_of
+from pipeline.optim.optimizers import OptimizerSpec
+from pipeline.optim.options import OptimizerSection, parse_optimizer
+from pipeline.schedules.batching import Batching, Publication, batching_of
 from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.plan import BlockMode
@@ -65,6 +65,10 @@ class RunSpec:
     """Of the gradients of each block that its replicas exchange: ``trained_bytes``, also where compute is emulated."""
     learns_at_once: bool = False
     """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
+    most_feedback: int = 1
+    """Tensors like a block's output in a message of feedback, at most."""
+    publication: Publication | None = None
+    """What the last block publishes; None under most rules."""
     normalisation: Normalisation | None = None
     """Of the data set's samples."""
     frozen: frozenset[int] = frozenset()
@@ -139,20 +143,23 @@ def resolve(
     config = dataclasses.replace(
         config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
         rule=completed(config.rule, checked_options, count, "rule"),
-        optimizer=completed(config.optimizer, lambda section: _optimizer(section)[1], count, "optimizer"),
+        optimizer=completed(config.optimizer, _complete, count, "optimizer"),
         train=_with_whole_path(config.train),
     )  # fmt: skip
     data = dataset.spec
     shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
     specs = tuple(
-        BlockSpec(k, count, s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
+        BlockSpec(
+            k, count, s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train,
+            next((b for b in blueprints[k + 1 : k + 2] if not b.seed_free), None),
+        )
         for k, s in enumerate(shapes)
     )
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     initial = find_initial(config.train, count) if begins else None
     rules = check_rules(config, blueprints, specs, frozen, initial)
     rule, sizes = rules.declared, rules.sizes
-    check_mode(config, mode, rule.topology)
+    check_mode(config, mode, rule.topology, publishes=rule.publication is not None)
     check_mixture(config, mode, rules, frozen, count)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
@@ -167,12 +174,17 @@ def resolve(
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
-    whole, _ = _optimizer(config.optimizer)
+
+    def stepped(section: NamedConfig) -> BlockOptimizer:
+        found = _optimizer(section)
+        return BlockOptimizer(found.optimizer, found.lr(config.train.epochs, batching.num_steps))
+
+    whole = stepped(config.optimizer)
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, whole.optimizer, whole.lr,
         batching, tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
-        rule.learns_at_once, dataset.normalisation, frozen, rules.routes,
-        for_blocks(config.optimizer, lambda section: _optimizer(section)[0], count, frozen), initial,
+        rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation, frozen, rules.routes,
+        for_blocks(config.optimizer, stepped, count, frozen), initial,
     )  # fmt: skip
 
 
@@ -255,16 +267,11 @@ def _with_whole_path(train: TrainConfig) -> TrainConfig:
     return dataclasses.replace(train, init_from=str(Path(train.init_from).resolve())) if train.init_from else train
 
 
-def _optimizer(section: NamedConfig) -> tuple[BlockOptimizer, NamedConfig]:
-    """The optimizer and the learning rate's course of one choice, and its section, complete."""
-    options = dict(section.options)
-    course = registry.check_options(
-        _course, {k: options.pop(k) for k in ("milestones", "gamma") if k in options}, "optimizer"
-    )
-    optimizer = load_optimizer(section.name, options)
-    lr = LrSchedule(base=optimizer.lr, milestones=tuple(course["milestones"]), gamma=course["gamma"])
-    return BlockOptimizer(optimizer, lr), NamedConfig(name=section.name, options={**optimizer.options, **course})
+def _optimizer(section: NamedConfig) -> OptimizerSection:
+    """One choice of an optimizer, checked."""
+    return parse_optimizer(section.name, section.options)
 
 
-def _course(*, milestones: tuple[Count, ...] = (), gamma: Positive = 0.25) -> None:
-    """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
+def _complete(section: NamedConfig) -> NamedConfig:
+    """The same with all options."""
+    return NamedConfig(name=section.name, options=_optimizer(section).options)

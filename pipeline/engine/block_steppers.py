@@ -48,10 +48,10 @@ class BlockSteppers(Stepper):
         for stepper in self._steppers:
             stepper.begin(plan, [k for k in training if self._of.get(k) is stepper])
 
-    def step(self) -> None:
+    def step(self, step: int = 0) -> None:
         """See :class:`Stepper`."""
         for stepper in self._steppers:
-            stepper.step()
+            stepper.step(step)
 
     def capture(self, block: int) -> dict[str, Any]:
         """See :class:`Stepper`; nothing of a frozen block."""

@@ -10,6 +10,7 @@ from pipeline.engine.autocast_stage import AutocastStage
 from pipeline.engine.mixed_program import MixedProgram, listeners
 from pipeline.engine.mixed_stage import MixedAutocastStage, MixedStage
 from pipeline.engine.program import Program
+from pipeline.engine.publishing import PublishingProgram
 from pipeline.engine.replica_program import ReplicaProgram
 from pipeline.engine.stage import Stage
 from pipeline.engine.wires import WireProgram, round_inside, wires_of
@@ -76,8 +77,13 @@ class _WireMixedProgram(WireProgram, MixedProgram):
     """Both: activations in a wire format, feedback as it is."""
 
 
+class _WirePublishingProgram(WireProgram, PublishingProgram):
+    """Both: activations travel in a wire format, what is published as it is."""
+
+
 def program_of(
-    resolved: RunSpec, partition: Sequence[range], replicas: Replicas | None = None, replica: int = 0
+    resolved: RunSpec, partition: Sequence[range], replicas: Replicas | None = None, replica: int = 0, *,
+    publishes: bool = True,
 ) -> Callable[..., Program]:
     """What makes the run's programs; see :class:`Program` for the arguments.
 
@@ -86,11 +92,17 @@ def program_of(
         partition: blocks of each stage.
         replicas: processes of each stage; None for one each.
         replica: of the process, in its stage.
+        publishes: False where the program is not walked through from a run's start to its end.
     """
     wires = wires_of(resolved)
     if resolved.routes is not None:
         to = listeners(resolved.routes, partition)
         return partial(MixedProgram, to=to) if wires is None else partial(_WireMixedProgram, wires, to=to)
+    if publishes and resolved.publication is not None and not resolved.config.chaos.emulates:
+        every, epochs = resolved.publication.every, resolved.config.train.epochs
+        if wires is None:
+            return partial(PublishingProgram, every=every, epochs=epochs)
+        return partial(_WirePublishingProgram, wires, every=every, epochs=epochs)
     if replicas is None:
         return Program if wires is None else partial(WireProgram, wires)
     if wires is None:

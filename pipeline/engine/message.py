@@ -40,7 +40,9 @@ class Kind(IntEnum):
     """Part of the sum of a step's gradients, likewise."""
     STATISTICS = 6
     """Running statistics, likewise; see the module ``running_stats``."""
-    BROADCAST = 7
+    PUBLISHED = 7
+    """A version of what the last block publishes, for all other stages; see the module ``publishing``."""
+    BROADCAST = 8
     """What the last block sends to all that await it, where others are sent FEEDBACK; see ``mixed_program``."""
 
 

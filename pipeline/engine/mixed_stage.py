@@ -66,10 +66,10 @@ class MixedStage(Stage):
         for k in self._passing:
             self.rules[k].block.eval()
 
-    def step(self) -> None:
+    def step(self, step: int = 0) -> None:
         """See :class:`Stage`; a frozen block is not updated."""
         self.staleness.forget(self._passing)
-        super().step()
+        super().step(step)
 
     def scores(self) -> list[BlockScores]:
         """See :class:`Stage`."""

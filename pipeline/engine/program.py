@@ -231,7 +231,7 @@ class Program(Messenger):
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:
         """S: apply the gradients gathered so far."""
-        self.stage.step()
+        self.stage.step(position.step)
         yield from ()
 
     def _key(self, position: Position) -> int:

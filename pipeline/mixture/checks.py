@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from pipeline.config import Config
+from pipeline.config.blocks import names_of
 from pipeline.errors import ConfigError
 from pipeline.mixture.rules import Declarations, rule_names
 from pipeline.schedules.modes import InFlightLimit, Mode
@@ -28,6 +29,12 @@ def check_mixture(config: Config, mode: Mode, rules: Declarations, frozen: Colle
         raise ConfigError(
             f"in the mode {mode.name} gradients are as late as stages follow, and a frozen stage would count (given: "
             f"{given}, expected: none). Leave it out, or choose 1f1b."
+        )
+    if rules.declared.publication is not None and (frozen or config.rule.blocks):
+        raise ConfigError(
+            "blocks that use what the last one publishes are all of one rule and all learn (given: "
+            f"{given if frozen else names_of(config.rule)}, expected: no train.freeze and no [rule.blocks]). "
+            "Leave them out, or choose another rule, e.g. aux."
         )
     mixed = rules.routes is not None
     what = given if frozen else f"the rules {rule_names(config, num_blocks)}"

@@ -5,8 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline import registry
+from pipeline.checks import check_published
 from pipeline.config import Config, NamedConfig
 from pipeline.config.blocks import of_block
 from pipeline.errors import ConfigError
@@ -15,7 +17,7 @@ from pipeline.mixture.initial import InitialBlocks
 from pipeline.mixture.routes import Chosen, Routes, routes_of
 from pipeline.network.block import Blueprint, build_block
 from pipeline.numerics.seeds import derive, seeded
-from pipeline.schedules.batching import Declared
+from pipeline.schedules.batching import Declared, Publication
 
 __all__ = ["Declarations", "build_rule", "check_rules", "checked_options", "checked_rule", "rule_name", "rule_names"]
 
@@ -79,7 +81,7 @@ def check_rules(
     Raises:
         ConfigError: a rule does not fit its block, rules do not go together, or a block to start from does not fit.
     """
-    found = Declared(Topology.LOCAL, True, None)
+    found, published = Declared(Topology.LOCAL, True, None), list[Tensor]()
     chosen: list[Chosen] = []
     sizes: list[tuple[int, int]] = []
     for blueprint, spec in zip(blueprints, specs, strict=True):
@@ -92,6 +94,10 @@ def check_rules(
         trained = 0 if is_frozen else _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         found = _joined(found, rule, config, is_frozen)
+        if rule.publishes_every:
+            published.append(rule.published)
+            found = dataclasses.replace(found, publication=Publication(rule.publishes_every, _bytes_of([rule.published])))
+    check_published(config, [tuple(t.shape) for t in published])
     routes = routes_of(chosen, frozen)
     return Declarations(dataclasses.replace(found, topology=_topology(chosen, frozen, routes)), routes, sizes)
 
@@ -108,6 +114,7 @@ def _joined(found: Declared, rule: LearningRule, config: Config, is_frozen: bool
     spec, in_unit_interval = rule.spec, found.takes_unit_interval or rule.takes_unit_interval
     if is_frozen:
         return dataclasses.replace(found, takes_unit_interval=in_unit_interval)
+    has_batch_norm = found.has_batch_norm or any(isinstance(m, _BatchNorm) for m in rule.modules())
     optimizer = of_block(config.optimizer, spec.index, spec.num_blocks, "optimizer")
     at_once = rule.topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
     most = found.max_in_flight
@@ -118,6 +125,7 @@ def _joined(found: Declared, rule: LearningRule, config: Config, is_frozen: bool
         found.notes_batches or rule.notes_batches, found.learns_at_once or at_once, in_unit_interval,
         found.asks_for_note or rule.asks_for_note,
         found.unsuited or rule.unsuited(optimizer.name, optimizer.options),
+        max(found.most_feedback, rule.most_feedback), found.publication, has_batch_norm,
     )  # fmt: skip
 
 

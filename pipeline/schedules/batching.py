@@ -9,7 +9,17 @@ from pipeline.learning.rule import Topology
 from pipeline.schedules.actions import Action, Op, Order, one_f_one_b, stream
 from pipeline.schedules.modes import InFlightLimit, Mode
 
-__all__ = ["Batching", "Declared", "batching_of"]
+__all__ = ["Batching", "Declared", "Publication", "batching_of"]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What the last block publishes; see :mod:`pipeline.engine.publishing`."""
+
+    every: int
+    """Steps between two versions."""
+    num_bytes: int
+    """Of a version."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,11 @@ class Declared:
     asks_for_note: bool = False
     unsuited: str = ""
     """See :meth:`pipeline.learning.rule.LearningRule.unsuited`; of the first block that has something to say."""
+    most_feedback: int = 1
+    """See :attr:`pipeline.learning.rule.LearningRule.most_feedback`."""
+    publication: Publication | None = None
+    has_batch_norm: bool = False
+    """A block, or what a rule has beside it, normalises over the batch."""
 
 
 @dataclass(frozen=True)

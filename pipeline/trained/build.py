@@ -102,7 +102,10 @@ def _under_rules(
     """The network, its blocks under their rules and with their weights."""
     shapes = infer_shapes(blueprints, facts.input_shape, task.out_shape, facts.input_dtype)
     specs = [
-        BlockSpec(k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task, facts.num_train)
+        BlockSpec(
+            k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task, facts.num_train,
+            next(iter(blueprints[k + 1 : k + 2]), None),
+        )
         for k, s in enumerate(shapes)
     ]
     rules = [_rule(source.config, block, spec) for block, spec in zip(blocks, specs, strict=True)]

@@ -33,6 +33,8 @@ VARIANTS = {
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
     "eqprop-one-sided": ("eqprop", {"nudging": "one_sided", "free_rounds": 4, "nudged_rounds": 3}),
     "eqprop-energy": ("eqprop", {"form": "energy", "nudging": "random_sign", "persistent": True, "beta": 0.5}),
+    "aux-mlp": ("aux", {"head": "mlp", "norm": True}),
+    "interlock-3": ("interlock", {"overlap": 3, "norm": True}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
 }
 RULES = [*registry.known("pipeline.rules"), *VARIANTS]
@@ -112,6 +114,7 @@ for _kind, _task in SEQUENCE.items():
     SHAPES[_kind] = [(*_task.positions, size) for size in (6, 9, 8, 4)]
     BODIES[_kind] = SHAPES[_kind][1:]
 ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred"}
+ANY_LABELS |= {"aux", "interlock", "readout"}
 ANY_LABELS |= {name for name, (rule, options) in VARIANTS.items() if rule in ANY_LABELS and "alpha" not in options}
 """Rules that learn from classes at positions and from numbers; all others refuse them."""
 PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
@@ -122,6 +125,8 @@ NETWORKS["clipped"] = (Classification(4), (6,), lambda: [_clipped(6, 9), _clippe
 SHAPES["clipped"], BODIES["clipped"] = SHAPES["plain"], BODIES["plain"]
 CLIPPED_ONLY = {"eqprop-energy"}
 """Rules of states in [0, 1]."""
+VECTORS_ONLY = {"readout"}
+"""Rules whose hidden blocks give vectors, or features at positions."""
 SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
 """Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff", "am_mem"}
@@ -151,6 +156,7 @@ def _networks(name):
     if rule in HALF_ONLY:
         return ("half",)
     names = [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
+    names = [n for n in names if n != "conv" or rule not in VECTORS_ONLY]
     return [n for n in names if n not in SEQUENCE or name in ANY_LABELS]
 
 

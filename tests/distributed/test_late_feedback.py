@@ -25,6 +25,7 @@ RULES = [
     {"name": "dfa"}, {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
     {"name": "lra_fdbk", "reduction": "mean"}, {"name": "lra_fdbk", "halt": 0.05},
     {"name": "lra_diff", "reduction": "mean"}, {"name": "tp"}, {"name": "dtp"}, {"name": "am"},
+    {"name": "interlock", "overlap": 3},
 ]  # fmt: skip
 NETS = {"usual": {}, "plain": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
 NETS["half"] = {**NETS["plain"], "boundary": "half"}

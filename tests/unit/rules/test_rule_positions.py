@@ -19,6 +19,8 @@ RULES = {
     "linear_decoder-own-loss": ("linear_decoder", {"loss": "cross_entropy"}),
     "dfa": ("dfa", {}), "dfa-pre": ("dfa", {"inject": "pre"}), "dfa-mlp": ("dfa", {"projection": "mlp"}),
     "dfa-orthogonal": ("dfa", {"matrix": "orthogonal"}), "dfa-learned": ("dfa", {"matrix": "learned"}),
+    "aux": ("aux", {}), "aux-norm": ("aux", {"norm": True}),
+    "interlock": ("interlock", {"overlap": 3}), "readout": ("readout", {}),
     "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
 }  # fmt: skip
 TASKS = {
