@@ -12,9 +12,10 @@ from pipeline.learning.heads import PooledHead
 from pipeline.learning.positions import features_of
 from pipeline.learning.rule import BlockSpec
 from pipeline.network.from_modules import cut_into_blocks
+from pipeline.numerics.autocast import at_least_float32
 from pipeline.ranges import MOST_COUNTED, Range
 
-__all__ = ["AuxHead", "ReadOut", "read_out_of"]
+__all__ = ["AuxHead", "FullNorm", "ReadOut", "read_out_of"]
 
 _MLP_LAYERS = 3
 _MLP_MAP = 2
@@ -32,6 +33,14 @@ class ReadOut:
     """Layers of the next block's kind in front of all that, of the block's own and trained with it."""
     norm: bool = False
     """RMSNorm of the features that the read-out itself takes."""
+
+
+class FullNorm(nn.RMSNorm):
+    """RMSNorm in float32 at least, also of what comes in bfloat16 under autocast, of which torch would warn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x, (..., features)."""
+        return super().forward(at_least_float32(x))
 
 
 class AuxHead(nn.Module):
@@ -65,7 +74,7 @@ class AuxHead(nn.Module):
         if options.head != "linear":
             at_positions = self.num_leading > 0
             self.mlp = nn.Sequential(*(m for _ in range(_MLP_LAYERS) for m in _hidden(size, at_positions)))
-        self.norm = nn.RMSNorm(size) if options.norm else nn.Identity()
+        self.norm = FullNorm(size) if options.norm else nn.Identity()
         self.linear = nn.Linear(size, spec.task.num_outputs)
         nn.init.zeros_(self.linear.weight)
 
@@ -143,4 +152,4 @@ def _mixed(channels: int) -> list[nn.Module]:
 
 def _hidden(size: int, at_positions: bool) -> list[nn.Module]:
     """A hidden layer of the MLP."""
-    return [nn.Linear(size, size), nn.RMSNorm(size) if at_positions else nn.BatchNorm1d(size), nn.ReLU()]
+    return [nn.Linear(size, size), FullNorm(size) if at_positions else nn.BatchNorm1d(size), nn.ReLU()]

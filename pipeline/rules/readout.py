@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.learning.aux_head import FullNorm
 from pipeline.learning.local_rule import LocalRule, Output
 from pipeline.learning.positions import features_of
 from pipeline.learning.rule import ANY_LABELS, BlockSpec, LearningRule
@@ -50,7 +51,7 @@ class SharedReadOut(LocalRule):
         self.publishes_every = every
         matrix = torch.empty(spec.task.num_outputs, shape[0]).uniform_(-1, 1) * shape[0] ** -0.5
         self.register_buffer("published", matrix)
-        self.norm = nn.RMSNorm(shape[0]) if norm else nn.Identity()
+        self.norm = FullNorm(shape[0]) if norm else nn.Identity()
         self.bias = nn.Parameter(torch.zeros(spec.task.num_outputs))
 
     def loss(self, context: Any) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.data.position_tasks import PositionClasses
 from pipeline.data.task import Classification
 from pipeline.errors import ConfigError
-from pipeline.learning.aux_head import AuxHead, ReadOut
+from pipeline.learning.aux_head import AuxHead, FullNorm, ReadOut
 from pipeline.learning.heads import PooledHead
 from pipeline.learning.rule import BlockSpec
 from pipeline.models import transformer
@@ -144,6 +144,15 @@ def test_what_is_read_at_a_position_depends_on_no_later_one(options):
 def test_the_last_block_is_preds():
     first, last = (make_rules(make, [dense(4, 6), read_out((6,))], (4,))[1] for make in (build, pred.build))
     assert type(first) is type(last) and not first.block.body[1].weight.any()
+
+
+def test_norms_are_of_full_precision_under_autocast():
+    """Torch warns of a gain in float32 beside what is in bfloat16, and warnings are errors here."""
+    x = torch.randn(3, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert FullNorm(8)(x).dtype is torch.float32
+        rule = transformer_rule(1, head="mlp", norm=True)
+        assert rule.decode(rule(torch.randn(4, LENGTH, WIDTH), tokens()[1])[1]).isfinite().all()
 
 
 def test_read_outs_start_at_zero_whatever_stands_in_front_of_them():
