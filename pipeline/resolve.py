@@ -35,6 +35,7 @@ from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec
 from pipeline.optim.options import OptimizerSection, parse_optimizer
 from pipeline.schedules.batching import Batching, Publication, batching_of
+from pipeline.schedules.chunk_checks import check_chunks
 from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.plan import BlockMode
@@ -167,6 +168,7 @@ def resolve(
     check_interval(config, rule, dataset.normalisation)
     batching = batching_of(config.train, mode, dataset.spec, rule)
     check_replicas(config, mode, batching, rule)
+    check_chunks(config, mode, dataset.spec, batching)
     check_batching(config, mode, batching, rule, shapes)
     check_optimizer(config, rule)
     check_measurable(config.measure, dataset.spec, len(specs))

@@ -77,6 +77,7 @@ def score(network: TrainedNetwork, dataset: Dataset, config: Config) -> list[dic
     size = min(config.train.eval_batch_size or config.train.batch_size, dataset.spec.num_test)
     test = feed_of(dataset.load()[1], dataset=dataset, batch_size=size, seed=config.seed, device=device, train=False)
     evaluation = network.evaluation(device)
+    evaluation.chunking = dataset.spec.chunking
     with _evaluating(network), network.computing(device, config.run.threads):
         for index in range(test.num_batches):
             x, y = (repeated(t, passes) for t in test.batch(0, index))
