@@ -27,8 +27,8 @@ def check_chunks(config: Config, mode: Mode, data: DataSpec, batching: Batching)
         )
     if config.train.freeze != "":
         raise ConfigError(
-            f"frozen blocks keep no state from chunk to chunk (given: train.freeze = {config.train.freeze!r} with chunks "
-            f"of {name}, expected: none). Leave it out, or leave dataset.chunk or dataset.in_order out."
+            f"frozen blocks keep no state from chunk to chunk (given: train.freeze = {config.train.freeze!r} with "
+            f"chunks of {name}, expected: none). Leave it out, or leave dataset.chunk or dataset.in_order out."
         )
     replicas = config.run.replicas
     if replicas == "auto" or max(replicas if isinstance(replicas, list) else [int(replicas)]) > 1:
