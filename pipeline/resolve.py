@@ -5,7 +5,9 @@ that do not fit blocks or modes. The run's processes then build from what is res
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -119,9 +121,7 @@ class RunSpec:
         return self.config.schedule.cache != "off" and not differ and self.batching.classes is None
 
 
-def resolve(
-    config: Config, data_root: Path, model: UserModel | None = None, *, begins: bool = True
-) -> RunSpec:
+def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, begins: bool = True) -> RunSpec:
     """Checks ``config`` and fills it in.
 
     Args:
@@ -149,13 +149,7 @@ def resolve(
     )  # fmt: skip
     data = dataset.spec
     shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
-    specs = tuple(
-        BlockSpec(
-            k, count, s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train,
-            next((b for b in blueprints[k + 1 : k + 2] if not b.seed_free), None),
-        )
-        for k, s in enumerate(shapes)
-    )
+    specs = _specs(shapes, blueprints, task, data.num_train)
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     initial = find_initial(config.train, count) if begins else None
     rules = check_rules(config, blueprints, specs, frozen, initial)
@@ -176,11 +170,7 @@ def resolve(
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
-
-    def stepped(section: NamedConfig) -> BlockOptimizer:
-        found = _optimizer(section)
-        return BlockOptimizer(found.optimizer, found.lr(config.train.epochs, batching.num_steps))
-
+    stepped = partial(_stepped, config.train.epochs, batching.num_steps)
     whole = stepped(config.optimizer)
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, whole.optimizer, whole.lr,
@@ -264,6 +254,17 @@ def _with_rule_for_mode(config: Config, mode: Mode, blueprint: Blueprint, spec: 
     return dataclasses.replace(config, rule=NamedConfig(name="backprop")) if replaced else config
 
 
+def _specs(
+    shapes: Sequence[BlockShapes], blueprints: Sequence[Blueprint], task: Task, num_train: int
+) -> tuple[BlockSpec, ...]:
+    """Place and shapes of every block."""
+    above = [next((b for b in blueprints[k + 1 : k + 2] if not b.seed_free), None) for k in range(len(blueprints))]
+    return tuple(
+        BlockSpec(k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task, num_train, above[k])
+        for k, s in enumerate(shapes)
+    )
+
+
 def _with_whole_path(train: TrainConfig) -> TrainConfig:
     """The section with a path that means the same from any folder."""
     return dataclasses.replace(train, init_from=str(Path(train.init_from).resolve())) if train.init_from else train
@@ -272,6 +273,12 @@ def _with_whole_path(train: TrainConfig) -> TrainConfig:
 def _optimizer(section: NamedConfig) -> OptimizerSection:
     """One choice of an optimizer, checked."""
     return parse_optimizer(section.name, section.options)
+
+
+def _stepped(epochs: int, steps_per_epoch: int, section: NamedConfig) -> BlockOptimizer:
+    """How one choice steps the parameters of a block in a run of that length."""
+    found = _optimizer(section)
+    return BlockOptimizer(found.optimizer, found.lr(epochs, steps_per_epoch))
 
 
 def _complete(section: NamedConfig) -> NamedConfig:

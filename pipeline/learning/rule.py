@@ -112,11 +112,10 @@ class LearningRule(nn.Module, ABC):
     are then floating-point ones. False where it has to be exact: a gradient, or a target whose distance from the
     activation is what is learned from."""
     feedback_is_gradient: ClassVar[bool] = False
-    """NEIGHBOUR: True where feedback is the derivative of what is minimised above by this block's output, or an
-    estimate of it, already weighted, and what is sent down is the same for the block below: such rules go together."""
+    """NEIGHBOUR: True where feedback, and what is sent down, is the derivative of what is minimised above by the output
+    of the block that it is for, or an estimate of it, already weighted: such rules go together."""
     passes_frozen: ClassVar[bool] = False
-    """NEIGHBOUR: True where a frozen block, its parameters asking for no gradient and its layers in evaluation mode,
-    still sends the derivative by its input down."""
+    """NEIGHBOUR: True where a frozen block, in evaluation mode, still sends the derivative by its input down."""
     reaches_input: ClassVar[bool] = False
     """LOCAL and BROADCAST: True where :meth:`learn`, once its derivatives are left to autograd, differentiates down to
     the block's input as well, if that requires it: the blocks below may then learn by backpropagation."""

@@ -96,7 +96,8 @@ def check_rules(
         found = _joined(found, rule, config, is_frozen)
         if rule.publishes_every:
             published.append(rule.published)
-            found = dataclasses.replace(found, publication=Publication(rule.publishes_every, _bytes_of([rule.published])))
+            publication = Publication(rule.publishes_every, _bytes_of([rule.published]))
+            found = dataclasses.replace(found, publication=publication)
     check_published(config, [tuple(t.shape) for t in published])
     routes = routes_of(chosen, frozen)
     return Declarations(dataclasses.replace(found, topology=_topology(chosen, frozen, routes)), routes, sizes)

@@ -135,6 +135,16 @@ def test_one_message_and_exit_code_2(name, tmp_path, trained):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["it's mine", "7", "true"])
+def test_a_run_in_a_folder_of_any_name(name, tmp_path, trained, monkeypatch):
+    shutil.copytree(trained, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("--config", trained / "config.toml", "--out", "on", "--data-root", tmp_path, "--quiet",
+                        "--init-from", name, "train.epochs=1")  # fmt: skip
+    assert code == 0, err
+    assert json.loads((tmp_path / "on" / "result.json").read_text())["init_from"]["run"] == str(tmp_path / name)
+
+
 @pytest.mark.parametrize("status", ["failed", None, "torn", "emulated"])
 def test_a_run_that_has_not_ended_well(status, tmp_path, trained):
     shutil.copytree(trained, tmp_path / "trained")

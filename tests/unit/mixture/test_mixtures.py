@@ -77,9 +77,11 @@ REFUSED = {
     "emulated compute": (
         {**blocks("backprop", b0="pred"), "chaos": {"compute": "sleep", "compute_s": 0.01}}, "emulated for one way of"),
     "what is published": (
-        {"rule": {"name": "readout", "blocks": {"0": {"name": "pred"}}}}, "blocks that use what the last one publishes are"),
+        {"rule": {"name": "readout", "blocks": {"0": {"name": "pred"}}}},
+        "blocks that use what the last one publishes"),
     "what is published to a frozen block": (
-        {"rule": {"name": "readout"}, "train": {"freeze": "1"}}, r"are all of one rule .*given: train.freeze = \"1\", e"),
+        {"rule": {"name": "readout"}, "train": {"freeze": "1"}},
+        r"are all of one rule .*given: train.freeze = \"1\", e"),
     "no block": ({"rule": {"name": "pred", "blocks": {"": {"dimdec": 4}}}}, r"a section is for no block .given: rule"),
     "an option of no rule": (
         {"rule": {"name": "pred", "blocks": {"0": {"beta": 0.5}}}}, r"rule.blocks.\"0\": unknown key .given: rule.bet"),
