@@ -80,9 +80,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def overrides_of(options: argparse.Namespace) -> list[str]:
     """Overrides from flags, followed by those given as section.key=value, which win."""
     flags = {
-        "schedule.mode": options.mode, "run.device": options.device, "transport.name": options.transport,
-        "run.stages": None if options.plan else options.stages, "run.trace": "true" if options.trace else None,
-        "train.init_from": repr(str(options.init_from)) if options.init_from is not None else None,
+        "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
+        "transport.name": options.transport, "run.device": options.device, "run.trace": options.trace and "true" or None,
+        "train.init_from": options.init_from and repr(str(options.init_from)),
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 
