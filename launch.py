@@ -81,8 +81,8 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
     """Overrides from flags, followed by those given as section.key=value, which win."""
     flags = {
         "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
-        "transport.name": options.transport, "run.device": options.device, "run.trace": options.trace and "true" or None,
-        "train.init_from": options.init_from and repr(str(options.init_from)),
+        "transport.name": options.transport, "run.device": options.device,
+        "run.trace": "true" if options.trace else None, "train.init_from": options.init_from and repr(str(options.init_from)),
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 
