@@ -82,7 +82,8 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
     flags = {
         "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
         "transport.name": options.transport, "run.device": options.device,
-        "run.trace": "true" if options.trace else None, "train.init_from": options.init_from and repr(str(options.init_from)),
+        "run.trace": "true" if options.trace else None,
+        "train.init_from": options.init_from and repr(str(options.init_from)),
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 
@@ -208,9 +209,8 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
     default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
     say = (lambda _: None) if options.quiet else partial(print, flush=True)
-    data = options.data_root or default_data_root()
     with nullcontext(options.out) if options.out else new_out_folder(default) as out:
-        compare_modes(loaded.config, others, rounds, out=out, data_root=data, say=say)
+        compare_modes(loaded.config, others, rounds, out=out, data_root=options.data_root or default_data_root(), say=say)
 
 
 def start(options: argparse.Namespace) -> Callable[[argparse.Namespace, LoadedConfig], None]:
