@@ -43,7 +43,7 @@ from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import Schedule
 
-__all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve"]
+__all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve", "task_of"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     named = _dataset(config)
     dataset = _found(config, named, data_root)
     check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
-    task = _task(config, dataset.spec.task)
+    task = task_of(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
     count = len(blueprints)
     frozen = frozenset(parse_blocks(config.train.freeze, count, "train.freeze"))
@@ -233,8 +233,12 @@ def _model(
     return loaded.blueprints, NamedConfig(name=config.model.name, options=loaded.options)
 
 
-def _task(config: Config, task: Task) -> Task:
-    """The data set's own, or the one of these labels whose outputs are logistic units."""
+def task_of(config: Config, task: Task) -> Task:
+    """The data set's own task, or the one of the same labels whose outputs are logistic units.
+
+    Raises:
+        ConfigError: the config wants such units for labels that are no classes of samples.
+    """
     if config.train.loss != "logistic" or isinstance(task, Binary):
         return task
     if isinstance(task, Classification):
