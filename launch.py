@@ -1,13 +1,12 @@
 """Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
-import inspect
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -23,24 +22,17 @@ for package in (pipeline, workers):  # another one must not run in place of ours
         sys.exit(2)
 
 from pipeline import registry
-from pipeline.config import LoadedConfig, load_config, section_options
+from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words, one_line
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
-from pipeline.values import describe
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
 from workers.host.out_folder import new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
-
-KINDS = {
-    "rules": ("rule", "pipeline.rules"), "models": ("model", "pipeline.models"),
-    "data sets": ("dataset", "pipeline.datasets"), "transports": ("transport", "workers.transports"),
-}  # fmt: skip
-"""What ``--list`` lists: the section of the config that names one, and the folder that has them."""
-
+from workers.listing import list_lines
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
@@ -52,10 +44,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
     parser.add_argument("--evaluate", type=Path, metavar="RUN", help="score a run's network; dataset.name=... another")
     parser.add_argument("--predict", nargs="+", type=Path, metavar=("RUN", "FILE"), help="answers: pictures, or .npz")
+    parser.add_argument("--report", nargs="+", type=Path, metavar="RUN", help="write report.html about runs")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
-    transports = ", ".join(registry.known(KINDS["transports"][1]))
+    transports = ", ".join(registry.known("workers.transports"))
     parser.add_argument("--transport", metavar="NAME", help=f"auto, {transports}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
@@ -104,34 +97,6 @@ def config_of(options: argparse.Namespace) -> Path:
 def follows() -> bool:
     """This is a rank that has its job from the first one, which has the config and the run's folder."""
     return os.environ.get("RANK", "0") != "0"
-
-
-def show_list() -> None:
-    """Print a line for each mode, rule, model, data set and transport, and for each option (``--list``)."""
-    print("modes:")
-    for mode in MODES:
-        print(f"  {mode.name:<16} {mode.summary}")
-    for noun, (section, package) in KINDS.items():
-        print(f"{noun}:")
-        for name in registry.known(package):
-            print(f"  {name:<16} {registry.summary(package, name)}")
-            show_options(section, registry.options_of(registry.load(package, name, noun)))
-    print("optimizers:")
-    from pipeline.optim.optimizers import optimizer_options  # which imports torch
-
-    for name, options in optimizer_options().items():
-        print(f"  {name}")
-        show_options("optimizer", options)
-    print("other sections:")
-    for section, options in section_options().items():
-        show_options(section, options)
-
-
-def show_options(section: str, options: Mapping[str, inspect.Parameter]) -> None:
-    """Print a line for each option of a thing: its key, what it takes, its default."""
-    for key, option in options.items():
-        default = "required" if option.default is option.empty else f"default: {option.default!r}"
-        print(f"    {f'{section}.{key}':<26} {describe(option.annotation)}; {default}")
 
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -209,6 +174,22 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
         compare_modes(loaded.config, others, rounds, out=out, data_root=data, say=say)
 
 
+def report(options: argparse.Namespace) -> None:
+    """Writes a page about runs (``--report``): into the folder of a single one, or into one of its own.
+
+    Raises:
+        ConfigError: a library is missing, or something that was named is no run.
+    """
+    from workers.report.command import write_report
+
+    default = runs_folder() / f"report-{time.strftime('%Y%m%d-%H%M%S')}"
+    own = options.out or (options.report[0] if len(options.report) == 1 else None)
+    with nullcontext(own) if own else new_out_folder(default) as out:
+        path = write_report(options.report, out)
+    if not options.quiet:
+        print(f"written: {path}")
+
+
 def start(options: argparse.Namespace) -> Callable[[argparse.Namespace, LoadedConfig], None]:
     """What the command is to do with its config."""
     text = run if options.generate is None else make_text
@@ -240,7 +221,8 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
     try:
         if options.list:
-            show_list()
+            for line in list_lines():
+                print(line)
             return 0
         check_together(options)
         if options.evaluate is not None or options.predict is not None:
@@ -248,6 +230,9 @@ def main(arguments: Sequence[str]) -> int:
 
             for line in look(options):
                 print(line)
+            return 0
+        if options.report is not None:
+            report(options)
             return 0
         raise_open_files()
         ensure_short_paths()

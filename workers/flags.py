@@ -1,6 +1,7 @@
 """Flags of the command line that mean nothing together."""
 
 import argparse
+import os
 
 from pipeline.errors import ConfigError
 
@@ -13,6 +14,8 @@ def check_together(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: there is one without ``--plan``, or one of a run beside it.
     """
+    if options.report is not None:
+        _check_report(options)
     plans = ("hosts", "link", "replicas", "device_speed")
     given = [name for name in plans if getattr(options, name) is not None]
     if given and not options.plan:
@@ -24,3 +27,21 @@ def check_together(options: argparse.Namespace) -> None:
         raise ConfigError("nothing is repeated (given: --repeat without --against). Add --against, or leave it out.")
     if options.plan and options.resume is not None:
         raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")
+
+
+def _check_report(options: argparse.Namespace) -> None:
+    """Nothing but where it goes is asked of a report.
+
+    Raises:
+        ConfigError: something else is, or a rank of torchrun is asked.
+    """
+    if "RANK" in os.environ:
+        raise ConfigError(
+            "every rank would write the same (given: --report under torchrun, expected: without). Start it with python "
+            "launch.py."
+        )
+    others = {name: value for name, value in vars(options).items() if name not in ("report", "out", "quiet")}
+    given = [name for name, value in others.items() if value is not None and value is not False and value != []]
+    if given:
+        flag = options.overrides[0] if given[0] == "overrides" else "--" + given[0].replace("_", "-")
+        raise ConfigError(f"a report changes no run (given: --report with {flag}). Leave one of them out.")

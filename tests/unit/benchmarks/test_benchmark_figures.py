@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import figures
-from benchmarks.run_folder import read_run
+from workers.report.measured import read_run
 
 BLOCKS, EPOCHS = 3, 4
 DRAWN = ["accuracies", "angles", "depth", "errors", "losses", "maps", "tsne", "updates"]
