@@ -9,7 +9,7 @@ from workers.report.measured import Curve
 from workers.report.parts import Panel, Section, Swatch
 from workers.report.runs import ReportRun
 
-__all__ = ["block_legend", "block_lines", "learning_sections", "quantity_title", "run_lines", "scaled"]
+__all__ = ["block_legend", "block_lines", "is_share", "learning_sections", "quantity_title", "run_lines", "scaled"]
 
 _FIRST = (
     "train_loss", "test_loss", "validation_loss", "test_accuracy", "validation_accuracy", "train_accuracy",
@@ -41,12 +41,17 @@ def learning_sections(runs: Sequence[ReportRun]) -> list[Section]:
 def quantity_title(quantity: str) -> str:
     """``test accuracy, %``."""
     words = quantity.replace("_", " ").replace("train ", "training ", 1)
-    return f"{words}, %" if quantity.endswith("accuracy") else words
+    return f"{words}, %" if is_share(quantity) else words
+
+
+def is_share(quantity: str) -> bool:
+    """It is a share of the samples, shown in per cent; more is better."""
+    return quantity.endswith(("accuracy", "top5"))
 
 
 def scaled(curve: Curve, quantity: str) -> Curve:
     """Shares as per cent."""
-    return {epoch: 100 * value for epoch, value in curve.items()} if quantity.endswith("accuracy") else curve
+    return {epoch: 100 * value for epoch, value in curve.items()} if is_share(quantity) else curve
 
 
 def run_lines(runs: Sequence[ReportRun], curves: Sequence[Curve]) -> list[Line]:
@@ -85,11 +90,16 @@ def _blocks(runs: Sequence[ReportRun], quantities: Sequence[str]) -> Section:
         return Section(name, title, about, legend=block_legend(count), panels=panels)
     panels = [
         Panel(f"block {block}: {quantity_title(quantity)}", lines(found, f"{quantity} of block {block}, by run"))
-        for quantity in quantities for block in range(count)
+        for quantity in quantities for block in range(count) if not _is_output(runs, block)
         if (found := run_lines(runs, [scaled(_of_block(run, quantity, block), quantity) for run in runs]))
     ]  # fmt: skip
-    about = "A line for each run. Losses of different rules are of different kinds: compare scores between rules."
+    about = "A line for each run; the output block stands above. Losses of different rules are of different kinds: compare scores between rules."
     return Section(name, title, about, panels=panels, is_folded=count > _UNFOLDED)
+
+
+def _is_output(runs: Sequence[ReportRun], block: int) -> bool:
+    """Of every run that has it."""
+    return all(run.last_block == block for run in runs if run.last_block is not None and run.last_block >= block)
 
 
 def _of_block(run: ReportRun, quantity: str, block: int) -> Curve:

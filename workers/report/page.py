@@ -40,12 +40,13 @@ def page(sources: Sources) -> str:
             *tables, *learning_sections(runs), *running_sections(runs), *measurement_sections(runs),
             config_section(runs), environment_section(runs),
         ]  # fmt: skip
+    overview, said = summary(runs)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     return environment.get_template("page.html").render(
         title=_title(runs), subtitle=_subtitle(sources), generator=GENERATOR, num_runs=len(runs), dashes=DASHES,
-        css=(_HERE / "page.css").read_text(encoding="utf8"), runs=summary(runs), errors=errors_of(runs),
+        css=(_HERE / "page.css").read_text(encoding="utf8"), runs=overview, said=said, errors=errors_of(runs),
         sections=_shown(sections), num_run_inks=NUM_RUN_INKS, blocks_light=_shades(runs, 0.0, 0.82),
         blocks_dark=_shades(runs, 0.25, 0.97),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from workers.report.learning import block_legend, block_lines
 from workers.report.measured import Curve
 from workers.report.parts import Cell, Panel, Section, Strip, Swatch, Table
 from workers.report.runs import ReportRun
-from workers.report.stages import ACTIVITIES, KINDS, StageStory
+from workers.report.stages import ACTIVITIES, KINDS, WORK, Slice, StageStory
 
 __all__ = ["running_sections"]
 
@@ -71,25 +71,43 @@ def _seconds_title(name: str, seconds: float) -> str:
 
 def _utilisation(runs: Sequence[ReportRun]) -> Section:
     """What each stage did over the time of its run, as shares of every epoch, or finer where a trace is there."""
-    inks = {name: ink(f"activity-{name}") for name in _TOLD}
     strips = []
     for i, run in enumerate(runs):
-        stories = [s for s in run.stages if s.slices]
-        rows = [run.timeline.get(k) or s.slices for k, s in enumerate(run.stages) if s.slices]
-        end = max((row[-1].end_s for row in rows), default=0.0)
-        if end > 0:
-            strips.append(Strip(
-                run.name, strip(rows, inks, end, f"utilisation of the stages of {run.name}"), i,
-                [_stage_label(s) for s in stories], [_range_of_busy(s) for s in stories], ("0", duration(end)),
-            ))  # fmt: skip
+        rows = [(s, run.timeline.whole.get(k) or s.slices) for k, s in enumerate(run.stages)]
+        closer = [(s, run.timeline.closer.get(k, ())) for k, s in enumerate(run.stages)]
+        strips += [
+            _strip(run.name, i, f"utilisation of the stages of {run.name}", rows, _range_of_busy),
+            _strip(f"{run.name}: a few forward passes in its middle", i, f"closer look at {run.name}", closer, lambda _: ""),
+        ]
     about = "Each row is a stage, from the run's first second to its last: the shares of every epoch's time, or of 240 " \
             "slices of the whole where a run has a trace (--trace)."  # fmt: skip
-    return Section("utilisation", "Utilisation of the pipeline", about, _activity_legend(), strips=strips)
+    found = [strip for strip in strips if strip is not None]
+    return Section("utilisation", "Utilisation of the pipeline", about, _activity_legend(), strips=found)
+
+
+def _strip(
+    title: str, place: int, label: str, rows: Sequence[tuple[StageStory, Sequence[Slice]]],
+    value: Callable[[StageStory], str],
+) -> Strip | None:  # fmt: skip
+    """A row for each stage of which something is known; None where nothing is."""
+    known = [(story, slices) for story, slices in rows if slices]
+    end = max((slices[-1].end_s for _, slices in known), default=0.0)
+    if end <= 0:
+        return None
+    inks = {name: ink(f"activity-{name}") for name in _TOLD}
+    return Strip(
+        title, strip([slices for _, slices in known], inks, end, label), place, [_stage_label(s) for s, _ in known],
+        [value(s) for s, _ in known], ("0", _short(end)),
+    )  # fmt: skip
+
+
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.1 else duration(seconds)
 
 
 def _range_of_busy(story: StageStory) -> str:
     """Of the epochs."""
-    shares = [100 * sum(s.shares.get(name, 0.0) for name in ("forward", "learn", "eval")) for s in story.slices]
+    shares = [100 * sum(s.shares.get(name, 0.0) for name in WORK) for s in story.slices] or [0.0]
     low, high = f"{min(shares):.0f}", f"{max(shares):.0f}"
     return f"{low} % at work" if low == high else f"{low} to {high} % at work"
 
@@ -156,7 +174,14 @@ def _staleness(runs: Sequence[ReportRun]) -> Section:
         known = any(story.staleness for run in runs for story in run.stages)
         text = "No update came late: each was made with the weights that had seen the batch."
         return Section("staleness", "Staleness", text if known else "", is_said=known)
-    return _by_stage(runs, "staleness", "Staleness", about, lambda story: story.staleness, "updates late")
+    on_time = ", ".join(run.name for run, is_late in zip(runs, late, strict=True) if not is_late)
+    about += f" None was late in: {on_time}." if on_time else ""
+    return _by_stage(runs, "staleness", "Staleness", about, _lateness, "updates late")
+
+
+def _lateness(story: StageStory) -> Curve:
+    """Empty where no update was late."""
+    return story.staleness if any(story.staleness.values()) else {}
 
 
 def _by_stage(

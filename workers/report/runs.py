@@ -12,8 +12,8 @@ from pipeline.errors import ConfigError, one_line
 from pipeline.records.run_record import read_record
 from workers.report.given import flat, number, table
 from workers.report.measured import Curve, MeasuredRun, block_rows, curves_of, read_run
-from workers.report.stages import Slice, StageStory, stories_of
-from workers.report.timeline import read_timeline
+from workers.report.stages import StageStory, stories_of
+from workers.report.timeline import Timeline, read_timeline
 
 __all__ = ["ReportRun", "is_run", "read_report_run"]
 
@@ -40,8 +40,8 @@ class ReportRun:
     scores: Mapping[str, Mapping[int, Curve]]
     """By quantity, then by block."""
     stages: Sequence[StageStory]
-    timeline: Mapping[int, Sequence[Slice]]
-    """Of its trace, where there is one: by the place of each of ``stages``."""
+    timeline: Timeline
+    """Of its trace, where there is one."""
 
     @property
     def last_block(self) -> int | None:
@@ -108,7 +108,7 @@ def _read(folder: Path, name: str) -> ReportRun:
     return ReportRun(
         name, folder, str(result.get("status", "unfinished")), result.get("error"), result, header,
         _config(folder, header), read_run(folder), _scores(rows), stories_of(record, result),
-        {row - 1: slices for row, slices in read_timeline(folder).items()},
+        read_timeline(folder),
     )  # fmt: skip
 
 

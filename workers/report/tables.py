@@ -2,11 +2,13 @@
 
 import shlex
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.records.number_text import duration, format_bytes, grouped, percent
 from workers.report.given import flat, number, text
+from workers.report.learning import is_share, quantity_title
 from workers.report.parts import Cell, Section, Table
 from workers.report.runs import ReportRun
 
@@ -20,38 +22,48 @@ _ENVIRONMENT = (
 )  # fmt: skip
 
 
-def summary(runs: Sequence[ReportRun]) -> Table:
-    """A row for each run; the best of each column is marked where there are several."""
+def summary(runs: Sequence[ReportRun]) -> tuple[Table, str]:
+    """A row for each run, its figures first; and what is said of all, where words are the same for several runs.
+
+    The best of each column is marked where runs of one data set are compared.
+    """
     columns = _columns(runs)
     values = [[value_of(run) for _, value_of, _, _ in columns] for run in runs]
-    best = [_best([row[k] for row in values], columns[k][3]) for k in range(len(columns))]
+    marks = len(runs) > 1 and len({repr(_section(run, "dataset")) for run in runs}) == 1
+    best = [_best([row[k] for row in values], columns[k][3]) if marks else None for k in range(len(columns))]
+    words = [_words(run) for run in runs]
+    told = [title for title in words[0] if len(runs) == 1 or len({one[title] for one in words}) > 1]
     rows = [
         [
-            Cell(run.name), Cell(run.status, differs=run.status != "completed"), *map(Cell, _words(run)),
-            *(Cell(columns[k][2](row[k]), True, len(runs) > 1 and row[k] is not None and row[k] == best[k])
-              for k in range(len(columns))),
+            Cell(run.name),
+            *(Cell(columns[k][2](v), True, v is not None and v == best[k]) for k, v in enumerate(row)),
+            *(Cell(one[title], differs=title == "status" and run.status != "completed") for title in told),
         ]
-        for run, row in zip(runs, values, strict=True)
+        for run, row, one in zip(runs, values, words, strict=True)
     ]  # fmt: skip
-    titles = ["run", "status", "mode", "rule", "model", "data set", "stages x threads", *(c[0] for c in columns)]
-    return Table(titles, rows, list(range(len(runs))))
+    same = ", ".join(f"{title} {words[0][title]}" for title in words[0] if title not in told)
+    table = Table(["run", *(column[0] for column in columns), *told], rows, list(range(len(runs))))
+    return table, f"All: {same}." if same else ""
 
 
-def _words(run: ReportRun) -> list[str]:
-    names = [run.config.get(key) for key in ("schedule.mode", "rule.name", "model.name", "dataset.name")]
-    keys = ("num_stages", "threads_per_stage")
-    sizes = [run.result.get(key, run.header.get(key)) for key in keys]
-    return [*map(text, names), " x ".join(map(text, sizes))]
+def _section(run: ReportRun, name: str) -> dict[str, Any]:
+    return {key: value for key, value in run.config.items() if key.startswith(f"{name}.")}
+
+
+def _words(run: ReportRun) -> dict[str, str]:
+    keys = {"mode": "schedule.mode", "rule": "rule.name", "model": "model.name", "data set": "dataset.name"}
+    sizes = [run.result.get(key, run.header.get(key)) for key in ("num_stages", "threads_per_stage")]
+    named = {title: text(run.config.get(key)) for title, key in keys.items()}
+    return {"status": run.status, **named, "stages x threads": " x ".join(map(text, sizes))}
 
 
 def _columns(runs: Sequence[ReportRun]) -> list[Column]:
     """Scores that some run has, then how it went."""
     scores = list(dict.fromkeys(name for run in runs for name in run.test))
     found: list[Column] = [
-        (f"test {name.replace('_', ' ')}" + (", %" if name == "accuracy" else ""), _score(name),
-         percent if name == "accuracy" else grouped, 1 if name.endswith("accuracy") or name == "top5" else -1)
+        (quantity_title(f"test_{name}"), _score(name), percent if is_share(name) else grouped, 1 if is_share(name) else -1)
         for name in scores
-    ]  # fmt: skip
+    ]
     return [
         *found, ("epochs", lambda run: run.epochs, lambda v: "-" if v is None else f"{v:.0f}", 0),
         ("samples/s", lambda run: number(run.result.get("train_samples_per_s")), grouped, 1),
@@ -114,19 +126,32 @@ def _side_by_side(
     runs: Sequence[ReportRun], keys: Sequence[str], found: Sequence[Mapping[str, Any]], title: str, *,
     is_folded: bool = True,
 ) -> list[Table]:  # fmt: skip
-    """A row for each run with the keys that differ; then all that are the same, each in a row."""
+    """The keys that differ, a row for each run, or for each key where there are more of them; then all others."""
     differing = [key for key in keys if len({repr(one.get(key)) for one in found}) > 1]
     same = [key for key in keys if key not in differing]
     tables = []
     if differing:
-        rows = [[Cell(run.name), *(Cell(text(one.get(key)), differs=True) for key in differing)]
-                for run, one in zip(runs, found, strict=True)]  # fmt: skip
-        tables.append(Table(["run", *differing], rows, list(range(len(runs))), "What differs"))
+        tables.append(_differences(runs, differing, found))
     if same:
         rows = [[Cell(key), Cell(_shown(key, found[0].get(key)))] for key in same]
-        heading = title if len(runs) == 1 else f"{title} that are the same" if title == "All keys" else title
+        heading = title if len(runs) == 1 else f"{title}: the same for all"
         tables.append(Table(["key", "value"], rows, title=heading, is_folded=is_folded))
     return tables
+
+
+def _differences(runs: Sequence[ReportRun], keys: Sequence[str], found: Sequence[Mapping[str, Any]]) -> Table:
+    """Values that are not the usual one of their key stand out."""
+    usual = {key: Counter(repr(one.get(key)) for one in found).most_common(1)[0] for key in keys}
+
+    def cell(one: Mapping[str, Any], key: str) -> Cell:
+        value, times = usual[key]
+        return Cell(text(one.get(key)), differs=times > 1 and repr(one.get(key)) != value)
+
+    if len(keys) > max(len(runs), 6):
+        rows = [[Cell(key), *(cell(one, key) for one in found)] for key in keys]
+        return Table(["key", *(run.name for run in runs)], rows, title="What differs")
+    rows = [[Cell(run.name), *(cell(one, key) for key in keys)] for run, one in zip(runs, found, strict=True)]
+    return Table(["run", *keys], rows, list(range(len(runs))), "What differs")
 
 
 def _shown(key: str, value: Any) -> str:
