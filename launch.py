@@ -34,6 +34,7 @@ from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 from workers.listing import list_lines
 
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(

@@ -15,8 +15,9 @@ __all__ = ["BROWSER", "Page", "browser"]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WAIT_S = 60.0
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--hide-scrollbars",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-extensions",
+    "--hide-scrollbars",
 )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ class Page:
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"][:200])
         elif method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-            self.complaints.append(json.dumps(params)[:500])
+            self.complaints.append(json.dumps(params)[:5000])
 
 
 @contextmanager
@@ -92,7 +93,8 @@ def browser():
         script = f'exec 3<&{their_in} 4>&{their_out}; exec "$@"'
         process = subprocess.Popen(
             ["bash", "-c", script, "bash", BROWSER, *FLAGS, f"--user-data-dir={profile}"], start_new_session=True,
-            pass_fds=(their_in, their_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=(their_in, their_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(their_in)
         os.close(their_out)

@@ -8,8 +8,9 @@ from pipeline.config.toml_text import to_toml
 
 ACTIVITIES = ("forward", "learn", "wait_recv", "wait_send", "transfer", "eval", "other")
 HEADER = {
-    "time_s": 1.8e9, "event": "header", "command": ["launch.py", "--quiet"], "python": "3.11.7", "commit": "0123456789ab",
-    "cpu": "one", "cores": 2, "devices": [], "versions": {"torch": "2.13.0"}, "memory_bytes": 2**34,
+    "time_s": 1.8e9, "event": "header", "command": ["launch.py", "--quiet"],
+    "python": "3.11.7",
+    "commit": "0123456789ab", "cpu": "one", "cores": 2, "devices": [], "versions": {"torch": "2.13.0"}, "memory_bytes": 2**34,
     "threads_per_stage": 1, "num_stages": 2,
 }  # fmt: skip
 
@@ -42,7 +43,8 @@ def result_table(epochs):
     ]  # fmt: skip
     return {
         "status": "completed", "num_blocks": 4, "num_stages": 2, "threads_per_stage": 1, "epochs": epochs,
-        "wall_s": 4.0 * epochs, "train_samples_per_s": 1234.0, "test": {"accuracy": 0.75, "loss": 0.5}, "stages": stages,
+        "wall_s": 4.0 * epochs, "train_samples_per_s": 1234.0, "test": {"accuracy": 0.75, "loss": 0.5},
+        "stages": stages,
     }  # fmt: skip
 
 
@@ -74,7 +76,8 @@ def measured(folder):
     values = np.broadcast_to(axis[None, None, None, :] * axis[None, None, :, None], (2, 4, 8, 8)).copy()
     levels = np.zeros((2, 4))
     levels[0], values[0] = np.nan, 2.0  # flat: no boundary
-    np.savez(folder / "measurements" / "maps.npz", epochs=[0, 3], x_axis=axis, y_axis=axis, values=values, levels=levels)
+    maps = {"epochs": [0, 3], "x_axis": axis, "y_axis": axis, "values": values, "levels": levels}
+    np.savez(folder / "measurements" / "maps.npz", **maps)
     points = np.random.default_rng(0).normal(size=(2, 1, 20, 2))
     np.savez(folder / "measurements" / "tsne.npz", epochs=[0, 3], blocks=[3], points=points, labels=np.arange(20) % 3)
     return folder
@@ -94,13 +97,14 @@ def traced(folder):
 def a_comparison(folder):
     """What --against leaves, without the files that no report reads."""
     arm = {
-        "test": 0.75, "test_std": 0.1, "tests": [0.7, 0.8], "samples_per_s": 10.0, "samples_per_s_of_rounds": [9.0, 11.0],
-        "epoch_s": 2.0, "peak_bytes": None, "memory": {"held_bytes": 2048}, "rule": "pred", "num_stages": 2,
+        "test": 0.75, "test_std": 0.1, "tests": [0.7, 0.8], "samples_per_s": 10.0,
+        
+        "samples_per_s_of_rounds": [9.0, 11.0], "epoch_s": 2.0, "peak_bytes": None, "memory": {"held_bytes": 2048}, "rule": "pred", "num_stages": 2,
         "threads_per_stage": 1, "epochs": [3, 3], "failed": 0,
     }  # fmt: skip
     ratios = {"samples_per_s": 2.0, "samples_per_s_range": [1.5, 2.5], "epoch_s": 0.5, "peak_bytes": None, "test": 0.01}
     for name in ("parallel", "backprop"):
-        a_run(folder / name / "seed-0")
+        a_run(folder / name / "seed-0", epochs=0)
     table = {
         "arms": {"parallel": arm, "backprop": arm}, "ratios": {"backprop": ratios}, "seeds": [0, 1], "order": [],
         "failures": [{"arm": "backprop", "seed": 1, "error": "no luck"}],

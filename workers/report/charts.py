@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from workers.report.embed import STYLE, Mark, embed
 from workers.report.inks import ink
-from workers.report.inline_svg import STYLE, Mark, inline
 from workers.report.measured import Arrays, Curve
 from workers.report.stages import Slice
 
@@ -79,7 +79,7 @@ def lines(curves: Sequence[Line], label: str, *, floor: float | None = None, gui
     if guide is not None:
         axes.axhline(guide, color=ink("muted"), lw=1.0, ls=(0, (4, 3)))
     _finish(axes)
-    return inline(figure, marks, label)
+    return embed(figure, marks, label)
 
 
 def _finish(axes: Any) -> None:
@@ -116,7 +116,7 @@ def bars(
                 bar.set_gid(f"bar{len(marks)}")
                 marks[f"bar{len(marks)}"] = Mark("part", title(name, size))
                 left += size
-    return inline(figure, marks, label, stretches=True)
+    return embed(figure, marks, label, stretches=True)
 
 
 def strip(rows: Sequence[Sequence[Slice]], inks: Mapping[str, str], end_s: float, label: str) -> str:
@@ -142,7 +142,7 @@ def strip(rows: Sequence[Sequence[Slice]], inks: Mapping[str, str], end_s: float
                 area.set_gid(f"area{len(marks)}")
                 marks[f"area{len(marks)}"] = Mark("part", name.replace("_", " "))
             base = base - 0.84 * share
-    return inline(figure, marks, label, stretches=True)
+    return embed(figure, marks, label, stretches=True)
 
 
 def _without_frame(rows: int) -> Figure:
@@ -176,7 +176,7 @@ def decision_map(arrays: Arrays, epoch: int, block: int, label: str) -> str:
     )  # fmt: skip
     if values.min() < level < values.max():
         axes.contour(x, y, values, levels=[level], colors="black", linewidths=1.2, linestyles="solid")
-    return inline(figure, {}, label)
+    return embed(figure, {}, label)
 
 
 def layout(points: Any, labels: Any, label: str) -> str:
@@ -186,7 +186,7 @@ def layout(points: Any, labels: Any, label: str) -> str:
     for number in np.unique(labels):
         chosen = points[labels == number]
         axes.scatter(chosen[:, 0], chosen[:, 1], s=6, color=colours(int(number) % _CLASSES), lw=0)
-    return inline(figure, {}, label)
+    return embed(figure, {}, label)
 
 
 def _square() -> tuple[Figure, Any]:

@@ -37,7 +37,8 @@ def comparison_section(name: str, given: Mapping[str, Any], number: int) -> Sect
     arms = [[Cell(text, i >= _FIRST_NUMBER) for i, text in enumerate(row)] for row in rows]
     words: Sequence[Sequence[Cell]] = [[Cell(line)] for line in said]
     return Section(
-        f"comparison-{number}", f"Comparison: {name}", "Medians of the rounds, but the mean of the test accuracies, with "
-        "their standard deviation.", tables=[Table(TITLES, arms), *([Table([], words)] if words else [])],
+        f"comparison-{number}", f"Comparison: {name}",
+        "Medians of the rounds, but the mean of the test accuracies, with their standard deviation.",
+        tables=[Table(TITLES, arms), *([Table([], words)] if words else [])],
         warning=f"Failed: {'; '.join(lost)}" if lost else "",
     )  # fmt: skip

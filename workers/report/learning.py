@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from workers.report.charts import Line, lines
+from workers.report.embed import Mark
 from workers.report.inks import DASHES, NUM_RUN_INKS, block_ink, run_ink
-from workers.report.inline_svg import Mark
 from workers.report.measured import Curve
 from workers.report.parts import Panel, Section, Swatch
 from workers.report.runs import ReportRun
@@ -86,14 +86,17 @@ def _blocks(runs: Sequence[ReportRun], quantities: Sequence[str]) -> Section:
             for quantity in quantities
             if len(found := block_lines({k: scaled(c, quantity) for k, c in runs[0].scores[quantity].items()})) > 1
         ]
-        about = "Every block by its own decoder, where it has one. Losses of different blocks may be of different kinds."
+        about = "Every block by its own decoder, where it has one. Losses of different blocks may differ in kind."
         return Section(name, title, about, legend=block_legend(count), panels=panels)
     panels = [
         Panel(f"block {block}: {quantity_title(quantity)}", lines(found, f"{quantity} of block {block}, by run"))
         for quantity in quantities for block in range(count) if not _is_output(runs, block)
         if (found := run_lines(runs, [scaled(_of_block(run, quantity, block), quantity) for run in runs]))
     ]  # fmt: skip
-    about = "A line for each run; the output block stands above. Losses of different rules are of different kinds: compare scores between rules."
+    about = (
+        "A line for each run; the output block stands above. Losses of different rules are of different kinds: compare "
+        "scores between rules."
+    )
     return Section(name, title, about, panels=panels, is_folded=count > _UNFOLDED)
 
 

@@ -31,10 +31,10 @@ def measurement_sections(runs: Sequence[ReportRun]) -> list[Section]:
     ]  # fmt: skip
     legend = block_legend(max((r.last_block + 1 for r in runs if r.last_block is not None), default=1))
     return [
-        Section("angles", "Angles to backpropagation", "Between the rule's gradient of each block and that of the output "
-                "loss; below 90 degrees a small step lowers the loss.", legend, panels=_some(angles)),
-        Section("probes", "Readouts of every block", "By the block's own decoder, or by a linear probe where it has none.",
-                legend, panels=_some(probes)),
+        Section("angles", "Angles to backpropagation", "Between the rule's gradient of each block and that of the "
+                "output loss; below 90 degrees a small step lowers the loss.", legend, panels=_some(angles)),
+        Section("probes", "Readouts of every block", "By the block's own decoder, or by a linear probe where it has "
+                "none.", legend, panels=_some(probes)),
         Section("updates", "Updates", "How far each block's weights moved since the measurement before.", legend,
                 panels=_some(moved)),
         Section("depth", "Depth of credit", "Blocks that were updated for a sample, a mean over the epoch.",
@@ -86,7 +86,7 @@ def _layouts(run: ReportRun, place: int) -> list[Panel]:
     points: Any = arrays["points"]
     return [
         Panel(f"{run.name}: epoch {int(arrays['epochs'][i])}, block {int(arrays['blocks'][k])}",
-              layout(points[i, k], arrays["labels"], f"layout of {run.name}, epoch {i}, block {k}"), place, is_small=True)
+              layout(points[i, k], arrays["labels"], f"layout of {run.name}, epoch {i}, block {k}"), place, True)
         for i in range(points.shape[0]) for k in range(points.shape[1])
     ]  # fmt: skip
 

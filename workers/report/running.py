@@ -77,10 +77,12 @@ def _utilisation(runs: Sequence[ReportRun]) -> Section:
         closer = [(s, run.timeline.closer.get(k, ())) for k, s in enumerate(run.stages)]
         strips += [
             _strip(run.name, i, f"utilisation of the stages of {run.name}", rows, _range_of_busy),
-            _strip(f"{run.name}: a few forward passes in its middle", i, f"closer look at {run.name}", closer, lambda _: ""),
+            _strip(f"{run.name}: a few forward passes in its middle", i, f"closer at {run.name}", closer, _nothing),
         ]
-    about = "Each row is a stage, from the run's first second to its last: the shares of every epoch's time, or of 240 " \
-            "slices of the whole where a run has a trace (--trace)."  # fmt: skip
+    about = (
+        "Each row is a stage, from the run's first second to its last: the shares of every epoch's time, or of 240 "
+        "slices of the whole where a run has a trace (--trace)."
+    )
     found = [strip for strip in strips if strip is not None]
     return Section("utilisation", "Utilisation of the pipeline", about, _activity_legend(), strips=found)
 
@@ -101,6 +103,10 @@ def _strip(
     )  # fmt: skip
 
 
+def _nothing(_: StageStory) -> str:
+    return ""
+
+
 def _short(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms" if seconds < 0.1 else duration(seconds)
 
@@ -119,8 +125,9 @@ def _memory(runs: Sequence[ReportRun]) -> Section:
     inks = {name: ink(f"kind-{name}") for name in _KINDS}
     strips = [
         Strip(
-            run.name, bars([_kinds(s) for s in stories], inks, most, _bytes_title, f"memory of the stages of {run.name}"),
-            i, [_stage_label(s) for s in stories], [_peaks(s) for s in stories], ("0", format_bytes(most)),
+            run.name,
+            bars([_kinds(s) for s in stories], inks, most, _bytes_title, f"memory of the stages of {run.name}"), i,
+            [_stage_label(s) for s in stories], [_peaks(s) for s in stories], ("0", format_bytes(most)),
         )
         for i, run, stories in kept if stories
     ]  # fmt: skip
@@ -132,8 +139,10 @@ def _memory(runs: Sequence[ReportRun]) -> Section:
         [Cell(run.name), Cell(_stage_label(s)), *(Cell(_bytes_text(s.memory.get(kind)), True) for kind in kinds)]
         for _, run, s in rows
     ], [i for i, _, _ in rows], "In bytes", is_folded=True)  # fmt: skip
-    about = "Of each stage, by kind. The peak is that of its whole process: Python and torch are in it, and pages that " \
-            "processes share count in each."  # fmt: skip
+    about = (
+        "Of each stage, by kind. The peak is that of its whole process: Python and torch are in it, and pages that "
+        "processes share count in each."
+    )
     return Section("memory", "Memory by stage", about, legend, strips=strips, tables=[table] if rows else [])
 
 
@@ -161,8 +170,10 @@ def _bytes_text(size: float | None) -> str:
 
 def _queues(runs: Sequence[ReportRun]) -> Section:
     """Messages that wait in front of each stage."""
-    about = "Activations that wait in front of each stage, a mean over the epoch as its reports tell (four a second; " \
-            "shorter epochs have none). A full queue means that the stage is the slow one, an empty one that it waits."  # fmt: skip
+    about = (
+        "Activations that wait in front of each stage, a mean over the epoch as its reports tell (four a second; "
+        "shorter epochs have none). A full queue means that the stage is the slow one, an empty one that it waits."
+    )
     return _by_stage(runs, "queues", "Queue fill", about, lambda story: story.fill, "messages waiting")
 
 

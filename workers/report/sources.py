@@ -54,7 +54,7 @@ def read_sources(folders: Sequence[Path]) -> Sources:
     shown = unique[:MOST_RUNS]
     names = _names(shown)
     if not shown:
-        raise ConfigError(f"no run is in this folder (given: {folders[0]}, expected: one that has begun). Name another.")
+        raise ConfigError(f"no run is in this folder (given: {folders[0]}, expected: one that has begun). Name one.")
     return Sources([read_report_run(f, n) for f, n in zip(shown, names, strict=True)], tables, len(unique) - len(shown))
 
 

@@ -61,7 +61,7 @@ def _columns(runs: Sequence[ReportRun]) -> list[Column]:
     """Scores that some run has, then how it went."""
     scores = list(dict.fromkeys(name for run in runs for name in run.test))
     found: list[Column] = [
-        (quantity_title(f"test_{name}"), _score(name), percent if is_share(name) else grouped, 1 if is_share(name) else -1)
+        (quantity_title(f"test_{name}"), _score(name), *((percent, 1) if is_share(name) else (grouped, -1)))
         for name in scores
     ]
     return [

@@ -12,7 +12,7 @@ HERE = {name: pytest.param(name) for name in ("matplotlib", "jinja2")}
 
 @pytest.fixture
 def run(tmp_path):
-    return report_runs.a_run(tmp_path / "mine")
+    return report_runs.a_run(tmp_path / "mine", epochs=0)
 
 
 WRONG = {
@@ -62,7 +62,7 @@ def test_one_run_has_its_page_in_its_folder_and_a_newer_one_replaces_it(run):
 
 @pytest.mark.usefixtures("drawn")
 def test_several_have_a_folder_of_their_own(run, tmp_path, monkeypatch):
-    other = report_runs.a_run(tmp_path / "other")
+    other = report_runs.a_run(tmp_path / "other", epochs=0)
     monkeypatch.setattr("launch.runs_folder", lambda: tmp_path / "runs")
     code, out, _ = call("--report", run, other)
     (page,) = (tmp_path / "runs").glob("report-*/report.html")

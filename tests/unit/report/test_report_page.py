@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra
 
 from workers.report.page import page  # noqa: E402
 
-EVIL = "<script>alert(1)</script>{{ 7 * 7 }}$\\frac{1$\"'&"
+EVIL = "<script>alert(1)</script>{{ 1234 * 10001 }}$\\frac{1$\"'&"
 
 
 class Reader(HTMLParser):
@@ -51,39 +51,40 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def test_a_run_that_was_measured_has_every_section_and_one_that_was_not_has_those_of_its_record(tmp_path):
-    plain = report_runs.a_run(tmp_path / "plain")
-    _, found = read(plain)
-    without = {"Comparison: cmp", "Depth of credit"}
-    measured = {"Angles to backpropagation", "Readouts of every block", "Updates", "Decision maps",
-                "Representations by t-SNE"}  # fmt: skip
-    assert titles(found) == [title for title in SECTIONS if title not in without | measured]
-    _, found = read(report_runs.measured(report_runs.a_run(tmp_path / "all")))
-    assert titles(found) == [title for title in SECTIONS if title not in without]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The page of a run with all that there can be of one."""
+    folder = report_runs.a_run(tmp_path_factory.mktemp("runs") / "all", scores={"credit": 0.5})
+    return read(report_runs.traced(report_runs.measured(folder)))
+
+
+def test_a_run_that_was_measured_has_every_section(whole):
+    _, found = whole
+    assert titles(found) == list(SECTIONS[1:])
     assert found.elements.count("image") == 8  # maps: two epochs of four blocks
+    assert "blocks per sample" in found.texts and "all: a few forward passes in its middle" in found.texts
 
 
-def test_credit_is_counted_over_the_blocks(tmp_path):
-    _, found = read(report_runs.a_run(tmp_path / "one", scores={"credit": 0.5}))
-    assert "Depth of credit" in found.texts and "blocks per sample" in found.texts
+def test_one_that_was_not_has_those_of_its_record(tmp_path):
+    text, found = read(report_runs.a_run(tmp_path / "plain", epochs=1))
+    assert titles(found) == [*SECTIONS[1:8], *SECTIONS[-2:]] and "No update came late" in text
 
 
 def test_nothing_in_a_folder_is_more_than_text(tmp_path):
     folder = tmp_path / EVIL.replace("/", "")
     config = {"rule": {"name": EVIL, EVIL: 1}, "dataset": {"name": EVIL}}
     header = {"command": [EVIL], "cpu": EVIL, "versions": {EVIL: EVIL}, "config": config}
-    report_runs.a_run(folder, result={"status": EVIL, "error": EVIL, "test": {EVIL: 1.0}}, header=header,
+    report_runs.a_run(folder, epochs=1, result={"status": EVIL, "error": EVIL, "test": {EVIL: 1.0}}, header=header,
                       scores={"test_metrics": {EVIL: 1.0}})  # fmt: skip
     (folder / "config.toml").unlink()
-    text, found = read(folder, report_runs.measured(report_runs.a_run(tmp_path / "b")))
+    text, found = read(report_runs.measured(folder))
     assert "script" not in found.elements and "<script" not in text
-    assert sum(EVIL in one for one in found.texts) > 8 and "49" not in found.texts
+    assert sum(EVIL in one for one in found.texts) > 8 and "12341234" not in text
     assert {"html", "style", "svg", "table"} <= set(found.elements)
 
 
-def test_it_asks_for_nothing_and_may_run_nothing(tmp_path):
-    folder = report_runs.measured(report_runs.a_run(tmp_path / "mine"))
-    text, found = read(folder)
+def test_it_asks_for_nothing_and_may_run_nothing(whole):
+    text, found = whole
     assert {link.partition(":")[0] if ":" in link else link[0] for link in found.links} == {"data", "#"}
     assert "default-src 'none'" in text and "@import" not in text and "url(http" not in text
     identifiers = [part.split('"')[0] for part in text.split(' id="')[1:]]
@@ -99,19 +100,22 @@ def test_a_run_that_did_not_end_is_shown_with_what_is_known(tmp_path):
     assert titles(alone) == ["Config", "Environment and command"]
 
 
+def unseen(folder, config=None):
+    """A run with a result and without an epoch, so that there is nothing to draw of it but its stages."""
+    return report_runs.a_run(folder, epochs=0, config=config, result=report_runs.result_table(3))
+
+
 def test_what_differs_stands_out_and_what_is_the_same_is_said_once(tmp_path):
-    one = report_runs.a_run(tmp_path / "one", config={"optimizer": {"lr": 0.1}})
-    two = report_runs.a_run(tmp_path / "two", config={"optimizer": {"lr": 0.1}})
-    three = report_runs.a_run(tmp_path / "three", config={"optimizer": {"lr": 0.3}})
-    text, found = read(one, two, three)
-    assert "All: status completed, mode parallel, rule pred, model mlp, data set digits, stages x threads 2 x 1." in text
+    rates = {"one": 0.1, "two": 0.1, "three": 0.3}
+    text, found = read(*(unseen(tmp_path / name, {"optimizer": {"lr": rate}}) for name, rate in rates.items()))
+    words = "status completed, mode parallel, rule pred, model mlp, data set digits, stages x threads 2 x 1"
+    assert f"All: {words}." in text
     assert 'class="differs ">0.3</td>' in text and 'class="">0.1</td>' in text and "optimizer.lr" in found.texts
     assert text.count('class="number best ">') == 12  # all four figures of all three runs are equally good
 
 
 def test_the_best_is_marked_only_among_runs_of_one_data_set(tmp_path):
-    one = report_runs.a_run(tmp_path / "one")
-    two = report_runs.a_run(tmp_path / "two", config={"dataset": {"name": "other"}})
+    one, two = unseen(tmp_path / "one"), unseen(tmp_path / "two", {"dataset": {"name": "other"}})
     assert "number best" not in read(one, two)[0]
 
 
@@ -131,16 +135,9 @@ def test_many_runs_are_told_apart_by_colours_and_dashes(tmp_path):
     assert page(Sources(read_sources(folders[:2]).runs, (), 7)).count("7 more are not shown") == 1
 
 
-def test_late_updates_are_drawn_and_none_is_a_sentence(tmp_path):
-    text, _ = read(report_runs.a_run(tmp_path / "one"))
-    assert "No update came late" in text
-    text, _ = read(tmp_path / "one", report_runs.a_run(tmp_path / "two", late=1.5))
-    assert "two: updates late" in text and "None was late in: one." in text
-
-
-def test_a_trace_gives_a_closer_look(tmp_path):
-    _, found = read(report_runs.traced(report_runs.a_run(tmp_path / "one")))
-    assert "one: a few forward passes in its middle" in found.texts
+def test_late_updates_are_drawn(tmp_path):
+    text, found = read(unseen(tmp_path / "one"), report_runs.a_run(tmp_path / "two", epochs=1, late=1.5))
+    assert "two: updates late" in found.texts and "None was late in: one." in text
 
 
 def test_every_activity_has_its_place():

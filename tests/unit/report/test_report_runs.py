@@ -31,7 +31,8 @@ def test_a_run_that_goes_on_is_known_by_its_record(tmp_path):
     with (folder / "record.jsonl").open("a") as record:
         record.write('{"event": "epo')  # breaks off
     run = read_report_run(folder, "mine")
-    assert run.status == "unfinished" and run.test == {"accuracy": pytest.approx(0.7), "loss": 2 / 3} and run.epochs == 3
+    assert run.status == "unfinished" and run.test == {"accuracy": pytest.approx(0.7), "loss": 2 / 3}
+    assert run.epochs == 3
     assert [story.busy for story in run.stages] == [0.75, 0.25] and run.config == {}
 
 
@@ -75,7 +76,8 @@ def test_metrics_of_a_task_are_curves_and_what_is_no_number_is_left_out(tmp_path
 
 
 WRONG = {
-    "record.jsonl": '{"event": "epoch", "blocks": 3}\n', "result.json": "{", "config.toml": "[", "measurements.json": "[]",
+    "record.jsonl": '{"event": "epoch", "blocks": 3}\n', "result.json": "{", "config.toml": "[",
+    "measurements.json": "[]",
 }  # fmt: skip
 
 

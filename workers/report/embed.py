@@ -1,4 +1,4 @@
-"""A figure of matplotlib as SVG inside a page: no identifiers that clash, colours by variables, titles to hover over."""
+"""A figure of matplotlib as SVG inside a page: no identifiers that clash, colours by variables, titles to point at."""
 
 import hashlib
 import io
@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from workers.report.inks import by_variables
 
-__all__ = ["STYLE", "Mark", "inline"]
+__all__ = ["STYLE", "Mark", "embed"]
 
 STYLE: Mapping[str, Any] = {
     "svg.hashsalt": "onward", "svg.fonttype": "none", "font.size": 11, "axes.labelsize": 11, "xtick.labelsize": 11,
@@ -38,7 +38,7 @@ class Mark:
     """Shown while the pointer is over it."""
 
 
-def inline(figure: Any, marks: Mapping[str, Mark], label: str, *, stretches: bool = False) -> str:
+def embed(figure: Any, marks: Mapping[str, Mark], label: str, *, stretches: bool = False) -> str:
     """The figure as ``<svg>``.
 
     Args:
