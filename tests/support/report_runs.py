@@ -8,10 +8,9 @@ from pipeline.config.toml_text import to_toml
 
 ACTIVITIES = ("forward", "learn", "wait_recv", "wait_send", "transfer", "eval", "other")
 HEADER = {
-    "time_s": 1.8e9, "event": "header", "command": ["launch.py", "--quiet"],
-    "python": "3.11.7",
-    "commit": "0123456789ab", "cpu": "one", "cores": 2, "devices": [], "versions": {"torch": "2.13.0"}, "memory_bytes": 2**34,
-    "threads_per_stage": 1, "num_stages": 2,
+    "time_s": 1.8e9, "event": "header", "command": ["launch.py", "--quiet"], "python": "3.11.7",
+    "commit": "0123456789ab", "cpu": "one", "cores": 2, "devices": [], "versions": {"torch": "2.13.0"},
+    "memory_bytes": 2**34, "threads_per_stage": 1, "num_stages": 2,
 }  # fmt: skip
 
 
@@ -98,9 +97,8 @@ def a_comparison(folder):
     """What --against leaves, without the files that no report reads."""
     arm = {
         "test": 0.75, "test_std": 0.1, "tests": [0.7, 0.8], "samples_per_s": 10.0,
-        
-        "samples_per_s_of_rounds": [9.0, 11.0], "epoch_s": 2.0, "peak_bytes": None, "memory": {"held_bytes": 2048}, "rule": "pred", "num_stages": 2,
-        "threads_per_stage": 1, "epochs": [3, 3], "failed": 0,
+        "samples_per_s_of_rounds": [9.0, 11.0], "epoch_s": 2.0, "peak_bytes": None, "memory": {"held_bytes": 2048},
+        "rule": "pred", "num_stages": 2, "threads_per_stage": 1, "epochs": [3, 3], "failed": 0,
     }  # fmt: skip
     ratios = {"samples_per_s": 2.0, "samples_per_s_range": [1.5, 2.5], "epoch_s": 0.5, "peak_bytes": None, "test": 0.01}
     for name in ("parallel", "backprop"):

@@ -132,8 +132,8 @@ def _config(folder: Path, header: Mapping[str, Any]) -> dict[str, Any]:
 def _scores(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, dict[int, Curve]]:
     """Curves of every quantity that some block has, those of its task among them."""
     found = {quantity: curves_of(rows, quantity) for quantity in SCORES}
-    names = {name: None for _, row in rows for name in table(row.get("test_metrics"))}
-    for name in names:
-        inside = [(epoch, {"block": row.get("block"), **table(row.get("test_metrics"))}) for epoch, row in rows]
-        found[f"test_{name}"] = curves_of(inside, name)
+    for split in ("test", "validation"):
+        inside = [(epoch, {**table(row.get(f"{split}_metrics")), "block": row.get("block")}) for epoch, row in rows]
+        names = {name: None for _, row in inside for name in row if name != "block"}
+        found |= {f"{split}_{name}": curves_of(inside, name) for name in names}
     return {quantity: curves for quantity, curves in found.items() if curves}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.records.number_text import duration, format_bytes, grouped, percent
-from workers.report.given import flat, number, text
+from workers.report.given import flat, number, table, text
 from workers.report.learning import is_share, quantity_title
 from workers.report.parts import Cell, Section, Table
 from workers.report.runs import ReportRun
@@ -32,18 +32,19 @@ def summary(runs: Sequence[ReportRun]) -> tuple[Table, str]:
     marks = len(runs) > 1 and len({repr(_section(run, "dataset")) for run in runs}) == 1
     best = [_best([row[k] for row in values], columns[k][3]) if marks else None for k in range(len(columns))]
     words = [_words(run) for run in runs]
-    told = [title for title in words[0] if len(runs) == 1 or len({one[title] for one in words}) > 1]
+    known = list(dict.fromkeys(title for one in words for title in one))
+    told = [title for title in known if len(runs) == 1 or len({one.get(title) for one in words}) > 1]
     rows = [
         [
             Cell(run.name),
             *(Cell(columns[k][2](v), True, v is not None and v == best[k]) for k, v in enumerate(row)),
-            *(Cell(one[title], differs=title == "status" and run.status != "completed") for title in told),
+            *(Cell(one.get(title, "-"), differs=title == "status" and run.status != "completed") for title in told),
         ]
         for run, row, one in zip(runs, values, words, strict=True)
     ]  # fmt: skip
-    same = ", ".join(f"{title} {words[0][title]}" for title in words[0] if title not in told)
-    table = Table(["run", *(column[0] for column in columns), *told], rows, list(range(len(runs))))
-    return table, f"All: {same}." if same else ""
+    same = ", ".join(f"{title} {words[0][title]}" for title in known if title not in told)
+    titles = ["run", *(column[0] for column in columns), *told]
+    return Table(titles, rows, list(range(len(runs)))), f"All: {same}." if same else ""
 
 
 def _section(run: ReportRun, name: str) -> dict[str, Any]:
@@ -54,7 +55,9 @@ def _words(run: ReportRun) -> dict[str, str]:
     keys = {"mode": "schedule.mode", "rule": "rule.name", "model": "model.name", "data set": "dataset.name"}
     sizes = [run.result.get(key, run.header.get(key)) for key in ("num_stages", "threads_per_stage")]
     named = {title: text(run.config.get(key)) for title, key in keys.items()}
-    return {"status": run.status, **named, "stages x threads": " x ".join(map(text, sizes))}
+    by = table(run.result.get("selection")).get("by")
+    chosen = {"weights chosen by": text(by)} if by is not None else {}
+    return {"status": run.status, **named, "stages x threads": " x ".join(map(text, sizes)), **chosen}
 
 
 def _columns(runs: Sequence[ReportRun]) -> list[Column]:
