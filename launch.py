@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ for package in (pipeline, workers):  # another one must not run in place of ours
 
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config
-from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words, one_line
+from pipeline.errors import FAILURES, ConfigError, last_words, one_line
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
 from workers.flags import check_together
@@ -61,7 +61,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
-    parser.add_argument("--repeat", metavar="N", help="--against: rounds, each with a seed of its own; default: 1")
+    parser.add_argument("--sweep", nargs="+", metavar="KEY=V,V", help="run a grid of values: optimizer.lr=1e-3,3e-3")
+    parser.add_argument("--repeat", metavar="N", help="--against, --sweep: rounds, each with its own seed; default: 1")
+    parser.add_argument("--jobs", metavar="N", help="--sweep: runs at once; default: 1")
     parser.add_argument("--hosts", metavar="H", help="--plan: hosts like this one; default: 1")
     parser.add_argument("--link", metavar="RATE,LATENCY", help="--plan: between hosts, or stages: 1Gbit,50us")
     parser.add_argument("--replicas", metavar="R", help="--plan: auto, or processes of each stage: 2, or 1,2,1")
@@ -138,12 +140,9 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.planner.command import make_plan
     from workers.planner.question import question_of
 
+    root = options.data_root or default_data_root()
     out = options.out or runs_folder() / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
-    data_root = options.data_root or default_data_root()
-    question = question_of(
-        loaded.config, data_root, options.stages, options.hosts, options.link, options.replicas, options.device_speed
-    )
-    make_plan(loaded.config, question, out=out, data_root=data_root, say=print if not options.quiet else lambda _: None)
+    make_plan(loaded.config, question_of(options, loaded.config, root), out=out, data_root=root, say=say_of(options))
 
 
 def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -168,11 +167,33 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
 
     check_flags(options)
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
-    default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
-    say = (lambda _: None) if options.quiet else partial(print, flush=True)
     data = options.data_root or default_data_root()
-    with nullcontext(options.out) if options.out else new_out_folder(default) as out:
-        compare_modes(loaded.config, others, rounds, out=out, data_root=data, say=say)
+    with own_folder(options, f"{loaded.name}-against") as out:
+        compare_modes(loaded.config, others, rounds, out=out, data_root=data, say=say_of(options))
+
+
+def own_folder(options: argparse.Namespace, name: str) -> AbstractContextManager[Path]:
+    """The folder that ``--out`` names, else a new one of the name and the time."""
+    default = runs_folder() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return nullcontext(options.out) if options.out else new_out_folder(default)
+
+
+def say_of(options: argparse.Namespace) -> Callable[[str], None]:
+    """Prints a line, unless ``--quiet``."""
+    return (lambda _: None) if options.quiet else partial(print, flush=True)
+
+
+def sweep(options: argparse.Namespace, loaded: LoadedConfig) -> None:
+    """Runs the config over the values of some keys (``--sweep``).
+
+    Raises:
+        ConfigError: what is wrong with a key, a value or a cell.
+    """
+    from workers.sweep.command import asked, run_sweep
+
+    grid, data = asked(options, loaded.config, overrides_of(options)), options.data_root or default_data_root()
+    with own_folder(options, f"{loaded.name}-sweep") as out:
+        run_sweep(*grid, out=out, data_root=data, say=say_of(options))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -183,18 +204,15 @@ def report(options: argparse.Namespace) -> None:
     """
     from workers.report.command import write_report
 
-    default = runs_folder() / f"report-{time.strftime('%Y%m%d-%H%M%S')}"
-    own = options.out or (options.report[0] if len(options.report) == 1 else None)
-    with nullcontext(own) if own else new_out_folder(default) as out:
-        path = write_report(options.report, out)
-    if not options.quiet:
-        print(f"written: {path}")
+    options.out = options.out or (options.report[0] if len(options.report) == 1 else None)
+    with own_folder(options, "report") as out:
+        say_of(options)(f"written: {write_report(options.report, out)}")
 
 
 def start(options: argparse.Namespace) -> Callable[[argparse.Namespace, LoadedConfig], None]:
     """What the command is to do with its config."""
-    text = run if options.generate is None else make_text
-    return compare if options.against is not None else plan if options.plan else text
+    one = plan if options.plan else run if options.generate is None else make_text
+    return sweep if options.sweep is not None else compare if options.against is not None else one
 
 
 def program() -> str:
@@ -243,7 +261,7 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         complain(f"{program()}: " + one_line(error))
         return 2
-    except (DiskError, NonFiniteError, WorkerFailed) as error:
+    except FAILURES as error:
         complain(f"{program()}: " + last_words(error))
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough

@@ -26,7 +26,7 @@ WINGS = {
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
         "launchers view flags generate listing", "dry_run", "run_plan ranks planner", "run rank_lines away",
-        "comparison torchrun", "report", "front",
+        "comparison torchrun", "sweep", "report", "front",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""
