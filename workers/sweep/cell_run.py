@@ -33,8 +33,8 @@ class CellRun:
         config = out.parent / "config-of-the-cell.toml"
         write_text(config, to_toml(cell.config.to_dict()))
         is_begun = (out / "config.toml").is_file() and (out / "record.jsonl").is_file()
-        where = ["--resume", str(out)] if is_begun else ["--config", str(config), "--out", str(out), f"seed={seed}"]
-        command = launch_command([*where, "--data-root", str(data_root), "--quiet"])
+        words = ["--resume" if is_begun else "--out", str(out), "--config", str(config), f"seed={seed}", "--quiet"]
+        command = launch_command([*words, "--data-root", str(data_root)])
         errors = out.parent / f"stderr-of-seed-{seed}"
         return cls(Child(command, errors), out, errors)
 

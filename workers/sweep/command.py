@@ -57,7 +57,7 @@ def run_sweep(
         try:
             results.write()
             _run(todo, results, jobs, data_root, len(cells) * len(seeds), say)
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, SystemExit) as error:
             error.add_note(f"What has completed is in {out}/{FILE}. Go on with the same command and --out {out}.")
             raise
         except OSError as error:

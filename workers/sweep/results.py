@@ -73,7 +73,7 @@ class Results:
         best = max(whole, key=lambda row: row["score"] if metric != "loss" else -row["score"], default=None)
         return {
             "keys": self._values, "seeds": list(self._seeds),
-            "selected_by": f"{split} {metric}", "is_honest": split == "validation",
+            "selected_by": f"{split} {metric}", "by_validation": split == "validation",
             "best": None if best is None else best["cell"], "cells": rows, "failures": self.failures,
             "is_complete": len(self._outcomes) == len(self._cells) * len(self._seeds) and not self.failures,
         }  # fmt: skip

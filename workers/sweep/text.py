@@ -28,8 +28,8 @@ def sweep_lines(table: Mapping[str, Any]) -> list[str]:
 
 def titles_of(table: Mapping[str, Any]) -> tuple[str, ...]:
     """Of what :func:`cell_cells` returns."""
-    own = () if table["is_honest"] else (f"{table['selected_by']}",)
-    splits = (table["selected_by"], "test accuracy") if table["is_honest"] else own
+    own = () if table["by_validation"] else (f"{table['selected_by']}",)
+    splits = (table["selected_by"], "test accuracy") if table["by_validation"] else own
     return (*table["keys"], *splits, "runs", "samples/s", "s per epoch", "peak memory", "")
 
 
@@ -37,7 +37,7 @@ def cell_cells(table: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, .
     """A row of the table, as texts. Args: what is in ``sweep.json``, and one of its cells."""
     is_share = str(table["selected_by"]).endswith("accuracy")
     scores = [_score(row["score"], row["score_std"], is_share)]
-    if table["is_honest"]:
+    if table["by_validation"]:
         scores.append(_score(row["test"], row["test_std"], True))
     ended = sum(score is not None for score in row["scores"])
     peak = row["peak_bytes"]
@@ -60,7 +60,7 @@ def verdict(table: Mapping[str, Any]) -> list[str]:
     if table["best"] is None:
         return ["best: none, for no cell has completed all its runs"]
     lines = [f"best by {table['selected_by']}: {table['best']}"]
-    if not table["is_honest"]:
+    if not table["by_validation"]:
         lines.append(
             "WARNING: THE BEST CELL WAS CHOSEN BY THE TEST SET, so its test figure is too good to be reported. Set "
             "dataset.validation=0.1 to choose by samples that are held out of the training set."

@@ -1,0 +1,84 @@
+"""A sweep of real processes: its runs, one that fails, and an end before the end that the same command goes on from."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.support import resumes, runs
+
+from pipeline.config import Config
+from pipeline.config.toml_text import to_toml
+
+pytestmark = pytest.mark.distributed
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = runs.merged(resumes.TINY, {
+    "train": {"epochs": 2}, "snapshot": {"every_epochs": 1, "keep": 1}, "transport": {"name": "auto"},
+})  # fmt: skip
+
+
+def start(folder, *words):
+    config = folder / "tiny.toml"
+    config.write_text(to_toml(Config.from_dict(TINY).to_dict()))
+    command = [sys.executable, str(ROOT / "launch.py"), "--config", str(config), "--out", str(folder / "out"), *words]
+    return subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process):
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=10)
+    return process.returncode, out, err
+
+
+def until(happened, within=90.0):
+    deadline = time.monotonic() + within
+    while not (found := happened()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_runs_side_by_side_are_those_of_commands_and_one_that_fails_is_noted(tmp_path):
+    words = ["--sweep", "optimizer.lr=0.01,1e30", "--jobs", "1", "--data-root", str(tmp_path)]
+    code, out, err = finish(start(tmp_path, *words))
+    assert code == 1 and "1 of 2 runs failed; the first: optimizer.lr=1e+30, seed 0: launch.py: the run has left" in err
+    good, bad = (tmp_path / "out" / f"optimizer.lr={lr}" for lr in ("0.01", "1e+30"))
+    inside = json.loads((good / "seed-0" / "result.json").read_text())
+    alone = runs.run(tmp_path / "alone", {"optimizer": {"lr": 0.01}}, base=TINY)
+    assert inside["weights_sha256"] == alone["weights_sha256"]
+    assert sorted(p.name for p in good.iterdir()) == ["config-of-the-cell.toml", "seed-0"]
+    assert "left the finite numbers" in (bad / "stderr-of-seed-0").read_text()
+    table = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert table["best"] == "optimizer.lr=0.01" and [row["failed"] for row in table["cells"]] == [0, 1]
+
+
+ENDS = [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize(("number", "status"), ENDS)
+def test_an_end_before_the_end_stops_every_run_in_order_and_the_same_command_goes_on(tmp_path, number, status):
+    words = ["--sweep", "optimizer.lr=0.01", "--data-root", str(tmp_path), "train.epochs=12"]
+    process = start(tmp_path, *words, "chaos.stage_delay_s=0.3")
+    folder = tmp_path / "out" / "optimizer.lr=0.01" / "seed-0"
+    until(lambda: list(folder.glob("snapshots/step-*/manifest.json")))
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    code, _, err = finish(process)
+    assert code == status and f"Go on with the same command and --out {tmp_path}/out." in err, err
+    assert psutil.wait_procs(family, timeout=10.0)[1] == []
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    code, out, err = finish(start(tmp_path, *words))
+    assert (code, err) == (0, "") and "[1/1] optimizer.lr=0.01, seed 0: test accuracy" in out
+    rows = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+    assert [row["epoch"] > 0 for row in rows if row["event"] == "resume"] == [True]
+    alone = runs.run(tmp_path / "alone", {"train": {"epochs": 12}, "snapshot": {"every_epochs": 0}}, base=TINY)
+    assert json.loads((folder / "result.json").read_text())["weights_sha256"] == alone["weights_sha256"]
