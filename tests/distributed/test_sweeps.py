@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.support import resumes, runs
+from tests.support.command import call
 
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
@@ -22,10 +23,14 @@ TINY = runs.merged(resumes.TINY, {
 })  # fmt: skip
 
 
-def start(folder, *words):
+def arguments(folder, *words):
     config = folder / "tiny.toml"
     config.write_text(to_toml(Config.from_dict(TINY).to_dict()))
-    command = [sys.executable, str(ROOT / "launch.py"), "--config", str(config), "--out", str(folder / "out"), *words]
+    return ["--config", str(config), "--out", str(folder / "out"), "--data-root", str(folder), *words]
+
+
+def start(folder, *words):
+    command = [sys.executable, str(ROOT / "launch.py"), *arguments(folder, *words)]
     return subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -48,8 +53,7 @@ def until(happened, within=90.0):
 
 
 def test_runs_side_by_side_are_those_of_commands_and_one_that_fails_is_noted(tmp_path):
-    words = ["--sweep", "optimizer.lr=0.01,1e30", "--jobs", "1", "--data-root", str(tmp_path)]
-    code, out, err = finish(start(tmp_path, *words))
+    code, out, err = call(*arguments(tmp_path, "--sweep", "optimizer.lr=0.01,1e30", "--jobs", "1"))
     assert code == 1 and "1 of 2 runs failed; the first: optimizer.lr=1e+30, seed 0: launch.py: the run has left" in err
     good, bad = (tmp_path / "out" / f"optimizer.lr={lr}" for lr in ("0.01", "1e+30"))
     inside = json.loads((good / "seed-0" / "result.json").read_text())
@@ -61,22 +65,27 @@ def test_runs_side_by_side_are_those_of_commands_and_one_that_fails_is_noted(tmp
     assert table["best"] == "optimizer.lr=0.01" and [row["failed"] for row in table["cells"]] == [0, 1]
 
 
-ENDS = [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full)]
+ENDS = [
+    (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full),
+    pytest.param(signal.SIGKILL, -9, marks=pytest.mark.full),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("number", "status"), ENDS)
 def test_an_end_before_the_end_stops_every_run_in_order_and_the_same_command_goes_on(tmp_path, number, status):
-    words = ["--sweep", "optimizer.lr=0.01", "--data-root", str(tmp_path), "train.epochs=12"]
+    words = ["--sweep", "optimizer.lr=0.01", "train.epochs=12"]
     process = start(tmp_path, *words, "chaos.stage_delay_s=0.3")
     folder = tmp_path / "out" / "optimizer.lr=0.01" / "seed-0"
     until(lambda: list(folder.glob("snapshots/step-*/manifest.json")))
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     code, _, err = finish(process)
-    assert code == status and f"Go on with the same command and --out {tmp_path}/out." in err, err
-    assert psutil.wait_procs(family, timeout=10.0)[1] == []
-    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
-    code, out, err = finish(start(tmp_path, *words))
+    assert code == status, err
+    assert psutil.wait_procs(family, timeout=10.0)[1] == []  # also of a command that could end nothing any more
+    if number != signal.SIGKILL:
+        assert f"Go on with the same command and --out {tmp_path}/out." in err
+        assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    code, out, err = call(*arguments(tmp_path, *words))
     assert (code, err) == (0, "") and "[1/1] optimizer.lr=0.01, seed 0: test accuracy" in out
     rows = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
     assert [row["epoch"] > 0 for row in rows if row["event"] == "resume"] == [True]

@@ -93,6 +93,24 @@ def traced(folder):
     return folder
 
 
+def a_sweep(folder):
+    """What --sweep leaves."""
+    row = {"score_std": 0.1, "test_std": 0.1, "samples_per_s": 10.0, "epoch_s": 2.0, "peak_bytes": 2048.0}
+    cells = [
+        {**row, "cell": f"optimizer.lr={lr}", "values": {"optimizer.lr": lr}, "score": lr, "test": lr, "scores": [lr]}
+        for lr in (0.1, 0.3)
+    ]  # fmt: skip
+    for cell in cells:
+        a_run(folder / cell["cell"] / "seed-0", epochs=0, config={"optimizer": {"lr": cell["values"]["optimizer.lr"]}})
+    table = {
+        "keys": {"optimizer.lr": [0.1, 0.3]}, "seeds": [0], "selected_by": "test accuracy", "by_validation": False,
+        "best": "optimizer.lr=0.3", "cells": cells, "is_complete": False,
+        "failures": [{"cell": "optimizer.lr=0.1", "seed": 1, "error": "no luck"}],
+    }  # fmt: skip
+    (folder / "sweep.json").write_text(json.dumps(table))
+    return folder
+
+
 def a_comparison(folder):
     """What --against leaves, without the files that no report reads."""
     arm = {

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.colors import to_hex
 
 from workers.report.charts import styled
-from workers.report.comparisons import comparison_section
+from workers.report.comparisons import table_section
 from workers.report.inks import DASHES, NUM_RUN_INKS
 from workers.report.learning import learning_sections
 from workers.report.measurements import measurement_sections
@@ -34,7 +34,7 @@ def page(sources: Sources) -> str:
     runs = sources.runs
     with styled():
         tables = [
-            comparison_section(name, given, number) for number, (_, name, given) in enumerate(sources.tables)
+            table_section(file, name, given, number) for number, (file, name, given) in enumerate(sources.tables)
         ]
         sections = [
             *tables, *learning_sections(runs), *running_sections(runs), *measurement_sections(runs),

@@ -93,10 +93,16 @@ def test_a_folder_that_cannot_be_written_is_one_message(run, tmp_path):
     assert (code, err.count("\n")) == (2, 1) and "cannot write to the output folder" in err
 
 
+NO_TABLES = {"compare.json": ("--against", '{"arms": {"parallel": 3}}'), "sweep.json": ("--sweep", '{"keys": 3}')}
+
+
 @pytest.mark.usefixtures("drawn")
-def test_a_table_that_is_no_comparison_is_one_message(tmp_path):
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_a_table_that_is_none_of_ours_is_one_message(tmp_path, name):
+    flag, text = NO_TABLES[name]
     folder = report_runs.a_comparison(tmp_path / "cmp")
-    (folder / "compare.json").write_text('{"arms": {"parallel": 3}}')
+    (folder / "compare.json").unlink()
+    (folder / name).write_text(text)
     code, _, err = call("--report", folder, "--out", tmp_path / "out")
     assert (code, err.count("\n")) == (2, 1)
-    assert "this is not what --against writes (given: compare.json of cmp" in err
+    assert f"this is not what {flag} writes (given: {name} of cmp" in err

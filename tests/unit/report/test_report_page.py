@@ -126,6 +126,14 @@ def test_a_comparison_has_its_table(tmp_path):
     assert "Failed: backprop, seed 1: no luck" in found.texts
 
 
+def test_a_sweep_has_its_table_and_its_warning(tmp_path):
+    text, found = read(report_runs.a_sweep(tmp_path / "grid"))
+    assert "Sweep: grid" in found.texts and "best by test accuracy: optimizer.lr=0.3" in found.texts
+    (warning,) = (one for one in found.texts if one.startswith("WARNING: THE BEST CELL"))
+    assert warning.endswith("Failed: optimizer.lr=0.1, seed 1: no luck") and "30.00 +- 10.00 %" in found.texts
+    assert '<td class="best ">0.3</td>' in text and "optimizer.lr=0.1/seed-0" in found.texts
+
+
 def test_many_runs_are_told_apart_by_colours_and_dashes(tmp_path):
     folders = [report_runs.a_run(tmp_path / f"run{n:02}", epochs=0) for n in range(20)]
     text, found = read(*folders)

@@ -78,7 +78,8 @@ def test_each_run_is_what_it_would_be_alone_and_none_is_run_twice(config, tmp_pa
 def test_a_cell_that_fails_is_noted_and_the_others_go_on(config, tmp_path, started):
     out = tmp_path / "out"
     code, said, err = call("--config", config, "--out", out, "--sweep", "optimizer.lr=1e30,0.01")
-    assert code == 1 and err.startswith("launch.py: 1 of 2 runs failed; the first: optimizer.lr=1e+30, seed 0: the run ")
+    assert code == 1
+    assert err.startswith("launch.py: 1 of 2 runs failed; the first: optimizer.lr=1e+30, seed 0: the run has left")
     assert "[1/2] optimizer.lr=1e+30, seed 0: failed: the run has left the finite numbers" in said
     table = json.loads((out / "sweep.json").read_text())
     assert table["best"] == "optimizer.lr=0.01" and [row["failed"] for row in table["cells"]] == [1, 0]
