@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -34,17 +35,18 @@ def start(folder, *words):
     return subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def finish(process):
+@contextmanager
+def ended_at_last(process):
+    """Whatever happens, it is gone afterwards."""
     try:
-        out, err = process.communicate(timeout=120)
+        yield process
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate(timeout=10)
-    return process.returncode, out, err
+        process.communicate(timeout=10)
 
 
-def until(happened, within=90.0):
+def until(happened, within=300.0):
     deadline = time.monotonic() + within
     while not (found := happened()):
         assert time.monotonic() < deadline
@@ -73,14 +75,15 @@ ENDS = [
 
 @pytest.mark.parametrize(("number", "status"), ENDS)
 def test_an_end_before_the_end_stops_every_run_in_order_and_the_same_command_goes_on(tmp_path, number, status):
-    words = ["--sweep", "optimizer.lr=0.01", "train.epochs=12"]
-    process = start(tmp_path, *words, "chaos.stage_delay_s=0.3")
+    words = ["train.epochs=12", "--sweep", "optimizer.lr=0.01", "--jobs", "1"]
     folder = tmp_path / "out" / "optimizer.lr=0.01" / "seed-0"
-    until(lambda: list(folder.glob("snapshots/step-*/manifest.json")))
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(number)
-    code, _, err = finish(process)
-    assert code == status, err
+    with ended_at_last(start(tmp_path, *words, "chaos.stage_delay_s=0.3")) as process:
+        until(lambda: process.poll() is not None or list(folder.glob("snapshots/step-*/manifest.json")))
+        assert process.poll() is None, process.communicate(timeout=10)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == status, err
     assert psutil.wait_procs(family, timeout=10.0)[1] == []  # also of a command that could end nothing any more
     if number != signal.SIGKILL:
         assert f"Go on with the same command and --out {tmp_path}/out." in err
