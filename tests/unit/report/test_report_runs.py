@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.support import report_runs
+from tests.support import report_runs, resumes, runs
 
 from pipeline.errors import ConfigError
 from workers.report import timeline
@@ -23,6 +23,20 @@ def test_a_run_that_has_ended(tmp_path):
     assert [(s.start_s, s.end_s) for s in second.slices] == [(0, 4), (4, 8), (8, 12)]
     assert all(sum(s.shares.values()) == pytest.approx(1) and s.shares["eval"] == 0.25 for s in second.slices)
     assert first.fill == {} and second.fill == {1: 1.5, 2: 1.5, 3: 1.5} and first.staleness == {1: 0.5, 2: 0.5, 3: 0.5}
+
+
+def test_what_a_run_really_leaves_is_what_is_read(tmp_path):
+    """The folders of the other tests are written by hand."""
+    changes = {"measure": {"every": 1}, "run": {"stages": 2, "partition": [2, 2], "trace": True}, "train": {"epochs": 1}}
+    result = runs.run(tmp_path / "real", changes, base=resumes.TINY)
+    run = read_report_run(tmp_path / "real", "real")
+    assert run.status == "completed" and run.test == result["test"] and run.last_block == 3
+    assert run.config["rule.name"] == "predsim" and run.header["command"] == [] and run.header["versions"]["torch"]
+    assert [story.blocks for story in run.stages] == ["blocks 0-1", "blocks 2-3"]
+    assert all(len(story.slices) == 1 and story.memory["parameter"] > 0 and story.busy > 0 for story in run.stages)
+    assert set(run.timeline.whole) == set(run.timeline.closer) == {0, 1} and run.stages[0].staleness == {1: 0.0}
+    assert set(run.scores) == {"train_loss", "train_accuracy", "test_loss", "test_accuracy"}
+    assert set(run.measured.angles) == set(range(4)) and run.epochs == 1
 
 
 def test_a_run_that_goes_on_is_known_by_its_record(tmp_path):
