@@ -1,6 +1,5 @@
 """Chromium without a window, led through a pair of pipes: what a page shows, what it complains of, what it asks for."""
 
-import base64
 import json
 import os
 import select
@@ -46,11 +45,6 @@ class Page:
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
-
-    def picture(self, path):
-        """The whole page as a PNG."""
-        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
 
     def call(self, method, **params):
         """A command's result."""

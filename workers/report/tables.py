@@ -88,8 +88,9 @@ def _peak(run: ReportRun) -> float | None:
 
 
 def _best(values: Sequence[float | None], sign: int) -> float | None:
-    known = [value for value in values if value is not None]
-    return (max(known) if sign > 0 else min(known)) if known and sign else None
+    """The best value; None where all are the same, or neither more nor less is better."""
+    known = {value for value in values if value is not None}
+    return (max(known) if sign > 0 else min(known)) if len(known) > 1 and sign else None
 
 
 def config_section(runs: Sequence[ReportRun]) -> Section:

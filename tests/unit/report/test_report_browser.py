@@ -23,6 +23,10 @@ TEXTS = """
         return [a.height, a.left - b.left, b.right - a.right, b.bottom - a.bottom];
     }))
 """
+STRIPS = """
+[...document.querySelectorAll('.frame')].map(f =>
+    [f.querySelector('svg'), f.querySelector('.strip-labels')].map(e => e.getBoundingClientRect().height))
+"""
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
@@ -55,6 +59,8 @@ def test_it_opens_from_disk_at_any_width_and_light(page, report, width, dark):
     assert (int(red) < 60) == dark
     sizes = page.ask(SIZES)
     assert len(sizes) > 30 and all(w > 40 and h > 20 and right <= width for w, h, right in sizes)
+    strips = page.ask(STRIPS)
+    assert len(strips) > 8 and all(drawn == labels for drawn, labels in strips)  # rows stand beside their labels
     texts = page.ask(TEXTS)
     assert len(texts) > 100 and all(h > 9 and min(left, right, below) > -1 for h, left, right, below in texts)
     assert page.complaints == []

@@ -27,7 +27,8 @@ def test_a_run_that_has_ended(tmp_path):
 
 def test_what_a_run_really_leaves_is_what_is_read(tmp_path):
     """The folders of the other tests are written by hand."""
-    changes = {"measure": {"every": 1}, "run": {"stages": 2, "partition": [2, 2], "trace": True}, "train": {"epochs": 1}}
+    run = {"stages": 2, "partition": [2, 2], "trace": True}
+    changes = {"measure": {"every": 1}, "run": run, "train": {"epochs": 1}}
     result = runs.run(tmp_path / "real", changes, base=resumes.TINY)
     run = read_report_run(tmp_path / "real", "real")
     assert run.status == "completed" and run.test == result["test"] and run.last_block == 3
