@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
@@ -26,10 +25,11 @@ from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import FAILURES, ConfigError, last_words, one_line
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
+from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
-from workers.host.out_folder import new_out_folder
+from workers.host.out_folder import dated, new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 from workers.listing import list_lines
@@ -37,7 +37,7 @@ from workers.listing import list_lines
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog=program(), allow_abbrev=False,
         description="Train a network as a pipeline of processes in which no block waits for a backward pass.",
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
@@ -58,6 +58,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
+    parser.add_argument("--log", action="append", default=[], metavar="NAMES", help="csv, tensorboard, wandb, trackio")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
@@ -109,6 +110,8 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
+    from workers.listening.listened import listened
+    from workers.listening.logger import loggers_named
     from workers.ranks import Ranks, take_up
     from workers.resume import open_origin
     from workers.run import train
@@ -116,7 +119,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.view.terminal import view_maker
 
     named = options.out or options.resume
-    default = runs_folder() / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = dated(runs_folder(), loaded.name)
     data_root = options.data_root or default_data_root()
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
@@ -126,6 +129,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     elif options.resume is not None and not follows():
         origin = open_origin(options.resume, allow_changes=options.allow_changes)
     make_view = view_maker(quiet=options.quiet, begins=origin.cut if origin is not None else None)
+    make_view = make_view if follows() else listened(make_view, loggers_named(options.log))
     with nullcontext(named or default) if named or follows() else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)
         start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
@@ -141,7 +145,7 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.planner.question import question_of
 
     root = options.data_root or default_data_root()
-    out = options.out or runs_folder() / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or dated(runs_folder(), f"{loaded.name}-plan")
     make_plan(loaded.config, question_of(options, loaded.config, root), out=out, data_root=root, say=say_of(options))
 
 
@@ -149,11 +153,10 @@ def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Prints what the run that ``--resume`` names has learned to write (``--generate N``).
 
     Raises:
-        ConfigError: what is wrong with the flags, or the run is not one about text.
+        ConfigError: the run is not one about text.
     """
-    from workers.generate import check_flags, generate  # which imports torch
+    from workers.generate import generate  # which imports torch
 
-    check_flags(options)
     generate(loaded.config, options.resume, options.generate, options.data_root or default_data_root(), print)
 
 
@@ -161,21 +164,19 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs the config's mode and others in turns (``--against``).
 
     Raises:
-        ConfigError: what is wrong with the flags, the config or an arm.
+        ConfigError: what is wrong with --repeat, the config or an arm.
     """
-    from workers.comparison.command import check_flags, compare_modes, rounds_of
+    from workers.comparison.command import compare_modes, rounds_of
 
-    check_flags(options)
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
-    data = options.data_root or default_data_root()
+    root = options.data_root or default_data_root()
     with own_folder(options, f"{loaded.name}-against") as out:
-        compare_modes(loaded.config, others, rounds, out=out, data_root=data, say=say_of(options))
+        compare_modes(loaded.config, others, rounds, out=out, data_root=root, say=say_of(options))
 
 
 def own_folder(options: argparse.Namespace, name: str) -> AbstractContextManager[Path]:
     """The folder that ``--out`` names, else a new one of the name and the time."""
-    default = runs_folder() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return nullcontext(options.out) if options.out else new_out_folder(default)
+    return nullcontext(options.out) if options.out else new_out_folder(dated(runs_folder(), name))
 
 
 def say_of(options: argparse.Namespace) -> Callable[[str], None]:
@@ -191,13 +192,13 @@ def sweep(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """
     from workers.sweep.command import asked, run_sweep
 
-    grid, data = asked(options, loaded.config, overrides_of(options)), options.data_root or default_data_root()
+    grid = asked(options, loaded.config, overrides_of(options))
     with own_folder(options, f"{loaded.name}-sweep") as out:
-        run_sweep(*grid, out=out, data_root=data, say=say_of(options))
+        run_sweep(*grid, out=out, data_root=options.data_root or default_data_root(), say=say_of(options))
 
 
-def report(options: argparse.Namespace) -> None:
-    """Writes a page about runs (``--report``): into the folder of a single one, or into one of its own.
+def report(options: argparse.Namespace) -> int:
+    """Writes a page about runs (``--report``), into the folder of a single one or into one of its own; returns 0.
 
     Raises:
         ConfigError: a library is missing, or something that was named is no run.
@@ -207,6 +208,7 @@ def report(options: argparse.Namespace) -> None:
     options.out = options.out or (options.report[0] if len(options.report) == 1 else None)
     with own_folder(options, "report") as out:
         say_of(options)(f"written: {write_report(options.report, out)}")
+    return 0
 
 
 def start(options: argparse.Namespace) -> Callable[[argparse.Namespace, LoadedConfig], None]:
@@ -240,8 +242,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
     try:
         if options.list:
-            for line in list_lines():
-                print(line)
+            print(*list_lines(), sep="\n")
             return 0
         check_together(options)
         if options.evaluate is not None or options.predict is not None:
@@ -251,8 +252,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(line)
             return 0
         if options.report is not None:
-            report(options)
-            return 0
+            return report(options)
         raise_open_files()
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))

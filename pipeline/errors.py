@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "FAILURES", "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "SomeRunsFailed", "TransportTimeout",
-    "WorkerFailed", "last_words", "one_line",
+    "FAILURES", "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "SomeRunsFailed", "Stop",
+    "TransportTimeout", "WorkerFailed", "last_words", "one_line",
 ]  # fmt: skip
 
 
@@ -34,6 +34,13 @@ class DiskError(RuntimeError):
 
 class SomeRunsFailed(RuntimeError):
     """Of several runs that were started some have failed; the others have ended. Exit code 1."""
+
+
+class Stop(Exception):
+    """Raised by a hook: the run is to end in order, with its result, as soon as the epochs that are planned are done.
+
+    Its text stands in ``result.json`` as ``stopped``.
+    """
 
 
 class TransportTimeout(RuntimeError):

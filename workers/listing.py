@@ -29,10 +29,13 @@ def list_lines() -> Iterator[str]:
             yield from _option_lines(section, registry.options_of(registry.load(package, name, noun)))
     yield "optimizers:"
     from pipeline.optim.optimizers import optimizer_options  # which imports torch
+    from pipeline.optim.options import common_options
 
     for name, options in optimizer_options().items():
         yield f"  {name}"
         yield from _option_lines("optimizer", options)
+    yield "  every optimizer"
+    yield from _option_lines("optimizer", registry.options_of(common_options))
     yield "other sections:"
     for section, options in section_options().items():
         yield from _option_lines(section, options)

@@ -37,7 +37,10 @@ __all__ = ["Config", "LoadedConfig", "load_config", "section_options"]
 
 _MOST_BYTES = 2**20
 _PATIENCE_S = 10.0
-_SHARED = {"optimizer": ("lr", "milestones", "gamma")}  # options that every choice of a section has
+_SHARED = {"optimizer": (
+    "lr", "milestones", "gamma", "course", "warmup_steps", "final_fraction", "decay_share", "clip", "decay_on",
+)}  # fmt: skip
+"""Options that every choice of a section has."""
 
 
 @dataclass(frozen=True, kw_only=True)

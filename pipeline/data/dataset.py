@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.augment import Augment
+from pipeline.data.chunking import Chunking
 from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError
 
@@ -35,6 +36,8 @@ class DataSpec:
     """Different tokens, from 0; 0 where inputs are numbers."""
     stored_bytes: int = 0
     """Memory that both splits take; 0: that of their samples, each stored by itself."""
+    chunking: Chunking | None = None
+    """How samples follow each other where they are chunks of sequences; None where they are independent."""
 
     def __post_init__(self) -> None:
         """Raises ValueError: tokens of no integer dtype, or integers that are not counted."""

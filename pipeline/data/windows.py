@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.batches import Batches, upload
+from pipeline.data.chunks import ChunkBatches
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import Dataset, Split
 from pipeline.numerics.seeds import derive, mix
@@ -64,9 +65,11 @@ def feed_of(
     split: Split, *, dataset: Dataset, batch_size: int, seed: int, device: torch.device | str, train: bool,
     classes: ClassLimit | None = None,
 ) -> Batches:  # fmt: skip
-    """Batches of a split, or of windows of it where it is a stream; see :class:`Batches`."""
+    """Batches of a split, of windows of it where it is a stream, or of chunks in order; see :class:`Batches`."""
     if isinstance(split, Stream):
         return Windows(split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train)
+    if dataset.spec.chunking is not None:
+        return ChunkBatches(split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train)
     return Batches(
         split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train, classes=classes
     )

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.data.chunking import Chunking
 from pipeline.data.task import Labels
+from pipeline.engine.chunk_notes import announce
 from pipeline.engine.feeds import Tap
 from pipeline.engine.scores import Scores
 from pipeline.engine.settling import Settling
@@ -32,6 +34,8 @@ class Evaluation:
     ) -> None:
         self.scores: dict[int, Scores] = {}
         """Of this epoch, by active block; training losses are in them, too."""
+        self.chunking: Chunking | None = None
+        """Set where test batches are those of the data set in their order, and follow each other."""
         self.device = device
         self._rules = rules
         self._active: dict[int, LearningRule] = {}
@@ -58,6 +62,8 @@ class Evaluation:
             The activation to send on, and contexts to be scored.
         """
         contexts: dict[int, Any] = {}
+        if self.chunking is not None:
+            announce(self._active.values(), len(x), is_start=self.chunking.is_start(index))
         for k, rule in self._active.items():
             if tap is not None:
                 tap(k, x, y)

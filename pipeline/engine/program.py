@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.data.activation_cache import Allocate
 from pipeline.data.batches import Batches
 from pipeline.engine.batch_notes import BatchNotes
+from pipeline.engine.chunk_notes import ChunkNotes
 from pipeline.engine.feeds import Feed, Feeds, repeated
 from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
@@ -77,6 +78,8 @@ class Program(Messenger):
         self._cuts, self._start = cuts, start or Start()
         self._counts = batching.counts()
         self._notes = BatchNotes.of(stage, batching, seed)
+        self._chunks = ChunkNotes.of(stage.rules.values(), batching)
+        stage.evaluation.chunking = batching.chunking
         self._train_feeds = Feeds(
             train, batching.num_train, batching.batch_size, seed, allocate, stage.device, self._dealt(stage_index)
         )
@@ -193,6 +196,8 @@ class Program(Messenger):
             x, y, weight = *message.tensors, message.weight
         if self._notes is not None:
             self._notes.tell(position)
+        if self._chunks is not None:
+            self._chunks.tell(position)
         learned: list[Outbound] = []
         for group in self.stage.groups:
             self.budget.enter(Activity.FORWARD)
@@ -231,7 +236,7 @@ class Program(Messenger):
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:
         """S: apply the gradients gathered so far."""
-        self.stage.step()
+        self.stage.step(position.step)
         yield from ()
 
     def _key(self, position: Position) -> int:

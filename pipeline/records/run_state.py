@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline.errors import NonFiniteError
+from pipeline.records.early_end import EarlyEnd
 from pipeline.records.first_bad import FirstBad
 from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of
 from pipeline.records.run_record import Recorder
@@ -39,11 +40,12 @@ class RunState:
         recorder: takes every row.
         view: shows progress.
         keeper: of the run's snapshots; None of a run that leaves none.
+        early_end: may end the run before its schedule does; None of a run that only the schedule ends.
     """
 
     def __init__(
         self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View,
-        keeper: SnapshotKeeper | None = None,
+        keeper: SnapshotKeeper | None = None, early_end: EarlyEnd | None = None,
     ) -> None:  # fmt: skip
         self.history: list[EpochResult] = []
         self.last_scores: dict[int, BlockScores] = {}
@@ -66,6 +68,7 @@ class RunState:
         self._scores: list[Sequence[BlockScores]] = []
         """Of the blocks that were active, for each finished epoch."""
         self._keeper = keeper
+        self._early_end = early_end
         self._before_s = 0.0
         """Seconds of training before the cut from which the run goes on."""
         self.last_good: str | None = None
@@ -81,16 +84,26 @@ class RunState:
         found: list[tuple[int, Plan | None]] = []
         while not self._plans or self._plans[-1] is not None:
             epoch = len(self._plans)
-            if epoch >= len(self.history) + _AHEAD:
+            if epoch >= len(self.history) + self._epochs_ahead():
                 break
             if self._schedule.depends_on_results and len(self.history) < epoch:
                 break
             plan = self._schedule.plan(epoch, self.history if self._schedule.depends_on_results else ())
+            if self._early_end is not None:
+                plan = self._early_end.applied(plan, self._plans[-1] if self._plans else None)
             self._plans.append(plan)
             if plan is not None:
                 self._view.planned(plan)
             found.append((epoch, plan))
         return found
+
+    def _epochs_ahead(self) -> int:
+        """Epochs to be planned beyond the finished ones."""
+        if self._early_end is None:
+            return _AHEAD
+        done = len(self.history) - self.begun_after
+        epoch_s = (self._ended_s - self._started_s) / done if done and self._started_s is not None else None
+        return min(_AHEAD, self._early_end.epochs_ahead(epoch_s))
 
     def ready(self) -> None:
         """A stage is built and connected; the run's clock starts when the last one is."""
