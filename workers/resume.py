@@ -33,7 +33,7 @@ from workers.host.out_folder import claimed
 from workers.job import StartPoint
 from workers.placement import Placement
 
-__all__ = ["Origin", "fixed_by", "open_origin"]
+__all__ = ["Origin", "differences", "fixed_by", "open_origin"]
 
 _FREE_SECTIONS = ("transport", "snapshot", "restart", "chaos")
 _FREE_KEYS = (
@@ -109,7 +109,7 @@ class Origin:
             )  # fmt: skip
         fixed = {**_BEFORE, **self.fixed}
         changed = {
-            **{k: v for k, v in _differences(self.table, resolved.config.to_dict()).items() if k not in self.fixed},
+            **{k: v for k, v in differences(self.table, resolved.config.to_dict()).items() if k not in self.fixed},
             **{k: (v, now.get(k)) for k, v in fixed.items() if k in now and k != "torch" and v != now[k]},
         }  # fmt: skip
         self._check_fits(resolved)
@@ -263,8 +263,8 @@ def open_origin(run: Path, *, allow_changes: bool = False, restarts: int = 0) ->
     return Origin(run, table, fixed, found, allow_changes, restarts)
 
 
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys that make the result and are not the same, with both values."""
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys that make the result and are not the same, with both values. Args: two configs as nested tables."""
     found = {}
     for section in sorted({*was, *now} - {*_FREE_SECTIONS}):
         before, after = was.get(section, {}), now.get(section, {})

@@ -25,8 +25,8 @@ WINGS = {
         "coordinator last_words next_move",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
-        "launchers view flags flag_parser generate", "dry_run listening", "run_plan ranks planner loggers",
-        "run rank_lines away rank_0", "comparison torchrun", "front",
+        "launchers view flags flag_parser generate listing", "dry_run listening", "run_plan ranks planner loggers",
+        "run rank_lines away rank_0", "comparison torchrun", "sweep", "report", "front",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""
