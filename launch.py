@@ -121,11 +121,9 @@ def show_list() -> None:
     from pipeline.optim.optimizers import optimizer_options  # which imports torch
     from pipeline.optim.options import common_options
 
-    for name, options in optimizer_options().items():
+    for name, options in {**optimizer_options(), "each of them": registry.options_of(common_options)}.items():
         print(f"  {name}")
         show_options("optimizer", options)
-    print("  every optimizer")
-    show_options("optimizer", registry.options_of(common_options))
     print("other sections:")
     for section, options in section_options().items():
         show_options(section, options)
