@@ -45,7 +45,8 @@ def test_a_comparison_is_no_rank(monkeypatch):
 @pytest.mark.parametrize(
     "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2"], ["--against", "backprop", "--repeat", "2"],
               ["--sweep", "rule.beta=0,1", "--repeat", "2", "--jobs", "2", "--trace", "--stages", "2", "seed=1"],
-              ["--report", "RUN", "RUN", "--out", "OUT", "--quiet"], ["--evaluate", "RUN", "--device", "cpu", "dataset.name=mnist"], ["--predict", "RUN", "x.npz", "--quiet"],
+              ["--report", "RUN", "RUN", "--out", "OUT", "--quiet"],
+              ["--evaluate", "RUN", "--device", "cpu", "dataset.name=mnist"], ["--predict", "RUN", "x.npz", "--quiet"],
               ["--resume", "RUN", "--allow-changes", "--log", "csv", "--log", "wandb", "--trace"]],
 )  # fmt: skip
 def test_what_means_something_is_taken(given):
