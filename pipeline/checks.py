@@ -17,7 +17,7 @@ from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
 __all__ = [
     "check_batching", "check_classes", "check_emulation", "check_interval", "check_measurable", "check_mode",
-    "check_optimizer", "check_wire",
+    "check_optimizer", "check_selection", "check_wire",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -129,6 +129,25 @@ def check_mode(config: Config, mode: Mode, topology: Topology) -> None:
         raise ConfigError(
             f"the {mode.name} mode trains blocks before those above them exist (rule: {config.rule.name}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
+        )
+
+
+def check_selection(config: Config, data: DataSpec) -> None:
+    """Refuses to stop by a validation set that is not there, and to choose where nothing is learned.
+
+    Raises:
+        ConfigError: there is none, or compute is emulated.
+    """
+    if config.train.patience and not data.num_validation:
+        raise ConfigError(
+            f"there is no validation set to stop by (given: train.patience = {config.train.patience} with no "
+            "validation samples, expected: 0, or dataset.validation above 0). Set dataset.validation, e.g. to 0.1: the "
+            "test set is never looked at to decide."
+        )
+    if config.chaos.emulates and data.num_validation:
+        raise ConfigError(
+            f"compute cannot be emulated (given: chaos.compute = \"sleep\" with {data.num_validation} samples for "
+            "validation, expected: none). Leave dataset.validation out, or set chaos.compute to \"real\"."
         )
 
 

@@ -7,7 +7,6 @@ that do not fit blocks or modes. The run's processes then build from what is res
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from torch import Tensor
@@ -15,11 +14,12 @@ from torch import Tensor
 from pipeline import registry
 from pipeline.checks import (
     check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
-    check_wire,
+    check_selection, check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
-from pipeline.data.dataset import Dataset, DataSpec, Normalisation
+from pipeline.data.dataset import DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Logistic, Task
+from pipeline.dataset_of import data_bytes, find_dataset, load_dataset
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, LearningRule, Topology
 from pipeline.memory import check_room
@@ -35,6 +35,7 @@ from pipeline.schedules.batching import Batching, Declared, batching_of
 from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.schedule import Schedule
+from pipeline.schedules.selection import Selecting
 
 __all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve"]
 
@@ -80,8 +81,11 @@ class RunSpec:
         return find_mode(self.config.schedule.mode)
 
     def schedule(self) -> Schedule:
-        """Which blocks train when."""
-        return self.mode.schedule(self.config, self.num_blocks, self.caches)
+        """Which blocks train when, and which epoch is chosen where there is a validation set."""
+        schedule, train = self.mode.schedule(self.config, self.num_blocks, self.caches), self.config.train
+        if not self.batching.num_validation:
+            return schedule
+        return Selecting(schedule, self.num_blocks, train.epochs, train.patience)
 
     @property
     def caches(self) -> bool:
@@ -103,15 +107,14 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
         ConfigError: whatever is wrong, with the next move.
     """
     mode = find_mode(config.schedule.mode)
-    named = _dataset(config)
-    dataset = _found(config, named, data_root)
+    dataset, data_options = find_dataset(config, data_root)
     check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
     task = _task(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
     rule_options = registry.resolve("pipeline.rules", config.rule.name, "rule", "rule", config.rule.options).options
     optimizer, lr, complete = _optimizer(config)
     config = dataclasses.replace(
-        config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
+        config, dataset=NamedConfig(name=config.dataset.name, options=data_options), model=chosen,
         rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
     )  # fmt: skip
     data = dataset.spec
@@ -132,6 +135,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_batching(config, mode, batching, rule, shapes)
     check_optimizer(config, rule)
     check_measurable(config.measure, dataset.spec, len(specs))
+    check_selection(config, dataset.spec)
     check_wire(config, shapes)
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
@@ -141,47 +145,6 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
         rule.learns_at_once, dataset.normalisation,
     )  # fmt: skip
-
-
-def data_bytes(data: DataSpec) -> int:
-    """Bytes that the samples take at least, as bytes where they are images or tokens, with their labels."""
-    if data.stored_bytes:
-        return data.stored_bytes
-    narrow = len(data.input_shape) == 3 or data.num_tokens > 0
-    labels = prod(data.task.label_shape) * data.task.label_dtype.itemsize
-    return (data.num_train + data.num_test) * (prod(data.input_shape) * (1 if narrow else 4) + labels)
-
-
-def load_dataset(config: Config, data_root: Path) -> Dataset:
-    """The data set, found but not read.
-
-    Raises:
-        ConfigError: unknown name or option, or the data is not there.
-    """
-    return _found(config, _dataset(config), data_root)
-
-
-def _found(config: Config, named: registry.Named, data_root: Path) -> Dataset:
-    """The data set, with a sample in each split at least."""
-    try:
-        dataset: Dataset = named.build(data_root, **named.options)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the data set {config.dataset.name} ({type(error).__name__}: {error}). See to its files, or "
-            "name the folder that has them (--data-root or ONWARD_DATA)."
-        ) from None
-    if min(dataset.spec.num_train, dataset.spec.num_test, *dataset.spec.input_shape) < 1:
-        raise ConfigError(
-            f"the data set {config.dataset.name} is empty (given: {dataset.spec.num_train} training and "
-            f"{dataset.spec.num_test} test samples of shape {dataset.spec.input_shape}, expected: at least 1 each). "
-            "See to its files."
-        )
-    return dataset
-
-
-def _dataset(config: Config) -> registry.Named:
-    """The data set's builder, and its options checked and complete."""
-    return registry.resolve("pipeline.datasets", config.dataset.name, "data set", "dataset", config.dataset.options)
 
 
 def _model(

@@ -20,13 +20,12 @@ from pipeline.config import Config
 from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
 from pipeline.records.run_record import read_record
-from pipeline.records.run_state import losses_of
+from pipeline.records.run_state import replayed_rows
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
 from pipeline.records.weights import measured_folder
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.modes import InFlightLimit
-from pipeline.schedules.schedule import replayed
 from workers.host.out_folder import claimed
 from workers.job import StartPoint
 from workers.placement import Placement
@@ -142,15 +141,16 @@ class Origin:
         """Raises ConfigError where the epochs that are done are all that the config asks for."""
         schedule = resolved.schedule()
         try:
-            losses = [losses_of(blocks, resolved.num_blocks) for blocks in manifest.epochs]
-            history = replayed(schedule, losses, manifest.cache_lost)
+            history = replayed_rows(schedule, manifest.epochs, resolved.num_blocks, manifest.cache_lost)
         except ValueError as error:
             raise ConfigError(
                 f"with these changes the blocks would have taken turns otherwise ({error}). Take the changes of "
                 "train.epochs, schedule.patience and schedule.tolerance back, or start a new run."
             ) from None
         done = len(manifest.epochs)
-        if len(history) < done or (self.is_complete and schedule.plan(done, history) is None):
+        following = schedule.plan(done, history) if len(history) == done else None
+        is_over = following is None or following.scores_test
+        if len(history) < done or (self.is_complete and is_over):
             raise ConfigError(
                 f"there is nothing left to train (given: {self.run}, epochs done: {done}, asked for: "
                 f"train.epochs={resolved.config.train.epochs}). To train longer, raise train.epochs and pass "

@@ -82,6 +82,7 @@ class Session:
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
+            "selection": self.run_state.selection(self.resolved.batching.num_validation, config.train.eval_every),
             **({"emulated": True, "note": NOTHING_LEARNED} if config.chaos.emulates else {}),
         }  # fmt: skip
         state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)

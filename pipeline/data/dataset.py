@@ -6,6 +6,7 @@ Every process plans with the specification, while only the stages at the ends of
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from pipeline.data.augment import Augment
 from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError
 
-__all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split"]
+__all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split", "Splits"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class DataSpec:
     """Different tokens, from 0; 0 where inputs are numbers."""
     stored_bytes: int = 0
     """Memory that both splits take; 0: that of their samples, each stored by itself."""
+    is_mapped: bool = False
+    """The samples stay in files, of which the system keeps in memory what there is room for."""
+    num_validation: int = 0
+    """Samples of a validation set; 0: there is none, and the test set is scored after every epoch."""
 
     def __post_init__(self) -> None:
         """Raises ValueError: tokens of no integer dtype, or integers that are not counted."""
@@ -55,6 +60,15 @@ class Split:
     dtype."""
     y: Tensor
     """Classes from 0 or numbers, (samples, *task.label_shape) of the task's ``label_dtype``."""
+
+    @property
+    def arrays(self) -> tuple[Tensor, ...]:
+        """What a checksum of the samples is taken of."""
+        return self.x, self.y
+
+    def take(self, rows: Tensor) -> "Split":
+        """Some of the samples, in memory of their own. Args: rows, indices, (n,) int64."""
+        return Split(self.x[rows], self.y[rows])
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,29 @@ class Dataset(ABC):
         Raises:
             ConfigError: the files cannot be read, or their contents do not match ``spec``.
         """
+
+    def load_all(self) -> "Splits":
+        """The training, validation and test samples; no validation set where ``spec`` has none. Raises: see load."""
+        train, test = self.load()
+        return Splits(train, None, test)
+
+
+class Splits(NamedTuple):
+    """All samples of a data set."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+
+    @property
+    def scored(self) -> Split:
+        """What is scored while a run goes on: the validation set where there is one."""
+        return self.test if self.validation is None else self.validation
+
+    @property
+    def arrays(self) -> list[Tensor]:
+        """What a checksum of the data is taken of, see :attr:`Split.arrays`."""
+        return [array for split in (self.train, self.test, self.validation) if split for array in split.arrays]
 
 
 class ArrayDataset(Dataset):

@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.engine.kept import restore_kept
 from pipeline.engine.stage import Stage
 from pipeline.errors import ConfigError
-from pipeline.records.snapshots import OPTIMIZER, SCORES, is_weight
+from pipeline.records.snapshots import KEPT, OPTIMIZER, SCORES, is_weight
 
 __all__ = ["BlockState", "capture", "restore", "restore_scores", "version"]
 
@@ -49,7 +50,11 @@ def capture(stage: Stage, block: int, *, inside_epoch: bool) -> BlockState:
         **stage.state(block),
         **{name: value for name, value in optimizer.items() if isinstance(value, Tensor)},
         **({SCORES + name: value for name, value in scores.capture().items()} if scores is not None else {}),
-    }
+        **{
+            f"{KEPT}{epoch}/{name}": value
+            for epoch, states in stage.evaluation.kept.items() for name, value in states.get(block, {}).items()
+        },
+    }  # fmt: skip
     plain = {name: value for name, value in optimizer.items() if not isinstance(value, Tensor)}
     return BlockState(tensors, {"optimizer": plain, "staleness": stage.staleness.capture(block)})
 
@@ -58,7 +63,8 @@ def version(stage: Stage, block: int, *, inside_epoch: bool) -> tuple[int, ...]:
     """Equal for two states of a block that are the same: its updates, those of this epoch, and the epoch's losses."""
     scores = stage.evaluation.scores.get(block) if inside_epoch else None
     updates = stage.staleness.versions[block], sum(stage.staleness.capture(block)["epoch"])
-    return *updates, scores.num_losses if scores is not None else 0
+    kept = [epoch for epoch, states in stage.evaluation.kept.items() if block in states]
+    return *updates, scores.num_losses if scores is not None else 0, *kept
 
 
 def restore(stage: Stage, block: int, state: BlockState) -> None:
@@ -71,6 +77,7 @@ def restore(stage: Stage, block: int, state: BlockState) -> None:
         stage.rules[block].load_state_dict({name: t for name, t in state.tensors.items() if is_weight(name)})
         optimizer = {**state.tensors, **state.facts["optimizer"]}
         stage.stepper.restore(block, _under(OPTIMIZER, optimizer))
+        restore_kept(stage, block, _under(KEPT, state.tensors))
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the snapshot does not fit block {block} ({str(error).splitlines()[-1].strip()}). "

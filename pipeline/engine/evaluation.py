@@ -32,6 +32,8 @@ class Evaluation:
     ) -> None:
         self.scores: dict[int, Scores] = {}
         """Of this epoch, by active block; training losses are in them, too."""
+        self.kept: dict[int, dict[int, dict[str, Tensor]]] = {}
+        """States after epochs that may still be chosen, by epoch and block; see :mod:`pipeline.engine.kept`."""
         self.device = device
         self._rules = rules
         self._active: dict[int, LearningRule] = {}

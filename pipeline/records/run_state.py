@@ -1,21 +1,24 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.errors import NonFiniteError
 from pipeline.records.first_bad import FirstBad
 from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of
 from pipeline.records.run_record import Recorder
+from pipeline.records.selected import selection_table
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest
 from pipeline.records.view import View
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
-from pipeline.schedules.schedule import EpochResult, Schedule, replayed
+from pipeline.schedules.schedule import EpochResult, Schedule, Value, replayed
 
-__all__ = ["RunState", "losses_of"]
+__all__ = ["RunState", "losses_of", "replayed_rows", "values_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,26 @@ def losses_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[float | N
     """The training loss of every block in an epoch; None of those that were not active."""
     losses = {block["block"]: block["train_loss"] for block in blocks}
     return tuple(losses.get(k) for k in range(num_blocks))
+
+
+def values_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[Value | None, ...]:
+    """What the weights of every block are worth on the validation set after an epoch: accuracy, and of equal ones the
+    loss; of numbers the loss alone."""
+    found: dict[int, Value] = {}
+    for block in blocks:
+        accuracy, loss = block.get("validation_accuracy"), block.get("validation_loss")
+        if loss is not None:
+            value = (-loss,) if accuracy is None else (accuracy, -loss)
+            found[block["block"]] = tuple(-math.inf if math.isnan(number) else number for number in value)
+    return tuple(found.get(k) for k in range(num_blocks))
+
+
+def replayed_rows(
+    schedule: Schedule, epochs: Sequence[Sequence[BlockScores]], num_blocks: int, cache_lost: Sequence[int] = ()
+) -> list[EpochResult]:
+    """The history of a run whose epochs had these scores; see :func:`replayed`."""
+    losses = [losses_of(blocks, num_blocks) for blocks in epochs]
+    return replayed(schedule, losses, cache_lost, [values_of(blocks, num_blocks) for blocks in epochs])
 
 
 class RunState:
@@ -81,9 +104,10 @@ class RunState:
             epoch = len(self._plans)
             if epoch >= len(self.history) + _AHEAD:
                 break
-            if self._schedule.depends_on_results and len(self.history) < epoch:
+            needed = self._schedule.waits_for(epoch, self.history)
+            if len(self.history) < needed:
                 break
-            plan = self._schedule.plan(epoch, self.history if self._schedule.depends_on_results else ())
+            plan = self._schedule.plan(epoch, self.history[:needed])
             self._plans.append(plan)
             if plan is not None:
                 self._view.planned(plan)
@@ -102,7 +126,7 @@ class RunState:
 
     def epoch(self, body: StageEpoch) -> None:
         """A stage has finished an epoch."""
-        self._recorder.write({"event": "epoch", **body})
+        self._recorder.write({"event": "test" if "scores_test" in body else "epoch", **body})
         rows = self._rows.setdefault(body["epoch"], [])
         rows.append(body)
         self._hear(body, whole=True)
@@ -112,7 +136,10 @@ class RunState:
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
-        self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
+        if plan.scores_test:
+            self.last_scores |= {block["block"]: block for block in blocks}
+        else:
+            self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
 
@@ -124,7 +151,8 @@ class RunState:
             if block["test_accuracy"] is not None or block["test_loss"] is not None:  # numbers have no accuracy
                 self.last_scores[block["block"]] = block
         self._scores.append(blocks)
-        self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks), cache_lost))
+        losses, values = losses_of(blocks, self.num_blocks), values_of(blocks, self.num_blocks)
+        self.history.append(EpochResult(plan, losses, cache_lost, values))
 
     def _note_room(self, body: StageEpoch) -> None:
         """Something that the run can do without has found no room on the disk; said once for each kind."""
@@ -167,10 +195,17 @@ class RunState:
         self.last_good = f"snapshots/step-{manifest.steps}" if manifest is not None else None
         epochs = manifest.epochs if manifest is not None else ()
         lost = manifest.cache_lost if manifest is not None else ()
-        past = replayed(self._schedule, [losses_of(blocks, self.num_blocks) for blocks in epochs], lost)
+        past = replayed_rows(self._schedule, epochs, self.num_blocks, lost)
         for result, blocks in zip(past, epochs, strict=True):
             self._plans.append(result.plan)
             self._finished(result.plan, blocks, cache_lost=result.cache_lost)
+
+    def selection(self, num_validation: int, eval_every: int) -> dict[str, Any]:
+        """What the run ends with, and by what that was chosen; see :func:`selection_table`."""
+        scores = [self.block_rows(epoch) for epoch in range(len(self._scores))]
+        return selection_table(
+            self._plans, self.history, scores, num_validation=num_validation, eval_every=eval_every
+        )
 
     @property
     def plans(self) -> Sequence[Plan | None]:
