@@ -62,6 +62,16 @@ class Split:
     """Classes from 0 or numbers, (samples, *task.label_shape) of the task's ``label_dtype``."""
 
     @property
+    def rows(self) -> Tensor | None:
+        """Indices of the samples that belong to the split, (n,) int64; None for all."""
+        return None
+
+    @property
+    def num_samples(self) -> int:
+        """Of the split."""
+        return len(self.y) if self.rows is None else len(self.rows)
+
+    @property
     def arrays(self) -> tuple[Tensor, ...]:
         """What a checksum of the samples is taken of."""
         return self.x, self.y
@@ -124,7 +134,8 @@ class ArrayDataset(Dataset):
     Args:
         name: name for error messages.
         spec: shapes and sizes of the splits; ``is_augmented`` is filled in.
-        read: picklable function without arguments that returns the training and the test split.
+        read: picklable function without arguments that returns the training and the test split, or all
+            :class:`Splits` where there is a validation set.
         augment: augmentation of the training images.
         normalisation: None leaves pixels in [0, 1] and features as they are.
         remedy: next move when the contents are wrong, a sentence for the error message.
@@ -134,7 +145,7 @@ class ArrayDataset(Dataset):
         self,
         name: str,
         spec: DataSpec,
-        read: Callable[[], tuple[Split, Split]],
+        read: Callable[[], "tuple[Split, Split] | Splits"],
         *,
         augment: Augment = Augment(),
         normalisation: Normalisation | None = None,
@@ -148,16 +159,23 @@ class ArrayDataset(Dataset):
         self._remedy = remedy
 
     def load(self) -> tuple[Split, Split]:
+        splits = self.load_all()
+        return splits.train, splits.test
+
+    def load_all(self) -> Splits:
         try:
-            train, test = self._read()
+            found = self._read()
         except ConfigError:
             raise
         except Exception as error:  # readers of damaged files raise whatever they stumble over
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(f"cannot read the data set {self.name} ({reason}). {self._remedy}") from error
-        self._check("training", train, self.spec.num_train)
-        self._check("test", test, self.spec.num_test)
-        return train, test
+        splits = found if isinstance(found, Splits) else Splits(found[0], None, found[1])
+        self._check("training", splits.train, self.spec.num_train)
+        self._check("test", splits.test, self.spec.num_test)
+        if splits.validation is not None:
+            self._check("validation", splits.validation, self.spec.num_validation)
+        return splits
 
     def _check(self, noun: str, split: Split, num_samples: int) -> None:
         """Raise ConfigError unless a split matches ``spec``, as truncated files do not; a worker would see a shape

@@ -5,6 +5,7 @@ stream an epoch misses is chance. Validation is on windows that lie side by side
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from pipeline.data.batches import Batches, upload
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import Dataset, Split
+from pipeline.data.mapped import MappedBatches, MappedSplit
 from pipeline.numerics.seeds import derive, mix
 
 __all__ = ["Stream", "Windows", "feed_of"]
@@ -65,8 +67,10 @@ def feed_of(
     classes: ClassLimit | None = None,
 ) -> Batches:  # fmt: skip
     """Batches of a split, or of windows of it where it is a stream; see :class:`Batches`."""
+    options: dict[str, Any] = {
+        "dataset": dataset, "batch_size": batch_size, "seed": seed, "device": device, "train": train,
+        "classes": classes,
+    }  # fmt: skip
     if isinstance(split, Stream):
-        return Windows(split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train)
-    return Batches(
-        split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train, classes=classes
-    )
+        return Windows(split, **options)
+    return MappedBatches(split, **options) if isinstance(split, MappedSplit) else Batches(split, **options)

@@ -34,14 +34,14 @@ def losses_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[float | N
 
 def values_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[Value | None, ...]:
     """What the weights of every block are worth on the validation set after an epoch: accuracy, and of equal ones the
-    loss; of numbers the loss alone."""
+    loss; of numbers the loss alone. Empty where nothing was scored."""
     found: dict[int, Value] = {}
     for block in blocks:
         accuracy, loss = block.get("validation_accuracy"), block.get("validation_loss")
         if loss is not None:
             value = (-loss,) if accuracy is None else (accuracy, -loss)
             found[block["block"]] = tuple(-math.inf if math.isnan(number) else number for number in value)
-    return tuple(found.get(k) for k in range(num_blocks))
+    return tuple(found.get(k) for k in range(num_blocks)) if found else ()
 
 
 def replayed_rows(

@@ -27,7 +27,8 @@ class EpochResult:
     cache_lost: bool = False
     """The inputs that were to be kept in it could not be: there was no room."""
     values: tuple[Value | None, ...] = ()
-    """By block, what its own decoder is worth on the validation set; None where that was not scored."""
+    """By block, what its own decoder is worth on the validation set; None where there is none, empty where the set was
+    not scored."""
 
 
 class Schedule(ABC):

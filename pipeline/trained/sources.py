@@ -152,8 +152,8 @@ def read_file(path: Path) -> Source:
 
 def _epochs_of(result: Mapping[str, Any]) -> int:
     """Epochs behind the weights of a network: all of its run, or those up to the one that was chosen."""
-    chosen = result.get("selection", {}).get("epoch")
-    return int(result["epochs"]) if chosen is None else int(chosen) + 1
+    trained, selection = int(result["epochs"]), result.get("selection", {})
+    return int(selection["epoch"]) + 1 if "validation" in selection else trained
 
 
 def _own_of(tensors: Mapping[str, Tensor], num_blocks: int) -> list[dict[str, Tensor]]:

@@ -118,8 +118,8 @@ class RunText:
         elapsed, self._since = now - self._since, now
         if plan.choice is not None and plan.scores_test:
             score = Score(self._resolved.data.task.headline)
-            network = score.text(score.of(blocks[-1]) if blocks else None)
-            return f"{self.position(plan)}, by the weights of epoch {(plan.choice.best or 0) + 1}: {network}{score.unit}"
+            found = score.text(score.of(blocks[-1]) if blocks else None)
+            return f"test set, by the weights of epoch {(plan.choice.best or 0) + 1}: {score.name} {found}{score.unit}"
         trained = [b for b in blocks if b["trained"]]
         top = trained[-1] if trained else None
         rate = self._resolved.batching.num_train / elapsed if elapsed > 0 else None

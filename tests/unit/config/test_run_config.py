@@ -36,7 +36,7 @@ OTHER = {
     "train": {
         "epochs": 3, "batch_size": 8, "microbatches": 2, "in_flight": 4, "loss": "logistic",
         "classes_per_batch": 2, "classes_until_epoch": 4,
-        "eval_every": 5, "eval_batch_size": 6, "eval_passes": 7, "nonfinite": "skip",
+        "eval_every": 5, "patience": 3, "eval_batch_size": 6, "eval_passes": 7, "nonfinite": "skip",
     },
     "schedule": {
         "mode": "sequential", "patience": 2, "tolerance": 0.5, "cache": "file", "cache_limit_bytes": 9,
