@@ -265,6 +265,8 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
             before, after = {"": before}, {"": after}
         for key in sorted({*before, *after}):
             name = f"{section}.{key}".rstrip(".")
+            if name == "dataset.path" and before.get("sha256") and before.get("sha256") == after.get("sha256"):
+                continue  # the same data in another place
             if name not in _FREE_KEYS and _plain(before.get(key)) != _plain(after.get(key)):
                 found[name] = (before.get(key), after.get(key))
     return found

@@ -5,7 +5,6 @@ memory, to the bit: the same order, read from another place.
 """
 
 import mmap
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +38,11 @@ class MappedArray:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(array, np.memmap) or not array.flags.c_contiguous or not array.dtype.isnative:
-                raise ValueError("expected: one array in C order and the byte order of this machine")
-            self._file = path.open("rb", buffering=0)
-            pages = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            array = np.lib.format.open_memmap(path, "r")
+            if not array.flags.c_contiguous or not array.dtype.isnative:
+                raise ValueError("expected: an array in C order and the byte order of this machine")
+            with path.open("rb") as file:
+                self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise ConfigError(f"there is no such array (expected: a file of numpy.save at {path}). Write it.") from None
         except Exception as error:  # readers of damaged files raise whatever they stumble over
@@ -54,9 +53,10 @@ class MappedArray:
                 f"{path} holds no samples (given: {array.dtype} of shape {array.shape}, expected: (samples, ...) of "
                 "numbers, without a 0). Write it anew."
             )
-        if hasattr(pages, "madvise"):
-            pages.madvise(mmap.MADV_RANDOM)  # else each sample would be read with its neighbours, which nobody wants
-        flat = np.frombuffer(pages, array.dtype, array.size, array.offset)
+        self._can_ask = hasattr(self._pages, "madvise")
+        if self._can_ask:  # else each sample would be read with its neighbours, which nobody wants
+            self._pages.madvise(mmap.MADV_RANDOM)
+        flat = np.frombuffer(self._pages, array.dtype, array.size, array.offset)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that it cannot be written to, which nobody does
             self.tensor = torch.from_numpy(flat.reshape(array.shape))
@@ -64,16 +64,15 @@ class MappedArray:
 
     def ask_for(self, rows: Tensor) -> None:
         """Has the system read samples while this process goes on. Args: rows, indices, (n,) int64."""
-        if not hasattr(os, "posix_fadvise"):
+        if not self._can_ask:
             return
-        wanted, size = sorted(rows.tolist()), self._row_bytes
-        start = 0
-        for place in range(1, len(wanted) + 1):
-            if place < len(wanted) and wanted[place] == wanted[place - 1] + 1:
-                continue
-            begin, length = self._offset + wanted[start] * size, (place - start) * size
-            os.posix_fadvise(self._file.fileno(), begin, length, os.POSIX_FADV_WILLNEED)
-            start = place
+        begins = rows.sort().values * self._row_bytes + self._offset
+        first = begins // mmap.PAGESIZE
+        after = (begins + self._row_bytes - 1) // mmap.PAGESIZE + 1
+        apart = torch.cat([torch.ones(1, dtype=torch.bool), first[1:] > after[:-1]])
+        starts, ends = first[apart], after[torch.cat([apart[1:], apart[:1]])]
+        for start, end in zip((starts * mmap.PAGESIZE).tolist(), (ends * mmap.PAGESIZE).tolist(), strict=True):
+            self._pages.madvise(mmap.MADV_WILLNEED, start, min(end, len(self._pages)) - start)
 
 
 @dataclass

@@ -125,7 +125,8 @@ def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tup
         ) from None
     if not len(table):
         raise ConfigError(f"the table is empty (given: {file}, expected: at least 1 row of numbers). Correct it.")
-    wrong = np.argwhere(~np.isfinite(table.astype(np.float32)))
+    with np.errstate(over="ignore"):
+        wrong = np.argwhere(~np.isfinite(table.astype(np.float32)))
     if len(wrong):
         row, column = (int(place) for place in wrong[0])
         raise ConfigError(

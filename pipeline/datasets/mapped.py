@@ -95,7 +95,7 @@ class _Pair:
                     "same dtype, and the same shape behind the first number). Correct them."
                 )
         is_float = x.is_floating_point() or x.dtype == torch.uint8
-        if tokens == x.is_floating_point() or not (tokens or is_float):
+        if x.is_floating_point() if tokens else not is_float:
             raise ConfigError(
                 f"inputs of {self.folder} have another dtype (given: {x.dtype} with dataset.num_tokens "
                 f"{'above 0' if tokens else '= 0'}, expected: floating-point numbers or bytes of pixels, or whole "
@@ -123,9 +123,8 @@ def _check_identity(folder: Path, sha256: str) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         found = None
     if found != sha256:
-        given = "no such folder" if found is None else f"those of SHA-256 {found}"
+        given = f"{folder}, which has none" if found is None else f"{folder}, which has those of SHA-256 {found}"
         raise ConfigError(
-            f"the data that were handed over to the run are not there (given: {folder}, {given}; expected: those of "
-            f"SHA-256 {sha256}). Put the folder back, or hand the same data over again and name the new one with "
-            "dataset.path."
+            f"the data that were handed over to the run are not there (given: {given}; expected: those of SHA-256 "
+            f"{sha256}). Put the folder back, or hand the same data over again and name the new one in dataset.path."
         )
