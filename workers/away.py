@@ -13,13 +13,13 @@ from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.records.files import reason
 from workers import messages
 from workers.control import ControlLink
-from workers.control_port import Line
 from workers.courier import Courier
 from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
 from workers.hosts import GONE, StageHosts
 from workers.job import Job, StartPoint
 from workers.last_words import end_rank
+from workers.line import Line
 from workers.rescue import spare_folder
 
 __all__ = ["leader_lost", "settled", "told", "use_line"]

@@ -8,72 +8,26 @@ import json
 import logging
 import os
 import queue
-import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing import AuthenticationError
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
-from typing import Any
 
 from pipeline.errors import WorkerFailed
 from workers.host.identity import ProcessIdentity
-from workers.run_key import seal, unseal
+from workers.line import UNPROVEN, Limit, Line, own_address, tune
 
-__all__ = ["VISITOR_S", "ControlPort", "Line", "visit"]
-
-VISITOR_S = 5.0
-"""Seconds that a visitor has to prove the key and say who it is."""
+__all__ = ["ControlPort"]
 
 _MAX_VISITORS = 256
 """At a time; more wait in the system's queue."""
-_LOST_S = 6
-"""Seconds without an answer of the other host after which the system closes a line for reports."""
-_PATIENCE_S = 30.0
-"""Seconds in which a rank tries to reach rank 0."""
-_AGAIN_S = 0.2
 _SAY_S = 30.0
 """Seconds after which rank 0 says for whom it waits."""
 _HELLO_BYTES = 4096
 _ACCEPT_S = 0.5
-_UNPROVEN = (OSError, EOFError, AuthenticationError, AssertionError, ValueError)
-"""What a visitor that is not one of ours may cause: cut lines, wrong answers, other protocols."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A connection between rank 0 and another rank, both of which have proved the key."""
-
-    connection: Connection
-    rank: int
-    """Of the other rank: 0 for rank 0."""
-    identity: ProcessIdentity
-    """Of the process that visited; that of rank 0 comes sealed."""
-    about: Mapping[str, Any]
-    """What the visitor has said of itself beside that."""
-    address: str
-    """Of this host on the line."""
-    _key: bytes
-    _context: bytes
-    """Of this visit and no other."""
-
-    def send(self, data: bytes) -> None:
-        """Send ``data``, sealed."""
-        self.connection.send_bytes(seal(self._key, self._context, data))
-
-    def receive(self) -> bytes:
-        """Wait for what rank 0 sends.
-
-        Raises:
-            EOFError, OSError: rank 0 is gone.
-            ValueError: somebody else sent it.
-        """
-        return unseal(self._key, self._context, self.connection.recv_bytes())
 
 
 class ControlPort:
@@ -81,7 +35,7 @@ class ControlPort:
 
     Args:
         key: of the run.
-        host: address to listen at.
+        host: address to listen at; empty for every address of this host, of either kind.
         num_ranks: of the run.
         with_freight: every rank brings a second line, for files.
     """
@@ -94,7 +48,7 @@ class ControlPort:
         """The lines for reports that have come, by rank."""
         self.freight: dict[int, Line] = {}
         """The lines for files that have."""
-        self._server = socket.create_server((host, 0), backlog=1024)
+        self._server = _listen(host)
         self._server.settimeout(_ACCEPT_S)
         self.port: int = self._server.getsockname()[1]
         self._proven: queue.SimpleQueue[Line] = queue.SimpleQueue()
@@ -165,39 +119,27 @@ class ControlPort:
         """Body of the thread of one visitor."""
         try:
             self._proven.put(_meet(visitor, self._key, self._num_ranks))
-        except _UNPROVEN as error:
+        except UNPROVEN as error:
             self._refused.append(f"{type(error).__name__}: {error}")
             logger.debug("a visitor at the control port was refused: %s", self._refused[-1])
         finally:
             self._places.release()
 
 
-class _Limit:
-    """Closes a connection for both directions unless it is left within ``VISITOR_S``."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._timer = threading.Timer(VISITOR_S, self._cut)
-        self._timer.daemon = True
-
-    def _cut(self) -> None:
-        with suppress(OSError):  # gone by itself
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+def _listen(host: str) -> socket.socket:
+    """A server at ``host``; see :class:`ControlPort`."""
+    both = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return socket.create_server((host, 0), family=family, backlog=1024, dualstack_ipv6=both)
 
 
 def _meet(visitor: socket.socket, key: bytes, num_ranks: int) -> Line:
-    """The line to a visitor; raises one of ``_UNPROVEN``."""
+    """The line to a visitor; raises one of ``UNPROVEN``."""
     with visitor:
         connection = Connection(os.dup(visitor.fileno()))
         try:
             visitor.settimeout(None)
-            with _Limit(visitor):
+            with Limit(visitor):
                 deliver_challenge(connection, key)
                 answer_challenge(connection, key)
                 hello = connection.recv_bytes(_HELLO_BYTES)
@@ -207,78 +149,8 @@ def _meet(visitor: socket.socket, key: bytes, num_ranks: int) -> Line:
             identity, about = ProcessIdentity.from_table(table.get("identity")), table.get("about", {})
             if not isinstance(about, dict):
                 raise ValueError(f"no words of a rank: {hello[:80]!r}")
-            _tune(visitor, is_freight=about.get("freight") is True)
-            return Line(connection, table["rank"], identity, about, visitor.getsockname()[0], key, hello)
+            tune(visitor, is_freight=about.get("freight") is True)
+            return Line(connection, table["rank"], identity, about, own_address(visitor), key, hello)
         except BaseException:
             connection.close()
             raise
-
-
-def visit(
-    host: str, port: int, key: bytes, rank: int, num_ranks: int, about: Mapping[str, Any] | None = None
-) -> Line:
-    """The line from ``rank`` to rank 0.
-
-    Args:
-        host, port: of rank 0's :class:`ControlPort`.
-        key: of the run.
-        rank: this one.
-        num_ranks: of the run.
-        about: what rank 0 is to know of this process, as plain data; ``freight`` is true of a line for files.
-
-    Raises:
-        WorkerFailed: it cannot be reached, or has another key.
-    """
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return _try(host, port, key, rank, about or {})
-        except _UNPROVEN as error:
-            # Another key stays another; a port that is busy with strangers may have time for us yet.
-            if isinstance(error, AuthenticationError) or time.monotonic() > deadline:
-                raise WorkerFailed(
-                    rank, num_ranks,
-                    f"rank 0 at {host}:{port} cannot be reached, or has another key ({type(error).__name__}: {error}). "
-                    "Set ONWARD_KEY to the same secret on every host, and let that port through.",
-                ) from None  # fmt: skip
-        time.sleep(_AGAIN_S)
-
-
-def _try(host: str, port: int, key: bytes, rank: int, about: Mapping[str, Any]) -> Line:
-    """One visit; raises one of ``_UNPROVEN``."""
-    with socket.create_connection((host, port), timeout=VISITOR_S) as sock:
-        sock.settimeout(None)
-        _tune(sock, is_freight=about.get("freight") is True)
-        connection = Connection(os.dup(sock.fileno()))
-        try:
-            return _introduce(connection, sock, key, rank, about)
-        except BaseException:
-            connection.close()
-            raise
-
-
-def _introduce(
-    connection: Connection, sock: socket.socket, key: bytes, rank: int, about: Mapping[str, Any]
-) -> Line:
-    """Prove the key, have rank 0 prove it, and say who this is."""
-    identity = ProcessIdentity.own()
-    hello = {"rank": rank, "identity": identity.to_table(), "about": dict(about), "visit": secrets.token_hex(16)}
-    context = json.dumps(hello).encode("utf8")
-    with _Limit(sock):
-        answer_challenge(connection, key)
-        deliver_challenge(connection, key)
-        connection.send_bytes(context)
-    return Line(connection, 0, identity, {}, sock.getsockname()[0], key, context)
-
-
-def _tune(sock: socket.socket, *, is_freight: bool) -> None:
-    """Have the system close a line when the other host is lost. One for files may stand still as long as a disk does:
-    the one for reports beside it tells of the host."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {"TCP_KEEPIDLE": _LOST_S // 3, "TCP_KEEPINTVL": _LOST_S // 3, "TCP_KEEPCNT": 2}
-    if not is_freight:
-        options["TCP_USER_TIMEOUT"] = 1000 * _LOST_S
-    for name, value in options.items():
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

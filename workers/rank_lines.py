@@ -16,13 +16,15 @@ from torch.distributed.distributed_c10d import Store
 
 from pipeline.errors import ConfigError
 from workers import messages
-from workers.control_port import ControlPort, Line
+from workers.control_port import ControlPort
 from workers.freight import FreightDesk
 from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
 from workers.hosts import StageHosts
 from workers.job import Job
 from workers.last_words import end_stopped
+from workers.line import Line
+from workers.ranks import CONTROL
 from workers.run_key import KeyFile, given_key
 
 __all__ = ["RankLines"]
@@ -53,12 +55,12 @@ class RankLines:
         key = given_key(alone=alone)
         file = KeyFile() if key is None else None
         self._port = ControlPort(
-            key or file.key, "127.0.0.1" if alone else "0.0.0.0", num_ranks, with_freight=not alone  # type: ignore[union-attr]
+            key or file.key, "127.0.0.1" if alone else "", num_ranks, with_freight=not alone  # type: ignore[union-attr]
         )  # fmt: skip
         host = "127.0.0.1" if alone else os.environ.get("MASTER_ADDR", "localhost")
         try:
             about = {"host": host, "port": self._port.port, "key_file": str(file.path) if file is not None else None}
-            store.set("control", json.dumps(about))
+            store.set(CONTROL, json.dumps(about))
             self._port.wait_for_ranks(start_timeout_s)
         except BaseException as error:
             self._know(self._port.lines, num_ranks)
@@ -66,6 +68,7 @@ class RankLines:
             raise
         finally:
             self._port.close()
+            store.delete_key(CONTROL)  # a rank of a later start would knock where nobody is
             if file is not None:
                 file.remove()
         self._know(self._port.lines, num_ranks)

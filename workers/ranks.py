@@ -15,10 +15,15 @@ from torch.distributed.rendezvous import rendezvous
 from pipeline.errors import ConfigError
 from workers.resume import Origin, open_origin
 
-__all__ = ["Ranks", "remember_folder", "store_of", "take_up"]
+__all__ = ["CONTROL", "Ranks", "is_newest", "remember_folder", "store_of", "take_up"]
 
+CONTROL = "control"
+"""Key of rank 0's address in :func:`store_of`, until all ranks have come."""
 _FOLDER = "onward-folder"
 """Key of the run's folder in torchrun's store, which outlives its restarts."""
+_ROUNDS = "onward-rounds"
+"""Key of the times that rank 0 has started. torchrun's own count of restarts differs from host to host: one on which no
+rank died restarts its ranks because the others do, and does not count that."""
 _TURN_S = 1.0
 
 
@@ -31,8 +36,6 @@ class Ranks:
     ranks_here: int
     local_rank: int
     """This one's number among them."""
-    restart: int
-    """Times that torchrun has restarted the ranks."""
 
     @property
     def alone(self) -> bool:
@@ -48,7 +51,7 @@ class Ranks:
             return None
         return cls(
             rank=int(read("RANK", "0")), num_ranks=num_ranks, ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
-            local_rank=int(read("LOCAL_RANK", "0")), restart=int(read("TORCHELASTIC_RESTART_COUNT", "0")),
+            local_rank=int(read("LOCAL_RANK", "0")),
         )  # fmt: skip
 
 
@@ -63,7 +66,7 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
     Raises:
         ConfigError: a stage raised, and would raise again.
     """
-    if ranks.rank > 0 or ranks.restart == 0:
+    if ranks.rank > 0 or (restarts := _begin_round(ranks) - 1) == 0:
         return None
     store = _agent_store(ranks)
     if named is None and not store.check([_FOLDER]):
@@ -71,7 +74,7 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
     out = named or Path(store.get(_FOLDER).decode())
     if not (out / "record.jsonl").exists():  # it never began
         return None
-    return open_origin(out, allow_changes=allow_changes, restarts=ranks.restart)
+    return open_origin(out, allow_changes=allow_changes, restarts=restarts)
 
 
 def remember_folder(ranks: Ranks, out: Path) -> None:
@@ -80,8 +83,32 @@ def remember_folder(ranks: Ranks, out: Path) -> None:
 
 
 def store_of(ranks: Ranks) -> Store:
-    """torchrun's own key-value store, a name space for each restart."""
-    return PrefixStore(f"onward-{ranks.restart}", _agent_store(ranks))
+    """torchrun's own key-value store, a name space for each time that rank 0 has started.
+
+    On ranks but 0 it is the newest that there is, and rank 0 may be about to begin another one: see :func:`is_newest`.
+    """
+    number = _begin_round(ranks) if ranks.rank == 0 else _newest_round(ranks)
+    return _store_of_round(ranks, number)
+
+
+def is_newest(ranks: Ranks, store: Store) -> bool:
+    """False once rank 0 has started again: nobody answers any more to what ``store`` says."""
+    return store is _store_of_round(ranks, _newest_round(ranks))
+
+
+@cache
+def _begin_round(ranks: Ranks) -> int:
+    """Its number, from 1; once in rank 0's process."""
+    return _agent_store(ranks).add(_ROUNDS, 1)
+
+
+def _newest_round(ranks: Ranks) -> int:
+    return _agent_store(ranks).add(_ROUNDS, 0)
+
+
+@cache
+def _store_of_round(ranks: Ranks, number: int) -> Store:
+    return PrefixStore(f"onward-{number}", _agent_store(ranks))
 
 
 @cache

@@ -5,7 +5,6 @@ address to ask, and receive the same job over the same kind of connection as a p
 """
 
 import datetime
-import json
 import os
 import shutil
 import signal
@@ -23,23 +22,24 @@ from pipeline.pickles import trusted
 from workers import messages
 from workers.away import leader_lost, settled, told, use_line
 from workers.control import ControlLink
-from workers.control_port import Line, visit
 from workers.coordination import Coordination
 from workers.coordinator import Coordinator
 from workers.courier import Courier
-from workers.host.folders import new_folder
+from workers.host.folders import new_folder, remove_orphans
 from workers.host.identity import ProcessIdentity
 from workers.host.signals import on_termination
 from workers.hosts import StageHosts
 from workers.job import Job
 from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error
+from workers.line import Line
 from workers.measure_run import measure_run
 from workers.placement import this_host
+from workers.rank_0 import find_rank_0
 from workers.rank_lines import RankLines
 from workers.ranks import Ranks, remember_folder, store_of
 from workers.resume import Origin
 from workers.run import Session, jobs_of, note_failure, open_session
-from workers.run_key import given_key, read_key
+from workers.run_key import given_key
 from workers.run_plan import plan_run
 from workers.view import ViewMaker
 from workers.worker import run_stage
@@ -74,11 +74,10 @@ def run_rank(
     """
     try:
         given_key(alone=ranks.alone)  # every rank says at once that it is missing
-        store = store_of(ranks)
         if ranks.rank > 0:
-            _follow(ranks, store, out)
+            _follow(ranks, out)
         else:
-            _run_rank_0(ranks, store, config, out, data_root, make_view, command, origin)
+            _run_rank_0(ranks, store_of(ranks), config, out, data_root, make_view, command, origin)
     except Exception as error:
         note_first_error(error)
         raise
@@ -134,12 +133,15 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
     link.close()
 
 
-def _follow(ranks: Ranks, store: Store, out: Path) -> None:
+def _follow(ranks: Ranks, out: Path) -> None:
     """Ask rank 0 for a job and do it, on any other rank."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
-    offered = new_folder() if ranks.local_rank == 0 and not ranks.alone else None
+    offered = None
+    if ranks.local_rank == 0 and not ranks.alone:  # on rank 0's host it does both
+        remove_orphans()
+        offered = new_folder()
     try:
-        line, freight = _lines_to_rank_0(ranks, store, offered)
+        store, line, freight = find_rank_0(ranks, offered)
         _do_job(ranks, store, line, freight, out)
     finally:
         if offered is not None:
@@ -201,30 +203,6 @@ def _link(ranks: Ranks, line: Line, leader: ProcessIdentity, hosts: StageHosts) 
         line.connection, ranks.rank, lambda: leader_lost(hosts, ranks.rank), silent,
         lambda body: told(hosts, ranks.rank, body),
     )  # fmt: skip
-
-
-def _lines_to_rank_0(ranks: Ranks, store: Store, offered: Path | None) -> tuple[Line, Line | None]:
-    """This rank's line for reports, and that for files where torchrun has other hosts.
-
-    What the store says may be a stranger's: it is told nothing, and runs nothing.
-    """
-    key = given_key(alone=ranks.alone)
-    try:
-        about = json.loads(store.get("control"))
-        host, port, path = str(about["host"]), int(about["port"]), about["key_file"]
-        key_path = Path(path) if key is None else None
-    except (ValueError, TypeError, KeyError) as error:
-        raise WorkerFailed(
-            ranks.rank, ranks.num_ranks,
-            f"torchrun's store holds no address of rank 0 ({type(error).__name__}: {error}). Use a rendezvous "
-            "endpoint that nobody else writes to.",
-        ) from None  # fmt: skip
-    key = key or read_key(key_path or Path())
-    about = {"local_rank": ranks.local_rank, "folder": str(offered) if offered is not None else None}
-    freight = None
-    if not ranks.alone:
-        freight = visit(host, port, key, ranks.rank, ranks.num_ranks, {"freight": True})
-    return visit(host, port, key, ranks.rank, ranks.num_ranks, about), freight
 
 
 def _say_goodbye(link: ControlLink, stage: int, number: int) -> None:

@@ -18,6 +18,10 @@ __all__ = ["BlockShapes", "infer_shapes"]
 
 _BATCH = 2
 
+_SMALL_BYTES = 2**24
+"""Up to this size of weights a block is run on the CPU: the first product on the meta device imports torch's compiler,
+which takes 1.4 s and 73 MB. A larger one is not worth its memory only to be measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockShapes:
@@ -46,7 +50,7 @@ def infer_shapes(
 ) -> list[BlockShapes]:
     """Infer the shapes of all blocks, in order, from a batch of two in evaluation mode.
 
-    A block that cannot run on the meta device is built and run on the CPU.
+    A block that is small, or cannot run on the meta device, is built and run on the CPU.
 
     Args:
         blueprints: blueprints of all blocks.
@@ -84,8 +88,8 @@ def _infer(index: int, blueprint: Blueprint, in_shape: tuple[int, ...], dtype: t
             block = skeleton(blueprint.make).to("meta")
         except Exception:
             return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
-        _check_room(block, where)
-        if not dtype.is_floating_point:  # the meta device multiplies tokens by weights without complaint
+        small = _check_room(block, where) <= _SMALL_BYTES
+        if small or not dtype.is_floating_point:  # the meta device multiplies tokens by weights without complaint
             return _run_on_cpu(blueprint, torch.zeros(_BATCH, *in_shape, dtype=dtype), where)
         try:
             return _run(block, torch.zeros(_BATCH, *in_shape, dtype=dtype, device="meta"), where)
@@ -108,10 +112,14 @@ def _check_tokens(first: Blueprint, in_shape: tuple[int, ...], dtype: torch.dtyp
         ) from error
 
 
-def _check_room(block: Block, where: str) -> None:
-    """Refuse a block whose weights alone do not fit: it will be built, to see whether its rule fits it."""
+def _check_room(block: Block, where: str) -> int:
+    """Refuse a block whose weights alone do not fit: it will be built, to see whether its rule fits it.
+
+    Returns: bytes of its weights.
+    """
     num_bytes = sum(p.numel() * p.element_size() for p in block.parameters())
     check_room({f"for the weights of {where}": num_bytes}, "Make it smaller, e.g. by model.width.")
+    return num_bytes
 
 
 def _run_on_cpu(blueprint: Blueprint, x: Tensor, where: str) -> BlockShapes:

@@ -9,12 +9,19 @@ optimizer are not called.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, optim
 
+from pipeline.optim.eager import eager
+
 __all__ = ["LeanAdam", "LeanAdamW"]
+
+if TYPE_CHECKING:
+    _Adam = optim.Adam
+else:
+    _Adam = eager(optim.Adam)
 
 
 @dataclass(slots=True)
@@ -31,7 +38,7 @@ class _Lists:
     """Memory of all ``steps``, incremented in one operation."""
 
 
-class LeanAdam(optim.Adam):
+class LeanAdam(_Adam):
     """:class:`torch.optim.Adam` with ``fused=True`` on one device; see the module's docstring."""
 
     _kernel = staticmethod(torch._fused_adam_)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, optim
 
 from pipeline.errors import ConfigError
+from pipeline.optim.eager import eager
 from pipeline.optim.lean_adam import LeanAdam, LeanAdamW
 from pipeline.optim.sign_descent import SignDescent
 from pipeline.ranges import LARGEST, Range
@@ -22,13 +23,13 @@ from pipeline.values import check_value
 __all__ = ["OptimizerSpec", "load_optimizer", "optimizer_options"]
 
 _CLASSES: dict[str, type[optim.Optimizer]] = {
-    "adagrad": optim.Adagrad,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "rmsprop": optim.RMSprop,
-    "rprop": optim.Rprop,
-    "sgd": optim.SGD,
-    "sign_sgd": SignDescent,
+    "adagrad": eager(optim.Adagrad),
+    "adam": eager(optim.Adam),
+    "adamw": eager(optim.AdamW),
+    "rmsprop": eager(optim.RMSprop),
+    "rprop": eager(optim.Rprop),
+    "sgd": eager(optim.SGD),
+    "sign_sgd": eager(SignDescent),
 }
 
 _FUSED = {"adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "sgd": ("cpu", "cuda"), "adagrad": ("cpu",)}

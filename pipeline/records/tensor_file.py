@@ -142,10 +142,15 @@ def _header(content: bytearray) -> tuple[int, dict[str, Any]]:
 
 
 def _tensor(content: bytearray, start: int, place: Mapping[str, Any]) -> Tensor:
-    """One tensor, in memory of its own."""
+    """One tensor, in memory of its own.
+
+    Its bytes are copied as bytes: in the file a number of 16 bytes may stand at a multiple of 8, and code for processors
+    without AVX, which copies numbers, ends the process there.
+    """
     dtype, shape = _DTYPES[place["dtype"]], place["shape"]
     count = math.prod(shape)
     if count == 0:
         return torch.empty(shape, dtype=dtype)
     offset = start + place["data_offsets"][0]
-    return torch.frombuffer(content, dtype=dtype, count=count, offset=offset).view(shape).clone()
+    data = torch.frombuffer(content, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset)
+    return data.clone().view(dtype).view(shape)

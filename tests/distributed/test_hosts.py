@@ -6,9 +6,10 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.support.command import ROOT
-from tests.support.host_runs import ranks_on, result_of, said_by, torchrun_on
+from tests.support.host_runs import PORT, by_master, ranks_on, result_of, said_by, torchrun_on
 from tests.support.hosts import hosts, why_not
 
 from pipeline.config import load_config
@@ -66,6 +67,51 @@ def test_the_same_weights_on_any_hosts_each_with_its_own_disk(tmp_path, rule, la
         assert len([name for name in home if where.fullmatch(name)]) == 3 * 5
         assert newest_snapshot(found[0].disk / "run") is not None  # every file is what the manifest says
         assert set().union(*(files_of(host) for host in found[1:])) == set()
+
+
+def test_hosts_that_know_each_other_by_ipv6_alone(tmp_path):
+    with hosts(2, ipv6=True) as found:
+        said = ranks_on(found, [1, 2], tmp_path, "--quiet", *SMALL)
+        assert [code for code, _ in said] == [0] * 3, said
+        result = result_of(found[0])
+        assert result["transport"] == "mixed" and result["weights_sha256"] == reference(tmp_path)
+
+
+RENDEZVOUS = {
+    "static": by_master,
+    "c10d": lambda hosts, index: [
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts[0].name}:{PORT}", "--local-addr", hosts[index].address],
+}  # fmt: skip
+
+
+@full
+@pytest.mark.parametrize("rendezvous", RENDEZVOUS)
+def test_torchrun_starts_all_hosts_again_after_a_rank_has_died_on_one(tmp_path, rendezvous):
+    """On the other host no rank has died of its own: torchrun counts no restart there."""
+    more = ["snapshot.every_steps=20", "train.epochs=120"]
+    with hosts(2) as found:
+        agents = torchrun_on(found, 2, "--quiet", *SMALL, *more, rendezvous=RENDEZVOUS[rendezvous], max_restarts=2)
+        record = found[0].disk / "run" / "record.jsonl"
+        wait_until(lambda: record.exists() and '"epoch"' in record.read_text(encoding="utf8"))
+        ranks = [p for p in psutil.Process(agents[1].pid).children(recursive=True) if is_rank(p)]
+        ranks[0].kill()
+        said = [agent.communicate(timeout=240)[1] for agent in agents]
+        assert [agent.returncode for agent in agents] == [0, 0], said
+        result = result_of(found[0])
+        assert result["restarts"] == 1 and result["weights_sha256"] == reference(tmp_path, *more)
+
+
+def is_rank(process):
+    """torchrun's own command has the file's name, too."""
+    words = process.cmdline()
+    return any(word.endswith("launch.py") for word in words) and "torch.distributed.run" not in words
+
+
+def wait_until(happened, within=90.0):
+    deadline = time.monotonic() + within
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_hosts_whose_own_names_are_loopback_addresses(tmp_path, monkeypatch):

@@ -37,6 +37,24 @@ def test_a_start_has_a_limit_of_its_own(tmp_path, transport):
         run(tmp_path / "run", stages(transport, start_timeout_s=0.3))
 
 
+NO_COMPILER = """
+import sys
+from pathlib import Path
+from pipeline.config import Config
+from tests.support.runs import SMALL, merged
+from workers.run import train
+train(Config.from_dict(merged(SMALL, {"optimizer": {"name": "sgd"}})), out=Path(sys.argv[1]), data_root=Path(sys.argv[1]))
+print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+
+
+def test_a_start_imports_no_compiler(tmp_path):
+    """It takes as long as torch itself, in every process; :mod:`pipeline.optim.eager` says what asks for it."""
+    command = [sys.executable, "-c", NO_COMPILER, str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def result(out):
     return json.loads((out / "result.json").read_text())
 

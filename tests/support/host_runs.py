@@ -14,7 +14,7 @@ from tests.support.processes import run_stages
 
 KEY = "a secret of these tests, and of nobody else"
 PORT = 29500
-__all__ = ["KEY", "ranks_on", "result_of", "said_by", "torchrun_on"]
+__all__ = ["KEY", "PORT", "by_master", "ranks_on", "result_of", "said_by", "torchrun_on"]
 
 
 def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, leader=None, port=PORT):
@@ -70,12 +70,17 @@ def _rank(index, folder, places, ranks, leader, port, arguments):
         return end.code
 
 
-def torchrun_on(hosts, per_host, *arguments, env=None):
+def by_master(hosts, index):
+    """Arguments of torchrun on a host that is told where rank 0 is."""
+    return ["--node-rank", index, "--master-addr", hosts[0].name, "--master-port", PORT]
+
+
+def torchrun_on(hosts, per_host, *arguments, env=None, rendezvous=by_master, max_restarts=0):
     """Starts ``torchrun`` on every host, as the documentation says; its processes."""
     return [
         host.start(
-            *TORCHRUN, "--nnodes", len(hosts), "--node-rank", index, "--nproc-per-node", per_host,
-            "--master-addr", hosts[0].name, "--master-port", PORT, ROOT / "launch.py", *arguments,
+            *TORCHRUN, "--nnodes", len(hosts), "--nproc-per-node", per_host, "--max-restarts", max_restarts,
+            *rendezvous(hosts, index), ROOT / "launch.py", *arguments,
             "--out", host.disk / "run", env={"ONWARD_KEY": KEY, "OMP_NUM_THREADS": "1", **(env or {})},
         )
         for index, host in enumerate(hosts)

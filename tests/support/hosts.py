@@ -31,7 +31,7 @@ __all__ = ["Host", "hosts", "why_not"]
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "onward-"
 NAMES = re.compile(PREFIX + r"(?P<pid>\d+)-(?P<started>\d+)-\d+-\w+")
-NETWORK = "10.77.0."
+NETWORK, NETWORK_6 = "10.77.0.", "fd77::"
 LATENCY = "400ms"
 """Longest time that a packet waits in a shaped link; what would wait longer is dropped, and TCP slows down."""
 CLONE_NEWNET, CLONE_NEWUTS = 0x40000000, 0x04000000
@@ -138,13 +138,16 @@ class Host:
 
 
 @contextmanager
-def hosts(number: int, rate: str | None = None, burst: str = "64kb") -> Iterator[list["Host"]]:
+def hosts(
+    number: int, rate: str | None = None, burst: str = "64kb", *, ipv6: bool = False
+) -> Iterator[list["Host"]]:
     """So many hosts, for as long as the body runs; then they and all of their processes are gone, whatever happens.
 
     Args:
         number: 2 to 4.
         rate: of each link, in the words of ``tc``; unlimited without.
         burst: bytes that may pass at once; ``tc`` wants at least the rate divided by the kernel's ticks per second.
+        ipv6: their addresses, and what their names stand for, are of IPv6 alone.
     """
     remove_leftovers()
     prefix = f"{_own_prefix()}{next(_numbers)}-"
@@ -156,7 +159,7 @@ def hosts(number: int, rate: str | None = None, burst: str = "64kb") -> Iterator
         _ip("netns", "add", f"{prefix}switch")
         _ip("-n", f"{prefix}switch", "link", "add", "br0", "type", "bridge")
         _ip("-n", f"{prefix}switch", "link", "set", "br0", "up")
-        found = [_connected(prefix, index, names, disks) for index in range(number)]
+        found = [_connected(prefix, index, names, disks, ipv6) for index in range(number)]
         for host in found if rate is not None else ():
             host.shape(rate, burst)
         yield found
@@ -166,19 +169,20 @@ def hosts(number: int, rate: str | None = None, burst: str = "64kb") -> Iterator
         shutil.rmtree(disks, ignore_errors=True)
 
 
-def _connected(prefix: str, index: int, names: Sequence[str], disks: Path) -> Host:
+def _connected(prefix: str, index: int, names: Sequence[str], disks: Path, ipv6: bool) -> Host:
     """A host, its link, and the file that names all of them."""
     name, namespace, switch, port = names[index], prefix + names[index], f"{prefix}switch", f"port{index}"
     hidden = tuple(disks / other for other in names if other != name)
-    host = Host(name, f"{NETWORK}{index + 1}", namespace, switch, port, disks / name, hidden)
+    network, bits, localhost = (NETWORK_6, 64, "::1") if ipv6 else (NETWORK, 24, "127.0.0.1")
+    host = Host(name, f"{network}{index + 1}", namespace, switch, port, disks / name, hidden)
     files = Path("/etc/netns") / namespace  # "ip netns exec" puts them in the place of those in /etc
     files.mkdir(parents=True)
-    known = [f"{NETWORK}{i + 1} {other}" for i, other in enumerate(names)]
-    (files / "hosts").write_text("127.0.0.1 localhost\n" + "\n".join(known) + "\n", encoding="utf8")
+    known = [f"{network}{i + 1} {other}" for i, other in enumerate(names)]
+    (files / "hosts").write_text(f"{localhost} localhost\n" + "\n".join(known) + "\n", encoding="utf8")
     _ip("netns", "add", namespace)
     _ip("link", "add", "eth0", "netns", namespace, "type", "veth", "peer", "name", port, "netns", switch)
     _ip("-n", switch, "link", "set", port, "master", "br0", "up")
-    _ip("-n", namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
+    _ip("-n", namespace, "addr", "add", f"{host.address}/{bits}", "dev", "eth0", *(["nodad"] if ipv6 else []))
     for device in ("lo", "eth0"):
         _ip("-n", namespace, "link", "set", device, "up")
     return host

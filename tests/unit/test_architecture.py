@@ -21,11 +21,11 @@ WINGS = {
     ),
     "workers": (
         "host messages transport rescue", "control run_key hosts freight replica_edges replication",
-        "watch control_port courier",
+        "line", "watch control_port visit courier",
         "coordinator last_words next_move",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
-        "launchers view flags generate", "dry_run", "run_plan ranks planner", "run rank_lines away",
+        "launchers view flags generate", "dry_run", "run_plan ranks planner", "run rank_lines away rank_0",
         "comparison torchrun", "front",
     ),
 }  # fmt: skip

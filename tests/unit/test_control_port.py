@@ -9,8 +9,11 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 import pytest
 
 from pipeline.errors import WorkerFailed
-from workers import control_port as module
-from workers.control_port import ControlPort, visit
+from workers import control_port
+from workers import line as module
+from workers import visit as visiting
+from workers.control_port import ControlPort
+from workers.visit import visit
 
 KEY = b"k" * 32
 LONG_S = 20.0  # an end of a wait that has gone wrong, never reached otherwise
@@ -57,6 +60,19 @@ def come(port, ends, rank, num_ranks=2):
     return line
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this system has no sockets of both kinds")
+def test_a_port_without_an_address_is_open_to_both_kinds():
+    port, ends = ControlPort(KEY, "", 3), []
+    try:
+        lines = [visit(host, port.port, KEY, rank, 3) for rank, host in ((1, "127.0.0.1"), (2, "::1"))]
+        ends = [*lines, *port.wait_for_ranks(LONG_S).values()]
+        assert [(line.rank, line.address) for line in ends[2:]] == [(1, "127.0.0.1"), (2, "::1")]
+    finally:
+        port.close()
+        for line in ends:
+            line.connection.close()
+
+
 def test_silent_and_wrong_visitors_are_dropped_and_hold_up_nobody(open_port):
     port, ends = open_port(3)
     words = [b"", b"", b"GET / HTTP/1.0\r\n\r\n", b"\x00\x00\x00\x04abcd", b"\xff" * 64, pickle.dumps(("bye", None))]
@@ -89,7 +105,7 @@ def test_a_visitor_that_talks_slowly_is_dropped_in_time(open_port):
 
 
 def test_more_visitors_than_places_wait_for_one(open_port, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_VISITORS", 2)
+    monkeypatch.setattr(control_port, "_MAX_VISITORS", 2)
     port, ends = open_port()
     for _ in range(6):
         stranger(port, ends)
@@ -151,7 +167,7 @@ def test_what_rank_0_sends_is_sealed_for_one_visit(open_port):
 
 def test_a_silent_rank_0_is_no_rank_0(monkeypatch):
     monkeypatch.setattr(module, "VISITOR_S", 0.3)
-    monkeypatch.setattr(module, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(visiting, "_PATIENCE_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         with pytest.raises(WorkerFailed, match="cannot be reached, or has another key"):
             visit("127.0.0.1", server.getsockname()[1], KEY, 1, 2)
@@ -159,7 +175,7 @@ def test_a_silent_rank_0_is_no_rank_0(monkeypatch):
 
 def test_an_impostor_learns_no_key_and_is_told_nothing(monkeypatch):
     """It can say that it has checked our proof; it cannot give its own."""
-    monkeypatch.setattr(module, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(visiting, "_PATIENCE_S", 0.0)
     heard = []
 
     def impostor(server):
@@ -234,7 +250,7 @@ def test_a_line_for_files_is_sent_away_where_none_is_wanted(open_port):
 
 
 def test_rank_0_says_for_whom_it_waits(open_port, monkeypatch, caplog):
-    monkeypatch.setattr(module, "_SAY_S", 0.2)
+    monkeypatch.setattr(control_port, "_SAY_S", 0.2)
     port, ends = open_port(4)
     come(port, ends, 2, 4)
     with pytest.raises(WorkerFailed, match=r"\[stage 1/4\] it did not come"):

@@ -13,15 +13,16 @@ from pipeline.pickles import trusted
 from pipeline.records.snapshots import Manifest
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.replicas import Replicas
-from workers import control_port, messages, rank_lines, torchrun
+from workers import messages, rank_lines, torchrun
+from workers import visit as visiting
 from workers.away import settled, use_line
-from workers.control_port import visit
 from workers.host.identity import ProcessIdentity
 from workers.hosts import StageHosts
 from workers.job import Job, StartPoint
 from workers.rank_lines import RankLines
 from workers.run_key import given_key
 from workers.transport import Endpoint
+from workers.visit import visit
 
 OWN = ProcessIdentity.own()
 ELSEWHERE = ProcessIdentity("node1 another-boot pid:[1]", 7, 7)
@@ -34,7 +35,7 @@ class Ranks:
         monkeypatch.setenv("ONWARD_KEY", "a secret of this test alone")
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         visitor = SimpleNamespace(own=lambda: ELSEWHERE, from_table=ProcessIdentity.from_table)
-        monkeypatch.setattr(control_port, "ProcessIdentity", visitor)
+        monkeypatch.setattr(visiting, "ProcessIdentity", visitor)
         monkeypatch.setattr(rank_lines, "use_interface", lambda address: self.used.append(address))
         self.used, self.store, self.tmp_path = [], HashStore(), tmp_path
         self.far, self.freight = {}, {}
@@ -156,7 +157,7 @@ def test_ranks_that_have_come_hear_that_another_one_has_not(ranks, tmp_path, mon
 def test_a_rank_0_that_ends_before_it_gives_out_jobs_is_named_once_on_each_other_host(ranks, local_rank, raised):
     ranks.lines.all[2].close()
     with pytest.raises(raised) as found:
-        torchrun._do_job(torchrun.Ranks(2, 3, 2, local_rank, 0), None, ranks.far[2], None, Path("out"))
+        torchrun._do_job(torchrun.Ranks(2, 3, 2, local_rank), None, ranks.far[2], None, Path("out"))
     if raised is WorkerFailed:
         assert str(found.value).startswith("[stage 0/3] it ended before it gave out the jobs: ")
 

@@ -22,7 +22,7 @@ def nowhere(monkeypatch):
 
 
 def rank(local_rank):
-    return Ranks(rank=2 + local_rank, num_ranks=4, ranks_here=2, local_rank=local_rank, restart=0)
+    return Ranks(rank=2 + local_rank, num_ranks=4, ranks_here=2, local_rank=local_rank)
 
 
 def test_the_first_rank_of_the_host_says_it(nowhere):

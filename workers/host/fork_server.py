@@ -26,8 +26,8 @@ def warm_up(dataset: str) -> None:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
-    # The first optimizer imports torch._dynamo: two seconds in all.
-    modules = ["workers.host.server_start", "workers.launchers.processes", "torch._dynamo"]
+    # The first backward pass from a given gradient imports symbolic shapes: .3 s in every stage.
+    modules = ["workers.host.server_start", "workers.launchers.processes", "torch.fx.experimental.symbolic_shapes"]
     if dataset == "digits":
         modules.append("sklearn.datasets")  # a second, as long as the whole default run
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
