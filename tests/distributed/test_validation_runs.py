@@ -5,10 +5,15 @@ import json
 import pytest
 import torch
 from tests.support import resumes, runs
+from tests.support.products import rare
 from tests.support.trained_networks import check_loaded
 
+from pipeline.config import Config
+from pipeline.errors import ConfigError
 from pipeline.records.run_record import read_record
 from pipeline.records.weights import latest_weights, load_blocks
+from workers.resume import open_origin
+from workers.run import train
 
 pytestmark = pytest.mark.distributed
 BASE = runs.merged(resumes.TINY, {
@@ -44,7 +49,7 @@ def known(table):
     return {name: table[name] for name in ("weights_sha256", "test", "selection", "epochs", "steps")}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", rare(WAYS, but={"stopped early", "late feedback", "sequential", "1f1b"}))
 def test_placement_changes_no_choice(way, tmp_path):
     one = run(tmp_path / "one", WAYS[way])
     assert one["selection"]["by"] == "validation accuracy"
@@ -52,7 +57,7 @@ def test_placement_changes_no_choice(way, tmp_path):
     check_loaded(tmp_path / "three", one, folder=tmp_path, data_root=tmp_path)
 
 
-@pytest.mark.parametrize("way", ["stopped early", "sequential"])
+@pytest.mark.parametrize("way", rare(["stopped early", "sequential"], but={"sequential"}))
 def test_processes_choose_alike(way, tmp_path):
     assert known(run(tmp_path / "three", WAYS[way], PROCESSES)) == known(run(tmp_path / "one", WAYS[way]))
 
@@ -96,17 +101,35 @@ def test_the_best_epoch_is_the_first_of_the_best(tmp_path):
     assert table["epochs"] == values.index(max(values)) + 1 + 2 + 1  # two without a better one, and one under way
 
 
-@pytest.mark.parametrize("way", ["stopped early", "sequential"])
-def test_a_run_is_taken_up_from_every_cut(way, tmp_path):
+@pytest.mark.parametrize(("way", "nth"), [
+    ("stopped early", 3), ("sequential", 7), pytest.param("stopped early", 1, marks=pytest.mark.full),
+    pytest.param("sequential", 1, marks=pytest.mark.full),
+])  # fmt: skip
+def test_a_run_is_taken_up_from_every_cut(way, nth, tmp_path):
+    """Or from every ``nth``: the two kinds, between and inside epochs, take turns."""
     changes = runs.merged(WAYS[way], {"snapshot": {"every_steps": 3, "every_epochs": 1}})
     whole = resumes.written(tmp_path / "run", changes, base=BASE)
     cuts = resumes.cuts_of(tmp_path / "run")
     assert len(cuts) > 6
-    for number, cut in enumerate(cuts):
+    for number, cut in enumerate(cuts[1::nth]):
         away = runs.merged(changes, THREE if number % 2 else {})
         found = resumes.resumed(tmp_path / "run", cut, tmp_path / f"again-{number}", away, base=BASE)
         assert found[:4] == whole[:4], cut.name
         assert selection(tmp_path / f"again-{number}") == selection(tmp_path / "run")
+
+
+def test_a_run_that_has_ended_goes_on(tmp_path):
+    few, more = {"train": {"epochs": 3}}, {"train": {"epochs": 5}}
+    run(tmp_path / "run", few)
+    for changes in (few, {"train": {"epochs": 3, "patience": 3}}):
+        with pytest.raises(ConfigError, match="there is nothing left to train"):
+            go_on(tmp_path / "run", changes)
+    assert known(go_on(tmp_path / "run", more)) == known(run(tmp_path / "whole", more))
+
+
+def go_on(out, changes):
+    config = Config.from_dict(runs.merged(BASE, changes))
+    return train(config, out=out, data_root=out, origin=open_origin(out, allow_changes=True))
 
 
 def selection(out):
