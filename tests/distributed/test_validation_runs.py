@@ -62,6 +62,14 @@ def test_processes_choose_alike(way, tmp_path):
     assert known(run(tmp_path / "three", WAYS[way], PROCESSES)) == known(run(tmp_path / "one", WAYS[way]))
 
 
+@pytest.mark.full
+def test_replicas_choose_alike(tmp_path):
+    parts = {"train": {"microbatches": 2}, "model": {"norm": "none"}, "rule": {"name": "pred"}}
+    one = run(tmp_path / "one", WAYS["stopped early"], parts)
+    several = {"run": {"replicas": [1, 2, 1]}}
+    assert known(run(tmp_path / "four", WAYS["stopped early"], parts, PROCESSES, several)) == known(one)
+
+
 @pytest.mark.parametrize("way", ["parallel", "backprop"])
 def test_the_weights_are_those_of_the_chosen_epoch(way, tmp_path):
     table = run(tmp_path / "long", WAYS[way])
