@@ -11,7 +11,7 @@ from workers.torchrun import Ranks
         ({}, None),
         ({"RANK": "0", "WORLD_SIZE": "1"}, None),
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"},
-         Ranks(rank=3, num_ranks=4, ranks_here=2, local_rank=1),
+         Ranks(rank=3, num_ranks=4, ranks_here=2, local_rank=1)),
     ],
 )  # fmt: skip
 def test_from_torchruns_variables(monkeypatch, variables, expected):
