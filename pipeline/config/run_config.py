@@ -37,7 +37,9 @@ __all__ = ["Config", "LoadedConfig", "load_config", "section_options"]
 
 _MOST_BYTES = 2**20
 _PATIENCE_S = 10.0
-_SHARED = {"optimizer": ("lr", "milestones", "gamma"), "dataset": ("validation",)}  # options that every choice of a section has
+_SHARED = {"optimizer": ("lr", "milestones", "gamma"), "dataset": ("validation",)}
+"""Options that every choice of a section has."""
+
 
 
 @dataclass(frozen=True, kw_only=True)

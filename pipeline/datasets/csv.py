@@ -88,7 +88,9 @@ def _column(label: str, names: tuple[str, ...], width: int, file: Path) -> int:
     if label.isdecimal() and int(label) < width:
         return int(label)
     known = ", ".join(names) if names else f"0 to {width - 1}"
-    raise ConfigError(f"there is no such column (given: dataset.label = {label!r} of {file}, expected: {known}). Correct it.")
+    raise ConfigError(
+        f"there is no such column (given: dataset.label = {label!r} of {file}, expected: {known}). Correct it."
+    )
 
 
 def _table(file: Path, delimiter: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -121,7 +123,7 @@ def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tup
     except (ValueError, UnicodeError) as error:
         raise ConfigError(
             f"the table has something else than numbers in it (given: {file}, {one_line(error)}, rows counted without "
-            "the names; expected: numbers). Correct that, give classes as whole numbers from 0, or leave the column out."
+            "the names; expected: numbers). Correct that, give classes as whole numbers, or leave the column out."
         ) from None
     if not len(table):
         raise ConfigError(f"the table is empty (given: {file}, expected: at least 1 row of numbers). Correct it.")
@@ -130,8 +132,8 @@ def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tup
     if len(wrong):
         row, column = (int(place) for place in wrong[0])
         raise ConfigError(
-            f"the table has a number that is nan, infinite or beyond float32 (given: {table[row, column]} in row {row}, "
-            f"column {column} of {file}, counted from 0 without the names; expected: finite ones). Leave that row out."
+            f"the table has a number that is nan, infinite or beyond float32 (given: {table[row, column]} in row "
+            f"{row}, column {column} of {file}, from 0, without the names; expected: finite ones). Leave that row out."
         )
     return names, table
 

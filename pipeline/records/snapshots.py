@@ -27,8 +27,8 @@ from pipeline.schedules.cuts import Cut
 
 __all__ = [
     "FORMAT", "KEPT", "OPTIMIZER", "SCORES", "Manifest", "block_file", "complete_snapshots", "is_weight",
-    "newest_snapshot", "read_block", "remove_spare", "retire", "retire_incomplete", "set_aside_newer", "snapshot_folder",
-    "spare_file",
+    "newest_snapshot", "read_block", "remove_spare", "retire", "retire_incomplete", "set_aside_newer",
+    "snapshot_folder", "spare_file",
 ]  # fmt: skip
 
 FORMAT = 1
