@@ -8,6 +8,7 @@ from tests.support import resumes, runs
 from tests.support.products import rare
 from tests.support.trained_networks import check_loaded
 
+import onward
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.records.run_record import read_record
@@ -138,6 +139,21 @@ def test_a_run_that_has_ended_goes_on(tmp_path):
 def go_on(out, changes):
     config = Config.from_dict(runs.merged(BASE, changes))
     return train(config, out=out, data_root=out, origin=open_origin(out, allow_changes=True))
+
+
+def test_modes_are_compared_by_what_they_chose(tmp_path):
+    table = onward.compare(BASE, "model.norm=none", against=["backprop"], out=tmp_path / "out", quiet=True)
+    for mode in ("parallel", "backprop"):
+        (folder,) = (tmp_path / "out" / mode).iterdir()
+        assert selection(folder)["by"] == "validation accuracy"
+        assert onward.evaluate(folder)["accuracy"] == table["arms"][mode]["test"] == onward.Run(folder)["test"]["accuracy"]
+
+
+def test_measurements_look_at_the_validation_set(tmp_path):
+    run(tmp_path / "run", {"measure": {"every": 2}, "train": {"epochs": 2}})
+    measured = json.loads((tmp_path / "run" / "measurements.json").read_text())["epochs"][-1]
+    (row,) = [row for row in read_record(tmp_path / "run" / "record.jsonl") if row.get("epoch") == 1 and "blocks" in row]
+    assert [b["test_accuracy"] for b in measured["blocks"]] == [b["validation_accuracy"] for b in row["blocks"]]
 
 
 def selection(out):

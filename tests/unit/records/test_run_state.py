@@ -3,6 +3,7 @@ from tests.support.run_doubles import block_row, epoch_body, result_body, run_st
 
 from pipeline.records import run_state as module
 from pipeline.schedules.schedule import EpochResult, Parallel, Sequential
+from pipeline.schedules.selection import Selecting
 
 
 @pytest.fixture
@@ -32,6 +33,27 @@ def test_plans_that_depend_on_results_come_one_by_one():
     assert run_state.new_plans() == [(2, None)]
     assert run_state.new_plans() == []
     assert [n for n in notes if n[0] == "planned"] == [("planned", 0), ("planned", 1)]
+
+
+def scored(block, accuracy):
+    return {**block_row(block), "validation_accuracy": accuracy, "validation_loss": 1.0}
+
+
+def test_plans_that_choose_an_epoch_lag_an_epoch_behind_its_scores():
+    schedule = Selecting(Parallel(1, epochs=9), 1, 9, 1)
+    run_state, notes = run_state_of(schedule, 1, 1)
+    assert [epoch for epoch, _ in run_state.new_plans()] == [0, 1]
+    for epoch, accuracy in enumerate([0.5, 0.25]):
+        run_state.epoch(epoch_body(epoch, 0, scored(0, accuracy)))
+        assert [number for number, _ in run_state.new_plans()] == ([2] if epoch == 0 else [])
+    assert run_state.last_scores == {}  # of the test set
+    run_state.epoch(epoch_body(2, 0, scored(0, 0.25)))
+    (last, end) = run_state.new_plans()
+    assert (last[0], last[1].scores_test, last[1].choice.best, end) == (3, True, 0, (4, None))
+    run_state.epoch({**epoch_body(3, 0, block_row(0, None, 0.75)), "scores_test": True})
+    assert len(run_state.history) == 3 and run_state.last_scores == {0: block_row(0, None, 0.75)}
+    assert [n for n in notes if n[0] == "row"] == [("row", "epoch")] * 3 + [("row", "test")]
+    assert run_state.selection(4, 1)["epoch"] == 0
 
 
 def test_an_epoch_is_over_when_every_stage_has_reported():
