@@ -1,5 +1,7 @@
 """Runs on data that were handed over: the bits of the same arrays in memory, in processes that read them from files."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,8 @@ def test_scored_and_gone_on_with_later(tmp_path):
     data = arrays(tmp_path)
     run = handed(tmp_path / "run", data)
     assert onward.evaluate(run)["loss"] == run["test"]["loss"]
+    sha256 = run.config.dataset.options["sha256"]
+    assert json.loads((run.folder / "network.json").read_text())["data_sha256"] == sha256
     folder = next(tmp_path.glob("data-*"))
     longer = ["--resume", tmp_path / "run", "--allow-changes", "train.epochs=3"]
     folder.rename(tmp_path / "gone")
@@ -70,7 +74,7 @@ def test_scored_and_gone_on_with_later(tmp_path):
         status, _, error = call(*arguments)
         assert status == 2 and error.count("\n") == 1
         assert "the data that were handed over to the run are not there" in error
-        assert onward.Run(tmp_path / "run").config.dataset.options["sha256"] in error
+        assert sha256 in error
     onward.load(run)  # needs none
     moved = f"dataset.path={tmp_path / 'gone'}"
     assert onward.evaluate(run, moved)["loss"] == run["test"]["loss"]
