@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pipeline import registry
-from pipeline.config import Config
+from pipeline.config import Config, of_every_dataset
 from pipeline.data.dataset import Dataset, DataSpec
 from pipeline.data.held_out import HeldOut
 from pipeline.errors import ConfigError
-from pipeline.ranges import Range
 
 __all__ = ["data_bytes", "find_dataset", "load_dataset"]
 
@@ -44,16 +43,12 @@ def find_dataset(config: Config, data_root: Path) -> tuple[Dataset, Mapping[str,
     """
     name, options = config.dataset.name, dict(config.dataset.options)
     shared = {key: options.pop(key) for key in ("validation",) if key in options}
-    share = registry.check_options(_shared, shared, "dataset")["validation"]
+    share = registry.check_options(of_every_dataset, shared, "dataset")["validation"]
     named = registry.resolve("pipeline.datasets", name, "data set", "dataset", options)
     dataset = _found(name, named, data_root)
     if share > 0:
         dataset = HeldOut(dataset, share, config.seed, name)
     return dataset, {**named.options, **({"validation": share} if share > 0 else {})}
-
-
-def _shared(*, validation: Annotated[float, Range(0, 1, below=True)] = 0.0) -> None:
-    """The options of ``[dataset]`` that every data set has: the share of its training samples for validation."""
 
 
 def _found(name: str, named: registry.Named, data_root: Path) -> Dataset:

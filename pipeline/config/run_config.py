@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pipeline.config.chaos import ChaosConfig
 from pipeline.config.sections import (
@@ -29,11 +29,11 @@ from pipeline.config.sections import (
     TransportConfig,
 )
 from pipeline.errors import ConfigError
-from pipeline.ranges import Seed, check_fields
-from pipeline.registry import nearest
+from pipeline.ranges import Range, Seed, check_fields
+from pipeline.registry import nearest, options_of
 from pipeline.values import check_value
 
-__all__ = ["Config", "LoadedConfig", "load_config", "section_options"]
+__all__ = ["Config", "LoadedConfig", "load_config", "of_every_dataset", "section_options"]
 
 _MOST_BYTES = 2**20
 _PATIENCE_S = 10.0
@@ -108,8 +108,13 @@ class Config:
         return table
 
 
+def of_every_dataset(*, validation: Annotated[float, Range(0, 1, below=True)] = 0.0) -> None:
+    """The options of ``[dataset]`` that every data set has: the share of its training samples that is held out."""
+
+
 def section_options() -> dict[str, dict[str, inspect.Parameter]]:
-    """The keys of every section that names nothing, by the section's name, as options with their defaults."""
+    """The keys of every section that names nothing, by the section's name, as options with their defaults; and those
+    that every data set has."""
     found, kind = {}, inspect.Parameter.KEYWORD_ONLY
     for item in dataclasses.fields(Config):
         section = getattr(Config(), item.name)
@@ -119,7 +124,7 @@ def section_options() -> dict[str, dict[str, inspect.Parameter]]:
                 key: inspect.Parameter(key, kind, default=getattr(section, key), annotation=hint)
                 for key, hint in hints.items()
             }
-    return found
+    return {**found, "dataset": options_of(of_every_dataset)}
 
 
 @dataclass(frozen=True)
