@@ -140,6 +140,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mapped", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small network, one round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=1024, help="units of a block")
     parser.add_argument("--allowed", type=int, default=2**30, help="bytes that a stage may allocate; default: 1 GiB")
     parser.add_argument("--data", type=Path, help="an existing folder on the disk to be read from; default: temporary")
     parser.add_argument("--arm", nargs=4, help=argparse.SUPPRESS)
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str]) -> int:
         one_run(name, Path(folder), int(width), int(limit))
         return 0
     about = environment("benchmarks.mapped", arguments, threads=1)
-    width, rounds = (64, 1) if options.quick else (1024, options.rounds)
+    width, rounds = (64, 1) if options.quick else (options.width, options.rounds)
     with tempfile.TemporaryDirectory(prefix="onward-data-", dir=options.data) as folder:
         table = compare(Path(folder), options.allowed, width, rounds)
     print(f"mapped against memory: {table['mapped/memory']['median']:.3f} of the samples per second")
