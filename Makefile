@@ -27,6 +27,7 @@ types: $(READY)
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Onward needs Python 3.11 or newer (given: $$($(PYTHON) -V)). Run make PYTHON=python3.12 $(MAKECMDGOALS)."; exit 1; }
+	@echo "Installing torch and what else Onward needs into $(VENV): once, and a minute or more, since torch is large."
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@

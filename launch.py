@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -28,10 +27,11 @@ from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.values import describe
+from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
-from workers.host.out_folder import new_out_folder
+from workers.host.out_folder import dated, new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 
@@ -44,7 +44,7 @@ KINDS = {
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog=program(), allow_abbrev=False,
         description="Train a network as a pipeline of processes in which no block waits for a backward pass.",
         epilog="Any config value can be overridden: rule.beta=0.9 train.epochs=5 model.width=512",
@@ -64,6 +64,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
+    parser.add_argument("--log", action="append", default=[], metavar="NAMES", help="csv, tensorboard, wandb, trackio")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
@@ -118,10 +119,13 @@ def show_list() -> None:
             show_options(section, registry.options_of(registry.load(package, name, noun)))
     print("optimizers:")
     from pipeline.optim.optimizers import optimizer_options  # which imports torch
+    from pipeline.optim.options import common_options
 
     for name, options in optimizer_options().items():
         print(f"  {name}")
         show_options("optimizer", options)
+    print("  every optimizer")
+    show_options("optimizer", registry.options_of(common_options))
     print("other sections:")
     for section, options in section_options().items():
         show_options(section, options)
@@ -141,6 +145,8 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     else:
         warm_up(loaded.config.dataset.name)
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
+    from workers.listening.listened import listened
+    from workers.listening.logger import loggers_named
     from workers.ranks import Ranks, take_up
     from workers.resume import open_origin
     from workers.run import train
@@ -148,7 +154,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.view.terminal import view_maker
 
     named = options.out or options.resume
-    default = runs_folder() / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = dated(runs_folder(), loaded.name)
     data_root = options.data_root or default_data_root()
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
@@ -158,6 +164,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     elif options.resume is not None and not follows():
         origin = open_origin(options.resume, allow_changes=options.allow_changes)
     make_view = view_maker(quiet=options.quiet, begins=origin.cut if origin is not None else None)
+    make_view = make_view if follows() else listened(make_view, loggers_named(options.log))
     with nullcontext(named or default) if named or follows() else new_out_folder(default) as out:
         start = train if ranks is None else partial(run_rank, ranks)
         start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
@@ -172,7 +179,7 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.planner.command import make_plan
     from workers.planner.question import question_of
 
-    out = options.out or runs_folder() / f"{loaded.name}-plan-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or dated(runs_folder(), f"{loaded.name}-plan")
     data_root = options.data_root or default_data_root()
     question = question_of(
         loaded.config, data_root, options.stages, options.hosts, options.link, options.replicas, options.device_speed
@@ -184,11 +191,10 @@ def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Prints what the run that ``--resume`` names has learned to write (``--generate N``).
 
     Raises:
-        ConfigError: what is wrong with the flags, or the run is not one about text.
+        ConfigError: the run is not one about text.
     """
-    from workers.generate import check_flags, generate  # which imports torch
+    from workers.generate import generate  # which imports torch
 
-    check_flags(options)
     generate(loaded.config, options.resume, options.generate, options.data_root or default_data_root(), print)
 
 
@@ -196,13 +202,12 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """Runs the config's mode and others in turns (``--against``).
 
     Raises:
-        ConfigError: what is wrong with the flags, the config or an arm.
+        ConfigError: what is wrong with --repeat, the config or an arm.
     """
-    from workers.comparison.command import check_flags, compare_modes, rounds_of
+    from workers.comparison.command import compare_modes, rounds_of
 
-    check_flags(options)
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
-    default = runs_folder() / f"{loaded.name}-against-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = dated(runs_folder(), f"{loaded.name}-against")
     say = (lambda _: None) if options.quiet else partial(print, flush=True)
     data = options.data_root or default_data_root()
     with nullcontext(options.out) if options.out else new_out_folder(default) as out:

@@ -25,15 +25,17 @@ from pipeline.lazy import lazy_names  # noqa: E402
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.errors import Stop
     from pipeline.trained.build import load
     from pipeline.trained.scoring import evaluate
     from pipeline.trained.sources import Run
     from workers.front import compare, train
 
-__all__ = ["Config", "Run", "compare", "evaluate", "load", "train"]
+__all__ = ["Config", "Run", "Stop", "compare", "evaluate", "load", "train"]
 
 __getattr__, __dir__ = lazy_names(__name__, {
     "pipeline.config": ("Config",),
+    "pipeline.errors": ("Stop",),
     "pipeline.trained.build": ("load",),
     "pipeline.trained.scoring": ("evaluate",),
     "pipeline.trained.sources": ("Run",),

@@ -47,13 +47,17 @@ class Preset:
     """Precision of float32 products in every arm: the one under which backprop in one process is fastest here. oneDNN
     costs some 10 us a call, which small products do not earn back."""
     rule: str = "linear_decoder"
-    """Learning rule of Onward's arms: linear_decoder, pred or dfa."""
+    """Learning rule of Onward's arms: linear_decoder, pred, aux or dfa."""
     dimdec: int | None = None
     """Features that the decoder of a convolutional block reads at most; None: the rule's default."""
     in_flight: int = 1
     """Batches in flight in Onward's arms, where the rule waits for feedback: at 1 its stages take turns."""
     channels_last: bool = False
     """Channels-last memory format in every arm, which is faster for all of them."""
+    data: NamedConfig | None = None
+    """Data set, whose samples lie in memory; None: noise of ``sample_shape``."""
+    optimizer: NamedConfig = NamedConfig(name="adam", options={"lr": 1e-3})
+    """Of every arm, and fused in every arm; adam or adamw."""
 
     def __post_init__(self) -> None:
         if self.num_samples % self.batch_size:
@@ -91,13 +95,14 @@ class Preset:
             microbatches: parts of a batch; 0: the mode's own.
             wire: format of activations between blocks.
         """
-        data = {"shape": list(self.sample_shape), "num_train": self.num_samples, "num_test": 2}
+        named = self.data or NamedConfig(name="noise", options={"shape": list(self.sample_shape)})
+        data = {**named.options, "num_train": self.num_samples, "num_test": 2}
         laid: Literal["parameters"] | list[int] = list(partition) if len(partition) > 1 else "parameters"
         return Config(
             model=self.model,
-            dataset=NamedConfig(name="noise", options=data),
+            dataset=NamedConfig(name=named.name, options=data),
             rule=self._rule(mode),
-            optimizer=NamedConfig(name="adam", options={"lr": 1e-3}),
+            optimizer=self.optimizer,
             train=TrainConfig(
                 epochs=epochs, batch_size=self.batch_size, microbatches=microbatches,
                 in_flight=self.in_flight if mode == "parallel" else 1,
@@ -130,6 +135,15 @@ def _vgg8b(width: float) -> NamedConfig:
     return NamedConfig(name="vgg8b", options={"width": width, "activation": "leaky_relu", "dropout": 0.0})
 
 
+def _transformer(depth: int, width: int) -> NamedConfig:
+    options = {"depth": depth, "layers_per_block": 1, "width": width, "heads": 4}
+    return NamedConfig(name="transformer", options=options)
+
+
+_ADAMW = NamedConfig(name="adamw", options={
+    "lr": 3e-3, "betas": [0.9, 0.95], "weight_decay": 0.1, "decay_on": "matrices", "clip": 1.0,
+})  # fmt: skip
+
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -154,6 +168,9 @@ PRESETS = {
                num_samples=320, channels_last=True, rule="pred"),
         Preset(name="vgg8b", model=_vgg8b(1.0), sample_shape=(3, 32, 32), batch_size=128, num_samples=2560,
                device="cuda", channels_last=True),
+        # A language model, a layer to a block; the symbols stand for bytes.
+        Preset(name="lm-s", model=_transformer(8, 128), sample_shape=(128,), batch_size=16, num_samples=64, rule="aux",
+               data=NamedConfig(name="delayed_copy", options={"length": 128, "symbols": 255}), optimizer=_ADAMW),
         Preset(name="deep-thin", model=_mlp(32, 64), sample_shape=(784,), batch_size=50, num_samples=2500,
                microbatches=(2, 4, 5, 8), precision="highest"),
     )
@@ -178,12 +195,14 @@ def products(block: Block, shapes: BlockShapes) -> list[Product]:
     """The layers of a block for one sample; a convolution is the product of its unfolded patches with its weight.
 
     A convolution's outputs are counted on the map of the block's body, where every layer of ours that has one leaves
-    it. Normalisation, activation, pooling and biases are not counted.
+    it, and a linear layer's once for each position. Normalisation, activation, pooling, biases and the products of
+    attention, which have no weights, are not counted.
     """
     found = []
+    num_positions = shapes.body_shape[0] if len(shapes.body_shape) == 2 else 1
     for layer in block.modules():
         if isinstance(layer, nn.Linear):
-            found.append(Product(1, layer.in_features, layer.out_features))
+            found.append(Product(num_positions, layer.in_features, layer.out_features))
         elif isinstance(layer, nn.Conv2d):
             positions = prod(shapes.body_shape[1:])
             found.append(Product(positions, layer.weight[0].numel(), layer.out_channels))

@@ -17,7 +17,7 @@ from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 
 __all__ = [
     "check_batching", "check_classes", "check_emulation", "check_interval", "check_measurable", "check_mode",
-    "check_optimizer", "check_selection", "check_wire",
+    "check_optimizer", "check_published", "check_wire",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -119,35 +119,37 @@ def check_wire(config: Config, shapes: Sequence[BlockShapes]) -> None:
             )
 
 
-def check_mode(config: Config, mode: Mode, topology: Topology) -> None:
+def check_published(config: Config, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Refuses blocks that cannot use what the last one publishes. Args: shapes, of what each block takes over.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    wrong = next((k for k, shape in enumerate(shapes) if shape != shapes[-1]), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"the blocks cannot share a read-out (given: rule {config.rule.name} with {shapes[wrong]} in block {wrong} "
+            f"and {shapes[-1]} in the last one, expected: outputs and features of one size). Give all blocks one "
+            "width, or choose rule aux."
+        )
+
+
+def check_mode(config: Config, mode: Mode, topology: Topology, *, publishes: bool = False) -> None:
     """Refuses a rule that needs the blocks above in a mode that trains a block before they exist.
 
     Raises:
         ConfigError: it does.
     """
+    if mode.rules is Rules.LOCAL and publishes:
+        raise ConfigError(
+            f"the {mode.name} mode trains the last block when the others are done (given: rule {config.rule.name}, "
+            "whose blocks use what the last one learns; expected: a rule of blocks by themselves, e.g. aux). Change one "
+            "of them."
+        )
     if mode.rules is Rules.LOCAL and topology is not Topology.LOCAL:
         raise ConfigError(
             f"the {mode.name} mode trains blocks before those above them exist (rule: {config.rule.name}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
-        )
-
-
-def check_selection(config: Config, data: DataSpec) -> None:
-    """Refuses to stop by a validation set that is not there, and to choose where nothing is learned.
-
-    Raises:
-        ConfigError: there is none, or compute is emulated.
-    """
-    if config.train.patience and not data.num_validation:
-        raise ConfigError(
-            f"there is no validation set to stop by (given: train.patience = {config.train.patience} with no "
-            "validation samples, expected: 0, or dataset.validation above 0). Set dataset.validation, e.g. to 0.1: the "
-            "test set is never looked at to decide."
-        )
-    if config.chaos.emulates and data.num_validation:
-        raise ConfigError(
-            f"compute cannot be emulated (given: chaos.compute = \"sleep\" with {data.num_validation} samples for "
-            "validation, expected: none). Leave dataset.validation out, or set chaos.compute to \"real\"."
         )
 
 
@@ -190,7 +192,7 @@ def check_batching(
     """
     _check_in_flight(config, mode, batching, rule)
     _check_cuts(config, mode, batching)
-    _check_parts(config, batching, rule, shapes)
+    _check_parts(config, batching, rule)
     _check_passes(config, shapes)
     _check_skipping(config, mode, batching)
 
@@ -252,7 +254,7 @@ def _check_cuts(config: Config, mode: Mode, batching: Batching) -> None:
         )
 
 
-def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Sequence[BlockShapes]) -> None:
+def _check_parts(config: Config, batching: Batching, rule: Declared) -> None:
     """Refuses parts of a batch whose losses do not add up to the batch's, and says where their statistics differ.
 
     BatchNorm has no statistics of a single sample, and those of a part of a batch are not those of the batch.
@@ -263,7 +265,7 @@ def _check_parts(config: Config, batching: Batching, rule: Declared, shapes: Seq
             f"weights (train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a "
             "smaller train.batch_size bounds the memory too."
         )
-    if not any(s.has_batch_norm for s in shapes):
+    if not rule.has_batch_norm:
         return
     last = batching.num_train - (batching.num_steps - 1) * batching.batch_size
     smallest = min(batching.batch_size // batching.microbatches, last // batching.counts()[-1])

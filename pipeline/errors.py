@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "TransportTimeout", "WorkerFailed", "last_words",
-    "one_line",
+    "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "Stop", "TransportTimeout", "WorkerFailed",
+    "last_words", "one_line",
 ]  # fmt: skip
 
 
@@ -30,6 +30,13 @@ class DamagedFile(ValueError):
 
 class DiskError(RuntimeError):
     """What a run must not lose can be written nowhere. Exit code 1."""
+
+
+class Stop(Exception):
+    """Raised by a hook: the run is to end in order, with its result, as soon as the epochs that are planned are done.
+
+    Its text stands in ``result.json`` as ``stopped``.
+    """
 
 
 class TransportTimeout(RuntimeError):

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline import registry
 from pipeline.checks import (
     check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
-    check_selection, check_wire,
+    check_published, check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig
 from pipeline.data.dataset import DataSpec, Normalisation
@@ -29,15 +30,16 @@ from pipeline.network.from_modules import UserModel
 from pipeline.network.shapes import BlockShapes, infer_shapes
 from pipeline.numerics.seeds import derive, seeded
 from pipeline.optim.lr import LrSchedule
-from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
-from pipeline.ranges import Count, Positive
-from pipeline.schedules.batching import Batching, Declared, batching_of
+from pipeline.optim.optimizers import OptimizerSpec
+from pipeline.optim.options import parse_optimizer
+from pipeline.schedules.batching import Batching, Declared, Publication, batching_of
+from pipeline.schedules.chunk_checks import check_chunks
 from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.schedule import Schedule
-from pipeline.schedules.selection import Selecting
+from pipeline.schedules.selection import Selecting, check_selection
 
-__all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve"]
+__all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve", "task_of"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class RunSpec:
     """Of the gradients of each block that its replicas exchange: ``trained_bytes``, also where compute is emulated."""
     learns_at_once: bool = False
     """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
+    most_feedback: int = 1
+    """Tensors like a block's output in a message of feedback, at most."""
+    publication: Publication | None = None
+    """What the last block publishes; None under most rules."""
     normalisation: Normalisation | None = None
     """Of the data set's samples."""
 
@@ -109,10 +115,11 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     mode = find_mode(config.schedule.mode)
     dataset, data_options = find_dataset(config, data_root)
     check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
-    task = _task(config, dataset.spec.task)
+    task = task_of(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
     rule_options = registry.resolve("pipeline.rules", config.rule.name, "rule", "rule", config.rule.options).options
-    optimizer, lr, complete = _optimizer(config)
+    section = parse_optimizer(config.optimizer.name, config.optimizer.options)
+    complete = NamedConfig(name=config.optimizer.name, options=section.options)
     config = dataclasses.replace(
         config, dataset=NamedConfig(name=config.dataset.name, options=data_options), model=chosen,
         rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
@@ -120,18 +127,23 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     data = dataset.spec
     shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
     specs = tuple(
-        BlockSpec(k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train)
+        BlockSpec(
+            k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train,
+            next((b for b in blueprints[k + 1 : k + 2] if not b.seed_free), None),
+        )
         for k, s in enumerate(shapes)
     )
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     rule, sizes = _check_rules(config, blueprints, specs)
-    check_mode(config, mode, rule.topology)
+    check_mode(config, mode, rule.topology, publishes=rule.publication is not None)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
     check_classes(config, dataset.spec, rule)
     check_interval(config, rule, dataset.normalisation)
     batching = batching_of(config.train, mode, dataset.spec, rule)
+    lr = section.lr(config.train.epochs, batching.num_steps)
     check_replicas(config, mode, batching, rule)
+    check_chunks(config, mode, dataset.spec, batching)
     check_batching(config, mode, batching, rule, shapes)
     check_optimizer(config, rule)
     check_measurable(config.measure, dataset.spec, len(specs))
@@ -141,9 +153,9 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
     return RunSpec(
-        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, optimizer, lr, batching,
+        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, section.optimizer, lr, batching,
         tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
-        rule.learns_at_once, dataset.normalisation,
+        rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation,
     )  # fmt: skip
 
 
@@ -173,8 +185,12 @@ def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> Learnin
     return rule
 
 
-def _task(config: Config, task: Task) -> Task:
-    """The data set's own, or the one of these labels whose outputs are logistic units."""
+def task_of(config: Config, task: Task) -> Task:
+    """The data set's own task, or the one of the same labels whose outputs are logistic units.
+
+    Raises:
+        ConfigError: the config wants such units for labels that are no classes of samples.
+    """
     if config.train.loss != "logistic" or isinstance(task, Binary):
         return task
     if isinstance(task, Classification):
@@ -193,21 +209,6 @@ def _with_rule_for_mode(config: Config, mode: Mode, blueprint: Blueprint, spec: 
     return dataclasses.replace(config, rule=NamedConfig(name="backprop")) if replaced else config
 
 
-def _optimizer(config: Config) -> tuple[OptimizerSpec, LrSchedule, NamedConfig]:
-    """The optimizer, the learning rate's course, and the section that they share, complete."""
-    options = dict(config.optimizer.options)
-    course = registry.check_options(
-        _course, {k: options.pop(k) for k in ("milestones", "gamma") if k in options}, "optimizer"
-    )
-    optimizer = load_optimizer(config.optimizer.name, options)
-    lr = LrSchedule(base=optimizer.lr, milestones=tuple(course["milestones"]), gamma=course["gamma"])
-    return optimizer, lr, NamedConfig(name=config.optimizer.name, options={**optimizer.options, **course})
-
-
-def _course(*, milestones: tuple[Count, ...] = (), gamma: Positive = 0.25) -> None:
-    """The options of ``[optimizer]`` that are the schedule's: epochs at which the rate is multiplied by gamma."""
-
-
 def _check_rules(
     config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]
 ) -> tuple[Declared, list[tuple[int, int]]]:
@@ -217,7 +218,8 @@ def _check_rules(
         What the rule declares; and for each block the bytes of its state, and of what is trained of it.
     """
     topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
-    at_once, asks, in_unit_interval, unsuited = False, False, False, ""
+    at_once, asks, in_unit_interval, unsuited, has_batch_norm, most_feedback = False, False, False, "", False, 1
+    published: list[Tensor] = []
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = _checked_rule(config, blueprint, spec)
         topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
@@ -225,12 +227,20 @@ def _check_rules(
         in_unit_interval = in_unit_interval or rule.takes_unit_interval
         at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
         unsuited = unsuited or rule.unsuited(config.optimizer.name, config.optimizer.options)
+        published += [rule.published] if rule.publishes_every else []
+        every, most_feedback = rule.publishes_every, max(most_feedback, rule.most_feedback)
+        has_batch_norm |= any(isinstance(m, _BatchNorm) for m in rule.modules())
         trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
         if rule.max_in_flight is not None or topology is Topology.SETTLE:
             caps.append(rule.max_in_flight or 1)
     most = min(caps, default=None)
-    return Declared(topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited), sizes
+    check_published(config, [tuple(t.shape) for t in published])
+    publication = Publication(every, _bytes_of(published[-1:])) if published else None
+    return Declared(
+        topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited, most_feedback, publication,
+        has_batch_norm,
+    ), sizes  # fmt: skip
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from pipeline.engine.message import FEEDBACK_EXTRA_BYTES
+from pipeline.engine.publishing import MOST_UNDER_WAY
 from pipeline.engine.wires import wires_of
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
@@ -23,8 +24,9 @@ def edges_of(
     """All edges of the pipeline.
 
     Activations go up from stage to stage. Feedback goes down from stage to stage (NEIGHBOUR) or from the last stage
-    straight to every other (BROADCAST). A feedback queue takes everything that can be in flight, so that sending
-    feedback never blocks: two stages that each wait for room in the other's queue would wait for ever.
+    straight to every other (BROADCAST); so does what the last block publishes. A feedback queue takes everything that
+    can be in flight, so that sending feedback never blocks: two stages that each wait for room in the other's queue
+    would wait for ever.
 
     Args:
         resolved: the run.
@@ -44,11 +46,14 @@ def edges_of(
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
     if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
-            num_bytes = _sample_bytes(resolved.shapes[partition[dst].stop - 1]) + FEEDBACK_EXTRA_BYTES
+            one = _sample_bytes(resolved.shapes[partition[dst].stop - 1])
+            num_bytes = resolved.most_feedback * one + FEEDBACK_EXTRA_BYTES
             edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * num_bytes))
     if resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
         edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
+    if (publication := resolved.publication) is not None and not resolved.config.chaos.emulates:
+        edges += [Edge(num_stages - 1, k, MOST_UNDER_WAY, publication.num_bytes) for k in range(num_stages - 1)]
     if resolved.config.chaos.delays_messages:
         edges = [replace(edge, slot_bytes=edge.slot_bytes + STAMP_BYTES) for edge in edges]
     if replicas is None or replicas.is_single:

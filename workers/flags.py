@@ -1,26 +1,108 @@
-"""Flags of the command line that mean nothing together."""
+"""Flags of the command line that mean nothing together, or nothing alone: all of them stand in the tables here."""
 
 import argparse
+import os
+from typing import Any, NamedTuple
 
 from pipeline.errors import ConfigError
 
 __all__ = ["check_together"]
 
 
+class _Look(NamedTuple):
+    """A flag, and others that mean nothing beside it."""
+
+    flag: str
+    says: str
+    """What is done in place of what the others ask for."""
+    others: tuple[str, ...]
+
+
+_OF_A_RUN = ("config", "mode", "stages", "transport", "out", "resume", "allow_changes", "trace", "log")
+_LOOKS_ONLY = ("plan", "against", "repeat", "generate")
+
+_LOOKS = (
+    _Look("evaluate", "--evaluate trains nothing", ("predict", *_OF_A_RUN, *_LOOKS_ONLY)),
+    _Look("predict", "--predict trains nothing", (*_OF_A_RUN, *_LOOKS_ONLY)),
+    _Look("against", "a comparison starts several runs",
+          ("plan", "resume", "trace", "allow_changes", "log", "generate")),
+    _Look("plan", "a plan generates nothing", ("generate",)),
+    _Look("plan", "a plan resumes nothing", ("resume", "allow_changes")),
+    _Look("plan", "a plan runs nothing", ("trace", "log")),
+    _Look("generate", "text is made by one process, which records nothing",
+          ("out", "stages", "trace", "transport", "log", "allow_changes")),
+)  # fmt: skip
+"""In the order in which they are looked at."""
+
+_NEEDS = (
+    (("hosts", "link", "replicas", "device_speed"), "plan", "a run is not planned"),
+    (("repeat",), "against", "nothing is repeated"),
+)
+"""Flags, the one that they belong to, and what is done without it."""
+
+_SAME = "every rank would say the same (given: --evaluate or --predict under torchrun, expected: without)"
+_ALONE = {
+    "evaluate": _SAME, "predict": _SAME,
+    "against": "a comparison starts its own processes (given: --against under torchrun, expected: without)",
+}  # fmt: skip
+"""Flags that mean nothing to a rank of torchrun."""
+
+
 def check_together(options: argparse.Namespace) -> None:
-    """Flags of a plan mean nothing to a run, nor those of a run to a plan.
+    """Refuses what contradicts itself or would be ignored.
+
+    Args:
+        options: of the command line.
 
     Raises:
-        ConfigError: there is one without ``--plan``, or one of a run beside it.
+        ConfigError: a flag means nothing beside another one, without another one or under torchrun, or lacks what it is
+            about.
     """
-    plans = ("hosts", "link", "replicas", "device_speed")
-    given = [name for name in plans if getattr(options, name) is not None]
-    if given and not options.plan:
-        flag = "--" + given[0].replace("_", "-")
-        raise ConfigError(f"a run is not planned (given: {flag} without --plan). Add --plan, or leave it out.")
-    if options.plan and options.generate is not None:
-        raise ConfigError("a plan generates nothing (given: --plan with --generate). Leave one of them out.")
-    if options.repeat is not None and options.against is None:
-        raise ConfigError("nothing is repeated (given: --repeat without --against). Add --against, or leave it out.")
-    if options.plan and options.resume is not None:
-        raise ConfigError("a plan resumes nothing (given: --plan with --resume). Leave one of them out.")
+    for flag, text in _ALONE.items():
+        if "RANK" in os.environ and _is_given(getattr(options, flag)):
+            raise ConfigError(f"{text}. Start it with python launch.py.")
+    for flag, says, others in _LOOKS:
+        given = [other for other in others if _is_given(getattr(options, other))]
+        if given and _is_given(getattr(options, flag)):
+            raise ConfigError(f"{says} (given: {_spelt(flag)} with {_spelt(given[0])}). Leave one of them out.")
+    for flags, needed, says in _NEEDS:
+        given = [flag for flag in flags if _is_given(getattr(options, flag))]
+        if given and not _is_given(getattr(options, needed)):
+            raise ConfigError(
+                f"{says} (given: {_spelt(given[0])} without {_spelt(needed)}). Add {_spelt(needed)}, or leave it out."
+            )
+    _check_generate(options)
+    _check_predict(options)
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value is not False and value != []
+
+
+def _spelt(name: str) -> str:
+    """A flag as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_generate(options: argparse.Namespace) -> None:
+    """Raises ConfigError where no run is named that text is to be made by, or no text is asked for."""
+    if options.generate is not None and (options.resume is None or options.generate < 1):
+        named = "no run" if options.resume is None else f"--resume {options.resume}"
+        raise ConfigError(
+            f"nothing can be generated (given: --generate {options.generate}, {named}; expected: at least 1, and "
+            "--resume with the folder of a run on text). Name them."
+        )
+
+
+def _check_predict(options: argparse.Namespace) -> None:
+    """Raises ConfigError where there is nothing to answer about, or something else than files."""
+    if options.predict is not None and len(options.predict) < 2:
+        raise ConfigError(
+            f"there is nothing to answer about (given: --predict {options.predict[0]}, expected: files behind the "
+            "run's folder). Name some."
+        )
+    if options.predict is not None and options.overrides:
+        raise ConfigError(
+            f"an answer has nothing to override (given: {options.overrides[0]!r}, expected: files behind the run's "
+            "folder). Put --predict last."
+        )

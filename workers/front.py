@@ -1,7 +1,6 @@
 """What ``import onward`` offers of runs: training and comparing that need no more than a config."""
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -16,7 +15,10 @@ from pipeline.places import default_data_root
 from pipeline.trained.sources import Run
 from workers import run as runs
 from workers.comparison.command import compare_modes
-from workers.host.out_folder import check_out, new_out_folder
+from workers.host.out_folder import check_out, dated, new_out_folder
+from workers.listening.hooks import Hook, Hooks
+from workers.listening.listened import listened
+from workers.listening.logger import loggers_named
 from workers.view.terminal import view_maker
 
 __all__ = ["compare", "train"]
@@ -32,7 +34,8 @@ Given: TypeAlias = Config | Mapping[str, Any] | str | Path
 
 def train(
     config: Given = Config(), *overrides: str, model: UserModel | None = None, data: OwnData | None = None,
-    out: str | Path | None = None, data_root: str | Path | None = None, quiet: bool = False,
+    out: str | Path | None = None, data_root: str | Path | None = None, quiet: bool = False, log: Sequence[str] = (),
+    on_step: Hook | None = None, on_epoch: Hook | None = None, on_end: Hook | None = None,
 ) -> Run:  # fmt: skip
     """Trains on this host, in processes of its own; returns the run.
 
@@ -49,17 +52,28 @@ def train(
         out: the run's folder, new or empty; None for ``runs/<name>-<time>`` in the folder that the user is in.
         data_root: where data sets are; None for ``$ONWARD_DATA``, else ``~/.cache/onward``.
         quiet: nothing is shown on the terminal.
+        log: loggers: ``csv``, ``tensorboard``, ``wandb``, ``trackio``, or dotted names of functions of one's own.
+        on_step: is called with a stage's news, at most four times a second and stage: ``stage``, ``epoch``, ``step``,
+            ``samples`` (trained so far), ``loss`` of its last block, ``fill`` (messages that wait in front of it).
+        on_epoch: is called when all stages have finished an epoch: ``epoch`` (counted from 0), ``train_loss``,
+            ``test_loss`` and ``test_accuracy`` of the network (None where not evaluated), ``blocks``, ``stages``.
+        on_end: is called with what is in ``result.json``, also of a run that has failed.
+
+    Hooks run in this process, one after another in a thread beside the run, which does not wait for them. What one
+    raises is told and changes nothing; but :class:`pipeline.errors.Stop` ends the run in order.
 
     Raises:
-        ConfigError: something is wrong with the config.
+        ConfigError: something is wrong with the config, or a logger is not there.
         WorkerFailed: a stage raised or died.
         NonFiniteError: a loss, weight or buffer is nan or infinite.
     """
     chosen, name = _config_of(config, overrides)
     root = default_data_root() if data_root is None else Path(data_root)
+    hooks = Hooks(on_step, on_epoch, on_end)
+    make_view = listened(view_maker(quiet=quiet), loggers_named(_listed(log)), hooks)
     with _folder(out, name) as folder:
         chosen = _with_data(chosen, data, folder)
-        table = runs.train(chosen, out=folder, data_root=root, model=model, make_view=view_maker(quiet=quiet))
+        table = runs.train(chosen, out=folder, data_root=root, model=model, make_view=make_view)
     return Run(folder, table)
 
 
@@ -95,6 +109,11 @@ def compare(
         )
 
 
+def _listed(names: Sequence[str]) -> Sequence[str]:
+    """Names of loggers; of one alone, too."""
+    return [names] if isinstance(names, str) else names
+
+
 def _config_of(config: Given, overrides: Sequence[str]) -> tuple[Config, str]:
     """The config, and a name for the folder of its run."""
     if isinstance(config, str | Path):
@@ -117,7 +136,7 @@ def _folder(out: str | Path | None, name: str) -> AbstractContextManager[Path]:
     """The folder that is named, or a new one."""
     if out is not None:
         return nullcontext(Path(out))
-    return new_out_folder(Path.cwd() / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return new_out_folder(dated(Path.cwd() / "runs", name))
 
 
 def _say(line: str) -> None:

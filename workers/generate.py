@@ -1,6 +1,5 @@
 """Prints a sample of the text that a finished run has learned to make (``--resume DIR --generate N``)."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
@@ -14,27 +13,7 @@ from pipeline.numerics.seeds import seeded
 from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.resolve import resolve
 
-__all__ = ["check_flags", "generate", "shown"]
-
-
-def check_flags(options: argparse.Namespace) -> None:
-    """Refuses flags of a run, which nothing is here.
-
-    Raises:
-        ConfigError: no run is named, or there is such a flag.
-    """
-    if options.resume is None or options.generate < 1:
-        named = "no run" if options.resume is None else f"--resume {options.resume}"
-        raise ConfigError(
-            f"nothing can be generated (given: --generate {options.generate}, {named}; expected: at least 1, and "
-            "--resume with the folder of a run on text). Name them."
-        )
-    runs = [name for name in ("out", "stages", "trace", "transport") if getattr(options, name)]
-    if runs:
-        raise ConfigError(
-            f"text is made by one process, which records nothing (given: --generate with --{runs[0]}). "
-            "Leave one of them out."
-        )
+__all__ = ["generate", "shown"]
 
 
 def generate(config: Config, run: Path, count: int, data_root: Path, say: Callable[[str], None]) -> None:

@@ -19,10 +19,12 @@ import torch
 from pipeline.config import Config
 from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
+from pipeline.optim.options import common_options
 from pipeline.records.run_record import read_record
 from pipeline.records.run_state import replayed_rows
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
 from pipeline.records.weights import measured_folder
+from pipeline.registry import defaults
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.modes import InFlightLimit
@@ -42,6 +44,9 @@ _FREE_KEYS = (
 
 _BEFORE: Mapping[str, Any] = {"transport.wire": "same", "transport.wire_at": [], "chaos.compute": "real"}
 """What runs had fixed before there were wire formats and emulated compute."""
+
+_SINCE = {f"optimizer.{key}": value for key, value in defaults(common_options).items()}
+"""Keys that runs of before do not have, with what they did."""
 
 logger = logging.getLogger(__name__)
 
@@ -267,8 +272,9 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
             name = f"{section}.{key}".rstrip(".")
             if name == "dataset.path" and before.get("sha256") and before.get("sha256") == after.get("sha256"):
                 continue  # the same data in another place
-            if name not in _FREE_KEYS and _plain(before.get(key)) != _plain(after.get(key)):
-                found[name] = (before.get(key), after.get(key))
+            had = before.get(key, _SINCE.get(name))
+            if name not in _FREE_KEYS and _plain(had) != _plain(after.get(key)):
+                found[name] = (had, after.get(key))
     return found
 
 

@@ -84,6 +84,7 @@ class Session:
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
             "selection": self.run_state.selection(self.resolved.batching.num_validation, config.train.eval_every),
             **({"emulated": True, "note": NOTHING_LEARNED} if config.chaos.emulates else {}),
+            **({"stopped": end.reason} if (end := self.view.early_end) is not None and end.is_taken else {}),
         }  # fmt: skip
         state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
@@ -240,11 +241,14 @@ def _opened(
         recorder.write({**header, "fixed": fixed, **(origin.row(out) if origin is not None else {})})
         if make_view is not None:
             view = make_view(resolved, placement, out)
+            recorder.listener = view.row
         keeper = SnapshotKeeper(
             out, placement.num_stages, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder
         )
         num_processes = placement.replicas.num_processes
-        run_state = RunState(resolved.schedule(), num_processes, resolved.num_blocks, recorder, view, keeper)
+        run_state = RunState(
+            resolved.schedule(), num_processes, resolved.num_blocks, recorder, view, keeper, view.early_end
+        )
         keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
             keeper.restarts = max(keeper.restarts, start.manifest.restarts)
@@ -256,9 +260,11 @@ def _opened(
         note_failure(out, recorder, error, traced=resolved.config.run.trace)
         raise
     finally:
-        view.close()
-        recorder.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            view.close()
+        finally:
+            recorder.close()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced: bool) -> None:

@@ -12,7 +12,7 @@ import argparse
 import fnmatch
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def run(jobs: Sequence[AccuracyJob], store: Store, machine: Machine, options: ar
         store.add(job.table, job.cell, found)
         good = found["status"] == "completed"
         failed, ended = failed + (not good), ended + 1
-        what = f"test error {found['errors'][-1]:.2f} %" if good else f"failed: {found['error']}"
+        what = _scored(found) if good else f"failed: {found['error']}"
         name = f"{job.table.name}/{job.cell.name}, seed {job.seed}, {found['wall_s']:.0f} s"
         print(f"[{ended}/{len(jobs)}] {name}: {what}", flush=True)
 
@@ -142,6 +142,11 @@ def run(jobs: Sequence[AccuracyJob], store: Store, machine: Machine, options: ar
         chosen = [job for job in jobs if job.cell.device == device]
         run_all(chosen, limit, machine.data_root, keep, quick=options.quick)
     return failed
+
+
+def _scored(run: Mapping[str, Any]) -> str:
+    """How a run ended: numbers have no error in percent."""
+    return f"test error {run['errors'][-1]:.2f} %" if run["errors"] else f"test loss {run['test_losses'][-1]:.4g}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -111,9 +111,10 @@ def summary(out: Path) -> dict[str, Any]:
     epochs = [row for row in rows if row["event"] == "epoch"]
     output = list(_output_rows(epochs, result["num_blocks"] - 1))
     return {
-        "errors": [round(100 * (1 - entry["test_accuracy"]), 4) for entry in output],
+        "errors": [error for entry in output if (error := _error(entry["test_accuracy"])) is not None],
         "test_losses": [_short(entry["test_loss"]) for entry in output],
         "train_losses": [_short(entry["train_loss"]) for entry in output],
+        "block_losses": _block_losses(epochs, result["num_blocks"]),
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
         **_after_steps(out / "after_steps.json"),
         "credit": _credit(epochs), **_measured(out / "measurements.json"),
@@ -127,8 +128,18 @@ def _output_rows(epochs: Sequence[Mapping[str, Any]], block: int) -> Iterator[Ma
     """The output block's entries of those epochs after which it was evaluated."""
     for row in epochs:
         for entry in row["blocks"]:
-            if entry["block"] == block and entry["test_accuracy"] is not None:
+            if entry["block"] == block and entry["test_loss"] is not None:
                 yield entry
+
+
+def _block_losses(epochs: Sequence[Mapping[str, Any]], num_blocks: int) -> list[float | None]:
+    """Loss of each block's own scores on the test set when that was last evaluated; None where it has none."""
+    found: list[float | None] = [None] * num_blocks
+    for row in epochs:
+        for entry in row["blocks"]:
+            if entry["test_loss"] is not None:
+                found[entry["block"]] = _short(entry["test_loss"])
+    return found
 
 
 def _credit(epochs: Sequence[Mapping[str, Any]]) -> list[list[float | None]] | None:

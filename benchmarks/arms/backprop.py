@@ -3,11 +3,10 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import ArmBatches, Synchronise, blocks_of, resolved_work, users_adam
+from benchmarks.arms.work import ArmBatches, Synchronise, UsersOptimizer, blocks_of, resolved_work
 from pipeline.records.time_budget import peak_device_bytes
 
 __all__ = ["main"]
@@ -17,13 +16,13 @@ def main(job: ArmJob) -> dict[str, Any]:
     """Times the plain loop."""
     resolved, device = resolved_work(job), torch.device(job.preset.device)
     net = blocks_of(resolved, range(resolved.num_blocks), device)
-    optimizer = users_adam(resolved, net)
+    optimizer = UsersOptimizer(resolved, net)
     feed = ArmBatches(resolved, device)
 
     def step() -> None:
         chosen = feed.advance()
-        loss = F.cross_entropy(net(feed.inputs(chosen)), feed.labels(chosen))
-        optimizer.zero_grad(set_to_none=True)
+        loss = resolved.data.task.loss(net(feed.inputs(chosen)), feed.labels(chosen))
+        optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
 

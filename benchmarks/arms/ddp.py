@@ -9,13 +9,12 @@ so; older torch knows this one only.)
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.ranks import Rank, run_ranks
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import ArmBatches, Synchronise, blocks_of, resolved_work, users_adam
+from benchmarks.arms.work import ArmBatches, Synchronise, UsersOptimizer, blocks_of, resolved_work
 from pipeline.records.time_budget import peak_device_bytes
 
 __all__ = ["main"]
@@ -30,18 +29,19 @@ def main(job: ArmJob) -> dict[str, Any]:
 
 def _train(job: ArmJob, rank: Rank) -> dict[str, Any]:
     resolved, device = resolved_work(job), rank.device
+    blocks = blocks_of(resolved, range(resolved.num_blocks), device)
     net = DistributedDataParallel(
-        blocks_of(resolved, range(resolved.num_blocks), device), gradient_as_bucket_view=True, static_graph=True,
+        blocks, gradient_as_bucket_view=True, static_graph=True,
         bucket_cap_mb=BUCKET_MIB, broadcast_buffers=False,
         device_ids=[device.index] if device.type == "cuda" else None,
     )  # fmt: skip
-    optimizer = users_adam(resolved, net)
+    optimizer = UsersOptimizer(resolved, blocks)
     feed = ArmBatches(resolved, device, rank.index, rank.size)
 
     def step() -> None:
         chosen = feed.advance()
-        loss = F.cross_entropy(net(feed.inputs(chosen)), feed.labels(chosen))
-        optimizer.zero_grad(set_to_none=True)
+        loss = resolved.data.task.loss(net(feed.inputs(chosen)), feed.labels(chosen))
+        optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
 

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from benchmarks.arms.job import ArmJob
 from benchmarks.arms.ranks import Rank, run_ranks
 from benchmarks.arms.stopwatch import timed
-from benchmarks.arms.work import ArmBatches, Synchronise, blocks_of, resolved_work, users_adam
+from benchmarks.arms.work import ArmBatches, Synchronise, UsersOptimizer, blocks_of, resolved_work
 from pipeline.planning.partition import parse
 from pipeline.records.time_budget import peak_device_bytes
 
@@ -26,13 +25,13 @@ def _train(job: ArmJob, rank: Rank) -> dict[str, Any]:
     resolved, device = resolved_work(job), rank.device
     net = blocks_of(resolved, parse(job.partition, resolved.num_blocks)[rank.index], device)
     stage = PipelineStage(net, rank.index, rank.size, device)
-    schedule = _SCHEDULES[job.mode](stage, job.microbatches, loss_fn=F.cross_entropy)
-    optimizer = users_adam(resolved, net)
+    schedule = _SCHEDULES[job.mode](stage, job.microbatches, loss_fn=resolved.data.task.loss)
+    optimizer = UsersOptimizer(resolved, net)
     feed = ArmBatches(resolved, device)
 
     def step() -> None:
         chosen = feed.advance()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         if stage.is_first:
             schedule.step(feed.inputs(chosen))
         else:

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from pipeline.data.batches import epoch_order
 from pipeline.network.block import build_block
 from pipeline.resolve import RunSpec, load_dataset, resolve
 
-__all__ = ["ArmBatches", "Synchronise", "blocks_of", "resolved_work", "users_adam"]
+__all__ = ["ArmBatches", "Synchronise", "UsersOptimizer", "blocks_of", "resolved_work"]
 
 
 def resolved_work(job: ArmJob) -> RunSpec:
@@ -48,9 +49,36 @@ def blocks_of(resolved: RunSpec, blocks: range, device: torch.device) -> nn.Sequ
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def users_adam(resolved: RunSpec, net: nn.Module) -> torch.optim.Adam:
-    """torch's own fused Adam, as a user of torch would choose it."""
-    return torch.optim.Adam(net.parameters(), **resolved.optimizer.options, fused=True)
+class UsersOptimizer:
+    """torch's own fused Adam or AdamW, as a user of torch would choose it, with what the run asks of every arm: decay
+    of matrices alone, and a bound on the norm of each block's gradients.
+
+    Args:
+        resolved: the work.
+        blocks: the network, or a stage of it.
+    """
+
+    def __init__(self, resolved: RunSpec, blocks: nn.Sequential) -> None:
+        spec = resolved.optimizer
+        kind = torch.optim.AdamW if spec.name == "adamw" else torch.optim.Adam
+        parameters = list(blocks.parameters())
+        groups: list[dict[str, Any]] = [{"params": parameters}]
+        if spec.decay_on == "matrices":
+            groups = [{"params": [p for p in parameters if p.dim() > 1]},
+                      {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0}]  # fmt: skip
+        self._optimizer = kind([g for g in groups if g["params"]], **spec.options, fused=True)
+        self._clip, self._blocks = spec.clip, list(blocks)
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Bounds the gradients, and steps."""
+        if self._clip:
+            for block in self._blocks:
+                nn.utils.clip_grad_norm_(block.parameters(), self._clip, foreach=True)
+        self._optimizer.step()
 
 
 class ArmBatches:

@@ -7,15 +7,15 @@ the table's note.
 
 from benchmarks.accuracy.cell import PublishedTable
 from benchmarks.published import (
-    breloff, choromanska, frenkel, jaderberg, lee, liao, lra, lra_figures, lra_units, mertens, nokland2016,
-    nokland_eidnes, nokland_eidnes_wide, projections, scellier, whittington,
+    breloff, choromanska, frenkel, jaderberg, lee, liao, lm, lra, lra_figures, lra_units, mertens, nokland2016,
+    nokland_eidnes, nokland_eidnes_wide, projections, recurrent, scellier, whittington,
 )  # fmt: skip
 
 __all__ = ["TABLES"]
 
 _SOURCES = (
     mertens, nokland2016, breloff, projections, frenkel, liao, lee, lra, lra_figures, lra_units, nokland_eidnes,
-    nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier,
+    nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier, recurrent, lm,
 )
 
 TABLES: dict[str, PublishedTable] = {table.name: table for source in _SOURCES for table in source.TABLES}

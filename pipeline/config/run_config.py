@@ -37,9 +37,10 @@ __all__ = ["Config", "LoadedConfig", "load_config", "of_every_dataset", "section
 
 _MOST_BYTES = 2**20
 _PATIENCE_S = 10.0
-_SHARED = {"optimizer": ("lr", "milestones", "gamma"), "dataset": ("validation",)}
+_SHARED = {"optimizer": (
+    "lr", "milestones", "gamma", "course", "warmup_steps", "final_fraction", "decay_share", "clip", "decay_on",
+), "dataset": ("validation",)}  # fmt: skip
 """Options that every choice of a section has."""
-
 
 
 @dataclass(frozen=True, kw_only=True)

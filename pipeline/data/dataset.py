@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.augment import Augment
+from pipeline.data.chunking import Chunking
 from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError
 
@@ -40,6 +41,8 @@ class DataSpec:
     """The samples stay in files, of which the system keeps in memory what there is room for."""
     num_validation: int = 0
     """Samples of a validation set; 0: there is none, and the test set is scored after every epoch."""
+    chunking: Chunking | None = None
+    """How samples follow each other where they are chunks of sequences; None where they are independent."""
 
     def __post_init__(self) -> None:
         """Raises ValueError: tokens of no integer dtype, or integers that are not counted."""

@@ -41,6 +41,11 @@ class HeldOut(Dataset):
                 f"no sample can be held out of a stream (given: {given}, whose windows are drawn anew in every step; "
                 "expected: a data set of samples). Leave dataset.validation out."
             )
+        if spec.chunking is not None:
+            raise ConfigError(
+                f"no sample can be held out of sequences whose chunks follow each other (given: {given}; expected: "
+                "samples that are independent). Leave dataset.validation out."
+            )
         if not 0 < count < spec.num_train:
             raise ConfigError(
                 f"nothing would be left (given: {given}; expected: at least 1 sample for validation and 1 to train "

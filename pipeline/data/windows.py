@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.batches import Batches, upload
+from pipeline.data.chunks import ChunkBatches
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import Dataset, Split
 from pipeline.data.mapped import MappedBatches, MappedSplit
@@ -66,11 +67,13 @@ def feed_of(
     split: Split, *, dataset: Dataset, batch_size: int, seed: int, device: torch.device | str, train: bool,
     classes: ClassLimit | None = None,
 ) -> Batches:  # fmt: skip
-    """Batches of a split, or of windows of it where it is a stream; see :class:`Batches`."""
+    """Batches of a split, of windows of it where it is a stream, or of chunks in order; see :class:`Batches`."""
     options: dict[str, Any] = {
         "dataset": dataset, "batch_size": batch_size, "seed": seed, "device": device, "train": train,
-        "classes": classes,
     }  # fmt: skip
     if isinstance(split, Stream):
         return Windows(split, **options)
+    if dataset.spec.chunking is not None:
+        return ChunkBatches(split, **options)
+    options["classes"] = classes
     return MappedBatches(split, **options) if isinstance(split, MappedSplit) else Batches(split, **options)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from pipeline.data.chunks import chunked, cut
 from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split
 from pipeline.data.position_tasks import Regression
 from pipeline.numerics.seeds import derive
-from pipeline.ranges import Count, NonNegative, Positive, Seed
+from pipeline.ranges import Count, Natural, NonNegative, Positive, Seed
 
 __all__ = ["build"]
 
@@ -20,6 +21,7 @@ def build(
     length: Count = 200,
     periods: tuple[Positive, ...] = (20.0, 31.0),
     noise: NonNegative = 0.0,
+    chunk: Natural = 0,
     num_train: Count = 1000,
     num_test: Count = 200,
     sample_seed: Seed = 0,
@@ -31,21 +33,29 @@ def build(
 
     Args:
         root: not read.
-        length: steps of a sample.
+        length: steps of a sequence.
         periods: steps of a period, of each sine.
         noise: standard deviation of the noise on inputs and labels.
+        chunk: steps of a sample, a divisor of ``length``; the next ones of the same sequence are in the next batch. 0:
+            a sample is the whole sequence.
         num_train: number of training samples.
         num_test: number of test samples.
         sample_seed: seed of the samples, apart from the run's seed, so that runs of several seeds share their data.
+
+    Raises:
+        ConfigError: chunks do not make up a sequence.
     """
     spec = DataSpec((length, 1), Regression(1, (length,)), num_train, num_test)
-    return ArrayDataset("sine", spec, partial(_make, spec, periods, noise, sample_seed))
+    read = partial(_make, spec, periods, noise, sample_seed, chunk)
+    return ArrayDataset("sine", chunked(spec, chunk, "sine"), read)
 
 
-def _make(spec: DataSpec, periods: tuple[float, ...], noise: float, sample_seed: int) -> tuple[Split, Split]:
+def _make(
+    spec: DataSpec, periods: tuple[float, ...], noise: float, sample_seed: int, chunk: int
+) -> tuple[Split, Split]:
     counts = {"train": spec.num_train, "test": spec.num_test}
     first, second = (_draw(p, n, spec.input_shape[0], periods, noise, sample_seed) for p, n in counts.items())
-    return first, second
+    return cut((first, second), chunk)
 
 
 def _draw(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.chunking import Chunking
 from pipeline.data.dataset import Dataset, DataSpec, Split
 from pipeline.data.position_tasks import PositionClasses
 from pipeline.data.windows import Stream
@@ -19,11 +20,16 @@ __all__ = ["build"]
 _BYTES = 256
 
 
-def build(root: Path, *, path: str = "", window: Count = 128, windows: Natural = 0) -> Dataset:
+def build(
+    root: Path, *, path: str = "", window: Count = 128, windows: Natural = 0, in_order: bool = False
+) -> Dataset:  # fmt: skip
     """Find the text: inputs (window,) bytes, labels the byte behind each.
 
     The first nine tenths are for training, in windows drawn anew in every step; the last tenth is the test set, cut
     into windows side by side. Text is never decoded, so any file will do.
+
+    With ``in_order`` training windows lie side by side too, and a batch has the ones that follow those of the batch
+    before it: the text is cut into as many rows as a batch has, and recurrent layers carry their state along them.
 
     Args:
         root: folder of all data sets.
@@ -32,9 +38,11 @@ def build(root: Path, *, path: str = "", window: Count = 128, windows: Natural =
             ``pydoc_data.topics``, half a megabyte about Python.
         window: bytes that a sample has.
         windows: samples of an epoch; 0: as many as go into the training text side by side.
+        in_order: windows follow each other; ``windows`` is then 0.
 
     Raises:
-        ConfigError: there is no such file, no text, or less of it than a window in one of the splits.
+        ConfigError: there is no such file, no text, or less of it than a window in one of the splits; or a number of
+            windows in order.
     """
     files = _files(root / path) if path else []
     length = sum(file.stat().st_size for file in files) if path else len(_embedded())
@@ -47,11 +55,16 @@ def build(root: Path, *, path: str = "", window: Count = 128, windows: Natural =
             f"smaller split, with dataset.window = {window}; expected: at least {window + 1}). Lower dataset.window, "
             "or name a longer text in dataset.path."
         )
+    if in_order and windows:
+        raise ConfigError(
+            f"windows in order are all of the text (given: dataset.in_order with dataset.windows = {windows}, "
+            "expected: 0). Leave one of them out."
+        )
     task = PositionClasses(_BYTES, (window,), is_bytes=True)
     num_train, num_test = windows or (cut - 1) // window, (length - cut - 1) // window
     spec = DataSpec(
-        (window,), task, num_train, num_test, is_augmented=True, input_dtype=torch.int64, num_tokens=_BYTES,
-        stored_bytes=2 * length,
+        (window,), task, num_train, num_test, is_augmented=not in_order, input_dtype=torch.int64, num_tokens=_BYTES,
+        stored_bytes=2 * length, chunking=Chunking(0) if in_order else None,
     )  # fmt: skip
     return TextDataset(spec, partial(_read, files) if path else _embedded, where, length, cut)
 
@@ -72,7 +85,7 @@ class TextDataset(Dataset):
         self._read, self._where, self._length, self._cut = read, where, length, cut
 
     def load(self) -> tuple[Split, Split]:
-        """See :class:`Dataset`; the training split is a :class:`Stream`."""
+        """See :class:`Dataset`; the training split is a :class:`Stream`, unless windows are in order."""
         try:
             content = self._read()
         except OSError as error:
@@ -88,10 +101,11 @@ class TextDataset(Dataset):
         text = torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
         window, count = self.spec.input_shape[0], self.spec.num_test
         train, test = text[: self._cut], text[self._cut :]
-        return (
-            Stream(train[:-1].clone(), train[1:].clone(), window, self.spec.num_train),
-            Split(_side_by_side(test, count, window), _side_by_side(test[1:], count, window)),
-        )
+        tested = Split(_side_by_side(test, count, window), _side_by_side(test[1:], count, window))
+        if self.spec.chunking is not None:
+            count = self.spec.num_train
+            return Split(_side_by_side(train, count, window), _side_by_side(train[1:], count, window)), tested
+        return Stream(train[:-1].clone(), train[1:].clone(), window, self.spec.num_train), tested
 
 
 def _side_by_side(text: Tensor, count: int, window: int) -> Tensor:

@@ -1,8 +1,8 @@
 """The state of one block at a cut: everything that its next steps depend on, as tensors and plain facts.
 
 Weights, buffers and matrices of the rule by the names of its ``state_dict``; beside them, under names with a slash,
-the optimizer's state and the training losses of an epoch that is not over. No random state: there is none. Whatever
-else a rule keeps must be a function of the epoch, set by its ``begin_epoch``.
+the optimizer's state and, of an epoch that is not over, the training losses and what recurrent layers carry. No random
+state: there is none. Whatever else a rule keeps must be a function of the epoch, set by its ``begin_epoch``.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from torch import Tensor
 from pipeline.engine.kept import restore_kept
 from pipeline.engine.stage import Stage
 from pipeline.errors import ConfigError
-from pipeline.records.snapshots import KEPT, OPTIMIZER, SCORES, is_weight
+from pipeline.network.recurrent import carried_in
+from pipeline.records.snapshots import CARRIED, KEPT, OPTIMIZER, SCORES, is_weight
 
 __all__ = ["BlockState", "capture", "restore", "restore_scores", "version"]
 
@@ -55,6 +56,9 @@ def capture(stage: Stage, block: int, *, inside_epoch: bool) -> BlockState:
             for epoch, states in stage.evaluation.kept.items() for name, value in states.get(block, {}).items()
         },
     }  # fmt: skip
+    if inside_epoch:
+        carried = carried_in(stage.rules[block])
+        tensors |= {CARRIED + name: held.state for name, held in carried if held.state is not None}
     plain = {name: value for name, value in optimizer.items() if not isinstance(value, Tensor)}
     return BlockState(tensors, {"optimizer": plain, "staleness": stage.staleness.capture(block)})
 
@@ -84,6 +88,9 @@ def restore(stage: Stage, block: int, state: BlockState) -> None:
             "Resume with the config of that run."
         ) from None
     stage.staleness.restore(block, state.facts["staleness"])
+    kept = _under(CARRIED, state.tensors)
+    for name, held in carried_in(stage.rules[block]):
+        held.state = kept[name].to(stage.device, copy=True) if name in kept else None
 
 
 def restore_scores(stage: Stage, block: int, state: BlockState) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
 from pipeline.engine.program import Program
+from pipeline.engine.publishing import PublishingProgram
 from pipeline.engine.replica_program import ReplicaProgram
 from pipeline.engine.stage import Stage
 from pipeline.engine.wires import WireProgram, round_inside, wires_of
@@ -62,15 +63,27 @@ class _WireReplicaProgram(WireProgram, ReplicaProgram):
     """Both: replicas that send to other stages in a wire format, and gradients to each other as they are."""
 
 
-def program_of(resolved: RunSpec, replicas: Replicas | None = None, replica: int = 0) -> Callable[..., Program]:
+class _WirePublishingProgram(WireProgram, PublishingProgram):
+    """Both: activations travel in a wire format, what is published as it is."""
+
+
+def program_of(
+    resolved: RunSpec, replicas: Replicas | None = None, replica: int = 0, *, publishes: bool = True
+) -> Callable[..., Program]:
     """What makes the run's programs; see :class:`Program` for the arguments.
 
     Args:
         resolved: the run.
         replicas: processes of each stage; None for one each.
         replica: of the process, in its stage.
+        publishes: False where the program is not walked through from a run's start to its end.
     """
     wires = wires_of(resolved)
+    if publishes and resolved.publication is not None and not resolved.config.chaos.emulates:
+        every, epochs = resolved.publication.every, resolved.config.train.epochs
+        if wires is None:
+            return partial(PublishingProgram, every=every, epochs=epochs)
+        return partial(_WirePublishingProgram, wires, every=every, epochs=epochs)
     if replicas is None:
         return Program if wires is None else partial(WireProgram, wires)
     if wires is None:

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.data.chunking import Chunking
 from pipeline.data.task import Labels
+from pipeline.engine.chunk_notes import announce
 from pipeline.engine.feeds import Tap
 from pipeline.engine.scores import Scores
 from pipeline.engine.settling import Settling
@@ -34,6 +36,8 @@ class Evaluation:
         """Of this epoch, by active block; training losses are in them, too."""
         self.kept: dict[int, dict[int, dict[str, Tensor]]] = {}
         """States after epochs that may still be chosen, by epoch and block; see :mod:`pipeline.engine.kept`."""
+        self.chunking: Chunking | None = None
+        """Set where test batches are those of the data set in their order, and follow each other."""
         self.device = device
         self._rules = rules
         self._active: dict[int, LearningRule] = {}
@@ -60,6 +64,8 @@ class Evaluation:
             The activation to send on, and contexts to be scored.
         """
         contexts: dict[int, Any] = {}
+        if self.chunking is not None:
+            announce(self._active.values(), len(x), is_start=self.chunking.is_start(index))
         for k, rule in self._active.items():
             if tap is not None:
                 tap(k, x, y)

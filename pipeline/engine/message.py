@@ -40,6 +40,8 @@ class Kind(IntEnum):
     """Part of the sum of a step's gradients, likewise."""
     STATISTICS = 6
     """Running statistics, likewise; see the module ``running_stats``."""
+    PUBLISHED = 7
+    """A version of what the last block publishes, for all other stages; see the module ``publishing``."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.data.activation_cache import Allocate
 from pipeline.data.batches import Batches
 from pipeline.engine.batch_notes import BatchNotes
+from pipeline.engine.chunk_notes import ChunkNotes
 from pipeline.engine.feeds import Feed, Feeds, repeated
 from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
@@ -47,8 +48,7 @@ class Program(Messenger):
         stage_index: of this stage.
         num_stages: of the pipeline.
         batching: how the data is cut.
-        train, test: the data set's splits; None on stages that do not host block 0. Where there is a validation set,
-            that is ``test``.
+        train, test: the data set's splits, the latter that for validation if any; None where block 0 is not.
         budget: where the stage's time is booked.
         seed: the run's, for the order of kept inputs.
         allocate: memory for kept inputs.
@@ -78,11 +78,13 @@ class Program(Messenger):
         super().__init__(stage, stage_index, num_stages, budget)
         self.batching = batching
         self.steps, self.guard = 0, Guard(stage, batching)
-        in_order = (train, test) if final is None else (train, final, test)
-        self.data_arrays = [array for split in in_order if isinstance(split, Batches) for array in split.arrays]
+        feeds = (train, test) if final is None else (train, final, test)
+        self.data_arrays = [array for feed in feeds if isinstance(feed, Batches) for array in feed.arrays]
         self._cuts, self._start = cuts, start or Start()
         self._counts = batching.counts()
         self._notes = BatchNotes.of(stage, batching, seed)
+        self._chunks = ChunkNotes.of(stage.rules.values(), batching)
+        stage.evaluation.chunking = batching.chunking
         self._train_feeds = Feeds(
             train, batching.num_train, batching.batch_size, seed, allocate, stage.device, self._dealt(stage_index)
         )
@@ -219,6 +221,8 @@ class Program(Messenger):
             x, y, weight = *message.tensors, message.weight
         if self._notes is not None:
             self._notes.tell(position)
+        if self._chunks is not None:
+            self._chunks.tell(position)
         learned: list[Outbound] = []
         for group in self.stage.groups:
             self.budget.enter(Activity.FORWARD)
@@ -257,7 +261,7 @@ class Program(Messenger):
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:
         """S: apply the gradients gathered so far."""
-        self.stage.step()
+        self.stage.step(position.step)
         yield from ()
 
     def _key(self, position: Position) -> int:
@@ -267,9 +271,8 @@ class Program(Messenger):
     # -- evaluation --------------------------------------------------------------------------------------------
 
     def _evaluate(self, plan: Plan) -> Generator[Request, Any, None]:
-        """The test set, or the validation set, behind the training set on the same edges: every stage meets it after
-        the same step. Where
-        samples go through several times, they do so as one batch of as many copies."""
+        """The test or validation set, behind the training set on the same edges: every stage meets it after the same
+        step. Where samples go through several times, they do so as one batch of as many copies."""
         if not plan.active(self.stage.blocks):
             return
         passes = self.batching.eval_passes

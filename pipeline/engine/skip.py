@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.engine.scores import Mark, Scores
 from pipeline.learning.rule import LearningRule
+from pipeline.network.recurrent import Carried, carried_in
 from pipeline.numerics.finite import all_finite
 
 __all__ = ["Skip"]
@@ -25,6 +26,8 @@ class _Before:
 
     buffers: list[tuple[Tensor, Tensor]]
     """Each with a copy."""
+    carried: list[tuple[Carried, Tensor | None]]
+    """Each with a copy of its state."""
     scores: Scores
     mark: Mark
 
@@ -44,7 +47,10 @@ class Skip:
         """``block`` is about to run a micro-batch forward; remembers its state if that is the step's first."""
         if block not in self._before:
             buffers = [(buffer, buffer.clone()) for buffer in self._rules[block].buffers()]
-            self._before[block] = _Before(buffers, scores, scores.mark())
+            carried = [
+                (held, None if held.state is None else held.state.clone()) for _, held in carried_in(self._rules[block])
+            ]
+            self._before[block] = _Before(buffers, carried, scores, scores.mark())
 
     @torch.no_grad()
     def decide(self) -> list[int]:
@@ -58,6 +64,8 @@ class Skip:
             before = self._before[k]
             for buffer, copy in before.buffers:
                 buffer.copy_(copy)
+            for held, state in before.carried:
+                held.state = state
             for parameter in self._rules[k].parameters():
                 parameter.grad = None
             before.scores.leave_out(before.mark)

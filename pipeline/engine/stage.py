@@ -125,7 +125,7 @@ class Stage:
         self.waiting = [k for k in training if self._awaits_feedback(k)]
         if training != self._training:
             weights = [p for k in training for p in self.rules[k].parameters()] if training else None
-            late = [k for k in self.waiting if not self.rules[k].learns_at_once]  # else the graph is gone by then
+            late = [k for k in self.waiting if self.rules[k].learns_late]  # else the graph is gone by then
             self.in_flight.restart(weights, [p for k in late for p in self.stepper.parameters(k)] if late else None)
         self._training = training
         for k, rule in self.rules.items():
@@ -268,11 +268,11 @@ class Stage:
             return []
         return [Outbound(tensors, to_all=False)]
 
-    def step(self) -> None:
-        """Steps every block that has gradients, and clears them."""
+    def step(self, step: int = 0) -> None:
+        """Steps every block that has gradients, those of the run's step ``step``, and clears them."""
         if self.skip is not None:
             self.staleness.forget(self.skip.decide())
-        self.stepper.step()
+        self.stepper.step(step)
         self.staleness.step()
 
     def begin_evaluation(self) -> Evaluation:

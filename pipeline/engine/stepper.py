@@ -29,9 +29,14 @@ class Stepper:
 
     def __init__(self, rules: Mapping[int, LearningRule], optimizer: OptimizerSpec, lr: LrSchedule) -> None:
         self._lr = lr
+        self._spec = optimizer
         self._groups = {k: rule.parameter_groups() for k, rule in rules.items()}
         every = [p for k in rules for p in self.parameters(k)]
         self._optimizer = optimizer.build(every) if every else None
+        self._on_course: list[tuple[dict[str, Any], float, int]] = []
+        """Groups whose rate changes from step to step, with their rate and their lead in steps."""
+        self._clipped: list[list[nn.Parameter]] = []
+        """The parameters of each block whose gradients are clipped."""
 
     def parameters(self, block: int) -> list[nn.Parameter]:
         """Those of one block that are trained."""
@@ -41,22 +46,47 @@ class Stepper:
         """Groups the parameters of the blocks that train by their learning rate in this epoch."""
         if self._optimizer is None:
             return
+        course, decay = self._lr.course, self._spec.options.get("weight_decay", 0.0)
         shared = {k: v for k, v in self._optimizer.param_groups[0].items() if k not in ("params", "lr")}
-        by_rate: dict[float, list[nn.Parameter]] = {}
+        grouped: dict[tuple[float, int, float], list[nn.Parameter]] = {}
         for k in training:
+            lead = 0 if course.is_constant else (plan.lr_epochs[k] - plan.epoch) * course.steps_per_epoch
             for parameters, scale in self._groups[k]:
-                by_rate.setdefault(self._lr.at(plan.lr_epochs[k]) * scale, []).extend(parameters)
-        groups = [{**shared, "params": ps, "lr": rate} for rate, ps in by_rate.items() if ps]
+                rate = self._lr.at(plan.lr_epochs[k]) * scale
+                for p in parameters:
+                    grouped.setdefault((rate, lead, decay if self._decays(p) else 0.0), []).append(p)
+        groups: list[dict[str, Any]] = []
+        for (rate, _, own), some in grouped.items():
+            own_decay = {"weight_decay": own} if "weight_decay" in shared else {}
+            groups.append({**shared, **own_decay, "params": some, "lr": rate})
+        self._on_course = [] if course.is_constant else [
+            (group, rate, lead) for group, (rate, lead, _) in zip(groups, grouped, strict=True)
+        ]  # fmt: skip
+        self._clipped = [self.parameters(k) for k in training] if self._spec.clip else []
         # An empty group keeps the settings for the next epoch when nothing trains in this one.
         self._optimizer.param_groups = groups or [{**shared, "params": [], "lr": self._lr.at(0)}]
 
-    def step(self) -> None:
-        """Steps every parameter that has a gradient, and clears them."""
-        if self._optimizer is not None:
-            self._optimizer.step()
-            for group in self._optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
+    def _decays(self, parameter: nn.Parameter) -> bool:
+        """Weight decay is for this one, too."""
+        return self._spec.decay_on == "all" or parameter.dim() > 1
+
+    def step(self, step: int = 0) -> None:
+        """Steps every parameter that has a gradient, and clears them.
+
+        Args:
+            step: of the run, counted from 0: the one whose batch the gradients are of.
+        """
+        if self._optimizer is None:
+            return
+        for parameters in self._clipped:
+            # By 1 where the norm is within the bound: the same bits. A block decides by its own gradients alone.
+            nn.utils.clip_grad_norm_(parameters, self._spec.clip, foreach=True)
+        for group, rate, lead in self._on_course:
+            group["lr"] = rate * self._lr.course.factor(step + lead)
+        self._optimizer.step()
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def capture(self, block: int) -> dict[str, Any]:
         """The optimizer's state of one block: ``place of the parameter/name``, tensors and plain numbers."""

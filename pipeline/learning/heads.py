@@ -2,9 +2,12 @@
 
 from math import ceil, prod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.data.task import Task
+from pipeline.learning.dense import accumulate
 from pipeline.network.block import Block
 
 __all__ = ["AveragePool", "PooledHead", "clear_output", "pool_sizes"]
@@ -80,6 +83,25 @@ class PooledHead(nn.Module):
         """Args: h (batch, *positions, *shape). Returns: (batch, *positions, num_outputs)."""
         scores: Tensor = self.linear(self.pool(h).flatten(1 + self.num_leading))
         return scores
+
+    def descend(self, task: Task, h: Tensor, y: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the head: the operations that autograd would call, without its graph.
+
+        Args:
+            task: whose loss it is.
+            h: without a graph, (batch, features), and nothing to pool.
+            y: labels, (batch,).
+            weight: share of the optimizer step's samples.
+
+        Returns:
+            The loss, detached, 0-d, and the derivative of ``weight * loss`` by ``h``, (batch, features).
+        """
+        linear = self.linear
+        weights = linear.weight.detach()
+        loss, error = task.loss_and_error(torch.addmm(linear.bias.detach(), h, weights.t()), y, weight)
+        accumulate(linear.weight, torch.mm(error.t(), h))
+        accumulate(linear.bias, error.sum(0))
+        return loss, torch.mm(error, weights)
 
 
 def _padding(size: int, kernel: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pipeline.data.task import Labels, Task
-from pipeline.network.block import Block
+from pipeline.network.block import Block, Blueprint
 
 __all__ = ["ANY_LABELS", "BatchNote", "BlockSpec", "Learned", "LearningRule", "Topology"]
 
@@ -49,6 +49,8 @@ class BlockSpec:
     task: Task
     num_train: int = 0
     """Samples of the training set, for a rule that keeps something of each."""
+    above: Blueprint | None = None
+    """Of the next block, for a rule that has layers of its kind; None for the last one, and where it holds weights."""
 
     @property
     def is_first(self) -> bool:
@@ -119,6 +121,12 @@ class LearningRule(nn.Module, ABC):
     scores_are_outputs: bool = True
     """True where :meth:`decode`'s scores are scored by the task's own loss, so that its metrics hold for them."""
 
+    publishes_every: int = 0
+    """LOCAL: steps between two versions of what the last block publishes, the same in every block; 0: nothing is. See
+    :mod:`pipeline.engine.publishing`."""
+    published: Tensor
+    """Then a buffer of one shape in all blocks: the version that the block uses, in the last one the newest."""
+
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         if spec.task.labels not in self.learns_from:
             known = " or ".join(sorted(kind.value for kind in self.learns_from))
@@ -129,6 +137,10 @@ class LearningRule(nn.Module, ABC):
         super().__init__()
         self.block = block
         self.spec = spec
+        self.keeps_graph = False
+        """True where a block that learns at once is differentiated by its weights again when feedback has come."""
+        self.most_feedback = 1
+        """NEIGHBOUR: tensors of the shape of the block's output that feedback for it has, at most."""
         self.draws = True
         """True where ``forward`` or ``learn`` may draw random numbers: both are then seeded for every micro-batch."""
         self.notes_batches = False
@@ -149,6 +161,11 @@ class LearningRule(nn.Module, ABC):
         called a second time, with the feedback, when that arrives.
         """
         return self.topology is Topology.LOCAL or (self.spec.is_last and self.topology is not Topology.SETTLE)
+
+    @property
+    def learns_late(self) -> bool:
+        """A block that waits for feedback is differentiated, when that comes, by its weights of the forward pass."""
+        return not self.learns_at_once or self.keeps_graph
 
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """Parameters for the optimizer, each list with its factor on the learning rate.
@@ -238,6 +255,17 @@ class LearningRule(nn.Module, ABC):
         raise TypeError(
             f"{type(self).__name__} declares the topology {self.topology.value} and was asked to settle. "
             "Define settle(), or declare another topology."
+        )
+
+    def to_publish(self) -> Tensor:
+        """What the last block would publish now, not copied; of the shape of :attr:`published`.
+
+        Raises:
+            TypeError: the rule does not define it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} publishes every {self.publishes_every} steps and was asked what. Define "
+            "to_publish(), or set publishes_every to 0."
         )
 
     @abstractmethod

@@ -1,18 +1,19 @@
 """Recurrent network: blocks of one recurrent layer each, the whole recurrence inside its block, and a read-out."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.network.block import Block, Blueprint
-from pipeline.ranges import Count, Natural, Range
+from pipeline.network.recurrent import UNITS, Cell, LastStep, Recurrent, Unit
+from pipeline.ranges import Count, Natural, NonNegative, Range
 
 __all__ = ["build"]
 
-Cell = Literal["elman", "lstm", "gru"]
-_CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+Trains = Literal["all", "inputs", "none"]
 
 
 def build(
@@ -25,11 +26,18 @@ def build(
     reads: Literal["each", "last"] = "each",
     vocabulary: Natural = 0,
     embedding: Count = 32,
+    unit: Unit = "tanh",
+    bias: bool = True,
+    radius: NonNegative = 0.0,
+    truncate: Natural = 0,
+    trains: Trains = "all",
+    boundary: Literal["post", "half"] = "post",
 ) -> list[Blueprint]:
     """Blueprints of ``depth`` recurrent blocks and the read-out.
 
-    A block runs over the whole sequence from a state of zeros and sends its units at every step. Gradients go back
-    through all steps inside a block, whatever the rule; what reaches a block from outside is the rule's.
+    A block runs over the whole sequence and sends its units at every step. It starts from a state of zeros; where the
+    data set cuts sequences into chunks, from the state behind the chunk before. No gradient leaves a chunk. Inside it
+    gradients go back through ``truncate`` steps, whatever the rule; what reaches a block from outside is the rule's.
 
     Args:
         input_shape: ``(length, features)``, or ``(length,)`` of tokens.
@@ -40,9 +48,16 @@ def build(
         reads: the read-out is at ``each`` step, or of the ``last`` one alone, for one label for each sample.
         vocabulary: different tokens; 0: as many as outputs.
         embedding: features of a token.
+        unit: of Elman cells; the others have their own.
+        bias: False leaves the biases of recurrent layers out.
+        radius: recurrent weights start as an orthogonal matrix times this; 0: as torch does.
+        truncate: steps of a sample behind which no gradient goes back; 0 for none, 1 for the present step alone.
+        trains: ``all``; ``inputs``, with fixed recurrent weights; ``none``, a fixed recurrent layer with its embedding
+            (an echo state network): the read-out alone learns.
+        boundary: ``half``: an Elman block sends its pre-activations, and the read-out begins with its unit.
 
     Raises:
-        ConfigError: samples are no sequences.
+        ConfigError: samples are no sequences, or a unit or a boundary is named that the network does not have.
     """
     if len(input_shape) not in (1, 2):
         raise ConfigError(
@@ -50,48 +65,43 @@ def build(
             "as of mnist_rows and sine, or (length,) of tokens as of text and delayed_copy). Choose another model or "
             "data set."
         )
+    if unit != "tanh" and cell != "elman":
+        raise ConfigError(
+            f"the cell has units of its own (given: model.unit = {unit!r} with model.cell = {cell!r}, expected: tanh). "
+            "Leave model.unit out, or set model.cell to 'elman'."
+        )
     tokens = vocabulary or num_outputs if len(input_shape) == 1 else 0
     first = embedding if tokens else input_shape[1]
+    half = boundary == "half"
+    if half and (cell != "elman" or depth > 1):
+        raise ConfigError(
+            f"only one Elman block can send its pre-activations (given: model.boundary = 'half' with model.cell = "
+            f"{cell!r} and model.depth = {depth}, expected: elman and 1). Change them, or leave model.boundary out."
+        )
+    options = {"unit": unit, "bias": bias, "radius": radius, "truncate": truncate, "is_half": half}
     blocks = [
-        Blueprint(partial(_make, cell, width if k else first, width, 0 if k else tokens), f"{cell} {width}")
+        Blueprint(
+            partial(_make, cell, width if k else first, width, 0 if k else tokens, trains, options), f"{cell} {width}"
+        )
         for k in range(depth)
-    ]
-    return [*blocks, Blueprint(partial(_make_read_out, width, num_outputs, reads), f"linear {width}-{num_outputs}")]
+    ]  # fmt: skip
+    read_out = partial(_make_read_out, width, num_outputs, reads, unit if half else None)
+    return [*blocks, Blueprint(read_out, f"linear {width}-{num_outputs}")]
 
 
-class Recurrent(nn.Module):
-    """A recurrent layer of torch, its units at every step.
-
-    Args:
-        cell: see :func:`build`.
-        num_in: features of a step.
-        width: units.
-    """
-
-    def __init__(self, cell: Cell, num_in: int, width: int) -> None:
-        super().__init__()
-        self.layer = _CELLS[cell](num_in, width, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, length, num_in) to (batch, length, width)."""
-        out: Tensor = self.layer(x)[0]
-        return out
-
-
-class LastStep(nn.Module):
-    """The last of all steps."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, length, width) to (batch, width)."""
-        return x[:, -1]
-
-
-def _make(cell: Cell, num_in: int, width: int, num_tokens: int) -> Block:
+def _make(
+    cell: Cell, num_in: int, width: int, num_tokens: int, trains: Trains, options: Mapping[str, Any]
+) -> Block:  # fmt: skip
     layers: list[nn.Module] = [nn.Embedding(num_tokens, num_in)] if num_tokens else []
-    layers.append(Recurrent(cell, num_in, width))
-    return Block(nn.Sequential(*layers))
+    recurrent = Recurrent(cell, num_in, width, **options)
+    block = Block(nn.Sequential(*layers, recurrent))
+    fixed = {"all": (), "inputs": recurrent.recurrent_parameters(), "none": tuple(block.parameters())}[trains]
+    for parameter in fixed:
+        parameter.requires_grad_(False)
+    return block
 
 
-def _make_read_out(width: int, num_outputs: int, reads: str) -> Block:
+def _make_read_out(width: int, num_outputs: int, reads: str, unit: Unit | None) -> Block:
     layers: list[nn.Module] = [LastStep()] if reads == "last" else []
+    layers += [] if unit is None else [UNITS[unit]()]
     return Block(nn.Sequential(*layers, nn.Linear(width, num_outputs)))

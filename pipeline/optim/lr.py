@@ -1,12 +1,13 @@
-"""The learning rate as a pure function of the epoch.
+"""The learning rate as a pure function of the epoch and, with a course, of the step.
 
-It depends on the number of epochs that a block has trained, so that a resumed run needs no state of it.
+It depends on what a block has trained, so that a resumed run needs no state of it.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pipeline.errors import ConfigError
+from pipeline.optim.course import Course
 
 __all__ = ["LrSchedule"]
 
@@ -23,6 +24,8 @@ class LrSchedule:
     milestones: tuple[int, ...] = ()
     """Epochs, counted from 0 and rising, from which on another factor ``gamma`` applies."""
     gamma: float = 0.25
+    course: Course = Course()
+    """A further factor for every step."""
 
     def __post_init__(self) -> None:
         if any(m < 1 for m in self.milestones) or any(a >= b for a, b in pairwise(self.milestones)):
@@ -41,5 +44,5 @@ class LrSchedule:
         return self.gamma ** sum(epoch >= m for m in self.milestones)
 
     def at(self, epoch: int) -> float:
-        """The learning rate in ``epoch``, counted from 0."""
+        """The learning rate in ``epoch``, counted from 0, without the course of its steps."""
         return self.base * self.factor(epoch)

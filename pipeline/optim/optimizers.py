@@ -5,9 +5,9 @@ gradient is None is passed over, so that the result is the same bit for bit as f
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, optim
@@ -57,6 +57,10 @@ class OptimizerSpec:
     name: str
     options: Mapping[str, Any]
     """Options of the torch class, its defaults filled in."""
+    clip: float = 0.0
+    """Largest norm of the gradients of one block; 0: none. :meth:`build` makes the optimizer alone."""
+    decay_on: Literal["all", "matrices"] = "all"
+    """Parameters that ``weight_decay`` is for: all, or those with two dimensions and more."""
 
     @property
     def lr(self) -> float:
@@ -96,12 +100,13 @@ class OptimizerSpec:
         return all(p.device.type in _FUSED.get(self.name, ()) and p.is_floating_point() for p in params)
 
 
-def load_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSpec:
+def load_optimizer(name: str, options: Mapping[str, Any], beside: Sequence[str] = ()) -> OptimizerSpec:
     """Look up an optimizer and check its options.
 
     Args:
         name: adagrad, adam, adamw, rmsprop, rprop, sgd or sign_sgd.
         options: keyword arguments of the torch class: ``lr``, ``betas``, ``momentum``, ``weight_decay``.
+        beside: keys that the section has beside these, for error messages.
 
     Raises:
         ConfigError: unknown name or option, a value of the wrong type, or one that torch refuses.
@@ -114,10 +119,10 @@ def load_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSpec:
     checked = _defaults(name)
     for key, value in options.items():
         if key not in checked:
-            allowed = ", ".join(f"optimizer.{k}" for k in checked)
+            allowed = ", ".join(f"optimizer.{k}" for k in (*checked, *beside))
             raise ConfigError(
                 f"unknown key (given: optimizer.{key}, expected: {allowed}). "
-                f"{nearest(key, list(checked))}Correct or remove it."
+                f"{nearest(key, [*checked, *beside])}Correct or remove it."
             )
         checked[key] = _check(key, value, checked[key])
     spec = OptimizerSpec(name, checked)

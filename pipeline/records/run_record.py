@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         _heal(path)
         self._file = RowFile(path)
+        self.listener: Callable[[str], None] | None = None
+        """Is given each row, as it was written."""
 
     @property
     def spare(self) -> Path | None:
@@ -39,7 +41,10 @@ class Recorder:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; the time of writing is added."""
-        self._file.write(json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False))
+        line = json.dumps(jsonable({"time_s": round(time.time(), 3), **row}), allow_nan=False)
+        self._file.write(line)
+        if self.listener is not None:
+            self.listener(line)
 
     @property
     def num_bytes(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import NonFiniteError
+from pipeline.records.early_end import EarlyEnd
 from pipeline.records.first_bad import FirstBad
 from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of
 from pipeline.records.run_record import Recorder
@@ -62,11 +63,12 @@ class RunState:
         recorder: takes every row.
         view: shows progress.
         keeper: of the run's snapshots; None of a run that leaves none.
+        early_end: may end the run before its schedule does; None of a run that only the schedule ends.
     """
 
     def __init__(
         self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View,
-        keeper: SnapshotKeeper | None = None,
+        keeper: SnapshotKeeper | None = None, early_end: EarlyEnd | None = None,
     ) -> None:  # fmt: skip
         self.history: list[EpochResult] = []
         self.last_scores: dict[int, BlockScores] = {}
@@ -89,6 +91,7 @@ class RunState:
         self._scores: list[Sequence[BlockScores]] = []
         """Of the blocks that were active, for each finished epoch."""
         self._keeper = keeper
+        self._early_end = early_end
         self._before_s = 0.0
         """Seconds of training before the cut from which the run goes on."""
         self.last_good: str | None = None
@@ -102,17 +105,32 @@ class RunState:
         found: list[tuple[int, Plan | None]] = []
         while not self._plans or self._plans[-1] is not None:
             epoch = len(self._plans)
-            if epoch >= len(self.history) + _AHEAD:
+            if epoch >= len(self.history) + self._epochs_ahead():
                 break
             needed = self._schedule.waits_for(epoch, self.history)
             if len(self.history) < needed:
                 break
-            plan = self._schedule.plan(epoch, self.history[:needed])
+            plan = planned = self._schedule.plan(epoch, self.history[:needed])
+            if self._early_end is not None and planned is not None and not planned.scores_test:
+                before = self._plans[-1] if self._plans else None
+                plan = self._early_end.applied(planned, before)
+                if plan is None and planned.choice is not None and before is not None and not before.scores_test:
+                    if len(self.history) < epoch:  # the choice depends on all of them
+                        break
+                    plan = self._schedule.last(epoch, self.history)
             self._plans.append(plan)
             if plan is not None:
                 self._view.planned(plan)
             found.append((epoch, plan))
         return found
+
+    def _epochs_ahead(self) -> int:
+        """Epochs to be planned beyond the finished ones."""
+        if self._early_end is None:
+            return _AHEAD
+        done = len(self.history) - self.begun_after
+        epoch_s = (self._ended_s - self._started_s) / done if done and self._started_s is not None else None
+        return min(_AHEAD, self._early_end.epochs_ahead(epoch_s))
 
     def ready(self) -> None:
         """A stage is built and connected; the run's clock starts when the last one is."""

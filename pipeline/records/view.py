@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from pipeline.records.early_end import EarlyEnd
 from pipeline.records.reports import BlockScores, StageProgress
 from pipeline.schedules.plan import Plan
 
@@ -11,6 +12,9 @@ __all__ = ["Silent", "View"]
 
 class View(Protocol):
     """Shows a run while it goes on. Called between reports of the stages, so every method has to be quick."""
+
+    early_end: EarlyEnd | None
+    """Of a view that may ask for the run's end."""
 
     def planned(self, plan: Plan) -> None:
         """An epoch is going to be as ``plan`` says; where nothing depends on results, all come before the start."""
@@ -27,12 +31,17 @@ class View(Protocol):
     def finished(self, table: Mapping[str, Any]) -> None:
         """The run is complete; ``table`` is ``result.json``."""
 
+    def row(self, line: str) -> None:
+        """A row of the record, JSON, as it was written."""
+
     def close(self) -> None:
         """The last call, whatever has happened; nothing more is shown."""
 
 
 class Silent:
     """A view that shows nothing."""
+
+    early_end: EarlyEnd | None = None
 
     def planned(self, plan: Plan) -> None:
         """See :class:`View`."""
@@ -47,6 +56,9 @@ class Silent:
         """See :class:`View`."""
 
     def finished(self, table: Mapping[str, Any]) -> None:
+        """See :class:`View`."""
+
+    def row(self, line: str) -> None:
         """See :class:`View`."""
 
     def close(self) -> None:

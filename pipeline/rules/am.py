@@ -6,8 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.learning.codes import Alternating, CodeSearch
+from pipeline.learning.codes_in_time import AlternatingInTime
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
+from pipeline.network.recurrent import Recurrent
 
 __all__ = ["AlternatingMinimisation", "build"]
 
@@ -41,5 +43,8 @@ class AlternatingMinimisation(Alternating):
 
 
 def build(block: Block, spec: BlockSpec, *, search: CodeSearch = CodeSearch()) -> LearningRule:
-    """Make the rule of one block; see :class:`AlternatingMinimisation`."""
+    """Make the rule of one block; see :class:`AlternatingMinimisation`, and of an Elman layer that sends its
+    pre-activations :class:`~pipeline.learning.codes_in_time.AlternatingInTime`."""
+    if any(isinstance(part, Recurrent) and part.is_half for part in block.modules()):
+        return AlternatingInTime(block, spec, search)
     return AlternatingMinimisation(block, spec, "am", search)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pipeline.learning.affine import run
 from pipeline.learning.dense import Dense
 from pipeline.learning.descent import descend
+from pipeline.learning.dfa_cell import CellFeedbackAlignment
 from pipeline.learning.positions import features_of
 from pipeline.learning.pre_activation import cut_at_pre_activation
 from pipeline.learning.projection import Projection, ProjectionOptions
@@ -125,13 +126,16 @@ class DirectFeedbackAlignment(LearningRule):
 
 
 def build(
-    block: Block, spec: BlockSpec, *, inject: Literal["out", "pre"] = "out",
+    block: Block, spec: BlockSpec, *, inject: Literal["out", "pre", "cell"] = "out",
     options: ProjectionOptions = ProjectionOptions(),
 ) -> LearningRule:  # fmt: skip
     """Make the rule of one block; see :class:`DirectFeedbackAlignment`.
 
     Args:
-        inject: the place where the error enters a hidden block: its output, or its pre-activation.
+        inject: the place where the error enters a hidden block: its output, its pre-activation, or that of each step of
+            a recurrent layer, see :class:`~pipeline.learning.dfa_cell.CellFeedbackAlignment`.
         options: of the projection.
     """
+    if inject == "cell" and not spec.is_last:
+        return CellFeedbackAlignment(block, spec, options)
     return DirectFeedbackAlignment(block, spec, pre=inject == "pre", options=options)

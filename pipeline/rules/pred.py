@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.learning.dense import Dense, accumulate
+from pipeline.learning.dense import Dense
 from pipeline.learning.heads import PooledHead, clear_output
 from pipeline.learning.local_rule import Output
 from pipeline.learning.positions import features_of
@@ -43,13 +43,8 @@ class Pred(PartlyUnsupervised):
         return self.mixed(self.spec.task.loss(self.head(h), y), context)
 
     def descend(self, h: Tensor, y: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-        """See :class:`LocalRule`; the operations that autograd would call, without its graph."""
-        linear = self.head.linear
-        weights = linear.weight.detach()
-        loss, error = self.spec.task.loss_and_error(torch.addmm(linear.bias.detach(), h, weights.t()), y, weight)
-        accumulate(linear.weight, torch.mm(error.t(), h))
-        accumulate(linear.bias, error.sum(0))
-        return loss, torch.mm(error, weights)
+        """See :class:`LocalRule`."""
+        return self.head.descend(self.spec.task, h, y, weight)
 
     def decode(self, context: Any) -> Tensor:
         """The head's output."""

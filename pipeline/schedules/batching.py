@@ -3,13 +3,24 @@
 from dataclasses import dataclass
 
 from pipeline.config import TrainConfig
+from pipeline.data.chunking import Chunking
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import DataSpec
 from pipeline.learning.rule import Topology
 from pipeline.schedules.actions import Action, Op, Order, one_f_one_b, stream
 from pipeline.schedules.modes import InFlightLimit, Mode
 
-__all__ = ["Batching", "Declared", "batching_of"]
+__all__ = ["Batching", "Declared", "Publication", "batching_of"]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What the last block publishes; see :mod:`pipeline.engine.publishing`."""
+
+    every: int
+    """Steps between two versions."""
+    num_bytes: int
+    """Of a version."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,11 @@ class Declared:
     asks_for_note: bool = False
     unsuited: str = ""
     """See :meth:`pipeline.learning.rule.LearningRule.unsuited`; of the first block that has something to say."""
+    most_feedback: int = 1
+    """See :attr:`pipeline.learning.rule.LearningRule.most_feedback`."""
+    publication: Publication | None = None
+    has_batch_norm: bool = False
+    """A block, or what a rule has beside it, normalises over the batch."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,8 @@ class Batching:
     """Few classes in a training batch; None for any."""
     num_validation: int = 0
     """Samples of the validation set, which is scored after epochs in place of the test set; 0: there is none."""
+    chunking: Chunking | None = None
+    """How batches follow each other; None where their samples are independent."""
 
     @property
     def num_steps(self) -> int:
@@ -88,6 +106,13 @@ class Batching:
         counts = enumerate(self.counts()[:num_steps])
         return sum(self.samples_of(Action(Op.FORWARD, s, m)) for s, count in counts for m in range(count)[dealt])
 
+    def rows_of(self, index: int, microbatch: int) -> tuple[slice, int]:
+        """Which rows of batch ``index`` of an epoch a micro-batch has, and the rows of the batch."""
+        size = min(self.batch_size, self.num_train - index * self.batch_size)
+        part, longer = divmod(size, min(self.microbatches, size))
+        begin = microbatch * part + min(microbatch, longer)
+        return slice(begin, begin + part + int(microbatch < longer)), size
+
     def samples_of(self, action: Action) -> int:
         """Samples of the micro-batch that an action is about, see :meth:`torch.Tensor.tensor_split`."""
         is_last = action.step == self.num_steps - 1
@@ -110,4 +135,5 @@ def batching_of(train: TrainConfig, mode: Mode, data: DataSpec, rule: Declared) 
         min(train.eval_batch_size or train.batch_size, max(data.num_test, data.num_validation)), microbatches,
         train.in_flight if is_late else 1, mode.order or least, train.eval_passes,
         in_flight_by_stage=mode.in_flight is InFlightLimit.BY_STAGE, classes=few, num_validation=data.num_validation,
+        chunking=data.chunking,
     )  # fmt: skip

@@ -57,6 +57,11 @@ def check_replicas(config: Config, mode: Mode, batching: Batching, rule: Declare
             f"replicas are dealt the parts of a batch, and the rule {name} learns from a batch as a whole "
             f"(given: {given}, expected: 1). Leave it out, or choose another rule, e.g. pred."
         )
+    if rule.publication is not None:
+        raise ConfigError(
+            f"what the last block publishes goes to one process of each stage (given: {given} with the rule {name}, "
+            "expected: 1). Leave it out, or choose another rule, e.g. aux."
+        )
     if rule.notes_batches:
         raise ConfigError(
             f"the rule {name}, with these options, keeps values that every micro-batch changes in turn, and each "

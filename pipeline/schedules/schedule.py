@@ -46,6 +46,10 @@ class Schedule(ABC):
             history: the first finished epochs, as many as :meth:`waits_for` says.
         """
 
+    def last(self, end: int, history: Sequence[EpochResult]) -> Plan | None:
+        """What still follows where a run is ended after ``end`` epochs, all of which are in ``history``."""
+        return None
+
     def waits_for(self, epoch: int, history: Sequence[EpochResult]) -> int:
         """Finished epochs that the plan of ``epoch`` depends on. Args: history, those that are finished by now."""
         return epoch if self.depends_on_results else 0

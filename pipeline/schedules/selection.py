@@ -10,10 +10,32 @@ those of the last two epochs.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pipeline.config import Config
+from pipeline.data.dataset import DataSpec
+from pipeline.errors import ConfigError
 from pipeline.schedules.plan import BlockMode, Choice, Plan
 from pipeline.schedules.schedule import EpochResult, Schedule, Value, stalled
 
-__all__ = ["Selecting", "best_epoch"]
+__all__ = ["Selecting", "best_epoch", "check_selection"]
+
+
+def check_selection(config: Config, data: DataSpec) -> None:
+    """Refuses to stop by a validation set that is not there, and to choose where nothing is learned.
+
+    Raises:
+        ConfigError: there is none, or compute is emulated.
+    """
+    if config.train.patience and not data.num_validation:
+        raise ConfigError(
+            f"there is no validation set to stop by (given: train.patience = {config.train.patience} with no "
+            "validation samples, expected: 0, or dataset.validation above 0). Set dataset.validation, e.g. to 0.1: the "
+            "test set is never looked at to decide."
+        )
+    if config.chaos.emulates and data.num_validation:
+        raise ConfigError(
+            f"compute cannot be emulated (given: chaos.compute = \"sleep\" with {data.num_validation} samples for "
+            "validation, expected: none). Leave dataset.validation out, or set chaos.compute to \"real\"."
+        )
 
 
 def best_epoch(history: Sequence[EpochResult], block: int, first: int = 0) -> int | None:
@@ -55,7 +77,7 @@ class Selecting(Schedule):
         """See :class:`Schedule`."""
         end = self._end(epoch, history)
         if end is not None and epoch >= end:
-            return self._last(end, history) if epoch == end else None
+            return self.last(end, history) if epoch == end else None
         plan = self.inner.plan(epoch, history if self.depends_on_results else ())
         assert plan is not None, "training is not over"
         known = history[: self._known(epoch)]
@@ -93,8 +115,8 @@ class Selecting(Schedule):
         best = best_epoch(history, top, self._begun(top, history))
         return None if best == history[-1].plan.epoch else best
 
-    def _last(self, end: int, history: Sequence[EpochResult]) -> Plan:
-        """The plan that scores the test set after ``end`` epochs."""
+    def last(self, end: int, history: Sequence[EpochResult]) -> Plan:
+        """The plan that scores the test set after ``end`` epochs, all of which are in ``history``."""
         top = self.num_blocks - 1
         best = best_epoch(history, top, self._begun(top, history))
         best = end - 1 if best is None else best

@@ -20,7 +20,7 @@ from pipeline.network.structure import unpack_structure
 from pipeline.numerics.seeds import seeded
 from pipeline.places import default_data_root
 from pipeline.records.network_facts import NetworkFacts
-from pipeline.resolve import build_rule, load_dataset
+from pipeline.resolve import build_rule, load_dataset, task_of
 from pipeline.trained.network import TrainedNetwork
 from pipeline.trained.recipe import Recipe
 from pipeline.trained.sources import Run, Source, is_file, read_file, read_run
@@ -67,7 +67,8 @@ def _facts(source: Source, data_root: Path) -> NetworkFacts:
     structure = facts.structure if facts is not None else None
     spec = dataset.spec
     return NetworkFacts(
-        spec.input_shape, spec.task, dataset.normalisation, structure, spec.num_train, spec.input_dtype
+        spec.input_shape, task_of(source.config, spec.task), dataset.normalisation, structure, spec.num_train,
+        spec.input_dtype,
     )
 
 
@@ -102,7 +103,10 @@ def _under_rules(
     """The network, its blocks under their rules and with their weights."""
     shapes = infer_shapes(blueprints, facts.input_shape, task.out_shape, facts.input_dtype)
     specs = [
-        BlockSpec(k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task, facts.num_train)
+        BlockSpec(
+            k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task, facts.num_train,
+            next(iter(blueprints[k + 1 : k + 2]), None),
+        )
         for k, s in enumerate(shapes)
     ]
     rules = [_rule(source.config, block, spec) for block, spec in zip(blocks, specs, strict=True)]

@@ -1,7 +1,7 @@
 """Scores a trained network on a data set, as its run did at the end of an epoch."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,12 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
-from pipeline.data.task import Logistic
-from pipeline.engine.feeds import repeated
 from pipeline.data.windows import feed_of
+from pipeline.engine.feeds import repeated
 from pipeline.errors import ConfigError
 from pipeline.network.from_modules import UserModel
 from pipeline.places import default_data_root
-from pipeline.resolve import load_dataset
+from pipeline.resolve import load_dataset, task_of
 from pipeline.trained.build import load
 from pipeline.trained.network import TrainedNetwork
 from pipeline.trained.sources import Run
@@ -53,7 +52,7 @@ def evaluate(
     network = run if isinstance(run, TrainedNetwork) else load(run, model=model, data_root=root)
     config = _changed(network.recipe.config, overrides)
     dataset = load_dataset(config, root)
-    _check_fits(network, dataset, config.dataset.name)
+    _check_fits(network, dataset, config)
     is_moved = network is not run or any(override.startswith("run.device=") for override in overrides)
     with _placed(network, device_of(network, config)) if is_moved else nullcontext():
         rows = score(network, dataset, config)
@@ -77,6 +76,7 @@ def score(network: TrainedNetwork, dataset: Dataset, config: Config) -> list[dic
     size = min(config.train.eval_batch_size or config.train.batch_size, dataset.spec.num_test)
     test = feed_of(dataset.load()[1], dataset=dataset, batch_size=size, seed=config.seed, device=device, train=False)
     evaluation = network.evaluation(device)
+    evaluation.chunking = dataset.spec.chunking
     with _evaluating(network), network.computing(device, config.run.threads):
         for index in range(test.num_batches):
             x, y = (repeated(t, passes) for t in test.batch(0, index))
@@ -130,17 +130,19 @@ def _changed(config: Config, overrides: Sequence[str]) -> Config:
     return config.overridden(overrides)
 
 
-def _check_fits(network: TrainedNetwork, dataset: Dataset, name: str) -> None:
+def _check_fits(network: TrainedNetwork, dataset: Dataset, config: Config) -> None:
     """Raises ConfigError unless a data set has samples and classes like those that the network was trained on."""
     facts, spec = network.recipe.facts, dataset.spec
     task = facts.task
     assert task is not None, "a network that was built has one"
-    kinds = type(spec.task), type(task)
-    same = kinds[0] is kinds[1] or issubclass(Logistic, kinds[0]) and kinds[1] is Logistic
-    if spec.input_shape != facts.input_shape or spec.task.out_shape != task.out_shape or not same:
+    found = spec.task
+    with suppress(ConfigError):  # labels that the network's loss is none for
+        found = task_of(config, found)
+    if spec.input_shape != facts.input_shape or found.out_shape != task.out_shape or type(found) is not type(task):
         raise ConfigError(
-            f"the data set does not fit the network (given: {name}, samples of shape {spec.input_shape} and "
-            f"{spec.task.num_outputs} outputs; expected: {facts.input_shape} and {task.num_outputs}). Name another one."
+            f"the data set does not fit the network (given: {config.dataset.name}, samples of shape "
+            f"{spec.input_shape} and {spec.task.num_outputs} outputs; expected: {facts.input_shape} and "
+            f"{task.num_outputs}). Name another one."
         )
 
 

@@ -16,6 +16,7 @@ SAMPLED = {"activation": "bernoulli", "dropout": 0.0, "norm": "none"}
 NETS = {
     "am_mem": {**PLAIN, "boundary": "half"}, "eqprop": PLAIN,
     "pc": PLAIN, "tp": PLAIN, "dtp": PLAIN, "ifa": PLAIN, "lra_fdbk": PLAIN, "lra_diff": {**PLAIN, **HALF},
+    "lra_rnn": PLAIN,
     "reinforce": SAMPLED, "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED, "slope_annealing": SAMPLED,
 }  # fmt: skip
 RULES = registry.known("pipeline.rules")

@@ -10,8 +10,8 @@ from pipeline import registry
 from pipeline.config import Config, RunConfig, TrainConfig, section_options
 from pipeline.errors import ConfigError
 from pipeline.optim.optimizers import load_optimizer, optimizer_options
+from pipeline.optim.options import common_options
 from pipeline.ranges import range_of
-from pipeline.resolve import _course
 from pipeline.values import check_value
 
 PACKAGES = {"rule": "pipeline.rules", "model": "pipeline.models", "dataset": "pipeline.datasets",
@@ -26,7 +26,7 @@ def groups():
             yield f"{section}.{name}", {k: p.annotation for k, p in registry.options_of(build).items()}
     for name, options in optimizer_options().items():
         yield f"optimizer.{name}", {k: p.annotation for k, p in options.items()}
-    yield "optimizer", {k: p.annotation for k, p in registry.options_of(_course).items()}
+    yield "optimizer", {k: p.annotation for k, p in registry.options_of(common_options).items()}
     yield "", {"seed": typing.get_type_hints(Config, include_extras=True)["seed"]}
     for name, options in section_options().items():
         yield name, {k: p.annotation for k, p in options.items()}

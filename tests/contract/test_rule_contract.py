@@ -16,9 +16,11 @@ from pipeline.engine.settling import Settling
 from pipeline.learning.rule import BlockSpec, Learned, Topology
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
+from pipeline.network.recurrent import Recurrent
 
 VARIANTS = {
     "dfa-pre": ("dfa", {"inject": "pre"}),
+    "dfa-cell": ("dfa", {"inject": "cell"}),
     "dfa-mlp": ("dfa", {"projection": "mlp"}),
     "dfa-learned": ("dfa", {"matrix": "learned"}),
     "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
@@ -33,7 +35,11 @@ VARIANTS = {
     "pc-fixed": ("pc", {"inference": "fixed", "rounds": 3}),
     "eqprop-one-sided": ("eqprop", {"nudging": "one_sided", "free_rounds": 4, "nudged_rounds": 3}),
     "eqprop-energy": ("eqprop", {"form": "energy", "nudging": "random_sign", "persistent": True, "beta": 0.5}),
+    "aux-mlp": ("aux", {"head": "mlp", "norm": True}),
+    "interlock-3": ("interlock", {"overlap": 3, "norm": True}),
     "lra_diff-steps": ("lra_diff", {"reduction": "mean", "steps": 3}),
+    "lra_rnn-fdbk": ("lra_rnn", {"through_time": "fdbk", "reduction": "mean"}),
+    "lra_rnn-diff": ("lra_rnn", {"through_time": "diff", "steps": 2, "loss": "cauchy"}),
 }
 RULES = [*registry.known("pipeline.rules"), *VARIANTS]
 BATCH = 8
@@ -64,6 +70,10 @@ def _half_blocks(num_outputs, num_in):
     """Blocks that meet in front of their units."""
     bodies = [nn.Linear(num_in, 9)], [nn.Tanh(), nn.Linear(9, 8)], [nn.Tanh(), nn.Linear(8, num_outputs)]
     return [Block(nn.Sequential(*b), ahead=a) for b, a in zip(bodies, (nn.Tanh(), nn.Tanh(), None))]
+
+
+def _elman(num_in, num_out):
+    return Block(Recurrent("elman", num_in, num_out))
 
 
 def _clipped(num_in, num_out):
@@ -111,7 +121,8 @@ for _kind, _task in SEQUENCE.items():
     NETWORKS[_kind] = (_task, (6,), lambda: [_plain(6, 9), _plain(9, 8), Block(nn.Linear(8, 4))])
     SHAPES[_kind] = [(*_task.positions, size) for size in (6, 9, 8, 4)]
     BODIES[_kind] = SHAPES[_kind][1:]
-ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred"}
+ANY_LABELS = {"backprop", "fa", "usf", "brsf", "frsf", "dfa", "sdfa", "linear_decoder", "pred", "lra_rnn", "dni_rnn"}
+ANY_LABELS |= {"aux", "interlock", "readout"}
 ANY_LABELS |= {name for name, (rule, options) in VARIANTS.items() if rule in ANY_LABELS and "alpha" not in options}
 """Rules that learn from classes at positions and from numbers; all others refuse them."""
 PLAIN_ONLY = {"lra_fdbk", "lra_fdbk-mean", "tp", "dtp", "ifa", "pc", "eqprop", "eqprop-one-sided"}
@@ -120,19 +131,28 @@ NETWORKS["sampled"] = (Classification(4), (6,), lambda: [_sampled(6, 9), _sample
 SHAPES["sampled"], BODIES["sampled"] = SHAPES["plain"], BODIES["plain"]
 NETWORKS["clipped"] = (Classification(4), (6,), lambda: [_clipped(6, 9), _clipped(9, 8), _top((8,), 4)])
 SHAPES["clipped"], BODIES["clipped"] = SHAPES["plain"], BODIES["plain"]
+NETWORKS["recurrent"] = (SEQUENCE["sequence"], (6,), lambda: [_elman(6, 9), _elman(9, 8), Block(nn.Linear(8, 4))])
+SHAPES["recurrent"], BODIES["recurrent"] = SHAPES["sequence"], BODIES["sequence"]
+SEQUENCE["recurrent"] = SEQUENCE["sequence"]
+RECURRENT = {
+    name: ("plain", "sequence", "series", "recurrent") for name in ("lra_rnn", "lra_rnn-fdbk", "lra_rnn-diff", "dfa-cell")
+}
+"""Rules of recurrent blocks."""
 CLIPPED_ONLY = {"eqprop-energy"}
 """Rules of states in [0, 1]."""
+VECTORS_ONLY = {"readout"}
+"""Rules whose hidden blocks give vectors, or features at positions."""
 SAMPLED = {"straight_through": True, "sigmoid_adjusted": True, "slope_annealing": True, "reinforce": False}
 """Rules of blocks that draw samples, and whether they take others too."""
 HALF_ONLY = {"lra_diff", "am_mem"}
 """Rules of blocks from one pre-activation to the next."""
 ALSO_HALF = {"am"}
 """Rules that take such blocks, too."""
-TELLS = {"lra_fdbk", "lra_subgraph", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
+TELLS = {"lra_rnn", "lra_fdbk", "lra_subgraph", "lra_diff", "tp", "dtp", "dni", "am", "am_mem"}
 """Rules whose messages are targets, displacements (of codes too) or derivatives of single samples, without a weight."""
 STEPS = {"tp", "dtp"}
 """Of these, the ones whose first target is a step against the weighted loss."""
-SUMS = {"lra_fdbk", "lra_diff", "lra_fdbk-block"}
+SUMS = {"lra_fdbk", "lra_diff", "lra_fdbk-block", "lra_rnn", "lra_rnn-diff"}
 """Rules whose loss is a sum over samples: what a part of a batch adds does not depend on its share."""
 
 REGRESSES = {"eqprop"}
@@ -150,8 +170,11 @@ def _networks(name):
         return ("plain",) if name in PLAIN_ONLY else ("clipped",)
     if rule in HALF_ONLY:
         return ("half",)
+    if name in RECURRENT:
+        return RECURRENT[name]
     names = [n for n in NETWORKS if n not in ("sampled", "clipped") and (n != "half" or rule in ALSO_HALF)]
-    return [n for n in names if n not in SEQUENCE or name in ANY_LABELS]
+    names = [n for n in names if n != "conv" or rule not in VECTORS_ONLY]
+    return [n for n in names if n not in SEQUENCE or (name in ANY_LABELS and n != "recurrent")]
 
 
 CASES = [(r, n) for r in RULES for n in _networks(r)]

@@ -24,7 +24,9 @@ RULES = [
     {"name": "backprop"}, {"name": "glob_sim"}, {"name": "fa"}, {"name": "usf"}, {"name": "brsf"}, {"name": "frsf"},
     {"name": "dfa"}, {"name": "dfa", "inject": "pre"}, {"name": "sdfa"},
     {"name": "lra_fdbk", "reduction": "mean"}, {"name": "lra_fdbk", "halt": 0.05},
-    {"name": "lra_diff", "reduction": "mean"}, {"name": "tp"}, {"name": "dtp"}, {"name": "am"},
+    {"name": "lra_diff", "reduction": "mean"}, {"name": "lra_rnn", "reduction": "mean"},
+    {"name": "tp"}, {"name": "dtp"}, {"name": "am"},
+    {"name": "interlock", "overlap": 3},
 ]  # fmt: skip
 NETS = {"usual": {}, "plain": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
 NETS["half"] = {**NETS["plain"], "boundary": "half"}
@@ -32,7 +34,7 @@ NETS["sampled"] = {**NETS["plain"], "activation": "bernoulli"}
 SAMPLED = {"straight_through", "sigmoid_adjusted", "slope_annealing", "reinforce"}
 """Rules of blocks that draw samples."""
 RULES += [*({"name": name} for name in sorted(SAMPLED)), {"name": "reinforce", "adjusted": True}]
-PLAIN_ONLY = {"lra_fdbk", "tp", "dtp"}
+PLAIN_ONLY = {"lra_fdbk", "lra_rnn", "tp", "dtp"}
 """Rules that refuse normalisation and dropout."""
 HALF_ONLY = {"lra_diff"}
 """Rules of blocks that meet in front of their units."""

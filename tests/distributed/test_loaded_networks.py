@@ -18,7 +18,7 @@ SAMPLED = {"norm": "none", "activation": "bernoulli", "dropout": 0.0}
 NETS = {
     "ifa": PLAIN, "lra_diff": {**PLAIN, "boundary": "half"}, "reinforce": SAMPLED, "slope_annealing": SAMPLED,
     "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED, "pc": PLAIN, "tp": PLAIN, "dtp": PLAIN,
-    "lra_fdbk": PLAIN, "am_mem": {**PLAIN, "boundary": "half"}, "eqprop": PLAIN,
+    "lra_fdbk": PLAIN, "lra_rnn": PLAIN, "am_mem": {**PLAIN, "boundary": "half"}, "eqprop": PLAIN,
 }  # fmt: skip
 MODELS = {name: {} for name in registry.known("pipeline.models") if name != "mlp"}
 MODELS |= {"vgg8b": {"width": 0.0625}, "vgg11b": {"width": 0.0625}}

@@ -29,12 +29,13 @@ SEVERAL = {
     "tp": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "dtp": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "lra_fdbk": {"norm": "none", "activation": "tanh", "dropout": 0.0},
+    "lra_rnn": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "lra_diff": {"norm": "none", "activation": "tanh", "dropout": 0.0, "boundary": "half"},
     "reinforce": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "straight_through": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "slope_annealing": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "sigmoid_adjusted": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
-    "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni": {}, "am": {},
+    "pc": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni": {}, "am": {}, "aux": {}, "interlock": {},
     "eqprop": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "tests.support.synthetic_gradients": {"norm": "none"}, "tests.support.settling_rule": {"norm": "none"},
 }  # fmt: skip
@@ -106,7 +107,7 @@ def test_a_run_with_replicas_is_measured(tmp_path):
 
 
 def test_no_rule_is_forgotten():
-    without_parts = {"am_mem", "sim", "sim_bio", "predsim", "predsim_bio", "glob_sim"}
+    without_parts = {"am_mem", "sim", "sim_bio", "predsim", "predsim_bio", "glob_sim", "readout"}
     assert {name for name in SEVERAL if "." not in name} == set(known("pipeline.rules")) - set(RULES) - without_parts
 
 

@@ -30,6 +30,7 @@ MODELS = {
     "ifa": PLAIN, "lra_diff": {**PLAIN, "boundary": "half"}, "reinforce": SAMPLED, "slope_annealing": SAMPLED,
     "straight_through": SAMPLED, "sigmoid_adjusted": SAMPLED,
     "am_mem": {**PLAIN, "boundary": "half"}, "pc": PLAIN, "eqprop": PLAIN, "tp": PLAIN, "dtp": PLAIN, "lra_fdbk": PLAIN,
+    "lra_rnn": PLAIN,
 }  # fmt: skip
 RULES = {name: {"rule": {"name": name}, "model": MODELS.get(name, {})} for name in registry.known("pipeline.rules")}
 

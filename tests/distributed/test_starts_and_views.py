@@ -130,7 +130,7 @@ def test_two_runs_without_a_name_in_one_second(tmp_path, monkeypatch):
     import launch
     from tests.support.command import call
 
-    monkeypatch.setattr(launch.time, "strftime", lambda _: "now")
+    monkeypatch.setattr("workers.host.out_folder.time.strftime", lambda _: "now")
     monkeypatch.setattr(launch, "HERE", tmp_path)
     (tmp_path / "configs").mkdir()
     arguments = ["--config", ROOT / "configs" / "digits.toml", *QUICK, "--transport", "inline", "train.epochs=1"]

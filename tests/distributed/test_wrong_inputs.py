@@ -72,9 +72,10 @@ def test_an_existing_output_folder_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_an_unknown_flag_shows_the_usage():
-    code, _, err = call("--epochs", "3")
-    assert code == 2 and "usage: launch.py" in err
+def test_an_unknown_flag_is_told_what_it_would_be_right_as():
+    code, out, err = call("--epochs", "3")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("launch.py: unknown flag (given: --epochs") and "write train.epochs=..." in err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pipeline import memory, registry
 from pipeline.config import load_config, section_options
 from pipeline.errors import ConfigError
 from pipeline.optim.optimizers import optimizer_options
+from pipeline.optim.options import common_options
 from pipeline.resolve import resolve
 from pipeline.schedules.modes import MODES
 from workers import placement
@@ -25,7 +26,7 @@ PACKAGES = {"rule": "pipeline.rules", "model": "pipeline.models", "dataset": "pi
 def keys_of(section, name):
     """The options of a thing."""
     if section == "optimizer":
-        return [f"optimizer.{key}" for key in (*optimizer_options()[name], "milestones", "gamma")]
+        return [f"optimizer.{key}" for key in (*optimizer_options()[name], *registry.options_of(common_options))]
     return [f"{section}.{key}" for key in registry.options_of(registry.load(PACKAGES[section], name, section))]
 
 

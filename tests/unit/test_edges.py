@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from pipeline.config import Config
+from pipeline.config.chaos import ChaosConfig
 from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.data.task import Classification
+from pipeline.engine.publishing import MOST_UNDER_WAY
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
-from pipeline.schedules.batching import Batching
+from pipeline.schedules.batching import Batching, Publication
 from workers.edges import edges_of
 from workers.transport import Edge
 
@@ -25,6 +27,7 @@ def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16, transpor
     return SimpleNamespace(
         topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches, num_blocks=4,
         config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=task),
+        most_feedback=1, publication=None,
     )  # fmt: skip
 
 
@@ -43,6 +46,22 @@ UP = [Edge(0, 1, 4, 16 * (40 + LABEL)), Edge(1, 2, 4, 16 * (96 + LABEL))]
 )
 def test_edges_by_what_the_rule_declares(topology, down):
     assert edges_of(resolved(topology), THREE, depth=4) == (*UP, *down)
+
+
+def test_feedback_of_several_tensors_has_room_for_them_and_one_number_for_each_sample():
+    run = resolved(Topology.NEIGHBOUR)
+    run.most_feedback = 3
+    found = [edge.slot_bytes for edge in edges_of(run, THREE, depth=4) if edge.src > edge.dst]
+    assert found == [16 * (3 * 40 + PER_SAMPLE), 16 * (3 * 96 + PER_SAMPLE)]
+
+
+@pytest.mark.parametrize("emulates", [False, True])
+def test_what_is_published_has_an_edge_from_the_last_stage_to_every_other(emulates):
+    run = resolved(Topology.LOCAL)
+    run.publication = Publication(50, 777)
+    run.config = replace(run.config, chaos=ChaosConfig(compute="sleep" if emulates else "real"))
+    published = [] if emulates else [Edge(2, 0, MOST_UNDER_WAY, 777), Edge(2, 1, MOST_UNDER_WAY, 777)]
+    assert edges_of(run, THREE, depth=4) == (*UP, *published)
 
 
 @pytest.mark.parametrize(

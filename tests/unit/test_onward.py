@@ -31,7 +31,7 @@ def test_importing_it_leaves_torch_out():
 
 
 def test_an_unknown_name_is_told_with_those_there_are():
-    with pytest.raises(AttributeError, match="module 'onward' has no attribute 'fit' .expected: Config, Run, com"):
+    with pytest.raises(AttributeError, match="module 'onward' has no attribute 'fit' .expected: Config, Run, Stop, c"):
         onward.fit
 
 

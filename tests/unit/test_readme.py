@@ -39,7 +39,7 @@ def test_the_design_page_is_linked():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_paths_that_are_named_exist(page):
     """Files and folders of the repository; words in capitals stand for something else."""
-    folders = "pipeline|workers|benchmarks|tests|docs|configs"
+    folders = "pipeline|workers|benchmarks|tests|docs|configs|examples"
     named = set(re.findall(rf"(?<![\w/.-])(?:{folders})(?:/[\w-]+(?:\.\w+)*)+", page.read_text(encoding="utf8")))
     named = {path for path in named if not re.search(r"/[A-Z]+\b", path)}
     assert sorted(path for path in named if not (ROOT / path).exists()) == []

@@ -170,3 +170,15 @@ def test_a_signal_before_the_end_is_an_interrupted_run(tmp_path, monkeypatch, en
         noted = []
         run(tmp_path / "run")
     assert noted == ["143"] and not (tmp_path / "run" / "result.json").exists()
+
+
+def test_an_interrupt_while_the_view_is_closed_leaves_no_folder(tmp_path, monkeypatch):
+    class Slow(Silent):
+        def close(self):
+            raise KeyboardInterrupt
+
+    made, new_folder = [], run_module.new_folder
+    monkeypatch.setattr(run_module, "new_folder", lambda: made.append(new_folder()) or made[-1])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", make_view=lambda *_: Slow())
+    assert completed(tmp_path / "run") == "completed" and len(made) == 1 and not made[0].exists()

@@ -1,7 +1,5 @@
 """``--against``: runs one config in several modes, in turns, and writes ``compare.json``."""
 
-import argparse
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +17,7 @@ from workers.placement import this_host
 from workers.run import train
 from workers.view import ViewMaker
 
-__all__ = ["check_flags", "compare_modes", "rounds_of"]
+__all__ = ["compare_modes", "rounds_of"]
 
 
 def compare_modes(
@@ -85,23 +83,6 @@ def _run(
     else:
         results.add(arm, found)
         say(round_line(arm.name, turn, found))
-
-
-def check_flags(options: argparse.Namespace) -> None:
-    """Flags of one run mean nothing to several.
-
-    Raises:
-        ConfigError: there is one, or a rank of torchrun is asked.
-    """
-    flags = ("plan", "resume", "trace", "allow_changes", "generate")
-    given = ["--" + name.replace("_", "-") for name in flags if getattr(options, name)]
-    if given:
-        raise ConfigError(f"a comparison starts several runs (given: --against with {given[0]}). Leave one out.")
-    if "RANK" in os.environ:
-        raise ConfigError(
-            "a comparison starts its own processes (given: --against under torchrun, expected: without). Start it with "
-            "python launch.py."
-        )
 
 
 def rounds_of(text: str | None) -> int:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-__all__ = ["check_out", "claimed", "new_out_folder", "unusable"]
+__all__ = ["check_out", "claimed", "dated", "new_out_folder", "unusable"]
 
 
 def check_out(out: Path) -> None:
@@ -27,6 +28,11 @@ def check_out(out: Path) -> None:
         raise ConfigError(
             f"the output folder is taken (given: {out}, expected: a new or empty folder). Choose another --out."
         )
+
+
+def dated(folder: Path, name: str) -> Path:
+    """A folder in ``folder`` that is named for what runs in it, and for this second."""
+    return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def unusable(out: Path, error: OSError | ValueError) -> ConfigError:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from pipeline.records.number_text import duration, grouped
 from pipeline.records.reports import BlockScores, StageProgress, process_of
+from pipeline.records.view import Silent
 from pipeline.resolve import RunSpec
 from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.streams import drained
@@ -31,7 +32,7 @@ TIMES_FROM = 64
 """Fewest characters of a line that has the elapsed and remaining time."""
 
 
-class LiveTable:
+class LiveTable(Silent):
     """Shows the run's progress, and for each stage its rate, loss, queue and the score of its blocks.
 
     Args:

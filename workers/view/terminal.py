@@ -40,7 +40,7 @@ def view_maker(*, quiet: bool, begins: Cut | None = None) -> ViewMaker:
     return make
 
 
-class Lines:
+class Lines(Silent):
     """Plain lines: one at the start, one for each epoch, one at the end."""
 
     def __init__(self, text: RunText, stream: TextIO) -> None:

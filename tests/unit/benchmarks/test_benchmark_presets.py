@@ -1,11 +1,18 @@
 """The workloads: what they resolve to, and how much arithmetic that is."""
 
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import presets
+from benchmarks.arms.work import UsersOptimizer
 from benchmarks.presets import PRESETS, Preset, Product
 from pipeline.config import Config, NamedConfig
+from pipeline.engine.stepper import Stepper
+from pipeline.network.block import build_block
 from pipeline.resolve import resolve
+from pipeline.rules.backprop import Backprop
+from pipeline.schedules.plan import BlockMode, Plan
 
 BLOCKS = {"mlp-8x1024": 9, "mlp-8x1024-highest": 9, "mlp-8x128": 9, "vgg8b-quarter": 8, "vgg8b": 8, "deep-thin": 33}
 
@@ -57,6 +64,37 @@ def test_the_multiplications_of_convolutions(tmp_path):
     largest = presets.main_product(found, 64)
     assert largest.flop == 64 * max(expected)
     assert largest == Product(64 * 32 * 32, 9 * 32, 64)
+
+
+def test_the_multiplications_of_a_language_model(tmp_path):
+    """Of its weights, at each of 128 positions: attention takes 4 w^2, the net 8 w^2, the read-out w times 256."""
+    found = resolved("lm-s", tmp_path)
+    layer = 2 * 128 * 12 * 128**2
+    assert presets.forward_flop(found) == [*[layer] * 7, layer + 2 * 128 * 128 * 256]
+    assert presets.local_flop(found) == 2 * sum(presets.forward_flop(found)) + 7 * 6 * 128 * 128 * 256
+    assert (found.optimizer.clip, found.optimizer.decay_on, found.optimizer.name) == (1.0, "matrices", "adamw")
+    assert found.num_blocks == 8 and found.batching.num_steps == PRESETS["lm-s"].steps_per_epoch
+
+
+@pytest.mark.parametrize("name", ["lm-s", "deep-thin"])
+def test_a_users_optimizer_steps_as_a_stage_does(name, tmp_path):
+    found = resolved(name, tmp_path)
+    blueprints = list(enumerate(found.blueprints[:3]))
+    nets = [nn.Sequential(*(build_block(b, 0, k) for k, b in blueprints)) for _ in range(2)]
+    rules = {k: Backprop(block, found.specs[k]) for k, block in enumerate(nets[1])}
+    stepper = Stepper(rules, found.optimizer, found.lr)
+    stepper.begin(Plan(0, (BlockMode.TRAIN,) * 3, (0,) * 3), range(3))
+    users = UsersOptimizer(found, nets[0])
+    for step in range(3):
+        for mine, theirs in zip(*(net.parameters() for net in nets), strict=True):
+            mine.grad = torch.randn(mine.shape, generator=torch.Generator().manual_seed(step))
+            theirs.grad = mine.grad.clone()
+        users.step()
+        users.zero_grad()
+        stepper.step(step)
+    for mine, theirs in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+        assert mine.grad is None
 
 
 def test_a_config_is_one_that_a_file_could_hold():

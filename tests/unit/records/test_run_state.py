@@ -2,6 +2,7 @@ import pytest
 from tests.support.run_doubles import block_row, epoch_body, result_body, run_state_of
 
 from pipeline.records import run_state as module
+from pipeline.records.early_end import EarlyEnd
 from pipeline.schedules.schedule import EpochResult, Parallel, Sequential
 from pipeline.schedules.selection import Selecting
 
@@ -107,3 +108,16 @@ def test_no_time_before_a_stage_is_ready(clock):
     run_state.new_plans()
     run_state.epoch(epoch_body(0, 0, block_row(0, 1.0)))
     assert run_state.wall_s == 0.0
+
+
+def test_a_run_that_somebody_ends_still_scores_the_test_set_by_its_best_epoch():
+    schedule = Selecting(Parallel(1, epochs=9), 1, 9, 0)
+    run_state, _ = run_state_of(schedule, 1, 1)
+    run_state._early_end = early = EarlyEnd(ahead=2)
+    assert [epoch for epoch, _ in run_state.new_plans()] == [0, 1]
+    run_state.epoch(epoch_body(0, 0, scored(0, 0.5)))
+    early.reason = "enough"
+    assert run_state.new_plans() == []  # epoch 1 is under way, and counts
+    run_state.epoch(epoch_body(1, 0, scored(0, 0.25)))
+    (last, end) = run_state.new_plans()
+    assert (last[0], last[1].scores_test, last[1].choice.best, end) == (2, True, 0, (3, None)) and early.is_taken

@@ -19,6 +19,9 @@ RULES = {
     "linear_decoder-own-loss": ("linear_decoder", {"loss": "cross_entropy"}),
     "dfa": ("dfa", {}), "dfa-pre": ("dfa", {"inject": "pre"}), "dfa-mlp": ("dfa", {"projection": "mlp"}),
     "dfa-orthogonal": ("dfa", {"matrix": "orthogonal"}), "dfa-learned": ("dfa", {"matrix": "learned"}),
+    "aux": ("aux", {}), "aux-norm": ("aux", {"norm": True}),
+    "interlock": ("interlock", {"overlap": 3}), "readout": ("readout", {}),
+    "lra_rnn": ("lra_rnn", {}), "dni_rnn": ("dni_rnn", {}),
     "dfa-pre-learned": ("dfa", {"inject": "pre", "matrix": "learned"}),
 }  # fmt: skip
 TASKS = {

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.support import resumes, runs
 
 from pipeline.errors import ConfigError
 from pipeline.trained.build import load
@@ -84,3 +85,14 @@ def test_what_is_refused(trained_run, tmp_path, monkeypatch, override, text):
     more = ["dataset.download=false"] if "mnist" in override else []
     with pytest.raises(ConfigError, match=text):
         evaluate(trained_run, override, *more, data_root=tmp_path)
+
+
+def test_logistic_units_are_scored_as_such_whoever_says_what_the_task_is(tmp_path):
+    """The run's own files, or, of a run of an earlier version, its data set."""
+    base = runs.merged(resumes.TINY, {"train": {"epochs": 1, "loss": "logistic"}, "rule": {"name": "pred"}})
+    own = runs.run(tmp_path / "run", base=base)["test"]["loss"]
+    assert evaluate(tmp_path / "run")["loss"] == own
+    (tmp_path / "run" / "network.json").unlink()
+    assert evaluate(tmp_path / "run")["loss"] == own
+    with pytest.raises(ConfigError, match="the data set does not fit the network .given: signed_xor"):
+        evaluate(tmp_path / "run", "dataset.name=signed_xor")

@@ -7,6 +7,7 @@ from tests.support.views import Clock, blocks, parallel, placed, report, resolve
 
 from pipeline.records.run_state import RunState
 from pipeline.records.view import Silent, View
+from workers.listening.listened import Listened
 from workers.view.live_table import LiveTable
 from workers.view.terminal import Lines, view_maker
 
@@ -79,9 +80,9 @@ def test_a_file_gets_lines_even_where_colours_are_forced(stdout):
     assert "\x1b" not in stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", [Silent, Lines, LiveTable])
+@pytest.mark.parametrize("kind", [Silent, Lines, LiveTable, Listened])
 def test_every_view_has_every_method(kind):
-    assert METHODS == ["planned", "started", "progress", "epoch", "finished", "close"]
+    assert METHODS == ["planned", "started", "progress", "epoch", "finished", "row", "close"]
     assert [name for name in METHODS if callable(getattr(kind, name, None))] == METHODS
 
 

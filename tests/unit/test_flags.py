@@ -1,0 +1,47 @@
+"""Flags that mean nothing together: one message each, and none of them is taken silently."""
+
+import launch
+import pytest
+
+from pipeline.errors import ConfigError
+from workers.flags import check_together
+
+RUN = ["--resume", "RUN", "--generate", "9"]
+WRONG = {
+    "--evaluate trains nothing (given: --evaluate with --log). Leave one of": ["--evaluate", "RUN", "--log", "csv"],
+    "--predict trains nothing (given: --predict with --repeat). Leave": ["--predict", "RUN", "x", "--repeat", "3"],
+    "a comparison starts several runs (given: --against with --log)": ["--against", "backprop", "--log", "csv"],
+    "a comparison starts several runs (given: --against with --generate)": ["--against", "backprop", *RUN[2:]],
+    "a plan runs nothing (given: --plan with --trace)": ["--plan", "--trace"],
+    "a plan runs nothing (given: --plan with --log)": ["--plan", "--log", "csv"],
+    "a plan resumes nothing (given: --plan with --allow-changes)": ["--plan", "--allow-changes"],
+    "a plan generates nothing (given: --plan with --generate)": ["--plan", *RUN],
+    "text is made by one process, which records nothing (given: --generate with --allow-changes)": [
+        *RUN, "--allow-changes",
+    ],
+    "text is made by one process, which records nothing (given: --generate with --log)": [*RUN, "--log", "csv"],
+    "a run is not planned (given: --device-speed without --plan). Add --plan, or leave it": ["--device-speed", "2"],
+    "nothing is repeated (given: --repeat without --against). Add --against, or": ["--repeat", "3"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", WRONG)
+def test_what_means_nothing_is_refused(told):
+    with pytest.raises(ConfigError) as caught:
+        check_together(launch.parse(WRONG[told]))
+    assert str(caught.value).startswith(told)
+
+
+def test_a_comparison_is_no_rank(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="a comparison starts its own processes .given: --against under torchrun"):
+        check_together(launch.parse(["--against", "backprop"]))
+
+
+@pytest.mark.parametrize(
+    "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2"], ["--against", "backprop", "--repeat", "2"],
+              ["--evaluate", "RUN", "--device", "cpu", "dataset.name=mnist"], ["--predict", "RUN", "x.npz", "--quiet"],
+              ["--resume", "RUN", "--allow-changes", "--log", "csv", "--log", "wandb", "--trace"]],
+)  # fmt: skip
+def test_what_means_something_is_taken(given):
+    check_together(launch.parse(given))
