@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.config.run_config import Config
+from pipeline.config.run_config import Config, of_every_dataset, section_options
 from pipeline.config.sections import NamedConfig
 from pipeline.registry import known
 from pipeline.values import describe
@@ -64,7 +64,11 @@ def _named(section: str, default: NamedConfig) -> str:
     names = f"- **`{section}.name`** = `{_toml(default.name)}`"
     if section in _PACKAGES:
         names += f": {', '.join(f'`{name}`' for name in known(_PACKAGES[section]))}"
-    return _item(names + ".")
+    shared = section_options().get(section, {})  # of whatever is named
+    text = inspect.getdoc(of_every_dataset) if section == "dataset" else ""
+    items = [_key(f"{section}.{key}", option.default, option.annotation, {key: text or ""})
+             for key, option in shared.items()]  # fmt: skip
+    return "\n".join([_item(names + "."), *items])
 
 
 def _keys(section: str, values: Any) -> Iterator[str]:
