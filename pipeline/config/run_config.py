@@ -30,7 +30,7 @@ from pipeline.config.sections import (
 )
 from pipeline.errors import ConfigError
 from pipeline.ranges import Range, Seed, check_fields
-from pipeline.registry import nearest, options_of
+from pipeline.registry import nearest
 from pipeline.values import check_value
 
 __all__ = ["Config", "LoadedConfig", "load_config", "of_every_dataset", "section_options"]
@@ -114,8 +114,7 @@ def of_every_dataset(*, validation: Annotated[float, Range(0, 1, below=True)] = 
 
 
 def section_options() -> dict[str, dict[str, inspect.Parameter]]:
-    """The keys of every section that names nothing, by the section's name, as options with their defaults; and those
-    that every data set has."""
+    """The keys of every section that names nothing, by the section's name, as options with their defaults."""
     found, kind = {}, inspect.Parameter.KEYWORD_ONLY
     for item in dataclasses.fields(Config):
         section = getattr(Config(), item.name)
@@ -125,7 +124,7 @@ def section_options() -> dict[str, dict[str, inspect.Parameter]]:
                 key: inspect.Parameter(key, kind, default=getattr(section, key), annotation=hint)
                 for key, hint in hints.items()
             }
-    return {**found, "dataset": options_of(of_every_dataset)}
+    return found
 
 
 @dataclass(frozen=True)
