@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from pathlib import Path
 
 from pipeline import registry
@@ -18,8 +17,9 @@ from pipeline.checks import (
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig, TrainConfig
 from pipeline.config.blocks import parse_blocks
-from pipeline.data.dataset import Dataset, DataSpec, Normalisation
+from pipeline.data.dataset import DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Logistic, Task
+from pipeline.dataset_of import data_bytes, find_dataset, load_dataset
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, Topology
 from pipeline.memory import check_room
@@ -42,6 +42,7 @@ from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import Schedule
+from pipeline.schedules.selection import Selecting, check_selection
 
 __all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve", "task_of"]
 
@@ -104,9 +105,12 @@ class RunSpec:
         return find_mode(self.config.schedule.mode)
 
     def schedule(self) -> Schedule:
-        """Which blocks train when."""
-        schedule = self.mode.schedule(self.config, self.num_blocks, self.caches)
-        return schedule.without(self.frozen) if self.frozen else schedule
+        """Which blocks train when, and which epoch is chosen where there is a validation set."""
+        schedule, train = self.mode.schedule(self.config, self.num_blocks, self.caches), self.config.train
+        schedule = schedule.without(self.frozen) if self.frozen else schedule
+        if not self.batching.num_validation:
+            return schedule
+        return Selecting(schedule, self.num_blocks, train.epochs, train.patience)
 
     @property
     def modes(self) -> tuple[BlockMode, ...]:
@@ -134,15 +138,14 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
         ConfigError: whatever is wrong, with the next move.
     """
     mode = find_mode(config.schedule.mode)
-    named = _dataset(config)
-    dataset = _found(config, named, data_root)
+    dataset, data_options = find_dataset(config, data_root)
     check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
     task = task_of(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
     count = len(blueprints)
     frozen = frozenset(parse_blocks(config.train.freeze, count, "train.freeze"))
     config = dataclasses.replace(
-        config, dataset=NamedConfig(name=config.dataset.name, options=named.options), model=chosen,
+        config, dataset=NamedConfig(name=config.dataset.name, options=data_options), model=chosen,
         rule=completed(config.rule, checked_options, count, "rule"),
         optimizer=completed(config.optimizer, _complete, count, "optimizer"),
         train=_with_whole_path(config.train),
@@ -166,6 +169,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     check_batching(config, mode, batching, rule, shapes)
     check_optimizer(config, rule)
     check_measurable(config.measure, dataset.spec, len(specs))
+    check_selection(config, dataset.spec)
     check_wire(config, shapes)
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
@@ -178,47 +182,6 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
         rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation, frozen, rules.routes,
         for_blocks(config.optimizer, stepped, count, frozen), initial,
     )  # fmt: skip
-
-
-def data_bytes(data: DataSpec) -> int:
-    """Bytes that the samples take at least, as bytes where they are images or tokens, with their labels."""
-    if data.stored_bytes:
-        return data.stored_bytes
-    narrow = len(data.input_shape) == 3 or data.num_tokens > 0
-    labels = prod(data.task.label_shape) * data.task.label_dtype.itemsize
-    return (data.num_train + data.num_test) * (prod(data.input_shape) * (1 if narrow else 4) + labels)
-
-
-def load_dataset(config: Config, data_root: Path) -> Dataset:
-    """The data set, found but not read.
-
-    Raises:
-        ConfigError: unknown name or option, or the data is not there.
-    """
-    return _found(config, _dataset(config), data_root)
-
-
-def _found(config: Config, named: registry.Named, data_root: Path) -> Dataset:
-    """The data set, with a sample in each split at least."""
-    try:
-        dataset: Dataset = named.build(data_root, **named.options)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the data set {config.dataset.name} ({type(error).__name__}: {error}). See to its files, or "
-            "name the folder that has them (--data-root or ONWARD_DATA)."
-        ) from None
-    if min(dataset.spec.num_train, dataset.spec.num_test, *dataset.spec.input_shape) < 1:
-        raise ConfigError(
-            f"the data set {config.dataset.name} is empty (given: {dataset.spec.num_train} training and "
-            f"{dataset.spec.num_test} test samples of shape {dataset.spec.input_shape}, expected: at least 1 each). "
-            "See to its files."
-        )
-    return dataset
-
-
-def _dataset(config: Config) -> registry.Named:
-    """The data set's builder, and its options checked and complete."""
-    return registry.resolve("pipeline.datasets", config.dataset.name, "data set", "dataset", config.dataset.options)
 
 
 def _model(

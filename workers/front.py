@@ -3,17 +3,19 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config, NamedConfig, load_config
+from pipeline.data.own_data import OwnData, write_own
 from pipeline.errors import ConfigError
 from pipeline.network.from_modules import UserModel
 from pipeline.places import default_data_root
 from pipeline.trained.sources import Run
 from workers import run as runs
 from workers.comparison.command import compare_modes
-from workers.host.out_folder import dated, new_out_folder
+from workers.host.out_folder import check_out, dated, new_out_folder
 from workers.listening.hooks import Hook, Hooks
 from workers.listening.listened import listened
 from workers.listening.logger import loggers_named
@@ -21,14 +23,19 @@ from workers.view.terminal import view_maker
 
 __all__ = ["compare", "train"]
 
+OWN = "mapped"
+"""The data set that data which are handed over become."""
+_KEPT = ("validation", "crop_padding", "flip", "cutout")
+"""Options of the config's ``[dataset]`` that hold for them, too."""
+
 Given: TypeAlias = Config | Mapping[str, Any] | str | Path
 """A config, or its tables as TOML would have them, or the path of a TOML file."""
 
 
 def train(
-    config: Given = Config(), *overrides: str, model: UserModel | None = None, out: str | Path | None = None,
-    data_root: str | Path | None = None, quiet: bool = False, log: Sequence[str] = (), on_step: Hook | None = None,
-    on_epoch: Hook | None = None, on_end: Hook | None = None,
+    config: Given = Config(), *overrides: str, model: UserModel | None = None, data: OwnData | None = None,
+    out: str | Path | None = None, data_root: str | Path | None = None, quiet: bool = False, log: Sequence[str] = (),
+    on_step: Hook | None = None, on_epoch: Hook | None = None, on_end: Hook | None = None,
 ) -> Run:  # fmt: skip
     """Trains on this host, in processes of its own; returns the run.
 
@@ -39,6 +46,9 @@ def train(
         overrides: ``section.key=value``, as the command line has them.
         model: an ``nn.Sequential`` or a list of modules, one per block, in place of the config's ``[model]``. It is
             left as it is; :func:`pipeline.trained.build.load` returns the trained one.
+        data: by split, ``train``, ``test`` and perhaps ``validation``, in place of the config's ``[dataset]``: a pair
+            of inputs and labels, a map-style ``Dataset`` of torch, or a table of Hugging Face ``datasets``. They are
+            written once, to a folder ``data-<digest>`` beside the run's own, and the run's config names that.
         out: the run's folder, new or empty; None for ``runs/<name>-<time>`` in the folder that the user is in.
         data_root: where data sets are; None for ``$ONWARD_DATA``, else ``~/.cache/onward``.
         quiet: nothing is shown on the terminal.
@@ -62,19 +72,20 @@ def train(
     hooks = Hooks(on_step, on_epoch, on_end)
     make_view = listened(view_maker(quiet=quiet), loggers_named(_listed(log)), hooks)
     with _folder(out, name) as folder:
+        chosen = _with_data(chosen, data, folder)
         table = runs.train(chosen, out=folder, data_root=root, model=model, make_view=make_view)
     return Run(folder, table)
 
 
 def compare(
     config: Given = Config(), *overrides: str, against: Sequence[str] = ("backprop",), repeat: int = 1,
-    model: UserModel | None = None, out: str | Path | None = None, data_root: str | Path | None = None,
-    quiet: bool = False,
+    model: UserModel | None = None, data: OwnData | None = None, out: str | Path | None = None,
+    data_root: str | Path | None = None, quiet: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Trains in the config's mode and in others, in turns, on the same seeds and cores; see :func:`compare_modes`.
 
     Args:
-        config, overrides, model, data_root: see :func:`train`.
+        config, overrides, model, data, data_root: see :func:`train`.
         against: modes of the others: ``backprop``, ``gpipe``, ``1f1b``, ``pipedream``, ``sequential``.
         repeat: rounds; each has a seed of its own.
         out: a new or empty folder; None for ``runs/<name>-against-<time>`` in the folder that the user is in.
@@ -92,6 +103,7 @@ def compare(
     chosen, name = _config_of(config, overrides)
     root = default_data_root() if data_root is None else Path(data_root)
     with _folder(out, f"{name}-against") as folder:
+        chosen = _with_data(chosen, data, folder)
         return compare_modes(
             chosen, against, repeat, out=folder, data_root=root, model=model, say=_say_nothing if quiet else _say
         )
@@ -109,6 +121,15 @@ def _config_of(config: Given, overrides: Sequence[str]) -> tuple[Config, str]:
         return loaded.config, loaded.name
     whole = config if isinstance(config, Config) else Config.from_dict(config)
     return whole.overridden(overrides), "run"
+
+
+def _with_data(config: Config, data: OwnData | None, folder: Path) -> Config:
+    """The config with what was handed over as its data set, written down beside ``folder``."""
+    if data is None:
+        return config
+    check_out(folder)  # before anything is written
+    kept = {key: config.dataset.options[key] for key in _KEPT if key in config.dataset.options}
+    return replace(config, dataset=NamedConfig(name=OWN, options={**write_own(data, folder.resolve().parent), **kept}))
 
 
 def _folder(out: str | Path | None, name: str) -> AbstractContextManager[Path]:

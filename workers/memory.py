@@ -20,6 +20,9 @@ PROCESS_BYTES = 12 * 2**20
 """Of its own that a stage's process has at least, beside what it shares with the fork server; measured: 15 MiB, the
 first stage 29 MiB."""
 
+_MOST_KEPT = 3
+"""Copies of a state: of the best epoch, and of the last two."""
+
 _ADVICE = (
     "Lower what the largest part comes from: model.width and model.depth, train.batch_size, dataset.num_train, "
     "transport.depth, or the number of stages."
@@ -65,8 +68,13 @@ def check_memory(
 
 
 def weight_bytes(resolved: RunSpec, blocks: range) -> int:
-    """Bytes of the state of ``blocks`` and, of those that train at the same time, of gradients and the optimizer."""
-    extra = [resolved.trained_bytes[k] * (1 + resolved.optimizer_of(k).state_copies) for k in blocks]
+    """Bytes of the state of ``blocks`` and, of those that train at the same time, of gradients and the optimizer, and
+    of the copies that may be chosen; see :mod:`pipeline.engine.kept`."""
+    kept = min(_MOST_KEPT, resolved.config.train.epochs) if resolved.batching.num_validation else 0
+    extra = [
+        resolved.trained_bytes[k] * (1 + resolved.optimizer_of(k).state_copies) + kept * resolved.state_bytes[k]
+        for k in blocks
+    ]  # fmt: skip
     at_once = max(extra) if resolved.schedule().depends_on_results else sum(extra)
     return sum(resolved.state_bytes[k] for k in blocks) + at_once
 

@@ -6,12 +6,13 @@ cannot tell apart, plans and the numbers of blocks, is put back by topic.
 
 import json
 import traceback
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.errors import DiskError
 from pipeline.records.reports import StageFailure
-from pipeline.schedules.plan import BlockMode, Plan
+from pipeline.schedules.plan import BlockMode, Choice, Plan
 
 __all__ = ["Message", "decode", "encode", "failure", "receive", "send"]
 
@@ -86,10 +87,12 @@ def _plan_table(plan: Plan) -> dict[str, Any]:
     return {
         "epoch": plan.epoch, "modes": [mode.value for mode in plan.modes], "lr_epochs": list(plan.lr_epochs),
         "source": plan.source, "store": plan.store, "evaluate": plan.evaluate,
+        "choice": None if plan.choice is None else asdict(plan.choice),
     }  # fmt: skip
 
 
 def _plan(table: dict[str, Any]) -> Plan:
     """The plan of :func:`_plan_table`."""
     modes = tuple(BlockMode(mode) for mode in table["modes"])
-    return Plan(**{**table, "modes": modes, "lr_epochs": tuple(table["lr_epochs"])})
+    choice = None if table["choice"] is None else Choice(**table["choice"])
+    return Plan(**{**table, "modes": modes, "lr_epochs": tuple(table["lr_epochs"]), "choice": choice})

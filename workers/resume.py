@@ -21,14 +21,13 @@ from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
 from pipeline.optim.options import common_options
 from pipeline.records.run_record import read_record
-from pipeline.records.run_state import losses_of
+from pipeline.records.run_state import replayed_rows
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
 from pipeline.records.weights import measured_folder
 from pipeline.registry import defaults
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.modes import InFlightLimit
-from pipeline.schedules.schedule import replayed
 from workers.host.out_folder import claimed
 from workers.job import StartPoint
 from workers.placement import Placement
@@ -149,15 +148,16 @@ class Origin:
         """Raises ConfigError where the epochs that are done are all that the config asks for."""
         schedule = resolved.schedule()
         try:
-            losses = [losses_of(blocks, resolved.num_blocks) for blocks in manifest.epochs]
-            history = replayed(schedule, losses, manifest.cache_lost)
+            history = replayed_rows(schedule, manifest.epochs, resolved.num_blocks, manifest.cache_lost)
         except ValueError as error:
             raise ConfigError(
                 f"with these changes the blocks would have taken turns otherwise ({error}). Take the changes of "
                 "train.epochs, schedule.patience and schedule.tolerance back, or start a new run."
             ) from None
         done = len(manifest.epochs)
-        if len(history) < done or (self.is_complete and schedule.plan(done, history) is None):
+        following = schedule.plan(done, history) if len(history) == done else None
+        is_over = following is None or following.scores_test
+        if len(history) < done or (self.is_complete and is_over):
             raise ConfigError(
                 f"there is nothing left to train (given: {self.run}, epochs done: {done}, asked for: "
                 f"train.epochs={resolved.config.train.epochs}). To train longer, raise train.epochs and pass "
@@ -272,6 +272,8 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tup
             before, after = {"": before}, {"": after}
         for key in sorted({*before, *after}):
             name = f"{section}.{key}".rstrip(".")
+            if name == "dataset.path" and before.get("sha256") and before.get("sha256") == after.get("sha256"):
+                continue  # the same data in another place
             had = before.get(key, _SINCE.get(name))
             if name not in _FREE_KEYS and _plain(had) != _plain(after.get(key)):
                 found[name] = (had, after.get(key))

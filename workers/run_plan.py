@@ -63,5 +63,6 @@ def facts_of(resolved: RunSpec, model: UserModel | None) -> NetworkFacts:
     last = resolved.specs[-1]
     data = resolved.data
     return NetworkFacts(
-        data.input_shape, last.task, resolved.normalisation, structure, last.num_train, data.input_dtype
-    )
+        data.input_shape, last.task, resolved.normalisation, structure, last.num_train, data.input_dtype,
+        str(resolved.config.dataset.options.get("sha256", "")),
+    )  # fmt: skip

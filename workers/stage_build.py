@@ -44,8 +44,9 @@ def _emulated_seconds(job: Job) -> list[BlockSeconds]:
     return even_seconds(seconds, len(job.blocks), resolved.batching.batch_size)
 
 
-def load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
-    """Batches of both splits, on the device where they fit.
+def load_data(job: Job, device: torch.device) -> tuple[Batches, Batches, Batches | None]:
+    """Batches of the training set, of what is scored after epochs, and of the test set where that is another one; on
+    the device where they fit.
 
     Raises:
         ConfigError: the data cannot be read, or are not those that the run began with.
@@ -53,12 +54,13 @@ def load_data(job: Job, device: torch.device) -> tuple[Batches, Batches]:
     batching, seed = job.resolved.batching, job.resolved.config.seed
     dataset = load_dataset(job.resolved.config, job.data_root)
     _check_same(job.resolved, dataset.spec)
-    train, test = dataset.load()
+    splits = dataset.load_all()
     if job.start is not None:
-        job.start.check_data(crc32_of([train.x, train.y, test.x, test.y]))
+        job.start.check_data(crc32_of(splits.arrays))
     feed = partial(feed_of, dataset=dataset, seed=seed, device=device)
-    test_feed = feed(test, batch_size=batching.eval_batch_size, train=False)
-    return feed(train, batch_size=batching.batch_size, train=True, classes=batching.classes), test_feed
+    scored = partial(feed, batch_size=batching.eval_batch_size, train=False)
+    train = feed(splits.train, batch_size=batching.batch_size, train=True, classes=batching.classes)
+    return train, scored(splits.scored), None if splits.validation is None else scored(splits.test)
 
 
 def _check_same(resolved: RunSpec, found: DataSpec) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.data.activation_cache import allocator
 from pipeline.engine.build import program_of
+from pipeline.engine.kept import final_state
 from pipeline.engine.message import Kind
 from pipeline.engine.program import Program
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Receive, Request, Send, Snapshot
@@ -46,14 +47,14 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     stage = stage_of(job)
     start = job.start.of(job.blocks) if job.start is not None else Start()
     start.restore(stage)
-    train = test = None
+    train = test = final = None
     if 0 in job.blocks:
-        train, test = load_data(job, stage.device)
+        train, test, final = load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
     return program_of(resolved, job.partition, job.replicas, job.replica)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
-        Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start,
+        Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start, final,
     )  # fmt: skip
 
 
@@ -174,7 +175,7 @@ class StageRun:
 
     def _epoch(self, request: EpochReport) -> None:
         """A finished epoch, with the time budget so far."""
-        if (trouble := self.keep(request.row["epoch"] + 1)) is not None:
+        if "scores_test" not in request.row and (trouble := self.keep(request.row["epoch"] + 1)) is not None:
             request.row["not_kept"] = trouble
         row: StageEpoch = {**request.row, "samples": self.program.stage.samples, "time": self._budget.read()}
         row["blocks"] = row["blocks"] if self.job.replica == 0 else []  # the first one knows the scores of all
@@ -210,7 +211,7 @@ class StageRun:
         stage = self.program.stage
         save_part(self.job, self._budget, self._courier)
         saving = LastSave(self.job, self.program, self._writer) if self.job.replica == 0 else None
-        digests = {k: digest(stage.state(k)) for k in stage.blocks}
+        digests = {k: digest(final_state(stage, k)) for k in stage.blocks}
         saved = saving.end() if saving is not None else None
         place = str(saved.folder) if saved is not None else ""
         assert self._time is not None, "a stage is finished after the last plan"

@@ -18,7 +18,7 @@ NAMES_BLOCKS = ("rule", "optimizer")
 """Sections that may say something else for some of the blocks."""
 INHERITED = {"optimizer": (
     "lr", "milestones", "gamma", "course", "warmup_steps", "final_fraction", "decay_share", "clip", "decay_on",
-)}  # fmt: skip
+), "dataset": ("validation",)}  # fmt: skip
 """Options that every choice of a section has: they stay when another thing is named."""
 
 _PART = re.compile(r"([0-9]{1,9}|last)(?:-([0-9]{1,9}|last))?")

@@ -13,9 +13,9 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.config.run_config import Config
+from pipeline.config.run_config import Config, of_every_dataset
 from pipeline.config.sections import NamedConfig
-from pipeline.registry import known
+from pipeline.registry import known, options_of
 from pipeline.values import describe
 
 __all__ = ["reference", "texts_of_fields"]
@@ -65,7 +65,12 @@ def _named(section: str, default: NamedConfig) -> str:
     names = f"- **`{section}.name`** = `{_toml(default.name)}`"
     if section in _PACKAGES:
         names += f": {', '.join(f'`{name}`' for name in known(_PACKAGES[section]))}"
-    return _item(names + ".")
+    shared = options_of(of_every_dataset).values() if section == "dataset" else ()
+    about = (inspect.getdoc(of_every_dataset) or "").partition(": ")[2]
+    return "\n".join([_item(names + "."), *(
+        _item(f"- `{section}.{option.name}`, of every data set: {about} {describe(option.annotation).capitalize()}; "
+              f"`{_toml(option.default)}`: none.") for option in shared
+    )])  # fmt: skip
 
 
 def _keys(section: str, values: Any) -> Iterator[str]:

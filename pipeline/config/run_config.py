@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pipeline.config.blocks import INHERITED, NAMES_BLOCKS, read_blocks
 from pipeline.config.chaos import ChaosConfig
@@ -30,11 +30,11 @@ from pipeline.config.sections import (
     TransportConfig,
 )
 from pipeline.errors import ConfigError
-from pipeline.ranges import Seed, check_fields
+from pipeline.ranges import Range, Seed, check_fields
 from pipeline.registry import nearest
 from pipeline.values import check_value
 
-__all__ = ["Config", "LoadedConfig", "load_config", "section_options"]
+__all__ = ["Config", "LoadedConfig", "load_config", "of_every_dataset", "section_options"]
 
 _MOST_BYTES = 2**20
 _PATIENCE_S = 10.0
@@ -105,6 +105,10 @@ class Config:
             else:
                 table[item.name] = value
         return table
+
+
+def of_every_dataset(*, validation: Annotated[float, Range(0, 1, below=True)] = 0.0) -> None:
+    """The options of ``[dataset]`` that every data set has: the share of its training samples that is held out."""
 
 
 def section_options() -> dict[str, dict[str, inspect.Parameter]]:

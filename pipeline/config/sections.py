@@ -55,7 +55,11 @@ class TrainConfig:
     """Of several classes: one softmax over them, or a logistic unit and a binary cross entropy for each, summed. Two
     classes in one output are a logistic unit either way."""
     eval_every: Count = 1
-    """Epochs between evaluations on the test set; the last epoch is always evaluated."""
+    """Epochs between evaluations on the test set, or on the validation set where there is one; the last epoch is always
+    evaluated."""
+    patience: Natural = 0
+    """Evaluations without a better score on the validation set after which training stops, where blocks take turns
+    that of a block; see :mod:`pipeline.schedules.selection`. 0: it does not. Refused without a validation set."""
     eval_batch_size: Natural = 0
     """Samples per evaluation batch. 0: as ``batch_size``."""
     nonfinite: Literal["stop", "skip", "ignore"] = "stop"

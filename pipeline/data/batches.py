@@ -78,7 +78,7 @@ class Batches:
         self._classes = classes
         self._seed = seed
         self._batch_size = batch_size
-        self.num_samples = len(split.y)
+        self.num_samples, self._rows = split.num_samples, split.rows
         self.num_batches = -(-self.num_samples // batch_size)
         self._x = split.x.contiguous()
         if _fits(self._x, self._device, resident_share):
@@ -96,13 +96,16 @@ class Batches:
         return self._x, self._y
 
     def order(self, epoch: int) -> Tensor:
-        """Indices of an epoch's samples in the order of its batches, (num_samples,) int64 on the CPU."""
+        """Indices of an epoch's samples in the order of its batches, (num_samples,) int64 on the CPU, in the arrays of
+        the split."""
         if self._train:
             order, limit = epoch_order(self._seed, epoch, self.num_samples), self._classes
+            if self._rows is not None:
+                order = self._rows[order]
             if limit is None or not limit.holds(epoch):
                 return order
             return limited_order(order, self._y.cpu(), self._batch_size, limit.num_drawn)
-        return torch.arange(self.num_samples)
+        return torch.arange(self.num_samples) if self._rows is None else self._rows
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """Batch ``index`` of an epoch: inputs (batch, ...), labels (batch, ...), in new memory.

@@ -6,6 +6,7 @@ Every process plans with the specification, while only the stages at the ends of
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from pipeline.data.chunking import Chunking
 from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError
 
-__all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split"]
+__all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split", "Splits"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class DataSpec:
     """Different tokens, from 0; 0 where inputs are numbers."""
     stored_bytes: int = 0
     """Memory that both splits take; 0: that of their samples, each stored by itself."""
+    is_mapped: bool = False
+    """The samples stay in files, of which the system keeps in memory what there is room for."""
+    num_validation: int = 0
+    """Samples of a validation set; 0: there is none, and the test set is scored after every epoch."""
     chunking: Chunking | None = None
     """How samples follow each other where they are chunks of sequences; None where they are independent."""
 
@@ -58,6 +63,25 @@ class Split:
     dtype."""
     y: Tensor
     """Classes from 0 or numbers, (samples, *task.label_shape) of the task's ``label_dtype``."""
+
+    @property
+    def rows(self) -> Tensor | None:
+        """Indices of the samples that belong to the split, (n,) int64; None for all."""
+        return None
+
+    @property
+    def num_samples(self) -> int:
+        """Of the split."""
+        return len(self.y) if self.rows is None else len(self.rows)
+
+    @property
+    def arrays(self) -> tuple[Tensor, ...]:
+        """What a checksum of the samples is taken of."""
+        return self.x, self.y
+
+    def take(self, rows: Tensor) -> "Split":
+        """Some of the samples, in memory of their own. Args: rows, indices, (n,) int64."""
+        return Split(self.x[rows], self.y[rows])
 
 
 @dataclass(frozen=True)
@@ -83,6 +107,29 @@ class Dataset(ABC):
             ConfigError: the files cannot be read, or their contents do not match ``spec``.
         """
 
+    def load_all(self) -> "Splits":
+        """The training, validation and test samples; no validation set where ``spec`` has none. Raises: see load."""
+        train, test = self.load()
+        return Splits(train, None, test)
+
+
+class Splits(NamedTuple):
+    """All samples of a data set."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+
+    @property
+    def scored(self) -> Split:
+        """What is scored while a run goes on: the validation set where there is one."""
+        return self.test if self.validation is None else self.validation
+
+    @property
+    def arrays(self) -> list[Tensor]:
+        """What a checksum of the data is taken of, see :attr:`Split.arrays`."""
+        return [array for split in (self.train, self.test, self.validation) if split for array in split.arrays]
+
 
 class ArrayDataset(Dataset):
     """Data set whose splits are arrays that one function reads.
@@ -90,7 +137,8 @@ class ArrayDataset(Dataset):
     Args:
         name: name for error messages.
         spec: shapes and sizes of the splits; ``is_augmented`` is filled in.
-        read: picklable function without arguments that returns the training and the test split.
+        read: picklable function without arguments that returns the training and the test split, or all
+            :class:`Splits` where there is a validation set.
         augment: augmentation of the training images.
         normalisation: None leaves pixels in [0, 1] and features as they are.
         remedy: next move when the contents are wrong, a sentence for the error message.
@@ -100,7 +148,7 @@ class ArrayDataset(Dataset):
         self,
         name: str,
         spec: DataSpec,
-        read: Callable[[], tuple[Split, Split]],
+        read: Callable[[], "tuple[Split, Split] | Splits"],
         *,
         augment: Augment = Augment(),
         normalisation: Normalisation | None = None,
@@ -114,16 +162,23 @@ class ArrayDataset(Dataset):
         self._remedy = remedy
 
     def load(self) -> tuple[Split, Split]:
+        splits = self.load_all()
+        return splits.train, splits.test
+
+    def load_all(self) -> Splits:
         try:
-            train, test = self._read()
+            found = self._read()
         except ConfigError:
             raise
         except Exception as error:  # readers of damaged files raise whatever they stumble over
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(f"cannot read the data set {self.name} ({reason}). {self._remedy}") from error
-        self._check("training", train, self.spec.num_train)
-        self._check("test", test, self.spec.num_test)
-        return train, test
+        splits = found if isinstance(found, Splits) else Splits(found[0], None, found[1])
+        self._check("training", splits.train, self.spec.num_train)
+        self._check("test", splits.test, self.spec.num_test)
+        if splits.validation is not None:
+            self._check("validation", splits.validation, self.spec.num_validation)
+        return splits
 
     def _check(self, noun: str, split: Split, num_samples: int) -> None:
         """Raise ConfigError unless a split matches ``spec``, as truncated files do not; a worker would see a shape

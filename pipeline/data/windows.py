@@ -5,6 +5,7 @@ stream an epoch misses is chance. Validation is on windows that lie side by side
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from pipeline.data.batches import Batches, upload
 from pipeline.data.chunks import ChunkBatches
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import Dataset, Split
+from pipeline.data.mapped import MappedBatches, MappedSplit
 from pipeline.numerics.seeds import derive, mix
 
 __all__ = ["Stream", "Windows", "feed_of"]
@@ -66,10 +68,12 @@ def feed_of(
     classes: ClassLimit | None = None,
 ) -> Batches:  # fmt: skip
     """Batches of a split, of windows of it where it is a stream, or of chunks in order; see :class:`Batches`."""
+    options: dict[str, Any] = {
+        "dataset": dataset, "batch_size": batch_size, "seed": seed, "device": device, "train": train,
+    }  # fmt: skip
     if isinstance(split, Stream):
-        return Windows(split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train)
+        return Windows(split, **options)
     if dataset.spec.chunking is not None:
-        return ChunkBatches(split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train)
-    return Batches(
-        split, dataset=dataset, batch_size=batch_size, seed=seed, device=device, train=train, classes=classes
-    )
+        return ChunkBatches(split, **options)
+    options["classes"] = classes
+    return MappedBatches(split, **options) if isinstance(split, MappedSplit) else Batches(split, **options)

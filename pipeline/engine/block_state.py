@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.engine.kept import restore_kept
 from pipeline.engine.stage import Stage
 from pipeline.errors import ConfigError
 from pipeline.network.recurrent import carried_in
-from pipeline.records.snapshots import CARRIED, OPTIMIZER, SCORES, is_weight
+from pipeline.records.snapshots import CARRIED, KEPT, OPTIMIZER, SCORES, is_weight
 
 __all__ = ["BlockState", "capture", "restore", "restore_scores", "version"]
 
@@ -50,7 +51,11 @@ def capture(stage: Stage, block: int, *, inside_epoch: bool) -> BlockState:
         **stage.state(block),
         **{name: value for name, value in optimizer.items() if isinstance(value, Tensor)},
         **({SCORES + name: value for name, value in scores.capture().items()} if scores is not None else {}),
-    }
+        **{
+            f"{KEPT}{epoch}/{name}": value
+            for epoch, states in stage.evaluation.kept.items() for name, value in states.get(block, {}).items()
+        },
+    }  # fmt: skip
     if inside_epoch:
         carried = carried_in(stage.rules[block])
         tensors |= {CARRIED + name: held.state for name, held in carried if held.state is not None}
@@ -62,7 +67,8 @@ def version(stage: Stage, block: int, *, inside_epoch: bool) -> tuple[int, ...]:
     """Equal for two states of a block that are the same: its updates, those of this epoch, and the epoch's losses."""
     scores = stage.evaluation.scores.get(block) if inside_epoch else None
     updates = stage.staleness.versions[block], sum(stage.staleness.capture(block)["epoch"])
-    return *updates, scores.num_losses if scores is not None else 0
+    kept = [epoch for epoch, states in stage.evaluation.kept.items() if block in states]
+    return *updates, scores.num_losses if scores is not None else 0, *kept
 
 
 def restore(stage: Stage, block: int, state: BlockState) -> None:
@@ -75,6 +81,7 @@ def restore(stage: Stage, block: int, state: BlockState) -> None:
         stage.rules[block].load_state_dict({name: t for name, t in state.tensors.items() if is_weight(name)})
         optimizer = {**state.tensors, **state.facts["optimizer"]}
         stage.stepper.restore(block, _under(OPTIMIZER, optimizer))
+        restore_kept(stage, block, _under(KEPT, state.tensors))
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the snapshot does not fit block {block} ({str(error).splitlines()[-1].strip()}). "

@@ -34,6 +34,8 @@ class Evaluation:
     ) -> None:
         self.scores: dict[int, Scores] = {}
         """Of this epoch, by active block; training losses are in them, too."""
+        self.kept: dict[int, dict[int, dict[str, Tensor]]] = {}
+        """States after epochs that may still be chosen, by epoch and block; see :mod:`pipeline.engine.kept`."""
         self.chunking: Chunking | None = None
         """Set where test batches are those of the data set in their order, and follow each other."""
         self.device = device

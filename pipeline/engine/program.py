@@ -22,12 +22,14 @@ from pipeline.engine.chunk_notes import ChunkNotes
 from pipeline.engine.feeds import Feed, Feeds, repeated
 from pipeline.engine.guard import Guard
 from pipeline.engine.in_flight import Outbound
+from pipeline.engine.kept import as_validation, begin_choice, chosen, keep
 from pipeline.engine.message import Kind
 from pipeline.engine.messenger import Messenger
 from pipeline.engine.requests import EpochReport, NextPlan, Progress, Request, Snapshot
 from pipeline.engine.stage import Stage
 from pipeline.engine.start import Start
 from pipeline.learning.rule import Topology
+from pipeline.records.reports import EpochRow
 from pipeline.records.time_budget import Activity, TimeBudget
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.batching import Batching
@@ -46,12 +48,13 @@ class Program(Messenger):
         stage_index: of this stage.
         num_stages: of the pipeline.
         batching: how the data is cut.
-        train, test: the data set's splits; None on stages that do not host block 0.
+        train, test: the data set's splits, the latter that for validation if any; None where block 0 is not.
         budget: where the stage's time is booked.
         seed: the run's, for the order of kept inputs.
         allocate: memory for kept inputs.
         cuts: where the run is written down.
         start: where it goes on; None starts it.
+        final: the test set, where it is scored at the end alone.
     """
 
     _tells: ClassVar[bool] = False
@@ -70,11 +73,13 @@ class Program(Messenger):
         allocate: Allocate,
         cuts: Cuts,
         start: Start | None = None,
+        final: Feed | None = None,
     ) -> None:
         super().__init__(stage, stage_index, num_stages, budget)
         self.batching = batching
         self.steps, self.guard = 0, Guard(stage, batching)
-        self.data_arrays = [array for split in (train, test) if isinstance(split, Batches) for array in split.arrays]
+        feeds = (train, test) if final is None else (train, final, test)
+        self.data_arrays = [array for feed in feeds if isinstance(feed, Batches) for array in feed.arrays]
         self._cuts, self._start = cuts, start or Start()
         self._counts = batching.counts()
         self._notes = BatchNotes.of(stage, batching, seed)
@@ -83,7 +88,8 @@ class Program(Messenger):
         self._train_feeds = Feeds(
             train, batching.num_train, batching.batch_size, seed, allocate, stage.device, self._dealt(stage_index)
         )
-        self._test_feeds = Feeds(test, batching.num_test, batching.eval_batch_size, None, allocate, stage.device)
+        self._test_feeds = Feeds(test, batching.num_scored, batching.eval_batch_size, None, allocate, stage.device)
+        self._final_feeds = Feeds(final, batching.num_test, batching.eval_batch_size, None, allocate, stage.device)
 
     def _dealt(self, stage_index: int) -> slice:
         """Which of a batch's micro-batches this process works on."""
@@ -94,11 +100,15 @@ class Program(Messenger):
         epoch = self._start.cut.epoch
         self.steps = epoch * self.batching.num_steps
         while (plan := (yield NextPlan(epoch))) is not None:
-            done = 0
-            if epoch == self._start.cut.epoch:
-                done = yield from self._go_on(plan, self._start)
-            elif self._cuts.starts(epoch):
+            if plan.scores_test:
+                yield from self._score_test(plan)
+                epoch += 1
+                continue
+            goes_on = epoch == self._start.cut.epoch
+            if not goes_on and self._cuts.starts(epoch):
                 yield Snapshot(Cut(epoch))
+            begin_choice(self.stage, plan, has_begun=goes_on and self._start.cut.step > 0)
+            done = (yield from self._go_on(plan, self._start)) if goes_on else 0
             yield from self._train(plan, done)
             if plan.evaluate:
                 self.budget.enter(Activity.EVAL)
@@ -107,10 +117,25 @@ class Program(Messenger):
             self._train_feeds.forget(plan)
             self._test_feeds.forget(plan)
             row = self.guard.report(epoch, self.stage_index, self.steps - 1)
+            if plan.choice is not None:
+                row["blocks"] = [as_validation(scores) for scores in row["blocks"]]
+                keep(self.stage, plan)
             if (lost := self._train_feeds.lost or self._test_feeds.lost) is not None:
                 row["cache_lost"] = lost
             yield EpochReport(row)
             epoch += 1
+
+    def _score_test(self, plan: Plan) -> Generator[Request, Any, None]:
+        """The test set, once, by the weights of the epoch that was chosen."""
+        self.budget.enter(Activity.EVAL)
+        with chosen(self.stage, plan):
+            yield from self._evaluate(plan)
+        self.budget.enter(Activity.OTHER)
+        row: EpochRow = {
+            "epoch": plan.epoch, "stage": self.stage_index, "blocks": self.stage.scores(),
+            "staleness": self.stage.staleness.epoch(), "checked": self.steps - 1, "scores_test": True,
+        }  # fmt: skip
+        yield EpochReport(row)
 
     # -- training ----------------------------------------------------------------------------------------------
 
@@ -246,18 +271,21 @@ class Program(Messenger):
     # -- evaluation --------------------------------------------------------------------------------------------
 
     def _evaluate(self, plan: Plan) -> Generator[Request, Any, None]:
-        """The test set, behind the training set on the same edges: every stage meets it after the same step. Where
-        samples go through several times, they do so as one batch of as many copies."""
+        """The test or validation set, behind the training set on the same edges: every stage meets it after the same
+        step. Where samples go through several times, they do so as one batch of as many copies."""
         if not plan.active(self.stage.blocks):
             return
         passes = self.batching.eval_passes
         evaluation = self.stage.begin_evaluation()
-        tap = self._test_feeds.keeper(plan, self.stage.blocks)
-        for index in range(self.batching.num_eval_batches):
+        feeds, count = self._test_feeds, self.batching.num_eval_batches
+        if plan.scores_test:
+            feeds, count = self._final_feeds, self.batching.num_test_batches
+        tap = feeds.keeper(plan, self.stage.blocks)
+        for index in range(count):
             position = Position(plan.epoch, index)
             self.budget.at(position._replace(microbatch=EVALUATION))
             if plan.source in self.stage.blocks:
-                x, y = (repeated(t, passes) for t in self._test_feeds.batch(plan.source, plan.epoch, index))
+                x, y = (repeated(t, passes) for t in feeds.batch(plan.source, plan.epoch, index))
             else:
                 x, y = (yield from self._receive(self.stage_index - 1, Kind.EVAL, position)).tensors
             self.budget.enter(Activity.EVAL)

@@ -28,7 +28,7 @@ class MeasureSamples:
     shown: Samples
     """Test samples for t-SNE."""
     test: Batches
-    """The whole test set."""
+    """The whole test set; the validation set where there is one, for the test set is scored by the run alone."""
 
 
 def load_samples(resolved: RunSpec, data_root: Path, device: torch.device) -> MeasureSamples:
@@ -39,13 +39,13 @@ def load_samples(resolved: RunSpec, data_root: Path, device: torch.device) -> Me
     """
     config, measure = resolved.config, resolved.config.measure
     dataset = load_dataset(config, data_root)
-    train, test = dataset.load()
+    splits = dataset.load_all()
+    train, test = splits.train, splits.scored
 
     def drawn(split: Split, purpose: str, count: int) -> Samples:
         generator = torch.Generator().manual_seed(mix(derive(config.seed, "measure", purpose), 0))
-        chosen = torch.randperm(len(split.y), generator=generator)[:count]
-        part = Split(split.x[chosen], split.y[chosen])
-        return _feed(part, dataset, len(chosen), config.seed, device).batch(0, 0)
+        chosen = torch.randperm(split.num_samples, generator=generator)[:count]
+        return _feed(split.take(chosen), dataset, len(chosen), config.seed, device).batch(0, 0)
 
     return MeasureSamples(
         drawn(train, "probe", measure.probe_samples), drawn(train, "readout", measure.readout_samples),

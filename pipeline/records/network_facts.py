@@ -39,6 +39,8 @@ class NetworkFacts:
     """Training samples: a rule may keep something of each."""
     input_dtype: torch.dtype = torch.float32
     """Of samples: an integer dtype for tokens."""
+    data_sha256: str = ""
+    """Of the data that were handed over to the run; empty where its config names a data set."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -52,6 +54,7 @@ class NetworkFacts:
             "normalisation": None if scale is None else {"mean": list(scale.mean), "std": list(scale.std)},
             "structure": None if self.structure is None else base64.b64encode(self.structure).decode(),
             "num_train": self.num_train, "input_dtype": str(self.input_dtype).removeprefix("torch."),
+            **({"data_sha256": self.data_sha256} if self.data_sha256 else {}),
         }  # fmt: skip
 
     @classmethod
@@ -65,7 +68,7 @@ class NetworkFacts:
             tuple(map(int, table["input_shape"])), None if kind is None else _task(kind, table),
             None if scale is None else Normalisation(tuple(scale["mean"]), tuple(scale["std"])),
             None if structure is None else base64.b64decode(structure, validate=True),
-            int(table.get("num_train", 0)), dtype,
+            int(table.get("num_train", 0)), dtype, str(table.get("data_sha256", "")),
         )  # fmt: skip
 
 

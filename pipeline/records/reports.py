@@ -58,6 +58,10 @@ class ScoreRow(TypedDict):
     """Of the output block, in training mode, before it learned from each batch."""
     skipped: NotRequired[int]
     """Batches that the block left out; there only where it did, see ``train.nonfinite``."""
+    validation_accuracy: NotRequired[float | None]
+    """There with a validation set, which is then scored after an epoch; the test set is not."""
+    validation_loss: NotRequired[float | None]
+    validation_metrics: NotRequired[dict[str, float]]
     test_metrics: NotRequired[dict[str, float]]
     """Other metrics of the task by name, where it has some: top5, bits_per_byte, perplexity, mse."""
 
@@ -90,6 +94,8 @@ class EpochRow(Sender):
     nonfinite: NotRequired[NonFinite]
     cache_lost: NotRequired[str]
     """Why the outputs of frozen blocks could not be kept; from then on they are not."""
+    scores_test: NotRequired[bool]
+    """Nothing was learned: these are the scores of the test set, by the weights of the epoch that was chosen."""
     not_kept: NotRequired[str]
     """Why the weights could not be kept that are to be measured."""
 

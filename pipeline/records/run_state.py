@@ -1,22 +1,25 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.errors import NonFiniteError
 from pipeline.records.early_end import EarlyEnd
 from pipeline.records.first_bad import FirstBad
 from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of
 from pipeline.records.run_record import Recorder
+from pipeline.records.selected import selection_table
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest
 from pipeline.records.view import View
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
-from pipeline.schedules.schedule import EpochResult, Schedule, replayed
+from pipeline.schedules.schedule import EpochResult, Schedule, Value, replayed
 
-__all__ = ["RunState", "losses_of"]
+__all__ = ["RunState", "losses_of", "replayed_rows", "values_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,26 @@ def losses_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[float | N
     """The training loss of every block in an epoch; None of those that were not active."""
     losses = {block["block"]: block["train_loss"] for block in blocks}
     return tuple(losses.get(k) for k in range(num_blocks))
+
+
+def values_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[Value | None, ...]:
+    """What the weights of every block are worth on the validation set after an epoch: accuracy, and of equal ones the
+    loss; of numbers the loss alone. Empty where nothing was scored."""
+    found: dict[int, Value] = {}
+    for block in blocks:
+        accuracy, loss = block.get("validation_accuracy"), block.get("validation_loss")
+        if loss is not None:
+            value = (-loss,) if accuracy is None else (accuracy, -loss)
+            found[block["block"]] = tuple(-math.inf if math.isnan(number) else number for number in value)
+    return tuple(found.get(k) for k in range(num_blocks)) if found else ()
+
+
+def replayed_rows(
+    schedule: Schedule, epochs: Sequence[Sequence[BlockScores]], num_blocks: int, cache_lost: Sequence[int] = ()
+) -> list[EpochResult]:
+    """The history of a run whose epochs had these scores; see :func:`replayed`."""
+    losses = [losses_of(blocks, num_blocks) for blocks in epochs]
+    return replayed(schedule, losses, cache_lost, [values_of(blocks, num_blocks) for blocks in epochs])
 
 
 class RunState:
@@ -86,16 +109,37 @@ class RunState:
             epoch = len(self._plans)
             if epoch >= len(self.history) + self._epochs_ahead():
                 break
-            if self._schedule.depends_on_results and len(self.history) < epoch:
+            known = self._plan(epoch, self._plans[-1] if self._plans else None)
+            if not known:
                 break
-            plan = self._schedule.plan(epoch, self.history if self._schedule.depends_on_results else ())
-            if self._early_end is not None:
-                plan = self._early_end.applied(plan, self._plans[-1] if self._plans else None)
+            (plan,) = known
             self._plans.append(plan)
             if plan is not None:
                 self._view.planned(plan)
             found.append((epoch, plan))
         return found
+
+    def _plan(self, epoch: int, before: Plan | None) -> list[Plan | None]:
+        """The plan of an epoch, None where the run is over; nothing as long as it depends on what is not known.
+
+        Args:
+            epoch: its number.
+            before: the plan of the epoch before.
+        """
+        if before is not None and before.scores_test:  # which is the last one, also where somebody has asked for that
+            return [None]
+        needed = self._schedule.waits_for(epoch, self.history)
+        if len(self.history) < needed:
+            return []
+        planned = self._schedule.plan(epoch, self.history[:needed])
+        if self._early_end is None or planned is None or planned.scores_test:
+            return [planned]
+        plan = self._early_end.applied(planned, before)
+        if plan is not None or planned.choice is None:
+            return [plan]
+        if len(self.history) < epoch:  # the choice depends on all of them
+            return []
+        return [self._schedule.last(epoch, self.history)]
 
     def _epochs_ahead(self) -> int:
         """Epochs to be planned beyond the finished ones."""
@@ -121,7 +165,7 @@ class RunState:
         """A stage has finished an epoch."""
         fills = self._fills.pop(process_of(body), [])
         fill = {"fill": {"mean": sum(fills) / len(fills), "max": max(fills)}} if fills else {}
-        self._recorder.write({"event": "epoch", **body, **fill})
+        self._recorder.write({"event": "test" if "scores_test" in body else "epoch", **body, **fill})
         rows = self._rows.setdefault(body["epoch"], [])
         rows.append(body)
         self._hear(body, whole=True)
@@ -131,7 +175,10 @@ class RunState:
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
-        self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
+        if plan.scores_test:
+            self.last_scores |= {block["block"]: block for block in blocks}
+        else:
+            self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
 
@@ -143,7 +190,8 @@ class RunState:
             if block["test_accuracy"] is not None or block["test_loss"] is not None:  # numbers have no accuracy
                 self.last_scores[block["block"]] = block
         self._scores.append(blocks)
-        self.history.append(EpochResult(plan, losses_of(blocks, self.num_blocks), cache_lost))
+        losses, values = losses_of(blocks, self.num_blocks), values_of(blocks, self.num_blocks)
+        self.history.append(EpochResult(plan, losses, cache_lost, values))
 
     def _note_room(self, body: StageEpoch) -> None:
         """Something that the run can do without has found no room on the disk; said once for each kind."""
@@ -186,10 +234,17 @@ class RunState:
         self.last_good = f"snapshots/step-{manifest.steps}" if manifest is not None else None
         epochs = manifest.epochs if manifest is not None else ()
         lost = manifest.cache_lost if manifest is not None else ()
-        past = replayed(self._schedule, [losses_of(blocks, self.num_blocks) for blocks in epochs], lost)
+        past = replayed_rows(self._schedule, epochs, self.num_blocks, lost)
         for result, blocks in zip(past, epochs, strict=True):
             self._plans.append(result.plan)
             self._finished(result.plan, blocks, cache_lost=result.cache_lost)
+
+    def selection(self, num_validation: int, eval_every: int) -> dict[str, Any]:
+        """What the run ends with, and by what that was chosen; see :func:`selection_table`."""
+        scores = [self.block_rows(epoch) for epoch in range(len(self._scores))]
+        return selection_table(
+            self._plans, self.history, scores, num_validation=num_validation, eval_every=eval_every
+        )
 
     @property
     def plans(self) -> Sequence[Plan | None]:

@@ -26,7 +26,7 @@ from pipeline.records.tensor_file import TensorFile, read_tensors
 from pipeline.schedules.cuts import Cut
 
 __all__ = [
-    "CARRIED", "FORMAT", "OPTIMIZER", "SCORES", "Manifest", "block_file", "complete_snapshots", "is_weight",
+    "CARRIED", "FORMAT", "KEPT", "OPTIMIZER", "SCORES", "Manifest", "block_file", "complete_snapshots", "is_weight",
     "newest_snapshot", "read_block", "remove_spare", "retire", "retire_incomplete", "set_aside_newer",
     "snapshot_folder", "spare_file",
 ]  # fmt: skip
@@ -36,6 +36,8 @@ OPTIMIZER = "optimizer/"
 """Before the names of the optimizer's tensors in a block's file."""
 SCORES = "scores/"
 """Before those of the losses of an epoch that is not over."""
+KEPT = "kept/"
+"""Before those of weights after earlier epochs, which may still be chosen: ``kept/7/block.body.0.weight``."""
 CARRIED = "carried/"
 """Before the names of recurrent layers and the state that they carry into the next batch of an epoch."""
 _MANIFEST = "manifest.json"
@@ -113,7 +115,7 @@ def _crc_of(text: str) -> str:
 
 def is_weight(name: str) -> bool:
     """The tensor belongs to the block or its rule: not to the optimizer, nor to the epoch."""
-    return not name.startswith((OPTIMIZER, SCORES, CARRIED))
+    return not name.startswith((OPTIMIZER, SCORES, CARRIED, KEPT))
 
 
 def snapshot_folder(run: Path, steps: int) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import DamagedFile
 from pipeline.records.files import whole_file
-from pipeline.records.snapshots import Manifest, block_file, complete_snapshots, is_weight, read_block
+from pipeline.records.snapshots import KEPT, Manifest, block_file, complete_snapshots, is_weight, read_block
 from pipeline.records.tensor_file import pack
 
 __all__ = ["latest_weights", "load_blocks", "measured_folder", "save_block"]
@@ -46,8 +46,13 @@ def measured_folder(run: Path, num_epochs: int) -> Path:
     return run / "measurements" / f"epoch-{num_epochs}"
 
 
-def load_blocks(folder: Path) -> list[dict[str, Tensor]]:
+def load_blocks(folder: Path, *, chosen: bool = False) -> list[dict[str, Tensor]]:
     """The weights of every block, in order, each file proved; names are those of the rule, ``block.body.0.weight``.
+
+    Args:
+        folder: of a snapshot.
+        chosen: at the end of a run with a validation set, the weights of the epoch that was chosen in place of the
+            last ones.
 
     Raises:
         DamagedFile: a file is not as it was written, or not there.
@@ -56,7 +61,18 @@ def load_blocks(folder: Path) -> list[dict[str, Tensor]]:
         return _load_older(folder)
     files = Manifest.read(folder).files
     states = [read_block(folder, block, crc).tensors for block, crc in sorted(files.items())]
-    return [{name: tensor for name, tensor in state.items() if is_weight(name)} for state in states]
+    return [_chosen(state) if chosen else _last(state) for state in states]
+
+
+def _last(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a block at the cut."""
+    return {name: tensor for name, tensor in state.items() if is_weight(name)}
+
+
+def _chosen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of an earlier epoch where there are some: at the end of a run, of one epoch."""
+    kept = {name.split("/", 2)[2]: tensor for name, tensor in state.items() if name.startswith(KEPT)}
+    return kept or _last(state)
 
 
 def _load_older(folder: Path) -> list[dict[str, Tensor]]:

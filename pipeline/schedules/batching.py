@@ -62,6 +62,8 @@ class Batching:
     """The number in flight depends on the stage, see :meth:`in_flight_at`; ``in_flight`` is then not asked."""
     classes: ClassLimit | None = None
     """Few classes in a training batch; None for any."""
+    num_validation: int = 0
+    """Samples of the validation set, which is scored after epochs in place of the test set; 0: there is none."""
     chunking: Chunking | None = None
     """How batches follow each other; None where their samples are independent."""
 
@@ -71,8 +73,18 @@ class Batching:
         return -(-self.num_train // self.batch_size)
 
     @property
+    def num_scored(self) -> int:
+        """Samples that are scored after an epoch."""
+        return self.num_validation or self.num_test
+
+    @property
     def num_eval_batches(self) -> int:
-        """Batches of one evaluation."""
+        """Batches of one evaluation after an epoch."""
+        return -(-self.num_scored // self.eval_batch_size)
+
+    @property
+    def num_test_batches(self) -> int:
+        """Batches of the test set."""
         return -(-self.num_test // self.eval_batch_size)
 
     def in_flight_at(self, stage_index: int, num_stages: int) -> int:
@@ -120,7 +132,8 @@ def batching_of(train: TrainConfig, mode: Mode, data: DataSpec, rule: Declared) 
     least = one_f_one_b if returns and microbatches > 1 else stream
     return Batching(
         data.num_train, data.num_test, batch_size,
-        min(train.eval_batch_size or train.batch_size, data.num_test), microbatches,
+        min(train.eval_batch_size or train.batch_size, max(data.num_test, data.num_validation)), microbatches,
         train.in_flight if is_late else 1, mode.order or least, train.eval_passes,
-        in_flight_by_stage=mode.in_flight is InFlightLimit.BY_STAGE, classes=few, chunking=data.chunking,
+        in_flight_by_stage=mode.in_flight is InFlightLimit.BY_STAGE, classes=few, num_validation=data.num_validation,
+        chunking=data.chunking,
     )  # fmt: skip

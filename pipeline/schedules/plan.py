@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import Enum
 
-__all__ = ["BlockMode", "Plan"]
+__all__ = ["BlockMode", "Choice", "Plan"]
 
 
 class BlockMode(Enum):
@@ -15,6 +15,21 @@ class BlockMode(Enum):
     """Forward only, in evaluation mode: running statistics, no dropout."""
     IDLE = "idle"
     """Nothing; the batch stops below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is known about the best epoch when one begins, by the validation set; see
+    :mod:`pipeline.schedules.selection`."""
+
+    best: int | None
+    """Of the epochs before ``decided`` the one whose weights may still be wanted; None where none may."""
+    decided: int
+    """The first epoch about which nothing is known yet."""
+    restore: int | None = None
+    """The epoch whose weights are put back before this one, of the blocks that trained in it."""
+    scores_test: bool = False
+    """Nothing is learned: the test set is scored by the weights of ``best``, and the run ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +45,14 @@ class Plan:
     store: bool = False
     """The training block's inputs are kept this epoch, for the epochs after it."""
     evaluate: bool = True
-    """The test set follows the training set."""
+    """The test set follows the training set, or the validation set where there is one."""
+    choice: Choice | None = None
+    """None where no epoch is chosen: there is no validation set."""
+
+    @property
+    def scores_test(self) -> bool:
+        """It is the last one of a run whose epochs were chosen."""
+        return self.choice is not None and self.choice.scores_test
 
     @property
     def top(self) -> int:

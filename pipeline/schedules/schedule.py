@@ -11,7 +11,10 @@ from typing import ClassVar, Self
 from pipeline.config import Config
 from pipeline.schedules.plan import BlockMode, Plan
 
-__all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "converged", "replayed"]
+__all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "Value", "converged", "replayed", "stalled"]
+
+Value = tuple[float, ...]
+"""Of weights, on the validation set: the larger one is better. Accuracy and the loss below 0, or the latter alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,9 @@ class EpochResult:
     """Mean training loss of each block over the epoch; None where it did not train."""
     cache_lost: bool = False
     """The inputs that were to be kept in it could not be: there was no room."""
+    values: tuple[Value | None, ...] = ()
+    """By block, what its own decoder is worth on the validation set; None where there is none, empty where the set was
+    not scored."""
 
 
 class Schedule(ABC):
@@ -37,20 +43,29 @@ class Schedule(ABC):
 
         Args:
             epoch: counted from 0.
-            history: the finished epochs 0 to ``epoch - 1``; empty where the schedule does not depend on results.
+            history: the first finished epochs, as many as :meth:`waits_for` says.
         """
 
     def without(self, frozen: frozenset[int]) -> Self:
         """The same schedule with blocks that never train."""
         return replace(self, frozen=frozen)  # type: ignore[type-var]  # each is a dataclass
 
+    def last(self, end: int, history: Sequence[EpochResult]) -> Plan | None:
+        """What still follows where a run is ended after ``end`` epochs, all of which are in ``history``."""
+        return None
+
+    def waits_for(self, epoch: int, history: Sequence[EpochResult]) -> int:
+        """Finished epochs that the plan of ``epoch`` depends on. Args: history, those that are finished by now."""
+        return epoch if self.depends_on_results else 0
+
 
 def replayed(
-    schedule: Schedule, losses: Sequence[Sequence[float | None]], cache_lost: Container[int] = ()
-) -> list[EpochResult]:
+    schedule: Schedule, losses: Sequence[Sequence[float | None]], cache_lost: Container[int] = (),
+    values: Sequence[tuple[Value | None, ...]] = (),
+) -> list[EpochResult]:  # fmt: skip
     """The history of a run whose epochs had these losses: its plans are those that ``schedule`` makes of them.
 
-    ``cache_lost`` are the epochs in which there was no room for what was to be kept.
+    ``cache_lost`` are the epochs in which there was no room for what was to be kept, ``values`` those of its blocks.
 
     Shorter than ``losses`` where the schedule would have ended before.
 
@@ -59,12 +74,14 @@ def replayed(
     """
     history: list[EpochResult] = []
     for epoch, found in enumerate(losses):
-        plan = schedule.plan(epoch, history if schedule.depends_on_results else ())
-        if plan is None:
+        plan = schedule.plan(epoch, history[: schedule.waits_for(epoch, history)])
+        if plan is None or plan.scores_test:
             break
         if schedule.depends_on_results and found[plan.top] is None:
             raise ValueError(f"in epoch {epoch + 1} another block was trained than block {plan.top}")
-        history.append(EpochResult(plan, tuple(found), epoch in cache_lost))
+        history.append(
+            EpochResult(plan, tuple(found), epoch in cache_lost, values[epoch] if epoch < len(values) else ())
+        )
     return history
 
 
@@ -114,6 +131,8 @@ class Sequential(Schedule):
     eval_every: int = 1
     frozen: frozenset[int] = frozenset()
     """Blocks that have no phase."""
+    stalls_after: int = 0
+    """Scored epochs in which a block must have become better on the validation set, or it is frozen; 0: any."""
 
     depends_on_results: ClassVar[bool] = True
 
@@ -122,21 +141,25 @@ class Sequential(Schedule):
         """See :attr:`pipeline.schedules.modes.Mode.schedule`."""
         train, schedule = config.train, config.schedule
         return cls(
-            num_blocks, train.epochs, schedule.patience, schedule.tolerance, cached=cached, eval_every=train.eval_every
-        )
+            num_blocks, train.epochs, schedule.patience, schedule.tolerance, cached=cached,
+            eval_every=train.eval_every, stalls_after=train.patience,
+        )  # fmt: skip
 
     def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
         """See :class:`Schedule`."""
         block, trained, counts = self._next(-1), 0, [0] * self.num_blocks
         losses: list[float] = []
+        values: list[Value | None] = []
         for result in history:
             loss = result.losses[block]
             assert loss is not None, "the block of a phase trains in every epoch of it"
             losses.append(loss)
+            values += result.values[block : block + 1]
             counts[block] += 1
             trained += 1
-            if trained >= self.epochs or converged(losses, self.patience, self.tolerance):
-                block, trained, losses = self._next(block), 0, []
+            is_over = converged(losses, self.patience, self.tolerance) or stalled(values, self.stalls_after)
+            if trained >= self.epochs or is_over:
+                block, trained, losses, values = self._next(block), 0, [], []
         if block == self.num_blocks:
             return None
         cached = self.cached and not any(result.cache_lost for result in history)
@@ -170,3 +193,9 @@ def converged(losses: Sequence[float], patience: int, tolerance: float) -> bool:
         return False
     before, recent = min(losses[:-patience]), min(losses[-patience:])
     return before <= recent or before - recent < tolerance * abs(before)
+
+
+def stalled(values: Sequence[Value | None], patience: int) -> bool:
+    """True if none of the last ``patience`` scored epochs was better than the best before; never where that is 0."""
+    found = [value for value in values if value is not None]
+    return 0 < patience < len(found) and max(found[-patience:]) <= max(found[:-patience])

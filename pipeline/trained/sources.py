@@ -109,12 +109,12 @@ def read_run(run: Run) -> Source:
 def _run_source(run: Run) -> Source:
     """See :func:`read_run`."""
     try:
-        weights, threads, epochs = run.weights, int(run["threads_per_stage"]), int(run["epochs"])
+        weights, threads, epochs = run.weights, int(run["threads_per_stage"]), _epochs_of(run)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"the run says too little (given: {run.folder / 'result.json'}: {error}). Name another run."
         ) from None
-    states, stated = load_blocks(weights), run.get("weights_sha256")
+    states, stated = load_blocks(weights, chosen=True), run.get("weights_sha256")
     if stated is not None and combine([digest(state) for state in states]) != stated:
         raise DamagedFile(weights, "its weights are not those of the run's result")
     facts = read_facts(run.folder)
@@ -136,7 +136,7 @@ def read_file(path: Path) -> Source:
         network = {name: t for name, t in found.tensors.items() if not name.startswith(f"{OWN}/")}
         return Source(
             f"the file {path}", Config.from_dict(about["config"]), NetworkFacts.from_dict(about["network"]),
-            about["result"], int(about["threads"]), int(about["result"]["epochs"]), None, network, own,
+            about["result"], int(about["threads"]), _epochs_of(about["result"]), None, network, own,
             bool(about["readouts"]),
         )  # fmt: skip
     except DamagedFile as error:
@@ -148,6 +148,12 @@ def read_file(path: Path) -> Source:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ConfigError(f"the file says too little (given: {path}: {error}). Save the network again.") from None
+
+
+def _epochs_of(result: Mapping[str, Any]) -> int:
+    """Epochs behind the weights of a network: all of its run, or those up to the one that was chosen."""
+    trained, selection = int(result["epochs"]), result.get("selection", {})
+    return int(selection["epoch"]) + 1 if "validation" in selection else trained
 
 
 def _own_of(tensors: Mapping[str, Tensor], num_blocks: int) -> list[dict[str, Tensor]]:

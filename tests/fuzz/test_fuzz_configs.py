@@ -63,8 +63,8 @@ def overrides(draw):
     options = list(FIXED)
     for section, default in (("rule", "predsim"), ("model", "mlp"), ("dataset", "digits"), ("optimizer", "adam")):
         options += 3 * keys_of(section, chosen.get(f"{section}.name", default))
-    for key in draw(st.lists(st.sampled_from(options), min_size=1, max_size=3, unique=True)):
-        chosen[key] = draw(st.one_of(USUAL_NUMBERS, USUAL_NUMBERS, NUMBERS, VALUES))
+    for key in draw(st.lists(st.sampled_from(options), max_size=3, unique=True)):
+        chosen[key] = draw(st.one_of(st.integers(0, 1), USUAL_NUMBERS, USUAL_NUMBERS, NUMBERS, VALUES))
     if draw(st.integers(0, 19)) == 0:
         chosen[draw(st.sampled_from([*NAMES, "rule.x", "x.y", "train", "optimizer.payload"]))] = draw(VALUES)
     return [f"{key}={spelled(value)}" for key, value in chosen.items()]

@@ -29,7 +29,7 @@ class Shown:
         out = StringIO()
         Console(file=out, width=width, _environ={}).print(self.view)
         shown = [line.rstrip() for line in out.getvalue().splitlines()]
-        first = next(i for i, line in enumerate(shown) if line.startswith(("starting", "epoch")))
+        first = next(i for i, line in enumerate(shown) if line.startswith(("starting", "epoch", "test set")))
         return shown[first:]
 
     def text(self):

@@ -48,3 +48,16 @@ def test_two_numbers_and_two_classes_can_be_drawn(tmp_path):
 def test_wrong_values(key, value, text):
     with pytest.raises(ConfigError, match=rf"(wrong value for|unknown key \(given:) measure\.{key}.*{text}"):
         Config.from_dict({"measure": {key: value}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"train": {"patience": 3}}, r"no validation set to stop by \(given: train\.patience = 3 with no validation"),
+        ({"dataset": {"validation": 0.1}, "chaos": {"compute": "sleep"}, "measure": {"every": 0}},
+         r"compute cannot be emulated .* with 144 samples for validation, expected: none"),
+    ],
+)
+def test_what_cannot_be_chosen_by(tmp_path, changes, text):
+    with pytest.raises(ConfigError, match=text):
+        resolve(Config.from_dict(merged(SMALL, changes)), tmp_path)

@@ -3,18 +3,24 @@
 import math
 import pickle
 import struct
+from dataclasses import replace
 from multiprocessing import Pipe
 
 import pytest
 
-from pipeline.schedules.plan import BlockMode, Plan
+from pipeline.schedules.plan import BlockMode, Choice, Plan
 from pipeline.schedules.schedule import Parallel
 from workers import messages
 
 PLAN = Plan(3, (BlockMode.FROZEN, BlockMode.TRAIN, BlockMode.IDLE), (0, 2, 0), source=1, store=True, evaluate=False)
 
 
-@pytest.mark.parametrize("plan", [PLAN, Parallel(2, 3).plan(1, ()), None])
+CHOICES = Choice(None, 0), Choice(2, 3), Choice(1, 4, restore=1, scores_test=True)
+
+
+@pytest.mark.parametrize(
+    "plan", [PLAN, Parallel(2, 3).plan(1, ()), None, *(replace(PLAN, choice=choice) for choice in CHOICES)]
+)
 def test_plans_come_back(plan):
     topic, body = messages.decode(messages.encode("plan", (3, plan)))
     assert topic == "plan" and body == (3, plan)

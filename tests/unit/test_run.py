@@ -28,7 +28,7 @@ STAGE = {
 RESULT = {
     "status", "mode", "rule", "model", "dataset", "num_stages", "num_blocks", "transport", "device",
     "threads_per_stage", "seed", "epochs", "steps", "wall_s", "train_samples_per_s", "test", "blocks", "stages",
-    "weights_sha256", "restarts", "predicted", "wire", "replicas",
+    "weights_sha256", "restarts", "predicted", "wire", "replicas", "selection",
 }  # fmt: skip
 
 

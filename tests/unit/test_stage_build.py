@@ -25,7 +25,7 @@ def job(folder, windows=0):
 def test_a_text_that_has_changed_since_the_run_was_planned_is_refused(tmp_path, windows, length):
     (tmp_path / "a.txt").write_bytes(b"x" * 1000)
     planned = job(tmp_path, windows)
-    train, test = load_data(planned, CPU)
+    train, test, _ = load_data(planned, CPU)
     assert (train.num_samples, test.num_samples) == (windows or 112, 12)
     (tmp_path / "a.txt").write_bytes(b"x" * length)
     with pytest.raises(ConfigError, match=r"the data set text is not what the run was planned with \(given: .* bytes, "

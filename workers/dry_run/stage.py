@@ -108,7 +108,7 @@ class DryRunStage:
         resolved = self.job.resolved
         batching = replace(
             resolved.batching, num_train=spec.num_steps * resolved.batching.batch_size,
-            num_test=max(1, spec.num_evals) * resolved.batching.eval_batch_size,
+            num_test=max(1, spec.num_evals) * resolved.batching.eval_batch_size, num_validation=0,
         )  # fmt: skip
         program = program_of(resolved, self.job.partition, publishes=False)(
             self.stage, self.job.stage_index, self.job.num_stages, batching, self._train, self._test, TimeBudget(),

@@ -93,7 +93,7 @@ class LiveTable(Silent):
         self._last_epoch = self._text.epoch(plan, blocks, aligned=False)
         found = {b["block"]: self._text.score.of(b) for b in blocks}
         self._scores |= {block: score for block, score in found.items() if score is not None}
-        for meter in self._active_meters(plan):
+        for meter in self._active_meters(plan) if not plan.scores_test else ():
             meter.finish((plan.epoch + 1) * self._num_steps)
         self._plans.pop(plan.epoch, None)
         self._go_on()

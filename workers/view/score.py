@@ -1,7 +1,7 @@
-"""A block's score on the test set, by the metric that its task puts first."""
+"""A block's score on the test or the validation set, by the metric that its task puts first."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.records.number_text import percent
 
@@ -13,18 +13,20 @@ class Score:
 
     Args:
         metric: its name in ``result.json``: accuracy, bits_per_byte, mse.
+        split: what is scored, test or validation.
     """
 
-    def __init__(self, metric: str) -> None:
-        self._metric = metric
+    def __init__(self, metric: str, split: Literal["test", "validation"] = "test") -> None:
+        self._metric, self._split = metric, split
         self.is_share = metric == "accuracy"
-        self.name = "test " + metric.replace("_", " ")
+        self.name = f"{split} {metric.replace('_', ' ')}"
         self.unit = " %" if self.is_share else ""
-        self.header = "test %" if self.is_share else self.name
+        self.header = f"{split} %" if self.is_share else self.name
 
     def of(self, row: Mapping[str, Any]) -> float | None:
         """The score in a block's row, of a report or of ``result.json``; None where there is none."""
-        found = row["test_accuracy"] if self.is_share else row.get("test_metrics", {}).get(self._metric)
+        metrics = row.get(f"{self._split}_metrics", {})
+        found = row.get(f"{self._split}_accuracy") if self.is_share else metrics.get(self._metric)
         return None if found is None else float(found)
 
     def of_run(self, table: Mapping[str, Any]) -> float | None:

@@ -37,7 +37,8 @@ class RunText:
         self._resolved = resolved
         self._placement = placement
         self._out = out
-        self.score = Score(resolved.data.task.headline)
+        self.score = Score(resolved.data.task.headline, "validation" if resolved.batching.num_validation else "test")
+        """Of what is scored after epochs."""
         self._epochs = resolved.config.train.epochs
         self._phased = resolved.schedule().depends_on_results
         self._since = clock()
@@ -90,6 +91,8 @@ class RunText:
 
     def position(self, plan: Plan, *, aligned: bool = True) -> str:
         """``epoch  7/20``; where the number of epochs is not known, which block trains and for how long it has."""
+        if plan.scores_test:
+            return "test set"
         last, most = self._resolved.num_blocks - 1, self._epochs
         trained = plan.lr_epochs[plan.top] + 1
         if not aligned:
@@ -114,6 +117,10 @@ class RunText:
         """
         now = self.clock()
         elapsed, self._since = now - self._since, now
+        if plan.choice is not None and plan.scores_test:
+            score = Score(self._resolved.data.task.headline)
+            found = score.text(score.of(blocks[-1]) if blocks else None)
+            return f"test set, by the weights of epoch {(plan.choice.best or 0) + 1}: {score.name} {found}{score.unit}"
         trained = [b for b in blocks if b["trained"]]
         top = trained[-1] if trained else None
         rate = self._resolved.batching.num_train / elapsed if elapsed > 0 else None
@@ -130,7 +137,7 @@ class RunText:
 
     def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
         """Lines about the result and about the folder of the files; ``table`` is ``result.json``."""
-        score = self.score
+        score = Score(self._resolved.data.task.headline)
         values = [score.of(b) for b in table["blocks"]]
         parts = ["EMULATED COMPUTE, NOTHING WAS LEARNED"] if self._resolved.config.chaos.emulates else []
         if (whole := score.of_run(table)) is not None:

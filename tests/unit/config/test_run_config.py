@@ -37,7 +37,7 @@ OTHER = {
     "train": {
         "epochs": 3, "batch_size": 8, "microbatches": 2, "in_flight": 4, "loss": "logistic",
         "classes_per_batch": 2, "classes_until_epoch": 4,
-        "eval_every": 5, "eval_batch_size": 6, "eval_passes": 7, "nonfinite": "skip",
+        "eval_every": 5, "patience": 3, "eval_batch_size": 6, "eval_passes": 7, "nonfinite": "skip",
         "freeze": "0-2", "init_from": "runs/a", "init_blocks": 3,
     },
     "schedule": {

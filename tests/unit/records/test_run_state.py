@@ -2,7 +2,9 @@ import pytest
 from tests.support.run_doubles import block_row, epoch_body, result_body, run_state_of
 
 from pipeline.records import run_state as module
+from pipeline.records.early_end import EarlyEnd
 from pipeline.schedules.schedule import EpochResult, Parallel, Sequential
+from pipeline.schedules.selection import Selecting
 
 
 @pytest.fixture
@@ -32,6 +34,27 @@ def test_plans_that_depend_on_results_come_one_by_one():
     assert run_state.new_plans() == [(2, None)]
     assert run_state.new_plans() == []
     assert [n for n in notes if n[0] == "planned"] == [("planned", 0), ("planned", 1)]
+
+
+def scored(block, accuracy):
+    return {**block_row(block), "validation_accuracy": accuracy, "validation_loss": 1.0}
+
+
+def test_plans_that_choose_an_epoch_lag_an_epoch_behind_its_scores():
+    schedule = Selecting(Parallel(1, epochs=9), 1, 9, 1)
+    run_state, notes = run_state_of(schedule, 1, 1)
+    assert [epoch for epoch, _ in run_state.new_plans()] == [0, 1]
+    for epoch, accuracy in enumerate([0.5, 0.25]):
+        run_state.epoch(epoch_body(epoch, 0, scored(0, accuracy)))
+        assert [number for number, _ in run_state.new_plans()] == ([2] if epoch == 0 else [])
+    assert run_state.last_scores == {}  # of the test set
+    run_state.epoch(epoch_body(2, 0, scored(0, 0.25)))
+    (last, end) = run_state.new_plans()
+    assert (last[0], last[1].scores_test, last[1].choice.best, end) == (3, True, 0, (4, None))
+    run_state.epoch({**epoch_body(3, 0, block_row(0, None, 0.75)), "scores_test": True})
+    assert len(run_state.history) == 3 and run_state.last_scores == {0: block_row(0, None, 0.75)}
+    assert [n for n in notes if n[0] == "row"] == [("row", "epoch")] * 3 + [("row", "test")]
+    assert run_state.selection(4, 1)["epoch"] == 0
 
 
 def test_an_epoch_is_over_when_every_stage_has_reported():
@@ -98,3 +121,16 @@ def test_no_time_before_a_stage_is_ready(clock):
     run_state.new_plans()
     run_state.epoch(epoch_body(0, 0, block_row(0, 1.0)))
     assert run_state.wall_s == 0.0
+
+
+def test_a_run_that_somebody_ends_still_scores_the_test_set_by_its_best_epoch():
+    schedule = Selecting(Parallel(1, epochs=9), 1, 9, 0)
+    run_state, _ = run_state_of(schedule, 1, 1)
+    run_state._early_end = early = EarlyEnd(ahead=2)
+    assert [epoch for epoch, _ in run_state.new_plans()] == [0, 1]
+    run_state.epoch(epoch_body(0, 0, scored(0, 0.5)))
+    early.reason = "enough"
+    assert run_state.new_plans() == []  # epoch 1 is under way, and counts
+    run_state.epoch(epoch_body(1, 0, scored(0, 0.25)))
+    (last, end) = run_state.new_plans()
+    assert (last[0], last[1].scores_test, last[1].choice.best, end) == (2, True, 0, (3, None)) and early.is_taken

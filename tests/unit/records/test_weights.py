@@ -34,6 +34,14 @@ def test_what_is_saved_is_read_again(tmp_path):
     assert (manifest["num_blocks"], manifest["steps"], manifest["cut"]) == (2, 4, {"epoch": 1, "step": 0})
 
 
+def test_the_weights_of_the_chosen_epoch_or_the_last_ones(tmp_path):
+    states = [{"a/b": torch.zeros(2), "kept/7/a/b": torch.ones(2), "optimizer/a/b": torch.ones(3)}, {"c": torch.ones(1)}]
+    folder = saved(tmp_path, 4, states)
+    last, chosen = load_blocks(folder), load_blocks(folder, chosen=True)
+    assert [list(state) for state in last] == [list(state) for state in chosen] == [["a/b"], ["c"]]
+    assert last[0]["a/b"].tolist() == [0, 0] and chosen[0]["a/b"].tolist() == [1, 1]
+
+
 def test_a_block_that_is_saved_again_is_not_the_one_that_the_manifest_means(tmp_path):
     folder = saved(tmp_path, 1, [{"x": torch.zeros(2)}])
     save_block(folder, 0, {"x": torch.ones(2, requires_grad=True)})

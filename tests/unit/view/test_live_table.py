@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from tests.support.shown import show, stripped  # noqa: F401
 from tests.support.views import blocks, parallel, report, sequential
+
+from pipeline.schedules.plan import Choice
 
 
 def test_before_the_start(show):
@@ -49,6 +53,17 @@ def test_accuracy_stays_until_the_next_evaluation(show):
     shown.end(1.0, parallel(0), blocks(0, [0.1] * 4, [0.95, None, 0.97, 0.98]))
     shown.end(1.0, parallel(1, evaluate=False), blocks(0, [0.1] * 4, [None] * 4))
     assert stripped(shown.lines()[-1])[-1] == "95.00 - 97.00 98.00"
+
+
+def test_scoring_the_test_set_is_no_epoch(show):
+    shown = show(epochs=1)
+    last = replace(parallel(1), lr_epochs=(0,) * 4, choice=Choice(0, 1, scores_test=True))
+    shown.begin(parallel(0), last)
+    shown.end(1.0, parallel(0), blocks(0, [0.1] * 4, [None] * 4))
+    assert [stripped(s)[2:4] for s in shown.lines()[-2:]] == [["1", "23/23"]] * 2
+    shown.end(1.0, last, blocks(0, [...] * 4, [0.5] * 4))
+    assert [stripped(s)[2:4] for s in shown.lines()[-2:]] == [["1", "23/23"]] * 2
+    assert "test set, by the weights of epoch 1: test accuracy 50.00 %" in shown.lines()[1]
 
 
 def test_one_stage_has_no_queue(show):

@@ -7,6 +7,7 @@ from tests.support.views import Clock, blocks, parallel, placed, resolved, resul
 from pipeline.config import MeasureConfig
 from pipeline.planning.prediction import Prediction
 from pipeline.schedules.cuts import Cut
+from pipeline.schedules.plan import Choice
 from workers.view.text import RunText, block_range, loss_text, plural
 
 
@@ -186,3 +187,17 @@ def test_headline_counts_the_processes_of_a_stage():
         resolved(), shared, Clock()).headline()
     gpus = replace(placed(devices=["cuda:0", "cuda:1", "cuda:2"]), counts=(1, 2))
     assert "2 stages (blocks 0-1 on cuda:0 | 2-3 on cuda:1 and cuda:2)" in text(resolved(), gpus, Clock()).headline()
+
+
+def test_the_validation_set_is_what_is_shown_until_the_test_set_is_scored():
+    clock, known = Clock(), resolved()
+    run = replace(known, batching=replace(known.batching, num_validation=100))
+    teller = text(run, placed(), clock)
+    rows = [{**row, "validation_accuracy": 0.75} for row in blocks(0, [1.0] * 4, [None] * 4)]
+    line = teller.epoch(parallel(0), rows, aligned=False)
+    assert ", validation accuracy 75.00 %, " in line
+    last = replace(parallel(20), choice=Choice(6, 20, restore=6, scores_test=True))
+    line = teller.epoch(last, blocks(0, [...] * 4, [0.5, 0.5, 0.5, 0.625]))
+    assert line == "test set, by the weights of epoch 7: test accuracy 62.50 %"
+    assert teller.position(last) == "test set"
+    assert teller.ending(result([0.5, 0.5, 0.5, 0.625]))[0].startswith("done: test accuracy 62.50 %")

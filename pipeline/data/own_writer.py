@@ -1,0 +1,110 @@
+"""Writes the two arrays of a split to ``.npy`` files, checked and digested on the way."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.own_samples import Array, Chunk
+from pipeline.errors import ConfigError
+
+__all__ = ["OwnWriter"]
+
+_X = {"f": "numbers", "u": "pixels", "i": "tokens"}
+
+
+class OwnWriter:
+    """The files ``x_<name>.npy`` and ``y_<name>.npy``.
+
+    Args:
+        folder: for the files.
+        name: of the split.
+        like: the writer of the training split, whose samples those of this one must be like; None of that itself.
+    """
+
+    def __init__(self, folder: Path, name: str, like: "OwnWriter | None" = None) -> None:
+        self.digests: dict[str, str] = {}
+        """SHA-256 of dtype, shape and bytes, by file."""
+        self.most_token = -1
+        """The largest of the inputs, where they are tokens; else -1."""
+        self._folder, self._name, self._like = folder, name, like
+        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+
+    def write(self, chunks: Iterable[Chunk], count: int) -> None:
+        """Writes all samples.
+
+        Args:
+            chunks: of them, in their order.
+            count: of the samples.
+
+        Raises:
+            ConfigError: samples are not like the first one, or no finite numbers of the dtypes that can be learned
+                from.
+            OSError: the disk refuses.
+        """
+        files: dict[str, Array] = {}
+        hashes = {kind: hashlib.sha256() for kind in "xy"}
+        start = 0
+        for chunk in chunks:
+            for kind, given in zip("xy", chunk, strict=True):
+                array = self._checked(kind, given, start)
+                if kind not in files:
+                    shape, path = (count, *array.shape[1:]), self._folder / f"{kind}_{self._name}.npy"
+                    files[kind] = np.lib.format.open_memmap(path, "w+", array.dtype, shape)
+                    hashes[kind].update(f"{array.dtype.str} {shape}\n".encode())
+                files[kind][start : start + len(array)] = array
+                hashes[kind].update(np.ascontiguousarray(array).data)
+            start += len(chunk[0])
+        for kind, file in files.items():
+            file.flush()  # type: ignore[attr-defined]
+            self.digests[f"{kind}_{self._name}.npy"] = hashes[kind].hexdigest()
+
+    def _checked(self, kind: str, array: Array, start: int) -> Array:
+        """The same samples in the dtype in which they are written. Args: start, place of the first one."""
+        array = self._converted(kind, array)
+        known = self._kinds.setdefault(kind, (array.dtype, array.shape[1:]))
+        first = self._like._kinds[kind] if self._like is not None else known
+        for other in (known, first):
+            if other != (array.dtype, array.shape[1:]):
+                raise ConfigError(
+                    f"the {self._name} {_noun(kind)} differ from the others (given: {array.dtype} of shape "
+                    f"{array.shape[1:]}, expected: {other[0]} of {other[1]} as the first ones). Correct them."
+                )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise ConfigError(
+                f"the {self._name} {_noun(kind)} have a number that is nan, infinite or beyond float32 (given: "
+                f"{array[place]} in sample {start + place[0]}, expected: finite ones). Leave that sample out."
+            )
+        if kind == "x" and array.dtype.kind == "i":
+            if array.min() < 0:
+                raise ConfigError(
+                    f"the {self._name} inputs are whole numbers, which are tokens, and one is below 0 (given: "
+                    f"{array.min()}, expected: from 0, or floating-point numbers). Convert them."
+                )
+            self.most_token = max(self.most_token, int(array.max()))
+        return array
+
+    def _converted(self, kind: str, array: Array) -> Array:
+        """float32, bytes of pixels or int64."""
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                return array.astype(np.float32, copy=False)
+        if array.dtype.kind in "iu" and (kind == "y" or array.dtype != np.uint8):
+            if kind == "y" or array.dtype == np.int64:
+                return array.astype(np.int64, copy=False)
+        if kind == "x" and array.dtype == np.uint8:
+            return array
+        expected = (
+            "floating-point numbers, bytes of pixels (uint8), or tokens (int64)" if kind == "x"
+            else "whole numbers of classes from 0, or floating-point numbers"
+        )  # fmt: skip
+        raise ConfigError(
+            f"the {self._name} {_noun(kind)} have another dtype (given: {array.dtype}, expected: {expected}). Convert "
+            "them."
+        )
+
+
+def _noun(kind: str) -> str:
+    return "inputs" if kind == "x" else "labels"

@@ -1,0 +1,131 @@
+"""Arrays of a file of ``numpy.savez``: their headers without their contents, and what does not fit together."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+
+__all__ = ["Header", "floats", "headers_of", "whole"]
+
+Header = tuple[tuple[int, ...], np.dtype]
+"""Shape and dtype."""
+_KINDS = {"f": "floating-point numbers", "iu": "whole numbers"}
+
+
+def headers_of(file: Path, label_kinds: str, optional: Sequence[str] = ()) -> dict[str, Header]:
+    """The arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``, and others, by name.
+
+    Args:
+        file: of numpy.savez.
+        label_kinds: kinds of dtypes that labels may have, ``f`` or ``iu``; inputs may have any real one.
+        optional: splits that may be there.
+
+    Raises:
+        ConfigError: the file is not there, is no such file, lacks an array, or arrays do not fit together.
+    """
+    if not file.is_file():
+        raise ConfigError(
+            f"there are no arrays (expected: a file of numpy.savez at {file}). Correct dataset.path, --data-root or "
+            "ONWARD_DATA."
+        )
+    splits = ("train", "test", *optional)
+    found = _found(file, [f"{kind}_{split}" for split in splits for kind in "xy"], label_kinds)
+    for split in optional:
+        if f"x_{split}" not in found and f"y_{split}" not in found:
+            splits = tuple(name for name in splits if name != split)
+    wanted = [f"{kind}_{split}" for split in splits for kind in "xy"]
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ConfigError(
+            f"{file} lacks an array (given: {', '.join(found) or 'none of them'}, expected: {', '.join(wanted)}). "
+            f"Add {missing[0]}."
+        )
+    _check(file, {name: shape for name, (shape, _) in found.items()}, splits)
+    return found
+
+
+def _found(file: Path, names: Sequence[str], label_kinds: str) -> dict[str, Header]:
+    """Those of the arrays that are there."""
+    found: dict[str, Header] = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in (n for n in names if f"{n}.npy" in archive.namelist()):
+                with archive.open(f"{name}.npy") as member:
+                    major, _ = np.lib.format.read_magic(member)
+                    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(member)
+                _check_dtype(file, name, dtype, label_kinds)
+                found[name] = tuple(shape), dtype
+    except (ConfigError, OSError):
+        raise
+    except Exception as error:  # zlib.error, RuntimeError, EOFError: readers of damaged files raise whatever they meet
+        raise _unreadable(file, error) from None
+    return found
+
+
+def _check_dtype(file: Path, name: str, dtype: np.dtype, label_kinds: str) -> None:
+    """Labels must be numbers of their kind; inputs may be any real ones."""
+    if dtype.kind in (label_kinds if name.startswith("y") else "fiub"):
+        return
+    other = {"f": "npz", "iu": "arrays"}[label_kinds]
+    advice = "Convert it with astype."
+    if name.startswith("y") and dtype.kind in "fiu":
+        advice = f"Convert it with astype, or choose dataset.name = \"{other}\"."
+    expected = _KINDS[label_kinds] if name.startswith("y") else "numbers"
+    raise ConfigError(f"{name} of {file} has another dtype (given: {dtype}, expected: {expected}). {advice}")
+
+
+def _check(file: Path, shapes: dict[str, tuple[int, ...]], splits: Sequence[str]) -> None:
+    """Refuses arrays that do not fit together."""
+    for split in splits:
+        x, y = shapes[f"x_{split}"], shapes[f"y_{split}"]
+        if len(x) < 2 or not y or x[0] != y[0] or 0 in x + y:
+            raise ConfigError(
+                f"the {split} arrays of {file} do not fit together (given: x_{split} {x}, y_{split} {y}, expected: "
+                "(samples, ...) of as many samples, without a 0). Correct them."
+            )
+        for kind in ("x", "y"):
+            if shapes[f"{kind}_train"][1:] != shapes[f"{kind}_{split}"][1:]:
+                raise ConfigError(
+                    f"the samples of {file} differ in shape (given: {kind}_train {shapes[f'{kind}_train']}, "
+                    f"{kind}_{split} {shapes[f'{kind}_{split}']}, expected: the same behind the first number). Correct "
+                    "them."
+                )
+
+
+def whole(file: Path, name: str) -> np.ndarray:
+    """An array of whole numbers, in int64. Raises ConfigError: the file is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return np.ascontiguousarray(arrays[name], dtype=np.int64)
+    except OSError:
+        raise
+    except Exception as error:  # see _found
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> ConfigError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return ConfigError(f"{file} is not a file of numpy.savez ({reason}). Write it anew.")
+
+
+def floats(file: Path, name: str, array: np.ndarray) -> Tensor:
+    """The array in float32.
+
+    Raises:
+        ConfigError: a number is nan, infinite, or becomes so.
+    """
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(found).all():
+        place = tuple(np.argwhere(~np.isfinite(found))[0])
+        raise ConfigError(
+            f"{name} of {file} has a number that is nan, infinite or beyond float32 (given: {array[place]} in sample "
+            f"{place[0]}, expected: at most 3.4e38). Leave that sample out."
+        )
+    return torch.from_numpy(found)

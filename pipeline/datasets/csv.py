@@ -1,0 +1,146 @@
+"""Your own table of numbers, a row for each sample: text files with a column of labels."""
+
+import warnings
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split, Splits
+from pipeline.data.own_task import own_task
+from pipeline.errors import ConfigError, one_line
+
+__all__ = ["build"]
+
+
+def build(
+    root: Path, *, path: str, test_path: str, validation_path: str = "", label: str = "",
+    labels: Literal["classes", "numbers"] = "classes", delimiter: str = ",",
+) -> Dataset:  # fmt: skip
+    """Find the tables: inputs (columns - 1,) float32, and one class or one number for each sample.
+
+    A first line with anything but numbers in it names the columns. Everything behind it has to be a number.
+
+    Args:
+        root: folder of all data sets.
+        path: the file of the training samples, absolute or relative to ``root``.
+        test_path: that of the test samples, with the same columns.
+        validation_path: that of the samples for validation; empty: there is none.
+        label: the column of labels, by its name or its number from 0; empty: the last one.
+        labels: what they are; classes are whole numbers from 0.
+        delimiter: between two columns.
+
+    Raises:
+        ConfigError: a file is not there, has text or too few columns in it, or the files do not fit together.
+    """
+    files = {"train": root / path, "test": root / test_path}
+    if validation_path:
+        files["validation"] = root / validation_path
+    tables = {name: _table(file, delimiter) for name, file in files.items()}
+    width = tables["train"][1].shape[1]
+    for name, (_, table) in tables.items():
+        if table.shape[1] != width or width < 2:
+            raise ConfigError(
+                f"the tables do not fit together (given: {files[name]} of {table.shape[1]} columns, {files['train']} "
+                f"of {width}; expected: as many, 2 or more). Correct them, or dataset.delimiter."
+            )
+    column = _column(label, tables["train"][0], width, files["train"])
+    splits = {name: _split(table, column, labels, files[name]) for name, (_, table) in tables.items()}
+    task = own_task([split.y for split in splits.values()], str(files["train"]))
+    spec = DataSpec(
+        (width - 1,), task, len(splits["train"].y), len(splits["test"].y),
+        num_validation=len(splits["validation"].y) if "validation" in splits else 0,
+    )  # fmt: skip
+    read = partial(_read, files, delimiter, column, labels)
+    return ArrayDataset("csv", spec, read, remedy=f"Start again: {files['train']} was changed meanwhile.")
+
+
+def _read(
+    files: dict[str, Path], delimiter: str, column: int, labels: Literal["classes", "numbers"]
+) -> Splits:
+    found = {name: _split(_table(file, delimiter)[1], column, labels, file) for name, file in files.items()}
+    return Splits(found["train"], found.get("validation"), found["test"])
+
+
+def _split(table: np.ndarray, column: int, labels: Literal["classes", "numbers"], file: Path) -> Split:
+    """Inputs and labels."""
+    y = table[:, column]
+    if labels == "classes" and (y != np.floor(y)).any():
+        wrong = y[y != np.floor(y)][0]
+        raise ConfigError(
+            f"the labels of {file} are no classes (given: {wrong}, expected: whole numbers from 0). Correct them, or "
+            "set dataset.labels to \"numbers\"."
+        )
+    x = torch.from_numpy(np.delete(table, column, axis=1).astype(np.float32))
+    found: Tensor = torch.from_numpy(y.astype(np.int64 if labels == "classes" else np.float32))
+    return Split(x, found if labels == "classes" else found.unsqueeze(1))
+
+
+def _column(label: str, names: tuple[str, ...], width: int, file: Path) -> int:
+    """The place of the column of labels."""
+    if not label:
+        return width - 1
+    if label in names:
+        return names.index(label)
+    if label.isdecimal() and int(label) < width:
+        return int(label)
+    known = ", ".join(names) if names else f"0 to {width - 1}"
+    raise ConfigError(
+        f"there is no such column (given: dataset.label = {label!r} of {file}, expected: {known}). Correct it."
+    )
+
+
+def _table(file: Path, delimiter: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the columns, and the numbers, (rows, columns) float64, never to be written to."""
+    if len(delimiter) != 1:
+        raise ConfigError(
+            f"columns are apart by one character (given: dataset.delimiter = {delimiter!r}, expected: e.g. \",\"). "
+            "Change it."
+        )
+    try:
+        state = file.stat()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no table (expected: a file at {file}). Correct dataset.path, dataset.test_path, --data-root or "
+            "ONWARD_DATA."
+        ) from None
+    return _parsed(file, delimiter, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=6)
+def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """See :func:`_table`; a file that has not changed is read once in a process."""
+    try:
+        with file.open(encoding="utf8") as lines:
+            first = [cell.strip() for cell in lines.readline().split(delimiter)]
+        names = () if all(map(_is_number, first)) else tuple(cell.strip("\"'") for cell in first)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that there are no rows: said below
+            table = np.loadtxt(file, delimiter=delimiter, skiprows=1 if names else 0, ndmin=2, encoding="utf8")
+    except (ValueError, UnicodeError) as error:
+        raise ConfigError(
+            f"the table has something else than numbers in it (given: {file}, {one_line(error)}, rows counted without "
+            "the names; expected: numbers). Correct that, give classes as whole numbers, or leave the column out."
+        ) from None
+    if not len(table):
+        raise ConfigError(f"the table is empty (given: {file}, expected: at least 1 row of numbers). Correct it.")
+    with np.errstate(over="ignore"):
+        wrong = np.argwhere(~np.isfinite(table.astype(np.float32)))
+    if len(wrong):
+        row, column = (int(place) for place in wrong[0])
+        raise ConfigError(
+            f"the table has a number that is nan, infinite or beyond float32 (given: {table[row, column]} in row "
+            f"{row}, column {column} of {file}, from 0, without the names; expected: finite ones). Leave that row out."
+        )
+    return names, table
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

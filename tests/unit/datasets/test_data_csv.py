@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from pipeline.data.task import Classification, Labels
+from pipeline.datasets import csv
+from pipeline.errors import ConfigError
+
+TRAIN = "a,b,kind\n1,2.5,0\n-3,4e-1,2\n5,6,1\n"
+TEST = "a,b,kind\n7,8,1\n"
+
+
+def save(tmp_path, train=TRAIN, test=TEST, **others):
+    for name, text in {"train": train, "test": test, **others}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    return {"path": "train.csv", "test_path": "test.csv"}
+
+
+def built(tmp_path, files, **options):
+    return csv.build(tmp_path, **files, **options)
+
+
+def test_a_class_for_each_row(tmp_path):
+    data = built(tmp_path, save(tmp_path))
+    train, validation, test = data.load_all()
+    assert isinstance(data.spec.task, Classification) and data.spec.task.num_outputs == 3 and validation is None
+    assert torch.equal(train.x, torch.tensor([[1, 2.5], [-3, 0.4], [5, 6]])) and train.y.tolist() == [0, 2, 1]
+    assert (data.spec.num_train, data.spec.num_test, data.spec.input_shape) == (3, 1, (2,))
+    assert test.x.tolist() == [[7, 8]] and test.y.dtype is torch.int64
+
+
+@pytest.mark.parametrize("label", ["a", "0"])
+def test_another_column_of_numbers(tmp_path, label):
+    data = built(tmp_path, save(tmp_path), label=label, labels="numbers")
+    train = data.load()[0]
+    assert data.spec.task.labels is Labels.NUMBERS and train.y.tolist() == [[1], [-3], [5]]
+    assert train.x.tolist() == [[2.5, 0], [pytest.approx(0.4), 2], [6, 1]]
+
+
+def test_no_names_other_delimiter_and_a_validation_set(tmp_path):
+    files = save(tmp_path, "1;2;0\n3;4;1\n", "5;6;1\n", validation="7;8;0\n9;1;1\n")
+    data = built(tmp_path, files, delimiter=";", validation_path="validation.csv")
+    assert data.spec.num_validation == 2 and data.load_all().validation.x.tolist() == [[7, 8], [9, 1]]
+
+
+@pytest.mark.parametrize(("files", "options", "message"), [
+    ({"train": "a,b\n1,0\n2,blue\n"}, {}, r"something else than numbers in it \(given: .*train\.csv, .*'blue'.* row 1"),
+    ({"test": "a,b,kind\n1,2\n"}, {}, r"tables do not fit together \(given: .*test\.csv of 2 columns, .* of 3"),
+    ({"train": "1,2,0\n1,2\n"}, {}, r"something else than numbers in it .*columns"),
+    ({"train": "a,b,kind\n"}, {}, r"the table is empty \(given: .*train\.csv"),
+    ({"train": ""}, {}, r"the table is empty"),
+    ({"train": "1\n0\n", "test": "1\n"}, {}, r"tables do not fit together .* 2 or more"),
+    ({"test": "a,b,kind\n1,nan,0\n"}, {}, r"nan, infinite or beyond float32 \(given: nan in row 0, column 1"),
+    ({"test": "a,b,kind\n1,1e300,0\n"}, {}, r"beyond float32 \(given: 1e\+300"),
+    ({"train": "1,2,0.5\n", "test": "1,2,0\n"}, {}, r"labels of .* are no classes \(given: 0\.5.*\"numbers\""),
+    ({"train": "1,2,-1\n", "test": "1,2,0\n"}, {}, r"no classes \(given: whole numbers from -1 to 0"),
+    ({}, {"label": "colour"}, r"no such column \(given: dataset\.label = 'colour' of .*expected: a, b, kind"),
+    ({"train": "1,2,0\n", "test": "1,2,1\n"}, {"label": "3"}, r"expected: 0 to 2\)"),
+    ({}, {"delimiter": ""}, r"columns are apart by one character \(given: dataset\.delimiter = ''"),
+    ({}, {"test_path": "none.csv"}, r"there is no table \(expected: a file at .*none\.csv"),
+])  # fmt: skip
+def test_tables_that_do_not_do(tmp_path, files, options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        csv.build(tmp_path, **{**save(tmp_path, **files), **options})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe1,2\n", b"1,2,0\n1,\x80,0\n", b"\x00\x00"])
+def test_what_is_no_text(tmp_path, content):
+    files = save(tmp_path)
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match="something else than numbers|the table is empty"):
+        built(tmp_path, files)
+
+
+def test_a_table_that_is_changed_meanwhile(tmp_path):
+    data = built(tmp_path, save(tmp_path))
+    save(tmp_path, train=TRAIN + "1,1,1\n")
+    with pytest.raises(ConfigError, match=r"training samples of csv have other shapes .* was changed meanwhile"):
+        data.load()
