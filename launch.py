@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -31,6 +30,7 @@ from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
 from workers.host.out_folder import dated, new_out_folder
 from workers.host.parent import die_with_parent
+from workers.host.signals import end_on_signals
 from workers.host.streams import complain, end_output, open_standard_streams, patient
 from workers.listing import list_lines
 
@@ -54,6 +54,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
+    parser.add_argument("--init-from", type=Path, metavar="RUN", help="start from that run's trained blocks")
     parser.add_argument("--generate", type=int, metavar="N", help="run nothing; N bytes of text by --resume's run")
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
@@ -79,6 +80,7 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
         "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
         "transport.name": options.transport, "run.device": options.device,
         "run.trace": "true" if options.trace else None,
+        "train.init_from": options.init_from and repr(str(options.init_from)),
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 
@@ -225,13 +227,6 @@ def program() -> str:
 def runs_folder() -> Path:
     """Where a run goes that names no folder: in a checkout beside this file, else where the user is."""
     return (HERE if program() == "launch.py" and (HERE / "configs").is_dir() else Path.cwd()) / "runs"
-
-
-def end_on_signals() -> None:
-    """SIGTERM and SIGHUP end the run in order. Under ``nohup`` the latter is ignored, and stays so."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda given, _: sys.exit(128 + given))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -31,6 +31,7 @@ _LOOKS = (
     _Look("predict", "--predict trains nothing", (*_OF_A_RUN, *_LOOKS_ONLY)),
     _Look("against", "a comparison starts several runs",
           ("plan", "resume", "trace", "allow_changes", "log", "generate")),
+    _Look("init_from", "only a new run starts from another one", ("plan", "resume", "generate", "evaluate", "predict")),
     _Look("plan", "a plan generates nothing", ("generate",)),
     _Look("plan", "a plan resumes nothing", ("resume", "allow_changes")),
     _Look("plan", "a plan runs nothing", ("trace", "log")),

@@ -60,6 +60,8 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
         "train.microbatches": resolved.batching.microbatches, **_BEFORE,
         "chaos.compute": resolved.config.chaos.compute,
     }  # fmt: skip
+    if resolved.initial is not None:
+        fixed["train.init_from.weights_sha256"] = resolved.initial.weights_sha256
     wires = wires_of(resolved)
     fixed |= {} if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}
     if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
@@ -278,4 +280,6 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tup
 
 def _plain(value: Any) -> Any:
     """Tuples as the lists that TOML makes of them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -16,7 +16,7 @@ FILES = sorted([
 WINGS = {
     "pipeline": (
         "errors lazy numerics pickles", "memory places ranges", "values", "registry data",
-        "config network optim datasets", "learning models", "schedules rules local_rule", "checks records",
+        "config network optim datasets", "learning models", "schedules rules local_rule", "checks records", "mixture",
         "resolve weights", "engine", "planning measure trained",
     ),
     "workers": (
