@@ -66,7 +66,7 @@ def check_memory(
 
 def weight_bytes(resolved: RunSpec, blocks: range) -> int:
     """Bytes of the state of ``blocks`` and, of those that train at the same time, of gradients and the optimizer."""
-    extra = [resolved.trained_bytes[k] * (1 + resolved.optimizer.state_copies) for k in blocks]
+    extra = [resolved.trained_bytes[k] * (1 + resolved.optimizer_of(k).state_copies) for k in blocks]
     at_once = max(extra) if resolved.schedule().depends_on_results else sum(extra)
     return sum(resolved.state_bytes[k] for k in blocks) + at_once
 

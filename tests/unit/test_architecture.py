@@ -16,7 +16,7 @@ FILES = sorted([
 WINGS = {
     "pipeline": (
         "errors lazy numerics pickles", "memory places ranges", "values", "registry data",
-        "config network optim datasets", "learning models", "schedules rules local_rule", "checks records",
+        "config network optim datasets", "learning models", "schedules rules local_rule", "checks records", "mixture",
         "resolve weights", "engine", "planning measure trained",
     ),
     "workers": (
@@ -25,8 +25,8 @@ WINGS = {
         "coordinator last_words next_move",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
-        "launchers view flags flag_parser generate", "dry_run listening", "run_plan ranks planner loggers",
-        "run rank_lines away rank_0", "comparison torchrun", "front",
+        "launchers view flags flag_parser generate listing", "dry_run listening", "run_plan ranks planner loggers",
+        "run rank_lines away rank_0", "comparison torchrun", "sweep", "report", "front",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""
