@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline import registry
 from pipeline.checks import (
-    check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
+    check_batching,
+    check_classes,
+    check_emulation,
+    check_interval,
+    check_measurable,
+    check_mode,
+    check_optimizer,
     check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig, TrainConfig
