@@ -3,9 +3,11 @@
 import hashlib
 import itertools
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from pipeline.config import Config
@@ -117,9 +119,8 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _value(config: Config, key: str) -> Any:
-    table = config.to_dict()
-    section, _, option = key.partition(".")
-    return table[section][option] if option else table[section]
+    """Of a key, or of one of some blocks: ``optimizer.blocks.last.lr``."""
+    return reduce(operator.getitem, key.split("."), config.to_dict())
 
 
 def _name(values: Mapping[str, Any]) -> str:

@@ -36,6 +36,13 @@ def test_a_thing_that_is_named_brings_its_own_options():
     assert sim.config.rule.name == "sim" and dfa.config.rule.name == "dfa"
 
 
+def test_keys_of_some_blocks_are_swept():
+    low, high = cells("optimizer.blocks.last.lr=1e-3,3e-3")
+    assert low.values == {"optimizer.blocks.last.lr": 0.001} and low.name == "optimizer.blocks.last.lr=0.001"
+    assert high.config == BASE.overridden(["optimizer.blocks.last.lr=3e-3"])
+    assert [c.config.rule.blocks["0,1"]["name"] for c in cells("rule.blocks.0,1.name=pred,sim")] == ["pred", "sim"]
+
+
 WRONG = {
     "no key": (["1e-3,3e-3"], "cannot read what is swept (given: --sweep '1e-3,3e-3'"),
     "no value": (["optimizer.lr="], "cannot read what is swept (given: --sweep 'optimizer.lr='"),
