@@ -23,7 +23,7 @@ _LOOKS_ONLY = ("plan", "against", "repeat", "generate")
 
 _LOOKS = (
     _Look("report", "a report changes no run",
-          ("evaluate", "predict", "sweep", "jobs", "device", "data_root",
+          ("evaluate", "predict", "sweep", "jobs", "device", "data_root", "init_from",
            *(flag for flag in _OF_A_RUN if flag != "out"), *_LOOKS_ONLY)),
     _Look("sweep", "a sweep starts several runs",
           ("evaluate", "predict", "against", "plan", "resume", "allow_changes", "log", "generate")),

@@ -25,6 +25,7 @@ WRONG = {
     "a run is one job (given: --jobs without --sweep). Add --sweep, or": ["--jobs", "2"],
     "a sweep starts several runs (given: --sweep with --log)": ["--sweep", "rule.beta=0,1", "--log", "csv"],
     "a report changes no run (given: --report with --log)": ["--report", "RUN", "--log", "csv"],
+    "a report changes no run (given: --report with --init-from)": ["--report", "RUN", "--init-from", "OTHER"],
     "a report changes no run (given: --report with seed=1)": ["seed=1", "--report", "RUN"],
 }  # fmt: skip
 
