@@ -113,23 +113,19 @@ def numbers_of(epoch: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an epoch by name, those left out that were not measured in it."""
     found = _plain(epoch, "")
     for block in epoch["blocks"]:
-        found |= _named(block, f"block{block['block']}")
+        place = f"/block{block['block']}"
+        found |= _plain(block, "", place) | _plain(block.get("test_metrics", {}), "", place)
+        found |= _plain(block.get("validation_metrics", {}), "validation_", place)
     for stage in epoch["stages"]:
         place = f"stage{stage['stage']}" + (f".{stage['replica']}" if "replica" in stage else "")
-        found |= _named({**stage, **stage["time"], "staleness": stage["staleness"]["mean"], "time": None}, place)
+        means = {name: stage[name]["mean"] for name in ("staleness", "fill") if name in stage}
+        found |= _plain({**stage, **stage["time"], **means}, "", f"/{place}")
     return found
 
 
-def _named(table: Mapping[str, Any], place: str) -> dict[str, float]:
-    """Numbers of a block or a stage, those of inner tables too: ``test_loss/block0``."""
-    inner = [value for value in table.values() if isinstance(value, Mapping)]
-    numbers = {**_plain(table, ""), **{k: v for part in inner for k, v in _plain(part, "").items()}}
-    return {f"{name}/{place}": value for name, value in numbers.items()}
-
-
-def _plain(table: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """What is a measured number in a table."""
+def _plain(table: Mapping[str, Any], prefix: str, place: str = "") -> dict[str, float]:
+    """What is a measured number in a table, with what stands before its name and behind it: ``/block0``."""
     return {
-        f"{prefix}{name}": value for name, value in table.items()
+        f"{prefix}{name}{place}": value for name, value in table.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in _NO_MEASURES
     }  # fmt: skip

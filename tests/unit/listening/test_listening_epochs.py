@@ -73,6 +73,15 @@ def test_numbers_have_the_name_of_what_they_measure_and_where(tmp_path):
     }  # fmt: skip
 
 
+def test_means_have_the_name_of_their_quantity_and_metrics_that_of_their_split(tmp_path):
+    metrics = {"test_metrics": {"top5": 0.5}, "validation_metrics": {"top5": 0.75}}
+    items = [row(0, 0, block(0, **metrics), fill={"mean": 1.5, "max": 4})]
+    ((_, table),) = events(items, run(tmp_path, processes=1))
+    numbers = numbers_of(table)
+    assert (numbers["top5/block0"], numbers["validation_top5/block0"], numbers["fill/stage0"]) == (0.5, 0.75, 1.5)
+    assert not {"mean/stage0", "max/stage0"} & set(numbers)
+
+
 def test_a_logger_gets_epochs_and_one_last_row(tmp_path):
     items = [row(0, 0, block(2, 0.5)), {"step": 3}, json.dumps(END)]
     epoch, result = log_rows(items, run(tmp_path, processes=1))
