@@ -26,7 +26,13 @@ def loggers_named(names: Sequence[str]) -> list[tuple[str, Log]]:
     Raises:
         ConfigError: there is no such logger, it is named twice, or the package that it needs is not installed.
     """
-    wanted = [name.strip() for text in names for name in text.split(",")]
+    listed = [names] if isinstance(names, str) else names
+    for given in listed:
+        if not isinstance(given, str):
+            raise ConfigError(
+                f"a logger is named (given: {given!r}, expected: a name, or a dotted name of a function). Write that."
+            )
+    wanted = [name.strip() for text in listed for name in text.split(",")]
     twice = next((name for i, name in enumerate(wanted) if name in wanted[:i]), None)
     if twice is not None:
         raise ConfigError(f"a logger is named twice (given: --log {twice} and again). Leave one of them out.")

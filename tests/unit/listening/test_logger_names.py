@@ -13,7 +13,7 @@ from workers.loggers import csv
 def test_names_stand_apart_or_together():
     ((name, log), (other, mine)) = loggers_named(["csv,tests.support.own_loggers.kept"])
     assert (name, log, other, mine) == ("csv", csv.build, "tests.support.own_loggers.kept", own_loggers.kept)
-    assert loggers_named([]) == [] and loggers_named(["csv"]) == [("csv", csv.build)]
+    assert loggers_named([]) == [] and loggers_named(["csv"]) == loggers_named("csv") == [("csv", csv.build)]
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ def test_names_stand_apart_or_together():
     [
         (["csw"], r"unknown logger .given: 'csw', expected: csv, tensorboard, trackio, wandb, .*Did you mean 'csv'"),
         (["csv,"], "unknown logger .given: ''"),
+        ([own_loggers.kept], "a logger is named .given: <function kept at .*, expected: a name, or a dotted name of a"),
         (["csv", "csv"], "a logger is named twice .given: --log csv and again.. Leave one of them out"),
         (["tests.support.own_loggers.short"], "not a logger .given: --log tests.*short, expected: a function of a run"),
         (["tests.support.own_loggers"], r"defines no build\(\) .given: 'tests.support.own_loggers'"),
