@@ -84,7 +84,7 @@ def lines(curves: Sequence[Line], label: str, *, floor: float | None = None, gui
 
 def _finish(axes: Any) -> None:
     """Epochs as whole numbers, and colours that go with the page."""
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.set_xlabel("epochs trained", color=ink("fg"))
     axes.grid(color=ink("grid"), lw=0.8)
     axes.tick_params(which="both", colors=ink("muted"), labelcolor=ink("fg"))

@@ -6,11 +6,13 @@ import pytest
 from tests.support import report_runs
 
 from pipeline.records.time_budget import Activity
+from workers.report.embed import Mark
 from workers.report.sources import Sources, read_sources
 from workers.report.stages import ACTIVITIES, WORK
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra report)")
 
+from workers.report.charts import Line, lines, styled  # noqa: E402
 from workers.report.page import page  # noqa: E402
 
 EVIL = "<script>alert(1)</script>{{ 1234 * 10001 }}$\\frac{1$\"'&"
@@ -144,6 +146,12 @@ def test_many_runs_are_told_apart_by_colours_and_dashes(tmp_path):
     drawn = {(s.split("--run-")[1][0], "stroke-dasharray: 5.0 2.0" in s, "1.5 1.5" in s) for s in swatches}
     assert len(drawn) == 20 and "20 runs" in found.texts
     assert page(Sources(read_sources(folders[:2]).runs, (), 7)).count("7 more are not shown") == 1
+
+
+def test_a_single_epoch_has_no_fractions():
+    with styled():
+        found = Reader(lines([Line({1: 500.0}, "#000000", (), Mark("run", "one"))], "of one epoch"))
+    assert "1" in found.texts and not {"0.96", "0.98", "1.00", "1.02", "1.04"} & set(found.texts)
 
 
 def test_late_updates_are_drawn(tmp_path):
