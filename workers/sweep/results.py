@@ -82,15 +82,26 @@ class Results:
         self, cell: Cell, runs: Sequence[Mapping[str, Any] | None], split: str, metric: str
     ) -> dict[str, Any]:
         scores = [None if run is None else score_of(run, split, metric) for run in runs]
-        known = [score for score in scores if score is not None]
+        losses = [None if run is None else score_of(run, "test", "loss") for run in runs]
         return {
-            "cell": cell.name, "values": dict(cell.values), "score": mean(known) if known else None,
-            "score_std": stdev(known) if len(known) > 1 else None, "scores": scores, **arm_of(runs),
+            "cell": cell.name, "values": dict(cell.values), "score": _mean(scores), "score_std": _spread(scores),
+            "scores": scores, **arm_of(runs), "test_loss": _mean(losses), "test_loss_std": _spread(losses),
         }  # fmt: skip
 
     def write(self) -> None:
         """Writes ``sweep.json``, in place of that of fewer runs. Raises OSError where the disk refuses."""
         write_json(self._out / FILE, self.table)
+
+
+def _mean(figures: Sequence[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return mean(known) if known else None
+
+
+def _spread(figures: Sequence[float | None]) -> float | None:
+    """The standard deviation of several figures."""
+    known = [figure for figure in figures if figure is not None]
+    return stdev(known) if len(known) > 1 else None
 
 
 def _chosen_by(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

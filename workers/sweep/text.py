@@ -29,16 +29,17 @@ def sweep_lines(table: Mapping[str, Any]) -> list[str]:
 def titles_of(table: Mapping[str, Any]) -> tuple[str, ...]:
     """Of what :func:`cell_cells` returns."""
     own = () if table["by_validation"] else (f"{table['selected_by']}",)
-    splits = (table["selected_by"], "test accuracy") if table["by_validation"] else own
+    tested = "test accuracy" if _is_share(table) else "test loss"
+    splits = (table["selected_by"], tested) if table["by_validation"] else own
     return (*table["keys"], *splits, "runs", "samples/s", "s per epoch", "peak memory", "")
 
 
 def cell_cells(table: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, ...]:
     """A row of the table, as texts. Args: what is in ``sweep.json``, and one of its cells."""
-    is_share = str(table["selected_by"]).endswith("accuracy")
+    is_share, tested = _is_share(table), "test" if _is_share(table) else "test_loss"
     scores = [_score(row["score"], row["score_std"], is_share)]
     if table["by_validation"]:
-        scores.append(_score(row["test"], row["test_std"], True))
+        scores.append(_score(row[tested], row[f"{tested}_std"], is_share))
     ended = sum(score is not None for score in row["scores"])
     peak = row["peak_bytes"]
     return (
@@ -46,6 +47,11 @@ def cell_cells(table: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, .
         grouped(row["samples_per_s"]), grouped(row["epoch_s"]), "-" if peak is None else format_bytes(peak),
         "best" if row["cell"] == table["best"] else "",
     )  # fmt: skip
+
+
+def _is_share(table: Mapping[str, Any]) -> bool:
+    """Cells are compared by accuracy, and not by loss."""
+    return str(table["selected_by"]).endswith("accuracy")
 
 
 def _score(value: float | None, spread: float | None, is_share: bool) -> str:

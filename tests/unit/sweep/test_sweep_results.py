@@ -60,6 +60,14 @@ def test_numbers_have_no_accuracy_and_the_least_loss_is_best(swept):
     assert "0.200 +- 0.141" in sweep_lines(table)[1]
 
 
+def test_of_numbers_chosen_by_validation_the_test_loss_stands_beside_it(swept):
+    chosen = {"accuracy": None, "loss": 0.25}
+    table = swept(*(result(None, chosen, loss) for loss in (0.1, 0.3, 0.4, 0.5)))
+    assert table["selected_by"] == "validation loss" and table["cells"][0]["test_loss"] == pytest.approx(0.2)
+    header, first, *_ = ([cell.strip() for cell in line.split("  ") if cell] for line in sweep_lines(table))
+    assert header[1:3] == ["validation loss", "test loss"] and first[1:3] == ["0.250 +- 0", "0.200 +- 0.141"]
+
+
 def test_a_cell_with_a_run_that_failed_or_is_yet_to_come_is_not_the_best(swept):
     table = swept(result(0.5), result(0.5), result(0.9), {"error": "no luck"})
     high = table["cells"][1]
