@@ -68,8 +68,8 @@ def run_sweep(
     if failures := results.failures:
         raise SomeRunsFailed(
             f"{len(failures)} of {len(cells) * len(seeds)} runs failed; the first: {failures[0]['cell']}, seed "
-            f"{failures[0]['seed']}: {failures[0]['error']}. The others are in {out}/{FILE}; the same command with "
-            f"--out {out} tries these again."
+            f"{failures[0]['seed']}: {failures[0]['error'].rstrip('.')}. The others are in {out}/{FILE}; the same "
+            f"command with --out {out} tries these again."
         )
     return results.table
 
