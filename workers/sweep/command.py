@@ -106,7 +106,8 @@ def _is_ours(out: Path, expected: Sequence[str]) -> bool:
         return False
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot go on with a sweep (given: {out}/{FILE}, {error}). Choose another --out.") from None
-    keys = list(table.get("keys", {})) if isinstance(table, dict) else []
+    held = table.get("keys") if isinstance(table, dict) else None
+    keys = list(held) if isinstance(held, dict) else []
     if keys != expected:
         raise ConfigError(
             f"the folder has a sweep of other keys (given: {', '.join(expected)}; there: {', '.join(keys)}). Choose "

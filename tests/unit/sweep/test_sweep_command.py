@@ -162,9 +162,10 @@ def test_folders_that_are_no_place_for_it(config, tmp_path, started):
     (out / "optimizer.lr=0.1" / "seed-0" / "config.toml").write_text("[")
     code, _, err = call(*words)
     assert code == 2 and "a run of the sweep cannot be read" in err
-    (out / "sweep.json").write_text("{")
-    code, _, err = call(*words)
-    assert code == 2 and "cannot go on with a sweep" in err
+    for text, said in (("{", "cannot go on with a sweep"), ('{"keys": 3}', "the folder has a sweep of other keys")):
+        (out / "sweep.json").write_text(text)
+        code, _, err = call(*words)
+        assert code == 2 and said in err
 
 
 def test_a_disk_that_refuses_the_table_ends_it_in_one_line(config, tmp_path, started, monkeypatch):
