@@ -1,13 +1,11 @@
 """Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
-import inspect
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,24 +20,19 @@ for package in (pipeline, workers):  # another one must not run in place of ours
         sys.exit(2)
 
 from pipeline import registry
-from pipeline.config import LoadedConfig, load_config, section_options
-from pipeline.errors import ConfigError, DiskError, NonFiniteError, WorkerFailed, last_words, one_line
+from pipeline.config import LoadedConfig, load_config
+from pipeline.errors import FAILURES, ConfigError, last_words, one_line
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
-from pipeline.values import describe
 from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
 from workers.host.out_folder import dated, new_out_folder
 from workers.host.parent import die_with_parent
+from workers.host.signals import end_on_signals
 from workers.host.streams import complain, end_output, open_standard_streams, patient
-
-KINDS = {
-    "rules": ("rule", "pipeline.rules"), "models": ("model", "pipeline.models"),
-    "data sets": ("dataset", "pipeline.datasets"), "transports": ("transport", "workers.transports"),
-}  # fmt: skip
-"""What ``--list`` lists: the section of the config that names one, and the folder that has them."""
+from workers.listing import list_lines
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -52,14 +45,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides a config value")
     parser.add_argument("--evaluate", type=Path, metavar="RUN", help="score a run's network; dataset.name=... another")
     parser.add_argument("--predict", nargs="+", type=Path, metavar=("RUN", "FILE"), help="answers: pictures, or .npz")
+    parser.add_argument("--report", nargs="+", type=Path, metavar="RUN", help="write report.html about runs")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML; default: configs/digits.toml")
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="default: the config's, else parallel")
     parser.add_argument("--stages", metavar="N", help="number of stage processes, or 'blocks': one per block")
-    transports = ", ".join(registry.known(KINDS["transports"][1]))
+    transports = ", ".join(registry.known("workers.transports"))
     parser.add_argument("--transport", metavar="NAME", help=f"auto, {transports}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder; default: runs/<config>-<time>")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with that run, in its folder or in --out")
+    parser.add_argument("--init-from", type=Path, metavar="RUN", help="start from that run's trained blocks")
     parser.add_argument("--generate", type=int, metavar="N", help="run nothing; N bytes of text by --resume's run")
     parser.add_argument("--allow-changes", action="store_true", help="resume with another config than the run's")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
@@ -68,7 +63,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
-    parser.add_argument("--repeat", metavar="N", help="--against: rounds, each with a seed of its own; default: 1")
+    parser.add_argument("--sweep", nargs="+", metavar="KEY=V,V", help="run a grid of values: optimizer.lr=1e-3,3e-3")
+    parser.add_argument("--repeat", metavar="N", help="--against, --sweep: rounds, each with its own seed; default: 1")
+    parser.add_argument("--jobs", metavar="N", help="--sweep: runs at once; default: 1")
     parser.add_argument("--hosts", metavar="H", help="--plan: hosts like this one; default: 1")
     parser.add_argument("--link", metavar="RATE,LATENCY", help="--plan: between hosts, or stages: 1Gbit,50us")
     parser.add_argument("--replicas", metavar="R", help="--plan: auto, or processes of each stage: 2, or 1,2,1")
@@ -83,6 +80,7 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
         "schedule.mode": options.mode, "run.stages": None if options.plan else options.stages,
         "transport.name": options.transport, "run.device": options.device,
         "run.trace": "true" if options.trace else None,
+        "train.init_from": options.init_from and repr(str(options.init_from)),
     }  # fmt: skip
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(options.overrides)
 
@@ -105,37 +103,6 @@ def config_of(options: argparse.Namespace) -> Path:
 def follows() -> bool:
     """This is a rank that has its job from the first one, which has the config and the run's folder."""
     return os.environ.get("RANK", "0") != "0"
-
-
-def show_list() -> None:
-    """Print a line for each mode, rule, model, data set and transport, and for each option (``--list``)."""
-    print("modes:")
-    for mode in MODES:
-        print(f"  {mode.name:<16} {mode.summary}")
-    for noun, (section, package) in KINDS.items():
-        print(f"{noun}:")
-        for name in registry.known(package):
-            print(f"  {name:<16} {registry.summary(package, name)}")
-            show_options(section, registry.options_of(registry.load(package, name, noun)))
-    print("optimizers:")
-    from pipeline.optim.optimizers import optimizer_options  # which imports torch
-    from pipeline.optim.options import common_options
-
-    for name, options in optimizer_options().items():
-        print(f"  {name}")
-        show_options("optimizer", options)
-    print("  every optimizer")
-    show_options("optimizer", registry.options_of(common_options))
-    print("other sections:")
-    for section, options in section_options().items():
-        show_options(section, options)
-
-
-def show_options(section: str, options: Mapping[str, inspect.Parameter]) -> None:
-    """Print a line for each option of a thing: its key, what it takes, its default."""
-    for key, option in options.items():
-        default = "required" if option.default is option.empty else f"default: {option.default!r}"
-        print(f"    {f'{section}.{key}':<26} {describe(option.annotation)}; {default}")
 
 
 def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -179,12 +146,9 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.planner.command import make_plan
     from workers.planner.question import question_of
 
+    root = options.data_root or default_data_root()
     out = options.out or dated(runs_folder(), f"{loaded.name}-plan")
-    data_root = options.data_root or default_data_root()
-    question = question_of(
-        loaded.config, data_root, options.stages, options.hosts, options.link, options.replicas, options.device_speed
-    )
-    make_plan(loaded.config, question, out=out, data_root=data_root, say=print if not options.quiet else lambda _: None)
+    make_plan(loaded.config, question_of(options, loaded.config, root), out=out, data_root=root, say=say_of(options))
 
 
 def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -207,17 +171,52 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.comparison.command import compare_modes, rounds_of
 
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
-    default = dated(runs_folder(), f"{loaded.name}-against")
-    say = (lambda _: None) if options.quiet else partial(print, flush=True)
-    data = options.data_root or default_data_root()
-    with nullcontext(options.out) if options.out else new_out_folder(default) as out:
-        compare_modes(loaded.config, others, rounds, out=out, data_root=data, say=say)
+    root = options.data_root or default_data_root()
+    with own_folder(options, f"{loaded.name}-against") as out:
+        compare_modes(loaded.config, others, rounds, out=out, data_root=root, say=say_of(options))
+
+
+def own_folder(options: argparse.Namespace, name: str) -> AbstractContextManager[Path]:
+    """The folder that ``--out`` names, else a new one of the name and the time."""
+    return nullcontext(options.out) if options.out else new_out_folder(dated(runs_folder(), name))
+
+
+def say_of(options: argparse.Namespace) -> Callable[[str], None]:
+    """Prints a line, unless ``--quiet``."""
+    return (lambda _: None) if options.quiet else partial(print, flush=True)
+
+
+def sweep(options: argparse.Namespace, loaded: LoadedConfig) -> None:
+    """Runs the config over the values of some keys (``--sweep``).
+
+    Raises:
+        ConfigError: what is wrong with a key, a value or a cell.
+    """
+    from workers.sweep.command import asked, run_sweep
+
+    grid = asked(options, loaded.config, overrides_of(options))
+    with own_folder(options, f"{loaded.name}-sweep") as out:
+        run_sweep(*grid, out=out, data_root=options.data_root or default_data_root(), say=say_of(options))
+
+
+def report(options: argparse.Namespace) -> int:
+    """Writes a page about runs (``--report``), into the folder of a single one or into one of its own; returns 0.
+
+    Raises:
+        ConfigError: a library is missing, or something that was named is no run.
+    """
+    from workers.report.command import write_report
+
+    options.out = options.out or (options.report[0] if len(options.report) == 1 else None)
+    with own_folder(options, "report") as out:
+        say_of(options)(f"written: {write_report(options.report, out)}")
+    return 0
 
 
 def start(options: argparse.Namespace) -> Callable[[argparse.Namespace, LoadedConfig], None]:
     """What the command is to do with its config."""
-    text = run if options.generate is None else make_text
-    return compare if options.against is not None else plan if options.plan else text
+    one = plan if options.plan else run if options.generate is None else make_text
+    return sweep if options.sweep is not None else compare if options.against is not None else one
 
 
 def program() -> str:
@@ -230,13 +229,6 @@ def runs_folder() -> Path:
     return (HERE if program() == "launch.py" and (HERE / "configs").is_dir() else Path.cwd()) / "runs"
 
 
-def end_on_signals() -> None:
-    """SIGTERM and SIGHUP end the run in order. Under ``nohup`` the latter is ignored, and stays so."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda given, _: sys.exit(128 + given))
-
-
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted, 143 or 129 ended by a signal."""
     end_on_signals()
@@ -245,7 +237,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
     try:
         if options.list:
-            show_list()
+            print(*list_lines(), sep="\n")
             return 0
         check_together(options)
         if options.evaluate is not None or options.predict is not None:
@@ -254,6 +246,8 @@ def main(arguments: Sequence[str]) -> int:
             for line in look(options):
                 print(line)
             return 0
+        if options.report is not None:
+            return report(options)
         raise_open_files()
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
@@ -262,7 +256,7 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         complain(f"{program()}: " + one_line(error))
         return 2
-    except (DiskError, NonFiniteError, WorkerFailed) as error:
+    except FAILURES as error:
         complain(f"{program()}: " + last_words(error))
         return 1
     except BrokenPipeError:  # whoever reads the list has seen enough

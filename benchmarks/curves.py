@@ -15,7 +15,7 @@ from benchmarks.accuracy.cell import PublishedTable
 from benchmarks.accuracy.store import Store
 from benchmarks.lines import STYLE, with_lines
 from benchmarks.published import TABLES
-from benchmarks.run_folder import Curve
+from workers.report.measured import Curve
 
 __all__ = ["draw", "median_curve"]
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.lines import RUNS, STYLE, dark, label_ends, line, panels, with_lines
-from benchmarks.run_folder import Curve, MeasuredRun
+from workers.report.measured import Curve, MeasuredRun
 
 __all__ = ["draw"]
 

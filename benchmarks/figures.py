@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.run_folder import read_run
+from workers.report.measured import read_run
 
 __all__ = ["main"]
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.isotonic import isotonic_regression
 
-from benchmarks.run_folder import Curve, MeasuredRun
+from workers.report.measured import Curve, MeasuredRun
 
 __all__ = ["RUNS", "STYLE", "apart", "dark", "label_ends", "line", "panels", "with_lines"]
 

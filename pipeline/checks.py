@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.config import Config, MeasureConfig
+from pipeline.config.blocks import names_of
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Labels
@@ -76,8 +77,8 @@ def check_classes(config: Config, data: DataSpec, rule: Declared) -> None:
         )
     if rule.asks_for_note:
         raise ConfigError(
-            f"the rule {config.rule.name} asks which samples a batch has, and of batches of few classes it is not told "
-            f"(given: train.classes_per_batch = {drawn}, expected: 0). Set it to 0, or change the rule."
+            f"the rule {names_of(config.rule)} asks which samples a batch has, and of batches of few classes it is not "
+            f"told (given: train.classes_per_batch = {drawn}, expected: 0). Set it to 0, or change the rule."
         )
 
 
@@ -86,7 +87,7 @@ def check_interval(config: Config, rule: Declared, scale: Normalisation | None) 
     if rule.takes_unit_interval and scale and any(m > 0 or 1 - m > s for m, s in zip(scale.mean, scale.std)):
         logger.warning(
             "%s takes samples for states in [0, 1], which normalised ones are not. Leave them as they are, e.g. by "
-            "dataset.normalise = false.", config.rule.name,
+            "dataset.normalise = false.", names_of(config.rule),
         )  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def check_mode(config: Config, mode: Mode, topology: Topology, *, publishes: boo
         )
     if mode.rules is Rules.LOCAL and topology is not Topology.LOCAL:
         raise ConfigError(
-            f"the {mode.name} mode trains blocks before those above them exist (rule: {config.rule.name}, "
+            f"the {mode.name} mode trains blocks before those above them exist (rule: {names_of(config.rule)}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."
         )
 
@@ -156,7 +157,7 @@ def check_mode(config: Config, mode: Mode, topology: Topology, *, publishes: boo
 def check_optimizer(config: Config, rule: Declared) -> None:
     """Says under which optimizer the rule would be another one: the run may be meant so."""
     if rule.unsuited:
-        logger.warning("the rule %s under this optimizer: %s", config.rule.name, rule.unsuited)
+        logger.warning("the rule %s under this optimizer: %s", names_of(config.rule), rule.unsuited)
 
 
 def check_emulation(config: Config, mode: Mode, topology: Topology) -> None:
@@ -168,7 +169,7 @@ def check_emulation(config: Config, mode: Mode, topology: Topology) -> None:
     if not config.chaos.emulates:
         return
     if topology is Topology.SETTLE:
-        what, expected = f"the rule {config.rule.name}", "a rule that does not settle, e.g. predsim"
+        what, expected = f"the rule {names_of(config.rule)}", "a rule that does not settle, e.g. predsim"
     elif not mode.is_predictable:
         what, expected = f"the mode {mode.name}", "a mode in which every epoch does the same, e.g. parallel"
     elif config.measure.every > 0:
@@ -199,7 +200,7 @@ def check_batching(
 
 def _check_in_flight(config: Config, mode: Mode, batching: Batching, rule: Declared) -> None:
     """Refuses more batches in flight than the rule supports, and late batches that come in parts."""
-    name, most = config.rule.name, rule.max_in_flight
+    name, most = names_of(config.rule), rule.max_in_flight
     in_flight, microbatches = batching.in_flight, batching.microbatches
     if mode.in_flight is InFlightLimit.BY_STAGE:
         if most is not None:
@@ -261,8 +262,8 @@ def _check_parts(config: Config, batching: Batching, rule: Declared) -> None:
     """
     if batching.microbatches > 1 and not rule.splits_batches:
         raise ConfigError(
-            f"the rule {config.rule.name} learns from a batch as a whole, and parts of the batch would give other "
-            f"weights (train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a "
+            f"the rule {names_of(config.rule)} learns from a batch as a whole, and parts of the batch would give "
+            f"other weights (train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a "
             "smaller train.batch_size bounds the memory too."
         )
     if not rule.has_batch_norm:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "Stop", "TransportTimeout", "WorkerFailed",
-    "last_words", "one_line",
+    "FAILURES", "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "SomeRunsFailed", "Stop",
+    "TransportTimeout", "WorkerFailed", "last_words", "one_line",
 ]  # fmt: skip
 
 
@@ -30,6 +30,10 @@ class DamagedFile(ValueError):
 
 class DiskError(RuntimeError):
     """What a run must not lose can be written nowhere. Exit code 1."""
+
+
+class SomeRunsFailed(RuntimeError):
+    """Of several runs that were started some have failed; the others have ended. Exit code 1."""
 
 
 class Stop(Exception):
@@ -79,6 +83,10 @@ class NonFiniteError(RuntimeError):
             f"{where}). Lower optimizer.lr or the scale of the inputs; train.nonfinite=skip leaves out single batches."
         )
         self.row = {**found, "last_good": last_good}
+
+
+FAILURES = (DiskError, NonFiniteError, SomeRunsFailed, WorkerFailed)
+"""What a run, or one of several, may end with: exit code 1."""
 
 
 def _found_text(found: Mapping[str, Any]) -> str:

@@ -5,37 +5,42 @@ that do not fit blocks or modes. The run's processes then build from what is res
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline import registry
 from pipeline.checks import (
     check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
-    check_published, check_wire,
+    check_wire,
 )  # fmt: skip
-from pipeline.config import Config, NamedConfig
+from pipeline.config import Config, NamedConfig, TrainConfig
+from pipeline.config.blocks import parse_blocks
 from pipeline.data.dataset import DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Logistic, Task
 from pipeline.dataset_of import data_bytes, find_dataset, load_dataset
 from pipeline.errors import ConfigError
-from pipeline.learning.rule import BlockSpec, LearningRule, Topology
+from pipeline.learning.rule import BlockSpec, Topology
 from pipeline.memory import check_room
-from pipeline.network.block import Blueprint, build_block
+from pipeline.mixture.checks import check_mixture
+from pipeline.mixture.initial import InitialBlocks, find_initial
+from pipeline.mixture.routes import Routes
+from pipeline.mixture.rules import build_rule, check_rules, checked_options, checked_rule
+from pipeline.mixture.sections import completed, for_blocks
+from pipeline.network.block import Blueprint
 from pipeline.network.blueprints import blueprints_of, load_model
 from pipeline.network.from_modules import UserModel
 from pipeline.network.shapes import BlockShapes, infer_shapes
-from pipeline.numerics.seeds import derive, seeded
+from pipeline.optim.block_optimizers import BlockOptimizer, BlockOptimizers
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec
-from pipeline.optim.options import parse_optimizer
-from pipeline.schedules.batching import Batching, Declared, Publication, batching_of
+from pipeline.optim.options import OptimizerSection, parse_optimizer
+from pipeline.schedules.batching import Batching, Publication, batching_of
 from pipeline.schedules.chunk_checks import check_chunks
 from pipeline.schedules.dealing import check_replicas, dealt
 from pipeline.schedules.modes import Mode, Rules, find_mode
+from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import Schedule
 from pipeline.schedules.selection import Selecting, check_selection
 
@@ -70,6 +75,14 @@ class RunSpec:
     """What the last block publishes; None under most rules."""
     normalisation: Normalisation | None = None
     """Of the data set's samples."""
+    frozen: frozenset[int] = frozenset()
+    """Blocks that learn nothing in the whole run."""
+    routes: Routes | None = None
+    """Where feedback comes from, where it does not all go one way."""
+    block_optimizers: BlockOptimizers | None = None
+    """Where blocks are not all stepped alike; they are then asked in place of ``optimizer`` and ``lr``."""
+    initial: InitialBlocks | None = None
+    """Trained blocks that the run starts from."""
 
     @property
     def num_blocks(self) -> int:
@@ -81,6 +94,11 @@ class RunSpec:
         """Samples of a full micro-batch."""
         return -(-self.batching.batch_size // self.batching.microbatches)
 
+    def optimizer_of(self, block: int) -> OptimizerSpec:
+        """How the parameters of a block are stepped."""
+        own = (self.block_optimizers or {}).get(block)
+        return self.optimizer if own is None else own.optimizer
+
     @property
     def mode(self) -> Mode:
         """The row of the run's mode."""
@@ -88,10 +106,16 @@ class RunSpec:
 
     def schedule(self) -> Schedule:
         """Which blocks train when, and which epoch is chosen where there is a validation set."""
-        schedule, train = self.mode.schedule(self.config, self.num_blocks, self.caches), self.config.train
+        schedule = self.mode.schedule(self.config, self.num_blocks, self.caches)
+        schedule = schedule.without(self.frozen) if self.frozen else schedule
         if not self.batching.num_validation:
             return schedule
-        return Selecting(schedule, self.num_blocks, train.epochs, train.patience)
+        return Selecting(schedule, self.num_blocks, self.config.train.epochs, self.config.train.patience)
+
+    @property
+    def modes(self) -> tuple[BlockMode, ...]:
+        """Of each block where all train that learn at all."""
+        return tuple(BlockMode.FROZEN if k in self.frozen else BlockMode.TRAIN for k in range(self.num_blocks))
 
     @property
     def caches(self) -> bool:
@@ -101,13 +125,14 @@ class RunSpec:
         return self.config.schedule.cache != "off" and not differ and self.batching.classes is None
 
 
-def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> RunSpec:
+def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, begins: bool = True) -> RunSpec:
     """Checks ``config`` and fills it in.
 
     Args:
         config: as the user wrote it.
         data_root: where data sets are.
         model: blocks, or an ``nn.Sequential`` to be cut into blocks, in place of ``config.model``.
+        begins: False where the run goes on from a state of its own: the run that it began from need not be there.
 
     Raises:
         ConfigError: whatever is wrong, with the next move.
@@ -117,31 +142,28 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
     task = task_of(config, dataset.spec.task)
     blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
-    rule_options = registry.resolve("pipeline.rules", config.rule.name, "rule", "rule", config.rule.options).options
-    section = parse_optimizer(config.optimizer.name, config.optimizer.options)
-    complete = NamedConfig(name=config.optimizer.name, options=section.options)
+    count = len(blueprints)
+    frozen = frozenset(parse_blocks(config.train.freeze, count, "train.freeze"))
     config = dataclasses.replace(
         config, dataset=NamedConfig(name=config.dataset.name, options=data_options), model=chosen,
-        rule=NamedConfig(name=config.rule.name, options=rule_options), optimizer=complete,
+        rule=completed(config.rule, checked_options, count, "rule"),
+        optimizer=completed(config.optimizer, _complete, count, "optimizer"),
+        train=_with_whole_path(config.train),
     )  # fmt: skip
     data = dataset.spec
     shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
-    specs = tuple(
-        BlockSpec(
-            k, len(blueprints), s.in_shape, s.body_shape, s.out_shape, task, dataset.spec.num_train,
-            next((b for b in blueprints[k + 1 : k + 2] if not b.seed_free), None),
-        )
-        for k, s in enumerate(shapes)
-    )
+    specs = _specs(shapes, blueprints, task, data.num_train)
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
-    rule, sizes = _check_rules(config, blueprints, specs)
+    initial = find_initial(config.train, count) if begins else None
+    rules = check_rules(config, blueprints, specs, frozen, initial)
+    rule, sizes = rules.declared, rules.sizes
     check_mode(config, mode, rule.topology, publishes=rule.publication is not None)
+    check_mixture(config, mode, rules, frozen, count)
     config = dealt(config, mode)
     check_emulation(config, mode, rule.topology)
     check_classes(config, dataset.spec, rule)
     check_interval(config, rule, dataset.normalisation)
     batching = batching_of(config.train, mode, dataset.spec, rule)
-    lr = section.lr(config.train.epochs, batching.num_steps)
     check_replicas(config, mode, batching, rule)
     check_chunks(config, mode, dataset.spec, batching)
     check_batching(config, mode, batching, rule, shapes)
@@ -152,10 +174,13 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None) -> 
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
+    stepped = partial(_stepped, config.train.epochs, batching.num_steps)
+    whole = stepped(config.optimizer)
     return RunSpec(
-        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, section.optimizer, lr, batching,
-        tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
-        rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation,
+        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, whole.optimizer, whole.lr,
+        batching, tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
+        rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation, frozen, rules.routes,
+        for_blocks(config.optimizer, stepped, count, frozen), initial,
     )  # fmt: skip
 
 
@@ -169,20 +194,6 @@ def _model(
     if "." in config.model.name:  # defaults of the user's own function may be anything, and no config could hold them
         return loaded.blueprints, config.model
     return loaded.blueprints, NamedConfig(name=config.model.name, options=loaded.options)
-
-
-def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
-    """Build one block under its rule, the initial state a function of (run seed, block index).
-
-    The rule leaves its derivatives to autograd under autocast and with ``run.closed_form = false``.
-    """
-    block = build_block(blueprint, config.seed, spec.index)
-    build: Callable[..., LearningRule] = registry.load("pipeline.rules", config.rule.name, "rule")
-    with seeded(derive(config.seed, "rule", spec.index)):
-        rule = build(block, spec, **config.rule.options)
-    if config.run.autocast != "none" or not config.run.closed_form:
-        rule.leave_to_autograd()
-    return rule
 
 
 def task_of(config: Config, task: Task) -> Task:
@@ -202,57 +213,41 @@ def task_of(config: Config, task: Task) -> Task:
 
 
 def _with_rule_for_mode(config: Config, mode: Mode, blueprint: Blueprint, spec: BlockSpec) -> Config:
-    """The config with backprop in place of a rule that the mode does not run."""
+    """The config with backprop in place of a rule, or several, that the mode does not run."""
     replaced = mode.rules is Rules.BACKPROP or (
-        mode.rules is Rules.BACKWARD and _checked_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR
+        mode.rules is Rules.BACKWARD
+        and (config.rule.blocks or checked_rule(config, blueprint, spec).topology is not Topology.NEIGHBOUR)
     )
     return dataclasses.replace(config, rule=NamedConfig(name="backprop")) if replaced else config
 
 
-def _check_rules(
-    config: Config, blueprints: Sequence[Blueprint], specs: Sequence[BlockSpec]
-) -> tuple[Declared, list[tuple[int, int]]]:
-    """Builds every block under its rule once, one at a time.
-
-    Returns:
-        What the rule declares; and for each block the bytes of its state, and of what is trained of it.
-    """
-    topology, splits_batches, notes, caps, sizes = Topology.LOCAL, True, False, [], []
-    at_once, asks, in_unit_interval, unsuited, has_batch_norm, most_feedback = False, False, False, "", False, 1
-    published: list[Tensor] = []
-    for blueprint, spec in zip(blueprints, specs, strict=True):
-        rule = _checked_rule(config, blueprint, spec)
-        topology, splits_batches = rule.topology, splits_batches and rule.splits_batches
-        notes, asks = notes or rule.notes_batches, asks or rule.asks_for_note
-        in_unit_interval = in_unit_interval or rule.takes_unit_interval
-        at_once |= topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
-        unsuited = unsuited or rule.unsuited(config.optimizer.name, config.optimizer.options)
-        published += [rule.published] if rule.publishes_every else []
-        every, most_feedback = rule.publishes_every, max(most_feedback, rule.most_feedback)
-        has_batch_norm |= any(isinstance(m, _BatchNorm) for m in rule.modules())
-        trained = _bytes_of(p for p in rule.parameters() if p.requires_grad)
-        sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
-        if rule.max_in_flight is not None or topology is Topology.SETTLE:
-            caps.append(rule.max_in_flight or 1)
-    most = min(caps, default=None)
-    check_published(config, [tuple(t.shape) for t in published])
-    publication = Publication(every, _bytes_of(published[-1:])) if published else None
-    return Declared(
-        topology, splits_batches, most, notes, at_once, in_unit_interval, asks, unsuited, most_feedback, publication,
-        has_batch_norm,
-    ), sizes  # fmt: skip
+def _specs(
+    shapes: Sequence[BlockShapes], blueprints: Sequence[Blueprint], task: Task, num_train: int
+) -> tuple[BlockSpec, ...]:
+    """Place and shapes of every block."""
+    above = [next((b for b in blueprints[k + 1 : k + 2] if not b.seed_free), None) for k in range(len(blueprints))]
+    return tuple(
+        BlockSpec(k, len(shapes), s.in_shape, s.body_shape, s.out_shape, task, num_train, above[k])
+        for k, s in enumerate(shapes)
+    )
 
 
-def _bytes_of(tensors: Iterable[Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
+def _with_whole_path(train: TrainConfig) -> TrainConfig:
+    """The section with a path that means the same from any folder."""
+    return dataclasses.replace(train, init_from=str(Path(train.init_from).resolve())) if train.init_from else train
 
 
-def _checked_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
-    """One block under the rule."""
-    try:
-        return build_rule(config, blueprint, spec)
-    except ConfigError:
-        raise
-    except Exception as error:  # a rule may be the user's own code
-        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ConfigError(f"the rule {config.rule.name} does not fit block {spec.index}: {what}") from None
+def _optimizer(section: NamedConfig) -> OptimizerSection:
+    """One choice of an optimizer, checked."""
+    return parse_optimizer(section.name, section.options)
+
+
+def _stepped(epochs: int, steps_per_epoch: int, section: NamedConfig) -> BlockOptimizer:
+    """How one choice steps the parameters of a block in a run of that length."""
+    found = _optimizer(section)
+    return BlockOptimizer(found.optimizer, found.lr(epochs, steps_per_epoch))
+
+
+def _complete(section: NamedConfig) -> NamedConfig:
+    """The same with all options."""
+    return NamedConfig(name=section.name, options=_optimizer(section).options)

@@ -1,12 +1,14 @@
 """Edges of a run's pipeline, from what its rule declares."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.engine.message import FEEDBACK_EXTRA_BYTES
 from pipeline.engine.publishing import MOST_UNDER_WAY
 from pipeline.engine.wires import wires_of
 from pipeline.learning.rule import Topology
+from pipeline.mixture.routes import Routes
 from pipeline.network.shapes import BlockShapes
 from pipeline.numerics.wire_format import sample_bytes
 from pipeline.resolve import RunSpec
@@ -44,12 +46,14 @@ def edges_of(
     for src in range(num_stages - 1):
         edges.append(Edge(src, src + 1, depth, rows * batch_bytes(resolved, partition[src].stop)))
     waiting = [batching.in_flight_at(dst, num_stages) * batching.microbatches + 1 for dst in range(num_stages - 1)]
-    if resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
+    if resolved.routes is not None:
+        edges += _feedback_edges(resolved, resolved.routes, partition, waiting)
+    elif resolved.topology is Topology.NEIGHBOUR or resolved.topology is Topology.SETTLE:
         for dst in range(num_stages - 1):
             one = _sample_bytes(resolved.shapes[partition[dst].stop - 1])
             num_bytes = resolved.most_feedback * one + FEEDBACK_EXTRA_BYTES
             edges.append(Edge(dst + 1, dst, waiting[dst], resolved.microbatch_size * num_bytes))
-    if resolved.topology is Topology.BROADCAST:
+    elif resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
         edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
     if (publication := resolved.publication) is not None and not resolved.config.chaos.emulates:
@@ -60,6 +64,31 @@ def edges_of(
         return tuple(edges)
     between = between_processes(edges, replicas, batching.microbatches)
     return (*between, *exchange_edges(resolved, partition, replicas))
+
+
+def _feedback_edges(
+    resolved: RunSpec, routes: Routes, partition: tuple[range, ...], waiting: Sequence[int]
+) -> list[Edge]:
+    """Those down to stages that await something, from where it comes; both kinds share an edge where they can.
+
+    Args:
+        resolved: the run.
+        routes: where feedback comes from.
+        partition: blocks of each stage.
+        waiting: messages that may wait for each stage but the last.
+    """
+    last, edges = len(partition) - 1, []
+    for dst, blocks in enumerate(partition[:-1]):
+        found: dict[int, list[int]] = {}
+        if routes.awaits_above(blocks.stop - 1):
+            found.setdefault(dst + 1, []).append(_sample_bytes(resolved.shapes[blocks.stop - 1]))
+        if any(map(routes.awaits_broadcast, blocks)):
+            found.setdefault(last, []).append(_sample_bytes(resolved.shapes[-1]))
+        edges += [
+            Edge(src, dst, waiting[dst] * len(sizes), resolved.microbatch_size * (max(sizes) + FEEDBACK_EXTRA_BYTES))
+            for src, sizes in found.items()
+        ]
+    return edges
 
 
 def batch_bytes(resolved: RunSpec, block: int) -> int:

@@ -22,10 +22,16 @@ _OF_A_RUN = ("config", "mode", "stages", "transport", "out", "resume", "allow_ch
 _LOOKS_ONLY = ("plan", "against", "repeat", "generate")
 
 _LOOKS = (
+    _Look("report", "a report changes no run",
+          ("evaluate", "predict", "sweep", "jobs", "device", "data_root", *(flag for flag in _OF_A_RUN if flag != "out"),
+           *_LOOKS_ONLY)),
+    _Look("sweep", "a sweep starts several runs",
+          ("evaluate", "predict", "against", "plan", "resume", "allow_changes", "log", "generate")),
     _Look("evaluate", "--evaluate trains nothing", ("predict", *_OF_A_RUN, *_LOOKS_ONLY)),
     _Look("predict", "--predict trains nothing", (*_OF_A_RUN, *_LOOKS_ONLY)),
     _Look("against", "a comparison starts several runs",
           ("plan", "resume", "trace", "allow_changes", "log", "generate")),
+    _Look("init_from", "only a new run starts from another one", ("plan", "resume", "generate", "evaluate", "predict")),
     _Look("plan", "a plan generates nothing", ("generate",)),
     _Look("plan", "a plan resumes nothing", ("resume", "allow_changes")),
     _Look("plan", "a plan runs nothing", ("trace", "log")),
@@ -35,15 +41,18 @@ _LOOKS = (
 """In the order in which they are looked at."""
 
 _NEEDS = (
-    (("hosts", "link", "replicas", "device_speed"), "plan", "a run is not planned"),
-    (("repeat",), "against", "nothing is repeated"),
+    (("hosts", "link", "replicas", "device_speed"), ("plan",), "a run is not planned"),
+    (("repeat",), ("against", "sweep"), "nothing is repeated"),
+    (("jobs",), ("sweep",), "a run is one job"),
 )
-"""Flags, the one that they belong to, and what is done without it."""
+"""Flags, those of which they need one, and what is done without it."""
 
 _SAME = "every rank would say the same (given: --evaluate or --predict under torchrun, expected: without)"
 _ALONE = {
     "evaluate": _SAME, "predict": _SAME,
     "against": "a comparison starts its own processes (given: --against under torchrun, expected: without)",
+    "sweep": "a sweep starts its own processes (given: --sweep under torchrun, expected: without)",
+    "report": "every rank would write the same (given: --report under torchrun, expected: without)",
 }  # fmt: skip
 """Flags that mean nothing to a rank of torchrun."""
 
@@ -67,12 +76,17 @@ def check_together(options: argparse.Namespace) -> None:
             raise ConfigError(f"{says} (given: {_spelt(flag)} with {_spelt(given[0])}). Leave one of them out.")
     for flags, needed, says in _NEEDS:
         given = [flag for flag in flags if _is_given(getattr(options, flag))]
-        if given and not _is_given(getattr(options, needed)):
+        if given and not any(_is_given(getattr(options, other)) for other in needed):
             raise ConfigError(
-                f"{says} (given: {_spelt(given[0])} without {_spelt(needed)}). Add {_spelt(needed)}, or leave it out."
+                f"{says} (given: {_spelt(given[0])} without {_spelt(needed[0])}). Add "
+                f"{' or '.join(map(_spelt, needed))}, or leave it out."
             )
     _check_generate(options)
     _check_predict(options)
+    if options.report is not None and options.overrides:
+        raise ConfigError(
+            f"a report changes no run (given: --report with {options.overrides[0]}). Leave one of them out."
+        )
 
 
 def _is_given(value: Any) -> bool:

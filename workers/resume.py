@@ -32,7 +32,7 @@ from workers.host.out_folder import claimed
 from workers.job import StartPoint
 from workers.placement import Placement
 
-__all__ = ["Origin", "fixed_by", "open_origin"]
+__all__ = ["Origin", "differences", "fixed_by", "open_origin"]
 
 _FREE_SECTIONS = ("transport", "snapshot", "restart", "chaos")
 _FREE_KEYS = (
@@ -59,6 +59,8 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
         "train.microbatches": resolved.batching.microbatches, **_BEFORE,
         "chaos.compute": resolved.config.chaos.compute,
     }  # fmt: skip
+    if resolved.initial is not None:
+        fixed["train.init_from.weights_sha256"] = resolved.initial.weights_sha256
     wires = wires_of(resolved)
     fixed |= {} if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}
     if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
@@ -106,7 +108,7 @@ class Origin:
             )  # fmt: skip
         fixed = {**_BEFORE, **self.fixed}
         changed = {
-            **{k: v for k, v in _differences(self.table, resolved.config.to_dict()).items() if k not in self.fixed},
+            **{k: v for k, v in differences(self.table, resolved.config.to_dict()).items() if k not in self.fixed},
             **{k: (v, now.get(k)) for k, v in fixed.items() if k in now and k != "torch" and v != now[k]},
         }  # fmt: skip
         self._check_fits(resolved)
@@ -261,8 +263,8 @@ def open_origin(run: Path, *, allow_changes: bool = False, restarts: int = 0) ->
     return Origin(run, table, fixed, found, allow_changes, restarts)
 
 
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys that make the result and are not the same, with both values."""
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys that make the result and are not the same, with both values. Args: two configs as nested tables."""
     found = {}
     for section in sorted({*was, *now} - {*_FREE_SECTIONS}):
         before, after = was.get(section, {}), now.get(section, {})
@@ -280,4 +282,6 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
 
 def _plain(value: Any) -> Any:
     """Tuples as the lists that TOML makes of them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

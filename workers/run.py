@@ -14,6 +14,7 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
+from pipeline.mixture.rules import rule_names
 from pipeline.records.files import write_text
 from pipeline.records.network_facts import write_facts
 from pipeline.records.run_record import Recorder, odd_twins, result_table
@@ -77,12 +78,14 @@ class Session:
         config = self.resolved.config
         results = self.run_state.stage_results()
         about = {
-            "mode": config.schedule.mode, "rule": config.rule.name, "model": config.model.name,
-            "dataset": config.dataset.name, "transport": self.placement.transport, "wire": config.transport.wire,
+            "mode": config.schedule.mode, "rule": rule_names(config, self.resolved.num_blocks),
+            "model": config.model.name, "dataset": config.dataset.name,
+            "transport": self.placement.transport, "wire": config.transport.wire,
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
             "selection": self.run_state.selection(self.resolved.batching.num_validation, config.train.eval_every),
+            **({"init_from": found.about()} if (found := self.resolved.initial) is not None else {}),
             **({"emulated": True, "note": NOTHING_LEARNED} if config.chaos.emulates else {}),
             **({"stopped": end.reason} if (end := self.view.early_end) is not None and end.is_taken else {}),
         }  # fmt: skip

@@ -44,7 +44,8 @@ def plan_run(
         check_out(out)
     if origin is not None:
         config = origin.fixed_in(config)
-    resolved = resolve(config, data_root, model)
+    has_state = origin is not None and origin.found is not None
+    resolved = resolve(config, data_root, model, begins=not has_state or config.measure.every > 0)
     placement = predict_run(resolved, place(resolved, host), host, data_root)
     if origin is not None:
         origin.check(resolved, placement)

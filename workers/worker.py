@@ -51,7 +51,7 @@ def build_program(job: Job, budget: TimeBudget) -> Program:
     if 0 in job.blocks:
         train, test, final = load_data(job, stage.device)
     where, marks = config.schedule.cache, config.snapshot
-    return program_of(resolved, job.replicas, job.replica)(
+    return program_of(resolved, job.partition, job.replicas, job.replica)(
         stage, job.stage_index, job.num_stages, resolved.batching, train, test, budget, config.seed,
         allocator("auto" if where == "off" else where, config.schedule.cache_limit_bytes, job.out),
         Cuts(resolved.batching.num_steps, marks.every_steps, marks.every_epochs), start, final,

@@ -1,28 +1,19 @@
-"""One run of a cell: ``python launch.py`` in a process of its own, and the summary of its folder.
-
-A process of its own, because that is what a user starts, several can run at once, and one that hangs can be ended.
-"""
+"""One run of a cell: ``python launch.py`` in a process of its own, and the summary of its folder."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.cell import Cell
 from pipeline.config.toml_text import to_toml
+from workers.sweep.child import Child
 
 __all__ = ["Attempt", "summary"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-_ENDING_S = 10.0
-"""Time that a run and its stages have to end after SIGTERM."""
 
 
 class Attempt:
@@ -44,59 +35,37 @@ class Attempt:
         program = ["-m", *cell.program] if cell.program else [str(ROOT / "launch.py")]
         command = [sys.executable, *program, "--config", str(config), "--quiet",
                    "--out", str(self._out), "--data-root", str(data_root)]  # fmt: skip
-        self._errors = Path(self._folder.name) / "stderr"
-        self._began = time.monotonic()
-        with self._errors.open("wb") as errors:
-            # A session of its own: Ctrl-C reaches this program alone, which then ends its runs in order.
-            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                             stderr=errors, start_new_session=True)  # fmt: skip
+        self._child = Child(command, Path(self._folder.name) / "stderr", ROOT)
 
     def poll(self) -> dict[str, Any] | None:
         """Result of the run once it has ended or its time is over; None while it goes on."""
-        status = self._process.poll()
-        elapsed = time.monotonic() - self._began
+        status, elapsed = self._child.poll(), self._child.elapsed_s
         if status is None and elapsed < self.cell.limit_s:
             return None
-        self._end()
+        self._child.end()
         try:
             if status is None:
                 return self._failed(f"it was ended after {self.cell.limit_s:g} s (limit_s of the cell)")
             if status != 0:
-                return self._failed(self._said() or f"exit status {status}")
+                return self._failed(self._child.said() or f"exit status {status}")
             return {"seed": self.seed, "status": "completed", "wall_s": round(elapsed, 2), **summary(self._out)}
         except (OSError, ValueError, KeyError) as error:
             return self._failed(f"what it left cannot be read ({type(error).__name__}: {error})")
         finally:
             self._folder.cleanup()
 
+    def tell(self) -> None:
+        """Tells the run to end, and does not wait."""
+        self._child.tell()
+
     def stop(self) -> None:
         """Ends the run and its stages; nothing is kept."""
-        self._end()
+        self._child.end()
         self._folder.cleanup()
 
     def _failed(self, error: str) -> dict[str, Any]:
-        wall_s = round(time.monotonic() - self._began, 2)
+        wall_s = round(self._child.elapsed_s, 2)
         return {"seed": self.seed, "status": "failed", "wall_s": wall_s, "error": error}
-
-    def _said(self) -> str:
-        """The last line of what the run wrote on its way out, which is its error."""
-        lines = [x for x in self._errors.read_text(encoding="utf8", errors="replace").splitlines() if x.strip()]
-        return lines[-1].strip()[:2000] if lines else ""
-
-    def _end(self) -> None:
-        """The run first, which stops its stages; what is left of its session after that is killed."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(_ENDING_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_ENDING_S)
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return
 
 
 def summary(out: Path) -> dict[str, Any]:

@@ -36,7 +36,8 @@ _NAMED = """
 
 The other keys of such a section are the options of what it names: `python launch.py --list` prints them all, with what
 they take and their defaults. A dotted name, `mymodule.thing`, is one of your own. To name another thing in an override
-drops the options of the one before.
+drops the options of the one before. `[rule]` and `[optimizer]` may have sections of their own for some blocks,
+`[rule.blocks."0-3"]`: see [blocks](blocks.md).
 """
 _PACKAGES = {"model": "pipeline.models", "dataset": "pipeline.datasets", "rule": "pipeline.rules"}
 _UNBOUNDED = (", at most 2147483647", ", at most 9223372036854775807", ", at most 1e30")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from pipeline.config.blocks import INHERITED, NAMES_BLOCKS, read_blocks
 from pipeline.config.chaos import ChaosConfig
 from pipeline.config.sections import (
     MeasureConfig,
@@ -37,10 +38,6 @@ __all__ = ["Config", "LoadedConfig", "load_config", "of_every_dataset", "section
 
 _MOST_BYTES = 2**20
 _PATIENCE_S = 10.0
-_SHARED = {"optimizer": (
-    "lr", "milestones", "gamma", "course", "warmup_steps", "final_fraction", "decay_share", "clip", "decay_on",
-), "dataset": ("validation",)}  # fmt: skip
-"""Options that every choice of a section has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,8 @@ class Config:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if isinstance(value, NamedConfig):
-                table[item.name] = {"name": value.name, **value.options}
+                own = {"blocks": {k: dict(v) for k, v in value.blocks.items()}} if value.blocks else {}
+                table[item.name] = {"name": value.name, **value.options, **own}
             elif dataclasses.is_dataclass(value) and not isinstance(value, type):
                 table[item.name] = dataclasses.asdict(value)
             else:
@@ -187,7 +185,8 @@ def _override(table: dict[str, Any], override: str) -> None:
     """Applies one ``section.key=value`` to ``table``; the value is TOML, or text where it is not."""
     key, equals, text = override.partition("=")
     path = key.split(".")
-    if not equals or not all(path) or len(path) > 2:
+    deepest = 4 if path[0] in NAMES_BLOCKS and path[1:2] == ["blocks"] else 2
+    if not equals or not all(path) or len(path) not in (1, 2, deepest):
         raise ConfigError(
             f"cannot read the override (given: {override!r}, expected: section.key=value, e.g. train.epochs=5). "
             "Correct it."
@@ -197,16 +196,16 @@ def _override(table: dict[str, Any], override: str) -> None:
     except (ValueError, KeyError, RecursionError):
         value = text
     target = table
-    if len(path) == 2:
-        target = table.setdefault(path[0], {})
+    for part in path[:-1]:
+        target = target.setdefault(part, {})
         if not isinstance(target, dict):
             raise ConfigError(
-                f"cannot override (given: {override!r}): {path[0]} is a value, not a section. Write {path[0]}=value."
+                f"cannot override (given: {override!r}): {part} is a value, not a section. Write {part}=value."
             )
     default = getattr(Config, path[0], None)
     if path[1:] == ["name"] and isinstance(default, NamedConfig) and target.get("name", default.name) != value:
         # The options in the file belong to the thing that is being replaced; overrides that follow stay.
-        for option in [k for k in target if k not in _SHARED.get(path[0], ())]:
+        for option in [k for k in target if k not in INHERITED.get(path[0], ())]:
             del target[option]
     target[path[-1]] = value
 
@@ -219,8 +218,9 @@ def _section(name: str, value: Any, hint: Any, default: Any) -> Any:
         raise ConfigError(f"wrong value for {name} (given: {value!r}, expected: a section [{name}]). Change it.")
     if hint is NamedConfig:
         options = dict(value)
-        chosen = options.pop("name", default.name)
-        return NamedConfig(name=check_value(chosen, str, f"{name}.name"), options=options)
+        chosen = check_value(options.pop("name", default.name), str, f"{name}.name")
+        blocks = read_blocks(name, options)
+        return NamedConfig(name=chosen, options=options, blocks=blocks)
     assert isinstance(hint, type)
     hints = typing.get_type_hints(hint, include_extras=True)
     for key in value:

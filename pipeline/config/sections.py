@@ -23,6 +23,8 @@ class NamedConfig:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    blocks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What is other for some blocks, by their names: ``0-3``, ``8``, ``last``; see :mod:`pipeline.config.blocks`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,13 @@ class TrainConfig:
     out a batch whose loss or gradient of that block is not finite, as though it had not been there for the block;
     reading them waits for the device in every step, and what is not finite all the same stops the run. Refused where
     batches overlap (``in_flight`` above 1, pipedream). ignore: nothing is looked for."""
+    freeze: Natural | str = ""
+    """Blocks that learn nothing: ``0-2``, ``5``, ``last``, ``0-1,4``. They run forward in evaluation mode and keep
+    their weights and running statistics. Empty: none."""
+    init_from: str = ""
+    """Folder of a run that has ended, whose trained blocks this one starts from. Empty: initial weights are drawn."""
+    init_blocks: Natural | str = ""
+    """Blocks that start from there, named as in ``freeze``. Empty: all of them."""
     eval_passes: Count = 1
     """Monte Carlo forward passes per test sample, for stochastic networks (``model.activation = "bernoulli"``); the
     posteriors are averaged before they are scored."""

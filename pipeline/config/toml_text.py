@@ -1,20 +1,28 @@
 """Writes nested tables as TOML text; the standard library reads TOML and does not write it."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["to_toml"]
 
 
-def to_toml(table: Mapping[str, Any]) -> str:
-    """``table`` (values, and one level of sections) as TOML; ``tomllib.loads`` gives it back, ``None`` left out."""
-    lines = [f"{k} = {_value(v)}" for k, v in table.items() if not isinstance(v, Mapping) and v is not None]
+def to_toml(table: Mapping[str, Any], above: str = "") -> str:
+    """``table`` (values, and sections of these) as TOML; ``tomllib.loads`` gives it back, ``None`` left out. Args:
+    above, the header of the section that it is, followed by a dot."""
+    lines = [f"{_key(k)} = {_value(v)}" for k, v in table.items() if not isinstance(v, Mapping) and v is not None]
+    text = "".join(f"{line}\n" for line in lines)
     for name, section in table.items():
         if isinstance(section, Mapping):
-            lines += ["", f"[{name}]"]
-            lines += [f"{k} = {_value(v)}" for k, v in section.items() if v is not None]
-    return "\n".join(lines) + "\n"
+            header = above + _key(name)
+            text += f"\n[{header}]\n{to_toml(section, f'{header}.')}"
+    return text
+
+
+def _key(name: str) -> str:
+    """A key, in quotes where it is more than letters, digits, dashes and underscores."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
 
 
 def _value(value: Any) -> str:

@@ -55,11 +55,7 @@ def build(
             f"smaller split, with dataset.window = {window}; expected: at least {window + 1}). Lower dataset.window, "
             "or name a longer text in dataset.path."
         )
-    if in_order and windows:
-        raise ConfigError(
-            f"windows in order are all of the text (given: dataset.in_order with dataset.windows = {windows}, "
-            "expected: 0). Leave one of them out."
-        )
+    _check_order(in_order, windows)
     task = PositionClasses(_BYTES, (window,), is_bytes=True)
     num_train, num_test = windows or (cut - 1) // window, (length - cut - 1) // window
     spec = DataSpec(
@@ -67,6 +63,15 @@ def build(
         stored_bytes=2 * length, chunking=Chunking(0) if in_order else None,
     )  # fmt: skip
     return TextDataset(spec, partial(_read, files) if path else _embedded, where, length, cut)
+
+
+def _check_order(in_order: bool, windows: int) -> None:
+    """Raises ConfigError where windows are to be in order, and a number of them."""
+    if in_order and windows:
+        raise ConfigError(
+            f"windows in order are all of the text (given: dataset.in_order with dataset.windows = {windows}, "
+            "expected: 0). Leave one of them out."
+        )
 
 
 class TextDataset(Dataset):

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.mixed_program import MixedProgram, listeners
+from pipeline.engine.mixed_stage import MixedAutocastStage, MixedStage
 from pipeline.engine.program import Program
 from pipeline.engine.publishing import PublishingProgram
 from pipeline.engine.replica_program import ReplicaProgram
@@ -31,10 +33,12 @@ def build_rules(
         blocks: their indices in the whole network.
         device: where to build them.
     """
-    rules = [
-        build_rule(resolved.config, blueprint, resolved.specs[k]).to(device)
-        for k, blueprint in zip(blocks, blueprints, strict=True)
-    ]
+    rules = []
+    for k, blueprint in zip(blocks, blueprints, strict=True):
+        rule = build_rule(resolved.config, blueprint, resolved.specs[k])
+        if resolved.initial is not None:
+            resolved.initial.fill(rule)
+        rules.append(rule.to(device))
     if resolved.config.run.channels_last:
         for rule in rules:
             rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -47,15 +51,21 @@ def build_stage(
 ) -> Stage:  # fmt: skip
     """The stage of ``rules``; see :class:`Stage` for the arguments that are not the run's."""
     config = resolved.config
-    make = Stage if config.run.autocast == "none" else AutocastStage
+    plain, routes = config.run.autocast == "none", resolved.routes
+    make: Callable[..., Stage] = Stage if plain else AutocastStage
+    if routes is not None:
+        make = partial(MixedStage if plain else MixedAutocastStage, routes)
     stage = make(
         rules, blocks, resolved.num_blocks,
-        optimizer=resolved.optimizer, lr=resolved.lr, seed=config.seed, batch_size=batch_size, device=device,
+        optimizer=resolved.block_optimizers or resolved.optimizer, lr=resolved.lr, seed=config.seed,
+        batch_size=batch_size, device=device,
         stash=stash, learn_after=learn_after, channels_last=config.run.channels_last,
         nonfinite=config.train.nonfinite,
     )  # fmt: skip
     if (wires := wires_of(resolved)) is not None:
         round_inside(stage, wires)
+    if isinstance(stage, MixedStage):
+        stage.watch_inputs()
     return stage
 
 
@@ -63,22 +73,31 @@ class _WireReplicaProgram(WireProgram, ReplicaProgram):
     """Both: replicas that send to other stages in a wire format, and gradients to each other as they are."""
 
 
+class _WireMixedProgram(WireProgram, MixedProgram):
+    """Both: activations in a wire format, feedback as it is."""
+
+
 class _WirePublishingProgram(WireProgram, PublishingProgram):
     """Both: activations travel in a wire format, what is published as it is."""
 
 
 def program_of(
-    resolved: RunSpec, replicas: Replicas | None = None, replica: int = 0, *, publishes: bool = True
+    resolved: RunSpec, partition: Sequence[range], replicas: Replicas | None = None, replica: int = 0, *,
+    publishes: bool = True,
 ) -> Callable[..., Program]:
     """What makes the run's programs; see :class:`Program` for the arguments.
 
     Args:
         resolved: the run.
+        partition: blocks of each stage.
         replicas: processes of each stage; None for one each.
         replica: of the process, in its stage.
         publishes: False where the program is not walked through from a run's start to its end.
     """
     wires = wires_of(resolved)
+    if resolved.routes is not None:
+        to = listeners(resolved.routes, partition)
+        return partial(MixedProgram, to=to) if wires is None else partial(_WireMixedProgram, wires, to=to)
     if publishes and resolved.publication is not None and not resolved.config.chaos.emulates:
         every, epochs = resolved.publication.every, resolved.config.train.epochs
         if wires is None:

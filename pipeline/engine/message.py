@@ -42,6 +42,8 @@ class Kind(IntEnum):
     """Running statistics, likewise; see the module ``running_stats``."""
     PUBLISHED = 7
     """A version of what the last block publishes, for all other stages; see the module ``publishing``."""
+    BROADCAST = 8
+    """What the last block sends to all that await it, where others are sent FEEDBACK; see ``mixed_program``."""
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pipeline.engine.block_steppers import stepper_of
 from pipeline.engine.evaluation import Evaluation
 from pipeline.engine.feeds import Tap
 from pipeline.engine.frozen import forward_frozen
@@ -19,11 +20,11 @@ from pipeline.engine.in_flight import Held, InFlight, Outbound
 from pipeline.engine.settling import Settling, Tensors
 from pipeline.engine.skip import Skip
 from pipeline.engine.staleness import Staleness
-from pipeline.engine.stepper import Stepper
 from pipeline.learning.local_rule import has_graph
 from pipeline.learning.rule import LearningRule, Topology
 from pipeline.numerics.memory_format import channels_last
 from pipeline.numerics.seeds import derive, mix, reseed
+from pipeline.optim.block_optimizers import BlockOptimizers
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec
 from pipeline.records.reports import BlockScores
@@ -39,7 +40,7 @@ class Stage:
         rules: one for each hosted block, in order, on ``device``.
         blocks: their indices in the whole network.
         num_blocks: of the whole network.
-        optimizer: how parameters are stepped.
+        optimizer: how parameters are stepped, or those of each block.
         lr: the learning rate's course.
         seed: the run's.
         batch_size: samples of a full micro-batch: frozen blocks always see that many, see :func:`forward_frozen`.
@@ -56,7 +57,7 @@ class Stage:
         blocks: range,
         num_blocks: int,
         *,
-        optimizer: OptimizerSpec,
+        optimizer: OptimizerSpec | BlockOptimizers,
         lr: LrSchedule,
         seed: int,
         batch_size: int,
@@ -84,7 +85,7 @@ class Stage:
         """
         self.looks_for_nonfinite = nonfinite != "ignore"
         self.skip = Skip(self.rules) if nonfinite == "skip" else None
-        self.stepper = Stepper(self.rules, optimizer, lr)
+        self.stepper = stepper_of(self.rules, optimizer, lr)
         self._forward_seeds = {k: derive(seed, "forward", k) for k in blocks}
         self._learn_seeds = {k: derive(seed, "learn", k) for k in blocks}
         self._batch_size = batch_size

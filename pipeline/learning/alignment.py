@@ -36,6 +36,7 @@ class Alignment(LearningRule):
     """
 
     topology = Topology.NEIGHBOUR
+    feedback_is_gradient = True
     learns_from = ANY_LABELS
     rounds_feedback = True
 

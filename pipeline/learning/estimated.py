@@ -36,6 +36,7 @@ class Estimated(LearningRule):
     """
 
     topology = Topology.NEIGHBOUR
+    feedback_is_gradient = True
     slope: Tensor | None
 
     def __init__(self, block: Block, spec: BlockSpec, rule: str, *, whole: bool, sloped: bool = False) -> None:

@@ -25,6 +25,7 @@ class LocalRule(LearningRule):
     """
 
     topology = Topology.LOCAL
+    reaches_input = True
 
     def __init__(self, block: Block, spec: BlockSpec, *, dense: Dense | None = None) -> None:
         super().__init__(block, spec)

@@ -111,6 +111,14 @@ class LearningRule(nn.Module, ABC):
     """NEIGHBOUR: True where feedback may travel in ``transport.wire`` like an activation; its numbers for each feature
     are then floating-point ones. False where it has to be exact: a gradient, or a target whose distance from the
     activation is what is learned from."""
+    feedback_is_gradient: ClassVar[bool] = False
+    """NEIGHBOUR: True where feedback, and what is sent down, is the derivative of what is minimised above by the output
+    of the block that it is for, or an estimate of it, already weighted: such rules go together."""
+    passes_frozen: ClassVar[bool] = False
+    """NEIGHBOUR: True where a frozen block, in evaluation mode, still sends the derivative by its input down."""
+    reaches_input: ClassVar[bool] = False
+    """LOCAL and BROADCAST: True where :meth:`learn`, once its derivatives are left to autograd, differentiates down to
+    the block's input as well, if that requires it: the blocks below may then learn by backpropagation."""
     settles_in_evaluation: ClassVar[bool] = True
     """SETTLE: True where test batches are settled too; False where the exchange serves learning alone."""
 

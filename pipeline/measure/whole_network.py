@@ -19,7 +19,7 @@ from pipeline.learning.rule import Topology
 from pipeline.numerics.autocast import at_least_float32, autocast
 from pipeline.numerics.seeds import derive, mix, reseed
 from pipeline.resolve import RunSpec
-from pipeline.schedules.plan import BlockMode, Plan
+from pipeline.schedules.plan import Plan
 
 __all__ = ["Gradients", "WholeNetwork", "Seen"]
 
@@ -55,7 +55,9 @@ class WholeNetwork:
             resolved, self._rules, blocks, device, batch_size=1, stash=False, learn_after="stage"
         )
         # Once, and before the weights are loaded: what a rule changes at the beginning of an epoch is among them.
-        self._stage.begin(Plan(max(num_epochs - 1, 0), (BlockMode.TRAIN,) * count, (0,) * count))
+        self._frozen = resolved.frozen
+        self._passing = resolved.routes.passing if resolved.routes is not None else frozenset()
+        self._stage.begin(Plan(max(num_epochs - 1, 0), resolved.modes, (0,) * count))
         for rule, state in zip(self._rules, states or (), strict=states is not None):
             rule.load_state_dict(state)
 
@@ -150,9 +152,10 @@ class WholeNetwork:
         return contexts
 
     def _begin_training(self) -> None:
-        """Set training mode and clear the gradients."""
-        for rule in self._rules:
-            rule.train()
+        """Set training mode, but for frozen blocks, and clear the gradients."""
+        for k, rule in enumerate(self._rules):
+            rule.train(k not in self._frozen or k in self._passing)
+            rule.block.train(k not in self._frozen)
             rule.zero_grad()
 
     def _rounding(self) -> AbstractContextManager[object]:

@@ -1,8 +1,8 @@
 """Recurrent network: blocks of one recurrent layer each, the whole recurrence inside its block, and a read-out."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from torch import nn
 
@@ -13,7 +13,22 @@ from pipeline.ranges import Count, Natural, NonNegative, Range
 
 __all__ = ["build"]
 
-Trains = Literal["all", "inputs", "none"]
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """Options of a recurrent layer."""
+
+    unit: Unit = "tanh"
+    """Of Elman cells; the others have their own."""
+    bias: bool = True
+    """False leaves its biases out."""
+    radius: NonNegative = 0.0
+    """Recurrent weights start as an orthogonal matrix times this, one for each gate; 0: as torch does."""
+    truncate: Natural = 0
+    """Steps of a sample behind which no gradient goes back; 0 for none, 1 for the present step alone."""
+    trains: Literal["all", "inputs", "none"] = "all"
+    """``inputs``, with fixed recurrent weights; ``none``, a fixed recurrent layer with its embedding (an echo state
+    network): the read-out alone learns."""
 
 
 def build(
@@ -26,12 +41,8 @@ def build(
     reads: Literal["each", "last"] = "each",
     vocabulary: Natural = 0,
     embedding: Count = 32,
-    unit: Unit = "tanh",
-    bias: bool = True,
-    radius: NonNegative = 0.0,
-    truncate: Natural = 0,
-    trains: Trains = "all",
     boundary: Literal["post", "half"] = "post",
+    layer: LayerOptions = LayerOptions(),
 ) -> list[Blueprint]:
     """Blueprints of ``depth`` recurrent blocks and the read-out.
 
@@ -48,17 +59,27 @@ def build(
         reads: the read-out is at ``each`` step, or of the ``last`` one alone, for one label for each sample.
         vocabulary: different tokens; 0: as many as outputs.
         embedding: features of a token.
-        unit: of Elman cells; the others have their own.
-        bias: False leaves the biases of recurrent layers out.
-        radius: recurrent weights start as an orthogonal matrix times this; 0: as torch does.
-        truncate: steps of a sample behind which no gradient goes back; 0 for none, 1 for the present step alone.
-        trains: ``all``; ``inputs``, with fixed recurrent weights; ``none``, a fixed recurrent layer with its embedding
-            (an echo state network): the read-out alone learns.
         boundary: ``half``: an Elman block sends its pre-activations, and the read-out begins with its unit.
+        layer: options of every recurrent layer.
 
     Raises:
         ConfigError: samples are no sequences, or a unit or a boundary is named that the network does not have.
     """
+    _check(input_shape, cell, depth, boundary, layer.unit)
+    tokens = vocabulary or num_outputs if len(input_shape) == 1 else 0
+    first = embedding if tokens else input_shape[1]
+    half = boundary == "half"
+    make = partial(_make, cell, layer, half)
+    blocks = [
+        Blueprint(partial(make, width if k else first, width, 0 if k else tokens), f"{cell} {width}")
+        for k in range(depth)
+    ]
+    read_out = partial(_make_read_out, width, num_outputs, reads, layer.unit if half else None)
+    return [*blocks, Blueprint(read_out, f"linear {width}-{num_outputs}")]
+
+
+def _check(input_shape: tuple[int, ...], cell: Cell, depth: int, boundary: str, unit: Unit) -> None:
+    """Raises ConfigError, see :func:`build`."""
     if len(input_shape) not in (1, 2):
         raise ConfigError(
             f"a recurrent network reads sequences (given: samples of shape {input_shape}, expected: (length, features) "
@@ -70,32 +91,21 @@ def build(
             f"the cell has units of its own (given: model.unit = {unit!r} with model.cell = {cell!r}, expected: tanh). "
             "Leave model.unit out, or set model.cell to 'elman'."
         )
-    tokens = vocabulary or num_outputs if len(input_shape) == 1 else 0
-    first = embedding if tokens else input_shape[1]
-    half = boundary == "half"
-    if half and (cell != "elman" or depth > 1):
+    if boundary == "half" and (cell != "elman" or depth > 1):
         raise ConfigError(
             f"only one Elman block can send its pre-activations (given: model.boundary = 'half' with model.cell = "
             f"{cell!r} and model.depth = {depth}, expected: elman and 1). Change them, or leave model.boundary out."
         )
-    options = {"unit": unit, "bias": bias, "radius": radius, "truncate": truncate, "is_half": half}
-    blocks = [
-        Blueprint(
-            partial(_make, cell, width if k else first, width, 0 if k else tokens, trains, options), f"{cell} {width}"
-        )
-        for k in range(depth)
-    ]  # fmt: skip
-    read_out = partial(_make_read_out, width, num_outputs, reads, unit if half else None)
-    return [*blocks, Blueprint(read_out, f"linear {width}-{num_outputs}")]
 
 
-def _make(
-    cell: Cell, num_in: int, width: int, num_tokens: int, trains: Trains, options: Mapping[str, Any]
-) -> Block:  # fmt: skip
+def _make(cell: Cell, options: LayerOptions, is_half: bool, num_in: int, width: int, num_tokens: int) -> Block:
     layers: list[nn.Module] = [nn.Embedding(num_tokens, num_in)] if num_tokens else []
-    recurrent = Recurrent(cell, num_in, width, **options)
+    recurrent = Recurrent(
+        cell, num_in, width, unit=options.unit, bias=options.bias, truncate=options.truncate, radius=options.radius,
+        is_half=is_half,
+    )  # fmt: skip
     block = Block(nn.Sequential(*layers, recurrent))
-    fixed = {"all": (), "inputs": recurrent.recurrent_parameters(), "none": tuple(block.parameters())}[trains]
+    fixed = {"all": (), "inputs": recurrent.recurrent_parameters(), "none": tuple(block.parameters())}[options.trains]
     for parameter in fixed:
         parameter.requires_grad_(False)
     return block

@@ -164,7 +164,8 @@ class Recurrent(nn.Module):
             out, state = self._run(part, state.detach())
             outs.append(out)
         self.carried.keep(start, state)
-        return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+        # torch lays steps outermost, and a product may round one layout differently from the one that a message has.
+        return outs[0].contiguous() if len(outs) == 1 else torch.cat(outs, 1).contiguous()
 
     def _run(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Args: state, (batch, parts, width). Returns: what is sent of every step, and the state behind the last."""

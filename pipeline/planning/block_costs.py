@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.data.synthetic import random_inputs, random_labels
 from pipeline.engine.build import build_rules
+from pipeline.engine.frozen import forward_frozen
 from pipeline.numerics.autocast import autocast
 from pipeline.numerics.compute import compute_as
 from pipeline.numerics.memory_format import channels_last
@@ -37,7 +38,8 @@ def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list
     try:
         with compute_as(threads, resolved.config.run.matmul_precision, device):
             for k in reversed(range(resolved.num_blocks)):
-                spent, sent = _measure(resolved, k, device, feedback)
+                told = feedback if resolved.routes is None else _zeros(resolved, k, device)
+                spent, sent = _measure(resolved, k, device, told)
                 seconds.append(spent)
                 feedback = sent or feedback  # a block that sends nothing is told what those below are: BROADCAST
     finally:
@@ -46,14 +48,25 @@ def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list
     return seconds[::-1]
 
 
+def _zeros(resolved: RunSpec, block: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Feedback of the form that a block awaits, whatever is above it: a gradient or an error."""
+    spec, rows = resolved.specs[block], resolved.microbatch_size
+    assert resolved.routes is not None
+    shape = spec.out_shape if resolved.routes.awaits_above(block) else spec.task.out_shape
+    dtype = torch.bfloat16 if resolved.config.run.autocast != "none" else torch.float32
+    return (torch.zeros(rows, *shape, dtype=dtype, device=device),)
+
+
 def _measure(
     resolved: RunSpec, index: int, device: torch.device, feedback: tuple[Tensor, ...]
 ) -> tuple[float, tuple[Tensor, ...]]:
     """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]
     (rule,) = build_rules(resolved, resolved.blueprints[index : index + 1], range(index, index + 1), device)
-    parameters = [p for p in rule.parameters() if p.requires_grad]
-    optimizer = resolved.optimizer.build(parameters) if parameters else None
+    is_frozen = index in resolved.frozen and (resolved.routes is None or index not in resolved.routes.passing)
+    rule.train(not is_frozen)
+    parameters = [p for p in rule.parameters() if p.requires_grad and not is_frozen]
+    optimizer = resolved.optimizer_of(index).build(parameters) if parameters else None
     rows = resolved.microbatch_size
     generator = torch.Generator().manual_seed(0)
     first = random_inputs(resolved.data, rows, generator) if index == 0 else None
@@ -66,6 +79,9 @@ def _measure(
 
     def step() -> None:
         nonlocal sent
+        if is_frozen:
+            forward_frozen(rule, x, y, rows, channels_last=resolved.config.run.channels_last)
+            return
         _, context = rule(x, y)
         sent = rule.learn(context, () if rule.learns_at_once else feedback).upstream
         if optimizer is not None:

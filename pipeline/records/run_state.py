@@ -97,6 +97,8 @@ class RunState:
         self.last_good: str | None = None
         """The newest snapshot that is complete, for the message of a run that leaves the finite numbers."""
         self._first_bad = FirstBad(num_stages)
+        self._fills: dict[int, list[int]] = {}
+        """Messages that waited in front of each process, as its reports inside the epoch have told."""
         self._started_s: float | None = None
         self._ended_s = 0.0
 
@@ -154,12 +156,16 @@ class RunState:
 
     def progress(self, body: StageProgress) -> None:
         """News inside an epoch."""
+        if (fill := body.get("fill")) is not None:
+            self._fills.setdefault(process_of(body), []).append(fill)
         self._view.progress(body)
         self._hear(body, whole=False)
 
     def epoch(self, body: StageEpoch) -> None:
         """A stage has finished an epoch."""
-        self._recorder.write({"event": "test" if "scores_test" in body else "epoch", **body})
+        fills = self._fills.pop(process_of(body), [])
+        fill = {"fill": {"mean": sum(fills) / len(fills), "max": max(fills)}} if fills else {}
+        self._recorder.write({"event": "test" if "scores_test" in body else "epoch", **body, **fill})
         rows = self._rows.setdefault(body["epoch"], [])
         rows.append(body)
         self._hear(body, whole=True)

@@ -21,6 +21,8 @@ class Backprop(LearningRule):
     """
 
     topology = Topology.NEIGHBOUR
+    feedback_is_gradient = True
+    passes_frozen = True
     learns_from = ANY_LABELS
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:

@@ -45,6 +45,7 @@ class DirectFeedbackAlignment(LearningRule):
     """
 
     topology = Topology.BROADCAST
+    reaches_input = True
     learns_from = ANY_LABELS
     matrix: Tensor
 

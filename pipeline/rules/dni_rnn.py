@@ -37,6 +37,7 @@ class EdgeGradients(Backprop):
     """
 
     learns_from = ANY_LABELS
+    passes_frozen = False  # its models learn
 
     def __init__(self, block: Block, spec: BlockSpec, models: list[Synthesiser], rate: float) -> None:
         super().__init__(block, spec)

@@ -27,6 +27,7 @@ class GlobSim(Backprop):
     """
 
     splits_batches = False
+    passes_frozen = False  # its own loss would still be learned from below
     learns_from = frozenset({Labels.CLASS})
 
     def __init__(self, block: Block, spec: BlockSpec, *, sim_weight: float) -> None:

@@ -25,6 +25,11 @@ def check_chunks(config: Config, mode: Mode, data: DataSpec, batching: Batching)
             "expected: another mode, or whole sequences). Change schedule.mode, or leave dataset.chunk or "
             "dataset.in_order out."
         )
+    if config.train.freeze != "":
+        raise ConfigError(
+            f"frozen blocks keep no state from chunk to chunk (given: train.freeze = {config.train.freeze!r} with "
+            f"chunks of {name}, expected: none). Leave it out, or leave dataset.chunk or dataset.in_order out."
+        )
     replicas = config.run.replicas
     if replicas == "auto" or max(replicas if isinstance(replicas, list) else [int(replicas)]) > 1:
         raise ConfigError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.config import Config
+from pipeline.config.blocks import names_of
 from pipeline.errors import ConfigError
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
@@ -39,7 +40,7 @@ def check_replicas(config: Config, mode: Mode, batching: Batching, rule: Declare
     replicas = config.run.replicas
     if replicas != "auto" and max(_counts(replicas)) == 1:
         return
-    given, name = f"run.replicas = {replicas!r}".replace("'", '"'), config.rule.name
+    given, name = f"run.replicas = {replicas!r}".replace("'", '"'), names_of(config.rule)
     if mode.is_one_stage or mode.rules is Rules.LOCAL:
         why = "is one process" if mode.is_one_stage else "trains one block at a time, on outputs that one process keeps"
         raise ConfigError(

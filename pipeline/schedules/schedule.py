@@ -5,7 +5,7 @@ Decisions depend on epoch reports only, never on timing, so a run is repeated ex
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from pipeline.config import Config
@@ -54,6 +54,10 @@ class Schedule(ABC):
         """Finished epochs that the plan of ``epoch`` depends on. Args: history, those that are finished by now."""
         return epoch if self.depends_on_results else 0
 
+    def without(self, frozen: frozenset[int]) -> Self:
+        """The same schedule with blocks that never train."""
+        return replace(self, frozen=frozen)  # type: ignore[type-var]  # each is a dataclass
+
 
 def replayed(
     schedule: Schedule, losses: Sequence[Sequence[float | None]], cache_lost: Container[int] = (),
@@ -88,6 +92,7 @@ class Parallel(Schedule):
     num_blocks: int
     epochs: int
     eval_every: int = 1
+    frozen: frozenset[int] = frozenset()
 
     depends_on_results: ClassVar[bool] = False
 
@@ -102,7 +107,7 @@ class Parallel(Schedule):
             return None
         return Plan(
             epoch=epoch,
-            modes=(BlockMode.TRAIN,) * self.num_blocks,
+            modes=tuple(BlockMode.FROZEN if k in self.frozen else BlockMode.TRAIN for k in range(self.num_blocks)),
             lr_epochs=(epoch,) * self.num_blocks,
             evaluate=(epoch + 1) % self.eval_every == 0 or epoch + 1 == self.epochs,
         )
@@ -112,8 +117,8 @@ class Parallel(Schedule):
 class Sequential(Schedule):
     """Block k trains until its own loss has converged, then freezes, and block k + 1 starts.
 
-    With ``cached`` the first epoch of a phase runs block k - 1 forward over its kept inputs and keeps what comes
-    out; the epochs after it start at block k. So a phase costs what its block costs, at any depth. Once something
+    With ``cached`` the first epoch of a phase runs the block before it forward over its kept inputs and keeps what
+    comes out; the epochs after it start at block k. So a phase costs what its block costs, at any depth. Once something
     could not be kept, every epoch starts at the data again: the same numbers, in more time.
     """
 
@@ -126,6 +131,8 @@ class Sequential(Schedule):
     eval_every: int = 1
     stalls_after: int = 0
     """Scored epochs in which a block must have become better on the validation set, or it is frozen; 0: any."""
+    frozen: frozenset[int] = frozenset()
+    """Blocks that have no phase."""
 
     depends_on_results: ClassVar[bool] = True
 
@@ -140,7 +147,7 @@ class Sequential(Schedule):
 
     def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
         """See :class:`Schedule`."""
-        block, trained, counts = 0, 0, [0] * self.num_blocks
+        block, trained, counts = self._next(-1), 0, [0] * self.num_blocks
         losses: list[float] = []
         values: list[Value | None] = []
         for result in history:
@@ -152,19 +159,24 @@ class Sequential(Schedule):
             trained += 1
             is_over = converged(losses, self.patience, self.tolerance) or stalled(values, self.stalls_after)
             if trained >= self.epochs or is_over:
-                block, trained, losses, values = block + 1, 0, [], []
+                block, trained, losses, values = self._next(block), 0, [], []
         if block == self.num_blocks:
             return None
         cached = self.cached and not any(result.cache_lost for result in history)
         return self._phase(epoch, block, trained, tuple(counts), cached)
+
+    def _next(self, block: int) -> int:
+        """The block whose phase follows that of ``block``; their number where none does."""
+        return next((k for k in range(block + 1, self.num_blocks) if k not in self.frozen), self.num_blocks)
 
     def _phase(self, epoch: int, block: int, trained: int, counts: tuple[int, ...], cached: bool) -> Plan:
         """The plan for an epoch in which ``block`` trains and has trained ``trained`` epochs before."""
         modes = [BlockMode.IDLE] * self.num_blocks
         modes[:block] = [BlockMode.FROZEN] * block
         modes[block] = BlockMode.TRAIN
+        before = max((k for k in range(block) if k not in self.frozen), default=0)  # its inputs are kept, or the data
         filling = cached and trained == 0 and block > 0
-        source = (block - 1 if filling else block) if cached else 0
+        source = (before if filling else block) if cached else 0
         # Whether this is the block's last epoch is known only after it, so a phase that may end is evaluated too; and
         # where inputs are kept, those of the test set are.
         due = filling or (trained + 1) % self.eval_every == 0 or trained + 1 >= min(self.epochs, self.patience + 1)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.blocks import names_of, of_block
 from pipeline.engine.evaluation import Evaluation
 from pipeline.engine.feeds import repeated
 from pipeline.engine.wires import rounded_input, wires_between
@@ -90,8 +91,9 @@ class TrainedNetwork(nn.Sequential):
                 "the folder of its run, or save it with readouts=True."
             )
         if self.decoded(x)[index] is None:
+            name = of_block(self.recipe.config.rule, index, count, "rule").name
             raise ValueError(
-                f"the block has no decoder of its own (given: block {index} under {self.recipe.config.rule.name}). "
+                f"the block has no decoder of its own (given: block {index} under {name}). "
                 f"Read that of the last one, {count - 1}."
             )
         return Readout(self, index)
@@ -264,7 +266,7 @@ class TrainedNetwork(nn.Sequential):
     def extra_repr(self) -> str:
         """What it comes from."""
         config = self.recipe.config
-        return json.dumps({"rule": config.rule.name, "dataset": config.dataset.name})
+        return json.dumps({"rule": names_of(config.rule), "dataset": config.dataset.name})
 
 
 def _is_known(rule: LearningRule) -> bool:

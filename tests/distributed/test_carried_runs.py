@@ -107,9 +107,10 @@ def test_p1_carried_states_are_placement_independent(tmp_path, text, kind, stage
         {"rule": {"name": "dfa", "inject": "cell"}, "train": {"in_flight": 3}},
         {"rule": {"name": "dni_rnn"}, "train": {"in_flight": 3}, "model": {"cell": "lstm"}},
         {"rule": {"name": "linear_decoder"}, "model": {"cell": "lstm"}},
+        {"rule": {"name": "lra_rnn"}, "run": {"autocast": "bfloat16"}},
         {"rule": {"name": "pred"}, "model": {"cell": "gru", "truncate": 2}, "transport": {"wire": "int8"}},
     ],
-    ids=["1f1b", "in-flight", "edges", "lstm", "gru"],
+    ids=["1f1b", "in-flight", "edges", "lstm", "autocast", "gru"],
 )
 def test_p1_other_ways_to_run_carry_the_same_states(tmp_path, text, changes):
     base = merged(text, changes)
@@ -135,6 +136,7 @@ def test_a_run_goes_on_from_the_states_that_its_snapshot_carries(tmp_path, text,
 WRONG = {
     "frozen blocks": (["schedule.mode=sequential", "rule.name=pred"], "the mode sequential freezes blocks"),
     "replicas": (["run.replicas=2", "train.microbatches=2"], "each replica would carry the state of its own"),
+    "blocks frozen by name": (["train.freeze=0", "rule.name=pred"], "frozen blocks keep no state from chunk to chunk"),
     "several passes": (["train.eval_passes=2", "rule.name=pred"], "a state is carried along one pass (given: "),
     "batches across sequences": (["train.batch_size=6"], "do not divide the sequences (given: train.batch_size = 6"),
     "a test batch too large": (["train.eval_batch_size=9"], "given: train.eval_batch_size = 9 for 8 of sine, ex"),

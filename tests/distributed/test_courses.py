@@ -32,9 +32,13 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(("way", "stages", "transport"), square(
-    list(WAYS), [2, "blocks"], ["shared_memory", "process_group", "inline"],
-))  # fmt: skip
+CASES = [
+    case if case.values[0] in ("pred", "dfa", "1f1b") else pytest.param(*case.values, marks=pytest.mark.full)
+    for case in square(list(WAYS), [2, "blocks"], ["shared_memory", "process_group", "inline"])
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "stages", "transport"), CASES)
 def test_p1_any_placement(tmp_path, way, stages, transport):
     base = merged(BASE, WAYS[way])
     expected = sha(tmp_path / "one", base=base)

@@ -25,6 +25,8 @@ RULES = {
     "all": {"name": "interlock", "overlap": 4},
     "shared": {"name": "readout", "every": 1}, "seldom": {"name": "readout", "every": 2, "norm": False},
 }  # fmt: skip
+USUAL = {"private", "two", "three", "shared"}
+"""Tried in every run of the suite, the others in the full one."""
 STAGES, TRANSPORTS = [2, 3, "blocks"], ["inline", "shared_memory", "process_group"]
 
 
@@ -47,7 +49,13 @@ def reference(tmp_path_factory, text):
     return cache(lambda name: sha(tmp_path_factory.mktemp(name) / "run", {"rule": RULES[name]}, base=text))
 
 
-@pytest.mark.parametrize(("rule", "stages", "transport"), square(list(RULES), STAGES, TRANSPORTS))
+CASES = [
+    case if case.values[0] in USUAL else pytest.param(*case.values, marks=pytest.mark.full)
+    for case in square(list(RULES), STAGES, TRANSPORTS)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "stages", "transport"), CASES)
 def test_p1_a_transformer_on_any_number_of_stages_over_any_transport(
     tmp_path, text, reference, rule, stages, transport
 ):

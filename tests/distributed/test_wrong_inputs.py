@@ -36,6 +36,13 @@ WRONG = {
     "a wire at the data": (
         ["transport.wire=int8", "transport.wire_at=[0]"], "wrong value for transport.wire_at", "at least 1"),
     "a place without a wire": (["transport.wire_at=[1]"], "nothing is rounded", "Set transport.wire"),
+    "no such block": (["rule.blocks.0-9.name=pred"], "there are no such blocks", "within 0 to 3"),
+    "two sections for a block": (
+        ["optimizer.blocks.0-1.lr=1", "optimizer.blocks.1.lr=2"], "two sections are for one block", "Correct one"),
+    "rules that do not go together": (["rule.blocks.0.name=dni"], "feedback of a kind of its own", "or change it"),
+    "a frozen block in the way": (
+        ["rule.blocks.0.name=backprop", "train.freeze=1"], "frozen under predsim it returns nothing", "a local rule"),
+    "a run that is not there": (["--init-from", "no-such-run"], "status: there is none", "expected: completed"),
     "a block that raises": (
         ["model.name=tests.support.bad_blocks.always"], "this block is broken", "block 1"),
 }  # fmt: skip

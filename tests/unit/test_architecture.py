@@ -17,6 +17,7 @@ WINGS = {
     "pipeline": (
         "errors lazy numerics pickles", "memory places ranges", "values", "registry data",
         "config network optim datasets", "learning models dataset_of", "schedules rules local_rule", "checks records",
+        "mixture",
         "resolve weights", "engine", "planning measure trained",
     ),
     "workers": (
@@ -25,8 +26,8 @@ WINGS = {
         "coordinator last_words next_move",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
-        "launchers view flags flag_parser generate", "dry_run listening", "run_plan ranks planner loggers",
-        "run rank_lines away rank_0", "comparison torchrun", "front",
+        "launchers view flags flag_parser generate listing", "dry_run listening", "run_plan ranks planner loggers",
+        "run rank_lines away rank_0", "comparison torchrun", "sweep", "report", "front",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

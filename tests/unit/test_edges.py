@@ -11,6 +11,7 @@ from pipeline.data.task import Classification
 from pipeline.engine.publishing import MOST_UNDER_WAY
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
+from pipeline.mixture.routes import Routes
 from pipeline.schedules.batching import Batching, Publication
 from workers.edges import edges_of
 from workers.transport import Edge
@@ -21,12 +22,14 @@ LABEL = 8
 PER_SAMPLE = 8
 
 
-def resolved(topology, in_flight=1, microbatches=1, eval_batch_size=16, transport=None, task=Classification(3)):
+def resolved(
+    topology, in_flight=1, microbatches=1, eval_batch_size=16, transport=None, task=Classification(3), routes=None
+):
     shapes = tuple(BlockShapes((1,), (1,), shape, dtype, 0, False) for shape, dtype in OUTPUTS)
     batching = Batching(100, 50, 16, eval_batch_size, microbatches, in_flight)
     return SimpleNamespace(
         topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches, num_blocks=4,
-        config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=task),
+        routes=routes, config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=task),
         most_feedback=1, publication=None,
     )  # fmt: skip
 
@@ -73,6 +76,19 @@ def test_labels_at_positions_travel_in_the_narrowest_type(task, label, wire):
     up = edges_of(resolved(Topology.LOCAL, transport={"wire": wire}, task=task), THREE, depth=4)
     activations = (40, 96) if wire == "same" else (10 + 4, 24 + 4)
     assert [edge.slot_bytes for edge in up] == [16 * (size + label) for size in activations]
+
+
+def test_a_mixture_has_the_edges_that_its_blocks_await_and_two_kinds_share_one():
+    kinds = {"L": Topology.LOCAL, "N": Topology.NEIGHBOUR, "B": Topology.BROADCAST}
+
+    def down(letters):
+        routes = Routes(tuple(kinds[letter] for letter in letters))
+        return [edge for edge in edges_of(resolved(routes.topology, routes=routes), THREE, 4) if edge.src > edge.dst]
+
+    assert down("LNLL") == [] and down("NLLL") == [Edge(1, 0, 2, 16 * (40 + PER_SAMPLE))]
+    assert down("BLLB") == [Edge(2, 0, 2, 16 * (12 + PER_SAMPLE))]
+    assert down("LBNB") == [Edge(2, 1, 4, 16 * (96 + PER_SAMPLE))]
+    assert down("NBLB") == [Edge(1, 0, 2, 16 * (40 + PER_SAMPLE)), Edge(2, 1, 2, 16 * (12 + PER_SAMPLE))]
 
 
 @pytest.mark.parametrize("topology", list(Topology))

@@ -6,11 +6,12 @@ from typing import Any
 from pipeline.errors import one_line
 from pipeline.records.number_text import columns, format_bytes, grouped, percent
 
-__all__ = ["comparison_lines", "failure_line", "round_line"]
+__all__ = ["TITLES", "arm_cells", "comparison_lines", "failure_line", "round_line", "verdicts"]
 
-_TITLES = (
+TITLES = (
     "mode", "rule", "stages x threads", "test accuracy", "s per epoch", "samples/s", "peak memory", "of which held",
 )  # fmt: skip
+"""Of what :func:`arm_cells` returns."""
 
 
 def round_line(name: str, turn: str, result: Mapping[str, Any]) -> str:
@@ -28,15 +29,21 @@ def failure_line(name: str, turn: str, error: Exception) -> str:
 
 def comparison_lines(table: Mapping[str, Any]) -> list[str]:
     """The lines for a terminal, of what :func:`workers.comparison.summary.summary_of` returns."""
-    cells = [_TITLES, *(_cells(name, arm) for name, arm in table["arms"].items())]
+    cells = [TITLES, *(arm_cells(name, arm) for name, arm in table["arms"].items())]
+    return [*columns(cells), "", *verdicts(table)]
+
+
+def verdicts(table: Mapping[str, Any]) -> list[str]:
+    """The first arm against each other one, a line each. Args: see :func:`comparison_lines`."""
     first = next(iter(table["arms"]))
-    return [*columns(cells), "", *(_verdict(first, name, ratios) for name, ratios in table["ratios"].items())]
+    return [_verdict(first, name, ratios) for name, ratios in table["ratios"].items()]
 
 
-def _cells(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:
+def arm_cells(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row of the table, as texts. Args: name and entry of an arm, see :func:`comparison_lines`."""
     spread = "" if arm["test_std"] is None else f" +- {percent(arm['test_std'])}"
     if arm["rule"] is None:
-        return name, *["-"] * (len(_TITLES) - 1)
+        return name, *["-"] * (len(TITLES) - 1)
     return (
         name, arm["rule"], f"{arm['num_stages']} x {arm['threads_per_stage']}", f"{percent(arm['test'])}{spread} %",
         grouped(arm["epoch_s"]), grouped(arm["samples_per_s"]), _bytes(arm["peak_bytes"]),

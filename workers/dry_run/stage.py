@@ -25,7 +25,7 @@ from pipeline.pickles import trusted
 from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cuts
-from pipeline.schedules.plan import BlockMode, Plan
+from pipeline.schedules.plan import Plan
 from workers import messages
 from workers.host.allocator import keep_freed_memory
 from workers.job import Job
@@ -110,12 +110,11 @@ class DryRunStage:
             resolved.batching, num_train=spec.num_steps * resolved.batching.batch_size,
             num_test=max(1, spec.num_evals) * resolved.batching.eval_batch_size, num_validation=0,
         )  # fmt: skip
-        program = program_of(resolved, publishes=False)(
+        program = program_of(resolved, self.job.partition, publishes=False)(
             self.stage, self.job.stage_index, self.job.num_stages, batching, self._train, self._test, TimeBudget(),
             resolved.config.seed, allocator("memory", 0, self.job.out), Cuts(spec.num_steps),
         )  # fmt: skip
-        modes = (BlockMode.TRAIN,) * resolved.num_blocks
-        plan = Plan(0, modes, (0,) * resolved.num_blocks, evaluate=spec.num_evals > 0)
+        plan = Plan(0, resolved.modes, (0,) * resolved.num_blocks, evaluate=spec.num_evals > 0)
         run = _TimedRun(self.job, program, self.transport, (plan, None).__getitem__, lambda topic, body: None)
         run.spec, run.marks = spec, []
         return run

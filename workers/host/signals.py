@@ -2,11 +2,12 @@
 
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["on_termination", "signals_held"]
+__all__ = ["end_on_signals", "on_termination", "signals_held"]
 
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -49,3 +50,10 @@ def on_termination(deed: Callable[[int], None]) -> None:
 
     signal.set_wakeup_fd(say.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=listen, name="termination", daemon=True).start()
+
+
+def end_on_signals() -> None:
+    """SIGTERM and SIGHUP end the run in order. Under ``nohup`` the latter is ignored, and stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda given, _: sys.exit(128 + given))

@@ -10,6 +10,7 @@ import torch
 
 from pipeline import registry
 from pipeline.config import ChaosConfig, Config
+from pipeline.config.blocks import names_of
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.planning import partition
@@ -77,10 +78,12 @@ class Planned:
             ConfigError: the rule or the mode refuses it.
         """
         resolved = resolve(self._for(way, stages, replicas), self._data_root)
-        if resolved.topology is Topology.SETTLE:
+        if resolved.topology is Topology.SETTLE or resolved.routes is not None:
+            settles = resolved.topology is Topology.SETTLE
+            what = "exchanges of several rounds" if settles else "several ways of feedback"
             raise ConfigError(
-                f"exchanges of several rounds cannot be planned (rule: {self._config.rule.name}, expected: a rule that "
-                "does not settle, e.g. predsim). Change the rule, or run it: its first line has a prediction."
+                f"{what} cannot be planned (rule: {names_of(self._config.rule)}, expected: a rule that does not "
+                "settle, e.g. predsim, for all blocks). Change the rule, or run it: its first line has a prediction."
             )
         count = stages if way.is_split else 1
         counts = replicas or (1,) * count
@@ -129,7 +132,7 @@ class Planned:
     def _cost(self, resolved: RunSpec, threads: int) -> tuple[float, ...]:
         """Seconds of each block, measured once."""
         config = resolved.config
-        key = (f"{config.rule.name} {config.schedule.mode}", resolved.microbatch_size, threads)
+        key = (f"{names_of(config.rule)} {config.schedule.mode}", resolved.microbatch_size, threads)
         if key not in self._costs:
             self._costs[key] = block_costs(resolved, threads, torch.device(self.device))
         return tuple(self._costs[key])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
+from pipeline.config.blocks import names_of
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 from pipeline.records.files import write_json, write_text
@@ -125,7 +126,8 @@ def _asked(question: Question, host: Host) -> dict[str, Any]:
 def _about(config: Config, question: Question, host: Host) -> str:
     """The first line."""
     link = question.link
-    parts = [f"plan: {config.rule.name} on {config.dataset.name}, {config.model.name}, batch {config.train.batch_size}"]
+    what = f"{names_of(config.rule)} on {config.dataset.name}, {config.model.name}"
+    parts = [f"plan: {what}, batch {config.train.batch_size}"]
     parts += ["EMULATED COMPUTE"] if config.chaos.emulates else []
     hosts = f"{question.hosts} host{'s' if question.hosts > 1 else ''}"
     parts.append(f"{hosts} of {host.cores} cores and {host.num_gpus} GPUs")

@@ -1,5 +1,6 @@
 """The question of ``--plan``, from its flags as they were typed."""
 
+import argparse
 from pathlib import Path
 
 from pipeline.config import Config
@@ -10,22 +11,25 @@ from workers.planner.links import Question, parse_link, parse_replicas, parse_st
 __all__ = ["question_of"]
 
 
-def question_of(
-    config: Config, data_root: Path, stages: str | None, hosts: str | None, link: str | None, replicas: str | None,
-    device_speed: str | None,
-) -> Question:  # fmt: skip
-    """Reads the flags; None is one that was not given.
+def question_of(options: argparse.Namespace, config: Config, data_root: Path) -> Question:
+    """Reads the flags.
+
+    Args:
+        options: ``stages``, ``hosts``, ``link``, ``replicas``, ``device_speed``; None is one that was not given.
+        config: of the runs.
+        data_root: where data sets are.
 
     Raises:
         ConfigError: one of them cannot be read, or the config is wrong.
     """
+    hosts, link, replicas, device_speed = options.hosts, options.link, options.replicas, options.device_speed
     asked = parse_link(link) if link is not None else None
     count = _number("--hosts", hosts or "1", "a whole number from 1")
     if count != int(count):
         raise _unreadable("--hosts", hosts, "a whole number from 1")
     speed = _number("--device-speed", device_speed or "1.0", "a number above 0")
     wanted = parse_replicas(replicas) if replicas is not None else (1,)
-    counts = parse_stages(stages, resolve(config, data_root).num_blocks)
+    counts = parse_stages(options.stages, resolve(config, data_root).num_blocks)
     return Question(counts, int(count), asked, wanted, speed)
 
 

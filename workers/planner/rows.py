@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.config.blocks import names_of
 from pipeline.learning.rule import Topology
 from pipeline.planning.stage_model import Outcome
 from pipeline.records.number_text import format_bytes
@@ -51,7 +52,7 @@ def _about(case: Case) -> dict[str, Any]:
     resolved = case.resolved
     return {
         "schedule": case.way.name, "stages": case.stages, "replicas": list(case.replicas),
-        "rule": resolved.config.rule.name, "mode": resolved.config.schedule.mode,
+        "rule": names_of(resolved.config.rule), "mode": resolved.config.schedule.mode,
         "microbatches": resolved.batching.microbatches, "threads": case.jobs[0].threads,
         "partition": [len(blocks) for blocks in case.partition], "emulated": resolved.config.chaos.emulates,
     }  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.blocks import names_of
 from pipeline.records.number_text import duration, grouped
 from pipeline.records.reports import BlockScores
 from pipeline.resolve import RunSpec
@@ -50,7 +51,7 @@ class RunText:
         epochs = f"{plural(self._epochs, 'epoch')} of {plural(self._resolved.batching.num_steps, 'step')}"
         return ", ".join([
             *(["EMULATED COMPUTE, NOTHING IS LEARNED"] if config.chaos.emulates else []),
-            f"{config.rule.name} on {config.dataset.name}",
+            f"{names_of(config.rule)} on {config.dataset.name}",
             f"{config.model.name} of {plural(self._resolved.num_blocks, 'block')}",
             f"{config.schedule.mode} mode", self._stages(), threads, *transport,
             f"at most {epochs} per block" if self._phased else epochs, *self._taken_up(),

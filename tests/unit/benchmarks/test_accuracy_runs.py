@@ -76,7 +76,7 @@ def test_a_quick_run_is_kept_apart(tmp_path, monkeypatch, capsys):
 
 def test_a_run_that_takes_too_long_is_ended():
     attempt = Attempt(cell("slow", train__epochs=10**6), 0, Path("nowhere"))
-    process = psutil.Process(attempt._process.pid)
+    process = psutil.Process(attempt._child.pid)
     assert attempt.poll() is None
     attempt.cell = dataclasses.replace(attempt.cell, limit_s=0.0)
     run = attempt.poll()

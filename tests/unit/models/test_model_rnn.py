@@ -52,3 +52,32 @@ def test_the_last_step_alone_may_be_read():
 def test_pictures_are_no_sequences():
     with pytest.raises(ConfigError, match=r"reads sequences \(given: samples of shape \(1, 8, 8\), expected: \(length"):
         rnn.build((1, 8, 8), 3)
+
+
+@pytest.mark.parametrize("cell", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize(("trains", "fixed"), [("all", 0), ("inputs", 2), ("none", 5)])
+def test_recurrent_weights_or_the_whole_layer_may_be_fixed(cell, trains, fixed):
+    block, read_out = net((4,), cell=cell, layer=rnn.LayerOptions(trains=trains))
+    names = [name for name, p in block.named_parameters() if not p.requires_grad]
+    assert len(names) == fixed and all(p.requires_grad for p in read_out.parameters())
+    assert trains != "inputs" or all("_hh_" in name for name in names)
+
+
+def test_behind_a_half_block_the_read_out_begins_with_its_unit():
+    options = {"layer": rnn.LayerOptions(unit="relu")}
+    whole, half = net((4, 2), **options), net((4, 2), boundary="half", **options)
+    x = torch.randn(6, 4, 2)
+    sent = half[0](x)
+    assert sent.lt(0).any()
+    torch.testing.assert_close(sent.relu(), whole[0](x))
+    torch.testing.assert_close(half[1](sent), whole[1](whole[0](x)))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"cell": "gru", "layer": rnn.LayerOptions(unit="relu")}, "the cell has units of its own .*'relu'.*'gru'"),
+     ({"boundary": "half", "depth": 2}, "only one Elman block can send its pre-activations .* model.depth = 2")],
+)  # fmt: skip
+def test_units_and_boundaries_that_a_network_does_not_have(options, expected):
+    with pytest.raises(ConfigError, match=expected):
+        rnn.build((4, 2), 3, **options)

@@ -32,6 +32,13 @@ def test_chunks_with_a_carried_state_are_the_whole_sequence(cell):
     assert not torch.allclose(torch.cat([found(x) for x in torch.split(X, 2, 1)], 1), whole)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("truncate", [0, 2])
+def test_what_is_sent_lies_in_memory_as_a_message_does(cell, truncate):
+    """A product may round another layout differently, and a block above would be fed by either, on one stage or two."""
+    assert layer(cell, truncate=truncate)(X).is_contiguous()
+
+
 def test_no_gradient_leaves_a_chunk():
     found = layer()
     out = chunks(found, [3, 3])

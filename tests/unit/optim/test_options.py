@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config.run_config import _SHARED
+from pipeline.config.blocks import INHERITED
 from pipeline.errors import ConfigError
 from pipeline.optim.options import common_options, parse_optimizer
 from pipeline.registry import defaults
@@ -29,7 +29,7 @@ def test_without_them_nothing_is_asked_of_a_step():
 
 
 def test_they_stay_when_another_optimizer_is_named():
-    assert set(_SHARED["optimizer"]) == {"lr", *defaults(common_options)}
+    assert set(INHERITED["optimizer"]) == {"lr", *defaults(common_options)}
 
 
 @pytest.mark.parametrize(("name", "options", "text"), [

@@ -258,3 +258,8 @@ def test_a_list_of_emulated_times_is_for_its_number_of_stages():
 def test_rules_that_settle_cannot_be_planned():
     with pytest.raises(ConfigError, match="exchanges of several rounds cannot be planned"):
         model_of(Question((4,)), rule={"name": "tests.support.settling_rule.build"})
+
+
+def test_several_ways_of_feedback_cannot_be_planned():
+    with pytest.raises(ConfigError, match=r"several ways of feedback cannot be planned \(rule: pred.backprop"):
+        model_of(Question((4,)), rule={"name": "pred", "blocks": {"0": {"name": "backprop"}}})

@@ -76,6 +76,19 @@ def test_an_epoch_is_over_when_every_stage_has_reported():
     ]  # fmt: skip
 
 
+def test_the_record_has_what_waited_in_front_of_a_stage_in_each_epoch(monkeypatch):
+    run_state, _ = run_state_of(Parallel(2, epochs=2), 2, 2)
+    rows = []
+    monkeypatch.setattr(run_state._recorder, "write", rows.append)
+    run_state.new_plans()
+    for stage, fill in ((0, None), (1, 0), (1, 3)):
+        run_state.progress({"stage": stage, "step": 1, "checked": 1, "fill": fill})
+    for stage in (0, 1):
+        run_state.epoch(epoch_body(0, stage, block_row(stage)))
+    run_state.epoch(epoch_body(1, 1, block_row(1)))  # nothing was told inside this one
+    assert [row.get("fill") for row in rows] == [None, {"mean": 1.5, "max": 3}, None]
+
+
 def test_progress_goes_to_the_view():
     run_state, notes = run_state_of(Parallel(1, 1), 1, 1)
     run_state.progress({"stage": 0, "step": 7, "checked": 7})

@@ -95,9 +95,10 @@ def test_o_r3_chunks_with_a_carried_state_are_the_whole_sequence(through_time):
     sent = whole[0](x, y)[0]
     for number in range(4):
         piece = slice(2 * number, 2 * number + 2)
-        parts[0].block.body.carried.announce(trains=True, rows=slice(5), num_rows=5, is_start=number == 0, is_end=False)
+        chunk = {"rows": slice(5), "num_rows": 5, "is_start": number == 0, "is_end": False}
+        parts[0].block.body.carried.announce(trains=True, **chunk)
         learn_chain(parts, x[:, piece], y[:, piece])
-        parts[0].block.body.carried.announce(trains=False, rows=slice(5), num_rows=5, is_start=number == 0, is_end=False)
+        parts[0].block.body.carried.announce(trains=False, **chunk)
         assert torch.equal(parts[0](x[:, piece], y[:, piece])[0], sent[:, piece])
     assert_same(gradients(parts[1]), gradients(whole[1]), 1e-12)
     if not through_time:

@@ -54,7 +54,7 @@ def test_the_command_line_knows_them_without_torch(capsys):
     code = "import sys, pipeline.schedules.modes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
     assert [launch.parse(["--mode", name]).mode for name in NAMES] == NAMES
-    launch.show_list()
+    assert launch.main(["--list"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert all(f"  {mode.name:<16} {mode.summary}" in listed for mode in MODES)
 

@@ -168,3 +168,19 @@ def test_a_block_that_did_not_train_in_its_phase_is_an_error():
     schedule = Sequential(2, 3)
     with pytest.raises(AssertionError, match="the block of a phase trains in every epoch of it"):
         schedule.plan(1, [EpochResult(schedule.plan(0, ()), (None, None))])
+
+
+def test_frozen_blocks_have_no_phase():
+    schedule = Sequential(5, epochs=2, patience=5).without(frozenset({0, 2}))
+    losses = [[4.0, 2.0]] * 5
+    plans, history = timeline(schedule, losses)
+    assert [drawn(plan) for plan in plans] == [
+        "FT... 0+ e", "FT... 1- e", "FFFT. 1+ e", "FFFT. 3- e", "FFFFT 3+ e", "FFFFT 4- e",
+    ]  # fmt: skip
+    assert schedule.plan(6, history) is None
+    uncached = Sequential(3, epochs=1, cached=False).without(frozenset({1}))
+    assert [drawn(plan) for plan in timeline(uncached, losses)[0]] == ["T.. 0- e", "FFT 0- e"]
+
+
+def test_frozen_blocks_stay_frozen_beside_others():
+    assert drawn(Parallel(4, 3).without(frozenset({0, 2})).plan(1, ())) == "FTFT 0- e"

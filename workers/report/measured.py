@@ -1,24 +1,29 @@
-"""Reader of a run's folder: the curves and arrays that the figures draw.
+"""Reader of a run's folder: the curves and arrays that figures draw.
 
 Accuracies and credit stand in the record of every run; angles, linear probes, maps and layouts only where ``[measure]``
 asked for them.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Curve", "MeasuredRun", "read_run"]
+from pipeline.records.run_record import read_record
+
+__all__ = ["Arrays", "Curve", "MeasuredRun", "Rows", "block_rows", "curves_of", "read_run"]
 
 Curve = dict[int, float]
 """A value after each of some epochs."""
 
 Arrays = dict[str, Any]
 """The arrays of one file by name."""
+
+Rows = Sequence[tuple[int, Mapping[str, Any]]]
+"""Epochs trained so far, and a block's row."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +60,20 @@ def read_run(folder: Path) -> MeasuredRun:
         raise FileNotFoundError(
             f"this is not the folder of a run (given: {folder}, expected: record.jsonl in it). Name what --out named."
         )
-    recorded = list(_recorded(folder / "record.jsonl"))
+    recorded = list(block_rows(read_record(folder / "record.jsonl")))
     measured = list(_measured(folder / "measurements.json"))
-    own = _curves(measured or recorded, "test_accuracy")
-    fitted = _curves(measured, "readout_accuracy")
+    own = curves_of(measured or recorded, "test_accuracy")
+    fitted = curves_of(measured, "readout_accuracy")
     return MeasuredRun(
-        folder.resolve().name, _curves(measured, "angle_deg"), dict(sorted({**fitted, **own}.items())),
-        frozenset(fitted) - frozenset(own), _depth(recorded), _of_output(recorded), _curves(measured, "update"),
+        folder.resolve().name, curves_of(measured, "angle_deg"), dict(sorted({**fitted, **own}.items())),
+        frozenset(fitted) - frozenset(own), _depth(recorded), _of_output(recorded), curves_of(measured, "update"),
         _arrays(folder / "measurements" / "maps.npz"), _arrays(folder / "measurements" / "tsne.npz"),
     )  # fmt: skip
 
 
-def _recorded(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Epochs trained so far and a block's row, from the reports of the stages."""
-    text = path.read_text(encoding="utf8")
-    for line in text[: text.rfind("\n") + 1].splitlines():  # the last row of a run that was killed may break off
-        row = json.loads(line)
+def block_rows(record: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Epochs trained so far and a block's row, from the stages' reports. Args: record, see :func:`read_record`."""
+    for row in record:
         if row["event"] == "epoch":
             for block in row["blocks"]:
                 yield row["epoch"] + 1, block
@@ -84,26 +87,26 @@ def _measured(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield row["epoch"], block
 
 
-def _curves(rows: list[tuple[int, Mapping[str, Any]]], key: str) -> dict[int, Curve]:
-    """Curve of ``key`` for every block that has values of it."""
+def curves_of(rows: Rows, key: str) -> dict[int, Curve]:
+    """Curve of ``key`` for every block that has values of it; what is no number is left out."""
     found: dict[int, Curve] = {}
     for epoch, block in rows:
-        if block.get(key) is not None:
+        if isinstance(block.get(key), (int, float)):
             found.setdefault(block["block"], {})[epoch] = block[key]
     return dict(sorted(found.items()))
 
 
-def _of_output(rows: list[tuple[int, Mapping[str, Any]]]) -> dict[str, Curve]:
+def _of_output(rows: Rows) -> dict[str, Curve]:
     """Curves of the last block."""
     last = max((block["block"] for _, block in rows), default=0)
     names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
-    return {name: _curves(rows, name).get(last, {}) for name in names}
+    return {name: curves_of(rows, name).get(last, {}) for name in names}
 
 
-def _depth(rows: list[tuple[int, Mapping[str, Any]]]) -> Curve:
+def _depth(rows: Rows) -> Curve:
     """Credit summed over blocks."""
     total: Curve = {}
-    for credit in _curves(rows, "credit").values():
+    for credit in curves_of(rows, "credit").values():
         for epoch, share in credit.items():
             total[epoch] = total.get(epoch, 0.0) + share
     return dict(sorted(total.items()))
