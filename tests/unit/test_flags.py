@@ -21,7 +21,7 @@ WRONG = {
     ],
     "text is made by one process, which records nothing (given: --generate with --log)": [*RUN, "--log", "csv"],
     "a run is not planned (given: --device-speed without --plan). Add --plan, or leave it": ["--device-speed", "2"],
-    "nothing is repeated (given: --repeat without --against). Add --against, or": ["--repeat", "3"],
+    "nothing is repeated (given: --repeat without --against). Add --against or --sweep": ["--repeat", "3"],
 }  # fmt: skip
 
 
