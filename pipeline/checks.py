@@ -144,8 +144,8 @@ def check_mode(config: Config, mode: Mode, topology: Topology, *, publishes: boo
     if mode.rules is Rules.LOCAL and publishes:
         raise ConfigError(
             f"the {mode.name} mode trains the last block when the others are done (given: rule {config.rule.name}, "
-            "whose blocks use what the last one learns; expected: a rule of blocks by themselves, e.g. aux). Change one "
-            "of them."
+            "whose blocks use what the last one learns; expected: a rule of blocks by themselves, e.g. aux). Change "
+            "one of them."
         )
     if mode.rules is Rules.LOCAL and topology is not Topology.LOCAL:
         raise ConfigError(

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline import registry
 from pipeline.checks import (
-    check_batching, check_classes, check_emulation, check_interval, check_measurable, check_mode, check_optimizer,
+    check_batching,
+    check_classes,
+    check_emulation,
+    check_interval,
+    check_measurable,
+    check_mode,
+    check_optimizer,
     check_wire,
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig, TrainConfig
@@ -106,11 +111,11 @@ class RunSpec:
 
     def schedule(self) -> Schedule:
         """Which blocks train when, and which epoch is chosen where there is a validation set."""
-        schedule = self.mode.schedule(self.config, self.num_blocks, self.caches)
+        schedule, train = self.mode.schedule(self.config, self.num_blocks, self.caches), self.config.train
         schedule = schedule.without(self.frozen) if self.frozen else schedule
         if not self.batching.num_validation:
             return schedule
-        return Selecting(schedule, self.num_blocks, self.config.train.epochs, self.config.train.patience)
+        return Selecting(schedule, self.num_blocks, train.epochs, train.patience)
 
     @property
     def modes(self) -> tuple[BlockMode, ...]:

@@ -23,8 +23,8 @@ _LOOKS_ONLY = ("plan", "against", "repeat", "generate")
 
 _LOOKS = (
     _Look("report", "a report changes no run",
-          ("evaluate", "predict", "sweep", "jobs", "device", "data_root", *(flag for flag in _OF_A_RUN if flag != "out"),
-           *_LOOKS_ONLY)),
+          ("evaluate", "predict", "sweep", "jobs", "device", "data_root",
+           *(flag for flag in _OF_A_RUN if flag != "out"), *_LOOKS_ONLY)),
     _Look("sweep", "a sweep starts several runs",
           ("evaluate", "predict", "against", "plan", "resume", "allow_changes", "log", "generate")),
     _Look("evaluate", "--evaluate trains nothing", ("predict", *_OF_A_RUN, *_LOOKS_ONLY)),

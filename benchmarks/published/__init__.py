@@ -7,8 +7,24 @@ the table's note.
 
 from benchmarks.accuracy.cell import PublishedTable
 from benchmarks.published import (
-    breloff, choromanska, frenkel, jaderberg, lee, liao, lm, lra, lra_figures, lra_units, mertens, nokland2016,
-    nokland_eidnes, nokland_eidnes_wide, projections, recurrent, scellier, whittington,
+    breloff,
+    choromanska,
+    frenkel,
+    jaderberg,
+    lee,
+    liao,
+    lm,
+    lra,
+    lra_figures,
+    lra_units,
+    mertens,
+    nokland2016,
+    nokland_eidnes,
+    nokland_eidnes_wide,
+    projections,
+    recurrent,
+    scellier,
+    whittington,
 )  # fmt: skip
 
 __all__ = ["TABLES"]

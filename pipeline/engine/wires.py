@@ -22,7 +22,14 @@ from pipeline.engine.requests import Request, Send
 from pipeline.engine.stage import Stage
 from pipeline.learning.rule import Topology
 from pipeline.numerics.wire_format import (
-    Wire, decode, encode, label_dtype, num_parts, pack_feedback, rounded, unpack_feedback,
+    Wire,
+    decode,
+    encode,
+    label_dtype,
+    num_parts,
+    pack_feedback,
+    rounded,
+    unpack_feedback,
 )  # fmt: skip
 from pipeline.records.time_budget import Activity
 from pipeline.resolve import RunSpec

@@ -109,22 +109,37 @@ class RunState:
             epoch = len(self._plans)
             if epoch >= len(self.history) + self._epochs_ahead():
                 break
-            needed = self._schedule.waits_for(epoch, self.history)
-            if len(self.history) < needed:
+            known = self._plan(epoch, self._plans[-1] if self._plans else None)
+            if not known:
                 break
-            plan = planned = self._schedule.plan(epoch, self.history[:needed])
-            if self._early_end is not None and planned is not None and not planned.scores_test:
-                before = self._plans[-1] if self._plans else None
-                plan = self._early_end.applied(planned, before)
-                if plan is None and planned.choice is not None and before is not None and not before.scores_test:
-                    if len(self.history) < epoch:  # the choice depends on all of them
-                        break
-                    plan = self._schedule.last(epoch, self.history)
+            (plan,) = known
             self._plans.append(plan)
             if plan is not None:
                 self._view.planned(plan)
             found.append((epoch, plan))
         return found
+
+    def _plan(self, epoch: int, before: Plan | None) -> list[Plan | None]:
+        """The plan of an epoch, None where the run is over; nothing as long as it depends on what is not known.
+
+        Args:
+            epoch: its number.
+            before: the plan of the epoch before.
+        """
+        if before is not None and before.scores_test:  # which is the last one, also where somebody has asked for that
+            return [None]
+        needed = self._schedule.waits_for(epoch, self.history)
+        if len(self.history) < needed:
+            return []
+        planned = self._schedule.plan(epoch, self.history[:needed])
+        if self._early_end is None or planned is None or planned.scores_test:
+            return [planned]
+        plan = self._early_end.applied(planned, before)
+        if plan is not None or planned.choice is None:
+            return [plan]
+        if len(self.history) < epoch:  # the choice depends on all of them
+            return []
+        return [self._schedule.last(epoch, self.history)]
 
     def _epochs_ahead(self) -> int:
         """Epochs to be planned beyond the finished ones."""

@@ -144,8 +144,8 @@ def _header(content: bytearray) -> tuple[int, dict[str, Any]]:
 def _tensor(content: bytearray, start: int, place: Mapping[str, Any]) -> Tensor:
     """One tensor, in memory of its own.
 
-    Its bytes are copied as bytes: in the file a number of 16 bytes may stand at a multiple of 8, and code for processors
-    without AVX, which copies numbers, ends the process there.
+    Its bytes are copied as bytes: in the file a number of 16 bytes may stand at a multiple of 8, and code for
+    processors without AVX, which copies numbers, ends the process there.
     """
     dtype, shape = _DTYPES[place["dtype"]], place["shape"]
     count = math.prod(shape)

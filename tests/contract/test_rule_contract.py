@@ -135,7 +135,8 @@ NETWORKS["recurrent"] = (SEQUENCE["sequence"], (6,), lambda: [_elman(6, 9), _elm
 SHAPES["recurrent"], BODIES["recurrent"] = SHAPES["sequence"], BODIES["sequence"]
 SEQUENCE["recurrent"] = SEQUENCE["sequence"]
 RECURRENT = {
-    name: ("plain", "sequence", "series", "recurrent") for name in ("lra_rnn", "lra_rnn-fdbk", "lra_rnn-diff", "dfa-cell")
+    name: ("plain", "sequence", "series", "recurrent")
+    for name in ("lra_rnn", "lra_rnn-fdbk", "lra_rnn-diff", "dfa-cell")
 }
 """Rules of recurrent blocks."""
 CLIPPED_ONLY = {"eqprop-energy"}

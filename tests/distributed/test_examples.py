@@ -15,7 +15,7 @@ SAID = {
     "own_net": r"(epoch \d: test accuracy [\d.]+ %, by block: [\d.]+ [\d.]+ [\d.]+\n){10}"
     r"trained in 2 processes: test accuracy 9\d\.\d %\nfiles in .*\n",
     "own_rule": r"price 0\.0: test accuracy by block ([\d.]+ ?){4} %\nprice 1\.0: test accuracy by block [^n]*%\n",
-    "own_data": r"mean squared error of the hand's place: 0\.\d+\n"
+    "own_data": r"mean squared error of the hand's place: 0\.\d+, by epoch \d\n"
     r"of each block's own decoder: \[0\.\d+, 0\.\d+, 0\.\d+\]\n",
     "compare_with_backprop": r"parallel: test accuracy [\d. ]+ %, +\d+ samples/s\n"
     r"backprop: test accuracy [\d. ]+ %, +\d+ samples/s\nparallel over backprop: [\d.]+ times the samples/s\n",

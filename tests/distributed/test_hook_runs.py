@@ -104,3 +104,24 @@ def test_a_command_and_its_ranks_write_logs(tmp_path):
     code, _, err = call(*arguments, "--log", "csw", "--out", tmp_path / "none")
     assert code == 2 and err.count("\n") == 1 and "unknown logger (given: 'csw'" in err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("tables", "mode"),
+    [(TWO, "parallel"), *(pytest.param(*case, marks=pytest.mark.full)
+                          for case in ((ONE, "parallel"), (ONE, "sequential"), (TWO, "sequential")))],
+)  # fmt: skip
+def test_a_run_that_is_stopped_ends_with_its_best_epoch_too(tmp_path, tables, mode):
+    def on_epoch(row):
+        told.append(row)
+        raise onward.Stop("seen enough")
+
+    told = []
+    changes = {"train": {"epochs": 300}, "dataset": {"validation": 0.25}, "schedule": {"mode": mode, "patience": 300}}
+    run = onward.train(merged(tables, changes), out=tmp_path / "run", data_root=tmp_path, quiet=True, on_epoch=on_epoch)
+    assert run["stopped"] == "on_epoch: seen enough" and run["epochs"] == len(told) < 300
+    assert run["selection"]["test_set"].startswith("scored once")
+    assert onward.evaluate(run)["loss"] == run["test"]["loss"]
+    if mode == "parallel":
+        best = max(told, key=lambda row: (row["validation_accuracy"], -row["validation_loss"], -row["epoch"]))
+        assert run["selection"]["epoch"] == best["epoch"]

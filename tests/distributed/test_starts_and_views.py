@@ -43,7 +43,8 @@ from pathlib import Path
 from pipeline.config import Config
 from tests.support.runs import SMALL, merged
 from workers.run import train
-train(Config.from_dict(merged(SMALL, {"optimizer": {"name": "sgd"}})), out=Path(sys.argv[1]), data_root=Path(sys.argv[1]))
+config = Config.from_dict(merged(SMALL, {"optimizer": {"name": "sgd"}}))
+train(config, out=Path(sys.argv[1]), data_root=Path(sys.argv[1]))
 print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
 """
 

@@ -52,7 +52,7 @@ def test_every_step(tmp_path):
             shown = body.splitlines()
             differing = [(p, s) for p, s in zip(printed, shown, strict=True) if not like(p, s)]
             assert differing == [], printed
-    assert steps == 5
+    assert steps == 6
 
 
 def test_numbers_may_differ_and_words_may_not():

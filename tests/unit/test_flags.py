@@ -21,7 +21,11 @@ WRONG = {
     ],
     "text is made by one process, which records nothing (given: --generate with --log)": [*RUN, "--log", "csv"],
     "a run is not planned (given: --device-speed without --plan). Add --plan, or leave it": ["--device-speed", "2"],
-    "nothing is repeated (given: --repeat without --against). Add --against, or": ["--repeat", "3"],
+    "nothing is repeated (given: --repeat without --against). Add --against or --sweep, or": ["--repeat", "3"],
+    "a run is one job (given: --jobs without --sweep). Add --sweep, or": ["--jobs", "2"],
+    "a sweep starts several runs (given: --sweep with --log)": ["--sweep", "rule.beta=0,1", "--log", "csv"],
+    "a report changes no run (given: --report with --log)": ["--report", "RUN", "--log", "csv"],
+    "a report changes no run (given: --report with seed=1)": ["seed=1", "--report", "RUN"],
 }  # fmt: skip
 
 
@@ -40,6 +44,8 @@ def test_a_comparison_is_no_rank(monkeypatch):
 
 @pytest.mark.parametrize(
     "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2"], ["--against", "backprop", "--repeat", "2"],
+              ["--sweep", "rule.beta=0,1", "--repeat", "2", "--jobs", "2", "--trace", "--stages", "2", "seed=1"],
+              ["--report", "RUN", "RUN", "--out", "OUT", "--quiet"],
               ["--evaluate", "RUN", "--device", "cpu", "dataset.name=mnist"], ["--predict", "RUN", "x.npz", "--quiet"],
               ["--resume", "RUN", "--allow-changes", "--log", "csv", "--log", "wandb", "--trace"]],
 )  # fmt: skip

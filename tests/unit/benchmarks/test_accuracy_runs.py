@@ -16,6 +16,7 @@ from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy.attempt import Attempt
 from benchmarks.accuracy.cell import Cell, Figure, PublishedTable
 from benchmarks.accuracy.metrics import best
+from benchmarks.accuracy.metrics import test_loss as loss
 
 pytestmark = pytest.mark.distributed
 
@@ -72,6 +73,17 @@ def test_a_quick_run_is_kept_apart(tmp_path, monkeypatch, capsys):
     assert kept["quick"] and [r["epochs"] for r in kept["runs"]] == [2] and not (tmp_path / "full").exists()
     assert "--table tiny --quick`; 1 run of 2 epochs" in capsys.readouterr().out
     assert command.main(["--print"]) == 0 and "| good | not run |" in capsys.readouterr().out
+
+
+def test_numbers_have_a_loss_and_no_error(tmp_path, monkeypatch, capsys):
+    sine = {"dataset.name": "sine", "dataset.length": 4, "dataset.num_train": 8, "dataset.num_test": 4,
+            "model.name": "rnn", "model.width": 3, "rule.name": "backprop", "train.epochs": 2}  # fmt: skip
+    use(monkeypatch, Cell("sine", sine, [Figure("sine", "loss", loss)], limit_s=60.0))
+    assert command.main(["--jobs", "1", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    (run,) = json.loads((tmp_path / "out" / "tiny" / "sine.json").read_text())["runs"]
+    assert run["errors"] == [] and len(run["test_losses"]) == 2
+    assert f"s: test loss {run['test_losses'][-1]:.4g}\n" in said and f"| sine | {loss(run):.4g} |" in said
 
 
 def test_a_run_that_takes_too_long_is_ended():

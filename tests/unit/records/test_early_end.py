@@ -9,6 +9,7 @@ from pipeline.records import run_state as module
 from pipeline.records.early_end import EarlyEnd
 from pipeline.records.run_state import RunState
 from pipeline.schedules.schedule import Parallel, Sequential
+from pipeline.schedules.selection import Selecting
 
 
 def state_of(schedule, early_end):
@@ -75,3 +76,18 @@ def test_a_run_that_ends_by_itself_was_not_stopped():
 def test_nothing_is_stopped_before_it_has_begun():
     early_end = EarlyEnd(ahead=2, reason="never wanted")
     assert published(state_of(Parallel(2, epochs=9), early_end)) == [0, None] and early_end.is_taken
+
+
+@pytest.mark.parametrize("inner", [Parallel(2, epochs=9), Sequential(2, epochs=9, patience=9)], ids=["all", "turns"])
+def test_a_run_whose_epochs_are_chosen_ends_once_all_of_them_are_known(inner):
+    run_state = state_of(Selecting(inner, 2, epochs=9, patience=0), early_end := EarlyEnd(ahead=3))
+    planned = published(run_state)
+    early_end.reason = "enough"
+    for epoch in planned:  # those under way may be better
+        assert published(run_state) == []
+        values = {"validation_accuracy": 1.0 - epoch, "validation_loss": 0.0}
+        run_state.epoch(epoch_body(epoch, 0, {**block_row(0, loss=0.5), **values}, {**block_row(1, loss=0.5), **values}))
+    (epoch, last), over = run_state.new_plans()
+    assert (epoch, last.scores_test, over) == (len(planned), True, (epoch + 1, None)) and early_end.is_taken
+    if not inner.depends_on_results:
+        assert planned == [0, 1] and last.choice.restore == 0
