@@ -111,11 +111,11 @@ class RunSpec:
 
     def schedule(self) -> Schedule:
         """Which blocks train when, and which epoch is chosen where there is a validation set."""
-        schedule = self.mode.schedule(self.config, self.num_blocks, self.caches)
+        schedule, train = self.mode.schedule(self.config, self.num_blocks, self.caches), self.config.train
         schedule = schedule.without(self.frozen) if self.frozen else schedule
         if not self.batching.num_validation:
             return schedule
-        return Selecting(schedule, self.num_blocks, self.config.train.epochs, self.config.train.patience)
+        return Selecting(schedule, self.num_blocks, train.epochs, train.patience)
 
     @property
     def modes(self) -> tuple[BlockMode, ...]:

@@ -84,8 +84,8 @@ class Session:
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
-            "selection": self.run_state.selection(self.resolved.batching.num_validation, config.train.eval_every),
             **({"init_from": found.about()} if (found := self.resolved.initial) is not None else {}),
+            "selection": self.run_state.selection(self.resolved.batching.num_validation, config.train.eval_every),
             **({"emulated": True, "note": NOTHING_LEARNED} if config.chaos.emulates else {}),
             **({"stopped": end.reason} if (end := self.view.early_end) is not None and end.is_taken else {}),
         }  # fmt: skip

@@ -46,6 +46,10 @@ class Schedule(ABC):
             history: the first finished epochs, as many as :meth:`waits_for` says.
         """
 
+    def without(self, frozen: frozenset[int]) -> Self:
+        """The same schedule with blocks that never train."""
+        return replace(self, frozen=frozen)  # type: ignore[type-var]  # each is a dataclass
+
     def last(self, end: int, history: Sequence[EpochResult]) -> Plan | None:
         """What still follows where a run is ended after ``end`` epochs, all of which are in ``history``."""
         return None
@@ -53,10 +57,6 @@ class Schedule(ABC):
     def waits_for(self, epoch: int, history: Sequence[EpochResult]) -> int:
         """Finished epochs that the plan of ``epoch`` depends on. Args: history, those that are finished by now."""
         return epoch if self.depends_on_results else 0
-
-    def without(self, frozen: frozenset[int]) -> Self:
-        """The same schedule with blocks that never train."""
-        return replace(self, frozen=frozen)  # type: ignore[type-var]  # each is a dataclass
 
 
 def replayed(
@@ -129,10 +129,10 @@ class Sequential(Schedule):
     tolerance: float = 0.01
     cached: bool = True
     eval_every: int = 1
-    stalls_after: int = 0
-    """Scored epochs in which a block must have become better on the validation set, or it is frozen; 0: any."""
     frozen: frozenset[int] = frozenset()
     """Blocks that have no phase."""
+    stalls_after: int = 0
+    """Scored epochs in which a block must have become better on the validation set, or it is frozen; 0: any."""
 
     depends_on_results: ClassVar[bool] = True
 
