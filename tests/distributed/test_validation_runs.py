@@ -136,6 +136,23 @@ def test_a_run_that_has_ended_goes_on(tmp_path):
     assert known(go_on(tmp_path / "run", more)) == known(run(tmp_path / "whole", more))
 
 
+@pytest.mark.parametrize("stages", [1, 3])
+def test_a_run_goes_on_that_ended_with_its_best_epoch(stages, tmp_path):
+    """Its snapshot has no copy beside the last weights, and they stay the best ones."""
+    few, more, placed = {"train": {"epochs": 2}}, {"train": {"epochs": 5}}, {"run": {"stages": stages}}
+    assert run(tmp_path / "run", few)["selection"]["epoch"] == 1
+    whole = known(run(tmp_path / "whole", more))
+    assert whole["selection"]["epoch"] == 1
+    assert known(go_on(tmp_path / "run", runs.merged(more, placed))) == whole
+
+
+def test_a_run_starts_from_the_weights_that_another_has_chosen(tmp_path):
+    assert run(tmp_path / "first", {"train": {"epochs": 3}})["selection"]["epoch"] == 1
+    frozen = {"train": {"epochs": 1, "freeze": "0-2", "init_from": str(tmp_path / "first")}}
+    run(tmp_path / "second", frozen)
+    same(blocks(tmp_path / "second", chosen=True)[:3], blocks(tmp_path / "first", chosen=True)[:3])
+
+
 def go_on(out, changes):
     config = Config.from_dict(runs.merged(BASE, changes))
     return train(config, out=out, data_root=out, origin=open_origin(out, allow_changes=True))
