@@ -129,6 +129,7 @@ def test_it_travels_without_its_samples(tmp_path):
     ({"y_train": np.arange(40) - 1, "y_test": np.arange(9)}, r"labels of .* are no classes \(given: .* -1 to 38"),
     ({"x_train": np.asfortranarray(RNG.normal(size=(40, 3)))}, r"is not a file of numpy\.save \(.*C order"),
     ({"x_validation": np.zeros((5, 3), np.float32)}, r"no such array .*y_validation\.npy"),
+    ({"y_validation": np.zeros(5, np.int64)}, r"no such array .*x_validation\.npy"),
 ])  # fmt: skip
 def test_arrays_that_do_not_do(tmp_path, changed, message):
     save(tmp_path / "d", **changed)
