@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,10 +170,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    monkeypatch.setattr(Path, "open", lambda _, mode: open("/dev/full", mode))
     with pytest.raises(ConfigError, match=r"cannot be written beside the run \(given: .*, No space left on device\)"):
         write_own({"train": (X, Y), "test": TEST}, tmp_path)
     assert os.listdir(tmp_path) == []
