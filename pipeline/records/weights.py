@@ -70,7 +70,7 @@ def _last(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def chosen_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that a run has ended with, of a block's file there: those of an earlier epoch where that was chosen."""
+    """The weights among a block's tensors: those of an earlier epoch where there are some, of one at the end of a run."""
     kept = {name.split("/", 2)[2]: tensor for name, tensor in state.items() if name.startswith(KEPT)}
     return kept or _last(state)
 
