@@ -70,13 +70,21 @@ def _written(data: OwnData, part: Path) -> dict[str, Any]:
     part.chmod(0o755)
     try:
         part.rename(folder)
-    except OSError:  # it is there: of an earlier run, or of one that was faster
+    except OSError:
+        if not folder.exists():
+            raise
         _check_alike(folder, part, digests)
     return {"path": str(folder), "sha256": sha256, "num_tokens": num_tokens}
 
 
 def _check_alike(folder: Path, part: Path, files: Iterable[str]) -> None:
-    """Raises ConfigError where a folder has not the arrays of ``part`` any more: sizes and labels are compared."""
+    """Refuses the folder of an earlier run, or of one that was faster, that has not the arrays of ``part`` any more.
+
+    Sizes and labels are compared: to read all inputs again could take long.
+
+    Raises:
+        ConfigError: it has not.
+    """
     for file in files:
         try:
             is_alike = (folder / file).stat().st_size == (part / file).stat().st_size
