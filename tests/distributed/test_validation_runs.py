@@ -123,7 +123,8 @@ def test_the_best_epoch_is_the_first_of_the_best(tmp_path):
 @pytest.mark.parametrize(("way", "nth"), [
     ("stopped early", 3), ("sequential", 7), pytest.param("stopped early", 1, marks=pytest.mark.full),
     pytest.param("sequential", 1, marks=pytest.mark.full), ("frozen, by turns", 12),
-    *(pytest.param(way, 3, marks=pytest.mark.full) for way in ("frozen", "the last one frozen", "optimizers of their own")),
+    *(pytest.param(way, 3, marks=pytest.mark.full)
+      for way in ("frozen", "the last one frozen", "optimizers of their own")),
 ])  # fmt: skip
 def test_a_run_is_taken_up_from_every_cut(way, nth, tmp_path):
     """Or from every ``nth``: the two kinds, between and inside epochs, take turns."""
