@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pipeline import registry
 from pipeline.config import Config, NamedConfig, load_config
 from pipeline.data.own_data import OwnData, write_own
 from pipeline.errors import ConfigError
@@ -128,6 +129,13 @@ def _with_data(config: Config, data: OwnData | None, folder: Path) -> Config:
     if data is None:
         return config
     check_out(folder)  # before anything is written
+    own = registry.options_of(registry.load("pipeline.datasets", config.dataset.name, "data set"))
+    if unknown := sorted({*config.dataset.options} - {*_KEPT, *own}):  # misspelt, and none of what is replaced
+        raise ConfigError(
+            f"unknown key (given: dataset.{unknown[0]} beside data that are handed over, expected: "
+            f"{', '.join('dataset.' + key for key in _KEPT)}). {registry.nearest(unknown[0], [*_KEPT])}Correct or "
+            "remove it."
+        )
     kept = {key: config.dataset.options[key] for key in _KEPT if key in config.dataset.options}
     return replace(config, dataset=NamedConfig(name=OWN, options={**write_own(data, folder.resolve().parent), **kept}))
 

@@ -72,7 +72,8 @@ def weight_bytes(resolved: RunSpec, blocks: range) -> int:
     of the copies that may be chosen; see :mod:`pipeline.engine.kept`."""
     kept = min(_MOST_KEPT, resolved.config.train.epochs) if resolved.batching.num_validation else 0
     extra = [
-        resolved.trained_bytes[k] * (1 + resolved.optimizer_of(k).state_copies) + kept * resolved.state_bytes[k]
+        resolved.trained_bytes[k] * (1 + resolved.optimizer_of(k).state_copies)
+        + (0 if k in resolved.frozen else kept * resolved.state_bytes[k])
         for k in blocks
     ]  # fmt: skip
     at_once = max(extra) if resolved.schedule().depends_on_results else sum(extra)

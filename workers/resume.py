@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import Config
+from pipeline.config import Config, section_options
 from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
 from pipeline.optim.options import common_options
@@ -45,7 +45,10 @@ _FREE_KEYS = (
 _BEFORE: Mapping[str, Any] = {"transport.wire": "same", "transport.wire_at": [], "chaos.compute": "real"}
 """What runs had fixed before there were wire formats and emulated compute."""
 
-_SINCE = {f"optimizer.{key}": value for key, value in defaults(common_options).items()}
+_SINCE = {
+    **{f"{name}.{key}": option.default for name, keys in section_options().items() for key, option in keys.items()},
+    **{f"optimizer.{key}": value for key, value in defaults(common_options).items()},
+}
 """Keys that runs of before do not have, with what they did."""
 
 logger = logging.getLogger(__name__)

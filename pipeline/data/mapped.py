@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.batches import Batches
-from pipeline.data.dataset import Split
+from pipeline.data.dataset import Dataset, Split
 from pipeline.errors import ConfigError
 
 __all__ = ["MappedArray", "MappedBatches", "MappedSplit"]
@@ -111,9 +111,9 @@ class MappedBatches(Batches):
         options: see :class:`Batches`.
     """
 
-    def __init__(self, split: MappedSplit, **options: object) -> None:
-        super().__init__(split, **options)  # type: ignore[arg-type]
-        self._split = split
+    def __init__(self, split: MappedSplit, *, dataset: Dataset, **options: object) -> None:
+        super().__init__(split, dataset=dataset, **options)  # type: ignore[arg-type]
+        self._split, self._num_tokens = split, dataset.spec.num_tokens
         self._asked = 0, 0
         self._stays = self._x is split.x
         """The samples have not been copied to a GPU that has room for all."""
@@ -124,10 +124,29 @@ class MappedBatches(Batches):
         return self._split.arrays
 
     def batch(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
-        """See :class:`Batches`."""
+        """See :class:`Batches`.
+
+        Raises:
+            ConfigError: a token is not one of those that there are; on a GPU it is the embedding that says so.
+        """
         if self._stays:
             self._ask_ahead(epoch, index)
-        return super().batch(epoch, index)
+        x, y = super().batch(epoch, index)
+        if self._num_tokens and x.device.type == "cpu":
+            self._check_tokens(x, epoch, index)
+        return x, y
+
+    def _check_tokens(self, x: Tensor, epoch: int, index: int) -> None:
+        """Refuses tokens that the embedding does not have: nobody has looked through all samples before."""
+        low, high = (int(end) for end in x.aminmax())
+        if 0 <= low and high < self._num_tokens:
+            return
+        place = ((x < 0) | (x >= self._num_tokens)).nonzero()[0].tolist()
+        sample = int(self._chosen(epoch)[0][index][place[0]])
+        raise ConfigError(
+            f"there is no such token (given: {int(x[tuple(place)])} in sample {sample} of {self._split.source.path}, "
+            f"expected: 0 to {self._num_tokens - 1}). Raise dataset.num_tokens, or correct the sample."
+        )
 
     def _ask_ahead(self, epoch: int, index: int) -> None:
         """Asks for this batch and the next ones, each once."""

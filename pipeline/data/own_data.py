@@ -1,11 +1,11 @@
 """Data that a user hands over as objects, written to a folder once: stages map its files, and no array is pickled."""
 
+import filecmp
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -68,9 +68,34 @@ def _written(data: OwnData, part: Path) -> dict[str, Any]:
     (part / "data.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf8")
     folder = (part.parent / f"data-{sha256[:12]}").resolve()
     part.chmod(0o755)
-    with suppress(OSError):  # it is there: of an earlier run, or of one that was faster
+    try:
         part.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        _check_alike(folder, part, digests)
     return {"path": str(folder), "sha256": sha256, "num_tokens": num_tokens}
+
+
+def _check_alike(folder: Path, part: Path, files: Iterable[str]) -> None:
+    """Refuses the folder of an earlier run, or of one that was faster, that has not the arrays of ``part`` any more.
+
+    Sizes and labels are compared: to read all inputs again could take long.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    for file in files:
+        try:
+            is_alike = (folder / file).stat().st_size == (part / file).stat().st_size
+            is_alike = is_alike and (file.startswith("x") or filecmp.cmp(folder / file, part / file, shallow=False))
+        except FileNotFoundError:
+            is_alike = False
+        if not is_alike:
+            raise ConfigError(
+                f"the folder of these data was changed (given: {folder / file}, expected: as it was written). Remove "
+                "the folder: it is written anew."
+            )
 
 
 def _no_room(beside: Path, error: OSError) -> ConfigError:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -43,22 +44,23 @@ class OwnWriter:
                 from.
             OSError: the disk refuses.
         """
-        files: dict[str, Array] = {}
         hashes = {kind: hashlib.sha256() for kind in "xy"}
         start = 0
-        for chunk in chunks:
-            for kind, given in zip("xy", chunk, strict=True):
-                array = self._checked(kind, given, start)
-                if kind not in files:
-                    shape, path = (count, *array.shape[1:]), self._folder / f"{kind}_{self._name}.npy"
-                    files[kind] = np.lib.format.open_memmap(path, "w+", array.dtype, shape)
-                    hashes[kind].update(f"{array.dtype.str} {shape}\n".encode())
-                files[kind][start : start + len(array)] = array
-                hashes[kind].update(np.ascontiguousarray(array).data)
-            start += len(chunk[0])
-        for kind, file in files.items():
-            file.flush()  # type: ignore[attr-defined]
-            self.digests[f"{kind}_{self._name}.npy"] = hashes[kind].hexdigest()
+        with ExitStack() as stack:  # written and not mapped: where the disk is full, a mapped page ends the process
+            files = {k: stack.enter_context((self._folder / f"{k}_{self._name}.npy").open("wb")) for k in "xy"}
+            for chunk in chunks:
+                for kind, given in zip("xy", chunk, strict=True):
+                    array = np.ascontiguousarray(self._checked(kind, given, start))
+                    if start == 0:
+                        shape, descr = (count, *array.shape[1:]), np.lib.format.dtype_to_descr(array.dtype)
+                        header = {"descr": descr, "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(files[kind], header)
+                        hashes[kind].update(f"{array.dtype.str} {shape}\n".encode())
+                    files[kind].write(array.data)
+                    hashes[kind].update(array.data)
+                start += len(chunk[0])
+        for kind, found in hashes.items():
+            self.digests[f"{kind}_{self._name}.npy"] = found.hexdigest()
 
     def _checked(self, kind: str, array: Array, start: int) -> Array:
         """The same samples in the dtype in which they are written. Args: start, place of the first one."""

@@ -1,5 +1,6 @@
 """Your own table of numbers, a row for each sample: text files with a column of labels."""
 
+import csv
 import warnings
 from functools import lru_cache, partial
 from pathlib import Path
@@ -40,14 +41,19 @@ def build(
     if validation_path:
         files["validation"] = root / validation_path
     tables = {name: _table(file, delimiter) for name, file in files.items()}
-    width = tables["train"][1].shape[1]
-    for name, (_, table) in tables.items():
+    named, width = tables["train"][0], tables["train"][1].shape[1]
+    for name, (names, table) in tables.items():
         if table.shape[1] != width or width < 2:
             raise ConfigError(
                 f"the tables do not fit together (given: {files[name]} of {table.shape[1]} columns, {files['train']} "
                 f"of {width}; expected: as many, 2 or more). Correct them, or dataset.delimiter."
             )
-    column = _column(label, tables["train"][0], width, files["train"])
+        if names and named and names != named:
+            raise ConfigError(
+                f"the tables have other columns (given: {', '.join(names)} in {files[name]}, {', '.join(named)} in "
+                f"{files['train']}; expected: the same in the same order). Correct one of them."
+            )
+    column = _column(label, named, width, files["train"])
     splits = {name: _split(table, column, labels, files[name]) for name, (_, table) in tables.items()}
     task = own_task([split.y for split in splits.values()], str(files["train"]))
     spec = DataSpec(
@@ -62,6 +68,7 @@ def _read(
     files: dict[str, Path], delimiter: str, column: int, labels: Literal["classes", "numbers"]
 ) -> Splits:
     found = {name: _split(_table(file, delimiter)[1], column, labels, file) for name, file in files.items()}
+    _parsed.cache_clear()  # the samples are copies of their own
     return Splits(found["train"], found.get("validation"), found["test"])
 
 
@@ -114,13 +121,16 @@ def _table(file: Path, delimiter: str) -> tuple[tuple[str, ...], np.ndarray]:
 def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tuple[str, ...], np.ndarray]:
     """See :func:`_table`; a file that has not changed is read once in a process."""
     try:
-        with file.open(encoding="utf8") as lines:
-            first = [cell.strip() for cell in lines.readline().split(delimiter)]
-        names = () if all(map(_is_number, first)) else tuple(cell.strip("\"'") for cell in first)
+        with file.open(encoding="utf-8-sig") as lines:
+            first = [cell.strip() for cell in next(csv.reader([lines.readline()], delimiter=delimiter), [])]
+        # A cell without anything is a missing number, not a name: else the first sample would be lost.
+        names = () if all(not cell or _is_number(cell) for cell in first) else tuple(c.strip("'") for c in first)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that there are no rows: said below
-            table = np.loadtxt(file, delimiter=delimiter, skiprows=1 if names else 0, ndmin=2, encoding="utf8")
-    except (ValueError, UnicodeError) as error:
+            table = np.loadtxt(
+                file, delimiter=delimiter, skiprows=1 if names else 0, ndmin=2, encoding="utf-8-sig", quotechar="\"",
+            )  # fmt: skip
+    except (ValueError, UnicodeError, csv.Error) as error:
         raise ConfigError(
             f"the table has something else than numbers in it (given: {file}, {one_line(error)}, rows counted without "
             "the names; expected: numbers). Correct that, give classes as whole numbers, or leave the column out."

@@ -111,7 +111,7 @@ class _Pair:
 
 
 def _is_wanted(folder: Path, name: str) -> bool:
-    return name != "validation" or (folder / f"x_{name}.npy").exists()
+    return name != "validation" or any((folder / f"{kind}_{name}.npy").exists() for kind in "xy")
 
 
 def _check_identity(folder: Path, sha256: str) -> None:

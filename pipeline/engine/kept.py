@@ -21,22 +21,24 @@ def keep(stage: Stage, plan: Plan) -> None:
     """Copies the blocks that have trained in an epoch that was scored."""
     if plan.choice is None or not plan.evaluate:
         return
-    trained = [k for k in plan.active(stage.blocks) if plan.modes[k] is BlockMode.TRAIN]
-    if trained:
-        stage.evaluation.kept[plan.epoch] = {k: _copied(stage.state(k)) for k in trained}
+    if trained := _trained(stage, plan):
+        stage.evaluation.kept[plan.epoch] = trained
 
 
-def begin_choice(stage: Stage, plan: Plan, *, has_begun: bool = False) -> None:
+def begin_choice(stage: Stage, plan: Plan, *, goes_on: bool = False, has_begun: bool = False) -> None:
     """Puts blocks into the state that an epoch asks for, before it begins, and lets go of what will not be chosen.
 
     Args:
         stage: the blocks.
         plan: of the epoch.
-        has_begun: the run goes on inside it, from a snapshot that has the blocks as they were put back.
+        goes_on: the run is taken up in it.
+        has_begun: it is taken up inside it, from a snapshot that has the blocks as they were put back.
     """
     if (choice := plan.choice) is None:
         return
     kept = stage.evaluation.kept
+    if goes_on and not has_begun and plan.epoch > 0:  # a run that had ended has no copy of weights that were its last
+        kept.setdefault(plan.epoch - 1, _trained(stage, plan))
     if choice.restore is not None and not has_begun:
         for k, state in kept.get(choice.restore, {}).items():
             stage.rules[k].load_state_dict(state)
@@ -91,6 +93,12 @@ def as_validation(row: BlockScores) -> BlockScores:
     if "test_metrics" in found:
         found["validation_metrics"] = found.pop("test_metrics")
     return found
+
+
+def _trained(stage: Stage, plan: Plan) -> dict[int, dict[str, Tensor]]:
+    """Copies of the blocks that train in an epoch."""
+    trained = [k for k in plan.active(stage.blocks) if plan.modes[k] is BlockMode.TRAIN]
+    return {k: _copied(stage.state(k)) for k in trained}
 
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

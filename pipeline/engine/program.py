@@ -107,7 +107,7 @@ class Program(Messenger):
             goes_on = epoch == self._start.cut.epoch
             if not goes_on and self._cuts.starts(epoch):
                 yield Snapshot(Cut(epoch))
-            begin_choice(self.stage, plan, has_begun=goes_on and self._start.cut.step > 0)
+            begin_choice(self.stage, plan, goes_on=goes_on, has_begun=goes_on and self._start.cut.step > 0)
             done = (yield from self._go_on(plan, self._start)) if goes_on else 0
             yield from self._train(plan, done)
             if plan.evaluate:

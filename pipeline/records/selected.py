@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.records.reports import BlockScores
-from pipeline.schedules.plan import Plan
+from pipeline.schedules.plan import BlockMode, Plan
 from pipeline.schedules.schedule import EpochResult
 
 __all__ = ["selection_table"]
@@ -26,7 +26,7 @@ def selection_table(
     Returns:
         ``by``; ``epoch``, from 0, whose weights the run ends with; ``test_set``, how often that was scored. With a
         validation set also ``validation``, the scores there, ``validation_samples``, and ``blocks``, the epoch that
-        the weights of each block come from.
+        the weights of each block come from; None of one that has not trained.
     """
     last = len(history) - 1
     if not num_validation:
@@ -47,13 +47,14 @@ def selection_table(
     }  # fmt: skip
 
 
-def _blocks_from(plans: Sequence[Plan | None], best: int) -> list[int]:
-    """The epoch after which each block is as it ended: its last one, or the one that was put back."""
+def _blocks_from(plans: Sequence[Plan | None], best: int) -> list[int | None]:
+    """The epoch after which each block is as it ended: its last one, or the one that was put back; None of a block that
+    has not trained."""
     known = [plan for plan in plans if plan is not None]
-    num_blocks = len(known[0].modes)
-    found = [best] * num_blocks
+    trained = [any(plan.modes[k] is BlockMode.TRAIN for plan in known) for k in range(len(known[0].modes))]
+    found = [best] * len(trained)
     for plan, following in zip(known, known[1:], strict=False):
         if following.top != plan.top:
             restored = following.choice.restore if following.choice is not None else None
             found[plan.top] = plan.epoch if restored is None else restored
-    return found
+    return [epoch if has_trained else None for epoch, has_trained in zip(found, trained, strict=True)]

@@ -70,7 +70,7 @@ def _last(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def chosen_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights among a block's tensors: those of an earlier epoch where there are some, of one at the end of a run."""
+    """The weights among a block's tensors: those of an earlier epoch where there are some, one at the end of a run."""
     kept = {name.split("/", 2)[2]: tensor for name, tensor in state.items() if name.startswith(KEPT)}
     return kept or _last(state)
 

@@ -111,6 +111,12 @@ def test_a_taken_folder_costs_no_writing(tmp_path):
     assert not list(tmp_path.glob("*data-*"))
 
 
+def test_options_of_no_data_set_beside_data(tmp_path):
+    with pytest.raises(ConfigError, match=r"given: dataset\.validaton .*Did you mean 'validation'\?"):
+        handed(tmp_path / "out", arrays(tmp_path), {"dataset": {"validaton": 0.1}})
+    assert not list(tmp_path.glob("*data-*"))
+
+
 @pytest.mark.parametrize("words", [
     ["dataset.name=csv", "dataset.path={0}/text.csv", "dataset.test_path={0}/text.csv"],
     ["dataset.name=npz", "dataset.path={0}/none.npz"],

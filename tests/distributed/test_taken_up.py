@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, DiskError
 from pipeline.records.snapshots import Manifest
 from pipeline.records.weights import measured_folder
 from workers.host.out_folder import claimed
-from workers.resume import open_origin
+from workers.resume import differences, open_origin
 from workers.run import train
 
 SEQUENTIAL = {
@@ -102,3 +102,11 @@ def test_micro_batches_are_compared_as_they_turned_out(tmp_path):
     assert resumed(tmp_path / "run", folder, tmp_path / "four", four) == wanted
     with pytest.raises(ConfigError, match=r"not be the same \(train\.microbatches: 4 in the run, now 2\)"):
         resumed(tmp_path / "run", folder, tmp_path / "two", merged(changes, {"train": {"microbatches": 2}}))
+
+
+def test_keys_that_a_run_of_before_does_not_have_are_as_by_default():
+    now = Config.from_dict(TINY).to_dict()
+    was = {**now, "train": {key: now["train"][key] for key in ("epochs", "batch_size")}}
+    assert differences(was, now) == {}
+    now["train"]["patience"] = 3
+    assert differences(was, now) == {"train.patience": (0, 3)}

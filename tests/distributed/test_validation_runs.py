@@ -34,6 +34,14 @@ WAYS = {
     "backprop": {"schedule": {"mode": "backprop"}},
     "1f1b": {"schedule": {"mode": "1f1b"}, "model": {"norm": "none"}},
     "now and then": {"train": {"eval_every": 2}},
+    "frozen": {"train": {"epochs": 9, "patience": 2, "freeze": "0,2"}},
+    "the last one frozen": {"train": {"freeze": "last"}, "rule": {"name": "backprop"}},
+    "frozen, by turns": {
+        "schedule": {"mode": "sequential", "patience": 9}, "rule": {"name": "pred"},
+        "train": {"epochs": 4, "freeze": "0,2"}},
+    "optimizers of their own": {
+        "optimizer": {"blocks": {"1": {"lr": 0.0}, "last": {"name": "sgd", "momentum": 0.9}}},
+        "rule": {"name": "predsim", "blocks": {"0": {"name": "pred"}, "2-3": {"name": "backprop"}}}},
 }  # fmt: skip
 THREE = {"run": {"stages": 3}}
 PROCESSES = {**THREE, "transport": {"name": "shared_memory"}}
@@ -50,7 +58,9 @@ def known(table):
     return {name: table[name] for name in ("weights_sha256", "test", "selection", "epochs", "steps")}
 
 
-@pytest.mark.parametrize("way", rare(WAYS, but={"stopped early", "late feedback", "sequential", "1f1b"}))
+@pytest.mark.parametrize("way", rare(WAYS, but={
+    "stopped early", "late feedback", "sequential", "1f1b", "frozen, by turns",
+}))  # fmt: skip
 def test_placement_changes_no_choice(way, tmp_path):
     one = run(tmp_path / "one", WAYS[way])
     assert one["selection"]["by"] == "validation accuracy"
@@ -112,7 +122,9 @@ def test_the_best_epoch_is_the_first_of_the_best(tmp_path):
 
 @pytest.mark.parametrize(("way", "nth"), [
     ("stopped early", 3), ("sequential", 7), pytest.param("stopped early", 1, marks=pytest.mark.full),
-    pytest.param("sequential", 1, marks=pytest.mark.full),
+    pytest.param("sequential", 1, marks=pytest.mark.full), ("frozen, by turns", 12),
+    *(pytest.param(way, 3, marks=pytest.mark.full)
+      for way in ("frozen", "the last one frozen", "optimizers of their own")),
 ])  # fmt: skip
 def test_a_run_is_taken_up_from_every_cut(way, nth, tmp_path):
     """Or from every ``nth``: the two kinds, between and inside epochs, take turns."""
@@ -134,6 +146,16 @@ def test_a_run_that_has_ended_goes_on(tmp_path):
         with pytest.raises(ConfigError, match="there is nothing left to train"):
             go_on(tmp_path / "run", changes)
     assert known(go_on(tmp_path / "run", more)) == known(run(tmp_path / "whole", more))
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_a_run_goes_on_that_ended_with_its_best_epoch(stages, tmp_path):
+    """Its snapshot has no copy beside the last weights, and they stay the best ones."""
+    few, more, placed = {"train": {"epochs": 2}}, {"train": {"epochs": 5}}, {"run": {"stages": stages}}
+    assert run(tmp_path / "run", few)["selection"]["epoch"] == 1
+    whole = known(run(tmp_path / "whole", more))
+    assert whole["selection"]["epoch"] == 1
+    assert known(go_on(tmp_path / "run", runs.merged(more, placed))) == whole
 
 
 def go_on(out, changes):

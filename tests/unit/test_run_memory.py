@@ -33,6 +33,14 @@ def test_weights_are_counted_with_what_training_adds(tmp_path):
     assert weight_bytes(resolved, range(0, 2)) == 4 * bytes_of_all  # a gradient, and Adam's two
 
 
+def test_copies_that_may_be_chosen_are_of_blocks_that_train(tmp_path):
+    base = {"dataset": {"validation": 0.1, "crop_padding": 1}, "train": {"epochs": 9}}
+    whole = resolved_run(tmp_path, base)
+    some = resolved_run(tmp_path, merged(base, {"train": {"freeze": "0-3"}}))
+    assert weight_bytes(some, range(0, 4)) == sum(some.state_bytes[:4])
+    assert weight_bytes(some, range(4, 5)) == weight_bytes(whole, range(4, 5)) == 7 * whole.state_bytes[4]
+
+
 def test_one_block_at_a_time_is_trained_in_sequential_mode(tmp_path):
     both = [resolved_run(tmp_path, {"schedule": {"mode": mode}}) for mode in ("parallel", "sequential")]
     parallel, sequential = (weight_bytes(resolved, HALVES[1]) for resolved in both)

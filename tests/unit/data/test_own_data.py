@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,10 +170,22 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 
 def test_a_full_disk(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    monkeypatch.setattr(Path, "open", lambda _, mode: open("/dev/full", mode))
     with pytest.raises(ConfigError, match=r"cannot be written beside the run \(given: .*, No space left on device\)"):
         write_own({"train": (X, Y), "test": TEST}, tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("change", ["gone", "cut", "other labels"])
+def test_a_folder_that_was_changed_since_is_not_taken(tmp_path, change):
+    data = {"train": (X, Y), "test": TEST}
+    folder = Path(write_own(data, tmp_path)["path"])
+    assert write_own(data, tmp_path)["path"] == str(folder)
+    name = {"gone": "x_test.npy", "cut": "x_train.npy", "other labels": "y_train.npy"}[change]
+    if change == "gone":
+        (folder / name).unlink()
+    else:
+        np.save(folder / name, X[:5] if change == "cut" else Y[::-1])
+    with pytest.raises(ConfigError, match=rf"these data was changed \(given: .*{name}, .* Remove the folder"):
+        write_own(data, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]

@@ -11,7 +11,7 @@ TEST = "a,b,kind\n7,8,1\n"
 
 def save(tmp_path, train=TRAIN, test=TEST, **others):
     for name, text in {"train": train, "test": test, **others}.items():
-        (tmp_path / f"{name}.csv").write_text(text)
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf8")
     return {"path": "train.csv", "test_path": "test.csv"}
 
 
@@ -53,6 +53,8 @@ def test_no_names_other_delimiter_and_a_validation_set(tmp_path):
     ({"test": "a,b,kind\n1,1e300,0\n"}, {}, r"beyond float32 \(given: 1e\+300"),
     ({"train": "1,2,0.5\n", "test": "1,2,0\n"}, {}, r"labels of .* are no classes \(given: 0\.5.*\"numbers\""),
     ({"train": "1,2,-1\n", "test": "1,2,0\n"}, {}, r"no classes \(given: whole numbers from -1 to 0"),
+    ({"train": "1,\n2,0\n", "test": "1,1\n"}, {}, r"something else than numbers in it .*'' to float64 at row 0"),
+    ({"test": "kind,a,b\n1,7,8\n"}, {}, r"other columns \(given: kind, a, b in .*test\.csv, a, b, kind in "),
     ({}, {"label": "colour"}, r"no such column \(given: dataset\.label = 'colour' of .*expected: a, b, kind"),
     ({"train": "1,2,0\n", "test": "1,2,1\n"}, {"label": "3"}, r"expected: 0 to 2\)"),
     ({}, {"delimiter": ""}, r"columns are apart by one character \(given: dataset\.delimiter = ''"),
@@ -77,3 +79,19 @@ def test_a_table_that_is_changed_meanwhile(tmp_path):
     save(tmp_path, train=TRAIN + "1,1,1\n")
     with pytest.raises(ConfigError, match=r"training samples of csv have other shapes .* was changed meanwhile"):
         data.load()
+
+
+def test_what_spreadsheets_write(tmp_path):
+    """A mark in front of the first number or name, and quotes."""
+    files = save(tmp_path, "\ufeff1,2,0\n3,4,1\n", "\ufeff5,6,1\n")
+    assert built(tmp_path, files).load()[0].x.tolist() == [[1, 2], [3, 4]]
+    files = save(tmp_path, "\ufeff\"kind\",\"a, b\",c\n\"0\",1,2\n1,3,4\n", "kind,\"a, b\",c\n1,5,6\n")
+    data = built(tmp_path, files, label="kind")
+    assert data.load()[0].x.tolist() == [[1, 2], [3, 4]] and data.load()[1].y.tolist() == [1]
+    assert built(tmp_path, files, label="c", labels="numbers").load()[0].y.tolist() == [[2], [4]]
+
+
+def test_no_copy_of_a_table_stays_that_has_been_read(tmp_path):
+    data = built(tmp_path, save(tmp_path))
+    data.load()
+    assert csv._parsed.cache_info().currsize == 0

@@ -129,6 +129,7 @@ def test_it_travels_without_its_samples(tmp_path):
     ({"y_train": np.arange(40) - 1, "y_test": np.arange(9)}, r"labels of .* are no classes \(given: .* -1 to 38"),
     ({"x_train": np.asfortranarray(RNG.normal(size=(40, 3)))}, r"is not a file of numpy\.save \(.*C order"),
     ({"x_validation": np.zeros((5, 3), np.float32)}, r"no such array .*y_validation\.npy"),
+    ({"y_validation": np.zeros(5, np.int64)}, r"no such array .*x_validation\.npy"),
 ])  # fmt: skip
 def test_arrays_that_do_not_do(tmp_path, changed, message):
     save(tmp_path / "d", **changed)
@@ -163,3 +164,17 @@ def test_the_data_of_a_run(tmp_path):
         with pytest.raises(ConfigError, match=expected):
             mapped.build(tmp_path, path="d", sha256="ab")
     assert mapped.build(tmp_path, path="d", sha256="cd").spec.num_train == 40
+
+
+@pytest.mark.parametrize("token", [5, -1])
+def test_a_token_that_there_is_not(tmp_path, token):
+    tokens = RNG.integers(0, 5, size=(40, 3)).astype(np.int32)
+    save(tmp_path / "d", x_train=tokens, x_test=tokens[:9])
+    changed = tokens.copy()
+    changed[17, 2] = token
+    np.save(tmp_path / "d" / "x_train.npy", changed)
+    data = mapped.build(tmp_path, path="d", num_tokens=5)
+    train, test = (feeds(data, split, train=False) for split in data.load())
+    assert torch.equal(test.batch(0, 1)[0], torch.from_numpy(tokens[7:9]).long())
+    with pytest.raises(ConfigError, match=rf"no such token \(given: {token} in sample 17 of .*x_train\.npy, .* 0 to 4"):
+        train.batch(0, 2)

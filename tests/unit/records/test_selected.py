@@ -50,6 +50,15 @@ def test_blocks_that_took_turns_come_from_epochs_of_their_own():
     assert found["validation"] == {"accuracy": None, "loss": 0.5}
 
 
+def test_a_frozen_block_comes_from_no_epoch():
+    schedule = Selecting(Parallel(2, 2, frozen=frozenset({0})), 2, 2, 0)
+    epochs = [[row(0, 0.5, 1.0), row(1, 0.5, 1.0)], [row(0, 0.5, 1.0), row(1, 0.25, 1.0)]]
+    history = replayed_rows(schedule, epochs, 2)
+    plans = [*(e.plan for e in history), schedule.plan(2, history), None]
+    scores = [dict(enumerate(rows)) for rows in epochs]
+    assert selection_table(plans, history, scores, num_validation=8, eval_every=1)["blocks"] == [None, 0]
+
+
 def test_what_weights_are_worth():
     rows = [row(0, 0.5, 2.0), row(2, None, 3.0), row(3, 0.5, math.nan), row(4, None, None)]
     assert values_of(rows, 5) == ((0.5, -2.0), None, (-3.0,), (0.5, -math.inf), None)
