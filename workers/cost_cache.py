@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 
+from pipeline.config.blocks import names_of
 from pipeline.records.files import write_text
 from pipeline.resolve import RunSpec
 from workers.host.environment import ROOT, cpu_name
@@ -35,7 +36,7 @@ def is_cacheable(resolved: RunSpec) -> bool:
     the function it calls may be in any other file. Measuring again takes a second.
     """
     config = resolved.config
-    names = (config.model.name, config.rule.name, config.dataset.name, config.transport.name)
+    names = (config.model.name, names_of(config.rule), config.dataset.name, config.transport.name)
     return config.model.name != "object" and not any("." in name for name in names)
 
 
@@ -55,7 +56,8 @@ def conditions(resolved: RunSpec, threads: int, device: torch.device) -> dict[st
         **{name: config[name] for name in ("model", "rule", "optimizer")},
         "run": {name: value for name, value in config["run"].items() if name not in _NO_MATTER},
         "input": resolved.specs[0].in_shape, "outputs": resolved.data.task.out_shape,
-        "tokens": resolved.data.num_tokens, "labels": resolved.data.task.labels.value,
+        "frozen": sorted(resolved.frozen), "tokens": resolved.data.num_tokens,
+        "labels": resolved.data.task.labels.value,
         "microbatch_size": resolved.microbatch_size, "threads": threads,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu": cpu_name(), "cores": psutil.cpu_count(logical=False), "torch": torch.__version__, "code": code_digest(),

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from pipeline.config import Config, section_options
+from pipeline.config.blocks import of_block
 from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
 from pipeline.optim.options import common_options
@@ -138,6 +139,8 @@ class Origin:
         wrong = []
         if was != now:
             wrong.append(f"optimizer.name: {was!r} in the run, now {now!r}")
+        else:
+            wrong += self._other_optimizers(resolved, len(manifest.files))
         if len(manifest.files) != resolved.num_blocks:
             wrong.append(f"blocks: {len(manifest.files)} in the run, now {resolved.num_blocks}")
         if (steps := self.fixed.get("steps_per_epoch", batching.num_steps)) != batching.num_steps:
@@ -146,6 +149,16 @@ class Origin:
             raise ConfigError(
                 f"the snapshot cannot be taken up ({'; '.join(wrong)}). Take the changes back, or start a new run."
             )
+
+    def _other_optimizers(self, resolved: RunSpec, num_blocks: int) -> list[str]:
+        """Blocks whose sections name another optimizer: the state of one does not fit the other."""
+        before = Config.from_dict({"optimizer": self.table["optimizer"]}).optimizer
+        was, now = (
+            [of_block(section, k, count, "optimizer").name for k in range(count)]
+            for section, count in ((before, num_blocks), (resolved.config.optimizer, resolved.num_blocks))
+        )
+        both = enumerate(zip(was, now, strict=False))
+        return [f"optimizer of block {k}: {a!r} in the run, now {b!r}" for k, (a, b) in both if a != b]
 
     def _check_is_left(self, resolved: RunSpec, manifest: Manifest) -> None:
         """Raises ConfigError where the epochs that are done are all that the config asks for."""

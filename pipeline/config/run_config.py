@@ -176,9 +176,16 @@ def _moved(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _apply(table: dict[str, Any], overrides: Sequence[str]) -> None:
     """Applies overrides to ``table``."""
-    # Names first: naming a thing drops the options of the one before it, and not those given with the new name.
-    for override in sorted(overrides, key=lambda o: not o.partition("=")[0].endswith(".name")):
+    for override in sorted(overrides, key=_turn):
         _override(table, override)
+
+
+def _turn(override: str) -> tuple[bool, int]:
+    """Names first, those of sections before those of their blocks: naming a thing drops the options of the one before
+    it, and nothing that is given with the new name."""
+    key = override.partition("=")[0]
+    is_name = key.endswith(".name")
+    return not is_name, key.count(".") if is_name else 0
 
 
 def _override(table: dict[str, Any], override: str) -> None:

@@ -84,6 +84,7 @@ def routes_of(chosen: Sequence[Chosen], frozen: Collection[int]) -> Routes | Non
             f"nothing is left to learn (given: train.freeze names all {len(chosen)} blocks, expected: fewer). Name "
             "fewer, or score the network with --evaluate."
         )
+    _check_settling(chosen, frozen)
     if all(rule.topology is Topology.LOCAL for rule in learning):
         return None
     if not frozen and len(set(chosen)) == 1:
@@ -110,6 +111,18 @@ def _passing(chosen: Sequence[Chosen], frozen: Collection[int]) -> frozenset[int
         if k in frozen and below_awaits and chosen[k].passes_frozen:
             found.add(k)
     return frozenset(found)
+
+
+def _check_settling(chosen: Sequence[Chosen], frozen: Collection[int]) -> None:
+    """Refuses frozen blocks under a rule that settles: their neighbours would ask them in every round."""
+    for k, rule in enumerate(chosen):
+        if k in frozen and rule.topology is Topology.SETTLE:
+            raise ConfigError(
+                f"the rule {rule.name} settles in rounds with both neighbours, and does not go with a frozen block "
+                f"(given: train.freeze with block {k} under {rule.name}, expected: another rule for it; its weights "
+                f"stay as they are under any). Add [rule.blocks.\"{k}\"] with name = \"backprop\", or freeze it no "
+                "longer."
+            )
 
 
 def _check_kinds(chosen: Sequence[Chosen], frozen: Collection[int]) -> None:

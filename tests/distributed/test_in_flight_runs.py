@@ -22,13 +22,13 @@ class Watched:
         self.held, self.left, self.gradients = [], [], {}
         step, evaluate = Stage.step, Stage.begin_evaluation
 
-        def stepped(stage):
+        def stepped(stage, number):
             self.held.append(stage.in_flight.most)
             for block, rule in stage.rules.items():
                 grads = [p.grad.clone() for p in rule.parameters() if p.grad is not None]
                 if grads:
                     self.gradients.setdefault(block, []).append(grads)
-            step(stage)
+            step(stage, number)
 
         def drained(stage):
             self.left.append(len(stage.in_flight))

@@ -26,7 +26,7 @@ RULES = [
     {"name": "lra_fdbk", "reduction": "mean"}, {"name": "lra_fdbk", "halt": 0.05},
     {"name": "lra_diff", "reduction": "mean"}, {"name": "lra_rnn", "reduction": "mean"},
     {"name": "tp"}, {"name": "dtp"}, {"name": "am"},
-    {"name": "interlock", "overlap": 3},
+    {"name": "interlock", "overlap": 3}, {"name": "dni_rnn"},
 ]  # fmt: skip
 NETS = {"usual": {}, "plain": {"norm": "none", "dropout": 0.0, "activation": "tanh"}}
 NETS["half"] = {**NETS["plain"], "boundary": "half"}

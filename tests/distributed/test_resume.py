@@ -265,6 +265,7 @@ def test_another_network_does_not_fit(tmp_path):
     ("changes", "text"),
     [
         ({"optimizer": {"name": "sgd"}}, "optimizer.name: 'adam' in the run, now 'sgd'"),
+        ({"optimizer": {"blocks": {"last": {"name": "sgd"}}}}, "optimizer of block 3: 'adam' in the run, now 'sgd'"),
         ({"model": {"depth": 4}}, "blocks: 4 in the run, now 5"),
         ({"train": {"batch_size": 26}}, "steps of an epoch: 5 in the run, now 2"),
     ],

@@ -85,6 +85,7 @@ def test_where_it_is(monkeypatch, tmp_path):
     [
         {"model": {"name": "mlp", "depth": 2, "width": 9}}, {"rule": {"name": "pred"}}, {"rule": {"beta": 0.5}},
         {"optimizer": {"name": "sgd", "lr": 0.1}}, {"train": {"batch_size": 32}},
+        {"train": {"freeze": "0"}}, {"rule": {"name": "predsim", "blocks": {"0": {"name": "sim"}}}},
         {"run": {"matmul_precision": "high"}}, {"run": {"autocast": "bfloat16"}},
         {"train": {"microbatches": 2}, "rule": {"name": "pred"}, "model": {"name": "mlp", "depth": 2, "norm": "none"}},
     ],
@@ -120,6 +121,10 @@ def test_nothing_is_kept_of_the_users_own_code(section, name):
     chosen = dataclasses.replace(getattr(ours.config, section), name=name)
     theirs = dataclasses.replace(ours, config=dataclasses.replace(ours.config, **{section: chosen}))
     assert not is_cacheable(theirs)
+
+
+def test_nothing_is_kept_where_a_single_block_learns_by_the_users_own_rule():
+    assert not is_cacheable(run(rule={"name": "pred", "blocks": {"0": {"name": "tests.support.deaf_rule"}}}))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import torch
 from tests.support import own_nets
 from torch import nn
 
+from pipeline.config import Config
 from pipeline.data.task import Classification
 from pipeline.network.structure import unpack_structure
 from workers import run_plan
@@ -15,7 +16,8 @@ from workers import run_plan
 @pytest.fixture
 def resolved():
     data = SimpleNamespace(input_shape=(1, 6, 6), input_dtype=torch.float32)
-    return SimpleNamespace(data=data, specs=[SimpleNamespace(task=Classification(4), num_train=7)], normalisation=None)
+    last = SimpleNamespace(task=Classification(4), num_train=7)
+    return SimpleNamespace(data=data, specs=[last], normalisation=None, config=Config())
 
 
 def test_the_structure_of_an_object_is_written_down_and_of_a_name_none(resolved):

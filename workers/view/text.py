@@ -105,7 +105,7 @@ class RunText:
         return f"{epoch}  block {plan.top:>{len(str(last))}} ({trained:>{width}}/{most})"
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores], *, aligned: bool = True) -> str:
-        """Line about a finished epoch, with the loss and the score of the top training block.
+        """Line about a finished epoch: the loss of the top training block, the network's score; in phases, the block's.
 
         Args:
             plan: of the epoch.
@@ -126,11 +126,12 @@ class RunText:
         rate = self._resolved.batching.num_train / elapsed if elapsed > 0 else None
         # In the phases before the last one it is not the network's score, and must not read like it.
         score, owner = self.score, f"its {self.score.name}" if self._phased else self.score.name
+        scored = top if self._phased else (blocks[-1] if blocks else None)  # the last block may be a frozen one
         widths, gap = ((9, 6, 9, 7), "  ") if aligned else ((0, 0, 0, 0), ", ")
         return gap.join([
             self.position(plan, aligned=aligned),
             f"loss {loss_text(top and top['train_loss']):>{widths[0]}}",
-            f"{owner} {score.text(score.of(top) if top else None):>{widths[1]}}{score.unit}",
+            f"{owner} {score.text(score.of(scored) if scored else None):>{widths[1]}}{score.unit}",
             f"{grouped(rate):>{widths[2]}} samples/s",
             f"{elapsed:{widths[3]}.2f} s",
         ])  # fmt: skip

@@ -65,6 +65,9 @@ def test_overrides_reach_single_blocks_and_another_rule_drops_them():
     found = config.overridden(["rule.blocks.0-1.beta=0.25", "optimizer.blocks.last.lr=3"])
     assert found.rule.blocks["0-1"] == {"beta": 0.25} and found.optimizer.blocks == {"last": {"lr": 3}}
     assert config.overridden(["rule.name=sim"]).rule == NamedConfig(name="sim")
+    both = ["rule.blocks.0.name=pred", "rule.blocks.0.dimdec=9", "rule.name=sim"]
+    for overrides in (both, both[::-1]):  # what is given with a name stays, in whatever order
+        assert config.overridden(overrides).rule.blocks == {"0": {"name": "pred", "dimdec": 9}}
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ REFUSED = {
     "models of gradients": (blocks("backprop", b0="dni"), r"the rule dni has feedback of a kind .*block 0 under dni,"),
     "other options of it": ({"rule": {"name": "dtp", "blocks": {"1": {"step": 0.5}}}}, "another rule, or other option"),
     "a frozen target": ({"rule": {"name": "dtp"}, "train": {"freeze": "0"}}, "does not go with a frozen block .*dtp"),
+    "a frozen block that settles": (
+        {**blocks("pc", last="pred"), "train": {"freeze": "0-4"}},
+        r"the rule pc settles in rounds .*not go with a frozen block \(given: train.freeze with block 0 under pc, exp"),
     "nobody broadcasts": (
         blocks("pred", b1="dfa"), "block 1 learns by dfa from what the last block broadcasts, .*block 5: it is under"),
     "signs and errors": (blocks("dfa", b1="sdfa"), "block 1 learns by sdfa from what .*block 5: it is under dfa"),

@@ -141,10 +141,10 @@ def test_a_phase_is_told_by_the_block_that_trains():
     )
 
 
-def test_the_top_training_block_counts_where_one_above_it_is_frozen():
+def test_the_loss_is_of_the_top_training_block_and_the_score_of_the_network_where_its_last_block_is_frozen():
     clock = Clock()
     line = after(1.0, told(clock=clock), clock, parallel(0), blocks(0, [0.25, ...], [0.5, 0.75]))
-    assert "loss    0.2500  test accuracy  50.00 %" in line
+    assert "loss    0.2500  test accuracy  75.00 %" in line
 
 
 def test_ending():
