@@ -12,7 +12,8 @@ from pipeline.config import TrainConfig
 from pipeline.config.blocks import parse_blocks
 from pipeline.errors import ConfigError, DamagedFile
 from pipeline.learning.rule import LearningRule
-from pipeline.records.snapshots import Manifest, is_weight, read_block, snapshot_folder
+from pipeline.records.snapshots import Manifest, read_block, snapshot_folder
+from pipeline.records.weights import chosen_weights
 
 __all__ = ["InitialBlocks", "find_initial"]
 
@@ -53,7 +54,7 @@ class InitialBlocks:
             tensors = read_block(self.folder, block, self.files[block]).tensors
         except DamagedFile as error:
             raise ConfigError(f"{error} Start from another run.") from None
-        state = {name: tensor for name, tensor in tensors.items() if is_weight(name)}
+        state = chosen_weights(tensors)
         own = rule.state_dict()
         if (difference := _difference(_of_block(state), _of_block(own))) is not None:
             raise ConfigError(

@@ -16,7 +16,7 @@ from pipeline.records.files import whole_file
 from pipeline.records.snapshots import KEPT, Manifest, block_file, complete_snapshots, is_weight, read_block
 from pipeline.records.tensor_file import pack
 
-__all__ = ["latest_weights", "load_blocks", "measured_folder", "save_block"]
+__all__ = ["chosen_weights", "latest_weights", "load_blocks", "measured_folder", "save_block"]
 
 
 def save_block(folder: Path, block: int, state: Mapping[str, Tensor]) -> int:
@@ -61,7 +61,7 @@ def load_blocks(folder: Path, *, chosen: bool = False) -> list[dict[str, Tensor]
         return _load_older(folder)
     files = Manifest.read(folder).files
     states = [read_block(folder, block, crc).tensors for block, crc in sorted(files.items())]
-    return [_chosen(state) if chosen else _last(state) for state in states]
+    return [chosen_weights(state) if chosen else _last(state) for state in states]
 
 
 def _last(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,8 +69,8 @@ def _last(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if is_weight(name)}
 
 
-def _chosen(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of an earlier epoch where there are some: at the end of a run, of one epoch."""
+def chosen_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights among a block's tensors: those of an earlier epoch where there are some, of one at the end of a run."""
     kept = {name.split("/", 2)[2]: tensor for name, tensor in state.items() if name.startswith(KEPT)}
     return kept or _last(state)
 

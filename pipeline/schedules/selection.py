@@ -117,7 +117,7 @@ class Selecting(Schedule):
 
     def last(self, end: int, history: Sequence[EpochResult]) -> Plan:
         """The plan that scores the test set after ``end`` epochs, all of which are in ``history``."""
-        top = self.num_blocks - 1
+        top = history[-1].plan.top
         best = best_epoch(history, top, self._begun(top, history))
         best = end - 1 if best is None else best
         return Plan(

@@ -165,3 +165,14 @@ def test_a_run_that_has_not_ended_well(status, tmp_path, trained):
 def test_blocks_without_a_run(tmp_path):
     with pytest.raises(ConfigError, match=r"no run to start from \(given: train.init_blocks = '1' without"):
         runs.run(tmp_path / "run", {"train": {"init_blocks": "1"}}, base=TINY)
+
+
+def test_the_weights_that_a_validation_set_has_chosen(tmp_path):
+    """An early epoch is the best one: a rate that spoils what it has learned."""
+    spoiled = {"dataset": {"name": "digits", "validation": 0.2}, "rule": {"name": "pred"}, "train": {"epochs": 4},
+               "optimizer": {"name": "sgd", "lr": 3.0, "milestones": []}}  # fmt: skip
+    result = runs.run(tmp_path / "first", spoiled, base=TINY)
+    assert result["selection"]["epoch"] < 3
+    still = {**spoiled, "optimizer": {"name": "sgd", "lr": 0.0}, "train": {"epochs": 1, "freeze": "0-2"}}
+    again = runs.run(tmp_path / "on", runs.merged(still, {"train": {"init_from": str(tmp_path / "first")}}), base=TINY)
+    assert again["test"] == result["test"]

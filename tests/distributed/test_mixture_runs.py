@@ -170,3 +170,11 @@ def test_a_rule_without_a_derivative_by_its_input(tmp_path):
     silent = {"rule": {"name": "tests.support.epoch_rule", "blocks": {"0": {"name": "backprop"}}}}
     with pytest.raises(ConfigError, match=r"has no derivative by its input \(given: block 1 under tests.support"):
         run(tmp_path / "other", silent)
+
+
+@pytest.mark.parametrize("name", rare(EVERY, but=["optimizers-of-a-mixture"]))
+def test_an_epoch_is_chosen_by_validation_on_any_number_of_stages(name, tmp_path):
+    changes = runs.merged(EVERY[name], {"dataset": {"validation": 0.25}})
+    found = [run(tmp_path / str(n), changes, n) for n in (1, 2, "blocks")]
+    assert len({result["weights_sha256"] for result in found}) == 1
+    assert found[0]["selection"] == found[2]["selection"]

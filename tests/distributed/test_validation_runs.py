@@ -153,7 +153,8 @@ def test_modes_are_compared_by_what_they_chose(tmp_path):
 def test_measurements_look_at_the_validation_set(tmp_path):
     run(tmp_path / "run", {"measure": {"every": 2}, "train": {"epochs": 2}})
     measured = json.loads((tmp_path / "run" / "measurements.json").read_text())["epochs"][-1]
-    (row,) = [row for row in read_record(tmp_path / "run" / "record.jsonl") if row.get("epoch") == 1 and "blocks" in row]
+    rows = read_record(tmp_path / "run" / "record.jsonl")
+    (row,) = [row for row in rows if row["event"] == "epoch" and row["epoch"] == 1]
     assert [b["test_accuracy"] for b in measured["blocks"]] == [b["validation_accuracy"] for b in row["blocks"]]
 
 

@@ -35,7 +35,8 @@ def test_what_is_saved_is_read_again(tmp_path):
 
 
 def test_the_weights_of_the_chosen_epoch_or_the_last_ones(tmp_path):
-    states = [{"a/b": torch.zeros(2), "kept/7/a/b": torch.ones(2), "optimizer/a/b": torch.ones(3)}, {"c": torch.ones(1)}]
+    first = {"a/b": torch.zeros(2), "kept/7/a/b": torch.ones(2), "optimizer/a/b": torch.ones(3)}
+    states = [first, {"c": torch.ones(1)}]
     folder = saved(tmp_path, 4, states)
     last, chosen = load_blocks(folder), load_blocks(folder, chosen=True)
     assert [list(state) for state in last] == [list(state) for state in chosen] == [["a/b"], ["c"]]
