@@ -52,6 +52,9 @@ class PublishingProgram(Program):
         elif self._source is not None and done >= self._every:
             yield from self._send_version(done - done % self._every)
         yield from super().run()
+        newest = self.steps - self.steps % self._every
+        if self._source is None and newest > 0 and self._is_sent(newest):  # the run has ended before its time
+            yield from self._version_after(newest)
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:
         """See :class:`Program`."""
@@ -69,9 +72,7 @@ class PublishingProgram(Program):
             self._source.published.copy_(self._source.to_publish())
             yield from self._send_version(done)
         elif done != self._every:  # then they go on with the version after step 0
-            version = max(0, done - self._every)
-            message = yield from self._receive(self.num_stages - 1, Kind.PUBLISHED, Position(0, version))
-            self._take_over(message.tensors[0])
+            self._take_over((yield from self._version_after(max(0, done - self._every))))
 
     def _take_over(self, published: Tensor) -> None:
         """The blocks below the last one use this version now."""
@@ -81,7 +82,16 @@ class PublishingProgram(Program):
     def _send_version(self, step: int) -> Generator[Request, Any, None]:
         """The version after ``step``, to all other stages, if they will take it over."""
         assert self._source is not None, "the last stage sends"
-        if step > 0 and step + self._every > self._total:
+        if not self._is_sent(step):
             return
         for dst in range(self.num_stages - 1):
             yield self._send(dst, Kind.PUBLISHED, Position(0, step), (self._source.published,))
+
+    def _is_sent(self, step: int) -> bool:
+        """Some block takes the version after ``step`` over, unless the run ends early."""
+        return step == 0 or step + self._every <= self._total
+
+    def _version_after(self, step: int) -> Generator[Request, Any, Tensor]:
+        """That version, from the last stage."""
+        message = yield from self._receive(self.num_stages - 1, Kind.PUBLISHED, Position(0, step))
+        return message.tensors[0]

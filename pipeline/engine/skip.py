@@ -27,7 +27,7 @@ class _Before:
     buffers: list[tuple[Tensor, Tensor]]
     """Each with a copy."""
     carried: list[tuple[Carried, Tensor | None]]
-    """Each with a copy of its state."""
+    """Each with a copy of its state; without one where a sequence begins: what is left of another is not its own."""
     scores: Scores
     mark: Mark
 
@@ -48,7 +48,8 @@ class Skip:
         if block not in self._before:
             buffers = [(buffer, buffer.clone()) for buffer in self._rules[block].buffers()]
             carried = [
-                (held, None if held.state is None else held.state.clone()) for _, held in carried_in(self._rules[block])
+                (held, None if held.state is None or held.begins else held.state.clone())
+                for _, held in carried_in(self._rules[block])
             ]
             self._before[block] = _Before(buffers, carried, scores, scores.mark())
 

@@ -93,6 +93,11 @@ class Carried:
         kept[chunk.rows] = state.detach()
 
     @property
+    def begins(self) -> bool:
+        """The next pass is about the first chunk of its sequence."""
+        return self._chunk is not None and self._chunk.is_start
+
+    @property
     def state(self) -> Tensor | None:
         """That of training, (rows, parts, width), not copied; None before there is one."""
         return self._kept.get(True)

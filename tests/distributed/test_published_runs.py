@@ -102,6 +102,16 @@ def test_a_run_that_ended_is_continued_as_one_that_did_not_end(tmp_path):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["weights_sha256"] == longer
 
 
+def test_a_run_that_stops_early_takes_what_is_under_way(tmp_path):
+    """Else the last stage waits at its end for a version to be taken that nobody asks for."""
+    changes = {"train": {"epochs": 9, "patience": 1}, "dataset": {"validation": 0.2}, "optimizer": {"lr": 1e-9}}
+    base = merged(BASE, changes)
+    placed = {"run": {"stages": 2, "timeout_s": 10.0}, "transport": {"name": "shared_memory"}}
+    results = [run(tmp_path / str(k), change, base=base) for k, change in enumerate(({}, placed))]
+    assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
+    assert all(result["blocks"][-1]["epochs_trained"] < 9 for result in results)
+
+
 def test_a_dry_run_and_a_plan_leave_out_what_is_published(tmp_path):
     placed = {"run": {"stages": 2, "predict": True}, "transport": {"name": "shared_memory"}}
     assert sha(tmp_path / "dry", placed, base=BASE) == sha(tmp_path / "one", base=BASE)

@@ -7,12 +7,13 @@ from functools import cache
 import pytest
 import torch
 from tests.support.command import call
-from tests.support.products import square
+from tests.support.products import rare, square
 from tests.support.resumes import TINY, cuts_of, resumed, written
 from tests.support.runs import merged, run, sha
 
 from pipeline.config import Config
 from pipeline.data.batches import Batches
+from pipeline.data.windows import feed_of
 from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.resolve import build_rule, load_dataset, resolve
 
@@ -190,6 +191,45 @@ def test_a_run_of_two_is_the_loop(tmp_path, in_flight):
     for state, rule in zip(load_blocks(latest_weights(tmp_path / "run")), loop.rules, strict=True):
         for name, wanted in rule.state_dict().items():
             torch.testing.assert_close(state[name], wanted, rtol=1e-6, atol=1e-7)
+
+
+def losses_of(rules, x, y):
+    """Of every block's read-out, in one graph."""
+    found = []
+    for rule in rules:
+        x = rule.block(x)
+        found.append(rule.spec.task.loss(x if rule.head is None else rule.head(x), y))
+    return found
+
+
+@pytest.mark.parametrize("overlap", rare([2, 3], but=[2]))
+def test_a_transformer_under_an_overlap_is_one_graph_with_adamw_and_a_bound_for_each_block(tmp_path, text, overlap):
+    """Each block's gradient is that of the loss so many blocks above, its read-out's that of its own; both in one
+    norm."""
+    rule = {"name": "interlock", "overlap": overlap, "norm": True}
+    base = merged(text, {"rule": rule, "optimizer": {"course": "constant", "warmup_steps": 0, "clip": 0.3}})
+    run(tmp_path / "run", base=base)
+    resolved = resolve(Config.from_dict(base), tmp_path)
+    pairs = zip(resolved.blueprints, resolved.specs, strict=True)
+    rules = [build_rule(resolved.config, blueprint, spec) for blueprint, spec in pairs]
+    optimizers = [torch.optim.AdamW(rule.parameters(), lr=1e-2) for rule in rules]
+    dataset, clipped = load_dataset(resolved.config, tmp_path), 0
+    feed = feed_of(dataset.load()[0], dataset=dataset, batch_size=8, seed=0, device=torch.device("cpu"), train=True)
+    for step in range(6):
+        losses = losses_of(rules, *feed.batch(step // 3, step % 3))
+        for k, rule in enumerate(rules):
+            above = losses[min(k + overlap - 1, 3)]
+            for part, loss in ((rule.block, above), (rule.head, losses[k])):
+                own = [] if part is None else list(part.parameters())
+                for p, g in zip(own, torch.autograd.grad(loss, own, retain_graph=True) if own else (), strict=True):
+                    p.grad = g
+            clipped += bool(torch.nn.utils.clip_grad_norm_(rule.parameters(), 0.3) > 0.3)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert clipped > 0
+    for state, rule in zip(load_blocks(latest_weights(tmp_path / "run")), rules, strict=True):
+        for name, wanted in rule.state_dict().items():
+            torch.testing.assert_close(state[name], wanted, rtol=1e-4, atol=1e-5)
 
 
 WRONG = {

@@ -21,8 +21,8 @@ def rule():
 
 def learned(rule, skip, x, *, is_start):
     """One chunk; whether the block left it out."""
-    skip.begin(0, scores := Scores(rule, torch.device("cpu")))
     rule.block.body.carried.announce(trains=True, rows=slice(2), num_rows=2, is_start=is_start, is_end=False)
+    skip.begin(0, scores := Scores(rule, torch.device("cpu")))
     out, context = rule(x, torch.zeros(2, 4, 2))
     scores.add(rule.learn(context, ()), 2)
     return skip.decide() == [0]
@@ -39,3 +39,11 @@ def test_a_left_out_chunk_carries_nothing_on(rule, first):
     assert carried.state is None if first else torch.equal(carried.state, before)
     assert not learned(rule, skip, x, is_start=False)
     assert carried.state.isfinite().all()
+
+
+def test_behind_a_left_out_first_chunk_nothing_is_left_of_another_sequence(rule):
+    skip, carried, x = Skip({0: rule}), rule.block.body.carried, torch.randn(2, 4, 3)
+    assert not learned(rule, skip, x, is_start=True)
+    assert learned(rule, skip, x * float("nan"), is_start=True)
+    assert not learned(rule, skip, x, is_start=False)
+    torch.testing.assert_close(carried.state[:, 0], rule.block.body(x)[:, -1])
