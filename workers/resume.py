@@ -136,11 +136,8 @@ class Origin:
         if self.found is None:
             return
         manifest, batching = self.found[1], resolved.batching
-        wrong = []
-        if was != now:
-            wrong.append(f"optimizer.name: {was!r} in the run, now {now!r}")
-        else:
-            wrong += self._other_optimizers(resolved, len(manifest.files))
+        wrong = [f"optimizer.name: {was!r} in the run, now {now!r}"] if was != now else []
+        wrong += self._other_optimizers(resolved, len(manifest.files)) if not wrong else []
         if len(manifest.files) != resolved.num_blocks:
             wrong.append(f"blocks: {len(manifest.files)} in the run, now {resolved.num_blocks}")
         if (steps := self.fixed.get("steps_per_epoch", batching.num_steps)) != batching.num_steps:

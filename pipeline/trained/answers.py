@@ -48,8 +48,9 @@ def answers(network: TrainedNetwork, files: Sequence[Path]) -> Iterator[Answer]:
     assert task is not None, "a network that was built has one"
     if task.labels is not Labels.CLASS:
         raise ConfigError(
-            f"the network names no class of a sample (given: one that has learned labels which are "
-            f"{task.labels.value}, expected: one class for each sample). Use onward.load for its scores, or --generate for text."
+            "the network names no class of a sample (given: one that has learned labels which are "
+            f"{task.labels.value}, expected: one class for each sample). Use onward.load for its scores, or --generate "
+            "for text."
         )
     samples = [read_samples(network, path) for path in files]
     for path, x in zip(files, samples, strict=True):

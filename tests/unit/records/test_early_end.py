@@ -86,7 +86,8 @@ def test_a_run_whose_epochs_are_chosen_ends_once_all_of_them_are_known(inner):
     for epoch in planned:  # those under way may be better
         assert published(run_state) == []
         values = {"validation_accuracy": 1.0 - epoch, "validation_loss": 0.0}
-        run_state.epoch(epoch_body(epoch, 0, {**block_row(0, loss=0.5), **values}, {**block_row(1, loss=0.5), **values}))
+        rows = [{**block_row(block, loss=0.5), **values} for block in (0, 1)]
+        run_state.epoch(epoch_body(epoch, 0, *rows))
     (epoch, last), over = run_state.new_plans()
     assert (epoch, last.scores_test, over) == (len(planned), True, (epoch + 1, None)) and early_end.is_taken
     if not inner.depends_on_results:
