@@ -29,7 +29,7 @@ SEVERAL = {
     "tp": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "dtp": {"norm": "none", "activation": "tanh", "dropout": 0.0},
     "lra_fdbk": {"norm": "none", "activation": "tanh", "dropout": 0.0},
-    "lra_rnn": {"norm": "none", "activation": "tanh", "dropout": 0.0},
+    "lra_rnn": {"norm": "none", "activation": "tanh", "dropout": 0.0}, "dni_rnn": {},
     "lra_diff": {"norm": "none", "activation": "tanh", "dropout": 0.0, "boundary": "half"},
     "reinforce": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
     "straight_through": {"norm": "none", "activation": "bernoulli", "dropout": 0.0},
