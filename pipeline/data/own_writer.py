@@ -12,8 +12,6 @@ from pipeline.errors import ConfigError
 
 __all__ = ["OwnWriter"]
 
-_X = {"f": "numbers", "u": "pixels", "i": "tokens"}
-
 
 class OwnWriter:
     """The files ``x_<name>.npy`` and ``y_<name>.npy``.
@@ -21,7 +19,8 @@ class OwnWriter:
     Args:
         folder: for the files.
         name: of the split.
-        like: the writer of the training split, whose samples those of this one must be like; None of that itself.
+        like: the writer of the training split, which has written: samples of this one must be like its own; None of that
+            itself.
     """
 
     def __init__(self, folder: Path, name: str, like: "OwnWriter | None" = None) -> None:
@@ -29,8 +28,8 @@ class OwnWriter:
         """SHA-256 of dtype, shape and bytes, by file."""
         self.most_token = -1
         """The largest of the inputs, where they are tokens; else -1."""
-        self._folder, self._name, self._like = folder, name, like
-        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        self._folder, self._name = folder, name
+        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {} if like is None else dict(like._kinds)
 
     def write(self, chunks: Iterable[Chunk], count: int) -> None:
         """Writes all samples.
@@ -66,13 +65,11 @@ class OwnWriter:
         """The same samples in the dtype in which they are written. Args: start, place of the first one."""
         array = self._converted(kind, array)
         known = self._kinds.setdefault(kind, (array.dtype, array.shape[1:]))
-        first = self._like._kinds[kind] if self._like is not None else known
-        for other in (known, first):
-            if other != (array.dtype, array.shape[1:]):
-                raise ConfigError(
-                    f"the {self._name} {_noun(kind)} differ from the others (given: {array.dtype} of shape "
-                    f"{array.shape[1:]}, expected: {other[0]} of {other[1]} as the first ones). Correct them."
-                )
+        if known != (array.dtype, array.shape[1:]):
+            raise ConfigError(
+                f"the {self._name} {_noun(kind)} differ from the others (given: {array.dtype} of shape "
+                f"{array.shape[1:]}, expected: {known[0]} of {known[1]} as the first ones). Correct them."
+            )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ConfigError(
@@ -93,9 +90,8 @@ class OwnWriter:
         if array.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 return array.astype(np.float32, copy=False)
-        if array.dtype.kind in "iu" and (kind == "y" or array.dtype != np.uint8):
-            if kind == "y" or array.dtype == np.int64:
-                return array.astype(np.int64, copy=False)
+        if array.dtype == np.int64 or kind == "y" and array.dtype.kind in "iu":
+            return array.astype(np.int64, copy=False)
         if kind == "x" and array.dtype == np.uint8:
             return array
         expected = (
