@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.data.batches import Batches, epoch_order
 from pipeline.data.chunking import Chunking
-from pipeline.data.dataset import DataSpec, Split
+from pipeline.data.dataset import Dataset, DataSpec, Split
 from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.errors import ConfigError
 
@@ -21,14 +21,14 @@ class ChunkBatches(Batches):
 
     Args:
         split: chunks in the order of their sequences.
-        options: see :class:`Batches`; the data set says how its sequences are cut.
+        dataset: says how its sequences are cut.
+        options: see :class:`Batches`.
     """
 
-    def __init__(self, split: Split, **options: object) -> None:
-        super().__init__(split, **options)  # type: ignore[arg-type]
-        chunking = options["dataset"].spec.chunking  # type: ignore[attr-defined]
-        assert chunking is not None, "asked for by a data set of chunks"
-        self._chunking: Chunking = chunking
+    def __init__(self, split: Split, *, dataset: Dataset, **options: object) -> None:
+        super().__init__(split, dataset=dataset, **options)  # type: ignore[arg-type]
+        assert dataset.spec.chunking is not None, "asked for by a data set of chunks"
+        self._chunking = dataset.spec.chunking
 
     def order(self, epoch: int) -> Tensor:
         """See :class:`Batches`."""
