@@ -81,18 +81,13 @@ class MappedSplit(Split):
 
     source: MappedArray
     """Of ``x``."""
-    chosen: Tensor | None = None
-    """Indices of those that belong to the split, (n,) int64; None for all."""
-
-    @property
-    def rows(self) -> Tensor | None:
-        """See :class:`Split`."""
-        return self.chosen
+    rows: Tensor | None = None
+    """See :class:`Split`."""
 
     @property
     def arrays(self) -> tuple[Tensor, ...]:
         """See :class:`Split`: of all labels, and of some samples, evenly spaced."""
-        rows = torch.arange(len(self.y)) if self.chosen is None else self.chosen
+        rows = torch.arange(len(self.y)) if self.rows is None else self.rows
         count = min(len(rows), _MOST_CHECKED)
         spaced = rows[torch.arange(count) * (len(rows) - 1) // max(count - 1, 1)]
         labels = self.y[rows] if self.y.dim() == 1 else self.y[spaced]
@@ -100,7 +95,7 @@ class MappedSplit(Split):
 
     def take(self, rows: Tensor) -> "MappedSplit":
         """See :class:`Split`; nothing is read."""
-        return MappedSplit(self.x, self.y, self.source, rows if self.chosen is None else self.chosen[rows])
+        return MappedSplit(self.x, self.y, self.source, rows if self.rows is None else self.rows[rows])
 
 
 class MappedBatches(Batches):
