@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = [
     "FAILURES", "ConfigError", "DamagedFile", "DiskError", "NonFiniteError", "SomeRunsFailed", "Stop",
-    "TransportTimeout", "WorkerFailed", "last_words", "one_line",
+    "TransportTimeout", "WorkerFailed", "kind_and_text", "last_words", "one_line",
 ]  # fmt: skip
 
 
@@ -112,3 +112,8 @@ def last_words(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """The text of an error that quotes somebody else's, in one line; its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def kind_and_text(error: BaseException) -> str:
+    """The same with its kind in front: what readers of damaged files raise says little without."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.data.augment import Augment
 from pipeline.data.chunking import Chunking
 from pipeline.data.task import Labels, Task
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, kind_and_text
 
 __all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split", "Splits"]
 
@@ -171,8 +171,7 @@ class ArrayDataset(Dataset):
         except ConfigError:
             raise
         except Exception as error:  # readers of damaged files raise whatever they stumble over
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigError(f"cannot read the data set {self.name} ({reason}). {self._remedy}") from error
+            raise ConfigError(f"cannot read the data set {self.name} ({kind_and_text(error)}). {self._remedy}") from error
         splits = found if isinstance(found, Splits) else Splits(found[0], None, found[1])
         self._check("training", splits.train, self.spec.num_train)
         self._check("test", splits.test, self.spec.num_test)

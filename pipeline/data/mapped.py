@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.data.batches import Batches
 from pipeline.data.dataset import Dataset, Split
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, kind_and_text
 
 __all__ = ["MappedArray", "MappedBatches", "MappedSplit"]
 
@@ -46,8 +46,7 @@ class MappedArray:
         except FileNotFoundError:
             raise ConfigError(f"there is no such array (expected: a file of numpy.save at {path}). Write it.") from None
         except Exception as error:  # readers of damaged files raise whatever they stumble over
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ConfigError(f"{path} is not a file of numpy.save ({reason}). Write it anew.") from None
+            raise ConfigError(f"{path} is not a file of numpy.save ({kind_and_text(error)}). Write it anew.") from None
         if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "fiu":
             raise ConfigError(
                 f"{path} holds no samples (given: {array.dtype} of shape {array.shape}, expected: (samples, ...) of "

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, kind_and_text
 
 __all__ = ["Header", "floats", "headers_of", "whole"]
 
@@ -110,8 +110,7 @@ def whole(file: Path, name: str) -> np.ndarray:
 
 
 def _unreadable(file: Path, error: Exception) -> ConfigError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return ConfigError(f"{file} is not a file of numpy.savez ({reason}). Write it anew.")
+    return ConfigError(f"{file} is not a file of numpy.savez ({kind_and_text(error)}). Write it anew.")
 
 
 def floats(file: Path, name: str, array: np.ndarray) -> Tensor:
