@@ -6,6 +6,7 @@ address that rank 0 had before: nobody answers there, and they look again.
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 from torch.distributed.distributed_c10d import Store
@@ -66,17 +67,16 @@ def _visit(ranks: Ranks, store: Store, offered: Path | None) -> tuple[Line, Line
     try:
         about = json.loads(store.get(CONTROL))
         host, port, path = str(about["host"]), int(about["port"]), about["key_file"]
-        key_path = Path(path) if key is None else None
+        key_path = Path(path) if key is None else Path()
     except (ValueError, TypeError, KeyError) as error:
         raise WorkerFailed(
             ranks.rank, ranks.num_ranks,
             f"torchrun's store holds no address of rank 0 ({type(error).__name__}: {error}). Use a rendezvous "
             "endpoint that nobody else writes to.",
         ) from None  # fmt: skip
-
-    def go(about: dict[str, object]) -> Line:
-        secret = key or read_key(key_path or Path())
-        return visit(host, port, secret, ranks.rank, ranks.num_ranks, about, lambda: is_newest(ranks, store))
-
+    go = partial(
+        visit, host, port, key or read_key(key_path), ranks.rank, ranks.num_ranks,
+        is_current=lambda: is_newest(ranks, store),
+    )  # fmt: skip
     freight = None if ranks.alone else go({"freight": True})
     return go({"local_rank": ranks.local_rank, "folder": str(offered) if offered is not None else None}), freight

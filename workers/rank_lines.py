@@ -52,11 +52,11 @@ class RankLines:
         self._has_answered = False
         self.hosts = StageHosts((), ())
         here, self.own = Pipe()
-        key = given_key(alone=alone)
-        file = KeyFile() if key is None else None
-        self._port = ControlPort(
-            key or file.key, "127.0.0.1" if alone else "", num_ranks, with_freight=not alone  # type: ignore[union-attr]
-        )  # fmt: skip
+        key, file = given_key(alone=alone), None
+        if key is None:
+            file = KeyFile()
+            key = file.key
+        self._port = ControlPort(key, "127.0.0.1" if alone else "", num_ranks, with_freight=not alone)
         host = "127.0.0.1" if alone else os.environ.get("MASTER_ADDR", "localhost")
         try:
             about = {"host": host, "port": self._port.port, "key_file": str(file.path) if file is not None else None}
