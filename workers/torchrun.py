@@ -110,7 +110,8 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
     run = session.resolved.config.run
 
     def give_up(error: BaseException) -> None:
-        note_failure(session.out, session.recorder, error, traced=session.resolved.config.run.trace)
+        """Ends all ranks, this one too, where its main thread may be inside torch."""
+        note_failure(session.out, session.recorder, error, traced=run.trace)
         shutil.rmtree(session.folder, ignore_errors=True)
         lines.tell(error)
         end_stopped(lines.identities.values())

@@ -162,10 +162,12 @@ class ArrayDataset(Dataset):
         self._remedy = remedy
 
     def load(self) -> tuple[Split, Split]:
+        """See :class:`Dataset`."""
         splits = self.load_all()
         return splits.train, splits.test
 
     def load_all(self) -> Splits:
+        """See :class:`Dataset`."""
         try:
             found = self._read()
         except ConfigError:

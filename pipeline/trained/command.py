@@ -11,6 +11,7 @@ from pipeline.trained.scoring import device_of, evaluate
 
 __all__ = ["look"]
 
+
 def look(options: argparse.Namespace) -> Iterator[str]:
     """The lines that the flags ask for.
 

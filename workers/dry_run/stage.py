@@ -168,6 +168,7 @@ def _synthetic_data(job: Job) -> tuple[Feed, Feed]:
     generator = torch.Generator().manual_seed(0)
 
     def feed(batch_size: int, num_samples: int, train: bool) -> Feed:
+        """Of a split of so many samples, as many of which are made as have room."""
         count = max(1, min(num_samples, most) // batch_size) * batch_size
         if pixels:
             x = torch.randint(256, (count, *spec.input_shape), generator=generator, dtype=torch.uint8)

@@ -43,6 +43,7 @@ def on_termination(deed: Callable[[int], None]) -> None:
     say.setblocking(False)
 
     def listen() -> None:
+        """Body of the thread; Python writes the number of each signal to the other end of the pair."""
         with hear, say:  # kept open for as long as the thread runs
             while data := hear.recv(1):
                 if data[0] in (signal.SIGTERM, signal.SIGHUP):
