@@ -54,11 +54,11 @@ def build(
                 f"{files['train']}; expected: the same in the same order). Correct one of them."
             )
     column = _column(label, named, width, files["train"])
-    splits = {name: _split(table, column, labels, files[name]) for name, (_, table) in tables.items()}
-    task = own_task([split.y for split in splits.values()], str(files["train"]))
+    found = {name: _labels(table, column, labels, files[name]) for name, (_, table) in tables.items()}
+    counts = {name: len(y) for name, y in found.items()}
     spec = DataSpec(
-        (width - 1,), task, len(splits["train"].y), len(splits["test"].y),
-        num_validation=len(splits["validation"].y) if "validation" in splits else 0,
+        (width - 1,), own_task([*found.values()], str(files["train"])), counts["train"], counts["test"],
+        num_validation=counts.get("validation", 0),
     )  # fmt: skip
     read = partial(_read, files, delimiter, column, labels)
     return ArrayDataset("csv", spec, read, remedy=f"Start again: {files['train']} was changed meanwhile.")
@@ -74,6 +74,12 @@ def _read(
 
 def _split(table: np.ndarray, column: int, labels: Literal["classes", "numbers"], file: Path) -> Split:
     """Inputs and labels."""
+    x = torch.from_numpy(np.delete(table, column, axis=1).astype(np.float32))
+    return Split(x, _labels(table, column, labels, file))
+
+
+def _labels(table: np.ndarray, column: int, labels: Literal["classes", "numbers"], file: Path) -> Tensor:
+    """(rows,) int64 of classes, or (rows, 1) float32."""
     y = table[:, column]
     if labels == "classes" and (y != np.floor(y)).any():
         wrong = y[y != np.floor(y)][0]
@@ -81,9 +87,9 @@ def _split(table: np.ndarray, column: int, labels: Literal["classes", "numbers"]
             f"the labels of {file} are no classes (given: {wrong}, expected: whole numbers from 0). Correct them, or "
             "set dataset.labels to \"numbers\"."
         )
-    x = torch.from_numpy(np.delete(table, column, axis=1).astype(np.float32))
-    found: Tensor = torch.from_numpy(y.astype(np.int64 if labels == "classes" else np.float32))
-    return Split(x, found if labels == "classes" else found.unsqueeze(1))
+    if labels == "classes":
+        return torch.from_numpy(y.astype(np.int64))
+    return torch.from_numpy(y.astype(np.float32)).unsqueeze(1)
 
 
 def _column(label: str, names: tuple[str, ...], width: int, file: Path) -> int:
