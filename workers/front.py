@@ -71,7 +71,7 @@ def train(
     chosen, name = _config_of(config, overrides)
     root = default_data_root() if data_root is None else Path(data_root)
     hooks = Hooks(on_step, on_epoch, on_end)
-    make_view = listened(view_maker(quiet=quiet), loggers_named(_listed(log)), hooks)
+    make_view = listened(view_maker(quiet=quiet), loggers_named(log), hooks)
     with _folder(out, name) as folder:
         chosen = _with_data(chosen, data, folder)
         table = runs.train(chosen, out=folder, data_root=root, model=model, make_view=make_view)
@@ -108,11 +108,6 @@ def compare(
         return compare_modes(
             chosen, against, repeat, out=folder, data_root=root, model=model, say=_say_nothing if quiet else _say
         )
-
-
-def _listed(names: Sequence[str]) -> Sequence[str]:
-    """Names of loggers; of one alone, too."""
-    return [names] if isinstance(names, str) else names
 
 
 def _config_of(config: Given, overrides: Sequence[str]) -> tuple[Config, str]:
