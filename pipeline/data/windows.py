@@ -29,6 +29,11 @@ class Stream(Split):
     num_windows: int
     """Of an epoch."""
 
+    @property
+    def num_samples(self) -> int:
+        """See :class:`Split`: each window is one."""
+        return self.num_windows
+
 
 class Windows(Batches):
     """Batches of windows of a stream.
@@ -42,8 +47,6 @@ class Windows(Batches):
         super().__init__(split, **options)  # type: ignore[arg-type]
         self._window = split.window
         self._length = len(split.y)
-        self.num_samples = split.num_windows
-        self.num_batches = -(-self.num_samples // self._batch_size)
         self._offsets = torch.arange(split.window)
 
     def _starts(self, epoch: int, index: int, size: int) -> Tensor:
