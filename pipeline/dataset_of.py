@@ -42,7 +42,7 @@ def find_dataset(config: Config, data_root: Path) -> tuple[Dataset, Mapping[str,
         ConfigError: see :func:`load_dataset`.
     """
     name, options = config.dataset.name, dict(config.dataset.options)
-    shared = {key: options.pop(key) for key in ("validation",) if key in options}
+    shared = {key: options.pop(key) for key in registry.options_of(of_every_dataset) if key in options}
     share = registry.check_options(of_every_dataset, shared, "dataset")["validation"]
     named = registry.resolve("pipeline.datasets", name, "data set", "dataset", options)
     dataset = _found(name, named, data_root)

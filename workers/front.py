@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pipeline import registry
-from pipeline.config import Config, NamedConfig, load_config
+from pipeline.config import Config, NamedConfig, load_config, of_every_dataset
+from pipeline.data.augment import Augment
 from pipeline.data.own_data import OwnData, write_own
 from pipeline.errors import ConfigError
 from pipeline.network.from_modules import UserModel
@@ -26,7 +27,7 @@ __all__ = ["compare", "train"]
 
 OWN = "mapped"
 """The data set that data which are handed over become."""
-_KEPT = ("validation", "crop_padding", "flip", "cutout")
+_KEPT = (*registry.options_of(of_every_dataset), *(field.name for field in fields(Augment)))
 """Options of the config's ``[dataset]`` that hold for them, too."""
 
 Given: TypeAlias = Config | Mapping[str, Any] | str | Path
