@@ -33,12 +33,9 @@ def headers_of(file: Path, label_kinds: str, optional: Sequence[str] = ()) -> di
             f"there are no arrays (expected: a file of numpy.savez at {file}). Correct dataset.path, --data-root or "
             "ONWARD_DATA."
         )
-    splits = ("train", "test", *optional)
-    found = _found(file, [f"{kind}_{split}" for split in splits for kind in "xy"], label_kinds)
-    for split in optional:
-        if f"x_{split}" not in found and f"y_{split}" not in found:
-            splits = tuple(name for name in splits if name != split)
-    wanted = [f"{kind}_{split}" for split in splits for kind in "xy"]
+    found = _found(file, _names_of(("train", "test", *optional)), label_kinds)
+    splits = ("train", "test", *(split for split in optional if not found.keys().isdisjoint(_names_of([split]))))
+    wanted = _names_of(splits)
     missing = [name for name in wanted if name not in found]
     if missing:
         raise ConfigError(
@@ -47,6 +44,10 @@ def headers_of(file: Path, label_kinds: str, optional: Sequence[str] = ()) -> di
         )
     _check(file, {name: shape for name, (shape, _) in found.items()}, splits)
     return found
+
+
+def _names_of(splits: Sequence[str]) -> list[str]:
+    return [f"{kind}_{split}" for split in splits for kind in "xy"]
 
 
 def _found(file: Path, names: Sequence[str], label_kinds: str) -> dict[str, Header]:
