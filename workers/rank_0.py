@@ -22,8 +22,8 @@ __all__ = ["find_rank_0"]
 _PATIENCE_S = 300.0
 """Seconds in which rank 0 has to leave its address: it may be started minutes after the others."""
 _AGAIN_S = 0.1
-"""Between two looks. torch would wait in one call, during which no signal is served, and torchrun kills such a rank only
-after half a minute."""
+"""Between two looks. torch would wait in one call, during which no signal is served, and torchrun kills such a rank
+only after half a minute."""
 
 
 def find_rank_0(ranks: Ranks, offered: Path | None) -> tuple[Store, Line, Line | None]:

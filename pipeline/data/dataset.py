@@ -173,7 +173,8 @@ class ArrayDataset(Dataset):
         except ConfigError:
             raise
         except Exception as error:  # readers of damaged files raise whatever they stumble over
-            raise ConfigError(f"cannot read the data set {self.name} ({kind_and_text(error)}). {self._remedy}") from error
+            reason = kind_and_text(error)
+            raise ConfigError(f"cannot read the data set {self.name} ({reason}). {self._remedy}") from error
         splits = found if isinstance(found, Splits) else Splits(found[0], None, found[1])
         self._check("training", splits.train, self.spec.num_train)
         self._check("test", splits.test, self.spec.num_test)

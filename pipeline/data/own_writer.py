@@ -19,8 +19,8 @@ class OwnWriter:
     Args:
         folder: for the files.
         name: of the split.
-        like: the writer of the training split, which has written: samples of this one must be like its own; None of that
-            itself.
+        like: the writer of the training split, which has written, whose samples those of this one must be like; None
+            of that itself.
     """
 
     def __init__(self, folder: Path, name: str, like: "OwnWriter | None" = None) -> None:
