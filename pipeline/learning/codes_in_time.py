@@ -58,9 +58,8 @@ class AlternatingInTime(LearningRule):
         """See :class:`LearningRule`. ``feedback`` is the codes' moves, (batch, length, units)."""
         steps = context
         with torch.no_grad():
-            assert steps.kept is not None and steps.before is not None, "kept in training"
-            recurrent = steps.kept.tensors()[1].to(steps.h.dtype)
-            drive = steps.h - steps.before.to(steps.h.dtype) @ recurrent.t()
+            assert steps.before is not None, "the layer is recurrent"
+            drive, recurrent = steps.drive(slice(None)), steps.recurrent
             codes = self._codes(steps.h + at_least_float32(feedback[0]), drive, recurrent)
             units = self.parts.f.run(codes)
             before = torch.cat([steps.before[:, :1].to(units.dtype), units[:, :-1]], 1)

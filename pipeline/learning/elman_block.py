@@ -1,6 +1,7 @@
 """A block of one Elman layer, or of one linear layer at each position, for rules that make errors of their own."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -34,6 +35,17 @@ class Steps:
     """The activation as the block itself makes it: the one that is sent."""
     kept: Kept | None
     """The weights W and V of this pass, where they are needed again."""
+
+    @cached_property
+    def recurrent(self) -> Tensor:
+        """V of this pass, of a recurrent layer whose weights are kept, (units, units) in the precision of ``h``."""
+        assert self.kept is not None, "kept in training"
+        return self.kept.tensors()[1].to(self.h.dtype)
+
+    def drive(self, at: int | slice) -> Tensor:
+        """``W x_t + b`` of steps of such a layer. Args: at, these steps. Returns: what is there of ``h``."""
+        assert self.before is not None, "the layer is recurrent"
+        return self.h[:, at] - self.before[:, at].to(self.h.dtype) @ self.recurrent.t()
 
 
 class ElmanBlock:

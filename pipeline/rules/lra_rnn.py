@@ -145,9 +145,7 @@ class LraRecurrent(LearningRule):
         )  # fmt: skip
         if later is None:
             return f.run(u)
-        assert steps.kept is not None and steps.before is not None, "kept in training"
-        recurrent = steps.kept.tensors()[1].to(u.dtype)
-        drive = steps.h[:, t + 1] - steps.before[:, t + 1].to(u.dtype) @ recurrent.t()
+        drive, recurrent = steps.drive(t + 1), steps.recurrent
         for _ in range(settings.steps):
             z = f.run(u)
             a = drive + z @ recurrent.t()
