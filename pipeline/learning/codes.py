@@ -162,6 +162,7 @@ class Alternating(LearningRule):
         pull = search.sparsity / search.mu * search.scale(start, self.spec.num_blocks)
 
         def gradient(code: Tensor) -> Tensor:
+            """Of what the search descends on, by the code."""
             with torch.enable_grad():
                 leaf = code.detach().requires_grad_()
                 out = self.layers.again(leaf, weights, constants)

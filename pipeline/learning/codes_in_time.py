@@ -88,6 +88,7 @@ class AlternatingInTime(LearningRule):
         pull = search.sparsity / search.mu * self._scale(start)
 
         def gradient(code: Tensor) -> Tensor:
+            """Of both distances, and of sparsity, by the code."""
             z = f.run(code)
             off = (drive + z @ recurrent.t() - target) * factor
             found = torch.add(f.derive(off @ recurrent, code, z), code - start, alpha=factor)
