@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pipeline.data.task import Labels
 from pipeline.learning.discrepancy import Discrepancy, bounded, discrepancy
 from pipeline.learning.elman_block import ElmanBlock, Steps
+from pipeline.learning.lra import Reduction
 from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 from pipeline.network.recurrent import LastStep
@@ -35,7 +36,7 @@ class RecurrentSettings:
     """Greatest Euclidean norm of what a step of a sample is moved by, before the factor ``beta``; 0 for none."""
     error_std: NonNegative = 1.0
     """Standard deviation of the fixed matrices."""
-    reduction: Literal["sum", "mean"] = "sum"
+    reduction: Reduction = "sum"
     """Of gradients over the batch and its steps."""
 
 
@@ -107,42 +108,40 @@ class LraRecurrent(LearningRule):
         task = self.spec.task
         labels_each = 0.5 * y.numel() if task.labels is Labels.NUMBERS else float(y.numel())
         error = task.error(steps.z, y) * labels_each
-        return task.loss(steps.z, y), self._derived(error, steps.h, steps.z)
+        return task.loss(steps.z, y), self.parts.f.derive(error, steps.h, steps.z)
 
     def _errors(self, steps: Steps, displacement: Tensor) -> tuple[Tensor, Tensor]:
         """A hidden block's mean loss, and e of every step, of the shape of h."""
         if self._through is False:
-            return self._aligned(steps.h, steps.z, displacement)
+            return self._aligned(steps.h, steps.z, self.parts.f.run(self._moved(steps.h, displacement)))
         losses, errors = [], []
         target: Tensor | None = None
         e = torch.zeros_like(steps.h[:, 0])
         for t in reversed(range(steps.h.shape[1])):
             h, z, moves = steps.h[:, t], steps.z[:, t], displacement[:, t]
             if self._through == "fdbk":
-                moves = moves + e @ self.recurrent_matrix
-                loss, e = self._aligned(h, z, moves)
+                target = self.parts.f.run(self._moved(h, moves + e @ self.recurrent_matrix))
             else:
                 target = self._walked(steps, t, moves, target)
-                loss, d = discrepancy(self.settings.loss, z - target)
-                loss, e = loss.mean(), self.parts.f.derive(d, h, z)
+            loss, e = self._aligned(h, z, target)
             losses.append(loss)
             errors.append(e)
         return torch.stack(losses).mean(), torch.stack(errors[::-1], 1)
 
-    def _aligned(self, h: Tensor, z: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean loss of steps against the target that displacements give them, and their e."""
-        settings = self.settings
-        moves = bounded(displacement.flatten(0, -2), settings.displacement_clip, rows=True).view(h.shape)
-        target = self.parts.f.run(torch.sub(h, moves, alpha=settings.beta))
-        losses, d = discrepancy(settings.loss, (z - target).flatten(0, -2))
-        return losses.mean(), self._derived(d.view(h.shape), h, z)
+    def _aligned(self, h: Tensor, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss of steps against their targets, all (..., units), and their e."""
+        losses, d = discrepancy(self.settings.loss, (z - target).flatten(0, -2))
+        return losses.mean(), self.parts.f.derive(d.view(h.shape), h, z)
+
+    def _moved(self, h: Tensor, displacement: Tensor) -> Tensor:
+        """Pre-activations less ``beta`` times what the bound leaves of displacements, all (..., units)."""
+        moves = bounded(displacement.flatten(0, -2), self.settings.displacement_clip, rows=True).view(h.shape)
+        return torch.sub(h, moves, alpha=self.settings.beta)
 
     def _walked(self, steps: Steps, t: int, displacement: Tensor, later: Tensor | None) -> Tensor:
         """The target of step t under ``diff``. Args: later, that of step t + 1; None behind the last step."""
         f, settings = self.parts.f, self.settings
-        u = torch.sub(
-            steps.h[:, t], bounded(displacement, settings.displacement_clip, rows=True), alpha=settings.beta
-        )  # fmt: skip
+        u = self._moved(steps.h[:, t], displacement)
         if later is None:
             return f.run(u)
         drive, recurrent = steps.drive(t + 1), steps.recurrent
@@ -151,12 +150,8 @@ class LraRecurrent(LearningRule):
             a = drive + z @ recurrent.t()
             out = f.run(a)
             e = f.derive(discrepancy(settings.loss, out - later)[1], a, out)
-            moves = bounded(f.derive(e @ recurrent, u, z), settings.displacement_clip, rows=True)
-            u = torch.sub(u, moves, alpha=settings.beta)
+            u = self._moved(u, f.derive(e @ recurrent, u, z))
         return f.run(u)
-
-    def _derived(self, d: Tensor, h: Tensor, z: Tensor) -> Tensor:
-        return self.parts.f.derive(d, h, z)
 
     def _displacement(self, steps: Steps, e: Tensor) -> Tensor:
         """``e E^T`` of the shape of the block's input: zeros but at the last step, where that alone is read."""
