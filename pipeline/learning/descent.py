@@ -5,7 +5,13 @@ from torch import Tensor
 
 from pipeline.learning.rule import BlockSpec
 
-__all__ = ["descend"]
+__all__ = ["descend", "descend_on"]
+
+
+def descend_on(loss: Tensor, weight: float) -> Tensor:
+    """Add the gradients of ``weight * loss``, 0-d with a graph, to its leaves; returns the loss, detached."""
+    torch.autograd.backward(loss if weight == 1.0 else loss * weight)
+    return loss.detach()
 
 
 def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...], weight: float) -> Tensor | None:
@@ -22,9 +28,7 @@ def descend(spec: BlockSpec, out: Tensor, y: Tensor, feedback: tuple[Tensor, ...
         The loss, a detached scalar; None but for the last block.
     """
     if spec.is_last:
-        loss = spec.task.loss(out, y)
-        torch.autograd.backward(loss if weight == 1.0 else loss * weight)
-        return loss.detach()
+        return descend_on(spec.task.loss(out, y), weight)
     if out.requires_grad:  # not so for a first block without parameters
         torch.autograd.backward(out, feedback[0])
     return None

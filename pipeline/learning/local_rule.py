@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.learning.dense import Dense
+from pipeline.learning.descent import descend_on
 from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
 
@@ -66,10 +66,9 @@ class LocalRule(LearningRule):
             The loss, detached, 0-d, and the derivative of ``weight * loss`` by ``h``, (batch, features).
         """
         leaf = h.detach().requires_grad_()
-        loss = self.loss((leaf, y))
-        torch.autograd.backward(loss if weight == 1.0 else loss * weight)
+        loss = descend_on(self.loss((leaf, y)), weight)
         assert leaf.grad is not None
-        return loss.detach(), leaf.grad
+        return loss, leaf.grad
 
     def learn(self, context: Any, feedback: tuple[Tensor, ...], *, weight: float = 1.0) -> Learned:
         """See :class:`LearningRule`."""
@@ -78,9 +77,7 @@ class LocalRule(LearningRule):
             loss, dh = self.descend(h, y, weight)
             self.dense.learn(x, h, dh)
             return Learned(loss)
-        loss = self.loss(context)
-        torch.autograd.backward(loss if weight == 1.0 else loss * weight)
-        return Learned(loss.detach())
+        return Learned(descend_on(self.loss(context), weight))
 
 
 def has_graph(rule: LearningRule) -> TypeGuard[LocalRule]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.learning.descent import descend_on
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
 from pipeline.learning.synthesiser import Synthesiser
 from pipeline.network.block import Block
@@ -66,9 +67,8 @@ class SyntheticGradients(LearningRule):
         """See :class:`LearningRule`. Feedback and ``upstream`` are one tensor of the activation's shape."""
         _, out, z, y = context
         if self.spec.is_last:
-            loss = self.spec.task.loss(at_least_float32(out), y)
-            torch.autograd.backward(loss if weight == 1.0 else loss * weight)
-            return Learned(loss.detach(), self._upstream(context, weight))
+            loss = descend_on(self.spec.task.loss(at_least_float32(out), y), weight)
+            return Learned(loss, self._upstream(context, weight))
         if not feedback:
             with torch.no_grad():
                 guess = self._synthetic(z, y)
@@ -76,12 +76,11 @@ class SyntheticGradients(LearningRule):
             context[:2] = None, None  # only z and y are held until the message comes
             return Learned(None, upstream)
         guess = self._synthetic(z, y)
-        residual = at_least_float32(guess - feedback[0]).flatten(1).square().sum(1).mean()
-        torch.autograd.backward(residual if weight == 1.0 else residual * weight)
+        residual = descend_on(at_least_float32(guess - feedback[0]).flatten(1).square().sum(1).mean(), weight)
         upstream = ()
         if self.mixing > 0.0:
             upstream = self._descend(context, torch.lerp(guess.detach(), feedback[0], self.mixing), weight)
-        return Learned(residual.detach(), upstream)
+        return Learned(residual, upstream)
 
     def decode(self, context: Any) -> Tensor | None:
         """The last block's output; None below it."""

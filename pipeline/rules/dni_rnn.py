@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.learning.descent import descend_on
 from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule
 from pipeline.learning.synthesiser import Synthesiser
 from pipeline.network.block import Block
@@ -84,9 +85,7 @@ class EdgeGradients(Backprop):
         arrived = edge.start.grad
         target = torch.zeros_like(edge.start) if arrived is None else arrived * (len(y) / weight)
         distance: Tensor = model(_rows(edge.start), y) - at_least_float32(target).flatten(1)
-        residual = distance.square().sum(1).mean()
-        torch.autograd.backward(residual if weight == 1.0 else residual * weight)
-        return residual.detach()
+        return descend_on(distance.square().sum(1).mean(), weight)
 
 
 def _rows(state: Tensor) -> Tensor:

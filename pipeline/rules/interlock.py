@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.learning.aux_head import AuxHead, ReadOut, read_out_of
+from pipeline.learning.descent import descend_on
 from pipeline.learning.heads import PooledHead
 from pipeline.learning.rule import ANY_LABELS, BlockSpec, Learned, LearningRule, Topology
 from pipeline.network.block import Block
@@ -85,9 +86,8 @@ class Interlock(LearningRule):
         """See :class:`LearningRule`. Tensors of feedback are like ``out``, one for each loss, that of the lowest block
         first."""
         if self.spec.is_last:
-            loss = self.spec.task.loss(context.out, context.y)
-            torch.autograd.backward(loss if weight == 1.0 else loss * weight)
-            return Learned(loss.detach(), () if self.spec.is_first else (context.x.grad,))
+            loss = descend_on(self.spec.task.loss(context.out, context.y), weight)
+            return Learned(loss, () if self.spec.is_first else (context.x.grad,))
         sent: list[Tensor] = []
         if not self.learns_at_once or not feedback:
             sent = self._learn_head(context, weight)
@@ -114,10 +114,9 @@ class Interlock(LearningRule):
         """The read-out descends on its own loss; returns that loss's derivative by the block's input, if it is sent."""
         if context.leaf is None:
             self._run_head(context)
-        loss, leaf = context.loss, context.leaf
-        assert loss is not None and leaf is not None
-        torch.autograd.backward(loss if weight == 1.0 else loss * weight)
-        context.loss = loss.detach()
+        leaf = context.leaf
+        assert context.loss is not None and leaf is not None
+        context.loss = descend_on(context.loss, weight)
         if self.spec.is_first or self.spec.index not in self._sent:
             return []
         (found,) = torch.autograd.grad(context.read, context.x, leaf.grad, retain_graph=True)
