@@ -49,7 +49,6 @@ def build(root: Path, *, path: str) -> Dataset:
         )
         return train_set, test
 
-
     return ArrayDataset("in memory", replace(mapped.build(root, path=path).spec, is_mapped=False), read)
 
 
