@@ -61,13 +61,17 @@ class ElmanBlock:
     """
 
     def __init__(self, front: nn.Module | None, layer: Recurrent | nn.Linear, unit: nn.Module) -> None:
-        self.front, self.layer, self.unit = front, layer, unit
+        self.front, self.layer = front, layer
         self.f = Smooth.of(unit)
         self.learns_front = front is not None and any(p.requires_grad for p in front.parameters())
-        self.weight: Tensor = layer.weights().input if isinstance(layer, Recurrent) else layer.weight
-        self.recurrent: Tensor | None = layer.weights().recurrent if isinstance(layer, Recurrent) else None
-        biases = layer.weights().biases if isinstance(layer, Recurrent) else (layer.bias,)
-        self.biases: tuple[Tensor, ...] = tuple(bias for bias in biases if bias is not None)
+        self.weight: Tensor
+        self.recurrent: Tensor | None
+        self.biases: tuple[Tensor, ...]
+        if isinstance(layer, Recurrent):
+            self.weight, self.recurrent, self.biases = layer.weights()
+        else:
+            self.weight, self.recurrent = layer.weight, None
+            self.biases = () if layer.bias is None else (layer.bias,)
 
     @classmethod
     def of(cls, block: Block, name: str, *, is_half: bool = False) -> Self:
@@ -110,26 +114,31 @@ class ElmanBlock:
             keeps: the weights are needed again.
         """
         inputs = x if self.front is None else self.front(x)
-        rows = inputs.detach()
         matrices = (self.weight,) if self.recurrent is None else (self.weight, self.recurrent)
         kept = Kept(*matrices) if keeps or (self.learns_front and inputs.requires_grad) else None
         with torch.no_grad():
-            start = None
             if isinstance(self.layer, Recurrent):
-                start = self.layer.carried.before()
-                sent = self.layer(rows)
-            else:
-                sent = self.unit(F.linear(rows, self.layer.weight, self.layer.bias))
-            if isinstance(self.layer, Recurrent) and self.layer.is_half:
-                z = self.f.run(at_least_float32(sent))
-                return Steps(inputs, at_least_float32(sent), z, _shifted(z, start), sent, kept)
-            before = None
-            h = F.linear(rows, self.weight, sum(self.biases[1:], self.biases[0]) if self.biases else None)
-            if self.recurrent is not None:
-                before = _shifted(sent, start)
-                h = h + F.linear(before, self.recurrent)
-            h = at_least_float32(h)
-            return Steps(inputs, h, self.f.run(h), before, sent, kept)
+                return self._recur(self.layer, inputs, kept)
+            a = self._driven(inputs)
+            sent, h = self.f.run(a), at_least_float32(a)
+            return Steps(inputs, h, sent if h is a else self.f.run(h), None, sent, kept)
+
+    def _recur(self, layer: Recurrent, inputs: Tensor, kept: Kept | None) -> Steps:
+        """The pass of a recurrent layer."""
+        start = layer.carried.before()
+        sent = layer(inputs.detach())
+        if layer.is_half:
+            h = at_least_float32(sent)
+            z = self.f.run(h)
+            return Steps(inputs, h, z, _shifted(z, start), sent, kept)
+        before = _shifted(sent, start)
+        assert self.recurrent is not None, "of such a layer"
+        h = at_least_float32(self._driven(inputs) + F.linear(before, self.recurrent))
+        return Steps(inputs, h, self.f.run(h), before, sent, kept)
+
+    def _driven(self, inputs: Tensor) -> Tensor:
+        """``W x_t + b`` of all steps, (batch, *positions, units)."""
+        return F.linear(inputs.detach(), self.weight, sum(self.biases[1:], self.biases[0]) if self.biases else None)
 
     def learn(self, steps: Steps, delta: Tensor, factor: float) -> None:
         """Adds ``factor`` times the gradients of all steps from errors at the pre-activations.
