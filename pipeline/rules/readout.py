@@ -38,7 +38,6 @@ class SharedReadOut(LocalRule):
     """
 
     learns_from = ANY_LABELS
-    published: Tensor
 
     def __init__(self, block: Block, spec: BlockSpec, *, every: int, norm: bool) -> None:
         super().__init__(block, spec)
@@ -74,8 +73,6 @@ class _Source(Output):
     Raises:
         ValueError: it has no linear layer with as many outputs as the task.
     """
-
-    published: Tensor
 
     def __init__(self, block: Block, spec: BlockSpec, *, every: int) -> None:
         super().__init__(block, spec)
