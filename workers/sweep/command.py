@@ -53,10 +53,10 @@ def run_sweep(
     is_ours = _is_ours(out, keys)
     with claimed(out, is_new=not is_ours):
         results = Results(keys, cells, seeds, out)
-        todo = _left(results, cells, seeds, say)
+        left = _left(results, cells, seeds, say)
         try:
             results.write()
-            _run(todo, results, jobs, data_root, len(cells) * len(seeds), say)
+            _run(left, results, jobs, data_root, len(cells) * len(seeds), say)
         except (KeyboardInterrupt, SystemExit) as error:
             error.add_note(f"What has completed is in {out}/{FILE}. Go on with the same command and --out {out}.")
             raise
@@ -134,18 +134,20 @@ def _left(results: Results, cells: Sequence[Cell], seeds: Sequence[int], say: Ca
 
 
 def _run(
-    todo: Sequence[Job], results: Results, jobs: int, data_root: Path, total: int, say: Callable[[str], None]
+    left: Sequence[Job], results: Results, jobs: int, data_root: Path, total: int, say: Callable[[str], None]
 ) -> None:
-    done = total - len(todo)
+    """Runs what is left of so many runs."""
+    done = total - len(left)
 
     def keep(job: Job, outcome: dict[str, Any]) -> None:
+        """Writes down what a run has come to."""
         nonlocal done
         done += 1
         results.add(*job, outcome)
         results.write()
         say(run_line(job[0].name, job[1], f"{done}/{total}", outcome))
 
-    run_all(todo, jobs, lambda job: CellRun.start(*job, results.folder(*job), data_root), keep)
+    run_all(left, jobs, lambda job: CellRun.start(*job, results.folder(*job), data_root), keep)
 
 
 def asked(options: argparse.Namespace, config: Config, overrides: Sequence[str]) -> tuple[Grid, int, int]:
