@@ -43,10 +43,6 @@ class Results:
         """What a run has come to."""
         self._outcomes[cell.name, seed] = outcome
 
-    def has(self, cell: Cell, seed: int) -> bool:
-        """The run has come to something."""
-        return (cell.name, seed) in self._outcomes
-
     @property
     def failures(self) -> list[dict[str, Any]]:
         """Runs that have failed."""
