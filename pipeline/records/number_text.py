@@ -49,8 +49,10 @@ def duration(seconds: float, *, digits: int = 2) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def format_bytes(count: float) -> str:
-    """Bytes in binary units: ``1.5 MiB``. The only place where bytes are divided."""
+def format_bytes(count: float | None) -> str:
+    """Bytes in binary units: ``1.5 MiB``; ``-`` for None. The only place where bytes are divided."""
+    if count is None:
+        return "-"
     for unit in ("B", "KiB", "MiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -46,13 +46,9 @@ def arm_cells(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:
         return name, *["-"] * (len(TITLES) - 1)
     return (
         name, arm["rule"], f"{arm['num_stages']} x {arm['threads_per_stage']}", f"{percent(arm['test'])}{spread} %",
-        grouped(arm["epoch_s"]), grouped(arm["samples_per_s"]), _bytes(arm["peak_bytes"]),
-        _bytes(arm["memory"]["held_bytes"]),
+        grouped(arm["epoch_s"]), grouped(arm["samples_per_s"]), format_bytes(arm["peak_bytes"]),
+        format_bytes(arm["memory"]["held_bytes"]),
     )  # fmt: skip
-
-
-def _bytes(count: float | None) -> str:
-    return "-" if count is None else format_bytes(count)
 
 
 def _verdict(own: str, other: str, ratios: Mapping[str, Any]) -> str:

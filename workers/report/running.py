@@ -136,7 +136,7 @@ def _memory(runs: Sequence[ReportRun]) -> Section:
     titles = ["run", "stage", *_KINDS.values(), "process at its peak", "device at its peak"]
     kinds = (*_KINDS, "peak_rss", "peak_device")
     table = Table(titles, [
-        [Cell(run.name), Cell(_stage_label(s)), *(Cell(_bytes_text(s.memory.get(kind)), True) for kind in kinds)]
+        [Cell(run.name), Cell(_stage_label(s)), *(Cell(format_bytes(s.memory.get(kind)), True) for kind in kinds)]
         for _, run, s in rows
     ], [i for i, _, _ in rows], "In bytes", is_folded=True)  # fmt: skip
     about = (
@@ -162,10 +162,6 @@ def _peaks(story: StageStory) -> str:
 
 def _bytes_title(name: str, size: float) -> str:
     return f"{_KINDS[name]}: {format_bytes(size)}"
-
-
-def _bytes_text(size: float | None) -> str:
-    return "-" if size is None else format_bytes(size)
 
 
 def _queues(runs: Sequence[ReportRun]) -> Section:

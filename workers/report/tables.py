@@ -71,7 +71,7 @@ def _columns(runs: Sequence[ReportRun]) -> list[Column]:
         *found, ("epochs", lambda run: run.epochs, lambda v: "-" if v is None else f"{v:.0f}", 0),
         ("samples/s", lambda run: number(run.result.get("train_samples_per_s")), grouped, 1),
         ("time", lambda run: number(run.result.get("wall_s")), lambda v: "-" if v is None else duration(v), 0),
-        ("peak memory", _peak, lambda v: "-" if v is None else format_bytes(v), -1),
+        ("peak memory", _peak, format_bytes, -1),
     ]  # fmt: skip
 
 

@@ -41,10 +41,9 @@ def cell_cells(table: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, .
     if table["by_validation"]:
         scores.append(_score(row[tested], row[f"{tested}_std"], is_share))
     ended = sum(score is not None for score in row["scores"])
-    peak = row["peak_bytes"]
     return (
         *(str(row["values"][key]) for key in table["keys"]), *scores, f"{ended} of {len(table['seeds'])}",
-        grouped(row["samples_per_s"]), grouped(row["epoch_s"]), "-" if peak is None else format_bytes(peak),
+        grouped(row["samples_per_s"]), grouped(row["epoch_s"]), format_bytes(row["peak_bytes"]),
         "best" if row["cell"] == table["best"] else "",
     )  # fmt: skip
 

@@ -37,6 +37,7 @@ def test_duration_without_digits():
     [
         (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1024**2, "1.0 MiB"),
         (3.5 * 1024**2, "3.5 MiB"), (1024**3, "1.00 GiB"), (1536 * 1024**3, "1536.00 GiB"), (-2048, "-2.0 KiB"),
+        (None, "-"),
     ],
 )  # fmt: skip
 def test_bytes_for_people(count, text):
