@@ -28,10 +28,10 @@ def sweep_lines(table: Mapping[str, Any]) -> list[str]:
 
 def titles_of(table: Mapping[str, Any]) -> tuple[str, ...]:
     """Of what :func:`cell_cells` returns."""
-    own = () if table["by_validation"] else (f"{table['selected_by']}",)
-    tested = "test accuracy" if _is_share(table) else "test loss"
-    splits = (table["selected_by"], tested) if table["by_validation"] else own
-    return (*table["keys"], *splits, "runs", "samples/s", "s per epoch", "peak memory", "")
+    tested = ["test accuracy" if _is_share(table) else "test loss"] if table["by_validation"] else []
+    return (
+        *table["keys"], str(table["selected_by"]), *tested, "runs", "samples/s", "s per epoch", "peak memory", "",
+    )  # fmt: skip
 
 
 def cell_cells(table: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, ...]:
