@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
-__all__ = ["arm_of", "ratios_of", "summary_of"]
+__all__ = ["arm_of", "mean_of", "ratios_of", "spread_of", "summary_of"]
 
 Result = Mapping[str, Any]
 """A run's ``result.json``."""
@@ -36,11 +36,10 @@ def arm_of(rounds: Sequence[Result | None]) -> dict[str, Any]:
     """
     ended = [r for r in rounds if r is not None]
     tests = [None if r is None else r["test"]["accuracy"] for r in rounds]
-    known = [t for t in tests if t is not None]
     memory = [_memory(r) for r in ended]
     last = ended[-1] if ended else {}
     return {
-        "test": mean(known) if known else None, "test_std": stdev(known) if len(known) > 1 else None, "tests": tests,
+        "test": mean_of(tests), "test_std": spread_of(tests), "tests": tests,
         "samples_per_s": _median(r["train_samples_per_s"] for r in ended),
         "samples_per_s_of_rounds": [None if r is None else r["train_samples_per_s"] for r in rounds],
         "epoch_s": _median(_epoch_s(r) for r in ended), "peak_bytes": _median(_peak(r) for r in ended),
@@ -67,8 +66,20 @@ def ratios_of(own: Sequence[Result | None], other: Sequence[Result | None]) -> d
         "samples_per_s": _median(rates), "samples_per_s_range": [min(rates), max(rates)] if rates else None,
         "epoch_s": _median(_quotients((_epoch_s(a), _epoch_s(b)) for a, b in pairs)),
         "peak_bytes": _median(_quotients((_peak(a), _peak(b)) for a, b in pairs)),
-        "test": mean(tests) if tests else None,
+        "test": mean_of(tests),
     }  # fmt: skip
+
+
+def mean_of(figures: Sequence[float | None]) -> float | None:
+    """The mean of those that are known; None where none is."""
+    known = [figure for figure in figures if figure is not None]
+    return mean(known) if known else None
+
+
+def spread_of(figures: Sequence[float | None]) -> float | None:
+    """The standard deviation of those that are known; None where they are not several."""
+    known = [figure for figure in figures if figure is not None]
+    return stdev(known) if len(known) > 1 else None
 
 
 def _quotients(pairs: Iterable[tuple[float | None, float | None]]) -> list[float]:

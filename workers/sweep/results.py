@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from pipeline.records.files import write_json
-from workers.comparison.summary import arm_of
+from workers.comparison.summary import arm_of, mean_of, spread_of
 from workers.sweep.axes import Cell
 
 __all__ = ["FILE", "Results", "score_of"]
@@ -80,24 +79,13 @@ class Results:
         scores = [None if run is None else score_of(run, split, metric) for run in runs]
         losses = [None if run is None else score_of(run, "test", "loss") for run in runs]
         return {
-            "cell": cell.name, "values": dict(cell.values), "score": _mean(scores), "score_std": _spread(scores),
-            "scores": scores, **arm_of(runs), "test_loss": _mean(losses), "test_loss_std": _spread(losses),
+            "cell": cell.name, "values": dict(cell.values), "score": mean_of(scores), "score_std": spread_of(scores),
+            "scores": scores, **arm_of(runs), "test_loss": mean_of(losses), "test_loss_std": spread_of(losses),
         }  # fmt: skip
 
     def write(self) -> None:
         """Writes ``sweep.json``, in place of that of fewer runs. Raises OSError where the disk refuses."""
         write_json(self._out / FILE, self.table)
-
-
-def _mean(figures: Sequence[float | None]) -> float | None:
-    known = [figure for figure in figures if figure is not None]
-    return mean(known) if known else None
-
-
-def _spread(figures: Sequence[float | None]) -> float | None:
-    """The standard deviation of several figures."""
-    known = [figure for figure in figures if figure is not None]
-    return stdev(known) if len(known) > 1 else None
 
 
 def _chosen_by(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
