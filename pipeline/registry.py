@@ -5,6 +5,7 @@ parameters of ``build`` are its options. One that is annotated with a dataclass 
 are options. A dotted name is the user's own: ``package.module`` (with a ``build``) or ``package.module.attribute``.
 """
 
+import ast
 import dataclasses
 import difflib
 import importlib
@@ -189,9 +190,9 @@ def resolve(package: str, name: str, noun: str, section: str, options: Mapping[s
 
 
 def summary(package: str, name: str) -> str:
-    """First line of the docstring of a named file, for ``--list``."""
-    doc = importlib.import_module(f"{package}.{name}").__doc__ or ""
-    return doc.strip().partition("\n")[0]
+    """First line of the docstring of a named file, for ``--list``; read, not imported: what it needs may be missing."""
+    source = pkgutil.get_data(package, f"{name}.py") or b""
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def options_of(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 
 from pipeline import registry
-from pipeline.config import section_options
+from pipeline.config import of_every_dataset, section_options
 from pipeline.schedules.modes import MODES
 from pipeline.values import describe
 
@@ -15,10 +15,12 @@ KINDS = {
     "data sets": ("dataset", "pipeline.datasets"), "transports": ("transport", "workers.transports"),
 }  # fmt: skip
 """The section of the config that names one, and the folder that has them."""
+SHARED = {"data sets": of_every_dataset}
+"""Whose options all of a kind have."""
 
 
 def list_lines() -> Iterator[str]:
-    """A line for each mode, rule, model, data set and transport, and for each option."""
+    """A line for each mode, rule, model, data set, transport, optimizer and logger, and for each option."""
     yield "modes:"
     for mode in MODES:
         yield f"  {mode.name:<16} {mode.summary}"
@@ -27,6 +29,9 @@ def list_lines() -> Iterator[str]:
         for name in registry.known(package):
             yield f"  {name:<16} {registry.summary(package, name)}"
             yield from _option_lines(section, registry.options_of(registry.load(package, name, noun)))
+        if noun in SHARED:
+            yield f"  every {noun.removesuffix('s')}"
+            yield from _option_lines(section, registry.options_of(SHARED[noun]))
     yield "optimizers:"
     from pipeline.optim.optimizers import optimizer_options  # which imports torch
     from pipeline.optim.options import common_options
@@ -36,6 +41,9 @@ def list_lines() -> Iterator[str]:
         yield from _option_lines("optimizer", options)
     yield "  every optimizer"
     yield from _option_lines("optimizer", registry.options_of(common_options))
+    yield "loggers:"
+    for name in registry.known("workers.loggers"):
+        yield f"  {name:<16} {registry.summary('workers.loggers', name)}"
     yield "other sections:"
     for section, options in section_options().items():
         yield from _option_lines(section, options)

@@ -38,7 +38,7 @@ def test_a_run_that_is_resumed_brings_its_own_config(tmp_path):
 def test_the_list_names_everything_with_a_line_each(capsys):
     assert launch.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for name in ("predsim", "mlp", "digits", "shared_memory"):
+    for name in ("predsim", "mlp", "digits", "shared_memory", "wandb"):
         assert [line for line in lines if line.split()[:1] == [name] and len(line.split()) > 3] != [], name
 
 
@@ -47,6 +47,7 @@ def test_the_list_says_what_every_option_takes(capsys):
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
         "rule.beta a number, at least 0, at most 1; default: 0.99",
+        "dataset.validation a number, at least 0, below 1; default: 0.0",
         "dataset.image_size a whole number, at least 1, at most 16384; required",
         "optimizer.betas a list in which each is a number, at least 0, below 1; default: (0.9, 0.999)",
         "run.start_timeout_s a number, above 0, at most 1e6; default: 3000.0",
