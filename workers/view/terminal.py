@@ -27,6 +27,7 @@ def view_maker(*, quiet: bool, begins: Cut | None = None) -> ViewMaker:
     """Choose the view that fits this process's standard output; ``begins``: where a run that is taken up goes on."""
 
     def make(resolved: RunSpec, placement: Placement, out: Path) -> View:
+        """The view of one run."""
         if quiet:
             return Silent()
         text = RunText(resolved, placement, out, begins=begins)
