@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from pipeline.records.reports import BlockScores, StageProgress
+from pipeline.records.reports import BlockScores
 from pipeline.records.view import Silent, View
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
@@ -42,7 +42,10 @@ def view_maker(*, quiet: bool, begins: Cut | None = None) -> ViewMaker:
 
 
 class Lines(Silent):
-    """Plain lines: one at the start, one for each epoch, one at the end."""
+    """Plain lines: one at the start, one for each epoch when it is done, one at the end.
+
+    Nothing inside an epoch: lines of a log file cannot be drawn over.
+    """
 
     def __init__(self, text: RunText, stream: TextIO) -> None:
         self._text = text
@@ -60,15 +63,9 @@ class Lines(Silent):
             _discard(self._stream)
             self._stream = None
 
-    def planned(self, plan: Plan) -> None:
-        """Write nothing: an epoch has a line when it is done."""
-
     def started(self) -> None:
         """Start the clock of the first epoch."""
         self._text.started()
-
-    def progress(self, body: StageProgress) -> None:
-        """Write nothing: lines of a log file cannot be drawn over."""
 
     def epoch(self, plan: Plan, blocks: Sequence[BlockScores]) -> None:
         """Write the epoch's line."""
