@@ -7,13 +7,10 @@ from workers.report.embed import Mark
 from workers.report.inks import DASHES, NUM_RUN_INKS, block_ink, run_ink
 from workers.report.measured import Curve
 from workers.report.parts import Panel, Section, Swatch
-from workers.report.runs import ReportRun
+from workers.report.runs import SCORES, ReportRun
 
 __all__ = ["block_legend", "block_lines", "is_share", "learning_sections", "quantity_title", "run_lines", "scaled"]
 
-_FIRST = (
-    "train_loss", "test_loss", "validation_loss", "test_accuracy", "validation_accuracy", "train_accuracy",
-)  # fmt: skip
 _UNFOLDED = 12
 """Blocks up to which their section is open."""
 _SWATCHES = 9
@@ -21,9 +18,8 @@ _SWATCHES = 9
 
 def learning_sections(runs: Sequence[ReportRun]) -> list[Section]:
     """Of the output block, all runs in each panel; and of all blocks: a panel for each run, or for each block."""
-    known = {quantity: None for run in runs for quantity in run.scores}
-    quantities = [q for q in (*_FIRST, *sorted(known)) if q in known]
-    quantities = list(dict.fromkeys(quantities))
+    known = {quantity for run in runs for quantity in run.scores}
+    quantities = [*(q for q in SCORES if q in known), *sorted(known.difference(SCORES))]
     output = [
         Panel(quantity_title(quantity), lines(found, f"{quantity} of the output block by epoch, a line for each run"))
         for quantity in quantities

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from workers.report.charts import decision_map, layout, lines
-from workers.report.learning import block_legend, block_lines, run_lines
+from workers.report.learning import block_legend, block_lines, quantity_title, run_lines, scaled
 from workers.report.measured import Arrays, Curve
 from workers.report.parts import Panel, Section
 from workers.report.runs import ReportRun
@@ -22,8 +22,8 @@ def measurement_sections(runs: Sequence[ReportRun]) -> list[Section]:
     angles = [_blocks(r, i, r.measured.angles, "angle to backpropagation, degrees", 0.0, 90.0)
               for i, r in enumerate(runs)]  # fmt: skip
     probes = [
-        _blocks(r, i, {k: {e: 100 * a for e, a in c.items()} for k, c in r.measured.accuracies.items()},
-                "test accuracy, %") for i, r in enumerate(runs) if r.measured.fitted
+        _blocks(r, i, {k: scaled(c, "test_accuracy") for k, c in r.measured.accuracies.items()},
+                quantity_title("test_accuracy")) for i, r in enumerate(runs) if r.measured.fitted
     ]  # fmt: skip
     moved = [
         _blocks(r, i, {k: {e: u for e, u in c.items() if u > 0} for k, c in r.measured.updates.items()},

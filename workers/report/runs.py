@@ -15,10 +15,10 @@ from workers.report.measured import Curve, MeasuredRun, block_rows, curves_of, r
 from workers.report.stages import StageStory, stories_of
 from workers.report.timeline import Timeline, read_timeline
 
-__all__ = ["ReportRun", "is_run", "read_report_run"]
+__all__ = ["SCORES", "ReportRun", "is_run", "read_report_run"]
 
-SCORES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
-"""Of blocks, by epoch, as the record has them."""
+SCORES = ("train_loss", "test_loss", "validation_loss", "test_accuracy", "validation_accuracy", "train_accuracy")
+"""Of blocks, by epoch, as the record has them; in the order of a page, before those that a task has of its own."""
 
 
 @dataclass(frozen=True)
