@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.records.run_record import read_record
 
-__all__ = ["Arrays", "Curve", "MeasuredRun", "Rows", "block_rows", "curves_of", "read_run"]
+__all__ = ["Arrays", "Curve", "MeasuredRun", "Rows", "block_rows", "curves_of", "measured_run", "read_run"]
 
 Curve = dict[int, float]
 """A value after each of some epochs."""
@@ -60,7 +60,11 @@ def read_run(folder: Path) -> MeasuredRun:
         raise FileNotFoundError(
             f"this is not the folder of a run (given: {folder}, expected: record.jsonl in it). Name what --out named."
         )
-    recorded = list(block_rows(read_record(folder / "record.jsonl")))
+    return measured_run(folder, list(block_rows(read_record(folder / "record.jsonl"))))
+
+
+def measured_run(folder: Path, recorded: Rows) -> MeasuredRun:
+    """The same, where the record has been read. Args: the run's folder; see :func:`block_rows`."""
     measured = list(_measured(folder / "measurements.json"))
     own = curves_of(measured or recorded, "test_accuracy")
     fitted = curves_of(measured, "readout_accuracy")

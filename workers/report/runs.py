@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import ConfigError, one_line
 from pipeline.records.run_record import read_record
 from workers.report.given import flat, number, table
-from workers.report.measured import Curve, MeasuredRun, block_rows, curves_of, read_run
+from workers.report.measured import Curve, MeasuredRun, block_rows, curves_of, measured_run
 from workers.report.stages import StageStory, stories_of
 from workers.report.timeline import Timeline, read_timeline
 
@@ -107,7 +107,7 @@ def _read(folder: Path, name: str) -> ReportRun:
     rows = list(block_rows(record))
     return ReportRun(
         name, folder, str(result.get("status", "unfinished")), result.get("error"), result, header,
-        _config(folder, header), read_run(folder), _scores(rows), stories_of(record, result),
+        _config(folder, header), measured_run(folder, rows), _scores(rows), stories_of(record, result),
         read_timeline(folder),
     )  # fmt: skip
 
