@@ -172,13 +172,13 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
 
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
     root = options.data_root or default_data_root()
-    with own_folder(options, f"{loaded.name}-against") as out:
+    with own_folder(options.out, f"{loaded.name}-against") as out:
         compare_modes(loaded.config, others, rounds, out=out, data_root=root, say=say_of(options))
 
 
-def own_folder(options: argparse.Namespace, name: str) -> AbstractContextManager[Path]:
-    """The folder that ``--out`` names, else a new one of the name and the time."""
-    return nullcontext(options.out) if options.out else new_out_folder(dated(runs_folder(), name))
+def own_folder(named: Path | None, name: str) -> AbstractContextManager[Path]:
+    """The folder that was named, else a new one of the name and the time."""
+    return nullcontext(named) if named else new_out_folder(dated(runs_folder(), name))
 
 
 def say_of(options: argparse.Namespace) -> Callable[[str], None]:
@@ -195,7 +195,7 @@ def sweep(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.sweep.command import asked, run_sweep
 
     grid = asked(options, loaded.config, overrides_of(options))
-    with own_folder(options, f"{loaded.name}-sweep") as out:
+    with own_folder(options.out, f"{loaded.name}-sweep") as out:
         run_sweep(*grid, out=out, data_root=options.data_root or default_data_root(), say=say_of(options))
 
 
@@ -207,8 +207,7 @@ def report(options: argparse.Namespace) -> int:
     """
     from workers.report.command import write_report
 
-    options.out = options.out or (options.report[0] if len(options.report) == 1 else None)
-    with own_folder(options, "report") as out:
+    with own_folder(options.out or (options.report[0] if len(options.report) == 1 else None), "report") as out:
         say_of(options)(f"written: {write_report(options.report, out)}")
     return 0
 
