@@ -51,14 +51,17 @@ def write(build, folder, rows):
     build(LoggedRun(folder / "run", {"seed": 1}, 1, 1), iter(rows))
 
 
-def test_tensorboard_gets_scalars_at_their_epochs(logger, tmp_path):
-    calls = []
-
-    def writer(folder, purge_step):
+def tensorboard(logger, calls):
+    def opened(folder, purge_step):
         calls.append((folder, purge_step))
         return Noted(calls)
 
-    write(logger("tensorboard", "torch.utils.tensorboard", SummaryWriter=writer), tmp_path, ROWS)
+    return logger("tensorboard", "torch.utils.tensorboard", SummaryWriter=opened)
+
+
+def test_tensorboard_gets_scalars_at_their_epochs(logger, tmp_path):
+    calls = []
+    write(tensorboard(logger, calls), tmp_path, ROWS)
     assert calls == [
         (str(tmp_path / "run" / "tensorboard"), 3), ("add_scalar", "test_loss", 0.5, 3), ("flush",),
         ("add_scalar", "test_loss", 0.25, 4), ("flush",), ("add_scalar", "result/wall_s", 2.0, 5), ("flush",),
@@ -67,7 +70,9 @@ def test_tensorboard_gets_scalars_at_their_epochs(logger, tmp_path):
 
 
 def test_tensorboard_gets_no_file_of_a_run_without_rows(logger, tmp_path):
-    write(logger("tensorboard", "torch.utils.tensorboard", SummaryWriter=None), tmp_path, [])
+    calls = []
+    write(tensorboard(logger, calls), tmp_path, [])
+    assert calls == []
 
 
 def wandb(logger, calls, is_logged_in=True):
