@@ -12,9 +12,7 @@ import psutil
 import pytest
 from tests.support import resumes, runs
 from tests.support.command import call
-
-from pipeline.config import Config
-from pipeline.config.toml_text import to_toml
+from tests.support.tiny_config import config_file
 
 pytestmark = pytest.mark.distributed
 
@@ -25,8 +23,7 @@ TINY = runs.merged(resumes.TINY, {
 
 
 def arguments(folder, *words):
-    config = folder / "tiny.toml"
-    config.write_text(to_toml(Config.from_dict(TINY).to_dict()))
+    config = config_file(folder, TINY)
     return ["--config", str(config), "--out", str(folder / "out"), "--data-root", str(folder), *words]
 
 
