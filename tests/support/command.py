@@ -62,6 +62,13 @@ def call(*arguments, env=None):
     return code, out.getvalue(), err.getvalue()
 
 
+def refused(*arguments, env=None):
+    """What a command that is the user's mistake says, in one line, before it ends with status 2."""
+    code, out, err = call(*arguments, env=env)
+    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith("launch.py: "), (code, out, err)
+    return err
+
+
 def call_ranks(num_ranks, folder, *arguments, timeout=90.0):
     """``launch.main`` as the ranks of one host, with torchrun's variables and store: for each rank what it says."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

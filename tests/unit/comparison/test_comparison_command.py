@@ -1,22 +1,17 @@
 import json
 
 import pytest
-from tests.support import resumes, runs
-from tests.support.command import call
+from tests.support import runs
+from tests.support.command import call, refused
+from tests.support.tiny_config import ONE_EPOCH, config_file
 
-from pipeline.config import Config
-from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
 from workers.comparison import command, results
-
-TINY = runs.merged(resumes.TINY, {"train": {"epochs": 1}, "model": {"norm": "none"}, "snapshot": {"keep": 1}})
 
 
 @pytest.fixture
 def config(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(to_toml(Config.from_dict(TINY).to_dict()))
-    return path
+    return config_file(tmp_path)
 
 
 def test_arms_run_in_turns_on_the_same_seeds_and_each_is_the_run_that_it_would_be_alone(config, tmp_path):
@@ -34,7 +29,7 @@ def test_arms_run_in_turns_on_the_same_seeds_and_each_is_the_run_that_it_would_b
     assert table["arms"]["gpipe"]["peak_bytes"] is None  # all in the process of this test, whose peak never falls
     assert lines[-1] == f"written: {out}/compare.json" and lines[-2].startswith("parallel against gpipe: ")
     for mode in ("parallel", "backprop"):
-        alone = runs.run(tmp_path / mode, {"seed": 4, "schedule": {"mode": mode}}, base=TINY)
+        alone = runs.run(tmp_path / mode, {"seed": 4, "schedule": {"mode": mode}}, base=ONE_EPOCH)
         found = json.loads((out / mode / "seed-4" / "result.json").read_text())
         assert found["weights_sha256"] == alone["weights_sha256"]
         assert table["arms"][mode]["tests"][1] == alone["test"]["accuracy"]
@@ -64,8 +59,7 @@ def test_one_message_and_exit_status_2(tmp_path, name):
     arguments, text = WRONG[name]
     (tmp_path / "config.toml").write_text("")
     words = [tmp_path if word == "RUN" else word for word in arguments]
-    code, out, err = call("--out", tmp_path / "out", *words)
-    assert (code, out, err.count("\n")) == (2, "", 1) and text in err
+    assert text in refused("--out", tmp_path / "out", *words)
     assert not (tmp_path / "out").exists()
 
 
