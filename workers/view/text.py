@@ -37,7 +37,9 @@ class RunText:
         self._resolved = resolved
         self._placement = placement
         self._out = out
-        self.score = Score(resolved.data.task.headline, "validation" if resolved.batching.num_validation else "test")
+        self._test_score = Score(resolved.data.task.headline)
+        is_held_out = resolved.batching.num_validation > 0
+        self.score = Score(resolved.data.task.headline, "validation") if is_held_out else self._test_score
         """Of what is scored after epochs."""
         self._epochs = resolved.config.train.epochs
         self._phased = resolved.schedule().depends_on_results
@@ -118,7 +120,7 @@ class RunText:
         now = self.clock()
         elapsed, self._since = now - self._since, now
         if plan.choice is not None and plan.scores_test:
-            score = Score(self._resolved.data.task.headline)
+            score = self._test_score
             found = score.text(score.of(blocks[-1]) if blocks else None)
             return f"test set, by the weights of epoch {(plan.choice.best or 0) + 1}: {score.name} {found}{score.unit}"
         trained = [b for b in blocks if b["trained"]]
@@ -138,7 +140,7 @@ class RunText:
 
     def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
         """Lines about the result and about the folder of the files; ``table`` is ``result.json``."""
-        score = Score(self._resolved.data.task.headline)
+        score = self._test_score
         values = [score.of(b) for b in table["blocks"]]
         parts = ["EMULATED COMPUTE, NOTHING WAS LEARNED"] if self._resolved.config.chaos.emulates else []
         if (whole := score.of_run(table)) is not None:
