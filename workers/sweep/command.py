@@ -18,6 +18,7 @@ from workers.sweep.cell_run import CellRun, check_same, ended
 from workers.sweep.pool import run_all
 from workers.sweep.results import FILE, Results
 from workers.sweep.text import run_line, sweep_lines
+from workers.view.text import plural
 
 __all__ = ["asked", "run_sweep"]
 
@@ -129,7 +130,7 @@ def _left(results: Results, cells: Sequence[Cell], seeds: Sequence[int], say: Ca
                 results.add(cell, seed, {"result": result})
     total = len(cells) * len(seeds)
     there = f", of which {total - len(left)} have completed" if total > len(left) else ""
-    say(f"{len(cells)} cells x {len(seeds)} seeds: {total} runs{there}")
+    say(f"{plural(len(cells), 'cell')} x {plural(len(seeds), 'seed')}: {plural(total, 'run')}{there}")
     return left
 
 

@@ -77,6 +77,7 @@ def test_a_cell_that_fails_is_noted_and_the_others_go_on(config, tmp_path, start
     assert code == 1
     assert err.startswith("launch.py: 1 of 2 runs failed; the first: optimizer.lr=1e+30, seed 0: the run has left")
     assert "leaves out single batches. The others are in" in err
+    assert said.startswith("2 cells x 1 seed: 2 runs\n")
     assert "[1/2] optimizer.lr=1e+30, seed 0: failed: the run has left the finite numbers" in said
     table = json.loads((out / "sweep.json").read_text())
     assert table["best"] == "optimizer.lr=0.01" and [row["failed"] for row in table["cells"]] == [1, 0]
