@@ -1,4 +1,4 @@
-"""The command line's parser: a mistake is told in one line, with what was probably meant."""
+"""The command line's parser: a mistake is told in one line, with what was probably meant; counts as they are typed."""
 
 import argparse
 import re
@@ -7,7 +7,7 @@ from typing import NoReturn
 from pipeline.config import section_options
 from pipeline.registry import nearest
 
-__all__ = ["FlagParser"]
+__all__ = ["FlagParser", "whole_number"]
 
 _SHARED = ("optimizer.lr", "model.name", "dataset.name", "rule.name", "optimizer.name")
 """Keys of sections whose other keys depend on what they name."""
@@ -41,3 +41,10 @@ class FlagParser(argparse.ArgumentParser):
         if key is not None and flag.startswith("--"):
             return f"{key} is a key of the config: write {key}=..., without dashes."
         return f"{hint}Correct or remove it."
+
+
+def whole_number(text: str, most: int) -> int | None:
+    """The number from 1 to ``most`` that was typed; None where it is none, however long it is."""
+    digits = text.lstrip("0")
+    is_short = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(most))
+    return int(digits) if is_short and int(digits) <= most else None

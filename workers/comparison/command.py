@@ -12,6 +12,7 @@ from pipeline.network.from_modules import UserModel
 from workers.comparison.arms import Arm, arms_of
 from workers.comparison.results import Results
 from workers.comparison.text import comparison_lines, failure_line, round_line
+from workers.flag_parser import whole_number
 from workers.host.out_folder import check_out, unusable
 from workers.placement import this_host
 from workers.run import train
@@ -93,6 +94,6 @@ def rounds_of(text: str | None) -> int:
     """
     if text is None:
         return 1
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+    if (rounds := whole_number(text, 1000)) is None:
         raise ConfigError(f"wrong value for --repeat (given: {text!r}, expected: 1 to 1000). Change it.")
-    return int(text)
+    return rounds

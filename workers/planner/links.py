@@ -5,9 +5,12 @@ import re
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
+from workers.flag_parser import whole_number
 
 __all__ = ["Link", "Question", "parse_link", "parse_replicas", "parse_stages"]
 
+_MOST = 99_999
+"""Stages, or replicas of one."""
 _RATES = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9, "tbit": 1e12}
 _TIMES = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]+(?:/s)?)")
@@ -67,7 +70,7 @@ def parse_stages(text: str | None, num_blocks: int) -> tuple[int, ...]:
     """
     if text is None or text == "auto":
         return tuple(n for n in (1, 2, 4, 8) if n <= num_blocks)
-    found = [num_blocks if part.strip() == "blocks" else _count(part) for part in text.split(",")]
+    found = [num_blocks if part.strip() == "blocks" else whole_number(part.strip(), _MOST) for part in text.split(",")]
     if any(count is None for count in found):
         raise ConfigError(
             f"cannot read the numbers of stages (given: --stages {text!r}, expected: whole numbers from 1, e.g. "
@@ -90,16 +93,10 @@ def parse_replicas(text: str) -> str | tuple[int, ...]:
     """
     if text == "auto":
         return text
-    found = [_count(part) for part in text.split(",")]
+    found = [whole_number(part.strip(), _MOST) for part in text.split(",")]
     if any(count is None for count in found):
         raise ConfigError(
             f"cannot read the replicas (given: --replicas {text!r}, expected: auto, a whole number from 1, or one for "
             "each stage, e.g. 1,2,1). Correct it."
         )
     return tuple(count for count in found if count is not None)
-
-
-def _count(text: str) -> int | None:
-    """A whole number from 1; None where it is none."""
-    text = text.strip()
-    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text) < 100_000 else None

@@ -11,6 +11,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, SomeRunsFailed, one_line
 from pipeline.resolve import resolve
 from workers.comparison.command import rounds_of
+from workers.flag_parser import whole_number
 from workers.host.out_folder import check_out, claimed, unusable
 from workers.placement import Host, place, this_host
 from workers.sweep.axes import Cell, Grid
@@ -174,8 +175,8 @@ def _jobs_of(text: str | None) -> int:
     cores = this_host().cores
     if text is None:
         return 1
-    if not text.isdecimal() or not 1 <= int(text) <= cores:
+    if (jobs := whole_number(text, cores)) is None:
         raise ConfigError(
             f"wrong value for --jobs (given: {text!r}, expected: 1 to {cores}, for there are {cores} cores). Change it."
         )
-    return int(text)
+    return jobs

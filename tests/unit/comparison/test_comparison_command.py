@@ -47,6 +47,7 @@ WRONG = {
     "a misspelt mode": (["--against", "backprob"], "unknown mode (given: schedule.mode 'backprob'"),
     "a repetition of nothing": (["--repeat", "3"], "nothing is repeated (given: --repeat without --against)"),
     "no number": (["--against", "backprop", "--repeat", "many"], "wrong value for --repeat (given: 'many'"),
+    "endless rounds": (["--against", "backprop", "--repeat", "9" * 5000], "wrong value for --repeat (given: '99999"),
     "no rounds": (["--against", "backprop", "--repeat", "0"], "wrong value for --repeat (given: '0'"),
     "a plan": (["--against", "backprop", "--plan"], "a comparison starts several runs (given: --against with --plan)"),
     "changes": (["--against", "backprop", "--allow-changes"], "(given: --against with --allow-changes)"),

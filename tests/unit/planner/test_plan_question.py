@@ -29,7 +29,7 @@ def test_stages_are_a_list_of_numbers():
     assert parse_stages(None, 9) == (1, 2, 4, 8) and parse_stages("auto", 3) == (1, 2)
 
 
-@pytest.mark.parametrize("text", ["", "two", "0", "1,,2", "1.5", "-1", "\u0664"])
+@pytest.mark.parametrize("text", ["", "two", "0", "1,,2", "1.5", "-1", "\u0664", "9" * 5000])
 def test_what_is_no_number_of_stages_is_refused(text):
     with pytest.raises(ConfigError, match=r"cannot read the numbers of stages .*expected: whole numbers from 1"):
         parse_stages(text, 9)
@@ -40,10 +40,11 @@ def test_more_stages_than_blocks_are_refused():
         parse_stages("2,16", 9)
 
 
-def test_replicas_are_auto_or_numbers():
+@pytest.mark.parametrize("text", ["many", "9" * 5000])
+def test_replicas_are_auto_or_numbers(text):
     assert parse_replicas("auto") == "auto" and parse_replicas("2") == (2,) and parse_replicas("1,2,1") == (1, 2, 1)
     with pytest.raises(ConfigError, match="cannot read the replicas .*expected: auto, a whole number from 1"):
-        parse_replicas("many")
+        parse_replicas(text)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ WRONG = {
     "a mode that is set": (["--sweep", "schedule.mode=gpipe", "--mode", "backprop"], "a key is given twice"),
     "no jobs": (["--sweep", "seed.x=1", "--jobs", "0"], "wrong value for --jobs (given: '0', expected: 1 to "),
     "many jobs": (["--sweep", "seed.x=1", "--jobs", "9999"], "wrong value for --jobs (given: '9999', expected: 1 to "),
+    "endless jobs": (["--sweep", "seed.x=1", "--jobs", "9" * 5000], "wrong value for --jobs (given: '99999"),
     "jobs of nothing": (["--jobs", "2"], "a run is one job (given: --jobs without --sweep)"),
     "no rounds": (["--sweep", "seed.x=1", "--repeat", "0"], "wrong value for --repeat (given: '0'"),
     "a plan": (["--sweep", "seed.x=1", "--plan"], "a sweep starts several runs (given: --sweep with --plan)"),
