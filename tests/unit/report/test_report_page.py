@@ -5,13 +5,13 @@ from html.parser import HTMLParser
 import pytest
 from tests.support import report_runs
 
-from pipeline.records.time_budget import Activity
 from workers.report.embed import Mark
 from workers.report.sources import Sources, read_sources
-from workers.report.stages import ACTIVITIES, WORK
+from workers.report.stages import ACTIVITIES, KINDS, WORK
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (the extra report)")
 
+from workers.report import running  # noqa: E402
 from workers.report.charts import Line, lines, styled  # noqa: E402
 from workers.report.page import page  # noqa: E402
 
@@ -159,5 +159,5 @@ def test_late_updates_are_drawn(tmp_path):
     assert "two: updates late" in found.texts and "None was late in: one." in text
 
 
-def test_every_activity_has_its_place():
-    assert set(ACTIVITIES) == {activity.value for activity in Activity} and set(WORK) < set(ACTIVITIES)
+def test_every_activity_and_kind_of_memory_has_its_place():
+    assert set(running._TOLD) == set(ACTIVITIES) and set(running._KINDS) == set(KINDS) and set(WORK) < set(ACTIVITIES)
