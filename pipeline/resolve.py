@@ -5,10 +5,11 @@ that do not fit blocks or modes. The run's processes then build from what is res
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline.checks import (
     check_batching,
@@ -22,7 +23,7 @@ from pipeline.checks import (
 )  # fmt: skip
 from pipeline.config import Config, NamedConfig, TrainConfig
 from pipeline.config.blocks import parse_blocks
-from pipeline.data.dataset import DataSpec, Normalisation
+from pipeline.data.dataset import Dataset, DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Logistic, Task
 from pipeline.dataset_of import data_bytes, find_dataset, load_dataset
 from pipeline.errors import ConfigError
@@ -31,7 +32,7 @@ from pipeline.memory import check_room
 from pipeline.mixture.checks import check_mixture
 from pipeline.mixture.initial import InitialBlocks, find_initial
 from pipeline.mixture.routes import Routes
-from pipeline.mixture.rules import build_rule, check_rules, checked_options, checked_rule
+from pipeline.mixture.rules import Declarations, build_rule, check_rules, checked_options, checked_rule
 from pipeline.mixture.sections import completed, for_blocks
 from pipeline.network.block import Blueprint
 from pipeline.network.blueprints import blueprints_of, load_model
@@ -144,49 +145,64 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     """
     mode = find_mode(config.schedule.mode)
     dataset, data_options = find_dataset(config, data_root)
-    check_room({"for the data set": data_bytes(dataset.spec)}, "Use fewer or smaller samples.")
-    task = task_of(config, dataset.spec.task)
-    blueprints, chosen = _model(config, model, dataset.spec.input_shape, task.num_outputs)
+    data = dataset.spec
+    check_room({"for the data set": data_bytes(data)}, "Use fewer or smaller samples.")
+    task = task_of(config, data.task)
+    blueprints, chosen = _model(config, model, data.input_shape, task.num_outputs)
     count = len(blueprints)
     frozen = frozenset(parse_blocks(config.train.freeze, count, "train.freeze"))
-    config = dataclasses.replace(
-        config, dataset=NamedConfig(name=config.dataset.name, options=data_options), model=chosen,
-        rule=completed(config.rule, checked_options, count, "rule"),
-        optimizer=completed(config.optimizer, _complete, count, "optimizer"),
-        train=_with_whole_path(config.train),
-    )  # fmt: skip
-    data = dataset.spec
+    config = _completed(config, data_options, chosen, count)
     shapes = infer_shapes(blueprints, data.input_shape, task.out_shape, data.input_dtype, data.num_tokens)
     specs = _specs(shapes, blueprints, task, data.num_train)
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     initial = find_initial(config.train, count) if begins else None
     rules = check_rules(config, blueprints, specs, frozen, initial)
     rule, sizes = rules.declared, rules.sizes
-    check_mode(config, mode, rule.topology, publishes=rule.publication is not None)
-    check_mixture(config, mode, rules, frozen, count)
-    config = dealt(config, mode)
-    check_emulation(config, mode, rule.topology)
-    check_classes(config, dataset.spec, rule)
-    check_interval(config, rule, dataset.normalisation)
-    batching = batching_of(config.train, mode, dataset.spec, rule)
-    check_replicas(config, mode, batching, rule)
-    check_chunks(config, mode, dataset.spec, batching)
-    check_batching(config, mode, batching, rule, shapes)
-    check_optimizer(config, rule)
-    check_measurable(config.measure, dataset.spec, len(specs))
-    check_selection(config, dataset.spec)
-    check_wire(config, shapes)
+    config, batching = _batched(config, mode, dataset, shapes, rules, frozen)
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
     stepped = partial(_stepped, config.train.epochs, batching.num_steps)
     whole = stepped(config.optimizer)
     return RunSpec(
-        config, tuple(blueprints), tuple(shapes), specs, rule.topology, dataset.spec, whole.optimizer, whole.lr,
+        config, tuple(blueprints), tuple(shapes), specs, rule.topology, data, whole.optimizer, whole.lr,
         batching, tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
         rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation, frozen, rules.routes,
         for_blocks(config.optimizer, stepped, count, frozen), initial,
     )  # fmt: skip
+
+
+def _completed(config: Config, data_options: Mapping[str, Any], model: NamedConfig, num_blocks: int) -> Config:
+    """The config with the options of every named thing filled in, those of the data set and the model as given."""
+    return dataclasses.replace(
+        config, dataset=NamedConfig(name=config.dataset.name, options=data_options), model=model,
+        rule=completed(config.rule, checked_options, num_blocks, "rule"),
+        optimizer=completed(config.optimizer, _complete, num_blocks, "optimizer"),
+        train=_with_whole_path(config.train),
+    )  # fmt: skip
+
+
+def _batched(
+    config: Config, mode: Mode, dataset: Dataset, shapes: Sequence[BlockShapes], rules: Declarations,
+    frozen: Collection[int],
+) -> tuple[Config, Batching]:  # fmt: skip
+    """How the data is cut, and the config with the micro-batches of it; refuses what does not go together."""
+    data, rule = dataset.spec, rules.declared
+    check_mode(config, mode, rule.topology, publishes=rule.publication is not None)
+    check_mixture(config, mode, rules, frozen, len(shapes))
+    config = dealt(config, mode)
+    check_emulation(config, mode, rule.topology)
+    check_classes(config, data, rule)
+    check_interval(config, rule, dataset.normalisation)
+    batching = batching_of(config.train, mode, data, rule)
+    check_replicas(config, mode, batching, rule)
+    check_chunks(config, mode, data, batching)
+    check_batching(config, mode, batching, rule, shapes)
+    check_optimizer(config, rule)
+    check_measurable(config.measure, data, len(shapes))
+    check_selection(config, data)
+    check_wire(config, shapes)
+    return config, batching
 
 
 def _model(
