@@ -78,6 +78,7 @@ def _measure(
     sent: tuple[Tensor, ...] = ()
 
     def step() -> None:
+        """One training step of the block; of a frozen one, its way forward alone."""
         nonlocal sent
         if is_frozen:
             forward_frozen(rule, x, y, rows, channels_last=resolved.config.run.channels_last)
