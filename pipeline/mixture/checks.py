@@ -6,6 +6,7 @@ from pipeline.config import Config
 from pipeline.config.blocks import names_of
 from pipeline.errors import ConfigError
 from pipeline.mixture.rules import Declarations, rule_names
+from pipeline.schedules.dealing import wants_replicas
 from pipeline.schedules.modes import InFlightLimit, Mode
 from pipeline.schedules.modes import Rules as RulesOfMode
 
@@ -38,7 +39,7 @@ def check_mixture(config: Config, mode: Mode, rules: Declarations, frozen: Colle
         )
     mixed = rules.routes is not None
     what = given if frozen else f"the rules {rule_names(config, num_blocks)}"
-    if (mixed or frozen) and config.run.replicas not in (1, [1]):
+    if (mixed or frozen) and wants_replicas(config):
         raise ConfigError(
             f"replicas share what blocks of one rule learn together (given: run.replicas = {config.run.replicas} with "
             f"{what}, expected: 1). Leave run.replicas out."

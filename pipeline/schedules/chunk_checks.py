@@ -4,6 +4,7 @@ from pipeline.config import Config
 from pipeline.data.dataset import DataSpec
 from pipeline.errors import ConfigError
 from pipeline.schedules.batching import Batching
+from pipeline.schedules.dealing import wants_replicas
 from pipeline.schedules.modes import Mode, Rules
 
 __all__ = ["check_chunks"]
@@ -30,11 +31,10 @@ def check_chunks(config: Config, mode: Mode, data: DataSpec, batching: Batching)
             f"frozen blocks keep no state from chunk to chunk (given: train.freeze = {config.train.freeze!r} with "
             f"chunks of {name}, expected: none). Leave it out, or leave dataset.chunk or dataset.in_order out."
         )
-    replicas = config.run.replicas
-    if replicas == "auto" or max(replicas if isinstance(replicas, list) else [int(replicas)]) > 1:
+    if wants_replicas(config):
         raise ConfigError(
             f"each replica would carry the state of its own micro-batches (given: run.replicas = "
-            f"{replicas!r} with chunks of {name}, expected: 1). Leave it out."
+            f"{config.run.replicas!r} with chunks of {name}, expected: 1). Leave it out."
         )
     if batching.eval_passes > 1:
         raise ConfigError(

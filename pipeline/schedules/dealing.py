@@ -14,7 +14,7 @@ from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode, Rules
 from pipeline.schedules.replicas import Replicas
 
-__all__ = ["check_replicas", "dealt"]
+__all__ = ["check_replicas", "dealt", "wants_replicas"]
 
 
 def dealt(config: Config, mode: Mode) -> Config:
@@ -30,6 +30,12 @@ def dealt(config: Config, mode: Mode) -> Config:
     return replace(config, train=replace(config.train, microbatches=microbatches))
 
 
+def wants_replicas(config: Config) -> bool:
+    """Some stage is to have more processes than one, or may."""
+    replicas = config.run.replicas
+    return replicas == "auto" or max(_counts(replicas)) > 1
+
+
 def check_replicas(config: Config, mode: Mode, batching: Batching, rule: Declared) -> None:
     """Refuses replicas where their weights would not be those of one process.
 
@@ -38,7 +44,7 @@ def check_replicas(config: Config, mode: Mode, batching: Batching, rule: Declare
             micro-batches that cannot be dealt out evenly.
     """
     replicas = config.run.replicas
-    if replicas != "auto" and max(_counts(replicas)) == 1:
+    if not wants_replicas(config):
         return
     given, name = f"run.replicas = {replicas!r}".replace("'", '"'), names_of(config.rule)
     if mode.is_one_stage or mode.rules is Rules.LOCAL:

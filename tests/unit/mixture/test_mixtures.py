@@ -46,6 +46,11 @@ def test_the_run_waits_as_its_blocks_do(tmp_path):
     assert resolved({"rule": {"name": "dfa"}, "train": {"freeze": "0-4"}}, tmp_path).topology is Topology.BROADCAST
 
 
+def test_one_process_for_each_stage_goes_with_a_mixture(tmp_path):
+    changes = merged(blocks("backprop", b0="pred"), {"run": {"replicas": [1, 1]}, "train": {"freeze": "0"}})
+    assert resolved(changes, tmp_path).config.run.replicas == [1, 1]
+
+
 def test_frozen_blocks_count_no_gradients(tmp_path):
     found = resolved({"train": {"freeze": "0-2"}}, tmp_path)
     assert found.trained_bytes[:3] == (0, 0, 0) and min(found.trained_bytes[3:]) > 0 and min(found.state_bytes) > 0
