@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -94,17 +94,17 @@ def program_of(
         replica: of the process, in its stage.
         publishes: False where the program is not walked through from a run's start to its end.
     """
-    wires = wires_of(resolved)
+    plain: type[Program]
+    wired: type[WireProgram]
+    own: dict[str, Any]
     if resolved.routes is not None:
-        to = listeners(resolved.routes, partition)
-        return partial(MixedProgram, to=to) if wires is None else partial(_WireMixedProgram, wires, to=to)
-    if publishes and resolved.publication is not None and not resolved.config.chaos.emulates:
-        every, epochs = resolved.publication.every, resolved.config.train.epochs
-        if wires is None:
-            return partial(PublishingProgram, every=every, epochs=epochs)
-        return partial(_WirePublishingProgram, wires, every=every, epochs=epochs)
-    if replicas is None:
-        return Program if wires is None else partial(WireProgram, wires)
-    if wires is None:
-        return partial(ReplicaProgram, replicas=replicas, replica=replica)
-    return partial(_WireReplicaProgram, wires, replicas=replicas, replica=replica)
+        plain, wired, own = MixedProgram, _WireMixedProgram, {"to": listeners(resolved.routes, partition)}
+    elif publishes and resolved.publication is not None and not resolved.config.chaos.emulates:
+        plain, wired = PublishingProgram, _WirePublishingProgram
+        own = {"every": resolved.publication.every, "epochs": resolved.config.train.epochs}
+    elif replicas is None:
+        plain, wired, own = Program, WireProgram, {}
+    else:
+        plain, wired, own = ReplicaProgram, _WireReplicaProgram, {"replicas": replicas, "replica": replica}
+    wires = wires_of(resolved)
+    return partial(plain, **own) if wires is None else partial(wired, wires, **own)
