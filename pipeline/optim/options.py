@@ -1,7 +1,7 @@
 """The section ``[optimizer]``: options of torch's class, and those that every optimizer has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pipeline.errors import ConfigError
@@ -77,13 +77,13 @@ def parse_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSection:
     """
     known = defaults(common_options)
     common = check_options(common_options, {k: v for k, v in options.items() if k in known}, "optimizer")
-    if common["decay_on"] == "matrices" and "weight_decay" not in load_optimizer(name, {}).options:
+    spec = load_optimizer(name, {k: v for k, v in options.items() if k not in known}, tuple(known))
+    if common["decay_on"] == "matrices" and "weight_decay" not in spec.options:
         raise ConfigError(
             f"this optimizer decays no weights (given: optimizer.decay_on = \"matrices\" with optimizer.name = "
             f"\"{name}\", expected: \"all\", the default). Leave it out, or choose adamw."
         )
-    spec = load_optimizer(name, {k: v for k, v in options.items() if k not in known}, tuple(known))
-    spec = OptimizerSpec(spec.name, spec.options, common["clip"], common["decay_on"])
+    spec = replace(spec, clip=common["clip"], decay_on=common["decay_on"])
     section = OptimizerSection(spec, {**spec.options, **common})
     LrSchedule(spec.lr, tuple(common["milestones"]), common["gamma"])  # refuses what no length of a run would mend
     return section
