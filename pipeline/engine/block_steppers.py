@@ -35,9 +35,7 @@ class BlockSteppers(Stepper):
                     alike.append((own, some := {}))
                 some[k] = rules[k]
         self._steppers = [Stepper(some, own.optimizer, own.lr) for own, some in alike]
-        self._of = {
-            k: stepper for stepper, (_, some) in zip(self._steppers, alike, strict=True) for k in some
-        }  # fmt: skip
+        self._of = {k: stepper for stepper, (_, some) in zip(self._steppers, alike, strict=True) for k in some}
 
     def parameters(self, block: int) -> list[nn.Parameter]:
         """See :class:`Stepper`; none of a frozen block."""

@@ -65,6 +65,4 @@ def for_blocks(
     """
     if not chosen.blocks and not frozen:
         return None
-    return {
-        k: make(of_block(chosen, k, num_blocks, "optimizer")) for k in range(num_blocks) if k not in frozen
-    }  # fmt: skip
+    return {k: make(of_block(chosen, k, num_blocks, "optimizer")) for k in range(num_blocks) if k not in frozen}
