@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 from pipeline.config import Config
 from pipeline.schedules.plan import BlockMode, Plan
 
-__all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "Value", "converged", "replayed", "stalled"]
+__all__ = ["EpochResult", "Parallel", "Schedule", "Sequential", "Value", "Waiting", "converged", "replayed"]
 
 Value = tuple[float, ...]
 """Of weights, on the validation set: the larger one is better. Accuracy and the loss below 0, or the latter alone."""
@@ -113,6 +113,23 @@ class Parallel(Schedule):
         )
 
 
+class Waiting:
+    """Waits for a better value than the best one so far. Args: patience, scored epochs; 0: without end."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._best: Value | None = None
+        self._since = 0
+
+    def is_over(self, value: Value | None) -> bool:
+        """After another epoch, of this value: none of the last ``patience`` scored ones was better than the best
+        before. Args: value, None of an epoch that was not scored."""
+        if value is not None:
+            is_better = self._best is None or value > self._best
+            self._best, self._since = (value, 0) if is_better else (self._best, self._since + 1)
+        return value is not None and 0 < self._patience <= self._since
+
+
 @dataclass(frozen=True, slots=True)
 class Sequential(Schedule):
     """Block k trains until its own loss has converged, then freezes, and block k + 1 starts.
@@ -148,18 +165,17 @@ class Sequential(Schedule):
     def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
         """See :class:`Schedule`."""
         block, trained, counts = self._next(-1), 0, [0] * self.num_blocks
-        losses: list[float] = []
-        values: list[Value | None] = []
+        losses, waiting = list[float](), Waiting(self.stalls_after)
         for result in history:
             loss = result.losses[block]
             assert loss is not None, "the block of a phase trains in every epoch of it"
             losses.append(loss)
-            values += result.values[block : block + 1]
+            value = result.values[block] if result.values else None
             counts[block] += 1
             trained += 1
-            is_over = converged(losses, self.patience, self.tolerance) or stalled(values, self.stalls_after)
+            is_over = converged(losses, self.patience, self.tolerance) or waiting.is_over(value)
             if trained >= self.epochs or is_over:
-                block, trained, losses, values = self._next(block), 0, [], []
+                block, trained, losses, waiting = self._next(block), 0, [], Waiting(self.stalls_after)
         if block == self.num_blocks:
             return None
         cached = self.cached and not any(result.cache_lost for result in history)
@@ -193,9 +209,3 @@ def converged(losses: Sequence[float], patience: int, tolerance: float) -> bool:
         return False
     before, recent = min(losses[:-patience]), min(losses[-patience:])
     return before <= recent or before - recent < tolerance * abs(before)
-
-
-def stalled(values: Sequence[Value | None], patience: int) -> bool:
-    """True if none of the last ``patience`` scored epochs was better than the best before; never where that is 0."""
-    found = [value for value in values if value is not None]
-    return 0 < patience < len(found) and max(found[-patience:]) <= max(found[:-patience])

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.data.dataset import DataSpec
 from pipeline.errors import ConfigError
 from pipeline.schedules.plan import BlockMode, Choice, Plan
-from pipeline.schedules.schedule import EpochResult, Schedule, Value, stalled
+from pipeline.schedules.schedule import EpochResult, Schedule, Value, Waiting
 
 __all__ = ["Selecting", "best_epoch", "check_selection"]
 
@@ -96,10 +96,9 @@ class Selecting(Schedule):
         known = history[: self._known(epoch)]
         if self.depends_on_results:
             return len(known) if self.inner.plan(len(known), known) is None else None
-        values: list[Value | None] = []
+        waiting = Waiting(self.patience)
         for result in known:
-            values += result.values[-1:]
-            if stalled(values, self.patience):
+            if waiting.is_over(result.values[-1] if result.values else None):
                 return min(result.plan.epoch + 2, self.epochs)  # the next one is under way
         return self.epochs
 

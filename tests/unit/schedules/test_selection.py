@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.schedules.plan import BlockMode
-from pipeline.schedules.schedule import EpochResult, Parallel, Sequential, replayed, stalled
+from pipeline.schedules.schedule import EpochResult, Parallel, Sequential, Waiting, replayed
 from pipeline.schedules.selection import Selecting, best_epoch
 
 
@@ -116,8 +116,11 @@ def test_the_first_of_the_best():
     ("values", "patience", "expected"),
     [
         ([1, 2], 0, False), ([2, 1], 1, True), ([2, 1], 2, False), ([2, 1, 1], 2, True), ([2, 1, 3], 2, False),
-        ([2, None, 1], 2, False), ([2, None, 1], 1, True), ([2, 2], 1, True), ([], 1, False),
+        ([2, None, 1], 2, False), ([2, None, 1], 1, True), ([2, 2], 1, True), ([2, 1, None], 1, False),
+        ([2, 1, 1, 3], 2, False), ([2, 1, 3, 3, 1], 2, True), ([2, 1, 1], 0, False),
     ],
 )
-def test_stalled(values, patience, expected):
-    assert stalled([None if v is None else (v,) for v in values], patience) is expected
+def test_the_wait_is_over_after_the_last(values, patience, expected):
+    waiting = Waiting(patience)
+    assert [waiting.is_over(None if v is None else (v,)) for v in values][-1] is expected
+
