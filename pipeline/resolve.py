@@ -106,6 +106,11 @@ class RunSpec:
         return self.optimizer if own is None else own.optimizer
 
     @property
+    def passing(self) -> frozenset[int]:
+        """Frozen blocks through which derivatives come down to blocks that learn."""
+        return self.routes.passing if self.routes is not None else frozenset()
+
+    @property
     def mode(self) -> Mode:
         """The row of the run's mode."""
         return find_mode(self.config.schedule.mode)

@@ -54,8 +54,7 @@ class WholeNetwork:
         self._stage = build_stage(
             resolved, self._rules, blocks, device, batch_size=1, stash=False, learn_after="stage"
         )
-        self._frozen = resolved.frozen
-        self._passing = resolved.routes.passing if resolved.routes is not None else frozenset()
+        self._frozen, self._passing = resolved.frozen, resolved.passing
         # Once, and before the weights are loaded: what a rule changes at the beginning of an epoch is among them.
         self._stage.begin(Plan(max(num_epochs - 1, 0), resolved.modes, (0,) * count))
         for rule, state in zip(self._rules, states or (), strict=states is not None):

@@ -63,8 +63,11 @@ def _measure(
     """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]
     (rule,) = build_rules(resolved, resolved.blueprints[index : index + 1], range(index, index + 1), device)
-    is_frozen = index in resolved.frozen and (resolved.routes is None or index not in resolved.routes.passing)
-    rule.train(not is_frozen)
+    is_frozen, passes = index in resolved.frozen, index in resolved.passing
+    rule.train(passes or not is_frozen)
+    if passes:  # it runs as a block that trains, in evaluation mode
+        rule.requires_grad_(False)
+        rule.block.eval()
     parameters = [p for p in rule.parameters() if p.requires_grad and not is_frozen]
     optimizer = resolved.optimizer_of(index).build(parameters) if parameters else None
     rows = resolved.microbatch_size
@@ -78,9 +81,9 @@ def _measure(
     sent: tuple[Tensor, ...] = ()
 
     def step() -> None:
-        """One training step of the block; of a frozen one, its way forward alone."""
+        """One training step of the block; of a frozen one that passes nothing on, its way forward alone."""
         nonlocal sent
-        if is_frozen:
+        if is_frozen and not passes:
             forward_frozen(rule, x, y, rows, channels_last=resolved.config.run.channels_last)
             return
         _, context = rule(x, y)

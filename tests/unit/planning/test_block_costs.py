@@ -5,7 +5,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.planning.block_costs import block_seconds
-from pipeline.resolve import resolve
+from pipeline.resolve import RunSpec, resolve
 
 
 @pytest.mark.parametrize("autocast", ["none", "bfloat16"])
@@ -35,3 +35,13 @@ def test_a_block_is_told_what_the_rule_tells_it(rule, model):
     resolved = resolve(Config.from_dict(table), Path("nowhere"))
     found = block_seconds(resolved, 1, torch.device("cpu"))
     assert len(found) == 3 and all(seconds > 0 for seconds in found)
+
+
+@pytest.mark.parametrize(("freeze", "stepped"), [("1", [2, 0]), ("0", [2, 1]), ("1-2", [0])])
+def test_a_frozen_block_is_not_stepped_also_where_it_passes_a_derivative_on(monkeypatch, freeze, stepped):
+    asked, optimizer_of = [], RunSpec.optimizer_of
+    monkeypatch.setattr(RunSpec, "optimizer_of", lambda self, block: asked.append(block) or optimizer_of(self, block))
+    table = {"model": {"name": "mlp", "depth": 2, "width": 8}, "rule": {"name": "backprop"},
+             "train": {"freeze": freeze}}  # fmt: skip
+    found = block_seconds(resolve(Config.from_dict(table), Path("nowhere")), 1, torch.device("cpu"))
+    assert asked == stepped and all(seconds > 0 for seconds in found)
