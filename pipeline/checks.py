@@ -266,7 +266,7 @@ def _check_parts(config: Config, batching: Batching, rule: Declared) -> None:
             f"other weights (train.microbatches: {batching.microbatches}, expected: 1). Set train.microbatches to 1; a "
             "smaller train.batch_size bounds the memory too."
         )
-    if not rule.has_batch_norm:
+    if not rule.batch_norms:
         return
     last = batching.num_train - (batching.num_steps - 1) * batching.batch_size
     smallest = min(batching.batch_size // batching.microbatches, last // batching.counts()[-1])

@@ -89,6 +89,8 @@ class RunSpec:
     """Where blocks are not all stepped alike; they are then asked in place of ``optimizer`` and ``lr``."""
     initial: InitialBlocks | None = None
     """Trained blocks that the run starts from."""
+    batch_norms: frozenset[int] = frozenset()
+    """See :attr:`pipeline.schedules.batching.Declared.batch_norms`."""
 
     @property
     def num_blocks(self) -> int:
@@ -173,7 +175,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, data, whole.optimizer, whole.lr,
         batching, tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
         rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation, frozen, rules.routes,
-        for_blocks(config.optimizer, stepped, count, frozen), initial,
+        for_blocks(config.optimizer, stepped, count, frozen), initial, rule.batch_norms,
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def exchange_edges(resolved: RunSpec, partition: Sequence[range], replicas: Repl
         depth, slot_bytes = 3 * rounds + 4, sum(sizes)
         if resolved.topology is Topology.LOCAL and resolved.config.run.learn_after == "block":
             bucket = min(sum(sizes), max(sizes) + BUCKET_BYTES // len(group))
-            normalises = any(resolved.shapes[k].has_batch_norm for k in blocks)
+            normalises = not resolved.batch_norms.isdisjoint(blocks)
             depth, slot_bytes = (rounds - 1) * len(blocks) + _AHEAD + _STATISTICS * normalises, bucket
         edges += [Edge(src, dst, depth, slot_bytes) for src in group for dst in group if src != dst]
     return edges

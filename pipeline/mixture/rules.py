@@ -115,7 +115,8 @@ def _joined(found: Declared, rule: LearningRule, config: Config, is_frozen: bool
     spec, in_unit_interval = rule.spec, found.takes_unit_interval or rule.takes_unit_interval
     if is_frozen:
         return dataclasses.replace(found, takes_unit_interval=in_unit_interval)
-    has_batch_norm = found.has_batch_norm or any(isinstance(m, _BatchNorm) for m in rule.modules())
+    normalises = any(isinstance(m, _BatchNorm) for m in rule.modules())
+    batch_norms = found.batch_norms | {spec.index} if normalises else found.batch_norms
     optimizer = of_block(config.optimizer, spec.index, spec.num_blocks, "optimizer")
     at_once = rule.topology is Topology.NEIGHBOUR and rule.learns_at_once and not spec.is_last
     most = found.max_in_flight
@@ -126,7 +127,7 @@ def _joined(found: Declared, rule: LearningRule, config: Config, is_frozen: bool
         found.notes_batches or rule.notes_batches, found.learns_at_once or at_once, in_unit_interval,
         found.asks_for_note or rule.asks_for_note,
         found.unsuited or rule.unsuited(optimizer.name, optimizer.options),
-        max(found.most_feedback, rule.most_feedback), found.publication, has_batch_norm,
+        max(found.most_feedback, rule.most_feedback), found.publication, batch_norms,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import ConfigError
 from pipeline.memory import check_room
@@ -35,8 +34,6 @@ class BlockShapes:
     dtype: torch.dtype
     """Dtype of that activation."""
     num_parameters: int
-    has_batch_norm: bool
-    """True where statistics depend on the size of a micro-batch, which must be at least 2."""
     draws_samples: bool = False
     """True where the output differs from call to call, in evaluation too."""
 
@@ -146,7 +143,6 @@ def _run(block: Block, x: Tensor, where: str) -> BlockShapes:
         out_shape=tuple(out.shape[1:]),
         dtype=out.dtype,
         num_parameters=sum(p.numel() for p in block.parameters()),
-        has_batch_norm=any(isinstance(m, _BatchNorm) for m in block.modules()),
         draws_samples=any(isinstance(m, Bernoulli) for m in block.modules()),
     )
 

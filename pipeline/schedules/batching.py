@@ -41,8 +41,8 @@ class Declared:
     most_feedback: int = 1
     """See :attr:`pipeline.learning.rule.LearningRule.most_feedback`."""
     publication: Publication | None = None
-    has_batch_norm: bool = False
-    """A block, or what a rule has beside it, normalises over the batch."""
+    batch_norms: frozenset[int] = frozenset()
+    """Blocks that normalise over the batch, or under whose rule something beside them does."""
 
 
 @dataclass(frozen=True)

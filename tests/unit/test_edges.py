@@ -25,12 +25,12 @@ PER_SAMPLE = 8
 def resolved(
     topology, in_flight=1, microbatches=1, eval_batch_size=16, transport=None, task=Classification(3), routes=None
 ):
-    shapes = tuple(BlockShapes((1,), (1,), shape, dtype, 0, False) for shape, dtype in OUTPUTS)
+    shapes = tuple(BlockShapes((1,), (1,), shape, dtype, 0) for shape, dtype in OUTPUTS)
     batching = Batching(100, 50, 16, eval_batch_size, microbatches, in_flight)
     return SimpleNamespace(
         topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches, num_blocks=4,
         routes=routes, config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=task),
-        most_feedback=1, publication=None,
+        most_feedback=1, publication=None, batch_norms=frozenset(),
     )  # fmt: skip
 
 

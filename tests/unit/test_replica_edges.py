@@ -1,7 +1,5 @@
 """Edges between processes: those that hand micro-batches to each other, and the replicas of a stage."""
 
-from dataclasses import replace
-
 import pytest
 from tests.unit.test_edges import THREE, UP, resolved
 
@@ -73,5 +71,5 @@ def test_replicas_can_send_all_that_is_under_way(topology, learn_after, microbat
 
 def test_there_is_room_for_running_statistics():
     found = spec(Topology.LOCAL, 2)
-    found.shapes = tuple(replace(shape, has_batch_norm=True) for shape in found.shapes)
+    found.batch_norms = frozenset({1})
     assert Edge(1, 2, 12, 2_000_064 + 64 + 50) in edges_of(found, THREE, 4, Replicas((1, 2, 1)))

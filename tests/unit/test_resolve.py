@@ -239,3 +239,11 @@ def test_logistic_outputs_take_the_place_of_softmax_and_leave_one_output_alone(t
     for dataset, kind in (("digits", Logistic), ("signed_xor", Binary)):
         config = Config.from_dict({"train": {"loss": "logistic"}, "dataset": {"name": dataset}})
         assert all(type(spec.task) is kind for spec in resolve(config, tmp_path).specs)
+
+
+def test_batch_norms_are_those_of_the_rules_too(tmp_path):
+    changes = {"rule": {"name": "aux", "head": "mlp"}, "model": {"norm": "none"}}
+    found = resolved(tmp_path, changes)
+    assert found.batch_norms == frozenset(range(found.num_blocks - 1))
+    assert resolved(tmp_path, {"rule": {"name": "aux"}, "model": {"norm": "none"}}).batch_norms == frozenset()
+    assert resolved(tmp_path).batch_norms == frozenset(range(found.num_blocks - 1))

@@ -30,8 +30,8 @@ def test_sizes_of_each_block():
     conv = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)]
     network = nn.Sequential(*conv, nn.Flatten(), nn.Linear(36, 7))
     first, second = infer_shapes(blueprints_of(network), (1, 8, 8), out_shape=(7,))
-    assert first == BlockShapes((1, 8, 8), (4, 6, 6), (36,), torch.float32, 4 * 9 + 4 + 8, True)
-    assert second == BlockShapes((36,), (7,), (7,), torch.float32, 36 * 7 + 7, False)
+    assert first == BlockShapes((1, 8, 8), (4, 6, 6), (36,), torch.float32, 4 * 9 + 4 + 8)
+    assert second == BlockShapes((36,), (7,), (7,), torch.float32, 36 * 7 + 7)
 
 
 def test_sees_that_a_block_draws_samples():
