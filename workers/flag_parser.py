@@ -21,7 +21,7 @@ class FlagParser(argparse.ArgumentParser):
         unknown = re.match(r"unrecognized arguments: (--?[^\s=]+)", message)
         choice = re.match(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message)
         if unknown is not None:
-            message = f"unknown flag (given: {unknown[1]}, expected: one of --help). {self._meant(unknown[1])}"
+            message = f"unknown flag (given: {unknown[1]}, expected: one that --help lists). {self._meant(unknown[1])}"
         elif choice is not None:
             known = [name.strip("' ") for name in choice[3].split(",")]
             message = (

@@ -4,13 +4,13 @@ import launch
 import pytest
 
 WRONG = {
-    "--stage 2": "(given: --stage, expected: one of --help). Did you mean '--stages'? Correct or remove it.",
+    "--stage 2": "(given: --stage, expected: one that --help lists). Did you mean '--stages'? Correct or remove it.",
     "--epochs=3": "train.epochs is a key of the config: write train.epochs=..., without dashes.",
-    "--batch-size 3": "(given: --batch-size, expected: one of --help). train.batch_size is a key of the config: write",
-    "--rule.name pred": "(given: --rule.name, expected: one of --help). rule.name is a key of the config: write",
+    "--batch-size 3": "(given: --batch-size, expected: one that --help lists). train.batch_size is a key of the config: write",
+    "--rule.name pred": "(given: --rule.name, expected: one that --help lists). rule.name is a key of the config: write",
     "--lr 3": "optimizer.lr is a key of the config: write optimizer.lr=..., without dashes.",
-    "--zzz": "unknown flag (given: --zzz, expected: one of --help). Correct or remove it.",
-    "-x": "unknown flag (given: -x, expected: one of --help). Correct or remove it.",
+    "--zzz": "unknown flag (given: --zzz, expected: one that --help lists). Correct or remove it.",
+    "-x": "unknown flag (given: -x, expected: one that --help lists). Correct or remove it.",
     "--mode parralel": "wrong value for --mode (given: 'parralel', expected: parallel, sequential, backprop, gpipe, "
     "1f1b, pipedream). Did you mean 'parallel'? Change it.",
     "--out": "argument --out: expected one argument. See --help.",

@@ -71,7 +71,10 @@ def test_rank_0_that_says_nothing_is_named(store, monkeypatch):
         find_rank_0(rank(1), None)
 
 
-@pytest.mark.parametrize("words", [b"nothing", b"[]", b'{"host": "here"}', b'{"host": "x", "port": "y", "key_file": 1}'])
+WORDS = [b"nothing", b"[]", b'{"host": "here"}', b'{"host": "x", "port": "y", "key_file": 1}']
+
+
+@pytest.mark.parametrize("words", WORDS)
 def test_what_is_no_address(store, words):
     begin(1)
     store_of(rank(0)).set("control", words)

@@ -47,7 +47,7 @@ def parse_link(text: str) -> Link:
     rate, _, latency = text.partition(",")
     bits = _quantity(rate, _RATES)
     seconds = _quantity(latency, _TIMES) if latency else 0.0
-    if bits is None or seconds is None or bits <= 0:
+    if bits is None or seconds is None or not 0 < bits < math.inf or seconds == math.inf:
         raise ConfigError(
             f"cannot read the link (given: --link {text!r}, expected: a rate in {', '.join(_RATES)} and a latency in "
             f"{', '.join(_TIMES)}, e.g. 1Gbit,50us). Correct it."

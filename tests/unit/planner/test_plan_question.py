@@ -17,7 +17,14 @@ def test_a_link_has_a_rate_and_a_latency(text, link):
     assert found.bits_per_s == pytest.approx(link.bits_per_s) and found.latency_s == pytest.approx(link.latency_s)
 
 
-@pytest.mark.parametrize("text", ["", "1", "fast", "1Gbyte", "1Gbit,50", "1Gbit,50min", "0Mbit", "-1Gbit", "1Gbit,,"])
+ENDLESS = "9" * 400
+NO_LINKS = [
+    "", "1", "fast", "1Gbyte", "1Gbit,50", "1Gbit,50min", "0Mbit", "-1Gbit", "1Gbit,,", f"{ENDLESS}Gbit",
+    f"1Gbit,{ENDLESS}s",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_LINKS)
 def test_what_is_no_link_is_refused_with_the_units_there_are(text):
     told = r"cannot read the link .*bit, kbit, mbit, gbit.* ns, us, ms, s, e.g. 1Gbit,50us"
     with pytest.raises(ConfigError, match=told):
