@@ -45,10 +45,12 @@ from pipeline.optim.options import OptimizerSection, parse_optimizer
 from pipeline.schedules.batching import Batching, Publication, batching_of
 from pipeline.schedules.chunk_checks import check_chunks
 from pipeline.schedules.dealing import check_replicas, dealt
+from pipeline.schedules.gate_checks import check_gate
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import Schedule
 from pipeline.schedules.selection import Selecting, check_selection
+from pipeline.schedules.wave import Wave, turns_of
 
 __all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve", "task_of"]
 
@@ -124,6 +126,13 @@ class RunSpec:
         if not self.batching.num_validation:
             return schedule
         return Selecting(schedule, self.num_blocks, train.epochs, train.patience)
+
+    @property
+    def wave(self) -> Wave | None:
+        """The part of its steps that each block takes; None where that is all of them."""
+        if not self.mode.is_gated:
+            return None
+        return Wave.of(self.config.gate, turns_of(self.num_blocks, self.frozen), self.batching.num_steps)
 
     @property
     def modes(self) -> tuple[BlockMode, ...]:
@@ -208,6 +217,7 @@ def _batched(
     check_optimizer(config, rule)
     check_measurable(config.measure, data, len(shapes))
     check_selection(config, data)
+    check_gate(config, mode, data, len(shapes), frozen)
     check_wire(config, shapes)
     return config, batching
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.gated_stepper import GatedStepper
 from pipeline.engine.mixed_program import MixedProgram, listeners
 from pipeline.engine.mixed_stage import MixedAutocastStage, MixedStage
 from pipeline.engine.program import Program
@@ -62,6 +63,8 @@ def build_stage(
         stash=stash, learn_after=learn_after, channels_last=config.run.channels_last,
         nonfinite=config.train.nonfinite,
     )  # fmt: skip
+    if (wave := resolved.wave) is not None:
+        stage.stepper = GatedStepper(stage.stepper, wave)
     if (wires := wires_of(resolved)) is not None:
         round_inside(stage, wires)
     if isinstance(stage, MixedStage):

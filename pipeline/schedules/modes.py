@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.registry import nearest
 from pipeline.schedules.actions import Order, one_f_one_b, stream
 from pipeline.schedules.schedule import Parallel, Schedule, Sequential
+from pipeline.schedules.wave import Staged
 
 __all__ = ["MODES", "InFlightLimit", "Mode", "Rules", "find_mode"]
 
@@ -59,6 +60,8 @@ class Mode:
     """Runs in one process, whatever the number of stages asked for."""
     is_predictable: bool = True
     """A dry run can tell its speed: every epoch does the same, whatever was learned before."""
+    is_gated: bool = False
+    """Blocks take the part of their steps that ``[gate]`` says."""
 
 
 MODES: tuple[Mode, ...] = (
@@ -66,6 +69,10 @@ MODES: tuple[Mode, ...] = (
     Mode(
         name="sequential", summary="one block after another, each until its loss has converged, then frozen",
         schedule=Sequential.of, rules=Rules.LOCAL, is_predictable=False,
+    ),
+    Mode(
+        name="gated", summary="blocks start to learn one after another, from the bottom up; none waits",
+        schedule=Staged.of, rules=Rules.LOCAL, is_predictable=False, is_gated=True,
     ),
     Mode(
         name="backprop", summary="the baseline: backpropagation in one process",
