@@ -93,6 +93,10 @@ class Stepper:
         """What the scores of a block's epoch say of its steps."""
         return {}
 
+    def version(self, block: int) -> int:
+        """Another one where a block's state has changed without a step."""
+        return 0
+
     def capture(self, block: int) -> dict[str, Any]:
         """The optimizer's state of one block: ``place of the parameter/name``, tensors and plain numbers."""
         if self._optimizer is None:

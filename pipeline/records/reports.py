@@ -51,6 +51,10 @@ class GateRow(TypedDict):
 
     gate: NotRequired[float]
     """The mean part of its steps that it took; there only in the mode gated, while it learns."""
+    drift: NotRequired[float]
+    """How far its input moves, where that is measured; of several axes the mean."""
+    axes: NotRequired[list[float]]
+    """The least, the median and the most of the parts of an input's axes, where they have parts of their own."""
 
 
 class ScoreRow(TypedDict):

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.registry import nearest
 from pipeline.schedules.actions import Order, one_f_one_b, stream
 from pipeline.schedules.schedule import Parallel, Schedule, Sequential
-from pipeline.schedules.wave import Staged
+from pipeline.schedules.wave import gated
 
 __all__ = ["MODES", "InFlightLimit", "Mode", "Rules", "find_mode"]
 
@@ -71,8 +71,8 @@ MODES: tuple[Mode, ...] = (
         schedule=Sequential.of, rules=Rules.LOCAL, is_predictable=False,
     ),
     Mode(
-        name="gated", summary="blocks start to learn one after another, from the bottom up; none waits",
-        schedule=Staged.of, rules=Rules.LOCAL, is_predictable=False, is_gated=True,
+        name="gated", summary="each block takes a part of its steps, by a wave or by how far its input still moves",
+        schedule=gated, rules=Rules.LOCAL, is_predictable=False, is_gated=True,
     ),
     Mode(
         name="backprop", summary="the baseline: backpropagation in one process",

@@ -17,9 +17,9 @@ from typing import ClassVar, Self
 from pipeline.config import Config
 from pipeline.config.gate import GateConfig
 from pipeline.schedules.plan import BlockMode, Plan
-from pipeline.schedules.schedule import EpochResult, Schedule
+from pipeline.schedules.schedule import EpochResult, Parallel, Schedule
 
-__all__ = ["Staged", "Wave", "turns_of"]
+__all__ = ["Staged", "Wave", "gated", "part_of", "turns_of"]
 
 
 def turns_of(num_blocks: int, frozen: Collection[int] = ()) -> tuple[int, ...]:
@@ -29,6 +29,13 @@ def turns_of(num_blocks: int, frozen: Collection[int] = ()) -> tuple[int, ...]:
         turns.append(learning if k not in frozen else max(learning - 1, 0))
         learning += k not in frozen
     return tuple(turns)
+
+
+def part_of(since: float, ramp: float, length: float) -> float:
+    """What a block takes of a step. Args: steps since its start, this one included; its ramp; its length."""
+    if since <= 0.0 or since > length:
+        return 0.0
+    return 1.0 if since >= ramp else since / ramp
 
 
 def _exactly(number: float) -> Fraction:
@@ -57,10 +64,7 @@ class Wave:
 
     def part(self, block: int, step: int) -> float:
         """What a block takes of its step ``step`` of the run, counted from 0: 0 to 1."""
-        since = step + 1 - self.starts[block]
-        if since <= 0.0 or since > self.length:
-            return 0.0
-        return 1.0 if since >= self.ramp else since / self.ramp
+        return part_of(step + 1 - self.starts[block], self.ramp, self.length)
 
     def mean(self, block: int, epoch: int) -> float:
         """The mean of the parts in an epoch, counted from 0."""
@@ -109,3 +113,10 @@ class Staged(Schedule):
             return BlockMode.IDLE
         has_ended = self.gate.train_for > 0 and since >= _exactly(self.gate.train_for)
         return BlockMode.FROZEN if block in self.frozen or has_ended else BlockMode.TRAIN
+
+
+def gated(config: Config, num_blocks: int, cached: bool) -> Schedule:
+    """The schedule of the mode ``gated``; see :attr:`pipeline.schedules.modes.Mode.schedule`. Where a gate measures,
+    every block trains in every epoch."""
+    made: type[Staged | Parallel] = Parallel if config.gate.measures else Staged
+    return made.of(config, num_blocks, cached)

@@ -8,6 +8,7 @@ from tests.support.runs import merged
 from pipeline.config import Config
 from pipeline.engine.build import build_rules
 from pipeline.engine.gated_stepper import GatedStepper
+from pipeline.engine.gates import WaveGate
 from pipeline.engine.stepper import Stepper
 from pipeline.resolve import resolve
 from pipeline.schedules.plan import Plan
@@ -26,15 +27,16 @@ def named(optimizer):
 
 
 class Twins:
-    """Two copies of four blocks, one stepped whole, the other by the parts of a wave, with the same gradients."""
+    """Two copies of four blocks, one stepped whole, the other by the parts of a gate, with the same gradients."""
 
-    def __init__(self, folder, optimizer, starts, ramp=0.0):
+    def __init__(self, folder, optimizer, starts=(0.0,) * 4, ramp=0.0, gate=None):
         changes = {"optimizer": {**optimizer, "lr": 0.01}, "rule": {"name": "pred"}}
         resolved = resolve(Config.from_dict(merged(TINY, changes)), folder)
         build = [build_rules(resolved, resolved.blueprints, range(4), torch.device("cpu")) for _ in range(2)]
         self.whole, self.gated = (dict(enumerate(rules)) for rules in build)
         self.steppers = [Stepper(rules, resolved.optimizer, resolved.lr) for rules in (self.whole, self.gated)]
-        self.gate = GatedStepper(self.steppers[1], Wave(starts, ramp, float("inf"), 5))
+        wave = WaveGate(Wave(starts, ramp, float("inf"), 5))
+        self.gate = GatedStepper(self.steppers[1], wave if gate is None else gate(self.gated))
         for stepper in (self.steppers[0], self.gate):
             stepper.begin(Plan(0, resolved.modes, (0,) * 4), range(4))
 
@@ -97,7 +99,7 @@ def test_what_it_tells_and_hands_on(tmp_path):
     twins.step(0)
     twins.gate.begin(Plan(0, (), (0,) * 4), [0, 1])
     assert [twins.gate.told(k) for k in range(3)] == [{"gate": 1.0}, {"gate": 0.6}, {}]
-    assert twins.steppers[0].told(0) == {}
+    assert twins.steppers[0].told(0) == {} and twins.gate.version(0) == twins.steppers[0].version(0) == 0
     state = {name: torch.full_like(value, 3.0) for name, value in twins.gate.capture(3).items()}
     twins.gate.restore(3, state)
     assert state and all(torch.equal(value, state[name]) for name, value in twins.gate.capture(3).items())

@@ -12,6 +12,7 @@ from pipeline.config.gate import GateConfig
 from pipeline.errors import ConfigError
 from pipeline.resolve import resolve
 from pipeline.schedules.plan import BlockMode
+from pipeline.schedules.probe import Probe
 from pipeline.schedules.schedule import EpochResult, Parallel, Sequential
 from pipeline.schedules.wave import Staged, Wave, turns_of
 
@@ -94,7 +95,8 @@ WRONG = {
     "never": ({"gate": {"delay": 1.0}}, "the last block would never start .*after 3 epochs, with train.epochs = 3"),
     "gap": ({"gate": {"delay": 0.5, "train_for": 0.25}}, "between a block's end and .*gate.train_for = 0.25 with"),
     "over": ({"gate": {"delay": 0.0, "train_for": 2.0}}, "every block would be frozen .*train.epochs = 3, with a last"),
-    "chosen": ({"gate": {"delay": 0.5}, "dataset": {"validation": 0.2}}, "no epoch is chosen .*the mode gated with"),
+    "chosen": ({"gate": {"delay": 0.5}, "dataset": {"validation": 0.2}}, "no epoch is chosen .*form = .G3. with"),
+    "probe": ({"gate": {"form": "G2", "probe_every": 15}}, "a second time .*probe_every = 15 in a run of 15"),
     "feedback": ({"rule": {"name": "dfa"}}, "the gated mode trains blocks before those above them exist .*dfa"),
     "frozen": ({"gate": {"delay": 0.5}, "train": {"freeze": "last"}}, "the gated mode ends with the last block"),
     "replicas": ({"run": {"replicas": 2}}, "the mode gated starts blocks one by one, and has no replicas"),
@@ -110,9 +112,17 @@ def test_what_is_refused(name, tmp_path):
         resolve(Config.from_dict(merged(TINY, {"schedule": {"mode": "gated"}, **changes})), tmp_path)
 
 
-def test_only_its_mode_has_a_wave(tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "form", "wave", "probe", "schedule"),
+    [
+        ("gated", "G3", (0.0, 2.5, 5.0, 7.5), None, Staged), ("gated", "G1", None, Probe(7, 52), Parallel),
+        ("gated", "G4", None, Probe(7, 52), Parallel), ("parallel", "G3", None, None, Parallel),
+        ("parallel", "G2", None, None, Parallel),
+    ],
+)  # fmt: skip
+def test_only_its_mode_has_a_wave_or_a_probe(mode, form, wave, probe, schedule, tmp_path):
     """The section is there for every mode: a comparison changes one word."""
-    for mode, starts in (("gated", (0.0, 2.5, 5.0, 7.5)), ("parallel", None)):
-        changes = {"schedule": {"mode": mode}, "gate": {"delay": 0.5}}
-        found = resolve(Config.from_dict(merged(TINY, changes)), tmp_path).wave
-        assert (found and found.starts) == starts
+    gate = {"form": form, "delay": 0.5, "probe_every": 7}
+    found = resolve(Config.from_dict(merged(TINY, {"schedule": {"mode": mode}, "gate": gate})), tmp_path)
+    assert (found.wave and found.wave.starts) == wave and found.probe == probe
+    assert type(found.schedule()) is schedule
