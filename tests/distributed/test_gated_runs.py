@@ -164,13 +164,19 @@ def test_what_is_written_down(tmp_path):
 
 
 def test_modes_without_a_gate_tell_of_none(tmp_path):
-    run(tmp_path / "run", base=TINY)
+    result = run(tmp_path / "run", base=TINY)
     assert not any("gate" in block for epoch in told(tmp_path / "run") for block in epoch.values())
+    assert not any("gate" in block for block in result["blocks"])
 
 
 def test_drift_is_written_down(tmp_path):
-    run(tmp_path / "run", changes_of("predsim", "G1", run={"stages": 2}), base=TINY)
-    for epoch in told(tmp_path / "run"):
+    result = run(tmp_path / "run", changes_of("predsim", "G1", run={"stages": 2}), base=TINY)
+    epochs = told(tmp_path / "run")
+    keys = ("gate", "drift", "axes")
+    assert [[b.get(key) for key in keys] for b in result["blocks"]] == [
+        [epochs[-1][k].get(key) for key in keys] for k in range(4)
+    ]
+    for epoch in epochs:
         assert (epoch[0]["gate"], epoch[0]["drift"]) == (1.0, 0.0) and "axes" not in epoch[0]
         for k in (1, 2, 3):
             least, median, most = epoch[k]["axes"]
