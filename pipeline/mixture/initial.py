@@ -1,6 +1,5 @@
 """Trained blocks of another run, which a run starts from (``train.init_from``)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pipeline.config import TrainConfig
 from pipeline.config.blocks import parse_blocks
 from pipeline.errors import ConfigError, DamagedFile
 from pipeline.learning.rule import LearningRule
+from pipeline.records.result_file import check_has_weights, completed_result
 from pipeline.records.snapshots import Manifest, read_block, snapshot_folder
 from pipeline.records.weights import chosen_weights
 
@@ -127,17 +127,8 @@ def _check_there(run: Path, wanted: Sequence[int], theirs: int, num_blocks: int,
 def _result_of(run: Path) -> dict[str, Any]:
     """``result.json`` of a run that has weights and has ended well."""
     try:
-        table = json.loads((run / "result.json").read_text(encoding="utf8"))
-        if not isinstance(table, dict):
-            raise ValueError("it holds no table")
-    except FileNotFoundError:
-        table = {"status": "not ended" if (run / "config.toml").exists() else "there is none"}
-    except (OSError, ValueError) as error:
-        table = {"status": f"cannot be read: {error}"}
-    if table.get("status") != "completed" or table.get("emulated"):
-        status = "its compute was emulated" if table.get("emulated") else table.get("status")
-        raise ConfigError(
-            f"a run starts from one that has ended well (given: --init-from {run}, status: {status}, expected: "
-            "completed). Finish it with --resume, or name another one."
-        )
+        table = completed_result(run)
+        check_has_weights(run, table)
+    except ConfigError as error:
+        raise ConfigError(f"--init-from: {error}") from None
     return table

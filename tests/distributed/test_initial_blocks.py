@@ -115,7 +115,7 @@ def test_a_damaged_block_is_named(tmp_path, trained):
 
 
 WRONG = {
-    "no run": ([], "no-such", r"one that has ended well (given: --init-from "),
+    "no run": ([], "no-such", "--init-from: there is no run (given: "),
     "another width": (["model.width=9"], None, "block 0 cannot start from that of the run (given: "),
     "another kind": (["model.norm=none"], None, "is there alone). Name the blocks"),
     "another depth": (["model.depth=6"], None, "the run has other blocks (given: "),
@@ -157,8 +157,9 @@ def test_a_run_that_has_not_ended_well(status, tmp_path, trained):
         result.write_text("[1]")
     elif status is None:
         result.unlink()
-    said = {"failed": "failed", None: "not ended", "torn": "cannot be read", "emulated": "emulated"}[status]
-    with pytest.raises(ConfigError, match=f"one that has ended well .*status: .*{said}.* expected: completed"):
+    said = {"failed": "not complete .*status: failed", None: "not complete .*status: not ended",
+            "torn": "not the result of a run .*expected: its status", "emulated": "no weights .*emulated"}  # fmt: skip
+    with pytest.raises(ConfigError, match=f"--init-from: .*{said[status]}"):
         started(tmp_path / "run", tmp_path / "trained")
 
 
