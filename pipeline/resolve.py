@@ -78,7 +78,7 @@ class RunSpec:
     most_feedback: int = 1
     """Tensors like a block's output in a message of feedback, at most."""
     publication: Publication | None = None
-    """What the last block publishes; None under most rules."""
+    """What the last block publishes; None under most rules, and where compute is emulated."""
     normalisation: Normalisation | None = None
     """Of the data set's samples."""
     frozen: frozenset[int] = frozenset()
@@ -169,6 +169,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
+        rule = dataclasses.replace(rule, publication=None)
     stepped = partial(_stepped, config.train.epochs, batching.num_steps)
     whole = stepped(config.optimizer)
     return RunSpec(
