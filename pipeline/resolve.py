@@ -30,7 +30,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, Topology
 from pipeline.memory import check_room
 from pipeline.mixture.checks import check_mixture
-from pipeline.mixture.initial import InitialBlocks, find_initial
+from pipeline.mixture.initial import InitialBlocks, find_initial, tell_seen_samples
 from pipeline.mixture.routes import Routes
 from pipeline.mixture.rules import Declarations, build_rule, check_rules, checked_options, checked_rule
 from pipeline.mixture.sections import completed, for_blocks
@@ -163,6 +163,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     specs = _specs(shapes, blueprints, task, data.num_train)
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     initial = find_initial(config.train, count) if begins else None
+    tell_seen_samples(config, initial)
     rules = check_rules(config, blueprints, specs, frozen, initial)
     rule, sizes = rules.declared, rules.sizes
     config, batching = _batched(config, mode, dataset, shapes, rules, frozen)
