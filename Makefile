@@ -5,6 +5,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 # Tests are dealt to as many processes as there are cores, four at most: many tests start processes of their own.
 WORKERS ?= --numprocesses logical --maxprocesses 4 --dist worksteal
+# They start hundreds of processes; without bytecode each compiles everything that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: train test test-all soak types clean
 

@@ -14,7 +14,7 @@ import pkgutil
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -100,8 +100,12 @@ _MOVED = {"rule.closed_form": "run.closed_form"}
 
 def known(package: str) -> list[str]:
     """Names of the files of ``package`` (``"pipeline.rules"``), sorted, private ones left out."""
-    path = importlib.import_module(package).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+    return list(_names(tuple(importlib.import_module(package).__path__)))
+
+
+@cache  # asked for by every block of every run, and read from the disk
+def _names(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_")))
 
 
 def nearest(given: str, allowed: list[str]) -> str:

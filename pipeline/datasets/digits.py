@@ -3,6 +3,7 @@
 The split keeps the share of every class and is always the same, whatever the run's seed.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,21 @@ def build(root: Path, *, augment: Augment = Augment()) -> Dataset:
 
 def _read() -> tuple[Split, Split]:
     # Imported here: scikit-learn takes a second, and only the ends of the pipeline read the digits.
-    from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
+
+    x, y = _all()
+    parts = train_test_split(x, y, test_size=_NUM_TEST, stratify=y, random_state=0)  # copies
+    train_x, test_x, train_y, test_y = (torch.from_numpy(part) for part in parts)
+    return Split(train_x, train_y), Split(test_x, test_y)
+
+
+@cache  # half a megabyte, and text that is read for longer than a small run takes
+def _all() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
     x = (bunch.images / 16).astype(np.float32)[:, None]  # (samples, 1, 8, 8)
     y = bunch.target.astype(np.int64)
-    parts = train_test_split(x, y, test_size=_NUM_TEST, stratify=y, random_state=0)
-    train_x, test_x, train_y, test_y = (torch.from_numpy(part) for part in parts)
-    return Split(train_x, train_y), Split(test_x, test_y)
+    x.setflags(write=False)
+    y.setflags(write=False)
+    return x, y

@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 import torch
-from tests.support.runs import SMALL, merged, run
+from tests.support.runs import NUM_STEPS, SMALL, merged, run
 from torch import nn
 
 from pipeline.config import Config
@@ -78,7 +78,7 @@ def test_o_bp1_o_bp2_backprop_is_autograd(tmp_path, changes, optimizer):
 def test_p3_late_backprop_is_the_delay_simulator(tmp_path, in_flight):
     """Gradients are those of the forward pass's weights; every block but the last applies them late."""
     changes = {
-        "rule": {"name": "backprop"}, "train": {"epochs": 2, "batch_size": 100, "in_flight": in_flight},
+        "rule": {"name": "backprop"}, "train": {"epochs": 2, "in_flight": in_flight},
         "optimizer": {"name": "sgd", "lr": 0.05, "milestones": []}, "run": {"stages": 3},
         "transport": {"name": "shared_memory"},
     }  # fmt: skip
@@ -92,7 +92,7 @@ def test_p3_late_backprop_is_the_delay_simulator(tmp_path, in_flight):
         late.append(grads[:-2])
         if len(late) == in_flight:
             descend(hidden, late.popleft())
-        if (step + 1) % 15 == 0:  # an epoch of 1437 samples ends: everything in flight is learned from
+        if (step + 1) % NUM_STEPS == 0:  # an epoch ends: everything in flight is learned from
             while late:
                 descend(hidden, late.popleft())
     assert_same_weights(tmp_path / "run", net)
@@ -118,7 +118,7 @@ def test_the_users_own_module_keeps_its_weights_and_is_not_changed(tmp_path):
     net = network()
     before = copy.deepcopy(net.state_dict())
     changes = {"rule": {"name": "pred"}, "run": {"stages": 2}, "transport": {"name": "shared_memory"},
-               "train": {"epochs": 6}, "optimizer": {"name": "adam", "lr": 0.01, "milestones": []}}  # fmt: skip
+               "train": {"epochs": 6, "batch_size": 100}, "optimizer": {"name": "adam", "lr": 0.01, "milestones": []}}  # fmt: skip
     table = run(tmp_path / "run", changes, model=net)
     assert table["model"] == "object" and table["num_blocks"] == 3
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())

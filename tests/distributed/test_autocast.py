@@ -125,7 +125,7 @@ def test_two_points_from_float32(tmp_path, rule):
     net = {"name": "mlp", "depth": 2, "width": 64, "norm": "batch"}
     pairs = [
         [trained(tmp_path / f"{kind}-{seed}", rule, autocast=kind, more={
-            "seed": seed, "model": net, "train": {"epochs": 6},
+            "seed": seed, "model": net, "train": {"epochs": 6, "batch_size": 100},
             "optimizer": {"name": "adam", "lr": 2e-3, "milestones": []},
         })["test"] for kind in ("bfloat16", "none")]
         for seed in range(3)

@@ -11,7 +11,7 @@ from tests.support.runs import run, sha
 from workers import cost_cache
 
 pytestmark = pytest.mark.distributed
-PREDICTED = {"train": {"epochs": 3}, "run": {"predict": True}}
+PREDICTED = {"train": {"epochs": 3, "batch_size": 100}, "run": {"predict": True}}
 """45 steps: nine are tried first."""
 
 

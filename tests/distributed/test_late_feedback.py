@@ -8,7 +8,7 @@ from collections import deque
 
 import pytest
 import torch
-from tests.support.runs import SMALL, merged, run
+from tests.support.runs import NUM_STEPS, SMALL, merged, run
 
 from pipeline import registry
 from pipeline.config import Config
@@ -134,7 +134,8 @@ def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, net, in_flight):
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[key], expected[key]) for key in expected)
     hidden = len(simulator.rules) - 1  # an epoch's first in_flight - 1 updates have nothing to be late for
-    counts = [30 + 2 * hidden, 2 * hidden, 26 * hidden] if in_flight == 3 else [30 * (hidden + 1)]
+    late = [2 * NUM_STEPS + 2 * hidden, 2 * hidden, 2 * (NUM_STEPS - 2) * hidden]
+    counts = late if in_flight == 3 else [2 * NUM_STEPS * (hidden + 1)]
     assert table["stages"][0]["staleness"]["counts"] == counts
 
 
@@ -149,7 +150,7 @@ def test_every_rule_that_waits_for_feedback_is_held_against_the_simulator(tmp_pa
 
 @pytest.mark.parametrize("stages", [1, 3])
 def test_how_late_updates_are_is_recorded_for_every_stage_and_epoch(tmp_path, stages):
-    """Fifteen steps an epoch; five blocks, of which the last is never late."""
+    """Five blocks, of which the last is never late."""
     changes = {"rule": {"name": "fa"}, "train": {"in_flight": 2}, "run": {"stages": stages},
                "transport": {"name": "shared_memory"}}  # fmt: skip
     table = run(tmp_path / "run", changes)
@@ -158,9 +159,9 @@ def test_how_late_updates_are_is_recorded_for_every_stage_and_epoch(tmp_path, st
     for stage in table["stages"]:
         first, last = stage["blocks"]
         hidden = min(last, 3) - first + 1
-        counts = [hidden + (15 if last == 4 else 0), 14 * hidden]
+        counts = [hidden + (NUM_STEPS if last == 4 else 0), (NUM_STEPS - 1) * hidden]
         expected = {"mean": counts[1] / sum(counts), "max": 1, "counts": counts} if hidden else {
-            "mean": 0.0, "max": 0, "counts": [15]}  # fmt: skip
+            "mean": 0.0, "max": 0, "counts": [NUM_STEPS]}  # fmt: skip
         epochs = [row["staleness"] for row in rows if row["event"] == "epoch" and row["stage"] == stage["stage"]]
         assert epochs == [expected, expected]
         assert stage["staleness"] == {**expected, "counts": [2 * count for count in expected["counts"]]}
@@ -169,4 +170,4 @@ def test_how_late_updates_are_is_recorded_for_every_stage_and_epoch(tmp_path, st
 def test_rules_that_wait_for_nothing_are_never_late(tmp_path):
     for stage in run(tmp_path / "run", {"run": {"stages": 2}, "train": {"in_flight": 3}})["stages"]:
         blocks = stage["blocks"][1] - stage["blocks"][0] + 1
-        assert stage["staleness"] == {"mean": 0.0, "max": 0, "counts": [30 * blocks]}
+        assert stage["staleness"] == {"mean": 0.0, "max": 0, "counts": [2 * NUM_STEPS * blocks]}

@@ -39,9 +39,9 @@ def resumed_everywhere(folder, changes, stages=(1, 2, 3), cuts=slice(None)):
     """From how many cuts a run was resumed, and those from which it has learned something else on other stages."""
     reference = written(folder / "run", changes)[:4]
     cuts = cuts_of(folder / "run")[cuts]
-    differing = []
+    differing, without = [], {"every_steps": 0, "every_epochs": 0}
     for index, cut in enumerate(cuts):
-        placed = merged(changes, {"run": {"stages": stages[index % len(stages)]}})
+        placed = merged(changes, {"run": {"stages": stages[index % len(stages)]}, "snapshot": without})
         if resumed(folder / "run", cut, folder / cut.name, placed)[:4] != reference:
             differing.append(cut.name)
     return len(cuts), differing

@@ -9,7 +9,7 @@ import torch
 from tests.distributed.test_resume import RULES as EVERY_RULE
 from tests.support.products import rare, square
 from tests.support.resumes import TINY, cuts_of, resumed, written
-from tests.support.runs import SMALL, merged, run, sha
+from tests.support.runs import NUM_STEPS, SMALL, merged, run, sha
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, NonFiniteError
@@ -204,12 +204,12 @@ def test_a_run_from_before_wire_formats_had_none(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("wire", "sample"), [("same", 32 * 4 + 8), ("float16", 32 * 2 + 1), ("int8", 32 + 4 + 1)])
 def test_the_result_has_the_bytes_that_were_sent(tmp_path, wire, sample):
-    """1437 training samples in 15 steps, twice; 360 of the test set."""
+    """1437 training samples, twice; 360 of the test set."""
     table = run(tmp_path / "run", changes_of("predsim", wire, 2, "shared_memory"))
     first, last = table["stages"]
     assert table["wire"] == wire and last["bytes_sent"] == last["bytes_per_step"] == 0
     assert first["bytes_sent"] == 2 * (1437 + 360) * sample
-    assert first["bytes_per_step"] == pytest.approx(1437 * sample / 15)
+    assert first["bytes_per_step"] == pytest.approx(1437 * sample / NUM_STEPS)
 
 
 def test_a_resumed_run_counts_its_own_bytes(tmp_path):

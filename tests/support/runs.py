@@ -9,10 +9,12 @@ SMALL = {
     "dataset": {"name": "digits", "crop_padding": 1},
     "rule": {"name": "predsim"},
     "optimizer": {"name": "adam", "lr": 1e-3, "milestones": [1]},
-    "train": {"epochs": 2, "batch_size": 100},
+    "train": {"epochs": 2, "batch_size": 240},
     "run": {"threads": 1, "stages": 1, "partition": "parameters", "predict": False, "timeout_s": 60.0},
     "transport": {"name": "inline"},
 }
+NUM_STEPS = 6
+"""Of an epoch of these: 1437 training samples, and the last batch is smaller."""
 
 
 def merged(base, changes):

@@ -1,5 +1,6 @@
 """Shared memory that processes of the tests have left behind: in a folder that every program on the machine uses."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,8 +25,10 @@ def segments_left(before):
 
 def _used_by(process):
     """What a process maps or holds open, as one text; empty for one that has ended or is somebody else's."""
-    folder = Path(f"/proc/{process.pid}")
-    try:
-        return folder.joinpath("maps").read_text() + "".join(str(fd.readlink()) for fd in (folder / "fd").iterdir())
-    except OSError:
-        return ""
+    folder, used = Path(f"/proc/{process.pid}"), ""
+    with suppress(OSError):
+        used = folder.joinpath("maps").read_text()
+        for descriptor in (folder / "fd").iterdir():
+            with suppress(OSError):  # a process that goes on may close one; it uses the others as before
+                used += str(descriptor.readlink())
+    return used

@@ -45,7 +45,7 @@ def test_options_are_completed(tmp_path):
         ({"train": {"eval_passes": 5}}, "every pass through this network gives the same (train.eval_passes: 5, "
          'expected: 1, or a network that draws samples, e.g. model.activation = "bernoulli"). Change one of them.'),
         ({"train": {"batch_size": 1436}}, "batch normalisation needs two samples"),
-        ({"rule": {"name": "pred"}, "train": {"microbatches": 100}}, "batch normalisation needs two samples"),
+        ({"rule": {"name": "pred"}, "train": {"microbatches": 240}}, "batch normalisation needs two samples"),
         *[({"rule": {"name": rule}, "train": {"microbatches": 4}},
            f"the rule {rule} learns from a batch as a whole, and parts of the batch would give other weights "
            "(train.microbatches: 4, expected: 1). Set train.microbatches to 1; a smaller train.batch_size bounds "
@@ -189,7 +189,7 @@ def test_statistics_of_micro_batches_are_said(tmp_path, caplog, changes, said):
     with caplog.at_level(logging.WARNING):
         resolved(tmp_path, changes)
     text = (
-        "batch normalisation takes its statistics from each micro-batch, 25 samples, and not from the batch of 100: "
+        "batch normalisation takes its statistics from each micro-batch, 60 samples, and not from the batch of 240: "
         "another function than without micro-batches."
     )
     assert [record.getMessage() for record in caplog.records] == [text] * said

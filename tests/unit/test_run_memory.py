@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 import torch
-from tests.support.runs import SMALL, merged, run
+from tests.support.runs import NUM_STEPS, SMALL, merged, run
 
 from pipeline import memory
 from pipeline.config import Config
@@ -18,6 +18,7 @@ from workers.placement import place, this_host
 from workers.transport import Reach
 
 HALVES = (range(0, 2), range(2, 5))
+BATCH = SMALL["train"]["batch_size"]
 PROCESSES = {"run": {"stages": 2}, "transport": {"name": "auto"}}
 
 
@@ -51,15 +52,15 @@ def test_one_block_at_a_time_is_trained_in_sequential_mode(tmp_path):
 def test_batches_in_flight_hold_activations(tmp_path, rule, in_flight, batches):
     resolved = resolved_run(tmp_path, {"rule": {"name": rule}, "train": {"in_flight": in_flight, "eval_batch_size": 1}})
     blocks = 2 if rule == "dfa" else 1
-    border = 100 * 10 * 10
-    assert activation_bytes(resolved, HALVES, 0) == 100 * batches * blocks * 32 * 4 + border
+    border = BATCH * 10 * 10
+    assert activation_bytes(resolved, HALVES, 0) == BATCH * batches * blocks * 32 * 4 + border
 
 
 def test_queues_hold_an_epoch_at_most_unless_they_are_mapped(tmp_path):
     resolved = resolved_run(tmp_path, {"transport": {"name": "auto", "depth": 1000}})
-    slot = 100 * (32 * 4 + 8)
+    slot = BATCH * (32 * 4 + 8)
     assert ring_bytes(resolved, HALVES, 2, mapped=True) == 1000 * slot
-    assert ring_bytes(resolved, HALVES, 2, mapped=False) == (15 + 4) * slot
+    assert ring_bytes(resolved, HALVES, 2, mapped=False) == (NUM_STEPS + 2) * slot
     assert ring_bytes(resolved, HALVES, 0, mapped=True) == 0
 
 

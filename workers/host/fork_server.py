@@ -17,6 +17,14 @@ from workers.host.server_start import PARENT
 
 __all__ = ["process_context", "warm_up"]
 
+_SHARED = (
+    # The first backward pass from a given gradient imports it: .3 s in every stage.
+    "torch.fx.experimental.symbolic_shapes",
+    # What these import, most models and rules import: a hundredth of a second in every stage.
+    "pipeline.models.mlp",
+    "pipeline.rules.predsim",
+)
+
 
 def warm_up(dataset: str) -> None:
     """Start the fork server, which imports torch while this process goes on to check the config.
@@ -26,8 +34,7 @@ def warm_up(dataset: str) -> None:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
-    # The first backward pass from a given gradient imports symbolic shapes: .3 s in every stage.
-    modules = ["workers.host.server_start", "workers.launchers.processes", "torch.fx.experimental.symbolic_shapes"]
+    modules = ["workers.host.server_start", "workers.launchers.processes", *_SHARED]
     if dataset == "digits":
         modules.append("sklearn.datasets")  # a second, as long as the whole default run
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)

@@ -78,7 +78,7 @@ def test_a_rule_that_asks_for_the_places_of_samples_is_refused(tmp_path):
         resolve(Config.from_dict(table), tmp_path)
 
 
-@pytest.mark.parametrize("train", [{"classes_per_batch": 101}, {"classes_until_epoch": 2}])
+@pytest.mark.parametrize("train", [{"classes_per_batch": 241}, {"classes_until_epoch": 2}])
 def test_what_cannot_be_drawn(train):
     table = merged(SMALL, {"train": train})
     with pytest.raises(ConfigError, match=r"a batch is drawn from some of its own samples' classes \(given: train"):

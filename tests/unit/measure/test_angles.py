@@ -96,7 +96,7 @@ def test_a_local_rule_points_elsewhere_but_not_uphill(tmp_path):
     """Once its decoders have learned something; they start at 0 and say nothing."""
     changes = {
         "model": {**TANH, "dropout": 0.0}, "dataset": {"name": "digits", "crop_padding": 0},
-        "optimizer": {"lr": 0.01, "milestones": []}, "train": {"epochs": 3}, "measure": {"every": 3},
+        "optimizer": {"lr": 0.01, "milestones": []}, "train": {"epochs": 3, "batch_size": 100}, "measure": {"every": 3},
     }  # fmt: skip
     run(tmp_path / "run", changes)
     first, last = json.loads((tmp_path / "run" / "measurements.json").read_text())["epochs"]
