@@ -30,7 +30,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, Topology
 from pipeline.memory import check_room
 from pipeline.mixture.checks import check_mixture
-from pipeline.mixture.initial import InitialBlocks, find_initial
+from pipeline.mixture.initial import InitialBlocks, find_initial, tell_seen_samples
 from pipeline.mixture.routes import Routes
 from pipeline.mixture.rules import Declarations, build_rule, check_rules, checked_options, checked_rule
 from pipeline.mixture.sections import completed, for_blocks
@@ -81,7 +81,7 @@ class RunSpec:
     most_feedback: int = 1
     """Tensors like a block's output in a message of feedback, at most."""
     publication: Publication | None = None
-    """What the last block publishes; None under most rules."""
+    """What the last block publishes; None under most rules, and where compute is emulated."""
     normalisation: Normalisation | None = None
     """Of the data set's samples."""
     frozen: frozenset[int] = frozenset()
@@ -178,12 +178,14 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     specs = _specs(shapes, blueprints, task, data.num_train)
     config = _with_rule_for_mode(config, mode, blueprints[0], specs[0])
     initial = find_initial(config.train, count) if begins else None
+    tell_seen_samples(config, initial)
     rules = check_rules(config, blueprints, specs, frozen, initial)
     rule, sizes = rules.declared, rules.sizes
     config, batching = _batched(config, mode, dataset, shapes, rules, frozen)
     gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
+        rule = dataclasses.replace(rule, publication=None)
     stepped = partial(_stepped, config.train.epochs, batching.num_steps)
     whole = stepped(config.optimizer)
     return RunSpec(

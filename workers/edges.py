@@ -58,7 +58,7 @@ def edges_of(
     elif resolved.topology is Topology.BROADCAST:
         num_bytes = resolved.microbatch_size * _sample_bytes(resolved.shapes[-1])
         edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
-    if (publication := resolved.publication) is not None and not resolved.config.chaos.emulates:
+    if (publication := resolved.publication) is not None:
         edges += [Edge(num_stages - 1, k, MOST_UNDER_WAY, publication.num_bytes) for k in range(num_stages - 1)]
     if resolved.config.chaos.delays_messages:
         edges = [replace(edge, slot_bytes=edge.slot_bytes + STAMP_BYTES) for edge in edges]

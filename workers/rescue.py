@@ -17,13 +17,11 @@ from typing import Any
 from pipeline.errors import DiskError, NonFiniteError, WorkerFailed
 from pipeline.records.files import reason, whole_file, write_json
 from pipeline.records.reports import StageResult
+from pipeline.records.result_file import RESULT
 from pipeline.records.run_record import Recorder
 from pipeline.records.snapshots import block_file
 
-__all__ = ["RESULT", "declare_complete", "note_result", "spare_folder"]
-
-RESULT = "result.json"
-"""The file that says how a run ended."""
+__all__ = ["declare_complete", "note_result", "spare_folder"]
 
 _NAME_LENGTH = 40
 

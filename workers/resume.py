@@ -5,7 +5,6 @@ Some things are part of the result and are fixed: they are kept by themselves wh
 (``run.threads = 0``, ``run.device = "auto"``), and refused, with the difference, where it does not.
 """
 
-import json
 import logging
 import shutil
 import tomllib
@@ -21,6 +20,7 @@ from pipeline.config.blocks import of_block
 from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
 from pipeline.optim.options import common_options
+from pipeline.records.result_file import RESULT, if_completed
 from pipeline.records.run_record import read_record
 from pipeline.records.run_state import replayed_rows
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
@@ -185,11 +185,7 @@ class Origin:
     @property
     def is_complete(self) -> bool:
         """It has its result; one that was killed just before is finished by a resume."""
-        try:
-            table = json.loads((self.run / "result.json").read_text(encoding="utf8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(table, dict) and table.get("status") == "completed"
+        return if_completed(self.run) is not None
 
     def is_in(self, out: Path) -> bool:
         """Whether the run goes on in its own folder."""
@@ -224,11 +220,11 @@ class Origin:
 
     def _set_aside_result(self) -> None:
         """Only a complete result is kept: how a run failed stands in its record."""
-        result = self.run / "result.json"
-        if not self.is_complete:
+        result, table = self.run / RESULT, if_completed(self.run)
+        if table is None:
             result.unlink(missing_ok=True)
             return
-        steps, number = json.loads(result.read_text(encoding="utf8")).get("steps"), 1
+        steps, number = table.get("steps"), 1
         target = self.run / f"result-step-{steps}.json"
         while target.exists():
             number += 1

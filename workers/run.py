@@ -17,6 +17,7 @@ from pipeline.errors import WorkerFailed
 from pipeline.mixture.rules import rule_names
 from pipeline.records.files import write_text
 from pipeline.records.network_facts import write_facts
+from pipeline.records.result_file import RESULT
 from pipeline.records.run_record import Recorder, odd_twins, result_table
 from pipeline.records.run_state import RunState
 from pipeline.records.snapshot_keeper import SnapshotKeeper
@@ -37,7 +38,7 @@ from workers.launchers.processes import StageProcesses
 from workers.measure_run import measure_run
 from workers.next_move import add_next_move
 from workers.placement import Placement, needs_processes, this_host
-from workers.rescue import RESULT, declare_complete, note_result, spare_folder
+from workers.rescue import declare_complete, note_result, spare_folder
 from workers.resume import Origin, fixed_by
 from workers.run_plan import RunPlan, facts_of, plan_run
 from workers.trace_file import merge_parts

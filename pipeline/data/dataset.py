@@ -16,7 +16,7 @@ from pipeline.data.chunking import Chunking
 from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError, kind_and_text
 
-__all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split", "Splits"]
+__all__ = ["ArrayDataset", "DataSpec", "Dataset", "Normalisation", "Split", "Splits", "SplitsDataset"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,20 @@ class Splits(NamedTuple):
         return [array for split in (self.train, self.test, self.validation) if split for array in split.arrays]
 
 
-class ArrayDataset(Dataset):
+class SplitsDataset(Dataset):
+    """Base of data sets that come with all their splits at once, where one may be there for validation."""
+
+    @abstractmethod
+    def load_all(self) -> Splits:
+        """See :class:`Dataset`."""
+
+    def load(self) -> tuple[Split, Split]:
+        """See :class:`Dataset`."""
+        splits = self.load_all()
+        return splits.train, splits.test
+
+
+class ArrayDataset(SplitsDataset):
     """Data set whose splits are arrays that one function reads.
 
     Args:
@@ -160,11 +173,6 @@ class ArrayDataset(Dataset):
         self.normalisation = normalisation
         self._read = read
         self._remedy = remedy
-
-    def load(self) -> tuple[Split, Split]:
-        """See :class:`Dataset`."""
-        splits = self.load_all()
-        return splits.train, splits.test
 
     def load_all(self) -> Splits:
         """See :class:`Dataset`."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Dataset, Split, Splits
+from pipeline.data.dataset import Dataset, Splits, SplitsDataset
 from pipeline.data.task import Labels
 from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive
@@ -13,7 +13,7 @@ from pipeline.numerics.seeds import derive
 __all__ = ["HeldOut", "held_out_rows"]
 
 
-class HeldOut(Dataset):
+class HeldOut(SplitsDataset):
     """A data set with a validation set, taken from its training samples.
 
     Args:
@@ -54,11 +54,6 @@ class HeldOut(Dataset):
         self.spec = replace(spec, num_train=spec.num_train - count, num_validation=count)
         self.augment, self.normalisation = dataset.augment, dataset.normalisation
         self._dataset, self._seed = dataset, seed
-
-    def load(self) -> tuple[Split, Split]:
-        """See :class:`Dataset`."""
-        train, _, test = self.load_all()
-        return train, test
 
     def load_all(self) -> Splits:
         """See :class:`Dataset`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.float32 import in_float32
 from pipeline.data.own_samples import Array, Chunk
 from pipeline.errors import ConfigError
 
@@ -63,18 +64,12 @@ class OwnWriter:
 
     def _checked(self, kind: str, array: Array, start: int) -> Array:
         """The same samples in the dtype in which they are written. Args: start, place of the first one."""
-        array = self._converted(kind, array)
+        array = self._converted(kind, array, start)
         known = self._kinds.setdefault(kind, (array.dtype, array.shape[1:]))
         if known != (array.dtype, array.shape[1:]):
             raise ConfigError(
                 f"the {self._name} {_noun(kind)} differ from the others (given: {array.dtype} of shape "
                 f"{array.shape[1:]}, expected: {known[0]} of {known[1]} as the first ones). Correct them."
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise ConfigError(
-                f"the {self._name} {_noun(kind)} have a number that is nan, infinite or beyond float32 (given: "
-                f"{array[place]} in sample {start + place[0]}, expected: finite ones). Leave that sample out."
             )
         if kind == "x" and array.dtype.kind == "i":
             if array.min() < 0:
@@ -85,11 +80,11 @@ class OwnWriter:
             self.most_token = max(self.most_token, int(array.max()))
         return array
 
-    def _converted(self, kind: str, array: Array) -> Array:
+    def _converted(self, kind: str, array: Array, start: int) -> Array:
         """float32, bytes of pixels or int64."""
         if array.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                return array.astype(np.float32, copy=False)
+            what = f"the {self._name} {_noun(kind)} have"
+            return in_float32(array, what, lambda at: f"sample {start + at[0]}")
         if array.dtype == np.int64 or kind == "y" and array.dtype.kind in "iu":
             return array.astype(np.int64, copy=False)
         if kind == "x" and array.dtype == np.uint8:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.float32 import in_float32
 from pipeline.errors import ConfigError, kind_and_text
 
 __all__ = ["Header", "floats", "headers_of", "whole"]
@@ -120,12 +121,4 @@ def floats(file: Path, name: str, array: np.ndarray) -> Tensor:
     Raises:
         ConfigError: a number is nan, infinite, or becomes so.
     """
-    with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(found).all():
-        place = tuple(np.argwhere(~np.isfinite(found))[0])
-        raise ConfigError(
-            f"{name} of {file} has a number that is nan, infinite or beyond float32 (given: {array[place]} in sample "
-            f"{place[0]}, expected: at most 3.4e38). Leave that sample out."
-        )
-    return torch.from_numpy(found)
+    return torch.from_numpy(in_float32(array, f"{name} of {file} has", lambda at: f"sample {at[0]}"))

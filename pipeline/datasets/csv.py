@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split, Splits
+from pipeline.data.float32 import in_float32
 from pipeline.data.own_task import own_task
 from pipeline.errors import ConfigError, one_line
 
@@ -143,14 +144,9 @@ def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tup
         ) from None
     if not len(table):
         raise ConfigError(f"the table is empty (given: {file}, expected: at least 1 row of numbers). Correct it.")
-    with np.errstate(over="ignore"):
-        wrong = np.argwhere(~np.isfinite(table.astype(np.float32)))
-    if len(wrong):
-        row, column = (int(place) for place in wrong[0])
-        raise ConfigError(
-            f"the table has a number that is nan, infinite or beyond float32 (given: {table[row, column]} in row "
-            f"{row}, column {column} of {file}, from 0, without the names; expected: finite ones). Leave that row out."
-        )
+    in_float32(
+        table, "the table has", lambda at: f"row {at[0]}, column {at[1]} of {file}, from 0, without the names", "row"
+    )  # classes are read from float64
     return names, table
 
 

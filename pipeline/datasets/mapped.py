@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.augment import Augment
-from pipeline.data.dataset import Dataset, DataSpec, Split, Splits
+from pipeline.data.dataset import Dataset, DataSpec, Splits, SplitsDataset
 from pipeline.data.mapped import MappedArray, MappedSplit
 from pipeline.data.own_task import own_task
 from pipeline.errors import ConfigError
@@ -53,17 +53,12 @@ def build(
     return MappedData(folder, spec, [*splits], augment)
 
 
-class MappedData(Dataset):
+class MappedData(SplitsDataset):
     """Arrays in a folder. Args: folder; spec; names of the splits; augment, of training images."""
 
     def __init__(self, folder: Path, spec: DataSpec, names: list[str], augment: Augment) -> None:
         self.spec, self.augment = spec, augment
         self._folder, self._names = folder, names
-
-    def load(self) -> tuple[Split, Split]:
-        """See :class:`Dataset`."""
-        train, _, test = self.load_all()
-        return train, test
 
     def load_all(self) -> Splits:
         """See :class:`Dataset`: nothing is read but labels."""

@@ -108,7 +108,7 @@ def program_of(
     own: dict[str, Any]
     if resolved.routes is not None:
         plain, wired, own = MixedProgram, _WireMixedProgram, {"to": listeners(resolved.routes, partition)}
-    elif publishes and resolved.publication is not None and not resolved.config.chaos.emulates:
+    elif publishes and resolved.publication is not None:
         plain, wired = PublishingProgram, _WirePublishingProgram
         own = {"every": resolved.publication.every, "epochs": resolved.config.train.epochs}
     elif resolved.probe is not None:

@@ -1,21 +1,26 @@
 """Trained blocks of another run, which a run starts from (``train.init_from``)."""
 
-import json
+import logging
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from pipeline.config import TrainConfig
+from pipeline.config import Config, TrainConfig
 from pipeline.config.blocks import parse_blocks
+from pipeline.data.augment import Augment
 from pipeline.errors import ConfigError, DamagedFile
 from pipeline.learning.rule import LearningRule
+from pipeline.records.result_file import check_has_weights, completed_result
 from pipeline.records.snapshots import Manifest, read_block, snapshot_folder
 from pipeline.records.weights import chosen_weights
 
-__all__ = ["InitialBlocks", "find_initial"]
+__all__ = ["InitialBlocks", "find_initial", "tell_seen_samples"]
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = "block."
 """Before the names of what belongs to the block itself and not to its rule."""
@@ -115,6 +120,37 @@ def find_initial(train: TrainConfig, num_blocks: int) -> InitialBlocks | None:
     return InitialBlocks(str(run), folder, {k: manifest.files[k] for k in wanted}, stated)
 
 
+def tell_seen_samples(config: Config, initial: InitialBlocks | None) -> None:
+    """Warns where samples that are held out for validation may have been trained on in the run that it starts from.
+
+    Args:
+        config: complete.
+        initial: blocks of that run; None where it starts from none.
+    """
+    share = config.dataset.options.get("validation", 0.0)
+    if initial is None or not share:
+        return
+    try:
+        theirs = tomllib.loads((Path(initial.run) / "config.toml").read_text(encoding="utf8"))
+    except (OSError, ValueError):  # its weights are all that is needed of it
+        return
+    data = theirs.get("dataset", {})
+    told = (theirs.get("seed"), data.get("validation", 0.0))
+    if _samples_of(data) == _samples_of(config.to_dict()["dataset"]) and told != (config.seed, share):
+        logger.warning(
+            "the validation set may hold samples that blocks of %s were trained on, and then its scores are too good "
+            "(there seed = %s and dataset.validation = %s, here %s and %s). Give both runs the same seed and share, or "
+            "leave dataset.validation out.", initial.run, *told, config.seed, share,
+        )  # fmt: skip
+
+
+def _samples_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``[dataset]`` says which samples there are."""
+    beside = ("validation", *(field.name for field in fields(Augment)))
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in section.items()}
+    return {key: value for key, value in values.items() if key not in beside and value is not None}
+
+
 def _check_there(run: Path, wanted: Sequence[int], theirs: int, num_blocks: int, *, named: bool) -> None:
     """Refuses blocks that the run does not have, or a network of another depth whose blocks are not named."""
     if (not named and theirs != num_blocks) or wanted[-1] >= theirs:
@@ -127,17 +163,8 @@ def _check_there(run: Path, wanted: Sequence[int], theirs: int, num_blocks: int,
 def _result_of(run: Path) -> dict[str, Any]:
     """``result.json`` of a run that has weights and has ended well."""
     try:
-        table = json.loads((run / "result.json").read_text(encoding="utf8"))
-        if not isinstance(table, dict):
-            raise ValueError("it holds no table")
-    except FileNotFoundError:
-        table = {"status": "not ended" if (run / "config.toml").exists() else "there is none"}
-    except (OSError, ValueError) as error:
-        table = {"status": f"cannot be read: {error}"}
-    if table.get("status") != "completed" or table.get("emulated"):
-        status = "its compute was emulated" if table.get("emulated") else table.get("status")
-        raise ConfigError(
-            f"a run starts from one that has ended well (given: --init-from {run}, status: {status}, expected: "
-            "completed). Finish it with --resume, or name another one."
-        )
+        table = completed_result(run)
+        check_has_weights(run, table)
+    except ConfigError as error:
+        raise ConfigError(f"--init-from: {error}") from None
     return table

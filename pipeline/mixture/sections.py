@@ -1,6 +1,7 @@
 """Completes ``[rule]`` and ``[optimizer]`` with the sections of single blocks, and gives each block its own."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pipeline.config import NamedConfig
@@ -40,10 +41,8 @@ def completed(
             )
         inherited = of_block(NamedConfig(name=whole.name, options=whole.options, blocks=chosen.blocks),
                              first, num_blocks, section)  # fmt: skip
-        try:
+        with _named(section, text):
             found = check(inherited)
-        except ConfigError as error:
-            raise ConfigError(f"{section}.blocks.\"{text}\": {error}") from None
         if found.name != whole.name:
             blocks[text] = {"name": found.name, **found.options}
         else:
@@ -62,7 +61,24 @@ def for_blocks(
         make: the optimizer of one choice.
         num_blocks: of the network.
         frozen: blocks that learn nothing.
+
+    Raises:
+        ConfigError: what is wrong with a choice, with the blocks that it is for.
     """
     if not chosen.blocks and not frozen:
         return None
-    return {k: make(of_block(chosen, k, num_blocks, "optimizer")) for k in range(num_blocks) if k not in frozen}
+    texts, found = sections_by_block(chosen, num_blocks, "optimizer"), {}
+    for k in range(num_blocks):
+        if k not in frozen:
+            with _named("optimizer", texts.get(k)):
+                found[k] = make(of_block(chosen, k, num_blocks, "optimizer"))
+    return found
+
+
+@contextmanager
+def _named(section: str, text: str | None) -> Iterator[None]:
+    """Says in a message which blocks' section is wrong; nothing of the section for all."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error if text is None else ConfigError(f"{section}.blocks.\"{text}\": {error}") from None

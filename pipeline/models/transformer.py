@@ -46,6 +46,18 @@ def build(
     Raises:
         ConfigError: samples are no sequences of tokens, or the sizes do not fit together.
     """
+    _check(input_shape, width, heads, positions)
+    sizes = LayerSizes(input_shape[0], width, heads, feedforward, positions, depth, init_std)
+    firsts = range(0, depth, layers_per_block)
+    return [
+        _blueprint(sizes, min(layers_per_block, depth - k), vocabulary or num_outputs if k == 0 else 0,
+                   num_outputs if k == firsts[-1] else 0)
+        for k in firsts
+    ]  # fmt: skip
+
+
+def _check(input_shape: tuple[int, ...], width: int, heads: int, positions: str) -> None:
+    """Refuses samples that are no sequences of tokens, and sizes that do not fit together; see :func:`build`."""
     if len(input_shape) != 1:
         raise ConfigError(
             f"a transformer reads tokens (given: samples of shape {input_shape}, expected: (length,), as of the data "
@@ -57,13 +69,6 @@ def build(
             f"the heads do not share the width evenly (given: model.heads = {heads} with model.width = {width}, "
             f"expected: {expected}). Change one of them."
         )
-    sizes = LayerSizes(input_shape[0], width, heads, feedforward, positions, depth, init_std)
-    firsts = range(0, depth, layers_per_block)
-    return [
-        _blueprint(sizes, min(layers_per_block, depth - k), vocabulary or num_outputs if k == 0 else 0,
-                   num_outputs if k == firsts[-1] else 0)
-        for k in firsts
-    ]  # fmt: skip
 
 
 def _blueprint(sizes: LayerSizes, count: int, num_tokens: int, num_outputs: int) -> Blueprint:

@@ -1,6 +1,6 @@
 """Scores a trained network on a data set, as its run did at the end of an epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,9 @@ def evaluate(
     Returns:
         ``accuracy`` (None of numbers), ``loss`` and further ``metrics`` by name of the network; ``blocks`` with
         ``block``, ``test_accuracy``, ``test_loss`` and ``test_metrics`` of each block's own decoder (None where there
-        is none); ``samples``, and ``dataset``.
+        is none), and what its run says of that block: ``epochs_trained`` (0: frozen, its decoder guesses unless it was
+        trained before) and ``init_from``, the run it started from, each None where it says nothing; ``samples``, and
+        ``dataset``.
 
     Raises:
         ConfigError: see :func:`pipeline.trained.build.load`; or the data set does not fit, or is not there.
@@ -57,10 +59,18 @@ def evaluate(
     with _placed(network, device_of(network, config)) if is_moved else nullcontext():
         rows = score(network, dataset, config)
     last = rows[-1]
+    rows = [{**row, **_past(network.recipe.result, row["block"])} for row in rows]
     return {
         "accuracy": last["test_accuracy"], "loss": last["test_loss"], "metrics": last["test_metrics"], "blocks": rows,
         "samples": dataset.spec.num_test, "dataset": config.dataset.name,
     }  # fmt: skip
+
+
+def _past(result: Mapping[str, Any], block: int) -> dict[str, Any]:
+    """What the run says of a block. Args: what is in its ``result.json``, of an earlier version maybe less."""
+    trained = {row.get("block"): row.get("epochs_trained") for row in result.get("blocks", ())}
+    init = result.get("init_from", {})
+    return {"epochs_trained": trained.get(block), "init_from": init["run"] if block in init.get("blocks", ()) else None}
 
 
 def score(network: TrainedNetwork, dataset: Dataset, config: Config) -> list[dict[str, Any]]:

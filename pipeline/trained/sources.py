@@ -1,6 +1,5 @@
 """Where a trained network is read from: the folder of a run that has ended, or a file that was saved from one."""
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pipeline.errors import ConfigError, DamagedFile
 from pipeline.numerics.digest import combine, digest
 from pipeline.records.files import jsonable
 from pipeline.records.network_facts import NetworkFacts, read_facts
+from pipeline.records.result_file import RESULT, check_has_weights, completed_result, no_run
 from pipeline.records.snapshots import snapshot_folder
 from pipeline.records.tensor_file import read_tensors
 from pipeline.records.weights import load_blocks
@@ -35,7 +35,9 @@ class Run(Mapping[str, Any]):
 
     def __init__(self, folder: str | Path, table: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
-        self._table = _result_of(self.folder) if table is None else dict(jsonable(table))
+        if table is None:
+            _config_of(self.folder)
+        self._table = completed_result(self.folder) if table is None else dict(jsonable(table))
 
     @property
     def config(self) -> Config:
@@ -96,10 +98,7 @@ def read_run(run: Run) -> Source:
     Raises:
         ConfigError: the run has learned nothing, or something is missing or damaged.
     """
-    if run.get("emulated"):
-        raise ConfigError(
-            f"the run has no weights (given: {run.folder}, whose compute was emulated by waiting). Name another run."
-        )
+    check_has_weights(run.folder, run)
     try:
         return _run_source(run)
     except DamagedFile as error:
@@ -112,7 +111,7 @@ def _run_source(run: Run) -> Source:
         weights, threads, epochs = run.weights, int(run["threads_per_stage"]), _epochs_of(run)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"the run says too little (given: {run.folder / 'result.json'}: {error}). Name another run."
+            f"the run says too little (given: {run.folder / RESULT}: {error}). Name another run."
         ) from None
     states, stated = load_blocks(weights, chosen=True), run.get("weights_sha256")
     if stated is not None and combine([digest(state) for state in states]) != stated:
@@ -171,29 +170,4 @@ def _config_of(folder: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((folder / "config.toml").read_text(encoding="utf8"))
     except (OSError, ValueError):
-        raise _no_run(folder) from None
-
-
-def _result_of(folder: Path) -> dict[str, Any]:
-    """``result.json`` of a run that has ended well."""
-    _config_of(folder)
-    try:
-        table = json.loads((folder / "result.json").read_text(encoding="utf8"))
-    except FileNotFoundError:
-        table = {"status": "not ended"}
-    except (OSError, ValueError):
-        raise _no_run(folder) from None
-    if not isinstance(table, dict) or table.get("status") != "completed":
-        status = table.get("status") if isinstance(table, dict) else table
-        raise ConfigError(
-            f"the run is not complete (given: {folder}, status: {status}). Finish it with --resume {folder}, or name "
-            "another one."
-        )
-    return table
-
-
-def _no_run(folder: Path) -> ConfigError:
-    return ConfigError(
-        f"there is no run (given: {folder}, expected: a folder that --out named, with config.toml and result.json in "
-        "it). Name another one."
-    )
+        raise no_run(folder) from None

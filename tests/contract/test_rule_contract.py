@@ -54,7 +54,7 @@ class Drawn(Bernoulli):
     """Draws the same every time, as the runtime's seeds have it for one micro-batch."""
 
     def forward(self, v):
-        torch.manual_seed(4)
+        torch.default_generator.manual_seed(4)
         return super().forward(v)
 
 
@@ -216,7 +216,7 @@ def index(place):
 
 def build(name, network, index, seed=0):
     task, _, blocks = NETWORKS[network]
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     shapes = SHAPES[network]
     spec = BlockSpec(index, 3, shapes[index], BODIES[network][index], shapes[index + 1], task, num_train=BATCH)
     plain_name, options = VARIANTS.get(name, (name, {}))
@@ -255,7 +255,7 @@ def learn(rule, x, y, weight=1.0):
 def learn_from(rule, out, context, weight=1.0):
     if rule.topology is Topology.SETTLE:
         settle(rule, context, len(out))
-    torch.manual_seed(3)  # the runtime seeds every micro-batch
+    torch.default_generator.manual_seed(3)  # the runtime seeds every micro-batch
     if not learns_again(rule):
         return rule.learn(context, feedback(rule, out, weight), weight=weight)
     at_once = rule.learn(context, (), weight=weight)
@@ -314,7 +314,7 @@ def test_what_a_block_propagates_is_what_it_sends_in_evaluation_with_a_graph(nam
     x, y = batch(network, index)
     with torch.no_grad():
         sent, context = rule(x, y)
-        torch.manual_seed(3)
+        torch.default_generator.manual_seed(3)
         scores = rule.decode(context)
     out = rule.propagate(x.requires_grad_())
     assert torch.equal(out, sent) and out.requires_grad

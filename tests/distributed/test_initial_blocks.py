@@ -114,8 +114,37 @@ def test_a_damaged_block_is_named(tmp_path, trained):
         started(tmp_path / "run", tmp_path / "trained")
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": 7, "dataset": {"validation": 0.2}}, "(there seed = 0 and dataset.validation = 0.0, here 7 and 0.2)"),
+        ({"dataset": {"validation": 0.2}}, "(there seed = 0 and dataset.validation = 0.0, here 0 and 0.2)"),
+        ({"seed": 7}, None), ({"seed": 7, "dataset": {"validation": 0.2, "sample_seed": 9}}, None),
+    ],
+)
+def test_samples_for_validation_that_the_blocks_have_seen_are_said(tmp_path, trained, caplog, changes, told):
+    started(tmp_path / "run", trained, **changes)
+    found = [record.getMessage() for record in caplog.records if "validation" in record.getMessage()]
+    assert len(found) == (told is not None)
+    assert all(told in text and text.endswith("or leave dataset.validation out.") for text in found)
+
+
+def test_the_same_samples_held_out_in_both_runs_are_no_matter(tmp_path, caplog):
+    data = {"dataset": {"name": "digits", "validation": 0.2}}
+    runs.run(tmp_path / "first", {"rule": {"name": "pred"}, **data}, base=TINY)
+    started(tmp_path / "second", tmp_path / "first", **data)
+    assert not caplog.records
+    augmented = {"name": "digits", "validation": 0.1, "crop_padding": 1}
+    started(tmp_path / "third", tmp_path / "first", dataset=augmented)
+    assert "(there seed = 0 and dataset.validation = 0.2, here 0 and 0.1)" in caplog.text
+    caplog.clear()
+    (tmp_path / "first" / "config.toml").unlink()  # nobody knows: its weights are all that is needed
+    started(tmp_path / "fourth", tmp_path / "first", dataset=augmented)
+    assert not caplog.records
+
+
 WRONG = {
-    "no run": ([], "no-such", r"one that has ended well (given: --init-from "),
+    "no run": ([], "no-such", "--init-from: there is no run (given: "),
     "another width": (["model.width=9"], None, "block 0 cannot start from that of the run (given: "),
     "another kind": (["model.norm=none"], None, "is there alone). Name the blocks"),
     "another depth": (["model.depth=6"], None, "the run has other blocks (given: "),
@@ -157,8 +186,9 @@ def test_a_run_that_has_not_ended_well(status, tmp_path, trained):
         result.write_text("[1]")
     elif status is None:
         result.unlink()
-    said = {"failed": "failed", None: "not ended", "torn": "cannot be read", "emulated": "emulated"}[status]
-    with pytest.raises(ConfigError, match=f"one that has ended well .*status: .*{said}.* expected: completed"):
+    said = {"failed": "not complete .*status: failed", None: "not complete .*status: not ended",
+            "torn": "not the result of a run .*expected: its status", "emulated": "no weights .*emulated"}  # fmt: skip
+    with pytest.raises(ConfigError, match=f"--init-from: .*{said[status]}"):
         started(tmp_path / "run", tmp_path / "trained")
 
 

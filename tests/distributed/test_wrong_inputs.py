@@ -42,7 +42,8 @@ WRONG = {
     "rules that do not go together": (["rule.blocks.0.name=dni"], "feedback of a kind of its own", "or change it"),
     "a frozen block in the way": (
         ["rule.blocks.0.name=backprop", "train.freeze=1"], "frozen under predsim it returns nothing", "a local rule"),
-    "a run that is not there": (["--init-from", "no-such-run"], "status: there is none", "expected: completed"),
+    "a run that is not there": (
+        ["--init-from", "no-such-run"], "--init-from: there is no run (given: ", "Name another one"),
     "a block that raises": (
         ["model.name=tests.support.bad_blocks.always"], "this block is broken", "block 1"),
 }  # fmt: skip

@@ -5,7 +5,7 @@ import threading
 from multiprocessing import Pipe
 
 import pytest
-from tests.support.freight_lines import BLOCK, LONG_S, blocks_in, open_desk, result_in, written
+from tests.support.freight_lines import BLOCK, LONG_S, blocks_in, result_in, written
 
 from pipeline.errors import DiskError
 from workers import coordinator, worker

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.config.chaos import ChaosConfig
 from pipeline.data.position_tasks import PositionClasses, Regression
 from pipeline.data.task import Classification
 from pipeline.engine.publishing import MOST_UNDER_WAY
@@ -58,12 +57,10 @@ def test_feedback_of_several_tensors_has_room_for_them_and_one_number_for_each_s
     assert found == [16 * (3 * 40 + PER_SAMPLE), 16 * (3 * 96 + PER_SAMPLE)]
 
 
-@pytest.mark.parametrize("emulates", [False, True])
-def test_what_is_published_has_an_edge_from_the_last_stage_to_every_other(emulates):
+def test_what_is_published_has_an_edge_from_the_last_stage_to_every_other():
     run = resolved(Topology.LOCAL)
     run.publication = Publication(50, 777)
-    run.config = replace(run.config, chaos=ChaosConfig(compute="sleep" if emulates else "real"))
-    published = [] if emulates else [Edge(2, 0, MOST_UNDER_WAY, 777), Edge(2, 1, MOST_UNDER_WAY, 777)]
+    published = [Edge(2, 0, MOST_UNDER_WAY, 777), Edge(2, 1, MOST_UNDER_WAY, 777)]
     assert edges_of(run, THREE, depth=4) == (*UP, *published)
 
 

@@ -6,7 +6,7 @@ from multiprocessing import Pipe
 
 import pytest
 from tests.support.failing_disk import FailingDisk
-from tests.support.freight_lines import BLOCK, LONG_S, open_desk, written
+from tests.support.freight_lines import BLOCK, LONG_S, written
 
 from workers.freight import FreightDesk, get_file, put_file
 

@@ -247,3 +247,10 @@ def test_batch_norms_are_those_of_the_rules_too(tmp_path):
     assert found.batch_norms == frozenset(range(found.num_blocks - 1))
     assert resolved(tmp_path, {"rule": {"name": "aux"}, "model": {"norm": "none"}}).batch_norms == frozenset()
     assert resolved(tmp_path).batch_norms == frozenset(range(found.num_blocks - 1))
+
+
+@pytest.mark.parametrize(("compute", "is_there"), [("real", True), ("sleep", False)])
+def test_nothing_is_published_where_compute_is_emulated(tmp_path, compute, is_there):
+    chaos = {"compute": compute, **({"compute_s": 0.01} if compute == "sleep" else {})}
+    found = resolved(tmp_path, {"rule": {"name": "readout"}, "chaos": chaos})
+    assert (found.publication is not None) == is_there

@@ -30,16 +30,18 @@ def summary_of(results: Mapping[str, Sequence[Result | None]]) -> dict[str, Any]
 
 
 def arm_of(rounds: Sequence[Result | None]) -> dict[str, Any]:
-    """One arm: medians of its rounds, but the mean of the test accuracies, with their standard deviation.
+    """One arm: medians of its rounds, but the mean of the test accuracies and losses, with their standard deviation.
 
     Figures of single rounds are in the order of the rounds, None where one failed; others are None where all did.
     """
     ended = [r for r in rounds if r is not None]
     tests = [None if r is None else r["test"]["accuracy"] for r in rounds]
+    losses = [None if r is None else r["test"].get("loss") for r in rounds]
     memory = [_memory(r) for r in ended]
     last = ended[-1] if ended else {}
     return {
         "test": mean_of(tests), "test_std": spread_of(tests), "tests": tests,
+        "test_loss": mean_of(losses), "test_loss_std": spread_of(losses),
         "samples_per_s": _median(r["train_samples_per_s"] for r in ended),
         "samples_per_s_of_rounds": [None if r is None else r["train_samples_per_s"] for r in rounds],
         "epoch_s": _median(_epoch_s(r) for r in ended), "peak_bytes": _median(_peak(r) for r in ended),
@@ -53,20 +55,16 @@ def arm_of(rounds: Sequence[Result | None]) -> dict[str, Any]:
 def ratios_of(own: Sequence[Result | None], other: Sequence[Result | None]) -> dict[str, Any]:
     """The first arm over another one, round by round: medians, with the least and the most of the rounds.
 
-    Samples per second, memory and seconds of an epoch are ratios, ``test`` is a difference. A round counts where both
-    runs have the figure, and the other one's is not 0; what no round has is None.
+    Samples per second, memory and seconds of an epoch are ratios, ``test`` and ``test_loss`` are differences. A round
+    counts where both runs have the figure, and the other one's is not 0; what no round has is None.
     """
     pairs = [(a, b) for a, b in zip(own, other, strict=True) if a is not None and b is not None]
     rates = _quotients((a["train_samples_per_s"], b["train_samples_per_s"]) for a, b in pairs)
-    tests = [
-        a["test"]["accuracy"] - b["test"]["accuracy"] for a, b in pairs
-        if a["test"]["accuracy"] is not None and b["test"]["accuracy"] is not None
-    ]  # fmt: skip
     return {
         "samples_per_s": _median(rates), "samples_per_s_range": [min(rates), max(rates)] if rates else None,
         "epoch_s": _median(_quotients((_epoch_s(a), _epoch_s(b)) for a, b in pairs)),
         "peak_bytes": _median(_quotients((_peak(a), _peak(b)) for a, b in pairs)),
-        "test": mean_of(tests),
+        "test": _difference(pairs, "accuracy"), "test_loss": _difference(pairs, "loss"),
     }  # fmt: skip
 
 
@@ -84,6 +82,12 @@ def spread_of(figures: Sequence[float | None]) -> float | None:
 
 def _quotients(pairs: Iterable[tuple[float | None, float | None]]) -> list[float]:
     return [a / b for a, b in pairs if a is not None and b]
+
+
+def _difference(pairs: Sequence[tuple[Result, Result]], score: str) -> float | None:
+    """The mean of what the first run of each pair has more of a test score."""
+    both = [(a["test"].get(score), b["test"].get(score)) for a, b in pairs]
+    return mean_of([a - b for a, b in both if a is not None and b is not None])
 
 
 def _epoch_s(result: Result) -> float | None:

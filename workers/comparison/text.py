@@ -6,19 +6,31 @@ from typing import Any
 from pipeline.errors import one_line
 from pipeline.records.number_text import columns, format_bytes, grouped, percent
 
-__all__ = ["TITLES", "arm_cells", "comparison_lines", "failure_line", "round_line", "verdicts"]
+__all__ = ["arm_cells", "arm_titles", "comparison_lines", "failure_line", "is_by_loss", "round_line", "verdicts"]
 
-TITLES = (
-    "mode", "rule", "stages x threads", "test accuracy", "s per epoch", "samples/s", "peak memory", "of which held",
-)  # fmt: skip
-"""Of what :func:`arm_cells` returns."""
+_NUM_COLUMNS = 8
+
+
+def is_by_loss(table: Mapping[str, Any]) -> bool:
+    """The task has no accuracy, so arms are compared by the test loss. Args: see :func:`comparison_lines`."""
+    arms = table["arms"].values()
+    return all(arm["test"] is None for arm in arms) and any(arm.get("test_loss") is not None for arm in arms)
+
+
+def arm_titles(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of what :func:`arm_cells` returns, for every arm of a table."""
+    tested = "test loss" if is_by_loss(table) else "test accuracy"
+    return "mode", "rule", "stages x threads", tested, "s per epoch", "samples/s", "peak memory", "of which held"
 
 
 def round_line(name: str, turn: str, result: Mapping[str, Any]) -> str:
     """One run of one arm. Args: turn, the number of its round: ``1/3``."""
+    test = result["test"]
+    by_loss = test["accuracy"] is None
+    score = f"test loss {grouped(test['loss'])}" if by_loss else f"test accuracy {percent(test['accuracy'])} %"
     return (
-        f"round {turn}  {name}: test accuracy {percent(result['test']['accuracy'])} %, "
-        f"{grouped(result['train_samples_per_s'])} samples/s over {result['wall_s']:.2f} s"
+        f"round {turn}  {name}: {score}, {grouped(result['train_samples_per_s'])} samples/s "
+        f"over {result['wall_s']:.2f} s"
     )
 
 
@@ -29,7 +41,7 @@ def failure_line(name: str, turn: str, error: Exception) -> str:
 
 def comparison_lines(table: Mapping[str, Any]) -> list[str]:
     """The lines for a terminal, of what :func:`workers.comparison.summary.summary_of` returns."""
-    cells = [TITLES, *(arm_cells(name, arm) for name, arm in table["arms"].items())]
+    cells = [arm_titles(table), *arm_cells(table)]
     return [*columns(cells), "", *verdicts(table)]
 
 
@@ -39,16 +51,29 @@ def verdicts(table: Mapping[str, Any]) -> list[str]:
     return [_verdict(first, name, ratios) for name, ratios in table["ratios"].items()]
 
 
-def arm_cells(name: str, arm: Mapping[str, Any]) -> tuple[str, ...]:
-    """A row of the table, as texts. Args: name and entry of an arm, see :func:`comparison_lines`."""
-    spread = "" if arm["test_std"] is None else f" +- {percent(arm['test_std'])}"
+def arm_cells(table: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each arm, as texts. Args: see :func:`comparison_lines`."""
+    by_loss = is_by_loss(table)
+    return [_cells(name, arm, by_loss) for name, arm in table["arms"].items()]
+
+
+def _cells(name: str, arm: Mapping[str, Any], by_loss: bool) -> tuple[str, ...]:
     if arm["rule"] is None:
-        return name, *["-"] * (len(TITLES) - 1)
+        return name, *["-"] * (_NUM_COLUMNS - 1)
     return (
-        name, arm["rule"], f"{arm['num_stages']} x {arm['threads_per_stage']}", f"{percent(arm['test'])}{spread} %",
+        name, arm["rule"], f"{arm['num_stages']} x {arm['threads_per_stage']}", _score(arm, by_loss),
         grouped(arm["epoch_s"]), grouped(arm["samples_per_s"]), format_bytes(arm["peak_bytes"]),
         format_bytes(arm["memory"]["held_bytes"]),
     )  # fmt: skip
+
+
+def _score(arm: Mapping[str, Any], by_loss: bool) -> str:
+    """Mean and standard deviation."""
+    key, shown = ("test_loss", grouped) if by_loss else ("test", percent)
+    if arm[key] is None:
+        return "-"
+    spread = "" if arm[f"{key}_std"] is None else f" +- {shown(arm[f'{key}_std'])}"
+    return f"{shown(arm[key])}{spread}{'' if by_loss else ' %'}"
 
 
 def _verdict(own: str, other: str, ratios: Mapping[str, Any]) -> str:
@@ -62,6 +87,9 @@ def _verdict(own: str, other: str, ratios: Mapping[str, Any]) -> str:
         points = 100 * ratios["test"]
         word = "more" if points > 0 else "less"
         parts.append(f"{abs(points):.2f} points {word} accurate" if round(points, 2) else "as accurate")
+    elif (loss := ratios.get("test_loss")) is not None:
+        word = "higher" if loss > 0 else "lower"
+        parts.append(f"test loss {grouped(abs(loss))} {word}" if loss else "the same test loss")
     if ratios["peak_bytes"] is not None:
         parts.append(f"{ratios['peak_bytes']:.3g} times the memory")
     return f"{own} against {other}: {', '.join(parts) or 'no round of both'}"

@@ -55,7 +55,7 @@ def _make(
         return Listened(view, outlets)
     # Stages run apart by what fits into the queues between them: so many epochs, where epochs are short.
     apart = placement.num_stages * (resolved.config.transport.depth + 2) // resolved.batching.num_steps
-    early_end = EarlyEnd(2 + apart) if hooks.on_step or hooks.on_epoch else None
+    early_end = (view.early_end or EarlyEnd(2 + apart)) if hooks.on_step or hooks.on_epoch else None
     calls = Outlet("hook", partial(hooks.call, run=run, early_end=early_end or EarlyEnd(0)))
     return Listened(view, [*outlets, calls], calls if hooks.on_step else None, early_end)
 
@@ -67,13 +67,13 @@ class Listened:
         view: shows the run.
         outlets: are given the rows of the record.
         steps: that of them which is given news inside of epochs, too.
-        early_end: what one of them may ask for.
+        early_end: what one of them may ask for; that of the view itself, where it has one.
     """
 
     def __init__(
         self, view: View, outlets: Sequence[Outlet], steps: Outlet | None = None, early_end: EarlyEnd | None = None
     ) -> None:
-        self.early_end = early_end
+        self.early_end = early_end or view.early_end
         self._view = view
         self._outlets = outlets
         self._steps = steps
@@ -100,11 +100,15 @@ class Listened:
     def finished(self, table: Mapping[str, Any]) -> None:
         """See :class:`View`."""
         self._patience_s = PATIENCE_S
-        self.row(json.dumps(jsonable({"event": "finished", **table}), allow_nan=False))
+        self._give(json.dumps(jsonable({"event": "finished", **table}), allow_nan=False))  # no row of the record
         self._view.finished(table)
 
     def row(self, line: str) -> None:
         """See :class:`View`."""
+        self._view.row(line)
+        self._give(line)
+
+    def _give(self, line: str) -> None:
         for outlet in self._outlets:
             outlet.give(line)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import ConfigError
-from workers.comparison.text import TITLES, arm_cells, verdicts
+from workers.comparison.text import arm_cells, arm_titles, is_by_loss, verdicts
 from workers.report.given import tables
 from workers.report.parts import Cell, Section, Table
 from workers.sweep.text import cell_cells, titles_of, verdict
@@ -39,13 +39,13 @@ def table_section(file: str, name: str, given: Mapping[str, Any], number: int) -
 
 def _comparison(name: str, given: Mapping[str, Any], number: int) -> Section:
     """The arms of a comparison, and who wins by how much."""
-    rows = [arm_cells(str(arm), entry) for arm, entry in given["arms"].items()]
     lost = [f"{row['arm']}, seed {row['seed']}: {row['error']}" for row in tables(given.get("failures"))]
-    arms = [[Cell(text, i >= _WORDS) for i, text in enumerate(row)] for row in rows]
+    arms = [[Cell(text, i >= _WORDS) for i, text in enumerate(row)] for row in arm_cells(given)]
     return Section(
         f"comparison-{number}", f"Comparison: {name}",
-        "Medians of the rounds, but the mean of the test accuracies, with their standard deviation.",
-        tables=[Table(TITLES, arms), *_said(verdicts(given))], warning=_lost(lost),
+        f"Medians of the rounds, but the mean of the test {'losses' if is_by_loss(given) else 'accuracies'}, with "
+        "their standard deviation.",
+        tables=[Table(arm_titles(given), arms), *_said(verdicts(given))], warning=_lost(lost),
     )  # fmt: skip
 
 

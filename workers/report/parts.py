@@ -61,6 +61,11 @@ class Table:
     title: str = ""
     is_folded: bool = False
 
+    @property
+    def has_best(self) -> bool:
+        """Some cell is marked."""
+        return any(cell.is_best for row in self.rows for cell in row)
+
 
 @dataclass(frozen=True)
 class Section:

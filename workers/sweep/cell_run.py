@@ -1,6 +1,5 @@
 """One run of a sweep: started, or taken up where it was cut short, and what it has come to."""
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from typing import Any
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 from pipeline.records.files import write_text
+from pipeline.records.result_file import if_completed
 from workers.resume import differences
 from workers.sweep.axes import Cell
 from workers.sweep.child import Child, launch_command
 
-__all__ = ["CellRun", "check_same", "ended"]
+__all__ = ["CellRun", "check_same"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CellRun:
         if status is None:
             return None
         self.child.end()
-        result = ended(self.out)
+        result = if_completed(self.out)
         if status == 0 and result is not None:
             self.errors.unlink(missing_ok=True)
             return {"result": result}
@@ -57,15 +57,6 @@ class CellRun:
     def stop(self) -> None:
         """Ends the run and its stages; what it has saved is kept."""
         self.child.end()
-
-
-def ended(out: Path) -> dict[str, Any] | None:
-    """``result.json`` of a run that has completed; None of any other."""
-    try:
-        table = json.loads((out / "result.json").read_text(encoding="utf8"))
-    except (OSError, ValueError):
-        return None
-    return table if isinstance(table, dict) and table.get("status") == "completed" else None
 
 
 def check_same(cell: Cell, seed: int, out: Path) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, SomeRunsFailed, one_line
+from pipeline.records.result_file import if_completed
 from pipeline.resolve import resolve
 from workers.comparison.command import rounds_of
 from workers.flag_parser import whole_number
 from workers.host.out_folder import check_out, claimed, unusable
 from workers.placement import Host, place, this_host
 from workers.sweep.axes import Cell, Grid
-from workers.sweep.cell_run import CellRun, check_same, ended
+from workers.sweep.cell_run import CellRun, check_same
 from workers.sweep.pool import run_all
 from workers.sweep.results import FILE, Results
 from workers.sweep.text import run_line, sweep_lines
@@ -125,7 +126,7 @@ def _left(results: Results, cells: Sequence[Cell], seeds: Sequence[int], say: Ca
         for cell in cells:
             folder = results.folder(cell, seed)
             check_same(cell, seed, folder)
-            if (result := ended(folder)) is None:
+            if (result := if_completed(folder)) is None:
                 left.append((cell, seed))
             else:
                 results.add(cell, seed, {"result": result})

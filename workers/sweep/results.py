@@ -77,10 +77,9 @@ class Results:
         self, cell: Cell, runs: Sequence[Mapping[str, Any] | None], split: str, metric: str
     ) -> dict[str, Any]:
         scores = [None if run is None else score_of(run, split, metric) for run in runs]
-        losses = [None if run is None else score_of(run, "test", "loss") for run in runs]
         return {
             "cell": cell.name, "values": dict(cell.values), "score": mean_of(scores), "score_std": spread_of(scores),
-            "scores": scores, **arm_of(runs), "test_loss": mean_of(losses), "test_loss_std": spread_of(losses),
+            "scores": scores, **arm_of(runs),
         }  # fmt: skip
 
     def write(self) -> None:

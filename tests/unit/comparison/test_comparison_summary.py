@@ -74,3 +74,22 @@ def test_the_lines_say_who_wins_by_how_much():
 def test_the_line_of_a_round():
     line = round_line("backprop", "1/3", OTHER[0])
     assert line == "round 1/3  backprop: test accuracy 95.00 %, 100 samples/s over 8.00 s"
+
+
+def of_loss(result, loss):
+    """The same run of a task that has no accuracy."""
+    return {**result, "test": {"accuracy": None, "loss": loss}}
+
+
+def test_a_task_without_accuracy_is_compared_by_its_test_loss():
+    own, other = [of_loss(OWN[0], 0.4), of_loss(OWN[1], 0.6)], [of_loss(OTHER[0], 0.75), of_loss(OTHER[1], 0.75)]
+    assert round_line("a", "1/2", own[0]) == "round 1/2  a: test loss 0.400, 200 samples/s over 4.00 s"
+    table = summary_of({"parallel": own, "backprop": other})
+    assert table["arms"]["parallel"]["test_loss"] == 0.5 and table["ratios"]["backprop"]["test_loss"] == -0.25
+    lines = comparison_lines(table)
+    assert "  test loss  " in lines[0] and "accura" not in "".join(lines)
+    assert lines[1].startswith("parallel  pred  2 x 1             0.500 +- 0.141  1.75")
+    assert lines[2].startswith("backprop  pred  1 x 1             0.750 +- 0")
+    assert ", test loss 0.250 lower, 2 times the memory" in lines[-1]
+    assert ", test loss 0.250 higher, " in comparison_lines(summary_of({"a": other, "b": own}))[-1]
+    assert ", the same test loss, " in comparison_lines(summary_of({"a": other, "b": other}))[-1]

@@ -6,6 +6,8 @@ import threading
 import pytest
 from tests.support.views import parallel, placed, report, resolved
 
+from pipeline.errors import Stop
+from pipeline.records.early_end import EarlyEnd
 from pipeline.records.view import Silent
 from workers.listening import listened as module
 from workers.listening.hooks import Hooks
@@ -42,9 +44,33 @@ def test_the_view_is_told_all_that_it_would_be():
     both.started()
     both.progress(report(0, 0, 0, 64))
     both.epoch(parallel(0), [])
+    both.row('{"event": "epoch"}')
     both.finished({"status": "completed"})
     both.close()
-    assert [call[0] for call in view.calls] == ["planned", "started", "progress", "epoch", "finished", "close"]
+    assert [call[0] for call in view.calls] == ["planned", "started", "progress", "epoch", "row", "finished", "close"]
+    assert view.calls[4] == ("row", '{"event": "epoch"}')
+
+
+@pytest.mark.parametrize("hooks", [{"on_end": print}, {"on_epoch": print}])
+def test_a_view_that_may_end_the_run_may_so_when_others_listen(tmp_path, hooks):
+    """And who else asks for the end asks in the same place: the run looks at one."""
+    shown = Silent()
+    shown.early_end = EarlyEnd(7)
+    view = listened(lambda *_: shown, [], Hooks(**hooks))(resolved(), placed(), tmp_path)
+    view.close()
+    assert view.early_end is shown.early_end
+
+
+def test_a_hook_that_stops_the_run_asks_where_the_view_does(tmp_path):
+    def stop(news):
+        raise Stop("enough")
+
+    shown = Silent()
+    shown.early_end = EarlyEnd(7)
+    view = listened(lambda *_: shown, [], Hooks(on_step=stop))(resolved(), placed(), tmp_path)
+    view.progress(report(0, 0, 0, 64))
+    view.close()
+    assert shown.early_end.reason == "on_step: enough"
 
 
 def test_rows_and_news_are_given_to_who_asked_for_them(tmp_path):

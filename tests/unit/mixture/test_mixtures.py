@@ -95,6 +95,9 @@ REFUSED = {
         {"rule": {"name": "pred", "blocks": {"0": {"beta": 0.5}}}}, r"rule.blocks.\"0\": unknown key .given: rule.bet"),
     "an option of no optimizer": (
         {"optimizer": {"name": "adam", "blocks": {"0": {"name": "sgd", "betas": [0.5, 0.5]}}}}, r"optimizer.blocks.\""),
+    "a warm-up longer than the run": (
+        {"optimizer": {"name": "adam", "blocks": {"1-2": {"warmup_steps": 100000}}}},
+        r"optimizer.blocks.\"1-2\": the learning rate's warm-up leaves no room .given: optimizer.warmup_steps = 1000"),
     "no rule": ({"rule": {"name": "pred", "blocks": {"0": {"name": "predsin"}}}}, "unknown rule .*Did you mean 'preds"),
     "not of that form": (blocks("pred", b1="reinforce"), "the rule reinforce does not fit block 1: reinforce trains"),
     "parts of compared samples": (

@@ -121,7 +121,9 @@ def test_the_best_is_marked_only_among_runs_of_one_data_set(tmp_path):
     text, _ = read(one, two)
     assert text.count('class="number best ">') == 1 and 'class="number best ">2 000</td>' in text
     other = unseen(tmp_path / "other", {"dataset": {"name": "other"}}, rate=2000.0)
-    assert "number best" not in read(one, other)[0]
+    assert "Bold green" in text
+    text = read(one, other)[0]
+    assert "number best" not in text and "Bold green" not in text and "whose box is not ticked" in text
 
 
 def test_a_comparison_has_its_table(tmp_path):

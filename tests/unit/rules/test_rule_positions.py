@@ -33,7 +33,7 @@ TASKS = {
 
 def chain(name, task):
     """Three blocks under a rule, the same weights whatever the task; those that begin at 0 are drawn."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     blocks = [Block(nn.Sequential(nn.Linear(a, b), nn.Tanh())) for a, b in ((6, 9), (9, 8))]
     blocks.append(Block(nn.Sequential(nn.Linear(8, 4))))
     rule, options = RULES.get(name, (name, {}))
@@ -73,9 +73,9 @@ def test_positions_are_learned_as_so_many_samples_in_float64(name, kind, by_auto
         if by_autograd:
             there.leave_to_autograd()
             here.leave_to_autograd()
-    torch.manual_seed(3)  # the runtime seeds every micro-batch
+    torch.default_generator.manual_seed(3)  # the runtime seeds every micro-batch
     given = learn_chain(one, x, y, 0.25)
-    torch.manual_seed(3)
+    torch.default_generator.manual_seed(3)
     expected = learn_chain(other, x.flatten(0, -2), rows, 0.25)
     for there, here in zip(one, other, strict=True):
         assert all(g.any() for g in gradients(here)), "an oracle of zeros would prove nothing"

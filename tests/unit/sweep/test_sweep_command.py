@@ -10,6 +10,7 @@ from tests.support.tiny_config import ONE_EPOCH, config_file
 
 from pipeline.config import Config
 from pipeline.errors import NonFiniteError
+from pipeline.records.result_file import if_completed
 from workers.run import train
 from workers.sweep import cell_run, command
 from workers.sweep.axes import Grid
@@ -195,4 +196,4 @@ def test_a_child_that_left_no_result_has_failed(tmp_path, status, words, text):
     run = cell_run.CellRun(Ended(status, words), tmp_path, Path("none"))
     assert run.poll() == {"error": text}
     (tmp_path / "result.json").write_text('{"status": "interrupted"}')
-    assert cell_run.ended(tmp_path) is None and cell_run.CellRun(Ended(None), tmp_path, Path("none")).poll() is None
+    assert if_completed(tmp_path) is None and cell_run.CellRun(Ended(None), tmp_path, Path("none")).poll() is None

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.support import resumes, runs
 from tests.support.command import call, refused
 
 from pipeline.trained.sources import Run
@@ -15,6 +16,20 @@ def test_an_evaluation_is_one_line(trained_run):
     assert out.endswith(" 30 samples of noise\n")
     code, other, _ = call("--evaluate", trained_run, "dataset.num_test=20", "--device", "cpu", "--quiet")
     assert code == 0 and other.endswith(" 20 samples of noise\n")
+
+
+def test_blocks_that_the_run_has_not_trained_are_marked(trained_run, tmp_path):
+    """Their decoders guess, and a figure at chance is no finding about a block."""
+    frozen = {"train": {"epochs": 1, "freeze": "0-1"}, "rule": {"name": "pred"}}
+    result = runs.run(tmp_path / "drawn", frozen, base=resumes.TINY)
+    own = [f"{100 * row['test_accuracy']:.2f}" for row in result["blocks"]]
+    code, out, _ = call("--evaluate", tmp_path / "drawn")
+    assert code == 0 and f", blocks 0-3: ({own[0]}) ({own[1]}) {own[2]} {own[3]} % (in brackets: drawn and " in out
+    assert "drawn and never trained, so the block's decoder guesses), 30 samples of noise" in out
+    frozen["train"] |= {"init_from": str(trained_run), "init_blocks": "1"}
+    runs.run(tmp_path / "started", frozen, base=resumes.TINY)
+    out = call("--evaluate", tmp_path / "started")[1]
+    assert f"; block 1: not trained here, from {trained_run}, its decoder too where that run's is of the sa" in out
 
 
 def test_answers_are_a_line_each(trained_run, tmp_path):

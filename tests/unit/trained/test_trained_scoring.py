@@ -16,7 +16,9 @@ def test_the_runs_own_figures_by_folder_run_and_network(trained_run):
         found = evaluate(way)
         assert {"accuracy": found["accuracy"], "loss": found["loss"]} == expected
         assert (found["samples"], found["dataset"]) == (30, "noise")
-        assert [set(row) for row in found["blocks"]] == [{"block", "test_accuracy", "test_loss", "test_metrics"}] * 4
+        names = {"block", "test_accuracy", "test_loss", "test_metrics", "epochs_trained", "init_from"}
+        assert [set(row) for row in found["blocks"]] == [names] * 4
+        assert all((row["epochs_trained"], row["init_from"]) == (1, None) for row in found["blocks"])
 
 
 def test_another_data_set_and_other_sizes(trained_run):

@@ -46,9 +46,9 @@ def test_no_run(tmp_path):
     (tmp_path / "config.toml").write_text("seed = 1")
     refused(tmp_path, "the run is not complete", "status: not ended", "--resume")
     (tmp_path / "result.json").write_text("{")
-    refused(tmp_path, "there is no run")
+    refused(tmp_path, "the run's result cannot be read", str(tmp_path / "result.json"), "expected: JSON")
     (tmp_path / "result.json").write_text("[]")
-    refused(tmp_path, "the run is not complete", "status: []")
+    refused(tmp_path, "this is not the result of a run", str(tmp_path / "result.json"), "expected: its status in it")
 
 
 def test_a_run_that_did_not_end_well(own_copy):
