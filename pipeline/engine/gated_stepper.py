@@ -81,9 +81,10 @@ class GatedStepper(Stepper):
         held: list[_Before] = []
         for k, parameters in self._training.items():
             part, columns = self.gate.part(k, step), self.gate.columns(k)
-            self.gate.taken(k, part)
+            moved = [p for p in parameters if p.grad is not None]
+            if moved:
+                self.gate.taken(k, part)
             if part < 1.0 or columns is not None:
-                moved = [p for p in parameters if p.grad is not None]
                 held.append(_Before(part, columns, moved, [p.clone() for p in moved]))
         self._inner.step(step)
         for before in held:

@@ -63,6 +63,10 @@ class Mode:
     is_gated: bool = False
     """Blocks take the part of their steps that ``[gate]`` says."""
 
+    def goes_block_by_block(self, config: Config) -> bool:
+        """Blocks learn before those above them have begun: rules must need nothing from there."""
+        return self.rules is Rules.LOCAL or (self.is_gated and not config.gate.measures)
+
 
 MODES: tuple[Mode, ...] = (
     Mode(name="parallel", summary="every block trains, from the first batch on"),
@@ -72,7 +76,7 @@ MODES: tuple[Mode, ...] = (
     ),
     Mode(
         name="gated", summary="each block takes a part of its steps, by a wave or by how far its input still moves",
-        schedule=gated, rules=Rules.LOCAL, is_predictable=False, is_gated=True,
+        schedule=gated, is_predictable=False, is_gated=True,
     ),
     Mode(
         name="backprop", summary="the baseline: backpropagation in one process",

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from tests.distributed.test_resume import OPTIMIZERS, resumed_everywhere
+from tests.distributed.test_resume import OPTIMIZERS, RULES, resumed_everywhere
 from tests.support.products import rare, square
 from tests.support.resumes import TINY
 from tests.support.runs import merged, run
@@ -77,6 +77,37 @@ def test_every_optimizer(optimizer, form, reference, tmp_path):
     optimizer = json.dumps({"lr": 0.01, **json.loads(optimizer)})
     found = learned(tmp_path / "run", changes_of("pred", form, optimizer, run={"stages": 3}))
     assert found == reference("pred", form, optimizer)
+
+
+WITHOUT = ["pc", "eqprop", "ifa", "readout", "glob_sim"]
+"""Their blocks settle, use what is published, or have several ways of feedback."""
+FEEDBACK = [rule for rule in sorted(RULES) if rule not in (*LOCAL, *WITHOUT)]
+
+
+@pytest.mark.parametrize("form", rare(["G1", "G2", "G4"], but=["G1"]))
+@pytest.mark.parametrize("rule", rare(FEEDBACK, but=["dfa", "dni", "backprop"]))
+def test_rules_with_late_feedback(rule, form, tmp_path):
+    late = {**RULES[rule], "train": {"in_flight": 1 if rule == "am_mem" else 3}}
+    changes = merged(late, {**GATED, "gate": FORMS[form]})
+    one = learned(tmp_path / "one", changes)
+    placed = {"run": {"stages": "blocks"}, "transport": {"name": "shared_memory"}}
+    assert learned(tmp_path / "three", merged(changes, placed)) == one
+    plain = learned(tmp_path / "plain", late)
+    assert plain != one
+    if form in WHOLE:
+        whole = {"gate": {**FORMS[form], **WHOLE[form]}, "run": {"stages": 2}}
+        assert learned(tmp_path / "whole", merged(changes, whole)) == plain
+
+
+@pytest.mark.parametrize("changes", [{"train": {"microbatches": 2}}, {"snapshot": {"every_epochs": 1}, "train": {
+    "in_flight": 3}}], ids=["parts", "taken up"])  # fmt: skip
+def test_backpropagation_in_parts_and_taken_up(changes, tmp_path):
+    changes = merged({**GATED, "gate": FORMS["G1"], "rule": {"name": "backprop"}}, changes)
+    if "snapshot" in changes:
+        assert resumed_everywhere(tmp_path, changes) == (2, [])
+    else:
+        one = learned(tmp_path / "one", changes)
+        assert learned(tmp_path / "two", merged(changes, {"run": {"stages": 3}})) == one
 
 
 def test_the_gates_differ(reference, tmp_path):

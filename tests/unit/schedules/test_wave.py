@@ -91,15 +91,21 @@ def test_its_modes_are_those_of_blocks_that_take_turns():
         history.append(EpochResult(plan, (1.0,) * 3))
 
 
+AXES = {"form": "G1", "probe_every": 2}
+PLAIN = {"norm": "none", "activation": "tanh", "dropout": 0.0}
 WRONG = {
     "never": ({"gate": {"delay": 1.0}}, "the last block would never start .*after 3 epochs, with train.epochs = 3"),
     "gap": ({"gate": {"delay": 0.5, "train_for": 0.25}}, "between a block's end and .*gate.train_for = 0.25 with"),
     "over": ({"gate": {"delay": 0.0, "train_for": 2.0}}, "every block would be frozen .*train.epochs = 3, with a last"),
     "chosen": ({"gate": {"delay": 0.5}, "dataset": {"validation": 0.2}}, "no epoch is chosen .*form = .G3. with"),
     "probe": ({"gate": {"form": "G2", "probe_every": 15}}, "a second time .*probe_every = 15 in a run of 15"),
+    "settles": ({"gate": AXES, "rule": {"name": "pc"}, "model": PLAIN}, "a probe shows .*G1.* rule pc, .*settle on"),
+    "publishes": ({"gate": AXES, "rule": {"name": "readout"}}, "a probe shows .* rule readout, .*the last one learns"),
+    "mixed": ({"gate": AXES, "rule": {"name": "dfa", "blocks": {"0": {"name": "pred"}}}},
+              "no probe passes blocks of several ways .*the mode gated with the rules"),
     "feedback": ({"rule": {"name": "dfa"}}, "the gated mode trains blocks before those above them exist .*dfa"),
     "frozen": ({"gate": {"delay": 0.5}, "train": {"freeze": "last"}}, "the gated mode ends with the last block"),
-    "replicas": ({"run": {"replicas": 2}}, "the mode gated starts blocks one by one, and has no replicas"),
+    "replicas": ({"run": {"replicas": 2}}, "the mode gated has a gate for each block, and has no replicas"),
     "emulated": ({"chaos": {"compute": "sleep"}}, "compute cannot be emulated .*the mode gated"),
     "range": ({"gate": {"delay": -1.0}}, "gate.delay"),
 }  # fmt: skip
