@@ -228,7 +228,7 @@ SETTINGS = {
     "frozen": {"train": {"freeze": "1"}},
     "own": {"optimizer": {"blocks": {"0-1": {"name": "sgd", "lr": 0.1}}}},
     "mixed": {"rule": {"name": "pred", "blocks": {"1": {"name": "sim"}}}},
-    "skip": {"train": {"nonfinite": "skip"}}, "own passes": {"run": {"closed_form": False}},
+    "skip": {"train": {"nonfinite": "skip"}}, "autograd": {"run": {"closed_form": False}},
     "maps": {"model": {"name": "tests.support.conv_net.small"}, "dataset": {"name": "digits", "crop_padding": 1},
              "train": {"batch_size": 480, "epochs": 2}, "run": {"channels_last": True}},
 }  # fmt: skip
@@ -242,3 +242,12 @@ def test_settings_of_a_stage_go_with_it(name, form, tmp_path):
         changes["gate"] = {**FORMS[form], "train_for": 0.0}
     one = learned(tmp_path / "one", changes)
     assert learned(tmp_path / "three", merged(changes, {"run": {"stages": 3}})) == one
+
+
+@pytest.mark.parametrize("form", rare(["G1", "G2", "G4"], but=["G2"]))
+def test_an_epoch_is_chosen_by_a_validation_set(form, tmp_path):
+    changes = changes_of("pred", form, dataset={"validation": 0.2})
+    one = run(tmp_path / "one", changes, base=TINY)
+    two = run(tmp_path / "two", merged(changes, {"run": {"stages": 2}}), base=TINY)
+    assert one["selection"]["by"] == "validation accuracy" and one["selection"] == two["selection"]
+    assert one["weights_sha256"] == two["weights_sha256"]
