@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
 from pipeline.schedules.batching import Batching, Declared
-from pipeline.schedules.modes import InFlightLimit, Mode, Rules
+from pipeline.schedules.modes import InFlightLimit, Mode
 
 __all__ = [
     "check_batching", "check_classes", "check_emulation", "check_interval", "check_measurable", "check_mode",
@@ -136,18 +136,26 @@ def check_published(config: Config, shapes: Sequence[tuple[int, ...]]) -> None:
 
 
 def check_mode(config: Config, mode: Mode, topology: Topology, *, publishes: bool = False) -> None:
-    """Refuses a rule that needs the blocks above in a mode that trains a block before they exist.
+    """Refuses a rule that needs the blocks above in a mode that trains a block before they exist, and one whose blocks
+    do not learn from what a probe shows.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it does, or they do not.
     """
-    if mode.rules is Rules.LOCAL and publishes:
+    by_turns = mode.goes_block_by_block(config)
+    if mode.is_gated and not by_turns and (publishes or topology is Topology.SETTLE):
+        what = "use what the last one learns" if publishes else "settle on their inputs together"
+        raise ConfigError(
+            f"a probe shows what blocks pass forward (given: gate.form = \"{config.gate.form}\" with the rule "
+            f"{names_of(config.rule)}, whose blocks {what}; expected: another rule, e.g. predsim). Change one of them."
+        )
+    if by_turns and publishes:
         raise ConfigError(
             f"the {mode.name} mode trains the last block when the others are done (given: rule {config.rule.name}, "
             "whose blocks use what the last one learns; expected: a rule of blocks by themselves, e.g. aux). Change "
             "one of them."
         )
-    if mode.rules is Rules.LOCAL and topology is not Topology.LOCAL:
+    if by_turns and topology is not Topology.LOCAL:
         raise ConfigError(
             f"the {mode.name} mode trains blocks before those above them exist (rule: {names_of(config.rule)}, "
             f"{topology.value}; expected: a local rule, e.g. predsim). Change the rule or the mode."

@@ -45,10 +45,13 @@ from pipeline.optim.options import OptimizerSection, parse_optimizer
 from pipeline.schedules.batching import Batching, Publication, batching_of
 from pipeline.schedules.chunk_checks import check_chunks
 from pipeline.schedules.dealing import check_replicas, dealt
+from pipeline.schedules.gate_checks import check_gate
 from pipeline.schedules.modes import Mode, Rules, find_mode
 from pipeline.schedules.plan import BlockMode
+from pipeline.schedules.probe import Probe
 from pipeline.schedules.schedule import Schedule
 from pipeline.schedules.selection import Selecting, check_selection
+from pipeline.schedules.wave import Wave, turns_of
 
 __all__ = ["RunSpec", "build_rule", "data_bytes", "load_dataset", "resolve", "task_of"]
 
@@ -124,6 +127,18 @@ class RunSpec:
         if not self.batching.num_validation:
             return schedule
         return Selecting(schedule, self.num_blocks, train.epochs, train.patience)
+
+    @property
+    def wave(self) -> Wave | None:
+        """The parts of their steps that blocks take, where they are known before; else None."""
+        gate, turns = self.config.gate, turns_of(self.num_blocks, self.frozen)
+        return Wave.of(gate, turns, self.batching.num_steps) if self.mode.is_gated and not gate.measures else None
+
+    @property
+    def probe(self) -> Probe | None:
+        """What passes the blocks to see how far their inputs move; None where nobody asks."""
+        gate = self.config.gate
+        return Probe.of(gate, self.batching) if self.mode.is_gated and gate.measures else None
 
     @property
     def modes(self) -> tuple[BlockMode, ...]:
@@ -210,6 +225,7 @@ def _batched(
     check_optimizer(config, rule)
     check_measurable(config.measure, data, len(shapes))
     check_selection(config, data)
+    check_gate(config, mode, batching, len(shapes), frozen)
     check_wire(config, shapes)
     return config, batching
 

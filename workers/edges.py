@@ -42,6 +42,8 @@ def edges_of(
     num_stages = len(partition)
     batching = resolved.batching
     rows = max(resolved.microbatch_size, batching.eval_batch_size * batching.eval_passes)
+    if (probe := resolved.probe) is not None:
+        rows = max(rows, probe.num_samples)
     edges = []
     for src in range(num_stages - 1):
         edges.append(Edge(src, src + 1, depth, rows * batch_bytes(resolved, partition[src].stop)))

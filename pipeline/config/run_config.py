@@ -19,6 +19,7 @@ from typing import Annotated, Any, Self
 
 from pipeline.config.blocks import INHERITED, NAMES_BLOCKS, read_blocks
 from pipeline.config.chaos import ChaosConfig
+from pipeline.config.gate import GateConfig
 from pipeline.config.sections import (
     MeasureConfig,
     NamedConfig,
@@ -52,6 +53,7 @@ class Config:
     optimizer: NamedConfig = NamedConfig(name="adam")
     train: TrainConfig = TrainConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    gate: GateConfig = GateConfig()
     transport: TransportConfig = TransportConfig()
     run: RunConfig = RunConfig()
     measure: MeasureConfig = MeasureConfig()

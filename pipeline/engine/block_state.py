@@ -68,7 +68,7 @@ def version(stage: Stage, block: int, *, inside_epoch: bool) -> tuple[int, ...]:
     scores = stage.evaluation.scores.get(block) if inside_epoch else None
     updates = stage.staleness.versions[block], sum(stage.staleness.capture(block)["epoch"])
     kept = [epoch for epoch, states in stage.evaluation.kept.items() if block in states]
-    return *updates, scores.num_losses if scores is not None else 0, *kept
+    return *updates, stage.stepper.version(block), scores.num_losses if scores is not None else 0, *kept
 
 
 def restore(stage: Stage, block: int, state: BlockState) -> None:

@@ -7,8 +7,11 @@ from typing import Any, Literal
 import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.gated_stepper import GatedStepper
+from pipeline.engine.gates import gate_of
 from pipeline.engine.mixed_program import MixedProgram, listeners
 from pipeline.engine.mixed_stage import MixedAutocastStage, MixedStage
+from pipeline.engine.probing import ProbingProgram
 from pipeline.engine.program import Program
 from pipeline.engine.publishing import PublishingProgram
 from pipeline.engine.replica_program import ReplicaProgram
@@ -62,6 +65,8 @@ def build_stage(
         stash=stash, learn_after=learn_after, channels_last=config.run.channels_last,
         nonfinite=config.train.nonfinite,
     )  # fmt: skip
+    if (gate := gate_of(resolved, stage.rules)) is not None:
+        stage.stepper = GatedStepper(stage.stepper, gate)
     if (wires := wires_of(resolved)) is not None:
         round_inside(stage, wires)
     if isinstance(stage, MixedStage):
@@ -79,6 +84,10 @@ class _WireMixedProgram(WireProgram, MixedProgram):
 
 class _WirePublishingProgram(WireProgram, PublishingProgram):
     """Both: activations travel in a wire format, what is published as it is."""
+
+
+class _WireProbingProgram(WireProgram, ProbingProgram):
+    """Both: the probe travels in a wire format, as batches do."""
 
 
 def program_of(
@@ -102,6 +111,8 @@ def program_of(
     elif publishes and resolved.publication is not None:
         plain, wired = PublishingProgram, _WirePublishingProgram
         own = {"every": resolved.publication.every, "epochs": resolved.config.train.epochs}
+    elif resolved.probe is not None:
+        plain, wired, own = ProbingProgram, _WireProbingProgram, {"probe": resolved.probe}
     elif replicas is None:
         plain, wired, own = Program, WireProgram, {}
     else:

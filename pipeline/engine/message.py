@@ -44,6 +44,8 @@ class Kind(IntEnum):
     """A version of what the last block publishes, for all other stages; see the module ``publishing``."""
     BROADCAST = 8
     """What the last block sends to all that await it, where others are sent FEEDBACK; see ``mixed_program``."""
+    PROBE = 9
+    """An activation and its labels, forward only, between two training steps; see the module ``probing``."""
 
 
 @dataclass(slots=True)

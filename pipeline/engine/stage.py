@@ -284,8 +284,8 @@ class Stage:
 
     def scores(self) -> list[BlockScores]:
         """Losses and accuracies of this epoch, a row per active block; reading them is a synchronisation."""
-        rows = self.evaluation.scores.items()
-        return [{"block": k, "trained": k in self._training, **scores.read()} for k, scores in rows]
+        told, rows = self.stepper.told, self.evaluation.scores.items()
+        return [{"block": k, "trained": k in self._training, **scores.read(), **told(k)} for k, scores in rows]
 
     def recent_loss(self) -> float | None:
         """The newest training loss of the topmost training block, for the live view."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.learning.rule import LearningRule
 from pipeline.optim.lr import LrSchedule
 from pipeline.optim.optimizers import OptimizerSpec
+from pipeline.records.reports import GateRow
 from pipeline.schedules.plan import Plan
 
 __all__ = ["Stepper"]
@@ -87,6 +88,14 @@ class Stepper:
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
+
+    def told(self, block: int) -> GateRow:
+        """What the scores of a block's epoch say of its steps."""
+        return {}
+
+    def version(self, block: int) -> int:
+        """Another one where a block's state has changed without a step."""
+        return 0
 
     def capture(self, block: int) -> dict[str, Any]:
         """The optimizer's state of one block: ``place of the parameter/name``, tensors and plain numbers."""

@@ -37,7 +37,7 @@ from pipeline.schedules.position import Position
 
 __all__ = ["WireProgram", "Wires", "round_inside", "rounded_input", "wires_between", "wires_of"]
 
-_BATCHES = (Kind.TRAIN, Kind.EVAL)
+_BATCHES = (Kind.TRAIN, Kind.EVAL, Kind.PROBE)
 
 
 @dataclass(frozen=True)

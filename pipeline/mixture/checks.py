@@ -8,7 +8,6 @@ from pipeline.errors import ConfigError
 from pipeline.mixture.rules import Declarations, rule_names
 from pipeline.schedules.dealing import wants_replicas
 from pipeline.schedules.modes import InFlightLimit, Mode
-from pipeline.schedules.modes import Rules as RulesOfMode
 
 __all__ = ["check_mixture"]
 
@@ -21,7 +20,7 @@ def check_mixture(config: Config, mode: Mode, rules: Declarations, frozen: Colle
             replicas, or emulated compute.
     """
     given = f"train.freeze = {str(config.train.freeze)!r}".replace("'", '"')
-    if frozen and mode.rules is RulesOfMode.LOCAL and num_blocks - 1 in frozen:
+    if frozen and mode.goes_block_by_block(config) and num_blocks - 1 in frozen:
         raise ConfigError(
             f"the {mode.name} mode ends with the last block, which gives the network's answers (given: {given}, "
             f"expected: without block {num_blocks - 1}). Freeze others, or change the mode."
@@ -43,6 +42,11 @@ def check_mixture(config: Config, mode: Mode, rules: Declarations, frozen: Colle
         raise ConfigError(
             f"replicas share what blocks of one rule learn together (given: run.replicas = {config.run.replicas} with "
             f"{what}, expected: 1). Leave run.replicas out."
+        )
+    if mixed and mode.is_gated:
+        raise ConfigError(
+            f"no probe passes blocks of several ways of feedback (given: the mode {mode.name} with {what}, expected: "
+            "one rule, or local ones). Change them, or choose another mode."
         )
     if mixed and config.chaos.emulates:
         raise ConfigError(

@@ -3,8 +3,8 @@
 from typing import Literal, NotRequired, TypedDict
 
 __all__ = [
-    "BlockScores", "EpochRow", "NonFinite", "Pulse", "ScoreRow", "Sender", "SnapshotReport", "StageEpoch",
-    "StageFailure", "StageProgress", "StageResult", "StageRow", "StalenessRow", "TimeRow", "process_of",
+    "BlockScores", "EpochRow", "GateRow", "NonFinite", "Pulse", "ScoreRow", "Sender", "SnapshotReport",
+    "StageEpoch", "StageFailure", "StageProgress", "StageResult", "StageRow", "StalenessRow", "TimeRow", "process_of",
 ]  # fmt: skip
 
 
@@ -46,6 +46,17 @@ class NonFinite(TypedDict):
     """nan, inf or -inf."""
 
 
+class GateRow(TypedDict):
+    """How far a block has gone along its steps in one epoch."""
+
+    gate: NotRequired[float]
+    """The mean part of its steps that it took; there only in the mode gated, while it learns."""
+    drift: NotRequired[float]
+    """How far its input moves, where that is measured; of several axes the mean."""
+    axes: NotRequired[list[float]]
+    """The least, the median and the most of the parts of an input's axes, where they have parts of their own."""
+
+
 class ScoreRow(TypedDict):
     """Scores of a block in one epoch, each None where there was nothing to measure."""
 
@@ -66,7 +77,7 @@ class ScoreRow(TypedDict):
     """Other metrics of the task by name, where it has some: top5, bits_per_byte, perplexity, mse."""
 
 
-class BlockScores(ScoreRow):
+class BlockScores(ScoreRow, GateRow):
     """Scores of a block, with its place."""
 
     block: int

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipeline.numerics.digest import combine
 from pipeline.records.files import jsonable
-from pipeline.records.reports import BlockScores, StageResult
+from pipeline.records.reports import BlockScores, GateRow, StageResult
 from pipeline.records.row_file import RowFile
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
@@ -132,7 +132,7 @@ def result_table(
                 "block": k, "stage": owner[k], "test_accuracy": _last(last_scores, k, "test_accuracy"),
                 "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
                 **({"skipped_batches": skipped[k]} if k in skipped else {}),
-                **({"test_metrics": found} if (found := _metrics(last_scores, k)) else {}),
+                **({"test_metrics": found} if (found := _metrics(last_scores, k)) else {}), **_gate(last_scores, k),
             }
             for k in range(num_blocks)
         ],
@@ -158,6 +158,20 @@ def _frozen_at(history: Sequence[EpochResult], block: int) -> int | None:
 def _metrics(scores: Mapping[int, BlockScores], block: int) -> dict[str, float]:
     """Metrics of the task beside accuracy and loss, by a block's newest scores."""
     return scores[block].get("test_metrics", {}) if block in scores else {}
+
+
+def _gate(scores: Mapping[int, BlockScores], block: int) -> GateRow:
+    """How a block's gate stood in the newest epoch in which it was evaluated; empty without one."""
+    found: GateRow = {}
+    if (row := scores.get(block)) is None:
+        return found
+    if "gate" in row:
+        found["gate"] = row["gate"]
+    if "drift" in row:
+        found["drift"] = row["drift"]
+    if "axes" in row:
+        found["axes"] = row["axes"]
+    return found
 
 
 def _last(scores: Mapping[int, BlockScores], block: int, name: Literal["test_accuracy", "test_loss"]) -> float | None:

@@ -39,7 +39,7 @@ class Activity(Enum):
     """Tensors on their way into the stage and out of it: messages copied from and to the transport, and where block
     0 is, training batches cut out of the data set and augmented."""
     EVAL = "eval"
-    """Everything done about test batches but waiting and copying messages."""
+    """Everything done about test batches, and about probes, but waiting and copying messages."""
     OTHER = "other"
     """The rest: plans, reports, and the loop between two of the above."""
 

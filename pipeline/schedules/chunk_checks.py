@@ -20,11 +20,11 @@ def check_chunks(config: Config, mode: Mode, data: DataSpec, batching: Batching)
     chunking, name = data.chunking, config.dataset.name
     if chunking is None:
         return
-    if mode.rules is Rules.LOCAL:
+    if mode.rules is Rules.LOCAL or mode.is_gated:
+        why = "has a probe or frozen blocks" if mode.is_gated else "freezes blocks"
         raise ConfigError(
-            f"the mode {mode.name} freezes blocks, which keep no state from chunk to chunk (given: chunks of {name}, "
-            "expected: another mode, or whole sequences). Change schedule.mode, or leave dataset.chunk or "
-            "dataset.in_order out."
+            f"the mode {mode.name} {why}, which keep no state from chunk to chunk (given: chunks of {name}, expected: "
+            "another mode, or whole sequences). Change schedule.mode, or leave dataset.chunk or dataset.in_order out."
         )
     if config.train.freeze != "":
         raise ConfigError(

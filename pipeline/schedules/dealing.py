@@ -47,8 +47,9 @@ def check_replicas(config: Config, mode: Mode, batching: Batching, rule: Declare
     if not wants_replicas(config):
         return
     given, name = f"run.replicas = {replicas!r}".replace("'", '"'), names_of(config.rule)
-    if mode.is_one_stage or mode.rules is Rules.LOCAL:
-        why = "is one process" if mode.is_one_stage else "trains one block at a time, on outputs that one process keeps"
+    if mode.is_one_stage or mode.rules is Rules.LOCAL or mode.is_gated:
+        by_turns = "trains one block at a time, on outputs that one process keeps"
+        why = "is one process" if mode.is_one_stage else "has a gate for each block" if mode.is_gated else by_turns
         raise ConfigError(
             f"the mode {mode.name} {why}, and has no replicas (given: {given}, expected: 1). Leave it out, or choose "
             f"another mode{', e.g. gpipe' if mode.is_one_stage else ''}."

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.registry import nearest
 from pipeline.schedules.actions import Order, one_f_one_b, stream
 from pipeline.schedules.schedule import Parallel, Schedule, Sequential
+from pipeline.schedules.wave import gated
 
 __all__ = ["MODES", "InFlightLimit", "Mode", "Rules", "find_mode"]
 
@@ -59,6 +60,12 @@ class Mode:
     """Runs in one process, whatever the number of stages asked for."""
     is_predictable: bool = True
     """A dry run can tell its speed: every epoch does the same, whatever was learned before."""
+    is_gated: bool = False
+    """Blocks take the part of their steps that ``[gate]`` says."""
+
+    def goes_block_by_block(self, config: Config) -> bool:
+        """Blocks learn before those above them have begun: rules must need nothing from there."""
+        return self.rules is Rules.LOCAL or (self.is_gated and not config.gate.measures)
 
 
 MODES: tuple[Mode, ...] = (
@@ -66,6 +73,10 @@ MODES: tuple[Mode, ...] = (
     Mode(
         name="sequential", summary="one block after another, each until its loss has converged, then frozen",
         schedule=Sequential.of, rules=Rules.LOCAL, is_predictable=False,
+    ),
+    Mode(
+        name="gated", summary="each block takes a part of its steps, by a wave or by how far its input still moves",
+        schedule=gated, is_predictable=False, is_gated=True,
     ),
     Mode(
         name="backprop", summary="the baseline: backpropagation in one process",

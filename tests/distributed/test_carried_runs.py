@@ -135,6 +135,7 @@ def test_a_run_goes_on_from_the_states_that_its_snapshot_carries(tmp_path, text,
 
 WRONG = {
     "frozen blocks": (["schedule.mode=sequential", "rule.name=pred"], "the mode sequential freezes blocks"),
+    "a probe": (["schedule.mode=gated", "gate.form=G2"], "the mode gated has a probe or frozen blocks, which keep no"),
     "replicas": (["run.replicas=2", "train.microbatches=2"], "each replica would carry the state of its own"),
     "blocks frozen by name": (["train.freeze=0", "rule.name=pred"], "frozen blocks keep no state from chunk to chunk"),
     "several passes": (["train.eval_passes=2", "rule.name=pred"], "a state is carried along one pass (given: "),

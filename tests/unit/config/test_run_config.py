@@ -7,6 +7,7 @@ import pytest
 from pipeline.config import (
     ChaosConfig,
     Config,
+    GateConfig,
     MeasureConfig,
     NamedConfig,
     RestartConfig,
@@ -22,7 +23,7 @@ from pipeline.errors import ConfigError
 
 SECTIONS = (
     TrainConfig, ScheduleConfig, TransportConfig, RunConfig, MeasureConfig, NamedConfig, SnapshotConfig, RestartConfig,
-    ChaosConfig,
+    ChaosConfig, GateConfig,
 )  # fmt: skip
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 
@@ -42,6 +43,10 @@ OTHER = {
     },
     "schedule": {
         "mode": "sequential", "patience": 2, "tolerance": 0.5, "cache": "file", "cache_limit_bytes": 9,
+    },
+    "gate": {
+        "form": "G1", "delay": 0.5, "ramp": 0.25, "train_for": 2.5, "tau": 0.02, "memory": 0.5, "start": "closed",
+        "probe_every": 7, "probe_samples": 9,
     },
     "transport": {"name": "inline", "depth": 9, "wire": "int8", "wire_at": [2, 1]},
     "run": {

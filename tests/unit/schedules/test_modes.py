@@ -15,10 +15,11 @@ from pipeline.errors import ConfigError
 from pipeline.resolve import resolve
 from pipeline.schedules.modes import MODES, find_mode
 from pipeline.schedules.schedule import Parallel, Sequential
+from pipeline.schedules.wave import Staged
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = [mode.name for mode in MODES]
-BUILT_IN = ["parallel", "sequential", "backprop", "gpipe", "1f1b", "pipedream"]
+BUILT_IN = ["parallel", "sequential", "gated", "backprop", "gpipe", "1f1b", "pipedream"]
 
 
 def test_every_mode_has_a_name_and_a_line_of_its_own():
@@ -46,7 +47,7 @@ def test_a_row_travels_to_a_stage_and_makes_its_schedule(mode):
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_schedules_of_the_rows(name):
-    expected = {"sequential": Sequential(3, 20)}.get(name, Parallel(3, 20))
+    expected = {"sequential": Sequential(3, 20), "gated": Staged(3, 20)}.get(name, Parallel(3, 20))
     assert find_mode(name).schedule(Config(), 3, True) == expected
 
 

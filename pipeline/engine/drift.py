@@ -1,0 +1,67 @@
+"""Drift: how far a block's input moves from one probe to the next, the same samples in evaluation mode each time.
+
+With P the input of a block at a probe and P' that at the probe before, of the same m samples,
+
+    axis j:  rho_j = mean_i |P_ij - P'_ij| / (std_i(P_ij) + 1e-6)          block:  rho = |P - P'| / |P'|
+
+and drift is their moving average, ``D <- lambda D + (1 - lambda) rho``. An axis is a feature, or a channel, whose mean
+and spread are then over all positions. A feature that is the same for all samples and does not move has not drifted.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.learning.affine import layers_of
+from pipeline.network.block import Block
+
+__all__ = ["axis_shift", "block_shift", "columns_of"]
+
+_EPS = 1e-6
+
+
+def axis_shift(before: Tensor, now: Tensor) -> Tensor:
+    """Relative displacement of each axis between two probes.
+
+    Args:
+        before, now: inputs of a block, (samples, features), (samples, positions, features) or (samples, channels,
+            height, width).
+
+    Returns:
+        (features,) or (channels,), float32.
+    """
+    axis = 1 if now.dim() == 4 else now.dim() - 1
+    others = [d for d in range(now.dim()) if d != axis]
+    now = now.float()
+    spread = now.std(dim=others, correction=0)
+    return (now - before.float()).abs().mean(dim=others) / (spread + _EPS)
+
+
+def block_shift(before: Tensor, now: Tensor) -> float:
+    """Displacement of a whole input between two probes, as a share of its length. Args: see :func:`axis_shift`."""
+    length = torch.linalg.vector_norm(before.float()).item()
+    moved = torch.linalg.vector_norm(now.float() - before.float()).item()
+    return moved / length if length > 0.0 else float(moved > 0.0)
+
+
+def columns_of(block: Block, in_shape: Sequence[int]) -> tuple[Tensor, tuple[int, ...], int] | None:
+    """The weight that reads a block's input, whose columns are the axes of that.
+
+    Args:
+        block: its layers.
+        in_shape: of a sample of its input.
+
+    Returns:
+        The weight, the shape that a vector of its columns is broadcast in, and the columns of each axis, next to each
+        other; None where the block begins with something else than a linear layer or a convolution behind elementwise
+        layers, or its columns are no axes.
+    """
+    first = next((layer for layer in layers_of(block) if any(p.dim() > 1 for p in layer.parameters())), None)
+    maps = len(in_shape) == 3
+    num_axes = in_shape[0] if maps else in_shape[-1]
+    if isinstance(first, nn.Conv2d) and first.groups == 1 and first.in_channels == num_axes:
+        return first.weight, (1, -1, 1, 1), 1
+    if isinstance(first, nn.Linear) and first.in_features % num_axes == 0 and (maps or first.in_features == num_axes):
+        return first.weight, (1, -1), first.in_features // num_axes  # flattened maps lie channel by channel
+    return None

@@ -1,0 +1,69 @@
+"""What is refused in the mode ``gated``: a gate that would never open, or under which epochs would pass in vain."""
+
+from collections.abc import Collection
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.schedules.batching import Batching
+from pipeline.schedules.modes import Mode
+from pipeline.schedules.wave import Staged
+
+__all__ = ["check_gate"]
+
+
+def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, frozen: Collection[int]) -> None:
+    """Refuses a gate that does not fit the run.
+
+    Args:
+        config: of the run.
+        mode: its mode; one without a gate is passed.
+        batching: of the run.
+        num_blocks: of the network.
+        frozen: blocks that never learn.
+
+    Raises:
+        ConfigError: nothing would be measured; or under a wave a block would never start, nothing would learn in some
+            epochs, or an epoch is to be chosen.
+    """
+    if mode.is_gated and config.gate.measures:
+        _check_probe(config, batching)
+    elif mode.is_gated:
+        _check_wave(config, num_blocks, frozen)
+        if batching.num_validation:
+            raise ConfigError(
+                f"no epoch is chosen where blocks start one after another (given: gate.form = \"{config.gate.form}\" "
+                f"with {batching.num_validation} samples for validation, expected: none). Leave dataset.validation out."
+            )
+
+
+def _check_probe(config: Config, batching: Batching) -> None:
+    """Refuses a run in which no input is measured twice."""
+    every, steps = config.gate.probe_every, config.train.epochs * batching.num_steps
+    if steps <= every:
+        raise ConfigError(
+            f"the inputs of blocks would never be measured a second time (given: gate.probe_every = {every} in a run "
+            f"of {steps} steps, expected: fewer). Lower gate.probe_every, or train longer."
+        )
+
+
+def _check_wave(config: Config, num_blocks: int, frozen: Collection[int]) -> None:
+    """Refuses a wave under which blocks would not learn."""
+    gate, epochs = config.gate, config.train.epochs
+    last = Staged(num_blocks, epochs, gate, frozen=frozenset(frozen)).starts[-1]
+    if last >= epochs:
+        raise ConfigError(
+            f"the last block would never start (given: gate.delay = {gate.delay:g}, by which it starts after "
+            f"{float(last):g} epochs, with train.epochs = {epochs}; expected: fewer). Lower gate.delay, or "
+            "train longer."
+        )
+    if 0.0 < gate.train_for < gate.delay and last > 0:
+        raise ConfigError(
+            f"between a block's end and the next one's start nothing would be learned (given: gate.train_for = "
+            f"{gate.train_for:g} with gate.delay = {gate.delay:g}, expected: at least that, or 0). Change one of them."
+        )
+    if gate.train_for and epochs - 1 - last >= gate.train_for:
+        raise ConfigError(
+            f"every block would be frozen before the last epoch (given: train.epochs = {epochs}, with a last block "
+            f"that learns from {float(last):g} epochs on for gate.train_for = {gate.train_for:g}, expected: fewer "
+            f"epochs). Lower train.epochs, or set gate.train_for to 0."
+        )
