@@ -25,6 +25,7 @@ from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incompl
 from pipeline.records.view import Silent, View
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
+from pipeline.schedules.gate_checks import unstarted
 from workers.coordinator import Coordinator
 from workers.dry_run.dry_run import validate
 from workers.host.environment import run_header
@@ -98,6 +99,8 @@ class Session:
                 "replicas of stage %d have ended with different weights of block %d, so they compute differently, and "
                 "the result is not that of one process. Run replicas on processors of one kind.", stage, block,
             )  # fmt: skip
+        if (unlearned := unstarted(config, self.resolved.mode, table["blocks"])) is not None:
+            logger.warning(unlearned)
         if config.chaos.emulates:
             table["weights_sha256"] = None  # there are none
         if config.run.trace:

@@ -1,6 +1,7 @@
 """What is refused in the mode ``gated``: a gate that would never open, or under which epochs would pass in vain."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -8,7 +9,7 @@ from pipeline.schedules.batching import Batching
 from pipeline.schedules.modes import Mode
 from pipeline.schedules.wave import Staged
 
-__all__ = ["check_gate"]
+__all__ = ["check_gate", "unstarted"]
 
 
 def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, frozen: Collection[int]) -> None:
@@ -34,6 +35,26 @@ def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, 
                 f"no epoch is chosen where blocks start one after another (given: gate.form = \"{config.gate.form}\" "
                 f"with {batching.num_validation} samples for validation, expected: none). Leave dataset.validation out."
             )
+
+
+def unstarted(config: Config, mode: Mode, blocks: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is to be said of blocks that a triggered wave has not reached by a run's end; None where there are none.
+
+    Args:
+        config: of the run.
+        mode: its mode.
+        blocks: rows of ``result.json``.
+    """
+    gate = config.gate
+    waiting = [row for row in blocks if row.get("gate") == 0.0]
+    if not (mode.is_gated and gate.form == "G4" and gate.train_for == 0.0 and waiting):
+        return None
+    numbers = ", ".join(str(row["block"]) for row in waiting)
+    drifts = ", ".join(f"{row['drift']:.2g}" if "drift" in row else "unknown" for row in waiting)
+    return (
+        f"the wave has not reached the end: blocks that have not learned: {numbers}, whose inputs still move (drift: "
+        f"{drifts}; gate.tau = {gate.tau:g}). Raise gate.tau, or train longer."
+    )
 
 
 def _check_probe(config: Config, batching: Batching) -> None:

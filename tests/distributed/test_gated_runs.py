@@ -251,3 +251,17 @@ def test_an_epoch_is_chosen_by_a_validation_set(form, tmp_path):
     two = run(tmp_path / "two", merged(changes, {"run": {"stages": 2}}), base=TINY)
     assert one["selection"]["by"] == "validation accuracy" and one["selection"] == two["selection"]
     assert one["weights_sha256"] == two["weights_sha256"]
+
+
+def test_blocks_that_a_wave_has_not_reached_are_named(tmp_path, caplog):
+    table = run(tmp_path / "run", changes_of("pred", "G4", gate={"tau": 1e-9}), base=TINY)
+    assert [block["gate"] for block in table["blocks"]] == [1.0, 0.0, 0.0, 0.0]
+    (said,) = [record.getMessage() for record in caplog.records if "the wave has not" in record.getMessage()]
+    assert "have not learned: 1, 2, 3, whose inputs still move (drift: " in said
+    assert said.endswith("gate.tau = 1e-09). Raise gate.tau, or train longer.")
+
+
+@pytest.mark.parametrize("more", [{"tau": 1e9}, {"tau": 1e9, "train_for": 1.0}], ids=["reached", "at its end"])
+def test_nothing_is_said_of_blocks_that_have_learned(tmp_path, caplog, more):
+    run(tmp_path / "run", changes_of("pred", "G4", gate=more), base=TINY)
+    assert not [record for record in caplog.records if "the wave" in record.getMessage()]
