@@ -57,7 +57,7 @@ def test_every_rule_stops_at_the_same_block_and_step_on_any_number_of_stages(tmp
 
 @pytest.mark.parametrize("mode", [mode.name for mode in MODES])
 def test_every_mode_stops(tmp_path, mode):
-    changes = far_off(schedule={"mode": mode})
+    changes = far_off(schedule={"mode": mode}, gate={"delay": 0.0})
     one = end_of(tmp_path / "one", changes, 1)
     if mode not in ("backprop", "pipedream"):  # one stage by definition; another model on another partition
         assert end_of(tmp_path / "two", changes, 2) == one

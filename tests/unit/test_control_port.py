@@ -4,7 +4,7 @@ import json
 import pickle
 import socket
 import threading
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 
 import pytest
 
@@ -146,7 +146,7 @@ def test_the_second_visitor_of_a_rank_is_sent_away(open_port):
     found = port.wait_for_ranks(LONG_S)
     ends += [line.connection for line in found.values()]
     assert sorted(found) == [1, 2]
-    gone = [line for line in (first, second) if line.connection.poll(0.5)]
+    gone = wait([first.connection, second.connection], LONG_S)
     assert len(gone) == 1
 
 

@@ -29,7 +29,7 @@ def resolved(
     return SimpleNamespace(
         topology=topology, shapes=shapes, batching=batching, microbatch_size=16 // microbatches, num_blocks=4,
         routes=routes, config=Config.from_dict({"transport": transport or {}}), data=SimpleNamespace(task=task),
-        most_feedback=1, publication=None, batch_norms=frozenset(),
+        most_feedback=1, publication=None, probe=None, batch_norms=frozenset(),
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ WRONG = {
     "--lr 3": "optimizer.lr is a key of the config: write optimizer.lr=..., without dashes.",
     "--zzz": "unknown flag (given: --zzz, expected: one that --help lists). Correct or remove it.",
     "-x": "unknown flag (given: -x, expected: one that --help lists). Correct or remove it.",
-    "--mode parralel": "wrong value for --mode (given: 'parralel', expected: parallel, sequential, backprop, gpipe, "
-    "1f1b, pipedream). Did you mean 'parallel'? Change it.",
+    "--mode parralel": "wrong value for --mode (given: 'parralel', expected: parallel, sequential, gated, backprop, "
+    "gpipe, 1f1b, pipedream). Did you mean 'parallel'? Change it.",
     "--out": "argument --out: expected one argument. See --help.",
     "--generate many": "argument --generate: invalid int value: 'many'. See --help.",
 }
