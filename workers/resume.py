@@ -28,6 +28,7 @@ from pipeline.records.weights import measured_folder
 from pipeline.registry import defaults
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
+from pipeline.schedules.gate_checks import gate_state_of
 from pipeline.schedules.modes import InFlightLimit
 from workers.host.out_folder import claimed
 from workers.job import StartPoint
@@ -138,6 +139,8 @@ class Origin:
         manifest, batching = self.found[1], resolved.batching
         wrong = [f"optimizer.name: {was!r} in the run, now {now!r}"] if was != now else []
         wrong += self._other_optimizers(resolved, len(manifest.files)) if not wrong else []
+        if (gate := gate_state_of(self.table)) != (other := gate_state_of(resolved.config.to_dict())):
+            wrong.append(f"what the gate keeps: {gate} in the run, now {other}")
         if len(manifest.files) != resolved.num_blocks:
             wrong.append(f"blocks: {len(manifest.files)} in the run, now {resolved.num_blocks}")
         if (steps := self.fixed.get("steps_per_epoch", batching.num_steps)) != batching.num_steps:

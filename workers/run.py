@@ -93,7 +93,7 @@ class Session:
         }  # fmt: skip
         state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
-                             state.wall_s, restarts, state.skipped)  # fmt: skip
+                             state.wall_s, restarts, state.skipped, state.gates)  # fmt: skip
         for stage, block in odd_twins(results):
             logger.warning(
                 "replicas of stage %d have ended with different weights of block %d, so they compute differently, and "

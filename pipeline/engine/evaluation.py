@@ -13,7 +13,7 @@ from pipeline.engine.feeds import Tap
 from pipeline.engine.scores import Scores
 from pipeline.engine.settling import Settling
 from pipeline.learning.rule import LearningRule
-from pipeline.numerics.memory_format import channels_last
+from pipeline.numerics.memory_format import laid_out
 from pipeline.numerics.seeds import derive, mix, reseed
 
 __all__ = ["Evaluation"]
@@ -70,7 +70,7 @@ class Evaluation:
             if tap is not None:
                 tap(k, x, y)
             self.seed(k, index)
-            x, contexts[k] = rule(channels_last(x) if self._channels_last else x, y)
+            x, contexts[k] = rule(laid_out(x, maps_last=self._channels_last), y)
         return x, contexts
 
     def seed(self, block: int, index: int) -> None:

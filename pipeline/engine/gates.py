@@ -26,7 +26,7 @@ from pipeline.engine.drift import axis_shift, block_shift, columns_of
 from pipeline.learning.rule import LearningRule
 from pipeline.records.reports import GateRow
 from pipeline.resolve import RunSpec
-from pipeline.schedules.wave import Wave, part_of
+from pipeline.schedules.wave import Wave, exactly, part_of
 
 __all__ = ["AxisGate", "BlockGate", "Gate", "MeasuredGate", "TriggeredGate", "WaveGate", "gate_of"]
 
@@ -128,7 +128,7 @@ class MeasuredGate(Gate):
 
     def observe(self, step: int, block: int, x: Tensor) -> None:
         """See :class:`Gate`."""
-        if block == 0:
+        if block == 0 or not bool(torch.isfinite(x).all()):  # of what is not finite nothing is known
             return
         found = self._inputs[block]
         found.probes += 1
@@ -201,8 +201,8 @@ class TriggeredGate(MeasuredGate):
         started = 0 if block == 0 else self._inputs[block].started
         if started is None:
             return 0.0
-        config, count = self._config, self._num_steps
-        return part_of(step + 1 - started, config.ramp * count, config.train_for * count or float("inf"))
+        ramp, length = (float(exactly(n) * self._num_steps) for n in (self._config.ramp, self._config.train_for))
+        return part_of(step + 1 - started, ramp, length or float("inf"))
 
 
 class AxisGate(MeasuredGate):
@@ -233,7 +233,8 @@ class AxisGate(MeasuredGate):
     def _parts(self, block: int) -> Tensor | None:
         """(axes,); None before they are known."""
         drift = self._inputs[block].drift
-        return 1.0 / (1.0 + (drift / self._config.tau).square()) if isinstance(drift, Tensor) else None
+        # In float64, where no tau is 0.
+        return 1.0 / (1.0 + (drift.double() / self._config.tau).square()) if isinstance(drift, Tensor) else None
 
     def part(self, block: int, step: int) -> float:
         """See :class:`Gate`."""
@@ -249,7 +250,7 @@ class AxisGate(MeasuredGate):
         """See :class:`Gate`."""
         row, parts = super().told(block, epoch), self._parts(block)
         if parts is not None:
-            row["axes"] = torch.quantile(parts, torch.tensor([0.0, 0.5, 1.0], device=parts.device)).tolist()
+            row["axes"] = torch.quantile(parts, parts.new_tensor([0.0, 0.5, 1.0])).tolist()
         return row
 
     def restore(self, block: int, state: Mapping[str, Any]) -> None:

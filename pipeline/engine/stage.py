@@ -22,7 +22,7 @@ from pipeline.engine.skip import Skip
 from pipeline.engine.staleness import Staleness
 from pipeline.learning.local_rule import has_graph
 from pipeline.learning.rule import LearningRule, Topology
-from pipeline.numerics.memory_format import channels_last
+from pipeline.numerics.memory_format import laid_out
 from pipeline.numerics.seeds import derive, mix, reseed
 from pipeline.optim.block_optimizers import BlockOptimizers
 from pipeline.optim.lr import LrSchedule
@@ -176,8 +176,7 @@ class Stage:
             if self.tap is not None:
                 self.tap(k, x, y)
             rule = self.rules[k]
-            if self.channels_last:
-                x = channels_last(x)
+            x = laid_out(x, maps_last=self.channels_last)
             if rule.draws:
                 reseed(mix(self._forward_seeds[k], key), self.device)
             if rule.training:
@@ -257,7 +256,8 @@ class Stage:
         if not again:
             self.evaluation.scores[block].add(learned, held.num_samples)
             self.in_flight.release(key)
-        return self._deliver(held, block, learned.upstream) if learned.upstream else []
+        upstream = tuple(laid_out(tensor, maps_last=self.channels_last) for tensor in learned.upstream)
+        return self._deliver(held, block, upstream) if upstream else []
 
     def _deliver(self, held: Held, block: int, tensors: tuple[Tensor, ...]) -> list[Outbound]:
         """Hands feedback to the hosted blocks it is for, and the rest back for sending."""

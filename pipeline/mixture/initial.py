@@ -134,7 +134,9 @@ def tell_seen_samples(config: Config, initial: InitialBlocks | None) -> None:
         theirs = tomllib.loads((Path(initial.run) / "config.toml").read_text(encoding="utf8"))
     except (OSError, ValueError):  # its weights are all that is needed of it
         return
-    data = theirs.get("dataset", {})
+    data = theirs.get("dataset")
+    if not isinstance(data, dict):
+        return
     told = (theirs.get("seed"), data.get("validation", 0.0))
     if _samples_of(data) == _samples_of(config.to_dict()["dataset"]) and told != (config.seed, share):
         logger.warning(

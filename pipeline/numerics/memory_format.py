@@ -7,12 +7,22 @@ times faster. Only the memory layout changes: shapes stay (batch, channels, heig
 import torch
 from torch import Tensor
 
-__all__ = ["channels_last", "from_wire", "in_memory_order", "to_wire"]
+__all__ = ["channels_last", "from_wire", "in_memory_order", "laid_out", "to_wire"]
 
 
 def channels_last(x: Tensor) -> Tensor:
     """``x`` with its channels last in memory if it is a batch of maps; copied only where needed."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def laid_out(x: Tensor, *, maps_last: bool) -> Tensor:
+    """``x`` as it lies in memory behind an edge, where blocks have none between them: sums go by that order.
+
+    Args:
+        x: an activation or its gradient, perhaps a view in another order; copied only then.
+        maps_last: maps lie channels last.
+    """
+    return channels_last(x) if maps_last and x.dim() == 4 else x.contiguous()
 
 
 def to_wire(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from pipeline.records.row_file import RowFile
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
 
-__all__ = ["Recorder", "odd_twins", "read_record", "result_table"]
+__all__ = ["Recorder", "gate_of", "odd_twins", "read_record", "result_table"]
 
 
 class Recorder:
@@ -99,6 +99,7 @@ def result_table(
     wall_s: float,
     restarts: int = 0,
     skipped: Mapping[int, int] = {},
+    gates: Mapping[int, GateRow] = {},
 ) -> dict[str, Any]:
     """``result.json`` of a completed run; its names are fixed, scripts read them.
 
@@ -112,6 +113,7 @@ def result_table(
             that was taken up again, up to the cuts from which it was.
         restarts: times that it was.
         skipped: batches left out, of the blocks that did.
+        gates: how the gates of blocks stood at last.
     """
     digests = {k: d for result in stage_results for k, d in result["digests"].items()}
     owner = {k: r["row"]["stage"] for r in stage_results for k in r["digests"]}
@@ -132,7 +134,7 @@ def result_table(
                 "block": k, "stage": owner[k], "test_accuracy": _last(last_scores, k, "test_accuracy"),
                 "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
                 **({"skipped_batches": skipped[k]} if k in skipped else {}),
-                **({"test_metrics": found} if (found := _metrics(last_scores, k)) else {}), **_gate(last_scores, k),
+                **({"test_metrics": found} if (found := _metrics(last_scores, k)) else {}), **gates.get(k, {}),
             }
             for k in range(num_blocks)
         ],
@@ -160,11 +162,9 @@ def _metrics(scores: Mapping[int, BlockScores], block: int) -> dict[str, float]:
     return scores[block].get("test_metrics", {}) if block in scores else {}
 
 
-def _gate(scores: Mapping[int, BlockScores], block: int) -> GateRow:
-    """How a block's gate stood in the newest epoch in which it was evaluated; empty without one."""
+def gate_of(row: BlockScores) -> GateRow:
+    """How a block's gate stood in an epoch; empty without one."""
     found: GateRow = {}
-    if (row := scores.get(block)) is None:
-        return found
     if "gate" in row:
         found["gate"] = row["gate"]
     if "drift" in row:

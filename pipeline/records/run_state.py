@@ -9,8 +9,16 @@ from typing import Any
 from pipeline.errors import NonFiniteError
 from pipeline.records.early_end import EarlyEnd
 from pipeline.records.first_bad import FirstBad
-from pipeline.records.reports import BlockScores, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of
-from pipeline.records.run_record import Recorder
+from pipeline.records.reports import (
+    BlockScores,
+    GateRow,
+    SnapshotReport,
+    StageEpoch,
+    StageProgress,
+    StageResult,
+    process_of,
+)
+from pipeline.records.run_record import Recorder, gate_of
 from pipeline.records.selected import selection_table
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest
@@ -254,6 +262,11 @@ class RunState:
     def scores(self, num_epochs: int) -> Sequence[Sequence[BlockScores]]:
         """Of the blocks that were active in each of the first so many epochs."""
         return self._scores[:num_epochs]
+
+    @property
+    def gates(self) -> dict[int, GateRow]:
+        """How the gate of each block stood in the newest epoch in which the block learned; empty without gates."""
+        return {row["block"]: gate_of(row) for rows in self._scores for row in rows if "gate" in row}
 
     @property
     def cache_lost(self) -> list[int]:

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, GateConfig
 from pipeline.errors import ConfigError
 from pipeline.schedules.batching import Batching
-from pipeline.schedules.modes import Mode
+from pipeline.schedules.modes import Mode, find_mode
 from pipeline.schedules.wave import Staged
 
-__all__ = ["check_gate", "unstarted"]
+__all__ = ["check_gate", "gate_state_of", "unstarted"]
 
 
 def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, frozen: Collection[int]) -> None:
@@ -26,6 +26,12 @@ def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, 
         ConfigError: nothing would be measured; or under a wave a block would never start, nothing would learn in some
             epochs, or an epoch is to be chosen.
     """
+    gate, steps = config.gate, config.gate.train_for * batching.num_steps
+    if mode.is_gated and gate.form in ("G3", "G4") and 0.0 < steps < 1.0:
+        raise ConfigError(
+            f"no block would take a step (given: gate.train_for = {gate.train_for:g} epochs of {batching.num_steps} "
+            "steps, expected: at least one step, or 0). Raise gate.train_for."
+        )
     if mode.is_gated and config.gate.measures:
         _check_probe(config, batching)
     elif mode.is_gated:
@@ -35,6 +41,13 @@ def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, 
                 f"no epoch is chosen where blocks start one after another (given: gate.form = \"{config.gate.form}\" "
                 f"with {batching.num_validation} samples for validation, expected: none). Leave dataset.validation out."
             )
+
+
+def gate_state_of(table: Mapping[str, Any]) -> str:
+    """What a block's snapshot holds of its gate, in words. Args: table, a config with or without every default."""
+    gate = GateConfig(**table.get("gate", {}))
+    mode = find_mode(table.get("schedule", {}).get("mode", "parallel"))
+    return f"{gate.form}, {gate.probe_samples} samples" if mode.is_gated and gate.measures else "nothing"
 
 
 def unstarted(config: Config, mode: Mode, blocks: Sequence[Mapping[str, Any]]) -> str | None:

@@ -19,7 +19,7 @@ from pipeline.config.gate import GateConfig
 from pipeline.schedules.plan import BlockMode, Plan
 from pipeline.schedules.schedule import EpochResult, Parallel, Schedule
 
-__all__ = ["Staged", "Wave", "gated", "part_of", "turns_of"]
+__all__ = ["Staged", "Wave", "exactly", "gated", "part_of", "turns_of"]
 
 
 def turns_of(num_blocks: int, frozen: Collection[int] = ()) -> tuple[int, ...]:
@@ -38,7 +38,7 @@ def part_of(since: float, ramp: float, length: float) -> float:
     return 1.0 if since >= ramp else since / ramp
 
 
-def _exactly(number: float) -> Fraction:
+def exactly(number: float) -> Fraction:
     """The decimal number that a config has: 0.1 is a tenth."""
     return Fraction(repr(float(number)))
 
@@ -59,7 +59,7 @@ class Wave:
     @classmethod
     def of(cls, gate: GateConfig, turns: Collection[int], num_steps: int) -> Self:
         """The wave of a run. Args: turns, see :func:`turns_of`; num_steps, of an epoch."""
-        delay, ramp, length = (_exactly(n) * num_steps for n in (gate.delay, gate.ramp, gate.train_for))
+        delay, ramp, length = (exactly(n) * num_steps for n in (gate.delay, gate.ramp, gate.train_for))
         return cls(tuple(float(turn * delay) for turn in turns), float(ramp), float(length) or math.inf, num_steps)
 
     def part(self, block: int, step: int) -> float:
@@ -95,7 +95,7 @@ class Staged(Schedule):
     @property
     def starts(self) -> list[Fraction]:
         """Of each block: epochs that are over when it starts."""
-        return [turn * _exactly(self.gate.delay) for turn in turns_of(self.num_blocks, self.frozen)]
+        return [turn * exactly(self.gate.delay) for turn in turns_of(self.num_blocks, self.frozen)]
 
     def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
         """See :class:`Schedule`."""
@@ -111,7 +111,7 @@ class Staged(Schedule):
         """Of a block in an epoch. Args: since, epochs from the block's start to the epoch's."""
         if since <= -1:
             return BlockMode.IDLE
-        has_ended = self.gate.train_for > 0 and since >= _exactly(self.gate.train_for)
+        has_ended = self.gate.train_for > 0 and since >= exactly(self.gate.train_for)
         return BlockMode.FROZEN if block in self.frozen or has_ended else BlockMode.TRAIN
 
 

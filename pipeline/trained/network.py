@@ -20,7 +20,7 @@ from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli
 from pipeline.numerics.autocast import autocast
 from pipeline.numerics.compute import compute_as
-from pipeline.numerics.memory_format import channels_last
+from pipeline.numerics.memory_format import laid_out
 from pipeline.records.files import jsonable, whole_file
 from pipeline.records.tensor_file import pack
 from pipeline.trained.recipe import FORMAT, OWN, Recipe
@@ -247,7 +247,7 @@ class TrainedNetwork(nn.Sequential):
                     evaluation.seed(k, index)
                 if self._wires is not None:
                     x = self._wires.passed(k, x)
-                x = rule.propagate(channels_last(x) if self.recipe.config.run.channels_last else x)
+                x = rule.propagate(laid_out(x, maps_last=self.recipe.config.run.channels_last))
         return x
 
     def _apply(self, fn: Any, recurse: bool = True) -> "TrainedNetwork":

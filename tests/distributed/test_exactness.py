@@ -103,3 +103,11 @@ def test_from_a_command_of_its_own_or_under_torchrun(tmp_path, commanded, ranks)
     code, _, err = launch("--quiet", "--out", tmp_path / "run", *flags, *OVERRIDES, ranks=ranks)
     assert code == 0, err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["weights_sha256"] == commanded
+
+
+@pytest.mark.parametrize("rule", ["backprop", "dfa", "linear_decoder"])
+def test_blocks_may_hand_on_views_in_any_order(tmp_path, rule):
+    """Behind an edge they lie in memory as they are counted; so they do between blocks of one stage."""
+    changes = {"model": {"name": "tests.support.turned_net.small"}}
+    found = {placed(tmp_path / str(n), rule, n, "inline", **changes) for n in (1, 2, "blocks")}
+    assert len(found) == 1

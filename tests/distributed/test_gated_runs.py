@@ -1,5 +1,6 @@
 """The mode gated: its limits, and that it learns the same wherever the blocks are."""
 
+import dataclasses
 import json
 from functools import cache
 
@@ -7,10 +8,15 @@ import pytest
 import torch
 from tests.distributed.test_resume import OPTIMIZERS, RULES, resumed_everywhere
 from tests.support.products import rare, square
-from tests.support.resumes import TINY
+from tests.support.resumes import TINY, cuts_of, written
 from tests.support.runs import merged, run
 
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.records.snapshots import Manifest
 from pipeline.records.weights import latest_weights, load_blocks
+from workers.resume import open_origin
+from workers.run import train
 
 pytestmark = pytest.mark.distributed
 LOCAL = [
@@ -218,7 +224,7 @@ def test_drift_is_written_down(tmp_path):
 @pytest.mark.parametrize("rule", rare(["predsim", "linear_decoder"], but=["predsim"]))
 def test_taken_up_from_every_step(rule, form, tmp_path):
     changes = {**GATED, "gate": FORMS[form], "rule": {"name": rule}, "snapshot": {"every_steps": 1}}
-    found, differing = resumed_everywhere(tmp_path, changes, cuts=slice(form == "G2", None, 3))
+    found, differing = resumed_everywhere(tmp_path, changes, cuts=slice({"G1": 2, "G2": 1}.get(form, 0), None, 3))  # under G1 those in front of a probe
     assert found in (4, 5) and differing == []
 
 
@@ -265,3 +271,44 @@ def test_blocks_that_a_wave_has_not_reached_are_named(tmp_path, caplog):
 def test_nothing_is_said_of_blocks_that_have_learned(tmp_path, caplog, more):
     run(tmp_path / "run", changes_of("pred", "G4", gate=more), base=TINY)
     assert not [record for record in caplog.records if "the wave" in record.getMessage()]
+
+
+@pytest.mark.parametrize("more", [
+    {"rule": {"name": "dfa"}}, {"dataset": {"validation": 0.2}},
+], ids=["no decoders", "validation"])  # fmt: skip
+def test_every_block_has_its_gate_in_the_result(tmp_path, more):
+    table = run(tmp_path / "run", merged(changes_of("pred", "G1"), more), base=TINY)
+    assert all(0.0 < block["gate"] <= 1.0 for block in table["blocks"])
+
+
+@pytest.mark.parametrize("form", ["G1", "G2", "G4"])
+def test_a_probe_that_is_not_finite_is_left_out(tmp_path, form):
+    """Its samples are those of the first steps, which are skipped."""
+    bad = {"dataset": {"name": "tests.support.poison", "value": "nan", "bad": [3]}, "train": {"nonfinite": "skip"}}
+    changes = merged(changes_of("pred", form, gate={"probe_every": 1, "probe_samples": 60}), bad)
+    table = run(tmp_path / "run", changes, base=merged(TINY, {"model": {"norm": "none"}}))
+    assert all("drift" not in block or block["drift"] == 0.0 for block in table["blocks"])
+    assert [block["gate"] for block in table["blocks"]] == [1.0] + 3 * [0.0 if form == "G4" else 1.0]
+
+
+@pytest.mark.parametrize(("was", "now", "text"), [
+    ({"form": "G1"}, {"probe_samples": 12}, "the gate keeps: G1, 20 samples in the run, now G1, 12 samples"),
+    ({"form": "G1"}, {"form": "G4"}, "the gate keeps: G1, 20 samples in the run, now G4, 20 samples"),
+    ({"form": "G2"}, {"form": "G3"}, "the gate keeps: G2, 20 samples in the run, now nothing"),
+])  # fmt: skip
+def test_a_run_does_not_go_on_with_what_another_gate_keeps(tmp_path, was, now, text):
+    gate = {"delay": 0.2, **MEASURED, **was}
+    written(tmp_path / "run", {**GATED, "gate": gate, "rule": {"name": "pred"}, "snapshot": {"every_epochs": 1}})
+    origin = open_origin(tmp_path / "run", allow_changes=True)
+    folder = cuts_of(tmp_path / "run")[0]
+    origin = dataclasses.replace(origin, found=(folder, Manifest.read(folder)))
+    changed = merged(TINY, {**GATED, "gate": {**gate, **now}, "rule": {"name": "pred"}})
+    with pytest.raises(ConfigError, match=text):
+        train(Config.from_dict(changed), out=tmp_path / "other", data_root=tmp_path, origin=origin)
+
+
+@pytest.mark.parametrize("form", ["G3", "G4"])
+def test_a_wave_shorter_than_a_step_is_refused(tmp_path, form):
+    changes = {**GATED, "gate": {"form": form, "delay": 0.0, "train_for": 0.1, **MEASURED}}
+    with pytest.raises(ConfigError, match=r"no block would take a step \(given: gate.train_for = 0.1 epochs of 5 steps"):
+        run(tmp_path / "run", changes, base=TINY)
