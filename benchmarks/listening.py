@@ -6,7 +6,7 @@ All arms are the run of a preset on two stages, in turns: nobody listens; the lo
 hooks that do nothing; and hooks that sleep for a tenth of a second whenever they are called. The figure is the run's
 own: samples over ``wall_s``, from the moment every stage is ready to the last report. Machines vary by more than what
 is looked for, so there is a second one: the processor time of the process that is listening, beyond that of the same
-process with nobody to tell, as a share of the processor time of the stages.
+process with nobody to tell, as a share of the wall time of the stages.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from workers.listening.logger import loggers_named
 from workers.run import train
 
 SLEEP_S = 0.1
+_MORE = "more cpu, of the wall time of the stages"
 
 
 def figures(config: Config, logs: Sequence[str], hooks: Hooks) -> dict[str, float]:
@@ -79,13 +80,13 @@ def main(arguments: Sequence[str]) -> int:
         "over nobody": {name: ratio(rates[name], rates["nobody"]) for name in ("listening", "sleeping")},
     }  # fmt: skip
     usual = table["cpu_s"]["nobody"]["median"]
-    table["more cpu, of that of the stages"] = {
+    table[_MORE] = {
         name: (table["cpu_s"][name]["median"] - usual) / stages_s for name in ("listening", "sleeping")
     }
     for name, found_ratio in table["over nobody"].items():
         print(
             f"{options.preset}, {name}: {found_ratio['median']:.3f} times the throughput of a run that nobody hears; "
-            f"{table['more cpu, of that of the stages'][name]:.2%} more of the processor"
+            f"{table[_MORE][name]:.2%} more of the processor"
         )
     write(options.out, {**table, "environment": about})
     return 0

@@ -233,8 +233,10 @@ class AxisGate(MeasuredGate):
     def _parts(self, block: int) -> Tensor | None:
         """(axes,); None before they are known."""
         drift = self._inputs[block].drift
-        # In float64, where no tau is 0.
-        return 1.0 / (1.0 + (drift.double() / self._config.tau).square()) if isinstance(drift, Tensor) else None
+        if not isinstance(drift, Tensor):
+            return None
+        ratio = drift.double() / self._config.tau  # in float64 no tau is 0
+        return (1.0 / (1.0 + ratio.square())).float()
 
     def part(self, block: int, step: int) -> float:
         """See :class:`Gate`."""

@@ -118,7 +118,8 @@ def test_the_users_own_module_keeps_its_weights_and_is_not_changed(tmp_path):
     net = network()
     before = copy.deepcopy(net.state_dict())
     changes = {"rule": {"name": "pred"}, "run": {"stages": 2}, "transport": {"name": "shared_memory"},
-               "train": {"epochs": 6, "batch_size": 100}, "optimizer": {"name": "adam", "lr": 0.01, "milestones": []}}  # fmt: skip
+               "train": {"epochs": 6, "batch_size": 100},
+               "optimizer": {"name": "adam", "lr": 0.01, "milestones": []}}  # fmt: skip
     table = run(tmp_path / "run", changes, model=net)
     assert table["model"] == "object" and table["num_blocks"] == 3
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())

@@ -220,11 +220,15 @@ def test_drift_is_written_down(tmp_path):
             assert 0.0 < least < median < most <= 1.0 and epoch[k]["drift"] > 0.0 and 0.0 < epoch[k]["gate"] < 1.0
 
 
+FIRST = {"G1": 2, "G2": 1, "G3": 0, "G4": 0}
+"""The first cut, and every third one: under G1 those in front of a probe."""
+
+
 @pytest.mark.parametrize("form", rare(FORMS, but=["G1", "G4"]))
 @pytest.mark.parametrize("rule", rare(["predsim", "linear_decoder"], but=["predsim"]))
 def test_taken_up_from_every_step(rule, form, tmp_path):
     changes = {**GATED, "gate": FORMS[form], "rule": {"name": rule}, "snapshot": {"every_steps": 1}}
-    found, differing = resumed_everywhere(tmp_path, changes, cuts=slice({"G1": 2, "G2": 1}.get(form, 0), None, 3))  # under G1 those in front of a probe
+    found, differing = resumed_everywhere(tmp_path, changes, cuts=slice(FIRST[form], None, 3))
     assert found in (4, 5) and differing == []
 
 
@@ -310,5 +314,5 @@ def test_a_run_does_not_go_on_with_what_another_gate_keeps(tmp_path, was, now, t
 @pytest.mark.parametrize("form", ["G3", "G4"])
 def test_a_wave_shorter_than_a_step_is_refused(tmp_path, form):
     changes = {**GATED, "gate": {"form": form, "delay": 0.0, "train_for": 0.1, **MEASURED}}
-    with pytest.raises(ConfigError, match=r"no block would take a step \(given: gate.train_for = 0.1 epochs of 5 steps"):
+    with pytest.raises(ConfigError, match=r"no block would take a step \(given: gate.train_for = 0.1 epochs of 5"):
         run(tmp_path / "run", changes, base=TINY)

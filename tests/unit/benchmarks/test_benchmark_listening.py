@@ -12,6 +12,6 @@ def test_a_small_run_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert listening.main(options) == 0
     table = json.loads(out.read_text())
     assert table["log"] == ["csv"] and len(table["over nobody"]["sleeping"]["all"]) == 1
-    assert all(-1 < share < 1 for share in table["more cpu, of that of the stages"].values())
+    assert all(-1 < share < 1 for share in table["more cpu, of the wall time of the stages"].values())
     assert table["cpu_s"]["nobody"]["median"] > 0
     assert capsys.readouterr().out.count("times the throughput of a run that nobody hears") == 2
