@@ -25,7 +25,7 @@ _MOST_KEPT = 3
 
 _ADVICE = (
     "Lower what the largest part comes from: model.width and model.depth, train.batch_size, dataset.num_train, "
-    "transport.depth, or the number of stages."
+    "transport.depth, gate.probe_samples, or the number of stages."
 )
 
 

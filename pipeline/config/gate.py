@@ -39,6 +39,11 @@ class GateConfig:
         check_fields(self, "gate.")
 
     @property
+    def is_wave(self) -> bool:
+        """Blocks start at one time, and may end at another."""
+        return self.form in ("G3", "G4")
+
+    @property
     def measures(self) -> bool:
         """The gate goes by what blocks compute, and a probe passes them."""
         return self.form != "G3"

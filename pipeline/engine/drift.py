@@ -13,12 +13,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pipeline.learning.activation import is_smooth_unit
 from pipeline.learning.affine import layers_of
 from pipeline.network.block import Block
+from pipeline.network.hard_units import NonDifferentiable
 
 __all__ = ["axis_shift", "block_shift", "columns_of"]
 
 _EPS = 1e-6
+_KEEPS = (
+    NonDifferentiable, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm,
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+)  # fmt: skip
+"""Layers behind which an axis, or its part of the flattened features, is where it was; elementwise units are others."""
 
 
 def axis_shift(before: Tensor, now: Tensor) -> Tensor:
@@ -54,14 +61,22 @@ def columns_of(block: Block, in_shape: Sequence[int]) -> tuple[Tensor, tuple[int
 
     Returns:
         The weight, the shape that a vector of its columns is broadcast in, and the columns of each axis, next to each
-        other; None where the block begins with something else than a linear layer or a convolution behind elementwise
-        layers, or its columns are no axes.
+        other; None where the block begins with something else than a linear layer or a convolution behind layers that
+        leave axes in their places, or its columns are no axes.
     """
-    first = next((layer for layer in layers_of(block) if any(p.dim() > 1 for p in layer.parameters())), None)
+    layers = layers_of(block)
+    at = next((k for k, layer in enumerate(layers) if not _keeps_axes(layer)), len(layers))
+    first, is_flat = layers[at] if at < len(layers) else None, any(isinstance(f, nn.Flatten) for f in layers[:at])
     maps = len(in_shape) == 3
+    if maps and isinstance(first, nn.Linear) and not is_flat:
+        return None  # it reads the width
     num_axes = in_shape[0] if maps else in_shape[-1]
     if isinstance(first, nn.Conv2d) and first.groups == 1 and first.in_channels == num_axes:
         return first.weight, (1, -1, 1, 1), 1
     if isinstance(first, nn.Linear) and first.in_features % num_axes == 0 and (maps or first.in_features == num_axes):
         return first.weight, (1, -1), first.in_features // num_axes  # flattened maps lie channel by channel
     return None
+
+
+def _keeps_axes(layer: nn.Module) -> bool:
+    return isinstance(layer, _KEEPS) or is_smooth_unit(layer)

@@ -26,7 +26,7 @@ from pipeline.engine.drift import axis_shift, block_shift, columns_of
 from pipeline.learning.rule import LearningRule
 from pipeline.records.reports import GateRow
 from pipeline.resolve import RunSpec
-from pipeline.schedules.wave import Wave, exactly, part_of
+from pipeline.schedules.wave import Wave
 
 __all__ = ["AxisGate", "BlockGate", "Gate", "MeasuredGate", "TriggeredGate", "WaveGate", "gate_of"]
 
@@ -115,7 +115,7 @@ class MeasuredGate(Gate):
     """Nothing is done before drift is known, whatever the config says."""
 
     def __init__(self, config: GateConfig, rules: Mapping[int, LearningRule], num_steps: int) -> None:
-        self._config, self._rules, self._num_steps = config, rules, num_steps
+        self._config, self._rules = config, rules
         unknown = None if self.waits or config.start == "closed" else 0.0
         self._inputs = {k: _Input(unknown if k > 0 else 0.0) for k in rules}
 
@@ -189,6 +189,10 @@ class TriggeredGate(MeasuredGate):
 
     waits = True
 
+    def __init__(self, config: GateConfig, rules: Mapping[int, LearningRule], num_steps: int) -> None:
+        super().__init__(config, rules, num_steps)
+        self._wave = Wave.of(config, (0,), num_steps)  # of one block, from its own start
+
     def measured(self, block: int, step: int) -> None:
         """See :class:`MeasuredGate`."""
         found = self._inputs[block]
@@ -201,8 +205,7 @@ class TriggeredGate(MeasuredGate):
         started = 0 if block == 0 else self._inputs[block].started
         if started is None:
             return 0.0
-        ramp, length = (float(exactly(n) * self._num_steps) for n in (self._config.ramp, self._config.train_for))
-        return part_of(step + 1 - started, ramp, length or float("inf"))
+        return self._wave.part(0, step - started)
 
 
 class AxisGate(MeasuredGate):

@@ -14,7 +14,7 @@ from pipeline.records.row_file import RowFile
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
 
-__all__ = ["Recorder", "gate_of", "odd_twins", "read_record", "result_table"]
+__all__ = ["Recorder", "gate_row", "odd_twins", "read_record", "result_table"]
 
 
 class Recorder:
@@ -118,7 +118,6 @@ def result_table(
     digests = {k: d for result in stage_results for k, d in result["digests"].items()}
     owner = {k: r["row"]["stage"] for r in stage_results for k in r["digests"]}
     num_blocks = len(digests)
-    trained = [sum(e.plan.modes[k] is BlockMode.TRAIN for e in history) for k in range(num_blocks)]
     rows = [r["row"] for r in stage_results]
     samples = len(history) * num_train
     return {
@@ -131,10 +130,8 @@ def result_table(
         },
         "blocks": [
             {
-                "block": k, "stage": owner[k], "test_accuracy": _last(last_scores, k, "test_accuracy"),
-                "epochs_trained": trained[k], "frozen_at_epoch": _frozen_at(history, k),
-                **({"skipped_batches": skipped[k]} if k in skipped else {}),
-                **({"test_metrics": found} if (found := _metrics(last_scores, k)) else {}), **gates.get(k, {}),
+                "block": k, "stage": owner[k], **_block(k, history, last_scores),
+                **({"skipped_batches": skipped[k]} if k in skipped else {}), **gates.get(k, {}),
             }
             for k in range(num_blocks)
         ],
@@ -152,6 +149,16 @@ def odd_twins(stage_results: Sequence[StageResult]) -> list[tuple[int, int]]:
     })  # fmt: skip
 
 
+def _block(block: int, history: Sequence[EpochResult], last_scores: Mapping[int, BlockScores]) -> dict[str, Any]:
+    """What a block has learned, and in how many epochs."""
+    metrics = _metrics(last_scores, block)
+    return {
+        "test_accuracy": _last(last_scores, block, "test_accuracy"),
+        "epochs_trained": sum(e.plan.modes[block] is BlockMode.TRAIN for e in history),
+        "frozen_at_epoch": _frozen_at(history, block), **({"test_metrics": metrics} if metrics else {}),
+    }  # fmt: skip
+
+
 def _frozen_at(history: Sequence[EpochResult], block: int) -> int | None:
     """The first epoch in which the block was frozen, or None."""
     return next((e.plan.epoch for e in history if e.plan.modes[block] is BlockMode.FROZEN), None)
@@ -162,7 +169,7 @@ def _metrics(scores: Mapping[int, BlockScores], block: int) -> dict[str, float]:
     return scores[block].get("test_metrics", {}) if block in scores else {}
 
 
-def gate_of(row: BlockScores) -> GateRow:
+def gate_row(row: BlockScores) -> GateRow:
     """How a block's gate stood in an epoch; empty without one."""
     found: GateRow = {}
     if "gate" in row:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from pipeline.config import Config, GateConfig
+from pipeline.config import Config, GateConfig, ScheduleConfig
 from pipeline.errors import ConfigError
 from pipeline.schedules.batching import Batching
 from pipeline.schedules.modes import Mode, find_mode
@@ -27,27 +27,27 @@ def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, 
             epochs, or an epoch is to be chosen.
     """
     gate, steps = config.gate, config.gate.train_for * batching.num_steps
-    if mode.is_gated and gate.form in ("G3", "G4") and 0.0 < steps < 1.0:
+    if mode.is_gated and gate.is_wave and 0.0 < steps < 1.0:
         raise ConfigError(
             f"no block would take a step (given: gate.train_for = {gate.train_for:g} epochs of {batching.num_steps} "
             "steps, expected: at least one step, or 0). Raise gate.train_for."
         )
-    if mode.is_gated and config.gate.measures:
+    if mode.is_gated and gate.measures:
         _check_probe(config, batching)
     elif mode.is_gated:
         _check_wave(config, num_blocks, frozen)
         if batching.num_validation:
             raise ConfigError(
-                f"no epoch is chosen where blocks start one after another (given: gate.form = \"{config.gate.form}\" "
-                f"with {batching.num_validation} samples for validation, expected: none). Leave dataset.validation out."
+                f"no epoch is chosen where blocks start one after another (given: gate.form = \"{gate.form}\" with "
+                f" {batching.num_validation} samples for validation, expected: none). Leave dataset.validation out."
             )
 
 
 def gate_state_of(table: Mapping[str, Any]) -> str:
     """What a block's snapshot holds of its gate, in words. Args: table, a config with or without every default."""
-    gate = GateConfig(**table.get("gate", {}))
-    mode = find_mode(table.get("schedule", {}).get("mode", "parallel"))
-    return f"{gate.form}, {gate.probe_samples} samples" if mode.is_gated and gate.measures else "nothing"
+    gate, schedule = GateConfig(**table.get("gate", {})), ScheduleConfig(**table.get("schedule", {}))
+    keeps = gate.measures and find_mode(schedule.mode).is_gated
+    return f"{gate.form}, {gate.probe_samples} samples" if keeps else "nothing"
 
 
 def unstarted(config: Config, mode: Mode, blocks: Sequence[Mapping[str, Any]]) -> str | None:
@@ -60,7 +60,7 @@ def unstarted(config: Config, mode: Mode, blocks: Sequence[Mapping[str, Any]]) -
     """
     gate = config.gate
     waiting = [row for row in blocks if row.get("gate") == 0.0]
-    if not (mode.is_gated and gate.form == "G4" and gate.train_for == 0.0 and waiting):
+    if not (mode.is_gated and gate.is_wave and gate.train_for == 0.0 and waiting):
         return None
     numbers = ", ".join(str(row["block"]) for row in waiting)
     drifts = ", ".join(f"{row['drift']:.2g}" if "drift" in row else "unknown" for row in waiting)

@@ -19,7 +19,7 @@ from pipeline.config.gate import GateConfig
 from pipeline.schedules.plan import BlockMode, Plan
 from pipeline.schedules.schedule import EpochResult, Parallel, Schedule
 
-__all__ = ["Staged", "Wave", "exactly", "gated", "part_of", "turns_of"]
+__all__ = ["Staged", "Wave", "gated", "turns_of"]
 
 
 def turns_of(num_blocks: int, frozen: Collection[int] = ()) -> tuple[int, ...]:
@@ -31,14 +31,7 @@ def turns_of(num_blocks: int, frozen: Collection[int] = ()) -> tuple[int, ...]:
     return tuple(turns)
 
 
-def part_of(since: float, ramp: float, length: float) -> float:
-    """What a block takes of a step. Args: steps since its start, this one included; its ramp; its length."""
-    if since <= 0.0 or since > length:
-        return 0.0
-    return 1.0 if since >= ramp else since / ramp
-
-
-def exactly(number: float) -> Fraction:
+def _exactly(number: float) -> Fraction:
     """The decimal number that a config has: 0.1 is a tenth."""
     return Fraction(repr(float(number)))
 
@@ -59,12 +52,15 @@ class Wave:
     @classmethod
     def of(cls, gate: GateConfig, turns: Collection[int], num_steps: int) -> Self:
         """The wave of a run. Args: turns, see :func:`turns_of`; num_steps, of an epoch."""
-        delay, ramp, length = (exactly(n) * num_steps for n in (gate.delay, gate.ramp, gate.train_for))
+        delay, ramp, length = (_exactly(n) * num_steps for n in (gate.delay, gate.ramp, gate.train_for))
         return cls(tuple(float(turn * delay) for turn in turns), float(ramp), float(length) or math.inf, num_steps)
 
     def part(self, block: int, step: int) -> float:
         """What a block takes of its step ``step`` of the run, counted from 0: 0 to 1."""
-        return part_of(step + 1 - self.starts[block], self.ramp, self.length)
+        since = step + 1 - self.starts[block]
+        if since <= 0.0 or since > self.length:
+            return 0.0
+        return 1.0 if since >= self.ramp else since / self.ramp
 
     def mean(self, block: int, epoch: int) -> float:
         """The mean of the parts in an epoch, counted from 0."""
@@ -95,7 +91,7 @@ class Staged(Schedule):
     @property
     def starts(self) -> list[Fraction]:
         """Of each block: epochs that are over when it starts."""
-        return [turn * exactly(self.gate.delay) for turn in turns_of(self.num_blocks, self.frozen)]
+        return [turn * _exactly(self.gate.delay) for turn in turns_of(self.num_blocks, self.frozen)]
 
     def plan(self, epoch: int, history: Sequence[EpochResult]) -> Plan | None:
         """See :class:`Schedule`."""
@@ -111,7 +107,7 @@ class Staged(Schedule):
         """Of a block in an epoch. Args: since, epochs from the block's start to the epoch's."""
         if since <= -1:
             return BlockMode.IDLE
-        has_ended = self.gate.train_for > 0 and since >= exactly(self.gate.train_for)
+        has_ended = self.gate.train_for > 0 and since >= _exactly(self.gate.train_for)
         return BlockMode.FROZEN if block in self.frozen or has_ended else BlockMode.TRAIN
 
 

@@ -47,6 +47,11 @@ def test_a_whole_input_by_its_length():
     assert block_shift(none, none) == 0.0 and block_shift(none, before) == 1.0
 
 
+class Flipped(nn.Module):
+    def forward(self, x):
+        return x.flip(-1)
+
+
 class Doubled(nn.Module):
     def __init__(self):
         super().__init__()
@@ -65,6 +70,9 @@ class Doubled(nn.Module):
         ([nn.Flatten(), nn.Linear(28, 3)], (7, 4), None),
         ([Doubled(), nn.Linear(4, 3)], (4,), None),
         ([nn.ReLU()], (4,), None),
+        ([Flipped(), nn.Linear(4, 3)], (4,), None),
+        ([nn.Softmax(-1), nn.Linear(4, 3)], (4,), None),
+        ([nn.Linear(4, 3)], (4, 5, 4), None),
     ],
 )  # fmt: skip
 def test_the_weight_that_reads_an_input(layers, in_shape, expected):
