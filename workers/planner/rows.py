@@ -106,13 +106,14 @@ def head_share(case: Case) -> float | None:
     """Share of the arithmetic that the rule's own matrices take (decoders, predictors); None where nothing is known.
 
     Products alone are counted: two for a block's weight, and three for a matrix of the rule, which hands an error on
-    into its block.
+    into its block. Both are counted at each position of a map or sequence where they are applied; the products of
+    attention, which have no weights, are not counted.
     """
     resolved, blocks, heads = case.resolved, 0.0, 0.0
-    for shapes, trained in zip(resolved.shapes, resolved.trained_bytes, strict=True):
-        positions = math.prod(shapes.body_shape[1:]) if len(shapes.body_shape) > 1 else 1
-        blocks += 2.0 * shapes.num_parameters * positions
-        heads += 3.0 * max(0, trained // 4 - shapes.num_parameters)
+    for shapes, trained, spec in zip(resolved.shapes, resolved.trained_bytes, resolved.specs, strict=True):
+        places = shapes.body_shape[:1] if len(shapes.body_shape) == 2 else shapes.body_shape[1:]
+        blocks += 2.0 * shapes.num_parameters * math.prod(places)
+        heads += 3.0 * max(0, trained // 4 - shapes.num_parameters) * math.prod(spec.task.positions)
     if not any(resolved.trained_bytes):
         return None
     return heads / (blocks + heads)

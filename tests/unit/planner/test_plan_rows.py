@@ -156,6 +156,14 @@ def test_heads_are_counted_as_products():
     assert head_share(model_of(Question((4,)), "1f1b", **EVEN).case) == 0.0
 
 
+def test_at_positions_every_product_is_one_of_each():
+    text = {"dataset": {"name": "text", "window": 20, "windows": 640}, "rule": {"name": "aux"},
+            "model": {"name": "transformer", "depth": 4, "layers_per_block": 1, "width": 8, "heads": 2}}
+    layer, vectors, read_out = 12 * 8 * 8 + 2 * 8, (256 + 20) * 8, 8 * 256
+    blocks, heads = 2 * 20 * (4 * layer + vectors + 8 + read_out), 3 * 20 * 3 * (read_out + 256)
+    assert head_share(model_of(Question((4,)), **text).case) == pytest.approx(heads / (blocks + heads))
+
+
 def test_the_best_placement_can_be_run():
     table = placed(config(), row_of(model_of(Question((2,)), stages=2, **{"run": {"threads": 1, "partition": [3, 1]}})))
     again = Config.from_dict(table)
