@@ -1,6 +1,7 @@
-"""Memory of every stage by its use, for networks of 8 to 64 blocks.
+"""Memory of every stage by its use, for networks of 8 to 64 blocks, and for language models of 8 and 32 layers.
 
     python -m benchmarks.memory --out benchmarks/results/memory.json
+    python -m benchmarks.memory --preset lm --rounds 1 --out benchmarks/results/memory-lm.json
 
 Every run has a tree of processes of its own and reports, per stage, the peak of its resident memory (or of its device
 memory) above a baseline, and what that consists of. The baseline is a process forked from the same server, which has
@@ -27,15 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import environment, leave_on_sigterm, spread, take_turns, write
-from benchmarks.memory_arms import ARMS, MemoryArm, config_of, our_run, plain_backprop
+from benchmarks.memory_arms import WORKLOADS, MemoryArm, our_run, plain_backprop
 from benchmarks.pair import run_pair
 from pipeline.records.number_text import format_bytes
 from pipeline.records.time_budget import peak_rss_bytes
 from workers.host.fork_server import warm_up
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT_S = 120.0
-BLOCKS: tuple[int, ...] = (8, 16, 32, 64)
+LIMIT_S = 300.0
 PARTS = ("parameter", "head", "optimizer", "held", "queue", "other")
 """Parts of a stage's peak above the baseline."""
 
@@ -51,7 +51,8 @@ def one(task: dict[str, Any]) -> Any:
     if task["arm"] is None:
         return run_pair(nothing)
     arm = MemoryArm(**task["arm"])
-    config = config_of(arm, task["blocks"], task["width"], task["batch"], task["device"])
+    make = WORKLOADS[task["preset"]].config
+    config = make(arm, task["blocks"], task["width"], task["batch"], task["device"])
     if arm.mode == "plain":
         return run_pair(plain_backprop, config, timeout_s=LIMIT_S)
     return our_run(config)
@@ -129,8 +130,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two small networks, two arms, one round")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--preset", choices=WORKLOADS, default="mlp", help="default: mlp")
+    parser.add_argument("--width", type=int, metavar="N", help="features of a block; default: the preset's")
+    parser.add_argument("--batch", type=int, metavar="N", help="samples of an update; default: the preset's")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
@@ -139,11 +141,12 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps(one(options.one)))
         return 0
     about = environment("benchmarks.memory", arguments, threads=1)
-    width, batch = (32, 16) if options.quick else (options.width, options.batch)
-    sizes, arms, rounds = BLOCKS, ARMS, options.rounds
+    work = WORKLOADS[options.preset]
+    width, batch = (32, 16) if options.quick else (options.width or work.width, options.batch or work.batch)
+    sizes, arms, rounds = work.blocks, work.arms, options.rounds
     if options.quick:
-        sizes, arms, rounds = (2, 4), (ARMS[0], ARMS[-1]), 1
-    task = {"width": width, "batch": batch, "device": options.device}
+        sizes, arms, rounds = (2, 4), (arms[0], arms[-1]), 1
+    task = {"preset": options.preset, "width": width, "batch": batch, "device": options.device}
     rows = [row for blocks in sizes for row in measure(blocks, arms, task, rounds)]
     write(options.out, {**task, "rounds": rounds, "networks": rows, "held_growth": growth(rows), "environment": about})
     return 0

@@ -230,6 +230,8 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "transport-over-gloo": ("transport", _over_gloo),
     "memory": ("memory", _memory),
     "memory-held": ("memory", _held),
+    "memory-lm": ("memory-lm", _memory),
+    "memory-lm-held": ("memory-lm", _held),
     "sequential": ("sequential", _sequential),
     "overhead": ("overhead", _overhead),
     **SCALING,

@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 
 from pipeline.config import Config
 
-__all__ = ["Band", "Cell", "Check", "Device", "Figure", "Metric", "Place", "PublishedTable", "in_order"]
+__all__ = [
+    "Band", "Cell", "Check", "Device", "Figure", "Found", "Metric", "Part", "Place", "PublishedTable", "in_order",
+]  # fmt: skip
 
 Device = Literal["cpu", "cuda"]
 
@@ -124,6 +126,20 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What there is to be read of a table."""
+
+    completed: Callable[[Cell], Sequence[Mapping[str, Any]]]
+    """Runs of a cell that count."""
+    counted: Mapping[str, Mapping[str, Any]]
+    """By row, what :mod:`benchmarks.arithmetic` has counted without a run; empty where it has not been asked."""
+
+
+Part = Callable[[Found], str]
+"""A further part of a table's page as Markdown; empty where nothing of it is known."""
+
+
+@dataclass(frozen=True)
 class PublishedTable:
     """Cells that stand side by side."""
 
@@ -134,6 +150,8 @@ class PublishedTable:
     checks: Sequence[Check] = ()
     note: str = ""
     """Remark that a reader needs to judge the figures."""
+    parts: Sequence[Part] = ()
+    """What the page says besides, in this order."""
 
     def figures(self) -> dict[Place, tuple[Cell, Figure]]:
         """Every entry with the cell that gives it."""

@@ -1,9 +1,10 @@
 """A table as Markdown: measured beside published, and whether that is accepted."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Place, PublishedTable
+from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Found, Place, PublishedTable
 from benchmarks.accuracy.store import Store
 from benchmarks.wording import seconds
 from benchmarks.wording import table as markdown
@@ -44,8 +45,19 @@ def render(table: PublishedTable, store: Store, absent: Absent = lambda cell: No
         absent: why a cell cannot be run; pages that are kept leave it out, for it depends on the machine.
     """
     remarks = [*([] if store.quick else _checks(table, store)), *_reasons(table, store)]
-    parts = [_about(table), _grid(table, store, absent), "\n".join(remarks), _how(table, store)]
+    found = Found(lambda cell: store.completed(table, cell), _counted(table, store))
+    more = [part(found) for part in table.parts]
+    parts = [_about(table), _grid(table, store, absent), "\n".join(remarks), *more, _how(table, store)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _counted(table: PublishedTable, store: Store) -> Mapping[str, Mapping[str, Any]]:
+    """What was counted of the table's rows without a run; its file stands beside the folder of runs."""
+    path = store.folder.parent / f"arithmetic-{table.name}.json"
+    if not path.exists():
+        return {}
+    found: Mapping[str, Mapping[str, Any]] = json.loads(path.read_text(encoding="utf8"))["arms"]
+    return found
 
 
 def _about(table: PublishedTable) -> str:
@@ -90,9 +102,17 @@ def _checks(table: PublishedTable, store: Store) -> Iterator[str]:
         if not found:
             continue
         if check.band is None:
-            yield f"- {check.about}: {', '.join(f'{value:.3g}' for _, value in found)}"
+            yield f"- {check.about}: {_listing(found, len(check.pairs))}"
         else:
             yield f"- {check.about}: {_verdict(found, len(check.pairs), check.band)}"
+
+
+def _listing(found: Sequence[tuple[tuple[Place, Place], float]], count: int) -> str:
+    """The differences, each of several with the place that it is of: its row, where all are of one column."""
+    if count == 1:
+        return f"{found[0][1]:.3g}"
+    one_column = len({first[1] for (first, _), _ in found}) == 1
+    return "; ".join(f"{first[0] if one_column else _spell(first)}: {value:.3g}" for (first, _), value in found)
 
 
 def _verdict(found: Sequence[tuple[tuple[Place, Place], float]], count: int, band: Band) -> str:

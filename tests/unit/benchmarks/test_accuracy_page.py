@@ -86,6 +86,32 @@ def test_a_check_without_a_band_says_the_difference_and_judges_nothing(store):
     assert "- b less a: 1\n" in render(table, store)
 
 
+def test_several_differences_are_told_apart(store):
+    store.add(TABLE, CELLS[0], completed(0, 3.0, 3.5))
+    store.add(TABLE, CELLS[1], completed(0, 4.0))
+    best_of_b, last_of_a = ("rule b", "best"), ("rule a", "last")
+    for pairs, text in (
+        ([PAIR, (PAIR[1], best_of_b)], "rule b: 1; rule a: -1"),
+        ([PAIR, (last_of_a, best_of_b)], "rule b, best: 1; rule a, last: -0.5"),
+    ):
+        table = dataclasses.replace(TABLE, checks=[Check("less", pairs, None)])
+        assert f"- less: {text}\n" in render(table, store)
+
+
+def test_further_parts_are_told_what_was_run_and_counted(store):
+    """Those that have nothing to say are left out."""
+    def part(found):
+        runs = [run["seed"] for cell in CELLS for run in found.completed(cell)]
+        return f"seeds {runs}, counted {found.counted}"
+
+    table = dataclasses.replace(TABLE, parts=[part, lambda found: ""])
+    store.add(TABLE, CELLS[0], completed(2, 3.0))
+    assert render(table, store).splitlines()[-4:-1] == ["", "seeds [2], counted {}", ""]
+    beside = Store(store.folder / "accuracy")
+    (store.folder / "arithmetic-some.json").write_text('{"arms": {"rule a": {"flop": 1}}}')
+    assert "seeds [], counted {'rule a': {'flop': 1}}\n" in render(table, beside)
+
+
 def test_a_run_that_failed_is_shown_with_its_error(store):
     store.add(TABLE, CELLS[1], {"seed": 0, "status": "failed", "error": "no such | rule\nat all", "wall_s": 1.0})
     found = lines(store)

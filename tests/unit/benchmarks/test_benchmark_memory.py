@@ -40,9 +40,11 @@ def test_blocks_have_their_bytes_without_heads():
     assert memory_arms.block_bytes(config) == [4 * (32 * 32 + 32)] * 3 + [4 * (32 * 10 + 10)]
 
 
-@pytest.mark.parametrize("arm", memory_arms.ARMS, ids=lambda arm: arm.name)
-def test_every_arm_updates_on_the_same_batch(arm):
-    assert memory_arms.config_of(arm, 8, 32, 16, "cpu").train.batch_size == 16
+@pytest.mark.parametrize("preset", memory_arms.WORKLOADS)
+def test_every_arm_updates_on_the_same_batch(preset):
+    work = memory_arms.WORKLOADS[preset]
+    assert {work.config(arm, 8, 32, 16, "cpu").train.batch_size for arm in work.arms} == {16}
+    assert len({arm.name for arm in work.arms}) == len(work.arms)
 
 
 def test_small_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
@@ -63,6 +65,18 @@ def test_small_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     inputs, outputs = 4 * 16 * 32 * 4, 16 * 10 * 4
     assert inputs < plain[0]["held_bytes"] <= inputs + 3 * outputs
     assert "4 blocks, backprop" in capsys.readouterr().out
+
+
+def test_a_block_of_a_language_model_holds_the_same_whatever_is_above_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "in_fresh_tree", memory.one)
+    assert memory.main(["--quick", "--preset", "lm", "--out", str(tmp_path / "m.json")]) == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    rows = {(row["arm"], row["blocks"]): row["stages"] for row in found["networks"]}
+    assert set(rows) == {(arm, count) for arm in ("onward, a stage per block", "backprop") for count in (2, 4)}
+    small, large = ([s["held_bytes"] for s in rows["onward, a stage per block", count]] for count in (2, 4))
+    assert [small[0], *[large[1]] * 2, small[1]] == large and found["held_growth"]["onward, a stage per block"] == 1.0
+    assert sum(large) <= rows["backprop", 4][0]["held_bytes"] <= 1.01 * sum(large)
+    assert found["preset"] == "lm" and found["width"] == 32
 
 
 def test_a_fresh_tree_answers():

@@ -1,0 +1,152 @@
+"""Arithmetic and memory of a step under every arm of a table of language models, counted without training.
+
+    python -m benchmarks.arithmetic --out benchmarks/results/arithmetic-lm.json
+
+One step of every block runs on tensors that have shapes and no values, and torch's own counter adds up the products:
+those of layers, of read-outs and of attention, in which every query meets every key, also those that the causal mask
+takes away; forward and backward, two operations for a multiplication and an addition. Norms, activations, losses and
+the optimizer are no products. What a block holds until it learns is counted as in a run, by the storages that autograd
+saves, in one step on the CPU. Nothing here depends on the machine, the data or the time.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import harness
+from benchmarks.accuracy.cell import Cell, PublishedTable
+from benchmarks.published import TABLES
+from pipeline.config import Config
+from pipeline.engine.build import build_rules
+from pipeline.engine.in_flight import SavedTensors
+from pipeline.learning.rule import LearningRule, Topology
+from pipeline.resolve import RunSpec, resolve
+from workers.edges import batch_bytes
+
+__all__ = ["arms_of", "counted", "held_by_block", "main", "step_flop"]
+
+
+def arms_of(table: PublishedTable) -> dict[str, Cell]:
+    """The first cell of each row; budgets and seeds change nothing here."""
+    found: dict[str, Cell] = {}
+    for cell in table.cells:
+        for figure in cell.figures:
+            found.setdefault(figure.row, cell)
+    return found
+
+
+def counted(cell: Cell) -> dict[str, Any]:
+    """What is counted of a cell's step: operations per byte of text, the heads' share of them, held and trained bytes.
+
+    ``heads_share`` is the share of the products beside one forward and one backward pass through every block: of
+    read-outs, of what stands in front of them, and of an overlap's second pass that makes its message. ``sent_bytes``
+    are those of a step's activations and labels on the way from one block to the next.
+    """
+    resolved = resolved_on_any_text(cell)
+    flop, own = step_flop(resolved)
+    symbols = resolved.microbatch_size * resolved.data.input_shape[0]
+    return {
+        "flop_per_byte": sum(flop) / symbols, "heads_share": 1 - sum(own) / sum(flop),
+        "held_bytes": held_by_block(resolved), "trained_bytes": list(resolved.trained_bytes),
+        "sent_bytes": resolved.microbatch_size * batch_bytes(resolved, 1) if resolved.num_blocks > 1 else 0,
+    }  # fmt: skip
+
+
+def resolved_on_any_text(cell: Cell) -> RunSpec:
+    """The cell's run on the text that every Python has: shapes are the same, and no file is needed."""
+    config = cell.nested(0)
+    return resolve(Config.from_dict({**config, "dataset": {**config["dataset"], "path": ""}}), Path())
+
+
+def step_flop(resolved: RunSpec) -> tuple[list[int], list[int]]:
+    """Operations of every block in one step on a full batch, and those of one forward and backward pass through it."""
+    rules = [rule.to("meta") for rule in _rules(resolved)]
+    inputs, contexts = [], []
+    total = [0] * len(rules)
+    x, y = _batch(resolved, torch.device("meta"))
+    for k, rule in enumerate(rules):
+        inputs.append(x)
+        with FlopCounterMode(display=False) as counter:
+            x, context = rule(x, y)
+        contexts.append(context)
+        total[k] += counter.get_total_flops()
+    feedback: tuple[Tensor, ...] = ()
+    for k in reversed(range(len(rules))):
+        with FlopCounterMode(display=False) as counter:
+            feedback = _learned(rules[k], contexts[k], feedback) or feedback
+        total[k] += counter.get_total_flops()
+    return total, [_pass_flop(rule, x) for rule, x in zip(rules, inputs, strict=True)]
+
+
+def _learned(rule: LearningRule, context: Any, feedback: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Has a block learn as a stage does: at once where it can, and when feedback has come where it waits for some;
+    returns what it sends down."""
+    sent: tuple[Tensor, ...] = ()
+    if rule.learns_at_once:
+        sent = rule.learn(context, ()).upstream
+    if rule.topology is not Topology.LOCAL and not rule.spec.is_last:
+        sent = (*sent, *rule.learn(context, feedback).upstream)
+    return sent
+
+
+def _pass_flop(rule: LearningRule, x: Tensor) -> int:
+    """Operations of one forward and one backward pass through a block; of the gradient of its input where a rule has
+    gradients go from block to block."""
+    hands_down = rule.topology is Topology.NEIGHBOUR and not rule.spec.is_first
+    x = x.detach().requires_grad_(hands_down)
+    with FlopCounterMode(display=False) as counter:
+        out = rule.block(x)
+        torch.autograd.backward(out, torch.zeros_like(out))
+    return int(counter.get_total_flops())
+
+
+def held_by_block(resolved: RunSpec) -> list[int]:
+    """Bytes that each block holds of a full batch between forward and learning, as a stage of it alone counts them."""
+    found = []
+    x, y = _batch(resolved, torch.device("cpu"))
+    for rule in _rules(resolved):
+        saved = SavedTensors(rule.parameters())
+        with saved.watch():
+            x, context = rule(x, y)
+            saved.add([context])
+        found.append(saved.num_bytes)
+    return found
+
+
+def _rules(resolved: RunSpec) -> Iterator[LearningRule]:
+    """The blocks under their rules, as they train."""
+    for rule in build_rules(resolved, resolved.blueprints, range(resolved.num_blocks), torch.device("cpu")):
+        yield rule.train()
+
+
+def _batch(resolved: RunSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A full batch of the same symbol everywhere, and its labels."""
+    rows, task = resolved.microbatch_size, resolved.specs[0].task
+    x = torch.zeros(rows, *resolved.data.input_shape, dtype=resolved.data.input_dtype, device=device)
+    return x, torch.zeros(rows, *task.label_shape, dtype=task.label_dtype, device=device)
+
+
+def main(arguments: Sequence[str], count: Callable[[Cell], Mapping[str, Any]] = counted) -> int:
+    """Counts every arm, prints a line for each, writes the file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.arithmetic", description=__doc__.partition("\n")[0])
+    parser.add_argument("--table", choices=["lm", "lm-m"], default="lm")
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    options = parser.parse_args(arguments)
+    about = harness.environment("benchmarks.arithmetic", arguments)
+    rows = {}
+    for row, cell in arms_of(TABLES[options.table]).items():
+        rows[row] = count(cell)
+        print(f"{row}: {rows[row]['flop_per_byte'] / 1e6:.2f} MFLOP a byte, heads {rows[row]['heads_share']:.1%}",
+              flush=True)  # fmt: skip
+    harness.write(options.out, {"table": options.table, "arms": rows, "environment": about})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
