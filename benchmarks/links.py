@@ -1,6 +1,7 @@
 """Training over two hosts whose link is slower and slower: Onward's own schedule, GPipe, 1F1B and DDP.
 
     sudo python -m benchmarks.links --preset mlp-8x1024 --out benchmarks/results/links-mlp-8x1024.json
+    sudo python -m benchmarks.links --preset lm-s --out benchmarks/results/links-lm-s.json
 
 The hosts are network namespaces of this machine with a switch between them, each link shaped in both directions by
 ``tc tbf``, so it needs root and iproute2, and says so. Every arm is two processes of one thread, one on each host, with
@@ -26,9 +27,11 @@ from benchmarks.arms.turns import ThroughputArm, ThroughputSettings
 from benchmarks.link_tables import ARMS, markdown
 from benchmarks.presets import PRESETS, Preset
 from pipeline.records.files import jsonable
+from pipeline.resolve import resolve
 from tests.support.hosts import hosts, why_not
+from workers.edges import batch_bytes
 
-__all__ = ["RATES", "main", "measure"]
+__all__ = ["RATES", "main", "measure", "message_bytes"]
 
 RATES = {
     "unlimited": None, "10 Gbit/s": "10gbit", "1 Gbit/s": "1gbit", "250 Mbit/s": "250mbit", "100 Mbit/s": "100mbit",
@@ -37,6 +40,16 @@ RATES = {
 """Of each link, in the words of ``tc``."""
 _BURST = {"10gbit": "4mb", "1gbit": "512kb"}
 """At least the rate divided by the kernel's ticks per second; elsewhere that of the hosts."""
+
+
+def message_bytes(preset: Preset, partition: Sequence[int]) -> dict[str, int]:
+    """What a step's activations and their labels are on the link between two stages, for each of Onward's own arms."""
+    found = {}
+    for name, (arm, wire) in ARMS.items():
+        if arm == "onward-2":
+            resolved = resolve(preset.config(precision=preset.precision, partition=partition, wire=wire), Path())
+            found[name] = preset.batch_size * batch_bytes(resolved, partition[0])
+    return found
 
 
 def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) -> dict[str, Any]:
@@ -72,6 +85,7 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
     return {
         "preset": preset.name, "batch_size": preset.batch_size, "rounds": settings.rounds, "seconds": settings.seconds,
         "links": {rate: {name: arm.entry() for name, arm in found.items()} for rate, found in arms.items()},
+        "message_bytes": message_bytes(preset, two.partition) if isinstance(two := jobs["onward-2"], ArmJob) else {},
         "block_seconds": costs.table,
     }  # fmt: skip
 

@@ -101,9 +101,10 @@ class Arms:
         about = (
             "Training costs, counted without a run: millions of operations for each byte of training text, attention's "
             "products over the whole window in them; the heads' share, which is what stands beside one forward and one "
-            "backward pass through each block; what the stage that holds most holds of a step, a stage per block; "
-            "weights; what goes from a block to the next in a step. Seconds a step are those of the runs, one stage of "
-            "one thread, beside other work of the machine: no measurement of speed."
+            "backward pass through each block; what the stage that holds most holds of a step, a stage per block, "
+            "without the graph of a read-out, which is made while its block learns; weights; what goes from a block to "
+            "the next in a step. Seconds a step are those of the runs, one stage of one thread, beside other work of "
+            "the machine: no measurement of speed."
         )
         heads = ["", "MFLOP a byte", "heads", "held", "weights", "sent", "a step took"]
         return _part(about, heads, rows)
@@ -117,7 +118,7 @@ class Arms:
         rows = [[f"{rate:g}", *("-" if (v := known[arm.row][rate]) is None else f"{v:.4g}" for arm in tuned)]
                 for rate in tuned[0].rates]  # fmt: skip
         said = "\n".join(f"- Best rate of {arm.row}: {_best_rate(known[arm.row])}" for arm in tuned)
-        about = "Bits per byte after 500 steps by learning rate, on the validation text."
+        about = f"Bits per byte after {self.steps[0]} steps by learning rate, on the validation text."
         return f"{_part(about, ['', *(arm.row for arm in tuned)], rows)}\n\n{said}"
 
     def verdicts(self, found: Found) -> str:

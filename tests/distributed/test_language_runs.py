@@ -1,16 +1,22 @@
-"""A language model of eight blocks: the same weights on 1, 2, 4 and 8 stages, spawned, as ranks and under torchrun."""
+"""Language models of eight layers: the same weights on 1, 2, 4 and 8 stages, spawned, as ranks and under torchrun."""
 
 import json
 from functools import cache
 from itertools import product
 
 import pytest
+import torch
+import torch.nn.functional as F
 from tests.support.command import call, call_ranks, launch
 from tests.support.products import rare
 from tests.support.runs import merged, run, sha
 
+from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
+from pipeline.data.windows import feed_of
+from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.registry import known
+from pipeline.resolve import build_rule, load_dataset, resolve
 
 pytestmark = pytest.mark.distributed
 RULES = {
@@ -88,6 +94,33 @@ def test_p1_eight_blocks_under_torchrun(tmp_path, command, reference, ranks):
     code, _, err = launch(*command("shared"), *flags, ranks=ranks, timeout=240)
     assert code == 0, err
     assert sha_of(tmp_path / "run") == reference("shared")
+
+
+@pytest.mark.parametrize(("rule", "layers"), [("own", 8), ("backprop", 8), ("backprop", 1)])
+def test_one_block_or_all_under_backprop_are_plain_autograd_after_many_steps(tmp_path, text, rule, layers):
+    """A single block, whatever its rule; and eight that hand gradients down, on two stages."""
+    changes = {
+        "rule": RULES[rule], "model": {"layers_per_block": layers}, "train": {"epochs": 7},
+        "optimizer": {"clip": 0.0, "course": "constant", "warmup_steps": 0, "lr": 1e-3},
+        "run": {"stages": 1 if layers == 8 else 2}, "transport": {"name": "shared_memory"},
+    }  # fmt: skip
+    base = merged(text, changes)
+    result = run(tmp_path / "run", base=base)
+    resolved = resolve(Config.from_dict(base), tmp_path)
+    pairs = zip(resolved.blueprints, resolved.specs, strict=True)
+    net = torch.nn.Sequential(*(build_rule(resolved.config, blueprint, spec).block for blueprint, spec in pairs))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    dataset = load_dataset(resolved.config, tmp_path)
+    feed = feed_of(dataset.load()[0], dataset=dataset, batch_size=8, seed=0, device=torch.device("cpu"), train=True)
+    for step in range(21):
+        x, y = feed.batch(step // 3, step % 3)
+        optimizer.zero_grad()
+        F.cross_entropy(net(x).flatten(0, 1), y.flatten().long()).backward()
+        optimizer.step()
+    assert result["steps"] == 21 and result["num_blocks"] == 8 // layers
+    found = [tensor for state in load_blocks(latest_weights(tmp_path / "run")) for tensor in state.values()]
+    for mine, plain in zip(found, net.parameters(), strict=True):
+        assert (mine - plain).abs().max() <= 1e-5 * plain.abs().max()
 
 
 LEARN_TEXT = {"aux", "backprop", "dfa", "dni_rnn", "interlock", "linear_decoder", "pred", "readout", "sdfa"}

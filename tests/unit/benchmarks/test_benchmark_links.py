@@ -2,6 +2,7 @@ import pytest
 
 from benchmarks import links
 from benchmarks.link_tables import ARMS, lost, markdown
+from benchmarks.presets import PRESETS
 
 
 def entry(*rates, status="ok", note=None):
@@ -22,9 +23,30 @@ def test_the_table_has_a_row_for_each_link():
     base = {name: entry(100.0) for name in ARMS}
     slow = {**{name: entry(75.0) for name in ARMS}, "ddp": entry(None, status="hang", note="no result after 120 s")}
     text = markdown({"links": {"unlimited": base, "10 Mbit/s": slow}}).splitlines()
-    assert text[0] == "| link | onward | onward int8 | gpipe | 1f1b | ddp |"
-    assert text[2] == "| unlimited | 100 | 100 | 100 | 100 | 100 |"
+    assert text[0] == "| link | onward | onward bfloat16 | onward int8 | gpipe | 1f1b | ddp |"
+    assert text[2] == "| unlimited | 100 | 100 | 100 | 100 | 100 | 100 |"
     assert text[3].startswith("| 10 Mbit/s | 75 (25.0 % lost) |") and text[3].endswith("| no result after 120 s |")
+
+
+def test_a_file_of_fewer_arms_has_fewer_columns_and_messages_stand_below():
+    base = {name: entry(100.0) for name in ("onward", "ddp")}
+    found = {"links": {"unlimited": base}, "message_bytes": {"onward": 2**20, "onward int8": 2**18}}
+    assert markdown(found).splitlines() == [
+        "| link | onward | ddp |", "| --- | ---: | ---: |", "| unlimited | 100 | 100 |", "",
+        "On the link in each step, labels included: onward 1.0 MiB, onward int8 256.0 KiB.",
+    ]  # fmt: skip
+
+
+def test_the_message_of_the_small_language_model():
+    """16 windows of 128 bytes, 128 numbers at each; int8 has a scale for each position; labels of two bytes or one."""
+    found = links.message_bytes(PRESETS["lm-s"], (4, 4))
+    positions = 16 * 128
+    labels = found["onward"] - positions * 128 * 4
+    assert labels in (positions, 2 * positions)
+    assert found == {
+        "onward": positions * 128 * 4 + labels, "onward bfloat16": positions * 128 * 2 + labels,
+        "onward int8": positions * (128 + 4) + labels,
+    }  # fmt: skip
 
 
 def test_without_root_it_says_what_it_needs(monkeypatch, capsys):
@@ -45,7 +67,6 @@ def test_an_unknown_link_is_refused_with_those_there_are(monkeypatch, capsys):
 def test_costs_that_cannot_be_measured(monkeypatch):
     from benchmarks.arms.launch import Outcome
     from benchmarks.arms.turns import ThroughputSettings
-    from benchmarks.presets import PRESETS
 
     monkeypatch.setattr(links, "run", lambda job, limit_s: Outcome("hang", note="no result after 4 s"))
     with pytest.raises(RuntimeError, match=r"cannot measure what the blocks cost \(hang: no result after 4 s\)"):

@@ -67,8 +67,9 @@ def test_the_best_rate_is_named_once_all_have_run():
     text = ARMS.rates(found({**RUNS, "backprop-slow": [run(0, 3.2)], "backprop-fast": [run(0, 3.0)],
                              "own-slow": [run(0, 3.9, 3.5)]}))  # fmt: skip
     assert table(text) == {"0.001": ["3.2", "3.5"], "0.003": ["3", "-"]}
-    assert text.splitlines()[-2:] == ["- Best rate of backprop: 0.003 (3)",
-                                      "- Best rate of 2 blocks, own: open, 0.001 (3.5) so far, 1 of 2 rates run"]  # fmt: skip
+    assert text.splitlines()[-2:] == [
+        "- Best rate of backprop: 0.003 (3)", "- Best rate of 2 blocks, own: open, 0.001 (3.5) so far, 1 of 2 rates run",
+    ]  # fmt: skip
     only = ARMS.rates(found({"backprop-slow": [run(0, 3.2)]}))
     assert only.endswith("- Best rate of 2 blocks, own: open, none of them has been run")
 
