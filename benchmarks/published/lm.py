@@ -99,7 +99,10 @@ def _small_arms() -> list[Arm]:
 
 
 _ARMS = _small_arms()
-_PARTS = Arms(_ARMS, asked=((1000, 2, 0.0), (4000, 2, 1.0), (4000, 4, 2.0)))
+_PARTS = Arms(
+    _ARMS, asked=((1000, 2, 0.0), (4000, 2, 1.0), (4000, 4, 2.0)),
+    usual=[f"{count} blocks, own, normed" for count in (2, 4, 8)],
+)  # fmt: skip
 _CELLS = [cell for budget in BUDGETS for arm in _ARMS if (cell := arm.budgets.get(budget)) is not None]
 _CELLS += [cell for arm in _ARMS for cell in arm.rates.values() if not cell.figures]
 _NOTE = (
@@ -112,7 +115,8 @@ _NOTE = (
 TABLES = (
     PublishedTable(
         "lm", "Language models in blocks, bits per byte of held-out text", "none", _CELLS, note=_NOTE,
-        parts=(_PARTS.verdicts, _PARTS.gaps, _PARTS.blocks, _PARTS.depth, _PARTS.rates, _PARTS.costs),
+        parts=(_PARTS.verdicts, _PARTS.gaps, _PARTS.read_outs, _PARTS.blocks, _PARTS.depth, _PARTS.rates,
+               _PARTS.costs),
     ),
     PublishedTable(
         "lm-m", "Language models in blocks on a GPU, bits per byte of held-out text", "none",

@@ -11,7 +11,7 @@ from benchmarks.wording import seconds
 from benchmarks.wording import table as markdown
 from pipeline.records.number_text import format_bytes, grouped
 
-__all__ = ["Arm", "Arms", "bits_of"]
+__all__ = ["Arm", "Arms", "bits_of", "paired"]
 
 Run = Mapping[str, Any]
 _LEAST_TOLD = 0.05
@@ -46,25 +46,42 @@ class Arms:
         arms: the first of them is what the others are compared with.
         asked: statements: budget, blocks, and the most per cent by which the best arm of so many blocks may be above
             the first arm.
+        usual: rows of the arms that others of as many blocks are compared with too.
     """
 
-    def __init__(self, arms: Sequence[Arm], asked: Sequence[tuple[int, int, float]]) -> None:
+    def __init__(
+        self, arms: Sequence[Arm], asked: Sequence[tuple[int, int, float]], usual: Sequence[str] = ()
+    ) -> None:
         self.first, *self.others = arms
         self.arms = arms
         self.asked = asked
+        self.usual = {arm.blocks: arm for arm in arms if arm.row in usual}
         self.steps = list(self.first.budgets)
 
     def gaps(self, found: Found) -> str:
         """By how much each arm is above the first, in per cent, seed by seed."""
-        rows = []
-        for arm in self.others:
-            spread = [_spread(self.paired(arm, steps, found)) for steps in self.steps]
-            if any(spread):
-                rows.append([arm.row, *(text or "-" for text in spread)])
         about = (
             f"Bits per byte above {self.first.row}, per cent of them: the median of the seeds that both have, each "
             "compared with its own, and in brackets the least and the most."
         )
+        return self._compared(about, {arm.row: (arm, self.first) for arm in self.others}, found)
+
+    def read_outs(self, found: Found) -> str:
+        """What another read-out than the usual one changes, blocks being as many: whether a shared one helps."""
+        about = (
+            "The same above the block's own read-out with a norm, of as many blocks: below 0 another way to read a "
+            "block's output helps."
+        )
+        pairs = {arm.row: (arm, base) for arm in self.others if (base := self.usual.get(arm.blocks)) not in (None, arm)}
+        return self._compared(about, pairs, found)
+
+    def _compared(self, about: str, pairs: Mapping[str, tuple[Arm, Arm]], found: Found) -> str:
+        """A row for each pair of arms that have both been run."""
+        rows = []
+        for row, (arm, base) in pairs.items():
+            spread = [_spread(paired(arm, base, steps, found)) for steps in self.steps]
+            if any(spread):
+                rows.append([row, *(text or "-" for text in spread)])
         return _part(about, ["", *self._heads()], rows)
 
     def blocks(self, found: Found) -> str:
@@ -129,7 +146,7 @@ class Arms:
     def _verdict(self, budget: int, count: int, most: float, found: Found) -> str:
         """The line of one statement; empty where no arm has run."""
         asked = [arm for arm in self.others if arm.is_local and arm.blocks == count and budget in arm.budgets]
-        gaps = {arm.row: median(p) for arm in asked if (p := self.paired(arm, budget, found))}
+        gaps = {arm.row: median(p) for arm in asked if (p := paired(arm, self.first, budget, found))}
         if not gaps:
             return ""
         best = min(gaps, key=lambda row: gaps[row])
@@ -139,18 +156,19 @@ class Arms:
         return (f"- The best local arm of {count} blocks after {budget} steps is at most {most:g} % above "
                 f"{self.first.row}: {verdict} ({best}: {_signed(gaps[best])}{open_})")  # fmt: skip
 
-    def paired(self, arm: Arm, steps: int, found: Found) -> list[float]:
-        """The gap of an arm to the first one in per cent, of every seed that both have."""
-        if steps not in arm.budgets:
-            return []
-        ours, theirs = (
-            {run["seed"]: value for run in found.completed(each.budgets[steps]) if (value := bits_of(run)) is not None}
-            for each in (arm, self.first)
-        )
-        return [100 * (ours[seed] / theirs[seed] - 1) for seed in sorted(ours.keys() & theirs.keys())]
-
     def _heads(self) -> list[str]:
         return [f"{steps} steps" for steps in self.steps]
+
+
+def paired(arm: Arm, base: Arm, steps: int, found: Found) -> list[float]:
+    """The gap of an arm to another one in per cent, of every seed that both have."""
+    if steps not in arm.budgets:
+        return []
+    ours, theirs = (
+        {run["seed"]: value for run in found.completed(each.budgets[steps]) if (value := bits_of(run)) is not None}
+        for each in (arm, base)
+    )
+    return [100 * (ours[seed] / theirs[seed] - 1) for seed in sorted(ours.keys() & theirs.keys())]
 
 
 def _part(about: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -19,7 +19,7 @@ OWN = Arm("2 blocks, own", 2, True, cells("own", BUDGETS),
           {1e-3: Cell("own-slow", {}, ()), 3e-3: Cell("own-fast", {}, ())})  # fmt: skip
 OTHER = Arm("2 blocks, shared", 2, True, cells("shared", (1000,)), {})
 DFA = Arm("2 blocks, dfa", 2, False, cells("dfa", BUDGETS), {})
-ARMS = Arms([FIRST, OWN, OTHER, DFA], asked=((1000, 2, 1.0), (500, 2, 0.0)))
+ARMS = Arms([FIRST, OWN, OTHER, DFA], asked=((1000, 2, 1.0), (500, 2, 0.0)), usual=["2 blocks, own"])
 
 
 def run(seed, *bits):
@@ -56,6 +56,14 @@ def test_a_gap_is_of_each_seed_to_its_own():
     assert rows == {"2 blocks, own": ["+5.0 %", "+0.5 % (0.0 % to +1.0 %, 2 seeds)"], "2 blocks, dfa": ["-", "+20.0 %"]}
 
 
+def test_another_read_out_is_compared_with_the_usual_one_of_as_many_blocks():
+    shared = {**RUNS, "shared-1000": [run(0, 2.2, 1.919), run(1, 2.2, 2.525)]}
+    assert table(ARMS.read_outs(found(shared))) == {
+        "2 blocks, shared": ["-", "-2.0 % (-5.0 % to +1.0 %, 2 seeds)"], "2 blocks, dfa": ["-", "+20.0 %"],
+    }  # fmt: skip
+    assert Arms([FIRST, OWN, OTHER, DFA], asked=()).read_outs(found(shared)) == ""
+
+
 def test_every_block_has_its_figure_and_depth_its_gain():
     rows = table(ARMS.blocks(found(RUNS)))
     assert rows == {"2 blocks, own": ["3.300 3.150", "2.200 2.020"], "2 blocks, dfa": ["-", "- 3.000"]}
@@ -68,7 +76,8 @@ def test_the_best_rate_is_named_once_all_have_run():
                              "own-slow": [run(0, 3.9, 3.5)]}))  # fmt: skip
     assert table(text) == {"0.001": ["3.2", "3.5"], "0.003": ["3", "-"]}
     assert text.splitlines()[-2:] == [
-        "- Best rate of backprop: 0.003 (3)", "- Best rate of 2 blocks, own: open, 0.001 (3.5) so far, 1 of 2 rates run",
+        "- Best rate of backprop: 0.003 (3)",
+        "- Best rate of 2 blocks, own: open, 0.001 (3.5) so far, 1 of 2 rates run",
     ]  # fmt: skip
     only = ARMS.rates(found({"backprop-slow": [run(0, 3.2)]}))
     assert only.endswith("- Best rate of 2 blocks, own: open, none of them has been run")
