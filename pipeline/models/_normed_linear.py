@@ -20,7 +20,8 @@ def normed_linear(norm: nn.RMSNorm, linear: nn.Linear, x: Tensor) -> Tensor:
         linear: without a bias.
         x: (..., features).
     """
-    is_autocast = torch.is_autocast_enabled(x.device.type)
+    # Tensors without values ("meta") have no autocast, and torch raises where it is asked for one.
+    is_autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
     if x.requires_grad or not torch.is_grad_enabled() or is_autocast:
         out: Tensor = linear(norm(x))
         return out

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from tests.support.runs import run
 
 from benchmarks import arithmetic
@@ -20,25 +21,28 @@ BASE = {
 # key, and every weight with every value; a read-out.
 LAYER, ATTENTION, READ_OUT = 2 * 12 * WIDTH**2, 2 * 2 * WINDOW * WIDTH, 2 * WIDTH * SYMBOLS
 NETWORK = 3 * (4 * (LAYER + ATTENTION) + READ_OUT)
+# A block whose input is no trained block's concern needs no product for the gradient of its first layer's input; the
+# first block's layers stand behind an embedding.
+SPARED = 3 * 2 * 3 * WIDTH**2
 ARMS = {
-    "backprop": ({"rule.name": "backprop"}, 0),
-    "own": ({"rule.name": "aux"}, 3 * 3 * READ_OUT),
-    "private": ({"rule.name": "aux", "rule.depth": 1}, 3 * 3 * (READ_OUT + LAYER + ATTENTION)),
+    "backprop": ({"rule.name": "backprop"}, NETWORK, 0),
+    "own": ({"rule.name": "aux"}, NETWORK - SPARED, 3 * 3 * READ_OUT),
+    "private": ({"rule.name": "aux", "rule.depth": 1}, NETWORK - SPARED, 3 * 3 * (READ_OUT + LAYER + ATTENTION)),
     # The matrix is not trained.
-    "shared": ({"rule.name": "readout"}, 3 * 2 * READ_OUT),
+    "shared": ({"rule.name": "readout"}, NETWORK - SPARED, 3 * 2 * READ_OUT),
     # Two blocks say what they want of the one below, by the derivative of their input alone: no weight's is needed.
-    "overlap": ({"rule.name": "interlock"}, 3 * 3 * READ_OUT + 2 * (LAYER + 2 * ATTENTION)),
+    "overlap": ({"rule.name": "interlock"}, NETWORK, 3 * 3 * READ_OUT + 2 * (LAYER + 2 * ATTENTION)),
     # The output's error times a fixed matrix of each block.
-    "dfa": ({"rule.name": "dfa"}, 3 * READ_OUT),
+    "dfa": ({"rule.name": "dfa"}, NETWORK - SPARED, 3 * READ_OUT),
 }
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_products_are_those_of_the_network_and_of_the_heads(arm):
-    options, heads = ARMS[arm]
+    options, own, heads = ARMS[arm]
     found = arithmetic.counted(Cell("some", {**BASE, **options}, ()))
-    assert found["flop_per_byte"] == NETWORK + heads
-    assert found["heads_share"] == pytest.approx(heads / (NETWORK + heads))
+    assert found["flop_per_byte"] == own + heads
+    assert found["heads_share"] == pytest.approx(heads / (own + heads))
     assert found["sent_bytes"] == BATCH * WINDOW * (4 * WIDTH + 1)  # activations, and labels of a byte each
     assert found["trained_bytes"][-1] == 4 * (12 * WIDTH**2 + 3 * WIDTH + WIDTH * SYMBOLS)
 
@@ -68,9 +72,10 @@ def test_every_arm_is_counted_once_and_written(tmp_path, capsys):
 
 
 def test_what_is_kept_is_of_the_arms_as_they_are_now():
-    """The cheapest of them is counted again."""
-    kept = json.loads(Path(arithmetic.__file__).with_name("results").joinpath("arithmetic-lm.json").read_text())["arms"]
+    """One of them is counted again; another torch may have attention by other products."""
+    kept = json.loads(Path(arithmetic.__file__).with_name("results").joinpath("arithmetic-lm.json").read_text())
     arms = arithmetic.arms_of(TABLES["lm"])
-    assert list(kept) == list(arms)
-    again = arithmetic.counted(arms["2 blocks, own, normed"])
-    assert again == kept["2 blocks, own, normed"]
+    assert list(kept["arms"]) == list(arms)
+    if kept["environment"]["versions"]["torch"].partition("+")[0] != torch.__version__.partition("+")[0]:
+        pytest.skip("counted under another torch")
+    assert arithmetic.counted(arms["2 blocks, own, normed"]) == kept["arms"]["2 blocks, own, normed"]

@@ -124,3 +124,11 @@ def test_a_linear_layer_behind_a_norm_is_torchs_own_where_nothing_is_trained_or_
     with torch.autocast("cpu", torch.bfloat16):
         found = normed_linear(norm, linear, x)
         assert found.dtype is torch.bfloat16 and torch.equal(found, linear(norm(x)))
+
+
+def test_a_large_block_is_measured_without_values():
+    norm, linear = nn.RMSNorm(6, device="meta"), nn.Linear(6, 4, bias=False, device="meta")
+    x = torch.zeros(5, 6, device="meta")
+    assert normed_linear(norm, linear, x).shape == (5, 4)
+    with torch.no_grad():
+        assert normed_linear(norm, linear, x).shape == (5, 4)
