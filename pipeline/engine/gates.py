@@ -25,6 +25,7 @@ from pipeline.config.gate import GateConfig
 from pipeline.engine.columns import Columns
 from pipeline.engine.drift import axis_shift, block_shift, columns_of
 from pipeline.learning.rule import LearningRule
+from pipeline.numerics.finite import all_finite
 from pipeline.records.reports import GateRow
 from pipeline.resolve import RunSpec
 from pipeline.schedules.wave import Wave
@@ -129,7 +130,7 @@ class MeasuredGate(Gate):
 
     def observe(self, step: int, block: int, x: Tensor) -> None:
         """See :class:`Gate`."""
-        if block == 0 or not bool(torch.isfinite(x).all()):  # of what is not finite nothing is known
+        if block == 0 or not all_finite({block: [x]})[block]:  # of what is not finite nothing is known
             return
         found = self._inputs[block]
         found.probes += 1
