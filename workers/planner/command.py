@@ -123,8 +123,8 @@ def planned_as(config: Config) -> list[str]:
     beside = "blocks learn one after another, and batches stop below those that have not begun"
     if mode.is_gated and gate.measures:
         beside = (
-            f"a probe of {gate.probe_samples} samples passes every {gate.probe_every} steps, of whose memory the queues "
-            "have their part, and parts of steps take passes over the weights"
+            f"a probe of {gate.probe_samples} samples passes every {gate.probe_every} steps, for which the queues "
+            "have room here, and parts of steps take passes over the weights"
         )
     elif mode.is_predictable:
         return []

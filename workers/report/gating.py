@@ -21,7 +21,8 @@ def gating_sections(runs: Sequence[ReportRun]) -> list[Section]:
     gated = [(place, run) for place, run in enumerate(runs) if run.gates.get("gate")]
     legend = block_legend(max((r.last_block + 1 for _, r in gated if r.last_block is not None), default=1))
     gates = [
-        Panel(f"{run.name}: part of a step", lines(found, f"gate of every block of {run.name}", floor=0.0, top=1.0), place)
+        Panel(f"{run.name}: part of a step", lines(found, f"gate of every block of {run.name}", floor=0.0, top=1.0),
+              place)
         for place, run in gated
         if (found := block_lines(run.gates["gate"]))
     ]

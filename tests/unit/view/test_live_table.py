@@ -123,8 +123,8 @@ def test_a_phase_that_is_over_waits_for_the_next_plan(show):
 
 
 def gated(gates, first=0):
-    return [{**row, **({} if gate is None else {"gate": gate})}
-            for row, gate in zip(blocks(first, [0.5] * len(gates), [0.75] * len(gates)), gates, strict=True)]  # fmt: skip
+    rows = blocks(first, [0.5] * len(gates), [0.75] * len(gates))
+    return [{**row, **({} if g is None else {"gate": g})} for row, g in zip(rows, gates, strict=True)]
 
 
 def test_gates_of_the_blocks_where_there_are_some(show):
