@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.accuracy.page import render as render_accuracy
 from benchmarks.accuracy.store import Store
 from benchmarks.link_tables import markdown as links_markdown
+from benchmarks.probing import markdown as probing_markdown
 from benchmarks.published import TABLES as PUBLISHED
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
@@ -234,5 +235,6 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "memory-lm-held": ("memory-lm", _held),
     "sequential": ("sequential", _sequential),
     "overhead": ("overhead", _overhead),
+    "probing": ("probing", probing_markdown),
     **SCALING,
 }

@@ -12,6 +12,7 @@ from pipeline.mixture.routes import Routes
 from pipeline.network.shapes import BlockShapes
 from pipeline.numerics.wire_format import sample_bytes
 from pipeline.resolve import RunSpec
+from pipeline.schedules.probe import Probe
 from pipeline.schedules.replicas import Replicas
 from workers.chaos import STAMP_BYTES
 from workers.replica_edges import between_processes, exchange_edges
@@ -21,8 +22,9 @@ __all__ = ["batch_bytes", "edges_of"]
 
 
 def edges_of(
-    resolved: RunSpec, partition: tuple[range, ...], depth: int, replicas: Replicas | None = None
-) -> tuple[Edge, ...]:
+    resolved: RunSpec, partition: tuple[range, ...], depth: int, replicas: Replicas | None = None,
+    probe: Probe | None = None,
+) -> tuple[Edge, ...]:  # fmt: skip
     """All edges of the pipeline.
 
     Activations go up from stage to stage. Feedback goes down from stage to stage (NEIGHBOUR) or from the last stage
@@ -35,6 +37,7 @@ def edges_of(
         partition: blocks of each stage.
         depth: messages of activations that may wait between two stages.
         replicas: processes of each stage, between which the edges are; None for one each.
+        probe: that passes beside the run's own.
 
     Returns:
         Edges with their depth in messages and the payload of their largest message in bytes; none for one stage.
@@ -42,8 +45,8 @@ def edges_of(
     num_stages = len(partition)
     batching = resolved.batching
     rows = max(resolved.microbatch_size, batching.eval_batch_size * batching.eval_passes)
-    if (probe := resolved.probe) is not None:
-        rows = max(rows, probe.num_samples)
+    for passing in (probe, resolved.probe):
+        rows = max(rows, passing.num_samples) if passing is not None else rows
     edges = []
     for src in range(num_stages - 1):
         edges.append(Edge(src, src + 1, depth, rows * batch_bytes(resolved, partition[src].stop)))

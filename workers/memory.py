@@ -59,6 +59,7 @@ def check_memory(
         parts = host if device == "cpu" else gpus.setdefault(device, Counter())
         parts["for weights, gradients and the optimizer"] += weight_bytes(resolved, partition[stage])
         parts["for activations"] += activation_bytes(resolved, partition, stage)
+        parts["for the probe"] += probe_bytes(resolved, partition[stage])
         if replicas.counts[stage] > 1:  # sums come beside the gradients that are summed
             sums = sum(resolved.gradient_bytes[k] for k in partition[stage])
             parts["for weights, gradients and the optimizer"] += sums
@@ -88,8 +89,21 @@ def activation_bytes(resolved: RunSpec, partition: Sequence[range], stage: int) 
     rows, held = resolved.microbatch_size, max(sizes)
     if resolved.topology is not Topology.LOCAL:
         rows, held = rows * batching.in_flight_at(stage, len(partition)), sum(sizes)
-    evaluated = batching.eval_batch_size * batching.eval_passes * max(sizes)
+    evaluated = max(batching.eval_batch_size * batching.eval_passes, _probe_samples(resolved)) * max(sizes)
     return max(rows * held, evaluated) + _batch_bytes(resolved, stage)
+
+
+def probe_bytes(resolved: RunSpec, blocks: range) -> int:
+    """Bytes that a stage keeps from one probe to the next: the samples where block 0 is, of every other block its
+    input at the last probe."""
+    data = resolved.data
+    samples = prod(data.input_shape) * data.input_dtype.itemsize
+    inputs = [_out_bytes(resolved.shapes[k - 1]) if k > 0 else samples for k in blocks]
+    return _probe_samples(resolved) * sum(inputs)
+
+
+def _probe_samples(resolved: RunSpec) -> int:
+    return resolved.probe.num_samples if resolved.probe is not None else 0
 
 
 def _batch_bytes(resolved: RunSpec, stage: int) -> int:
@@ -103,6 +117,11 @@ def _batch_bytes(resolved: RunSpec, stage: int) -> int:
 def _sample_bytes(shapes: BlockShapes) -> int:
     """Bytes of one sample's activations in a block; the output is the body's where there is no outlet."""
     return shapes.dtype.itemsize * max(prod(shapes.body_shape), prod(shapes.out_shape))
+
+
+def _out_bytes(shapes: BlockShapes) -> int:
+    """Bytes of one sample of a block's output."""
+    return shapes.dtype.itemsize * prod(shapes.out_shape)
 
 
 def ring_bytes(

@@ -198,9 +198,10 @@ class StageRun:
         return None
 
     def _bytes_per_step(self) -> float:
-        """Mean bytes sent for an optimizer step; those of test batches are left out."""
+        """Mean bytes sent for an optimizer step; those of test batches and of probes are left out."""
         steps = self.program.steps - (0 if self.job.start is None else self._steps_at(self.job.start.manifest.cut))
-        return (sum(self._bytes_sent) - self._bytes_sent[Kind.EVAL]) / max(steps, 1)
+        beside = self._bytes_sent[Kind.EVAL] + self._bytes_sent[Kind.PROBE]
+        return (sum(self._bytes_sent) - beside) / max(steps, 1)
 
     def finish(self) -> StageResult:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block.

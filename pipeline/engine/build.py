@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
-from pipeline.engine.gated_stepper import GatedStepper
+from pipeline.engine.gated_stepper import GatedStepper, portions_of
 from pipeline.engine.gates import gate_of
 from pipeline.engine.mixed_program import MixedProgram, listeners
 from pipeline.engine.mixed_stage import MixedAutocastStage, MixedStage
@@ -66,7 +66,8 @@ def build_stage(
         nonfinite=config.train.nonfinite,
     )  # fmt: skip
     if (gate := gate_of(resolved, stage.rules)) is not None:
-        stage.stepper = GatedStepper(stage.stepper, gate)
+        inner = portions_of(stage.rules, resolved.block_optimizers or resolved.optimizer, resolved.lr)
+        stage.stepper = GatedStepper(inner, gate)
     if (wires := wires_of(resolved)) is not None:
         round_inside(stage, wires)
     if isinstance(stage, MixedStage):

@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from pipeline.config.gate import GateConfig
+from pipeline.engine.columns import Columns
 from pipeline.engine.drift import axis_shift, block_shift, columns_of
 from pipeline.learning.rule import LearningRule
+from pipeline.numerics.finite import all_finite
 from pipeline.records.reports import GateRow
 from pipeline.resolve import RunSpec
 from pipeline.schedules.wave import Wave
@@ -44,8 +46,8 @@ class Gate(ABC):
     def told(self, block: int, epoch: int) -> GateRow:
         """What the scores of a block's epoch say of its gate."""
 
-    def columns(self, block: int) -> tuple[Tensor, Tensor] | None:
-        """A weight whose columns take parts of their own, and those, to be broadcast over it; None where none does."""
+    def columns(self, block: int) -> Columns | None:
+        """A weight whose columns take parts of their own; None where none does."""
         return None
 
     def begin(self, epoch: int) -> None:
@@ -128,7 +130,7 @@ class MeasuredGate(Gate):
 
     def observe(self, step: int, block: int, x: Tensor) -> None:
         """See :class:`Gate`."""
-        if block == 0 or not bool(torch.isfinite(x).all()):  # of what is not finite nothing is known
+        if block == 0 or not all_finite({block: [x]})[block]:  # of what is not finite nothing is known
             return
         found = self._inputs[block]
         found.probes += 1
@@ -214,7 +216,7 @@ class AxisGate(MeasuredGate):
     def __init__(self, config: GateConfig, rules: Mapping[int, LearningRule], num_steps: int) -> None:
         super().__init__(config, rules, num_steps)
         self._readers = {k: columns_of(rule.block, rule.spec.in_shape) for k, rule in rules.items()}
-        self._closing: dict[int, tuple[float, tuple[Tensor, Tensor] | None]] = {}
+        self._closing: dict[int, tuple[float, Columns | None]] = {}
         """The mean of each block's parts where they are not all 1, and what :meth:`columns` returns."""
 
     def shift(self, before: Tensor, now: Tensor) -> Shift:
@@ -230,7 +232,7 @@ class AxisGate(MeasuredGate):
         columns = None
         if reader is not None:
             weight, shape, repeats = reader
-            columns = weight, parts.repeat_interleave(repeats).view(shape).to(weight.dtype)
+            columns = Columns.of(weight, parts.repeat_interleave(repeats).view(shape).to(weight.dtype))
         self._closing[block] = float(parts.mean()), columns
 
     def _parts(self, block: int) -> Tensor | None:
@@ -247,7 +249,7 @@ class AxisGate(MeasuredGate):
             return self._closing[block][0]
         return 0.0 if self._inputs[block].drift is None else 1.0
 
-    def columns(self, block: int) -> tuple[Tensor, Tensor] | None:
+    def columns(self, block: int) -> Columns | None:
         """See :class:`Gate`."""
         return self._closing[block][1] if block in self._closing else None
 

@@ -55,6 +55,8 @@ class GateRow(TypedDict):
     """How far its input moves, where that is measured; of several axes the mean."""
     axes: NotRequired[list[float]]
     """The least, the median and the most of the parts of an input's axes, where they have parts of their own."""
+    drifts: NotRequired[list[float]]
+    """In ``result.json``: the least, the median and the most of drift at the ends of the run's epochs."""
 
 
 class ScoreRow(TypedDict):

@@ -3,8 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from pipeline.numerics.digest import combine
@@ -14,7 +15,7 @@ from pipeline.records.row_file import RowFile
 from pipeline.schedules.plan import BlockMode
 from pipeline.schedules.schedule import EpochResult
 
-__all__ = ["Recorder", "gate_row", "odd_twins", "read_record", "result_table"]
+__all__ = ["Recorder", "gate_rows", "odd_twins", "read_record", "result_table"]
 
 
 class Recorder:
@@ -169,15 +170,24 @@ def _metrics(scores: Mapping[int, BlockScores], block: int) -> dict[str, float]:
     return scores[block].get("test_metrics", {}) if block in scores else {}
 
 
-def gate_row(row: BlockScores) -> GateRow:
-    """How a block's gate stood in an epoch; empty without one."""
-    found: GateRow = {}
-    if "gate" in row:
-        found["gate"] = row["gate"]
-    if "drift" in row:
-        found["drift"] = row["drift"]
-    if "axes" in row:
-        found["axes"] = row["axes"]
+def gate_rows(scores: Iterable[Iterable[BlockScores]]) -> dict[int, GateRow]:
+    """How the gate of each block stood in the newest epoch in which the block learned, and the drifts of the run.
+
+    Args:
+        scores: rows of all blocks, epoch by epoch; without gates nothing is found.
+    """
+    found: dict[int, GateRow] = {}
+    drifts: dict[int, list[float]] = {}
+    for row in (row for rows in scores for row in rows if "gate" in row):
+        newest: GateRow = {"gate": row["gate"]}
+        if "drift" in row:
+            newest["drift"] = row["drift"]
+            own = drifts.setdefault(row["block"], [])
+            own.append(row["drift"])
+            newest["drifts"] = [min(own), median(own), max(own)]
+        if "axes" in row:
+            newest["axes"] = row["axes"]
+        found[row["block"]] = newest
     return found
 
 

@@ -18,7 +18,7 @@ from pipeline.records.reports import (
     StageResult,
     process_of,
 )
-from pipeline.records.run_record import Recorder, gate_row
+from pipeline.records.run_record import Recorder, gate_rows
 from pipeline.records.selected import selection_table
 from pipeline.records.snapshot_keeper import SnapshotKeeper
 from pipeline.records.snapshots import Manifest
@@ -266,7 +266,7 @@ class RunState:
     @property
     def gates(self) -> dict[int, GateRow]:
         """How the gate of each block stood in the newest epoch in which the block learned; empty without gates."""
-        return {row["block"]: gate_row(row) for rows in self._scores for row in rows if "gate" in row}
+        return gate_rows(self._scores)
 
     @property
     def cache_lost(self) -> list[int]:

@@ -64,9 +64,12 @@ def unstarted(config: Config, mode: Mode, blocks: Sequence[Mapping[str, Any]]) -
         return None
     numbers = ", ".join(str(row["block"]) for row in waiting)
     drifts = ", ".join(f"{row['drift']:.2g}" if "drift" in row else "unknown" for row in waiting)
+    ranges = ", ".join("{:.2g} {:.2g} {:.2g}".format(*row["drifts"]) for row in waiting if "drifts" in row)
+    of_all = f"; least, median and most after the epochs: {ranges}" if ranges else ""
     return (
         f"the wave has not reached the end: blocks that have not learned: {numbers}, whose inputs still move (drift: "
-        f"{drifts}; gate.tau = {gate.tau:g}). Raise gate.tau, or train longer."
+        f"{drifts}{of_all}; gate.tau = {gate.tau:g}). Raise gate.tau above the least of them, lower gate.memory, or "
+        "train longer."
     )
 
 

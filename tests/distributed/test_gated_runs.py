@@ -268,7 +268,18 @@ def test_blocks_that_a_wave_has_not_reached_are_named(tmp_path, caplog):
     assert [block["gate"] for block in table["blocks"]] == [1.0, 0.0, 0.0, 0.0]
     (said,) = [record.getMessage() for record in caplog.records if "the wave has not" in record.getMessage()]
     assert "have not learned: 1, 2, 3, whose inputs still move (drift: " in said
-    assert said.endswith("gate.tau = 1e-09). Raise gate.tau, or train longer.")
+    drifts = [block["drifts"] for block in table["blocks"]]
+    assert all(low <= middle <= high and low > 0.0 for low, middle, high in drifts[1:]) and drifts[0] == [0.0] * 3
+    of_all = ", ".join(" ".join(f"{drift:.2g}" for drift in three) for three in drifts[1:])
+    assert f"; least, median and most after the epochs: {of_all}; gate.tau = 1e-09). Raise gate.tau above" in said
+
+
+def test_what_is_sent_for_probes_is_not_of_a_step(tmp_path):
+    placed = {"run": {"stages": 2}, "transport": {"name": "shared_memory"}}
+    gated = run(tmp_path / "gated", changes_of("pred", "G2", **placed), base=TINY)["stages"][0]
+    plain = run(tmp_path / "plain", merged({"rule": {"name": "pred"}}, placed), base=TINY)["stages"][0]
+    assert gated["bytes_per_step"] == plain["bytes_per_step"] > 0
+    assert gated["bytes_sent"] - plain["bytes_sent"] == 5 * 20 * (12 * 4 + 8)  # five probes of 20 samples
 
 
 @pytest.mark.parametrize("more", [{"tau": 1e9}, {"tau": 1e9, "train_for": 1.0}], ids=["reached", "at its end"])

@@ -10,10 +10,11 @@ from tests.support.runs import NUM_STEPS, SMALL, merged, run
 from pipeline import memory
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.records.snapshots import complete_snapshots, read_block
 from pipeline.resolve import data_bytes, resolve
 from pipeline.schedules.replicas import Replicas
 from workers import memory as run_memory
-from workers.memory import activation_bytes, check_memory, ring_bytes, weight_bytes
+from workers.memory import activation_bytes, check_memory, probe_bytes, ring_bytes, weight_bytes
 from workers.placement import place, this_host
 from workers.transport import Reach
 
@@ -54,6 +55,31 @@ def test_batches_in_flight_hold_activations(tmp_path, rule, in_flight, batches):
     blocks = 2 if rule == "dfa" else 1
     border = BATCH * 10 * 10
     assert activation_bytes(resolved, HALVES, 0) == BATCH * batches * blocks * 32 * 4 + border
+
+
+PROBED = {
+    "schedule": {"mode": "gated"}, "gate": {"form": "G2", "probe_every": 3, "probe_samples": 500},
+    "snapshot": {"every_epochs": 1},
+}  # fmt: skip
+"""A probe that is larger than any batch."""
+
+
+def test_a_probe_is_counted_as_what_a_gated_run_has(tmp_path):
+    changes = merged(PROBED, {"run": {"stages": 2, "partition": [2, 3], "threads": 1},
+                              "transport": {"name": "shared_memory"}})  # fmt: skip
+    resolved, plain = resolved_run(tmp_path, changes), resolved_run(tmp_path)
+    table = run(tmp_path / "run", changes)
+    queues = [stage["queue_bytes"] for stage in table["stages"]]
+    estimate = ring_bytes(resolved, HALVES, 2, mapped=True)
+    assert queues == [pytest.approx(estimate, rel=0.01), 0]  # slots are rounded up
+    assert estimate > 2 * ring_bytes(plain, HALVES, 2, mapped=True)
+    cut = complete_snapshots(tmp_path / "run")[0]
+    files = [read_block(cut, k).tensors for k in range(5)]
+    kept = [sum(t.nbytes for name, t in tensors.items() if name.endswith("gate/last")) for tensors in files]
+    assert kept[0] == 0 and all(kept[1:]) and probe_bytes(resolved, HALVES[1]) == sum(kept[2:])
+    samples = 500 * 64 * 4  # of the probe, where block 0 is
+    assert probe_bytes(resolved, HALVES[0]) == samples + kept[1] and probe_bytes(plain, HALVES[0]) == 0
+    assert activation_bytes(resolved, HALVES, 1) > activation_bytes(plain, HALVES, 1)
 
 
 def test_queues_hold_an_epoch_at_most_unless_they_are_mapped(tmp_path):

@@ -15,6 +15,8 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.resolve import RunSpec, resolve
+from pipeline.schedules.modes import find_mode
+from pipeline.schedules.probe import Probe
 from workers.cached_costs import block_costs
 from workers.chaos import check_chaos
 from workers.job import Job, share_out
@@ -39,6 +41,8 @@ class Case:
     jobs: tuple[Job, ...]
     replicas: tuple[int, ...] = ()
     """Of each stage."""
+    probe: Probe | None = None
+    """That passes in the mode of the config, where the case is planned in another one."""
 
     @property
     def partition(self) -> tuple[range, ...]:
@@ -92,7 +96,12 @@ class Planned:
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
-        return Case(way, stages, resolved, tuple(jobs), counts)
+        return Case(way, stages, resolved, tuple(jobs), counts, self._probe(resolved) if way.is_ours else None)
+
+    def _probe(self, resolved: RunSpec) -> Probe | None:
+        """Of the mode gated."""
+        is_gated, gate = find_mode(self._config.schedule.mode).is_gated, self._config.gate
+        return Probe.of(gate, resolved.batching) if is_gated and gate.measures else None
 
     def _for(self, way: Way, stages: int, replicas: tuple[int, ...] | None) -> Config:
         """The config of one case."""

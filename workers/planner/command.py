@@ -13,6 +13,7 @@ from pipeline.config.blocks import names_of
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 from pipeline.records.files import write_json, write_text
+from pipeline.schedules.modes import find_mode
 from workers.placement import Host, this_host
 from workers.planner.cases import Planned, planned_runs
 from workers.planner.links import Question
@@ -47,7 +48,7 @@ def make_plan(
         rows = plan_rows(config, question, host, data_root)
     best = max((row for row in rows if find_way(row["schedule"]).is_ours), key=lambda row: float(row["samples_per_s"]))
     plan = {"rows": rows, "best": best, **_asked(question, host)}
-    for line in plan_lines(rows, best, _about(config, question, host)):
+    for line in [*plan_lines(rows, best, _about(config, question, host)), *planned_as(config)]:
         say(line)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -100,18 +101,34 @@ def plan_rows(
 
 def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:
     """The config of a row, so that it can be run, as nested tables: stages, partition, replicas with the micro-batches
-    that are dealt to them, and the depth that it needs."""
+    that are dealt to them, and the depth that it needs. A mode that is planned as another one stays, but with replicas,
+    which it may refuse."""
     depth = max(config.transport.depth, row["least_depth"] or 1)
     run = dataclasses.replace(config.run, stages=row["stages"], replicas=1)
     if row["stages"] > 1 or isinstance(run.partition, list):  # a list of other stages
         run = dataclasses.replace(run, partition=row["partition"])
+    keeps = bool(planned_as(config)) and find_way(row["schedule"]).is_ours and max(row["replicas"]) == 1
     table = dataclasses.replace(
         config, run=run, transport=dataclasses.replace(config.transport, depth=depth),
-        schedule=dataclasses.replace(config.schedule, mode=row["mode"]),
+        schedule=config.schedule if keeps else dataclasses.replace(config.schedule, mode=row["mode"]),
     ).to_dict()  # fmt: skip
     if max(row["replicas"]) > 1:
         table["run"]["replicas"], table["train"]["microbatches"] = row["replicas"], row["microbatches"]
     return table
+
+
+def planned_as(config: Config) -> list[str]:
+    """The line about a mode that is planned as the mode parallel; none of other modes."""
+    gate, mode = config.gate, find_mode(config.schedule.mode)
+    beside = "blocks learn one after another, and batches stop below those that have not begun"
+    if mode.is_gated and gate.measures:
+        beside = (
+            f"a probe of {gate.probe_samples} samples passes every {gate.probe_every} steps, for which the queues "
+            "have room here, and parts of steps take passes over the weights"
+        )
+    elif mode.is_predictable:
+        return []
+    return [f"  planned as the mode parallel, in which every block trains in every step; under {mode.name} {beside}"]
 
 
 def _asked(question: Question, host: Host) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _links(model: Model, step_s: float) -> list[dict[str, Any]]:
 def _memory(model: Model) -> list[dict[str, int]]:
     """Bytes of each stage by kind; gradients live as long as a step."""
     case, found = model.case, []
-    edges = edges_of(case.resolved, case.partition, model.setting.depth)
+    edges = edges_of(case.resolved, case.partition, model.setting.depth, probe=case.probe)
     for s, job in enumerate(case.jobs):
         profile = model.profile(s)
         found.append({

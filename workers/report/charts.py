@@ -48,13 +48,17 @@ def styled() -> Iterator[None]:
         yield
 
 
-def lines(curves: Sequence[Line], label: str, *, floor: float | None = None, guide: float | None = None) -> str:
+def lines(
+    curves: Sequence[Line], label: str, *, floor: float | None = None, top: float | None = None,
+    guide: float | None = None,
+) -> str:  # fmt: skip
     """Curves over the epochs.
 
     Args:
         curves: at least one that is not empty.
         label: what is drawn.
         floor: the least value that the axis goes down to, in any case; such an axis is linear.
+        top: the most that an axis with a floor goes up to, in any case.
         guide: a value at which a line goes across.
     """
     figure, marks = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72)), {}
@@ -70,16 +74,24 @@ def lines(curves: Sequence[Line], label: str, *, floor: float | None = None, gui
     values = [value for line in curves for value in line.curve.values()]
     if floor is not None:
         axes.set_ylim(min(floor, *values), None if max(values) > floor else floor + 1)
-    elif min(values) > 0 and max(values) / min(values) > _LOGARITHMIC:
+        if top is not None:
+            axes.set_ylim(top=1.02 * max(top, *values))
+    else:
+        _scale(axes, [*values, *([guide] if guide is not None else [])])
+    if guide is not None:
+        axes.axhline(guide, color=ink("muted"), lw=1.0, ls=(0, (4, 3)))
+    _finish(axes)
+    return embed(figure, marks, label)
+
+
+def _scale(axes: Any, values: Sequence[float]) -> None:
+    """A logarithmic axis where the values go over a wide range."""
+    if min(values) > 0 and max(values) / min(values) > _LOGARITHMIC:
         axes.set_yscale("log")
         is_narrow = max(values) / min(values) < _NARROW
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if is_narrow else (1.0,), numticks=8))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    if guide is not None:
-        axes.axhline(guide, color=ink("muted"), lw=1.0, ls=(0, (4, 3)))
-    _finish(axes)
-    return embed(figure, marks, label)
 
 
 def _finish(axes: Any) -> None:

@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 
 from workers.report.charts import styled
 from workers.report.comparisons import table_section
+from workers.report.gating import gating_sections
 from workers.report.inks import DASHES, NUM_RUN_INKS
 from workers.report.learning import learning_sections
 from workers.report.measurements import measurement_sections
@@ -37,8 +38,8 @@ def page(sources: Sources) -> str:
             table_section(file, name, given, number) for number, (file, name, given) in enumerate(sources.tables)
         ]
         sections = [
-            *tables, *learning_sections(runs), *running_sections(runs), *measurement_sections(runs),
-            config_section(runs), environment_section(runs),
+            *tables, *learning_sections(runs), *gating_sections(runs), *running_sections(runs),
+            *measurement_sections(runs), config_section(runs), environment_section(runs),
         ]  # fmt: skip
     overview, said = summary(runs)
     environment = jinja2.Environment(

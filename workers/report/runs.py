@@ -39,6 +39,8 @@ class ReportRun:
     measured: MeasuredRun
     scores: Mapping[str, Mapping[int, Curve]]
     """By quantity, then by block."""
+    gates: Mapping[str, Mapping[int, Curve]]
+    """By ``gate``, ``drift``, ``axes_least``, ``axes_median``, ``axes_most``, then by block; empty without gates."""
     stages: Sequence[StageStory]
     timeline: Timeline
     """Of its trace, where there is one."""
@@ -107,8 +109,8 @@ def _read(folder: Path, name: str) -> ReportRun:
     rows = list(block_rows(record))
     return ReportRun(
         name, folder, str(result.get("status", "unfinished")), result.get("error"), result, header,
-        _config(folder, header), measured_run(folder, rows), _scores(rows), stories_of(record, result),
-        read_timeline(folder),
+        _config(folder, header), measured_run(folder, rows), _scores(rows), _gates(rows),
+        stories_of(record, result), read_timeline(folder),
     )  # fmt: skip
 
 
@@ -137,3 +139,12 @@ def _scores(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, dict[int
         names = {name: None for _, row in inside for name in row if name != "block"}
         found |= {f"{split}_{name}": curves_of(inside, name) for name in names}
     return {quantity: curves for quantity, curves in found.items() if curves}
+
+
+def _gates(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, dict[int, Curve]]:
+    """Curves of what blocks tell of their gates; of the axes' parts the three that a row has."""
+    found = {name: curves_of(rows, name) for name in ("gate", "drift")}
+    for place, name in enumerate(("axes_least", "axes_median", "axes_most")):
+        axes = [(e, {"block": row.get("block"), name: row["axes"][place]}) for e, row in rows if "axes" in row]
+        found[name] = curves_of(axes, name)
+    return {name: curves for name, curves in found.items() if curves}

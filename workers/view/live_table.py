@@ -22,7 +22,7 @@ from pipeline.schedules.plan import BlockMode, Plan
 from workers.host.streams import drained
 from workers.placement import Placement
 from workers.view.stage_meter import StageMeter
-from workers.view.text import RunText, block_range, loss_text, plural
+from workers.view.text import RunText, block_range, gate_text, loss_text, plural
 
 __all__ = ["LiveTable"]
 
@@ -30,6 +30,7 @@ BAR_FROM = 40
 """Fewest characters of a line that has a progress bar."""
 TIMES_FROM = 64
 """Fewest characters of a line that has the elapsed and remaining time."""
+_GATE = "gate"
 
 
 class LiveTable(Silent):
@@ -59,6 +60,9 @@ class LiveTable(Silent):
         self._meters = [StageMeter() for _ in self._partition]
         self._scores: dict[int, float] = {}
         """Test score of each block by its last evaluation."""
+        self._is_gated = resolved.mode.is_gated
+        self._gates: dict[int, float] = {}
+        """The part of its steps that each block took in the last epoch in which it learned."""
         self._plans: dict[int, Plan] = {}
         """Known plans of the epochs that not every stage has finished, by epoch."""
         self._plan: Plan | None = None
@@ -93,6 +97,7 @@ class LiveTable(Silent):
         self._last_epoch = self._text.epoch(plan, blocks, aligned=False)
         found = {b["block"]: self._text.score.of(b) for b in blocks}
         self._scores |= {block: score for block, score in found.items() if score is not None}
+        self._gates |= {b["block"]: b["gate"] for b in blocks if "gate" in b}
         for meter in self._active_meters(plan) if not plan.scores_test else ():
             meter.finish((plan.epoch + 1) * self._num_steps)
         self._plans.pop(plan.epoch, None)
@@ -208,7 +213,7 @@ class LiveTable(Silent):
         columns = [c for c in self._columns() if width >= c[1]]
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for header, _, _ in columns:
-            wraps = header == self._text.score.header
+            wraps = header in (self._text.score.header, _GATE)
             table.add_column(header, justify="left" if wraps else "right", no_wrap=not wraps)
         for index in range(len(self._meters)):
             table.add_row(*(cell(index) for _, _, cell in columns))
@@ -227,6 +232,8 @@ class LiveTable(Silent):
         yield "loss", 28, lambda s: loss_text(meters[s].loss)
         if len(meters) > 1:
             yield "queue", 44, lambda s: "-" if meters[s].fill is None else f"{meters[s].fill}/{self._depth}"
+        if self._is_gated:
+            yield _GATE, 76, lambda s: " ".join(gate_text(self._gates.get(k)) for k in self._partition[s])
         score = self._text.score
         yield score.header, 36, lambda s: " ".join(score.text(self._scores.get(k)) for k in self._partition[s])
 

@@ -14,7 +14,7 @@ from pipeline.schedules.plan import Plan
 from workers.placement import Placement
 from workers.view.score import Score, loss_text
 
-__all__ = ["RunText", "block_range", "loss_text", "plural"]
+__all__ = ["RunText", "block_range", "gate_range", "gate_text", "loss_text", "plural"]
 
 
 class RunText:
@@ -115,7 +115,7 @@ class RunText:
             aligned: whether lines make columns when they are written one under the other.
 
         Returns:
-            The line; its seconds are wall time, evaluation included.
+            The line; its seconds are wall time, evaluation included. Aligned, it ends with the gates of a gated run.
         """
         now = self.clock()
         elapsed, self._since = now - self._since, now
@@ -136,6 +136,7 @@ class RunText:
             f"{owner} {score.text(score.of(scored) if scored else None):>{widths[1]}}{score.unit}",
             f"{grouped(rate):>{widths[2]}} samples/s",
             f"{elapsed:{widths[3]}.2f} s",
+            *(gate_range(blocks) if aligned else []),
         ])  # fmt: skip
 
     def ending(self, table: Mapping[str, Any]) -> tuple[str, str]:
@@ -158,6 +159,17 @@ class RunText:
 def plural(count: int, noun: str) -> str:
     """``1 stage``, ``2 stages``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def gate_text(gate: float | None) -> str:
+    """The part of its steps that a block took; ``-`` for None."""
+    return "-" if gate is None else f"{gate:.2f}"
+
+
+def gate_range(blocks: Sequence[BlockScores]) -> list[str]:
+    """``gate 0.53 to 1.00``: the least and the most of the blocks; empty without gates."""
+    gates = [row["gate"] for row in blocks if "gate" in row]
+    return [f"gate {gate_text(min(gates))} to {gate_text(max(gates))}"] if gates else []
 
 
 def block_range(blocks: range) -> str:

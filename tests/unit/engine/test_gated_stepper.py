@@ -6,8 +6,9 @@ from tests.support.resumes import TINY
 from tests.support.runs import merged
 
 from pipeline.config import Config
+from pipeline.engine import gated_stepper
 from pipeline.engine.build import build_rules
-from pipeline.engine.gated_stepper import GatedStepper
+from pipeline.engine.gated_stepper import GatedStepper, portions_of
 from pipeline.engine.gates import WaveGate
 from pipeline.engine.stepper import Stepper
 from pipeline.resolve import resolve
@@ -29,14 +30,17 @@ def named(optimizer):
 class Twins:
     """Two copies of four blocks, one stepped whole, the other by the parts of a gate, with the same gradients."""
 
-    def __init__(self, folder, optimizer, starts=(0.0,) * 4, ramp=0.0, gate=None):
+    def __init__(self, folder, optimizer, starts=(0.0,) * 4, ramp=0.0, gate=None, is_parted=False):
         changes = {"optimizer": {**optimizer, "lr": 0.01}, "rule": {"name": "pred"}}
         resolved = resolve(Config.from_dict(merged(TINY, changes)), folder)
+        self.given = resolved.optimizer, resolved.lr
         build = [build_rules(resolved, resolved.blueprints, range(4), torch.device("cpu")) for _ in range(2)]
         self.whole, self.gated = (dict(enumerate(rules)) for rules in build)
         self.steppers = [Stepper(rules, resolved.optimizer, resolved.lr) for rules in (self.whole, self.gated)]
         wave = WaveGate(Wave(starts, ramp, float("inf"), 5))
-        self.gate = GatedStepper(self.steppers[1], wave if gate is None else gate(self.gated))
+        one = dict.fromkeys(range(4), self.steppers[1])
+        inner = portions_of(self.gated, resolved.optimizer, resolved.lr) if is_parted else one
+        self.gate = GatedStepper(inner, wave if gate is None else gate(self.gated))
         for stepper in (self.steppers[0], self.gate):
             stepper.begin(Plan(0, resolved.modes, (0,) * 4), range(4))
 
@@ -79,6 +83,52 @@ def test_a_part_of_the_first_step_by_the_equation(optimizer, tmp_path):
     twins.step(0)
     for old, whole, gated in zip(before, twins.weights(2, gated=False), twins.weights(2), strict=True):
         assert torch.equal(gated, old + 0.25 * (whole - old)) and not torch.equal(gated, old)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=named)
+def test_moments_of_a_closed_block_go_by_the_weights_that_it_has(optimizer, tmp_path):
+    """Coupled weight decay is part of the gradients: another memory that is moved meanwhile has to hold the weights."""
+    twins = Twins(tmp_path, optimizer, (NEVER,) * 4)
+    places = [p.data_ptr() for p in twins.gated[1].parameters()]
+    for step in range(5):
+        before = {p: p.detach().clone() for rule in twins.whole.values() for p in rule.parameters()}
+        twins.step(step)
+        for p, old in before.items():
+            p.data.copy_(old)
+    mine, theirs = twins.gate.capture(1), twins.steppers[0].capture(1)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(torch.as_tensor(mine[k]), torch.as_tensor(theirs[k])) for k in mine)
+    assert [p.data_ptr() for p in twins.gated[1].parameters()] == places
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, {"name": "adam", "clip": 0.1}], ids=named)
+def test_blocks_that_are_stepped_one_by_one_learn_the_same(optimizer, tmp_path, monkeypatch):
+    starts = (AT_ONCE, 3.0, NEVER, 1.0)
+    one = Twins(tmp_path, optimizer, starts, ramp=7.0)
+    monkeypatch.setattr(gated_stepper, "PORTION_BYTES", 0)
+    parted = Twins(tmp_path, optimizer, starts, ramp=7.0, is_parted=True)
+    for step in range(12):
+        one.step(step)
+        parted.step(step)
+    for k in range(4):
+        assert all(torch.equal(a, b) for a, b in zip(one.weights(k), parted.weights(k), strict=True))
+        mine, theirs = parted.gate.capture(k), one.gate.capture(k)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(torch.as_tensor(mine[n]), torch.as_tensor(theirs[n])) for n in mine)
+    assert parted.gate.num_bytes() == one.gate.num_bytes()
+
+
+def test_neighbours_share_a_call_of_the_optimizer_as_far_as_the_cache_holds_them(tmp_path, monkeypatch):
+    twins = Twins(tmp_path, {"name": "adam"})
+    sizes = [sum(p.nbytes for p in twins.gate.parameters(k)) for k in range(4)]
+
+    def portions(limit):
+        monkeypatch.setattr(gated_stepper, "PORTION_BYTES", limit)
+        found = list(portions_of(twins.gated, *twins.given).values())
+        return [found.index(stepper) for stepper in found]
+
+    assert portions(sum(sizes)) == [0, 0, 0, 0] and portions(0) == [0, 1, 2, 3]
+    assert portions(sizes[0] + sizes[1]) == [0, 0, 2, 2] and portions(sizes[0]) == [0, 1, 1, 1]
 
 
 def test_a_parameter_without_a_gradient_and_a_block_that_does_not_learn_stay(tmp_path):

@@ -37,7 +37,8 @@ def test_o_g2_a_column_whose_part_is_0_keeps_every_bit_and_one_whose_part_is_1_i
     x = inputs()
     probe(twins.gate.gate, 0, x)
     probe(twins.gate.gate, 5, moved(x, {0, 3}))
-    (weight, parts), part = twins.gate.gate.columns(1), twins.gate.gate.part(1, 5)
+    columns, part = twins.gate.gate.columns(1), twins.gate.gate.part(1, 5)
+    weight, parts = columns.weight, columns.parts
     assert parts.tolist() == [[0.0 if j in (0, 3) else 1.0 for j in range(WIDTH)]] and part == pytest.approx(10 / 12)
     index = [p is weight for p in twins.gated[1].parameters()].index(True)
     before = twins.weights(1)[index]
@@ -54,7 +55,7 @@ def test_everything_else_of_a_block_takes_the_mean_of_its_axes(tmp_path):
     x = inputs()
     probe(twins.gate.gate, 0, x)
     probe(twins.gate.gate, 5, x * torch.linspace(1.0, 2.0, WIDTH))
-    weight, parts = twins.gate.gate.columns(1)
+    weight, parts = twins.gate.gate.columns(1).weight, twins.gate.gate.columns(1).parts
     assert parts[0, 0] == 1.0 and (parts[0, 1:] < parts[0, :-1]).any() and parts.mean() < 0.9
     before, part = twins.weights(1), twins.gate.gate.part(1, 0)
     assert part == float(parts.mean())

@@ -10,7 +10,7 @@ from pipeline.planning.stage_model import Part
 from pipeline.resolve import resolve
 from workers.placement import Host
 from workers.planner.cases import Planned, planned_runs
-from workers.planner.command import placed
+from workers.planner.command import placed, planned_as
 from workers.planner.links import Link, Question
 from workers.planner.lone_stage import StageProfile
 from workers.planner.model import Model, Setting
@@ -66,8 +66,8 @@ def by_schedule(found):
     return {(row["schedule"], row["stages"]): row for row in found}
 
 
-def model_of(question, schedule="onward", stages=4, profiles=None, costs=FREE, cores=64, **sections):
-    case = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question).case(find_way(schedule), stages)
+def model_of(question, way="onward", stages=4, profiles=None, costs=FREE, cores=64, **sections):
+    case = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question).case(find_way(way), stages)
     return Model(case, profiles or Told(), Setting(question, cores, costs, 4))
 
 
@@ -168,6 +168,33 @@ def test_the_best_placement_can_be_run():
     table = placed(config(), row_of(model_of(Question((2,)), stages=2, **{"run": {"threads": 1, "partition": [3, 1]}})))
     again = Config.from_dict(table)
     assert again.run.stages == 2 and again.run.partition == [3, 1] and again.schedule.mode == "parallel"
+
+
+G1 = {"schedule": {"mode": "gated"}, "gate": {"form": "G1", "probe_every": 2, "probe_samples": 512}}
+SEQUENTIAL = {"schedule": {"mode": "sequential"}}
+
+
+def test_a_mode_that_is_not_parallel_is_planned_as_parallel_and_stays():
+    lines = [planned_as(config(**sections)) for sections in (G1, {"schedule": {"mode": "gated"}}, SEQUENTIAL, {})]
+    assert lines[3] == [] and all(len(line) == 1 and "planned as the mode parallel" in line[0] for line in lines[:3])
+    assert "under gated a probe of 512 samples passes every 2 steps" in lines[0][0]
+    assert "under gated blocks learn one after another" in lines[1][0] and "under sequential blocks" in lines[2][0]
+    for sections in (G1, SEQUENTIAL):
+        row = row_of(model_of(Question((2,)), stages=2, **sections))
+        table = placed(config(**sections), row)
+        assert row["mode"] == "parallel" and table["schedule"]["mode"] == sections["schedule"]["mode"]
+        row = row_of(model_of(Question((2,)), "backprop", stages=1, **sections))
+        assert placed(config(**sections), row)["schedule"]["mode"] == "backprop"
+
+
+def test_the_memory_of_a_gated_run_has_queues_for_its_probe():
+    plain, probed, wave = (
+        row_of(model_of(Question((4,)), **sections, **EVEN))["memory"][0]["queue_bytes"]
+        for sections in ({}, G1, {"schedule": {"mode": "gated"}})
+    )
+    assert plain == wave == 4 * 64 * (64 * 4 + 8) and probed == 4 * 512 * (64 * 4 + 8)
+    of_others = row_of(model_of(Question((4,)), "1f1b", **G1, **EVEN))["memory"][0]["queue_bytes"]
+    assert of_others == row_of(model_of(Question((4,)), "1f1b", **EVEN))["memory"][0]["queue_bytes"]
 
 
 def test_one_stage_can_be_run_in_place_of_those_that_are_listed():

@@ -2,7 +2,7 @@ import json
 
 from pipeline.numerics.digest import combine
 from pipeline.records import run_record
-from pipeline.records.run_record import Recorder, odd_twins, result_table
+from pipeline.records.run_record import Recorder, gate_rows, odd_twins, result_table
 from pipeline.schedules.plan import BlockMode, Plan
 from pipeline.schedules.schedule import EpochResult
 
@@ -20,6 +20,14 @@ def test_rows_are_on_disk_at_once_and_appended(tmp_path, monkeypatch):
     second.write({"event": "end"})
     second.close()
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["epoch", "end"]
+
+
+def test_gates_are_those_of_the_newest_epoch_and_drifts_those_of_all():
+    one = [[{"block": 0}, {"block": 1, "gate": 0.5, "drift": d, "axes": [d, d, d]}] for d in (3.0, 1.0, 2.0)]
+    last = [{"block": 0, "gate": 1.0}, {"block": 1}]  # block 1 does not learn any more
+    found = gate_rows([*one, last])
+    newest = {"gate": 0.5, "drift": 2.0, "axes": [2.0, 2.0, 2.0], "drifts": [1.0, 2.0, 3.0]}
+    assert found == {0: {"gate": 1.0}, 1: newest} and gate_rows([[{"block": 0}]]) == {}
 
 
 def epoch(number, letters):

@@ -27,6 +27,7 @@ STRIPS = """
 [...document.querySelectorAll('.frame')].map(f =>
     [f.querySelector('svg'), f.querySelector('.strip-labels')].map(e => e.getBoundingClientRect().height))
 """
+GATED = {"gate": 0.5, "drift": 0.1, "axes": [0.25, 0.5, 0.75]}
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
@@ -39,7 +40,7 @@ def page():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    one = report_runs.traced(report_runs.measured(report_runs.a_run(folder / "one")))
+    one = report_runs.traced(report_runs.measured(report_runs.a_run(folder / "one", scores=GATED)))
     two = report_runs.a_run(folder / ("two" + "x" * 60), late=0.5)
     return write_report([one, two, report_runs.a_comparison(folder / "cmp")], folder / "out")
 

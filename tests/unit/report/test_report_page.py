@@ -1,5 +1,6 @@
 """The page as text: what it says, and that what a folder says is never more than text."""
 
+import json
 from html.parser import HTMLParser
 
 import pytest
@@ -46,17 +47,21 @@ def titles(found):
 
 
 SECTIONS = (
-    "Comparison: cmp", "Learning: the output block", "Learning: every block", "Time by stage",
+    "Comparison: cmp", "Learning: the output block", "Learning: every block", "Gate by block", "Drift by block",
+    "Gate by axis", "Time by stage",
     "Utilisation of the pipeline", "Memory by stage", "Queue fill", "Staleness", "Angles to backpropagation",
     "Readouts of every block", "Updates", "Depth of credit", "Decision maps", "Representations by t-SNE", "Config",
     "Environment and command",
 )  # fmt: skip
 
 
+GATED = {"gate": 0.5, "drift": 0.1, "axes": [0.25, 0.5, 0.75]}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The page of a run with all that there can be of one."""
-    folder = report_runs.a_run(tmp_path_factory.mktemp("runs") / "all", scores={"credit": 0.5})
+    folder = report_runs.a_run(tmp_path_factory.mktemp("runs") / "all", scores={"credit": 0.5, **GATED})
     return read(report_runs.traced(report_runs.measured(folder)))
 
 
@@ -69,7 +74,45 @@ def test_a_run_that_was_measured_has_every_section(whole):
 
 def test_one_that_was_not_has_those_of_its_record(tmp_path):
     text, found = read(report_runs.a_run(tmp_path / "plain", epochs=1))
-    assert titles(found) == [*SECTIONS[1:8], *SECTIONS[-2:]] and "No update came late" in text
+    assert titles(found) == [*SECTIONS[1:3], *SECTIONS[6:11], *SECTIONS[-2:]] and "No update came late" in text
+
+
+WAITING = "messages waiting"
+
+
+def panels_of(found, run):
+    return [title.removeprefix(f"{run}: ") for title in found.texts if title.startswith(f"{run}: ")]
+
+
+def test_gates_are_drawn_of_gated_runs_alone(whole, tmp_path):
+    assert panels_of(whole[1], "all")[:5] == [
+        "part of a step", "drift of the input", "least of the axes", "median of the axes", "most of the axes",
+    ]  # fmt: skip
+    wave = report_runs.a_run(tmp_path / "wave", scores={"gate": 0.0})  # the staged wave measures nothing
+    still = report_runs.a_run(tmp_path / "still", scores={"gate": 1.0, "drift": 0.0})
+    _, found = read(report_runs.a_run(tmp_path / "plain"), wave, still)
+    assert [title for title in titles(found) if title in SECTIONS[3:6]] == ["Gate by block"]
+    assert [panels_of(found, run)[0] for run in ("wave", "still", "plain")] == ["part of a step"] * 2 + [WAITING]
+    assert panels_of(found, "wave")[1:] == panels_of(found, "still")[1:] == [WAITING]
+
+
+def drift_panel(folder, tau):
+    """The drawing of a run whose drift falls from 1 to a hundredth."""
+    config = {"gate": {"tau": tau}, "schedule": {"mode": "gated"}}
+    folder = report_runs.a_run(folder, config=config, scores={"gate": 0.5, "drift": 0.01})
+    lines = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+    for row in lines:
+        for block in row.get("blocks", []):
+            block["drift"] = 10.0 ** -row["epoch"]
+    (folder / "record.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf8")
+    return read(folder)[0].split("drift of the input")[1].split("</svg>")[0]
+
+
+def test_drift_has_a_logarithmic_axis_and_tau_across_where_that_is_near(tmp_path):
+    near, far = (drift_panel(tmp_path / name, tau) for name, tau in (("near", 0.5), ("far", 1e30)))
+    ticks = [">0.01<", ">0.1<", ">1<"]
+    assert all(tick in near and tick in far for tick in ticks)
+    assert "stroke-dasharray" in near and "stroke-dasharray" not in far
 
 
 def test_nothing_in_a_folder_is_more_than_text(tmp_path):

@@ -40,6 +40,25 @@ def test_what_a_run_really_leaves_is_what_is_read(tmp_path):
     assert set(run.measured.angles) == set(range(4)) and run.epochs == 1
 
 
+def test_what_blocks_tell_of_their_gates(tmp_path):
+    folder = report_runs.a_run(tmp_path / "mine", epochs=2, scores={"gate": 0.5, "axes": [0.1, 0.2, 0.9]})
+    values = {"gate": 0.5, "axes_least": 0.1, "axes_median": 0.2, "axes_most": 0.9}
+    found = read_report_run(folder, "mine").gates
+    assert found == {name: {k: {1: value, 2: value} for k in range(4)} for name, value in values.items()}
+    assert read_report_run(report_runs.a_run(tmp_path / "plain"), "plain").gates == {}
+
+
+def test_what_a_gated_run_really_leaves(tmp_path):
+    changes = {
+        "gate": {"form": "G1", "probe_every": 2, "probe_samples": 8}, "schedule": {"mode": "gated"},
+        "train": {"epochs": 1},
+    }  # fmt: skip
+    runs.run(tmp_path / "real", changes, base=resumes.TINY)
+    found = read_report_run(tmp_path / "real", "real").gates
+    assert set(found) == {"gate", "drift", "axes_least", "axes_median", "axes_most"}
+    assert set(found["gate"]) == set(found["drift"]) == {0, 1, 2, 3} and set(found["axes_most"]) == {1, 2, 3}
+
+
 def test_a_run_that_goes_on_is_known_by_its_record(tmp_path):
     folder = report_runs.a_run(tmp_path / "mine", result=[])
     (folder / "config.toml").unlink()

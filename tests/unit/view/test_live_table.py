@@ -122,6 +122,35 @@ def test_a_phase_that_is_over_waits_for_the_next_plan(show):
     assert shown.lines()[0].startswith("epoch  1  block 0 ( 1/20)  ") and "  5 %  " in shown.lines()[0]
 
 
+def gated(gates, first=0):
+    rows = blocks(first, [0.5] * len(gates), [0.75] * len(gates))
+    return [{**row, **({} if g is None else {"gate": g})} for row, g in zip(rows, gates, strict=True)]
+
+
+def test_gates_of_the_blocks_where_there_are_some(show):
+    shown = show("gated")
+    shown.begin(*(parallel(e) for e in range(20)))
+    columns = ["stage", "blocks", "epoch", "step", "samples/s", "loss", "queue", "gate", "test %"]
+    assert stripped(shown.lines()[1]) == columns
+    assert [stripped(line)[-2] for line in shown.lines()[2:]] == ["- -", "- -"]
+    shown.end(1.0, parallel(0), gated([1.0, 0.843, 0.5, None]))
+    _, last, header, *stages = shown.lines(80)
+    assert last.endswith(", 1.00 s") and stripped(header) == columns
+    assert [stripped(line)[-2:] for line in stages] == [["1.00 0.84", "75.00 75.00"], ["0.50 -", "75.00 75.00"]]
+    shown.end(1.0, parallel(1), gated([None, 0.0, 0.25, 1.0]))  # a block that does not learn any more
+    assert [stripped(line)[-2] for line in shown.lines()[3:]] == ["1.00 0.00", "0.25 1.00"]
+    assert "gate" not in stripped(shown.lines(70)[2])
+
+
+def test_many_gates_fold_in_their_column(show):
+    shown = show("gated", counts=(4,))
+    shown.begin(parallel(0))
+    shown.end(1.0, parallel(0), gated([1.0, 0.75, 0.5, 0.25]))
+    lines = shown.lines(78)
+    assert all(len(line) <= 78 for line in lines) and not any("\u2026" in line for line in lines)
+    assert all(text in " ".join(lines) for text in ("1.00", "0.75", "0.50", "0.25"))
+
+
 @pytest.mark.parametrize(
     ("width", "columns"),
     [

@@ -8,7 +8,7 @@ from pipeline.config import MeasureConfig
 from pipeline.planning.prediction import Prediction
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Choice
-from workers.view.text import RunText, block_range, loss_text, plural
+from workers.view.text import RunText, block_range, gate_text, loss_text, plural
 
 
 def told(mode="parallel", counts=(2, 2), clock=None, **kwargs):
@@ -201,3 +201,11 @@ def test_the_validation_set_is_what_is_shown_until_the_test_set_is_scored():
     assert line == "test set, by the weights of epoch 7: test accuracy 62.50 %"
     assert teller.position(last) == "test set"
     assert teller.ending(result([0.5, 0.5, 0.5, 0.625]))[0].startswith("done: test accuracy 62.50 %")
+
+
+def test_an_epoch_of_a_gated_run_tells_the_least_and_the_most_of_its_gates():
+    rows = blocks(0, [1.0, 2.0], [0.5, 0.25])
+    teller, gates = told("gated"), [0.126, 1.0]
+    line = teller.epoch(parallel(0), [{**row, "gate": gate} for row, gate in zip(rows, gates, strict=True)])
+    assert line.endswith(" s  gate 0.13 to 1.00") and gate_text(None) == "-"
+    assert "gate" not in teller.epoch(parallel(0), rows)
