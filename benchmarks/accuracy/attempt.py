@@ -91,7 +91,7 @@ def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
         "train_losses": [_short(entry["train_loss"]) for entry in output],
         "block_losses": _block_losses(epochs, result["num_blocks"]),
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
-        **_after_steps(out / "after_steps.json"), **(course(epochs) if by_block else {}),
+        **_after_steps(out / "after_steps.json"), **(course(epochs, result["num_blocks"]) if by_block else {}),
         "credit": _credit(epochs), **_measured(out / "measurements.json"),
         "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
         "threads": result["threads_per_stage"], "device": result["device"],

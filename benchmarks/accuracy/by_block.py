@@ -17,25 +17,27 @@ _SLACK = 1e-3
 """Updates are kept with four digits."""
 
 
-def course(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def course(epochs: Sequence[Mapping[str, Any]], num_blocks: int) -> dict[str, Any]:
     """What the store keeps of every block.
 
     Args:
-        epochs: the rows ``epoch`` of a record.
+        epochs: the rows ``epoch`` of a record, of those blocks that took part.
+        num_blocks: of the network.
 
     Returns:
         ``course``: ``epochs``, counted from 1, and for each a list by block of ``errors`` (percent of the test set, by
         the block's own scores), ``parts`` (the mean part of its steps), ``drift``, and ``taken``, the epochs' worth of
         whole steps since the run's start. None where there is no value. ``block_errors``: each block's last error.
     """
-    taken = [0.0] * len(epochs[0]["blocks"])
-    errors: list[float | None] = [None] * len(taken)
+    taken = [0.0] * num_blocks
+    errors: list[float | None] = [None] * num_blocks
     found: dict[str, list[Any]] = {name: [] for name in ("epochs", "errors", "parts", "taken", "drift")}
     for row in epochs:
-        blocks = sorted(row["blocks"], key=lambda block: int(block["block"]))
+        there = {int(block["block"]): block for block in row["blocks"]}
+        blocks: list[Mapping[str, Any]] = [there.get(k, {}) for k in range(num_blocks)]
         parts = [_part(block) for block in blocks]
         taken = [a + b for a, b in zip(taken, parts, strict=True)]
-        own = [_error(block["test_accuracy"]) for block in blocks]
+        own = [_error(block.get("test_accuracy")) for block in blocks]
         errors = [old if new is None else new for old, new in zip(errors, own, strict=True)]
         if row["epoch"] <= _ALL or row["epoch"] % _EVERY == 0 or row is epochs[-1]:
             drift = [_short(block.get("drift")) for block in blocks]
@@ -46,8 +48,8 @@ def course(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _part(block: Mapping[str, Any]) -> float:
-    """Of its steps in an epoch."""
-    return float(block.get("gate", 1.0)) if block["trained"] else 0.0
+    """Of its steps in an epoch. Args: block, its row; empty where it took no part."""
+    return float(block.get("gate", 1.0)) if block.get("trained") else 0.0
 
 
 def _error(accuracy: float | None) -> float | None:

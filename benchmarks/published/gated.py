@@ -55,7 +55,8 @@ class _Net:
             Figure(row, "updates", updates_taken),
             *(Figure(row, _block(k), block_error(k)) for k in range(self.blocks)),
         ]  # fmt: skip
-        config = {**_UPDATES, **self.config, "train.epochs": self.rounds, **changes}
+        own = {k: v for k, v in self.config.items() if "rule.name" not in changes or not k.startswith("rule.")}
+        config = {**_UPDATES, **own, "train.epochs": self.rounds, **changes}
         name = f"{self.name}-{arm}" if self.name else arm
         plain = name.replace(", ", "-").replace(" ", "-").replace("tau-", "").lower()
         return Cell(plain, config, figures, self.seeds, limit_s=self.limit_s, by_block=True)
@@ -115,7 +116,7 @@ _XOR = _Net(
 _XOR_GATES = {
     **{f"{form}, tau {tau}": _gate(form, tau=tau) for form in ("G1", "G2") for tau in (0.02, 0.1, 0.5)},
     **{f"G3, delay {delay}": _gate("G3", delay=delay, ramp=delay) for delay in (12, 25, 50)},
-    **{f"G4, tau {tau}": _gate("G4", tau=tau) for tau in (0.02, 0.1)},
+    **{f"G4, tau {tau}": _gate("G4", tau=tau) for tau in (0.01, 0.02)},
 }
 
 _MNIST = {
@@ -142,13 +143,18 @@ def _mlp(depth: int, width: int, own: int, rule: str, optimizer: str) -> _Net:
     return _Net(f"{rule}, {optimizer}", f"{rule}-{optimizer}", config, depth + 1, own, seeds)
 
 
-def _wave_gates(net: _Net, taus: Sequence[float]) -> dict[str, Config]:
-    """Gates of deep nets: G1 and G2 with every tau; waves whose last block starts in the middle of the run."""
+def _wave_gates(net: _Net, taus: Sequence[float], trigger: float) -> dict[str, Config]:
+    """Gates of deep nets: G1 and G2 with every tau; waves, of which the staged one is through in the middle of the run.
+
+    Args:
+        taus: of G1 and G2.
+        trigger: tau of G4.
+    """
     delay = net.own / 2
     return {
         **{f"{form}, tau {tau}": _gate(form, tau=tau) for form in ("G1", "G2") for tau in taus},
         f"G3, delay {delay:g}": _gate("G3", delay=delay, ramp=delay),
-        "G4, tau 0.1": _gate("G4", tau=0.1, memory=0.5),
+        f"G4, tau {trigger}": _gate("G4", tau=trigger, memory=0.5),
     }
 
 
@@ -165,7 +171,8 @@ def _mlp_table(depth: int, width: int, own: int, optimizers: Sequence[str], note
     for optimizer in optimizers:
         for rule in _RULES:
             net = _mlp(depth, width, own, rule, optimizer)
-            gates = _wave_gates(net, (0.2, 0.5) if optimizer == _ADAM and depth == 8 else (0.2,))
+            taus = (0.2, 0.5) if optimizer == _ADAM and depth == 8 else (0.2,)
+            gates = _wave_gates(net, taus, 0.1 if optimizer == _ADAM else 0.2)
             backprop = rule == "pred" or optimizer == _SGD  # whose rates differ
             cells += _cells(net, gates, backprop=backprop)
             contrasts += net.contrasts([*net.plain(), *gates, *([BACKPROP] if backprop else [])])
@@ -216,7 +223,7 @@ _VGG = _Net(
 
 
 def _vgg_table() -> PublishedTable:
-    gates = _wave_gates(_VGG, (0.2,))
+    gates = _wave_gates(_VGG, (0.2,), 0.1)
     return PublishedTable(
         "gated-vgg",
         "The mode gated: VGG8B at a quarter of its width on CIFAR-10 re-encoded as JPEG, test error in %, 2 seeds",

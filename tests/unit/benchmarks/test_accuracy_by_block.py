@@ -20,7 +20,7 @@ def gated(first, second, *, drift=0.5):
 
 
 def test_updates_are_counted_in_whole_steps():
-    run = course(gated([0.5, 0.6, 0.7], [(0.4, 0.25), (0.5, 0.5), (0.8, 1.0)]))
+    run = course(gated([0.5, 0.6, 0.7], [(0.4, 0.25), (0.5, 0.5), (0.8, 1.0)]), 2)
     assert run["course"]["epochs"] == [1, 2, 3]
     assert run["course"]["errors"] == [[50.0, 60.0], [40.0, 50.0], [30.0, 20.0]]
     assert run["course"]["parts"] == [[1.0, 0.25], [1.0, 0.5], [1.0, 1.0]]
@@ -33,7 +33,7 @@ def test_updates_are_counted_in_whole_steps():
 
 
 def test_an_error_at_a_number_of_updates_lies_between_two_evaluations():
-    run = course(gated([0.5, 0.6, 0.7], [(0.4, 0.25), (0.5, 0.5), (0.8, 1.0)]))  # means: .625, 1.375, 2.375
+    run = course(gated([0.5, 0.6, 0.7], [(0.4, 0.25), (0.5, 0.5), (0.8, 1.0)]), 2)  # means: .625, 1.375, 2.375
     assert at_updates(0.625)(run) == 60.0 and at_updates(2.375)(run) == 20.0
     assert at_updates(1.0)(run) == pytest.approx(55.0)
     assert at_updates(1.875)(run) == pytest.approx(35.0)
@@ -42,10 +42,11 @@ def test_an_error_at_a_number_of_updates_lies_between_two_evaluations():
 
 def test_blocks_that_take_turns_have_taken_as_many_updates_as_each_trains():
     rows = [
-        epoch(1, (True, 0.5, {}), (False, None, {})), epoch(2, (True, 0.6, {}), (False, None, {})),
+        epoch(1, (True, 0.5, {}), (False, None, {})), epoch(2, (True, 0.6, {})),  # one that is idle may be left out
         epoch(3, (False, 0.6, {}), (True, 0.7, {})), epoch(4, (False, None, {}), (True, 0.8, {})),
     ]  # fmt: skip
-    run = course(rows)
+    rows[3]["blocks"] = [block for block in rows[3]["blocks"] if block["block"] == 1]  # as one whose outputs are kept
+    run = course(rows, 2)
     assert run["course"]["taken"][-1] == [2.0, 2.0] and updates_taken(run) == 2.0
     assert at_updates(2)(run) == at_round(4)(run) == 20.0 and at_round(2)(run) is None
     assert run["block_errors"] == [40.0, 20.0]  # that of a block that is no longer evaluated is kept
@@ -53,6 +54,6 @@ def test_blocks_that_take_turns_have_taken_as_many_updates_as_each_trains():
 
 
 def test_of_a_long_run_some_epochs_are_kept_and_the_last_one():
-    run = course([epoch(n, (True, n / 1000, {})) for n in range(1, 124)])
+    run = course([epoch(n, (True, n / 1000, {})) for n in range(1, 124)], 1)
     assert run["course"]["epochs"] == [*range(1, 51), *range(60, 121, 10), 123]
     assert updates_taken(run) == 123.0 and at_updates(70)(run) == 93.0 and run["block_errors"] == [87.7]
