@@ -80,6 +80,9 @@ class GatedStepper(Stepper):
         """See :class:`Stepper`; a block that takes a whole step is not touched otherwise."""
         held: list[_Before] = []
         for k, parameters in self._training.items():
+            if self.gate.rests(k):
+                self.gate.taken(k, 0.0)
+                continue
             part, columns = self.gate.part(k, step), self.gate.columns(k)
             moved = [p for p in parameters if p.grad is not None]
             if moved:

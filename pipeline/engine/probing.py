@@ -57,14 +57,16 @@ class ProbingProgram(Program):
             yield self._send(self.stage_index + 1, Kind.PROBE, position, (out, y))
 
     def _observed(self, step: int, x: Tensor, y: Tensor) -> Tensor:
-        """The blocks' output, in evaluation mode; the gate is shown each input as the block has it.
+        """The blocks' output, in evaluation mode; the gate is shown each input as the block has it, and what comes out.
 
         A hook shows it, after whatever else changes an input: a wire format is applied inside a stage, too.
         """
         stepper = self.stage.stepper
         assert isinstance(stepper, GatedStepper), "a run with a probe has a gate"
         rules = [(k, rule, rule.training) for k, rule in self.stage.rules.items()]
-        hooks = [rule.register_forward_pre_hook(partial(_show, stepper.gate, step, k)) for k, rule, _ in rules]
+        gate = stepper.gate
+        hooks = [rule.register_forward_pre_hook(partial(_show, gate, step, k)) for k, rule, _ in rules]
+        hooks += [rule.register_forward_hook(partial(_show_output, gate, step, k)) for k, rule, _ in rules]
         for _, rule, _ in rules:
             rule.eval()
         try:
@@ -72,8 +74,8 @@ class ProbingProgram(Program):
         finally:
             for hook in hooks:
                 hook.remove()
-        for _, rule, training in rules:
-            rule.train(training)
+        for k, rule, training in rules:
+            rule.train(training and not gate.rests(k))
         return out
 
     def _drawn(self, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -89,3 +91,10 @@ class ProbingProgram(Program):
 def _show(gate: Gate, step: int, block: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
     """A hook in front of a block."""
     gate.observe(step, block, arguments[0])
+
+
+def _show_output(
+    gate: Gate, step: int, block: int, _: nn.Module, __: tuple[Tensor, ...], output: tuple[Tensor, Any]
+) -> None:  # fmt: skip
+    """A hook behind a block."""
+    gate.observe_output(step, block, output[0])

@@ -55,6 +55,8 @@ class GateRow(TypedDict):
     """How far its input moves, where that is measured; of several axes the mean."""
     axes: NotRequired[list[float]]
     """The least, the median and the most of the parts of an input's axes, where they have parts of their own."""
+    rests_since: NotRequired[int]
+    """Steps of the run that were done when the block came to rest; it takes none any more."""
 
 
 class ScoreRow(TypedDict):

@@ -178,6 +178,8 @@ def gate_row(row: BlockScores) -> GateRow:
         found["drift"] = row["drift"]
     if "axes" in row:
         found["axes"] = row["axes"]
+    if "rests_since" in row:
+        found["rests_since"] = row["rests_since"]
     return found
 
 
