@@ -25,7 +25,7 @@ def course(epochs: Sequence[Mapping[str, Any]], num_blocks: int) -> dict[str, An
         num_blocks: of the network.
 
     Returns:
-        ``course``: ``epochs``, counted from 1, and for each a list by block of ``errors`` (percent of the test set, by
+        ``course``: ``epochs``, counted from 0, and for each a list by block of ``errors`` (percent of the test set, by
         the block's own scores), ``parts`` (the mean part of its steps), ``drift``, and ``taken``, the epochs' worth of
         whole steps since the run's start. None where there is no value. ``block_errors``: each block's last error.
     """
@@ -39,7 +39,7 @@ def course(epochs: Sequence[Mapping[str, Any]], num_blocks: int) -> dict[str, An
         taken = [a + b for a, b in zip(taken, parts, strict=True)]
         own = [_error(block.get("test_accuracy")) for block in blocks]
         errors = [old if new is None else new for old, new in zip(errors, own, strict=True)]
-        if row["epoch"] <= _ALL or row["epoch"] % _EVERY == 0 or row is epochs[-1]:
+        if row["epoch"] < _ALL or (row["epoch"] + 1) % _EVERY == 0 or row is epochs[-1]:
             drift = [_short(block.get("drift")) for block in blocks]
             values = (row["epoch"], own, [_short(part) for part in parts], [_short(t) for t in taken], drift)
             for name, value in zip(found, values, strict=True):
@@ -61,19 +61,19 @@ def _short(value: float | None) -> float | None:
 
 
 def _scored(run: Mapping[str, Any]) -> Iterator[tuple[int, float, float]]:
-    """Epoch, mean over the blocks of the updates that are taken, and the output block's error, where that was
+    """Rounds that are over, mean over the blocks of the updates that are taken, and the output block's error, where that was
     evaluated."""
     found = run["course"]
     for epoch, taken, errors in zip(found["epochs"], found["taken"], found["errors"], strict=True):
         if errors[-1] is not None:
-            yield epoch, sum(taken) / len(taken), errors[-1]
+            yield epoch + 1, sum(taken) / len(taken), errors[-1]
 
 
-def at_round(epoch: int) -> Metric:
+def at_round(count: int) -> Metric:
     """The output block's error after so many epochs, blocks that take turns counted like others."""
 
     def metric(run: Mapping[str, Any]) -> float | None:
-        return next((error for number, _, error in _scored(run) if number == epoch), None)
+        return next((error for number, _, error in _scored(run) if number == count), None)
 
     return metric
 
@@ -118,12 +118,12 @@ def block_error(block: int) -> Metric:
     return metric
 
 
-def drift_at(epoch: int, block: int) -> Metric:
+def drift_at(count: int, block: int) -> Metric:
     """The drift of a block's input after so many epochs; None where it was not measured."""
 
     def metric(run: Mapping[str, Any]) -> float | None:
         found = run["course"]
-        at = found["epochs"].index(epoch) if epoch in found["epochs"] else None
+        at = found["epochs"].index(count - 1) if count - 1 in found["epochs"] else None
         drift: float | None = None if at is None else found["drift"][at][block]
         return drift
 

@@ -6,9 +6,9 @@ from benchmarks.accuracy.by_block import at_round, at_updates, block_error, cour
 
 
 def epoch(number, *blocks):
-    """A row of the record. Args: blocks, of each whether it trained, its accuracy and what its gate says."""
+    """A row of the record. Args: number, from 1; blocks, of each whether it trained, its accuracy and what its gate says."""
     rows = [{"block": k, "trained": t, "test_accuracy": a, **gate} for k, (t, a, gate) in enumerate(blocks)]
-    return {"event": "epoch", "epoch": number, "blocks": rows[::-1]}
+    return {"event": "epoch", "epoch": number - 1, "blocks": rows[::-1]}
 
 
 def gated(first, second, *, drift=0.5):
@@ -21,7 +21,7 @@ def gated(first, second, *, drift=0.5):
 
 def test_updates_are_counted_in_whole_steps():
     run = course(gated([0.5, 0.6, 0.7], [(0.4, 0.25), (0.5, 0.5), (0.8, 1.0)]), 2)
-    assert run["course"]["epochs"] == [1, 2, 3]
+    assert run["course"]["epochs"] == [0, 1, 2]
     assert run["course"]["errors"] == [[50.0, 60.0], [40.0, 50.0], [30.0, 20.0]]
     assert run["course"]["parts"] == [[1.0, 0.25], [1.0, 0.5], [1.0, 1.0]]
     assert run["course"]["taken"] == [[1.0, 0.25], [2.0, 0.75], [3.0, 1.75]]
@@ -55,5 +55,5 @@ def test_blocks_that_take_turns_have_taken_as_many_updates_as_each_trains():
 
 def test_of_a_long_run_some_epochs_are_kept_and_the_last_one():
     run = course([epoch(n, (True, n / 1000, {})) for n in range(1, 124)], 1)
-    assert run["course"]["epochs"] == [*range(1, 51), *range(60, 121, 10), 123]
+    assert run["course"]["epochs"] == [*range(50), *range(59, 120, 10), 122]
     assert updates_taken(run) == 123.0 and at_updates(70)(run) == 93.0 and run["block_errors"] == [87.7]
