@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.accuracy.cell import Metric
 
-__all__ = ["at_round", "at_updates", "block_error", "course", "drift_at", "updates_taken"]
+__all__ = ["at_round", "at_updates", "block_error", "course", "drift_at", "updates_saved", "updates_taken"]
 
 _ALL, _EVERY = 50, 10
 """Epochs that are all kept, and how many of the later ones: each tenth, and the last."""
@@ -106,6 +106,12 @@ def updates_taken(run: Mapping[str, Any]) -> float | None:
     """Epochs' worth of whole steps in the whole run, in the mean over blocks."""
     last: Sequence[float] = run["course"]["taken"][-1]
     return sum(last) / len(last)
+
+
+def updates_saved(run: Mapping[str, Any]) -> float | None:
+    """Share of the steps of the whole run that blocks did not take, in percent, in the mean over blocks."""
+    taken = updates_taken(run)
+    return None if taken is None else 100.0 * (1.0 - taken / (run["course"]["epochs"][-1] + 1))
 
 
 def block_error(block: int) -> Metric:

@@ -12,7 +12,7 @@ from benchmarks.accuracy.by_block import at_round, at_updates, block_error, drif
 from benchmarks.accuracy.cell import Cell, Contrast, Figure, PublishedTable
 from benchmarks.accuracy.metrics import test_loss
 
-__all__ = ["TABLES"]
+__all__ = ["PARALLEL", "SOURCE", "TABLES", "gate", "mlp"]
 
 Config = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ _UPDATES = {"measure.every": 1, "measure.angles": False, "measure.accuracies": F
 
 
 @dataclass(frozen=True)
-class _Net:
+class Net:
     """A network, its data and its optimizer, on which arms are compared."""
 
     title: str
@@ -97,13 +97,13 @@ def _block(block: int) -> str:
     return f"block {block}"
 
 
-def _gate(form: str, **keys: Any) -> dict[str, Any]:
+def gate(form: str, **keys: Any) -> dict[str, Any]:
     return {"schedule.mode": "gated", "gate.form": form, **{f"gate.{key}": value for key, value in keys.items()}}
 
 
 _BACKPROP = {"rule.name": "backprop", "schedule.mode": "backprop"}
 
-_XOR = _Net(
+_XOR = Net(
     "", "",
     {
         "model.name": "mlp", "model.width": [100, 100, 10], "model.activation": "mish", "model.norm": "l2",
@@ -114,9 +114,10 @@ _XOR = _Net(
     blocks=4, own=50, seeds=range(20), limit_s=300.0,
 )  # fmt: skip
 _XOR_GATES = {
-    **{f"{form}, tau {tau}": _gate(form, tau=tau) for form in ("G1", "G2") for tau in (0.02, 0.1, 0.5)},
-    **{f"G3, delay {delay}": _gate("G3", delay=delay, ramp=delay) for delay in (12, 25, 50)},
-    **{f"G4, tau {tau}": _gate("G4", tau=tau) for tau in (0.01, 0.02)},
+    **{f"{form}, tau {tau}": gate(form, tau=tau) for form in ("G1", "G2") for tau in (0.02, 0.1, 0.5)},
+    **{f"G3, delay {delay}": gate("G3", delay=delay, ramp=delay) for delay in (12, 25, 50)},
+    **{f"G4, tau {tau}": gate("G4", tau=tau) for tau in (0.01, 0.02)},
+    **{f"G1m, tau {tau}": gate("G1m", tau=tau) for tau in (0.02, 0.1)},
 }
 
 _MNIST = {
@@ -133,32 +134,33 @@ _RATES = {
 _OPTIMIZERS = {_ADAM: "adam", _SGD: "sgd", _SIGN: "sign_sgd"}
 
 
-def _mlp(depth: int, width: int, own: int, rule: str, optimizer: str) -> _Net:
-    """An MLP on MNIST. Args: see :class:`_Net`, and the keys of ``_RATES``."""
+def mlp(depth: int, width: int, own: int, rule: str, optimizer: str) -> Net:
+    """An MLP on MNIST. Args: see :class:`Net`, and the keys of ``_RATES``."""
     config = {
         **_MNIST, "model.depth": depth, "model.width": width, "rule.name": _RULES[rule],
         "optimizer.name": _OPTIMIZERS[optimizer], "optimizer.lr": _RATES[rule, optimizer],
     }  # fmt: skip
     seeds = range(5 if depth == 8 and optimizer == _ADAM else 3)
-    return _Net(f"{rule}, {optimizer}", f"{rule}-{optimizer}", config, depth + 1, own, seeds)
+    return Net(f"{rule}, {optimizer}", f"{rule}-{optimizer}", config, depth + 1, own, seeds)
 
 
-def _wave_gates(net: _Net, taus: Sequence[float], trigger: float) -> dict[str, Config]:
+def _wave_gates(net: Net, taus: Sequence[float], trigger: float) -> dict[str, Config]:
     """Gates of deep nets: G1 and G2 with every tau; waves, of which the staged one is through in the middle of the run.
 
     Args:
-        taus: of G1 and G2.
+        taus: of G1 and G2, the first one of G1m as well.
         trigger: tau of G4.
     """
     delay = net.own / 2
     return {
-        **{f"{form}, tau {tau}": _gate(form, tau=tau) for form in ("G1", "G2") for tau in taus},
-        f"G3, delay {delay:g}": _gate("G3", delay=delay, ramp=delay),
-        f"G4, tau {trigger}": _gate("G4", tau=trigger, memory=0.5),
+        **{f"{form}, tau {tau}": gate(form, tau=tau) for form in ("G1", "G2") for tau in taus},
+        f"G3, delay {delay:g}": gate("G3", delay=delay, ramp=delay),
+        f"G4, tau {trigger}": gate("G4", tau=trigger, memory=0.5),
+        f"G1m, tau {taus[0]}": gate("G1m", tau=taus[0]),
     }
 
 
-def _cells(net: _Net, gates: Mapping[str, Config], *, backprop: bool = True) -> list[Cell]:
+def _cells(net: Net, gates: Mapping[str, Config], *, backprop: bool = True) -> list[Cell]:
     """All arms of a net."""
     arms = {**net.plain(), **gates, **({BACKPROP: _BACKPROP} if backprop else {})}
     return [net.arm(arm, changes) for arm, changes in arms.items()]
@@ -170,7 +172,7 @@ def _mlp_table(depth: int, width: int, own: int, optimizers: Sequence[str], note
     contrasts: list[Contrast] = []
     for optimizer in optimizers:
         for rule in _RULES:
-            net = _mlp(depth, width, own, rule, optimizer)
+            net = mlp(depth, width, own, rule, optimizer)
             taus = (0.2, 0.5) if optimizer == _ADAM and depth == 8 else (0.2,)
             gates = _wave_gates(net, taus, 0.1 if optimizer == _ADAM else 0.2)
             backprop = rule == "pred" or optimizer == _SGD  # whose rates differ
@@ -179,11 +181,11 @@ def _mlp_table(depth: int, width: int, own: int, optimizers: Sequence[str], note
     return PublishedTable(
         f"gated-mlp-{depth}x{width}",
         f"The mode gated: MLP {depth}x{width} on MNIST, test error in %, medians over the seeds",
-        _SOURCE, cells, note=note, contrasts=contrasts,
+        SOURCE, cells, note=note, contrasts=contrasts,
     )  # fmt: skip
 
 
-_SOURCE = "none: the hypothesis is that of Mertens (2023), which nobody has tested"
+SOURCE = "none: the hypothesis is that of Mertens (2023), which nobody has tested"
 _COLUMNS = (
     "A round is an epoch, of all blocks at once. Updates are counted in epochs' worth of whole steps, in the mean over "
     "blocks: an arm's error at a number of them lies on the straight line between the two evaluations around it, and "
@@ -201,7 +203,7 @@ def _xor_table() -> PublishedTable:
     return PublishedTable(
         "gated-xor",
         "The mode gated: signed xor, 2-100-100-10-1, test error in %, medians over 20 seeds",
-        _SOURCE, cells,
+        SOURCE, cells,
         note=f"{_COLUMNS}Trained decoders, Rprop of each block, full batches. Parallel after 50 rounds is in the "
         "column of that. Gates: the probe is 200 points at every step; G3's ramp is as long as its delay. Drift: D of "
         "the input of blocks 1 to 3 after 10, 50 and 200 rounds.",
@@ -209,7 +211,7 @@ def _xor_table() -> PublishedTable:
     )  # fmt: skip
 
 
-_VGG = _Net(
+_VGG = Net(
     "", "",
     {
         "model.name": "vgg8b", "model.width": 0.25, "model.init": "zero_output", "dataset.name": "image_folder",
@@ -227,7 +229,7 @@ def _vgg_table() -> PublishedTable:
     return PublishedTable(
         "gated-vgg",
         "The mode gated: VGG8B at a quarter of its width on CIFAR-10 re-encoded as JPEG, test error in %, 2 seeds",
-        _SOURCE, _cells(_VGG, gates),
+        SOURCE, _cells(_VGG, gates),
         note=f"{_COLUMNS}pred, Adam at 5e-4, batches of 64. Reduced for two cores: 5 000 training pictures, one epoch "
         "a block, 8 rounds; the probe is 128 samples every 20 steps. Two seeds give wide intervals.",
         contrasts=list(_VGG.contrasts([*_VGG.plain(), *gates, BACKPROP])),
