@@ -1,4 +1,4 @@
-"""Makes the tables of the READMEs and of docs/results.md, and the plots, from the files of results.
+"""Makes the tables of the READMEs and of docs/, and the plots, from the files of results.
 
     python -m benchmarks.report            # writes the tables between their markers, and draws the plots
     python -m benchmarks.report --check    # exit status 1 where a table is not what its file says
@@ -17,7 +17,7 @@ from benchmarks.tables import fill
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "docs" / "results.md",
-         ROOT / "docs" / "scaling.md")
+         ROOT / "docs" / "scaling.md", ROOT / "docs" / "gated.md")
 
 
 def remade(page: Path, results: Path) -> str:

@@ -12,7 +12,7 @@ __all__ = ["ERROR", "SAVED", "TABLES"]
 SAVED, ERROR = "updates saved, %", "18 rounds"
 _FALLING = {"optimizer.milestones": [9, 14]}
 """Else steps never become smaller, and nothing comes to rest."""
-_THRESHOLDS = {"pred": (0.02, 0.04, 0.08, 0.12, 0.18), "linear": (0.02, 0.04, 0.08)}
+_THRESHOLDS = {"pred": (0.01, 0.02, 0.03, 0.04, 0.06, 0.08), "linear": (0.01, 0.02, 0.04, 0.08)}
 _SEEDS = (0, 1, 2)
 
 
@@ -24,7 +24,7 @@ def _arms(rule: str) -> dict[str, Mapping[str, Any]]:
         **{f"rest {least}": gate("G2", rest=least, **whole) for least in _THRESHOLDS[rule]},
     }
     if rule == "pred":
-        arms["G4, tau 0.1, rest 0.08"] = gate("G4", tau=0.1, memory=0.5, rest=0.08)
+        arms["G4, tau 0.1, rest 0.04"] = gate("G4", tau=0.1, memory=0.5, rest=0.04)
     return arms
 
 
