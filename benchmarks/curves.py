@@ -12,6 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy.cell import PublishedTable
+from benchmarks.accuracy.page import measured
 from benchmarks.accuracy.store import Store
 from benchmarks.lines import STYLE, with_lines
 from benchmarks.published import TABLES
@@ -65,6 +66,25 @@ def _errors(table: PublishedTable, store: Store) -> Figure | None:
     return with_lines(_panels(table, store, "train_errors", "errors"), "error, %", logarithmic=True)
 
 
+def _saved(table: PublishedTable, store: Store) -> Figure | None:
+    """Error against updates saved, a line for each rule: from parallel training, which saves none, on."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for cell in table.cells:
+        saved, error = (measured(cell, figure, store, table) for figure in cell.figures[:2])
+        if saved is not None and error is not None and "G4" not in cell.figures[0].row:
+            lines.setdefault(cell.figures[0].row.partition(",")[0], []).append((saved, error))
+    if not lines:
+        return None
+    figure = Figure(figsize=(5.0, 3.2))
+    axes = figure.subplots()
+    for rule, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), "o-", ms=3, label=rule)
+    axes.set(xlabel="updates saved, %", ylabel="test error, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 _FIGURES: dict[str, Callable[[PublishedTable, Store], Figure | None]] = {
-    "mertens": _losses, "nokland-eidnes-mnist": _errors,
+    "mertens": _losses, "nokland-eidnes-mnist": _errors, "gated-rest": _saved,
 }  # fmt: skip

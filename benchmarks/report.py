@@ -17,7 +17,7 @@ from benchmarks.tables import fill
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "docs" / "results.md",
-         ROOT / "docs" / "scaling.md", ROOT / "docs" / "language.md")
+         ROOT / "docs" / "scaling.md", ROOT / "docs" / "language.md", ROOT / "docs" / "gated.md")
 
 
 def remade(page: Path, results: Path) -> str:

@@ -149,6 +149,13 @@ def check_mode(config: Config, mode: Mode, topology: Topology, *, publishes: boo
             f"a probe shows what blocks pass forward (given: gate.form = \"{config.gate.form}\" with the rule "
             f"{names_of(config.rule)}, whose blocks {what}; expected: another rule, e.g. predsim). Change one of them."
         )
+    if mode.is_gated and config.gate.needs_local_rule and topology is not Topology.LOCAL:
+        given = "gate.form = \"G1m\"" if config.gate.form == "G1m" else f"gate.rest = {config.gate.rest:g}"
+        raise ConfigError(
+            f"what a block learns from is its own affair only where no feedback passes it (given: {given} with the "
+            f"rule {names_of(config.rule)}, {topology.value}; expected: a local rule, e.g. predsim). Change one of "
+            "them."
+        )
     if by_turns and publishes:
         raise ConfigError(
             f"the {mode.name} mode trains the last block when the others are done (given: rule {config.rule.name}, "

@@ -82,10 +82,19 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _tables(text: str) -> list[str]:
+    """The table of that name, or those of a family: ``gated`` stands for ``gated-xor`` and its like."""
+    found = [text] if text in TABLES else [name for name in TABLES if name.startswith(f"{text}-")]
+    if not found:
+        raise argparse.ArgumentTypeError(f"no such table (given: {text}, expected: {', '.join(TABLES)}). Change it.")
+    return found
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.partition("\n")[0])
-    parser.add_argument("--table", action="append", choices=TABLES, metavar="NAME", help="default: all")
+    parser.add_argument("--table", action="extend", type=_tables, metavar="NAME",
+                        help="one, or all whose names begin with NAME and a dash; default: all")
     parser.add_argument("--list", action="store_true", help="the tables and how much of each has been run")
     parser.add_argument("--print", action="store_true", help="run nothing")
     parser.add_argument("--quick", action="store_true", help="two epochs, one seed, kept apart: to see that it runs")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy.by_block import course
 from benchmarks.accuracy.cell import Cell
 from pipeline.config.toml_text import to_toml
 from workers.sweep.child import Child
@@ -48,7 +49,8 @@ class Attempt:
                 return self._failed(f"it was ended after {self.cell.limit_s:g} s (limit_s of the cell)")
             if status != 0:
                 return self._failed(self._child.said() or f"exit status {status}")
-            return {"seed": self.seed, "status": "completed", "wall_s": round(elapsed, 2), **summary(self._out)}
+            return {"seed": self.seed, "status": "completed", "wall_s": round(elapsed, 2), 
+                    **summary(self._out, by_block=self.cell.by_block)}  # fmt: skip
         except (OSError, ValueError, KeyError) as error:
             return self._failed(f"what it left cannot be read ({type(error).__name__}: {error})")
         finally:
@@ -68,8 +70,12 @@ class Attempt:
         return {"seed": self.seed, "status": "failed", "wall_s": wall_s, "error": error}
 
 
-def summary(out: Path) -> dict[str, Any]:
+def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
     """Summary of a run's folder, as the store keeps it.
+
+    Args:
+        out: the run's folder.
+        by_block: with the course of every block, see :func:`benchmarks.accuracy.by_block.course`.
 
     Raises:
         OSError, ValueError, KeyError: it is not the folder of a run that ended well.
@@ -85,7 +91,7 @@ def summary(out: Path) -> dict[str, Any]:
         "train_losses": [_short(entry["train_loss"]) for entry in output],
         "block_losses": _block_losses(epochs, result["num_blocks"]),
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
-        **_after_steps(out / "after_steps.json"),
+        **_after_steps(out / "after_steps.json"), **(course(epochs, result["num_blocks"]) if by_block else {}),
         "credit": _credit(epochs), **_measured(out / "measurements.json"),
         "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
         "threads": result["threads_per_stage"], "device": result["device"],

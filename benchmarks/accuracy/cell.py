@@ -13,7 +13,8 @@ from typing import Any, Literal, Self
 from pipeline.config import Config
 
 __all__ = [
-    "Band", "Cell", "Check", "Device", "Figure", "Found", "Metric", "Part", "Place", "PublishedTable", "in_order",
+    "Band", "Cell", "Check", "Contrast", "Device", "Figure", "Found", "Metric", "Part", "Place", "PublishedTable",
+    "in_order",
 ]  # fmt: skip
 
 Device = Literal["cpu", "cuda"]
@@ -85,6 +86,8 @@ class Cell:
     """A run that takes longer is ended and counts as failed."""
     program: Sequence[str] = ()
     """Module, and arguments of its own, that is run in place of ``launch.py`` with the same flags."""
+    by_block: bool = False
+    """Keep the course of every block: its errors, parts of its steps, drift."""
 
     def nested(self, seed: int, quick: bool = False) -> dict[str, Any]:
         """The config as TOML has it.
@@ -99,8 +102,7 @@ class Cell:
             section, _, option = key.partition(".")
             table.setdefault(section, {})[option] = value
         if quick:
-            train = table.setdefault("train", {})
-            train["epochs"] = min(QUICK_EPOCHS, train.get("epochs", QUICK_EPOCHS))
+            _shorten(table)
         return table
 
     def checked(self, seed: int = 0, quick: bool = False) -> Config:
@@ -113,6 +115,15 @@ class Cell:
 
 
 QUICK_EPOCHS = 2
+
+
+def _shorten(table: dict[str, Any]) -> None:
+    """Leaves a config two epochs at most, and what counts epochs of a wave as large a share of them as before."""
+    train, gate = table.setdefault("train", {}), table.get("gate", {})
+    epochs = train.get("epochs", QUICK_EPOCHS)
+    train["epochs"] = min(QUICK_EPOCHS, epochs)
+    for key in gate.keys() & {"delay", "ramp", "train_for"}:
+        gate[key] *= train["epochs"] / epochs
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,15 @@ Part = Callable[[Found], str]
 """A further part of a table's page as Markdown; empty where nothing of it is known."""
 
 
+class Contrast:
+    """Two figures that are compared seed by seed, the one less the other; less is better."""
+
+    about: str
+    """Where both were taken: "at 18 rounds"."""
+    first: Place
+    second: Place
+
+
 @dataclass(frozen=True)
 class PublishedTable:
     """Cells that stand side by side."""
@@ -152,6 +172,7 @@ class PublishedTable:
     """Remark that a reader needs to judge the figures."""
     parts: Sequence[Part] = ()
     """What the page says besides, in this order."""
+    contrasts: Sequence[Contrast] = ()
 
     def figures(self) -> dict[Place, tuple[Cell, Figure]]:
         """Every entry with the cell that gives it."""

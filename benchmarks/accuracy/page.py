@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Found, Place, PublishedTable
+from benchmarks.accuracy.paired import statements
 from benchmarks.accuracy.store import Store
 from benchmarks.wording import seconds
 from benchmarks.wording import table as markdown
@@ -44,7 +45,8 @@ def render(table: PublishedTable, store: Store, absent: Absent = lambda cell: No
         store: what was run.
         absent: why a cell cannot be run; pages that are kept leave it out, for it depends on the machine.
     """
-    remarks = [*([] if store.quick else _checks(table, store)), *_reasons(table, store)]
+    remarks = [*([] if store.quick else [*_checks(table, store), *statements(table, store)]),
+               *_reasons(table, store)]  # fmt: skip
     found = Found(lambda cell: store.completed(table, cell), _counted(table, store))
     more = [part(found) for part in table.parts]
     parts = [_about(table), _grid(table, store, absent), "\n".join(remarks), *more, _how(table, store)]

@@ -10,6 +10,8 @@ from benchmarks.published import (
     breloff,
     choromanska,
     frenkel,
+    gated,
+    gated_rest,
     jaderberg,
     lee,
     liao,
@@ -31,7 +33,8 @@ __all__ = ["TABLES"]
 
 _SOURCES = (
     mertens, nokland2016, breloff, projections, frenkel, liao, lee, lra, lra_figures, lra_units, nokland_eidnes,
-    nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier, recurrent, lm,
+    nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier, recurrent, lm, gated,
+    gated_rest,
 )
 
 TABLES: dict[str, PublishedTable] = {table.name: table for source in _SOURCES for table in source.TABLES}

@@ -27,8 +27,9 @@ class _Listing:
 
 
 def build_folder(
-    name: str, folder: Path, image_size: int, channels: int, augment: Augment, normalisation: Normalisation | None
-) -> Dataset:
+    name: str, folder: Path, image_size: int, channels: int, augment: Augment, normalisation: Normalisation | None,
+    train_samples: int = 0,
+) -> Dataset:  # fmt: skip
     """Make a data set of the pictures in ``folder``; the classes are its sub-folders' names in order.
 
     Args:
@@ -38,9 +39,11 @@ def build_folder(
         channels: 1 (grey) or 3 (colour).
         augment: augmentation of the training images.
         normalisation: None leaves pixels in [0, 1].
+        train_samples: training pictures used, the first ones of every class in turn; 0: all.
 
     Raises:
-        ConfigError: a split is missing or has no pictures, or the two splits differ in their classes.
+        ConfigError: a split is missing or has no pictures, the two splits differ in their classes, or there are fewer
+            training pictures than ``train_samples``.
     """
     train = _split_folder(folder, ("train",))
     test = _split_folder(folder, ("test", "val"))
@@ -51,9 +54,15 @@ def build_folder(
             f"the classes of {train} and {test} differ (given in one of them only: {', '.join(odd)}, "
             "expected: the same sub-folders). Add or remove these."
         )
-    num_train, num_test = (len(_list(split, classes).files) for split in (train, test))
+    available, num_test = (len(_list(split, classes).files) for split in (train, test))
+    if not 0 <= train_samples <= available:
+        raise ConfigError(
+            f"there are not that many training pictures in {train} (given: dataset.train_samples = {train_samples}, "
+            f"expected: 1 to {available}, or 0 for all). Change it."
+        )
+    num_train = train_samples or available
     spec = DataSpec((channels, image_size, image_size), Classification(len(classes)), num_train, num_test)
-    read = partial(_read, folder, train, test, classes, image_size, channels)
+    read = partial(_read, folder, train, test, classes, image_size, channels, num_train)
     advice = f"Start again: {folder} was changed meanwhile."
     return ArrayDataset(name, spec, read, augment=augment, normalisation=normalisation, remedy=advice)
 
@@ -97,9 +106,24 @@ def _is_picture(name: str) -> bool:
 
 
 def _read(
-    folder: Path, train: Path, test: Path, classes: list[str], image_size: int, channels: int
+    folder: Path, train: Path, test: Path, classes: list[str], image_size: int, channels: int, num_train: int
 ) -> tuple[Split, Split]:
     listings = [_list(split, classes) for split in (train, test)]
     pixels = load_pixels(folder, [listing.files for listing in listings], image_size, channels)
     first, second = (Split(x, torch.tensor(listing.labels)) for x, listing in zip(pixels, listings, strict=True))
+    if num_train < len(first.y):
+        kept = _in_turn(first.y, num_train)
+        first = Split(first.x[kept], first.y[kept])
     return first, second
+
+
+def _in_turn(labels: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices, rising, of ``count`` samples: the first one of every class, then the second ones, and so on.
+
+    Args:
+        labels: (samples,), rising.
+        count: at most their number.
+    """
+    starts = torch.searchsorted(labels, labels)
+    ranks = torch.arange(len(labels)) - starts
+    return torch.argsort(ranks, stable=True)[:count].sort().values

@@ -7,7 +7,7 @@ from pipeline.data.augment import Augment
 from pipeline.data.dataset import Dataset, Normalisation
 from pipeline.datasets._folder import build_folder
 from pipeline.errors import ConfigError
-from pipeline.ranges import LARGEST, Positive, Range
+from pipeline.ranges import LARGEST, Natural, Positive, Range
 
 __all__ = ["build"]
 
@@ -20,6 +20,7 @@ def build(
     channels: Literal[1, 3] = 3,
     mean: tuple[Annotated[float, Range(-LARGEST, LARGEST)], ...] | None = None,
     std: tuple[Positive, ...] | None = None,
+    train_samples: Natural = 0,
     augment: Augment = Augment(),
 ) -> Dataset:
     """Find the user's images: inputs (channels, image_size, image_size), as many classes as there are folders.
@@ -31,10 +32,12 @@ def build(
         channels: 1 (grey) or 3 (colour).
         mean: mean of each channel, on pixels in [0, 1]; 0 if left out.
         std: standard deviation of each channel; 1 if left out.
+        train_samples: training pictures used, the first ones of every class in turn; 0 for all.
         augment: augmentation of the training images.
 
     Raises:
-        ConfigError: a split is missing or empty, the splits differ in their classes, or an option is out of range.
+        ConfigError: a split is missing or empty, the splits differ in their classes, there are fewer training pictures
+            than ``train_samples``, or an option is out of range.
     """
     if image_size < 1:
         raise ConfigError(
@@ -46,4 +49,4 @@ def build(
             f"the normalisation does not fit the pictures (given: dataset.mean={mean}, dataset.std={std}, "
             f"expected: {channels} numbers in each, std above 0). Write one number for each channel."
         )
-    return build_folder("image_folder", root / path, image_size, channels, augment, normalisation)
+    return build_folder("image_folder", root / path, image_size, channels, augment, normalisation, train_samples)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 
 from pipeline.engine.autocast_stage import AutocastStage
+from pipeline.engine.gate_forms import gate_of
 from pipeline.engine.gated_stepper import GatedStepper, portions_of
-from pipeline.engine.gates import gate_of
 from pipeline.engine.mixed_program import MixedProgram, listeners
 from pipeline.engine.mixed_stage import MixedAutocastStage, MixedStage
 from pipeline.engine.probing import ProbingProgram

@@ -138,7 +138,10 @@ class GatedStepper(Stepper):
                 part.scale()
 
     def _held(self, block: int, parameters: list[nn.Parameter], step: int) -> _Part | _Closed | None:
-        """What keeps a block's parameters from a whole step; None where it takes one."""
+        """What keeps a block's parameters from a whole step; None where it takes one, or learns no more."""
+        if self.gate.rests(block):
+            self.gate.taken(block, 0.0)
+            return None
         part, columns = self.gate.part(block, step), self.gate.columns(block)
         moved = [p for p in parameters if p.grad is not None]
         if moved:

@@ -24,13 +24,13 @@ from torch import Tensor
 from pipeline.config.gate import GateConfig
 from pipeline.engine.columns import Columns
 from pipeline.engine.drift import axis_shift, block_shift, columns_of
+from pipeline.engine.rest import Rest
 from pipeline.learning.rule import LearningRule
 from pipeline.numerics.finite import all_finite
 from pipeline.records.reports import GateRow
-from pipeline.resolve import RunSpec
 from pipeline.schedules.wave import Wave
 
-__all__ = ["AxisGate", "BlockGate", "Gate", "MeasuredGate", "TriggeredGate", "WaveGate", "gate_of"]
+__all__ = ["AxisGate", "BlockGate", "Gate", "MeasuredGate", "TriggeredGate", "WaveGate"]
 
 Shift = float | Tensor
 
@@ -58,6 +58,13 @@ class Gate(ABC):
 
     def observe(self, step: int, block: int, x: Tensor) -> None:
         """The probe passes. Args: step, steps that are done; x, the input of a block, (samples, ...)."""
+
+    def observe_output(self, step: int, block: int, out: Tensor) -> None:
+        """The probe has passed a block. Args: step, steps that are done; out, its output, (samples, ...)."""
+
+    def rests(self, block: int) -> bool:
+        """The block learns no more, for good: it runs forward in evaluation mode."""
+        return False
 
     def version(self, block: int) -> int:
         """Another one where what the next parts depend on has changed without a step."""
@@ -120,6 +127,7 @@ class MeasuredGate(Gate):
         self._config, self._rules = config, rules
         unknown = None if self.waits or config.start == "closed" else 0.0
         self._inputs = {k: _Input(unknown if k > 0 else 0.0) for k in rules}
+        self._rest = Rest(config, rules) if config.rest > 0.0 else None
 
     def shift(self, before: Tensor, now: Tensor) -> Shift:
         """How far an input has moved between two probes."""
@@ -134,22 +142,35 @@ class MeasuredGate(Gate):
             return
         found = self._inputs[block]
         found.probes += 1
-        if found.last is not None:
-            shift, memory = self.shift(found.last, x), self._config.memory
+        before, found.last = found.last, x.detach().clone()
+        if before is not None:
+            shift, memory = self.shift(before, x), self._config.memory
             found.drift = shift if found.drift is None else memory * found.drift + (1.0 - memory) * shift
             self.measured(block, step)
-        found.last = x.detach().clone()
+
+    def observe_output(self, step: int, block: int, out: Tensor) -> None:
+        """See :class:`Gate`."""
+        if self._rest is not None:
+            self._rest.observe(step, block, out)
+
+    def rests(self, block: int) -> bool:
+        """See :class:`Gate`."""
+        return self._rest is not None and block in self._rest
 
     def begin(self, epoch: int) -> None:
         """See :class:`Gate`."""
         for found in self._inputs.values():
             if found.epoch != epoch:
                 found.epoch, found.steps, found.parts = epoch, 0, 0.0
+        if self._rest is not None:
+            self._rest.settle()
 
     def taken(self, block: int, part: float) -> None:
         """See :class:`Gate`."""
         self._inputs[block].steps += 1
         self._inputs[block].parts += part
+        if self._rest is not None:
+            self._rest.taken(block, part)
 
     def told(self, block: int, epoch: int) -> GateRow:
         """See :class:`Gate`."""
@@ -157,23 +178,30 @@ class MeasuredGate(Gate):
         row: GateRow = {} if found.steps == 0 else {"gate": found.parts / found.steps}
         if found.drift is not None:
             row["drift"] = float(found.drift.mean()) if isinstance(found.drift, Tensor) else found.drift
+        if self._rest is not None and (since := self._rest.since(block)) is not None:
+            row["rests_since"] = since
         return row
 
     def version(self, block: int) -> int:
         """See :class:`Gate`."""
-        return self._inputs[block].probes
+        return self._inputs[block].probes + (0 if self._rest is None else self._rest.version(block))
 
     def capture(self, block: int) -> dict[str, Any]:
         """See :class:`Gate`."""
         found = self._inputs[block]
         names = ("drift", "last", "probes", "started", "epoch", "steps", "parts")
-        return {name: value for name in names if (value := getattr(found, name)) is not None}
+        own = {name: value for name in names if (value := getattr(found, name)) is not None}
+        return own if self._rest is None else {**own, **self._rest.capture(block)}
 
     def restore(self, block: int, state: Mapping[str, Any]) -> None:
         """See :class:`Gate`."""
         device = next(self._rules[block].parameters()).device
+        if self._rest is not None:
+            self._rest.restore(block, state, device)
         for name, value in state.items():
-            setattr(self._inputs[block], name, value.to(device, copy=True) if isinstance(value, Tensor) else value)
+            if hasattr(self._inputs[block], name):
+                held = value.to(device, copy=True) if isinstance(value, Tensor) else value
+                setattr(self._inputs[block], name, held)
 
 
 class BlockGate(MeasuredGate):
@@ -264,15 +292,3 @@ class AxisGate(MeasuredGate):
         """See :class:`Gate`."""
         super().restore(block, state)
         self.measured(block, 0)
-
-
-_MEASURED: dict[str, type[MeasuredGate]] = {"G1": AxisGate, "G2": BlockGate, "G4": TriggeredGate}
-
-
-def gate_of(resolved: RunSpec, rules: Mapping[int, LearningRule]) -> Gate | None:
-    """The gate of a stage; None in a mode without one. Args: resolved, the run; rules, of the hosted blocks."""
-    if resolved.wave is not None:
-        return WaveGate(resolved.wave)
-    if resolved.probe is None:
-        return None
-    return _MEASURED[resolved.config.gate.form](resolved.config.gate, rules, resolved.batching.num_steps)

@@ -58,14 +58,15 @@ class ProbingProgram(Program):
             yield self._send(self.stage_index + 1, Kind.PROBE, position, (out, y))
 
     def _observed(self, step: int, x: Tensor, y: Tensor) -> Tensor:
-        """The blocks' output, in evaluation mode; the gate is shown each input as the block has it.
+        """The blocks' output, in evaluation mode; the gate is shown each input as the block has it, and what comes out.
 
         A hook shows it, after whatever else changes an input: a wire format is applied inside a stage, too.
         """
         stepper = self.stage.stepper
         assert isinstance(stepper, GatedStepper), "a run with a probe has a gate"
-        rules = self.stage.rules.items()
-        hooks = [rule.register_forward_pre_hook(partial(_show, stepper.gate, step, k)) for k, rule in rules]
+        rules, gate = self.stage.rules, stepper.gate
+        hooks = [rule.register_forward_pre_hook(partial(_show, gate, step, k)) for k, rule in rules.items()]
+        hooks += [rule.register_forward_hook(partial(_show_output, gate, step, k)) for k, rule in rules.items()]
         before = self._mode.evaluate()
         try:
             out, _ = self.stage.evaluation.forward(x, y, 0)
@@ -73,6 +74,9 @@ class ProbingProgram(Program):
             for hook in hooks:
                 hook.remove()
         self._mode.put_back(before)
+        for k, rule in rules.items():
+            if gate.rests(k):
+                rule.eval()
         return out
 
     def _drawn(self, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -124,3 +128,10 @@ class _Mode:
 def _show(gate: Gate, step: int, block: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
     """A hook in front of a block."""
     gate.observe(step, block, arguments[0])
+
+
+def _show_output(
+    gate: Gate, step: int, block: int, _: nn.Module, __: tuple[Tensor, ...], output: tuple[Tensor, Any]
+) -> None:  # fmt: skip
+    """A hook behind a block."""
+    gate.observe_output(step, block, output[0])

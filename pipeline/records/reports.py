@@ -57,6 +57,8 @@ class GateRow(TypedDict):
     """The least, the median and the most of the parts of an input's axes, where they have parts of their own."""
     drifts: NotRequired[list[float]]
     """In ``result.json``: the least, the median and the most of drift at the ends of the run's epochs."""
+    rests_since: NotRequired[int]
+    """Steps of the run that were done when the block came to rest; it takes none any more."""
 
 
 class ScoreRow(TypedDict):

@@ -187,6 +187,8 @@ def gate_rows(scores: Iterable[Iterable[BlockScores]]) -> dict[int, GateRow]:
             newest["drifts"] = [min(own), median(own), max(own)]
         if "axes" in row:
             newest["axes"] = row["axes"]
+        if "rests_since" in row:
+            newest["rests_since"] = row["rests_since"]
         found[row["block"]] = newest
     return found
 

@@ -47,7 +47,8 @@ def gate_state_of(table: Mapping[str, Any]) -> str:
     """What a block's snapshot holds of its gate, in words. Args: table, a config with or without every default."""
     gate, schedule = GateConfig(**table.get("gate", {})), ScheduleConfig(**table.get("schedule", {}))
     keeps = gate.measures and find_mode(schedule.mode).is_gated
-    return f"{gate.form}, {gate.probe_samples} samples" if keeps else "nothing"
+    outputs = ", outputs" if gate.rest > 0.0 else ""
+    return f"{gate.form}, {gate.probe_samples} samples{outputs}" if keeps else "nothing"
 
 
 def unstarted(config: Config, mode: Mode, blocks: Sequence[Mapping[str, Any]]) -> str | None:
@@ -59,7 +60,7 @@ def unstarted(config: Config, mode: Mode, blocks: Sequence[Mapping[str, Any]]) -
         blocks: rows of ``result.json``.
     """
     gate = config.gate
-    waiting = [row for row in blocks if row.get("gate") == 0.0]
+    waiting = [row for row in blocks if row.get("gate") == 0.0 and "rests_since" not in row]
     if not (mode.is_gated and gate.is_wave and gate.train_for == 0.0 and waiting):
         return None
     numbers = ", ".join(str(row["block"]) for row in waiting)

@@ -35,7 +35,8 @@ def data_root(tmp_path_factory):
         for label in range(10):
             folder = root / "cifar10-jpeg" / split / str(label)
             folder.mkdir(parents=True)
-            (folder / "0.png").touch()
+            for picture in range(500 if split == "train" else 1):
+                (folder / f"{picture}.png").touch()
     return root
 
 
@@ -88,6 +89,11 @@ def test_names_places_and_checks_of_a_table_fit(name):
     assert all(place in table.figures() for check in table.checks for pair in check.pairs for place in pair)
     assert all(check.pairs for check in table.checks)
     assert all(len(set(cell.seeds)) == len(cell.seeds) > 0 and cell.limit_s > 0 for cell in table.cells)
+
+
+@pytest.mark.parametrize("name", [name for name in CELLS if name.startswith("gated-")])
+def test_quick_runs_of_waves_reach_the_last_block(name, data_root):
+    resolve(CELLS[name].checked(quick=True), data_root)
 
 
 def test_what_two_cores_cannot_do_is_left_to_a_gpu():

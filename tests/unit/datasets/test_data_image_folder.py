@@ -67,6 +67,21 @@ def test_a_split_without_pictures_is_refused(tmp_path):
         build(tmp_path, path="pets", image_size=6)
 
 
+def test_a_smaller_training_set_has_pictures_of_every_class(tmp_path):
+    write(tmp_path, classes=("cat", "dog", "fish"), count=4)
+    for name in ("1", "2", "3"):
+        (tmp_path / "pets" / "train" / "dog" / f"{name}.png").unlink()
+    data = build(tmp_path, path="pets", image_size=6, train_samples=6)
+    train, test = data.load()
+    assert (data.spec.num_train, data.spec.num_test) == (len(train.y), len(test.y)) == (6, 12)
+    assert train.y.tolist() == [0, 0, 0, 1, 2, 2]  # the third one of cats before the third one of fish
+    assert train.x[:, 1, 0, 0].tolist() == [0, 50, 100, 0, 0, 50]  # the first ones of each class
+    whole, _ = build(tmp_path, path="pets", image_size=6, train_samples=9).load()
+    assert whole.y.tolist() == [0] * 4 + [1] + [2] * 4
+    with pytest.raises(ConfigError, match=r"not that many training pictures in .*train_samples = 10, expected: 1 to 9"):
+        build(tmp_path, path="pets", image_size=6, train_samples=10)
+
+
 def test_a_picture_added_after_the_start_is_noticed(tmp_path):
     write(tmp_path)
     data = build(tmp_path, path="pets", image_size=6)

@@ -8,7 +8,8 @@ from tests.unit.engine.test_gated_stepper import OPTIMIZERS, Twins, named
 
 from pipeline.config import Config
 from pipeline.config.gate import GateConfig
-from pipeline.engine.gates import AxisGate, BlockGate, TriggeredGate, WaveGate, gate_of
+from pipeline.engine.gate_forms import gate_of
+from pipeline.engine.gates import AxisGate, BlockGate, TriggeredGate, WaveGate
 from pipeline.resolve import resolve
 
 ADAM = {"name": "adam"}
