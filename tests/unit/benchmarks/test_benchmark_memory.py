@@ -67,6 +67,7 @@ def test_small_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert "4 blocks, backprop" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_block_of_a_language_model_holds_the_same_whatever_is_above_it(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "in_fresh_tree", memory.one)
     assert memory.main(["--quick", "--preset", "lm", "--out", str(tmp_path / "m.json")]) == 0
