@@ -150,6 +150,7 @@ Part = Callable[[Found], str]
 """A further part of a table's page as Markdown; empty where nothing of it is known."""
 
 
+@dataclass(frozen=True)
 class Contrast:
     """Two figures that are compared seed by seed, the one less the other; less is better."""
 

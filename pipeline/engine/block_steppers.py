@@ -37,11 +37,6 @@ class BlockSteppers(Stepper):
         self._steppers = [Stepper(some, own.optimizer, own.lr) for own, some in alike]
         self._of = {k: stepper for stepper, (_, some) in zip(self._steppers, alike, strict=True) for k in some}
 
-    @property
-    def reads_weights(self) -> bool:
-        """See :class:`Stepper`; of any of them."""
-        return any(stepper.reads_weights for stepper in self._steppers)
-
     def parameters(self, block: int) -> list[nn.Parameter]:
         """See :class:`Stepper`; none of a frozen block."""
         return self._of[block].parameters(block) if block in self._of else []

@@ -5,7 +5,9 @@ as for a large one. The optimizer steps as it would, and what a parameter has mo
 
     w <- w_old + r (w - w_old),
 
-so that momentum and moments go by the whole gradients. Decoupled weight decay is part of the step.
+so that momentum and moments go by the whole gradients. Decoupled weight decay is part of the step. Where r is 0 the
+optimizer takes no step either: it begins with the block. Rprop would lengthen its steps meanwhile, against gradients
+that nothing turns, and throw the weights away with the first one.
 
 It is a matter of memory traffic, so a block of more than :data:`PORTION_BYTES` is stepped alone, between the copy of
 its weights and their scaling, while they are in the processor's cache; smaller ones share a call of the optimizer.
@@ -75,27 +77,6 @@ class _Part:
             torch._foreach_add_(moved, self.before)
 
 
-@dataclass(slots=True)
-class _Closed:
-    """Parameters of a block around a step of which it takes nothing: the optimizer moves other memory meanwhile."""
-
-    moved: list[nn.Parameter]
-    own: list[Tensor]
-
-    @classmethod
-    def of(cls, moved: list[nn.Parameter], *, copies: bool) -> Self:
-        """Puts it there. Args: copies, it has to hold what the weights do."""
-        own = [p.data for p in moved]
-        for p in moved:
-            p.data = p.data.clone() if copies else torch.empty_like(p.data)
-        return cls(moved, own)
-
-    def scale(self) -> None:
-        """Puts them back."""
-        for p, own in zip(self.moved, self.own, strict=True):
-            p.data = own
-
-
 class GatedStepper(Stepper):
     """A stepper whose blocks take the parts of their steps that a gate says.
 
@@ -137,8 +118,8 @@ class GatedStepper(Stepper):
             for part in held:
                 part.scale()
 
-    def _held(self, block: int, parameters: list[nn.Parameter], step: int) -> _Part | _Closed | None:
-        """What keeps a block's parameters from a whole step; None where it takes one, or learns no more."""
+    def _held(self, block: int, parameters: list[nn.Parameter], step: int) -> _Part | None:
+        """What keeps a block's parameters from a whole step; None where it takes one, or none at all."""
         if self.gate.rests(block):
             self.gate.taken(block, 0.0)
             return None
@@ -147,7 +128,9 @@ class GatedStepper(Stepper):
         if moved:
             self.gate.taken(block, part)
         if part == 0.0 and columns is None:
-            return _Closed.of(moved, copies=self._inner[block].reads_weights)
+            for parameter in moved:
+                parameter.grad = None
+            return None
         if part < 1.0 or columns is not None:
             return _Part(part, columns, moved, [p.detach().clone() for p in moved])
         return None

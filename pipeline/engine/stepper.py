@@ -39,11 +39,6 @@ class Stepper:
         self._clipped: list[list[nn.Parameter]] = []
         """The parameters of each block whose gradients are clipped."""
 
-    @property
-    def reads_weights(self) -> bool:
-        """The state after a step depends on the weights before it, and not on the gradients alone."""
-        return bool(self._spec.options.get("weight_decay", 0.0))
-
     def parameters(self, block: int) -> list[nn.Parameter]:
         """Those of one block that are trained."""
         return [p for parameters, _ in self._groups[block] for p in parameters]

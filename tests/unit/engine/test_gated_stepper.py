@@ -59,7 +59,6 @@ class Twins:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=named)
 def test_o_g2_a_closed_gate_moves_no_bit_and_an_open_one_every_bit(optimizer, tmp_path):
-    """Moments and momentum gather meanwhile, as they would: a gate on the gradient would have moved Adam by them."""
     twins = Twins(tmp_path, optimizer, (AT_ONCE, NEVER, AT_ONCE, NEVER))
     before = twins.weights(1)
     for step in range(100):
@@ -67,12 +66,7 @@ def test_o_g2_a_closed_gate_moves_no_bit_and_an_open_one_every_bit(optimizer, tm
     assert all(torch.equal(a, b) for a, b in zip(twins.weights(1), before, strict=True))
     for k in (0, 2):
         assert all(torch.equal(a, b) for a, b in zip(twins.weights(k), twins.weights(k, gated=False), strict=True))
-    assert twins.gate.num_bytes() == twins.steppers[0].num_bytes()
-    # Adagrad, Adam and the others go by the gradients alone, so the states of both twins are the same but for decay.
-    if optimizer.get("weight_decay", 0.0) == 0.0:
-        mine, theirs = twins.gate.capture(1), twins.steppers[0].capture(1)
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(torch.as_tensor(mine[k]), torch.as_tensor(theirs[k])) for k in mine)
+    assert all(p.grad is None for p in twins.gated[1].parameters())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=named)
@@ -86,19 +80,18 @@ def test_a_part_of_the_first_step_by_the_equation(optimizer, tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=named)
-def test_moments_of_a_closed_block_go_by_the_weights_that_it_has(optimizer, tmp_path):
-    """Coupled weight decay is part of the gradients: another memory that is moved meanwhile has to hold the weights."""
-    twins = Twins(tmp_path, optimizer, (NEVER,) * 4)
-    places = [p.data_ptr() for p in twins.gated[1].parameters()]
-    for step in range(5):
-        before = {p: p.detach().clone() for rule in twins.whole.values() for p in rule.parameters()}
-        twins.step(step)
-        for p, old in before.items():
-            p.data.copy_(old)
-    mine, theirs = twins.gate.capture(1), twins.steppers[0].capture(1)
+def test_an_optimizer_begins_with_its_block(optimizer, tmp_path):
+    """Whatever gradients there were before: the first steps are those of a new optimizer."""
+    late, new = (Twins(tmp_path, optimizer, (AT_ONCE, start, AT_ONCE, AT_ONCE)) for start in (30.0, AT_ONCE))
+    for step in range(30):
+        late.step(step)
+    for step in range(30, 35):
+        late.step(step)
+        new.step(step)
+    assert all(torch.equal(a, b) for a, b in zip(late.weights(1), new.weights(1), strict=True))
+    mine, theirs = late.gate.capture(1), new.gate.capture(1)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(torch.as_tensor(mine[k]), torch.as_tensor(theirs[k])) for k in mine)
-    assert [p.data_ptr() for p in twins.gated[1].parameters()] == places
 
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS, {"name": "adam", "clip": 0.1}], ids=named)
@@ -150,7 +143,7 @@ def test_what_it_tells_and_hands_on(tmp_path):
     twins.gate.begin(Plan(0, (), (0,) * 4), [0, 1])
     assert [twins.gate.told(k) for k in range(3)] == [{"gate": 1.0}, {"gate": 0.6}, {}]
     assert twins.steppers[0].told(0) == {} and twins.gate.version(0) == twins.steppers[0].version(0) == 0
-    state = {name: torch.full_like(value, 3.0) for name, value in twins.gate.capture(3).items()}
-    twins.gate.restore(3, state)
-    assert state and all(torch.equal(value, state[name]) for name, value in twins.gate.capture(3).items())
+    state = {name: torch.full_like(value, 3.0) for name, value in twins.gate.capture(2).items()}
+    twins.gate.restore(2, state)
+    assert state and all(torch.equal(value, state[name]) for name, value in twins.gate.capture(2).items())
     assert [p is q for p, q in zip(twins.gate.parameters(2), twins.steppers[1].parameters(2), strict=True)]
