@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Self
 
-import torch
 from torch import Tensor
 
 __all__ = ["Columns"]
@@ -17,19 +16,18 @@ class Columns:
     parts: Tensor
     """To be broadcast over it."""
     whole: Tensor | None
-    """Which parts are 1; None where no part is."""
+    """Places of the columns whose parts are 1; None where there are none."""
 
     @classmethod
     def of(cls, weight: Tensor, parts: Tensor) -> Self:
         """Of parts of a weight, which are not looked at again."""
-        whole = parts == 1.0
-        return cls(weight, parts, whole if bool(whole.any()) else None)
+        whole = (parts.flatten() == 1.0).nonzero().flatten()
+        return cls(weight, parts, whole if len(whole) > 0 else None)
 
     def scale(self, before: Tensor) -> None:
         """Takes back what is not taken of a step: ``before + parts (weight - before)``, and the optimizer's own bits
         where a part is 1. Args: before, the weight before the step."""
-        if self.whole is None:
-            self.weight.sub_(before).mul_(self.parts).add_(before)
-            return
-        scaled = torch.sub(self.weight, before).mul_(self.parts).add_(before)
-        torch.where(self.whole, self.weight, scaled, out=self.weight)
+        own = self.weight.index_select(1, self.whole) if self.whole is not None else None
+        self.weight.sub_(before).mul_(self.parts).add_(before)
+        if self.whole is not None and own is not None:
+            self.weight.index_copy_(1, self.whole, own)
