@@ -2,11 +2,20 @@
 
 import pytest
 
-from benchmarks.accuracy.by_block import at_round, at_updates, block_error, course, drift_at, moved, updates_saved, updates_taken
+from benchmarks.accuracy.by_block import (
+    at_round,
+    at_updates,
+    block_error,
+    course,
+    drift_at,
+    moved,
+    updates_saved,
+    updates_taken,
+)
 
 
 def epoch(number, *blocks):
-    """A row of the record. Args: number, from 1; blocks, of each whether it trained, its accuracy and what its gate says."""
+    """A row of the record. Args: number, from 1; blocks, of each whether it trained, its accuracy, and its gate."""
     rows = [{"block": k, "trained": t, "test_accuracy": a, **gate} for k, (t, a, gate) in enumerate(blocks)]
     return {"event": "epoch", "epoch": number - 1, "blocks": rows[::-1]}
 

@@ -37,9 +37,10 @@ def test_what_is_said(found, said):
 
 
 def test_a_table_says_what_its_runs_show(tmp_path):
-    cells = [Cell(f"c{k}", {"train.epochs": k}, [Figure(n, "last", last)], (0, 1, 2)) for k, n in enumerate(("net, G1", "net, plain"))]
+    rows = ("net, G1", "net, plain")
+    cells = [Cell(f"c{k}", {"train.epochs": k}, [Figure(n, "last", last)], (0, 1, 2)) for k, n in enumerate(rows)]
     table = PublishedTable("some", "Some", "nobody", cells,
-                           contrasts=[Contrast("at 9 rounds", ("net, G1", "last"), ("net, plain", "last"))])  # fmt: skip
+                           contrasts=[Contrast("at 9 rounds", (rows[0], "last"), (rows[1], "last"))])  # fmt: skip
     store = Store(tmp_path)
     for cell, errors in zip(cells, ((1.0, 2.0, 3.5), (2.0, 3.0, 4.5)), strict=True):
         for seed, error in enumerate(errors):
