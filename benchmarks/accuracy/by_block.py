@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.accuracy.cell import Metric
 
-__all__ = ["at_round", "at_updates", "block_error", "course", "drift_at", "updates_saved", "updates_taken"]
+__all__ = ["at_round", "at_updates", "block_error", "course", "drift_at", "moved", "updates_saved", "updates_taken"]
 
 _ALL, _EVERY = 50, 10
 """Epochs that are all kept, and how many of the later ones: each tenth, and the last."""
@@ -61,8 +61,8 @@ def _short(value: float | None) -> float | None:
 
 
 def _scored(run: Mapping[str, Any]) -> Iterator[tuple[int, float, float]]:
-    """Rounds that are over, mean over the blocks of the updates that are taken, and the output block's error, where that was
-    evaluated."""
+    """Rounds that are over, updates that are taken in the mean over blocks, and the output block's error, where that
+    was evaluated."""
     found = run["course"]
     for epoch, taken, errors in zip(found["epochs"], found["taken"], found["errors"], strict=True):
         if errors[-1] is not None:
@@ -132,5 +132,16 @@ def drift_at(count: int, block: int) -> Metric:
         at = found["epochs"].index(count - 1) if count - 1 in found["epochs"] else None
         drift: float | None = None if at is None else found["drift"][at][block]
         return drift
+
+    return metric
+
+
+def moved(block: int) -> Metric:
+    """How far a block's weights have moved from one measurement to the next, in percent of their length, a mean over
+    those in which they did. None where they never did."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found = [value for row in run["updates"] or () if (value := row["blocks"][block])]
+        return 100.0 * sum(found) / len(found) if found else None
 
     return metric

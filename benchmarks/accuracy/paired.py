@@ -37,7 +37,7 @@ class Gain:
         """In words. Args: other, what is compared with."""
         about = f"95 % interval {{}} to {{}}, {self.seeds} seeds"
         if not self.shown:
-            return f"no difference shown ({_points(self.mean)} points less, {about.format(*self._ends())})"
+            return f"no difference shown (gain {_points(self.mean)} points, {about.format(*self._ends())})"
         if self.mean > 0.0:
             return f"beats {other} by {_points(self.mean)} points ({about.format(*self._ends())})"
         ends = (_points(-self.most), _points(-self.least))
@@ -71,9 +71,17 @@ def statements(table: PublishedTable, store: Store) -> Iterator[str]:
         values = [_by_seed(table, store, *figures[place]) for place in (contrast.first, contrast.second)]
         found = gain(*values)
         if found is not None:
-            said.setdefault((first, second), []).append(f"{contrast.about} {found.said(second)}")
+            said.setdefault((first, second), []).append(f"{contrast.about} {found.said(_short(second, first))}")
     for (first, second), parts in said.items():
-        yield f"- {first} against {second}: {'; '.join(parts)}"
+        yield f"- {first} against {_short(second, first)}: {'; '.join(parts)}"
+
+
+def _short(row: str, other: str) -> str:
+    """A row's name without the words that it has in front in common with another one's."""
+    words, others = row.split(", "), other.split(", ")
+    while len(words) > 1 and words[:1] == others[:1]:
+        words, others = words[1:], others[1:]
+    return ", ".join(words)
 
 
 def _by_seed(table: PublishedTable, store: Store, cell: Cell, figure: Figure) -> dict[int, float]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.accuracy.by_block import at_round, at_updates, block_error, drift_at, updates_taken
+from benchmarks.accuracy.by_block import at_round, at_updates, block_error, drift_at, moved, updates_taken
 from benchmarks.accuracy.cell import Cell, Contrast, Figure, PublishedTable
 from benchmarks.accuracy.metrics import test_loss
 
@@ -69,9 +69,11 @@ class Net:
         }  # fmt: skip
 
     def contrasts(self, arms: Sequence[str]) -> Iterator[Contrast]:
-        """Every arm against parallel, and those with a gate against sequential: at equal rounds, and at equal updates
-        of a block, of which the sequential arm has as many when it ends."""
+        """Every arm against parallel, those with a gate against sequential, and gates that measure against the staged
+        wave that does not: at equal rounds, and at equal updates of a block, of which the sequential arm has as many
+        when it ends. Of several such waves it is the one in the middle."""
         whole, equal = _rounds(self.rounds), _updates(self.own)
+        staged = [arm for arm in arms if arm.startswith("G3")]
         for arm in arms:
             if arm != PARALLEL:
                 yield self._contrast(f"at {whole}", (arm, whole), (PARALLEL, whole))
@@ -79,6 +81,10 @@ class Net:
             if arm not in (PARALLEL, SEQUENTIAL, BACKPROP):
                 yield self._contrast(f"at {whole}", (arm, whole), (SEQUENTIAL, whole))
                 yield self._contrast(f"at {equal}", (arm, equal), (SEQUENTIAL, equal))
+            if arm.startswith(("G1", "G2", "G4")):
+                control = staged[len(staged) // 2]
+                yield self._contrast(f"at {whole}", (arm, whole), (control, whole))
+                yield self._contrast(f"at {equal}", (arm, equal), (control, equal))
 
     def _contrast(self, about: str, first: tuple[str, str], second: tuple[str, str]) -> Contrast:
         return Contrast(about, (self.row(first[0]), first[1]), (self.row(second[0]), second[1]))
@@ -199,14 +205,21 @@ def _xor_table() -> PublishedTable:
     more = {arm: [Figure(arm, f"drift {k}, {n}", drift_at(n, k)) for n in (10, 50, 200) for k in range(1, _XOR.blocks)]
             for arm in _XOR_GATES}  # fmt: skip
     arms = {**_XOR.plain(), **_XOR_GATES, BACKPROP: _BACKPROP}
-    cells = [_XOR.arm(arm, changes, Figure(arm, "BCE", test_loss), *more.get(arm, ())) for arm, changes in arms.items()]
+    cells = [
+        _XOR.arm(
+            arm, changes, Figure(arm, "BCE", test_loss), *more.get(arm, ()),
+            *(Figure(f"{arm}: weights moved, %", _block(k), moved(k)) for k in range(_XOR.blocks)),
+        )
+        for arm, changes in arms.items()
+    ]  # fmt: skip
     return PublishedTable(
         "gated-xor",
         "The mode gated: signed xor, 2-100-100-10-1, test error in %, medians over 20 seeds",
         SOURCE, cells,
         note=f"{_COLUMNS}Trained decoders, Rprop of each block, full batches. Parallel after 50 rounds is in the "
         "column of that. Gates: the probe is 200 points at every step; G3's ramp is as long as its delay. Drift: D of "
-        "the input of blocks 1 to 3 after 10, 50 and 200 rounds.",
+        "the input of blocks 1 to 3 after 10, 50 and 200 rounds. Weights moved: how far those of a block go in ten "
+        "rounds, in percent of their length, a mean over the run.",
         contrasts=list(_XOR.contrasts(list(arms))),
     )  # fmt: skip
 

@@ -55,10 +55,10 @@ TABLES = (
         "Blocks that come to rest: MLP 8x128 on MNIST, updates saved and test error in %, medians over 3 seeds",
         SOURCE, list(_cells()),
         note="A block whose output drifts less than gate.rest between two probes learns no more, for good: no "
-        "derivatives, no optimizer step, and its forward pass in evaluation mode. Updates saved: the share of all steps "
-        "that blocks did not take. Adam at 5e-4, a quarter of that from epochs 9 and 14 on; the probe is 128 samples "
-        "every 50 steps, gate.memory = 0.5. 15 000 training samples, 18 epochs, without normalisation. \"rest\": all "
-        "blocks learn from the first step on, with whole steps (G2, tau = 1e30); G4: each from its start.",
+        "derivatives, no optimizer step, and its forward pass in evaluation mode. Updates saved: the share of all "
+        "steps that blocks did not take. Adam at 5e-4, a quarter of that from epochs 9 and 14 on; the probe is 128 "
+        "samples every 50 steps, gate.memory = 0.5. 15 000 training samples, 18 epochs, without normalisation. rest: "
+        "all blocks learn from the first step on, with whole steps (G2, tau = 1e30); G4: each from its start.",
         contrasts=list(_contrasts()),
     ),
 )  # fmt: skip

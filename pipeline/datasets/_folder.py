@@ -60,9 +60,9 @@ def build_folder(
             f"there are not that many training pictures in {train} (given: dataset.train_samples = {train_samples}, "
             f"expected: 1 to {available}, or 0 for all). Change it."
         )
-    num_train = train_samples or available
-    spec = DataSpec((channels, image_size, image_size), Classification(len(classes)), num_train, num_test)
-    read = partial(_read, folder, train, test, classes, image_size, channels, num_train)
+    task = Classification(len(classes))
+    spec = DataSpec((channels, image_size, image_size), task, train_samples or available, num_test)
+    read = partial(_read, folder, train, test, classes, image_size, channels, train_samples)
     advice = f"Start again: {folder} was changed meanwhile."
     return ArrayDataset(name, spec, read, augment=augment, normalisation=normalisation, remedy=advice)
 
@@ -106,13 +106,13 @@ def _is_picture(name: str) -> bool:
 
 
 def _read(
-    folder: Path, train: Path, test: Path, classes: list[str], image_size: int, channels: int, num_train: int
+    folder: Path, train: Path, test: Path, classes: list[str], image_size: int, channels: int, train_samples: int
 ) -> tuple[Split, Split]:
     listings = [_list(split, classes) for split in (train, test)]
     pixels = load_pixels(folder, [listing.files for listing in listings], image_size, channels)
     first, second = (Split(x, torch.tensor(listing.labels)) for x, listing in zip(pixels, listings, strict=True))
-    if num_train < len(first.y):
-        kept = _in_turn(first.y, num_train)
+    if train_samples:
+        kept = _in_turn(first.y, train_samples)
         first = Split(first.x[kept], first.y[kept])
     return first, second
 

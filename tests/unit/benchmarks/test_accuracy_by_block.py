@@ -2,11 +2,20 @@
 
 import pytest
 
-from benchmarks.accuracy.by_block import at_round, at_updates, block_error, course, drift_at, updates_taken
+from benchmarks.accuracy.by_block import (
+    at_round,
+    at_updates,
+    block_error,
+    course,
+    drift_at,
+    moved,
+    updates_saved,
+    updates_taken,
+)
 
 
 def epoch(number, *blocks):
-    """A row of the record. Args: number, from 1; blocks, of each whether it trained, its accuracy and what its gate says."""
+    """A row of the record. Args: number, from 1; blocks, of each whether it trained, its accuracy, and its gate."""
     rows = [{"block": k, "trained": t, "test_accuracy": a, **gate} for k, (t, a, gate) in enumerate(blocks)]
     return {"event": "epoch", "epoch": number - 1, "blocks": rows[::-1]}
 
@@ -57,3 +66,11 @@ def test_of_a_long_run_some_epochs_are_kept_and_the_last_one():
     run = course([epoch(n, (True, n / 1000, {})) for n in range(1, 124)], 1)
     assert run["course"]["epochs"] == [*range(50), *range(59, 120, 10), 122]
     assert updates_taken(run) == 123.0 and at_updates(70)(run) == 93.0 and run["block_errors"] == [87.7]
+
+
+def test_what_is_saved_and_how_far_weights_have_moved():
+    run = course(gated([0.5, 0.6], [(0.4, 0.5), (0.5, 0.0)]), 2)
+    assert updates_saved(run) == pytest.approx(100 * (1 - (2 + 0.5) / 4))
+    run["updates"] = [{"epoch": 1, "blocks": [0.1, 0.0]}, {"epoch": 2, "blocks": [0.3, 0.0]}]
+    assert moved(0)(run) == pytest.approx(20.0) and moved(1)(run) is None
+    assert moved(0)({"updates": None}) is None

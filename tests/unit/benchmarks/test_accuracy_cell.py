@@ -62,3 +62,11 @@ def test_a_cell_s_config_is_nested_placed_and_checked():
     assert cell.checked(7).train.epochs == 30 and cell.checked(quick=True).train.epochs == 2
     with pytest.raises(ConfigError, match="unknown key"):
         Cell("a", {"train.epoch": 3}, []).checked()
+
+
+def test_a_quick_run_is_short_and_its_wave_as_steep_as_before():
+    config = {"train.epochs": 20, "gate.form": "G3", "gate.delay": 5.0, "gate.ramp": 10.0, "gate.tau": 0.5}
+    quick = Cell("wave", config, []).nested(0, quick=True)
+    assert quick["train"] == {"epochs": 2}
+    assert quick["gate"] == {"form": "G3", "delay": 0.5, "ramp": 1.0, "tau": 0.5}
+    assert Cell("wave", config, []).nested(0)["gate"]["delay"] == 5.0

@@ -28,8 +28,8 @@ def test_only_seeds_of_both_are_compared():
     [
         (Gain(0.35, 0.1, 0.6, 20), "beats parallel by 0.35 points (95 % interval 0.10 to 0.60, 20 seeds)"),
         (Gain(-0.35, -0.6, -0.1, 5), "trails parallel by 0.35 points (95 % interval 0.10 to 0.60, 5 seeds)"),
-        (Gain(-0.001, -0.2, 0.198, 3), "no difference shown (0.00 points less, 95 % interval -0.20 to 0.20, 3 seeds)"),
-        (Gain(0.0, 0.0, 0.0, 3), "no difference shown (0.00 points less, 95 % interval 0.00 to 0.00, 3 seeds)"),
+        (Gain(-0.001, -0.2, 0.198, 3), "no difference shown (gain 0.00 points, 95 % interval -0.20 to 0.20, 3 seeds)"),
+        (Gain(0.0, 0.0, 0.0, 3), "no difference shown (gain 0.00 points, 95 % interval 0.00 to 0.00, 3 seeds)"),
     ],
 )
 def test_what_is_said(found, said):
@@ -37,9 +37,10 @@ def test_what_is_said(found, said):
 
 
 def test_a_table_says_what_its_runs_show(tmp_path):
-    cells = [Cell(n, {"train.epochs": k}, [Figure(n, "last", last)], (0, 1, 2)) for k, n in enumerate(("G1", "plain"))]
+    rows = ("net, G1", "net, plain")
+    cells = [Cell(f"c{k}", {"train.epochs": k}, [Figure(n, "last", last)], (0, 1, 2)) for k, n in enumerate(rows)]
     table = PublishedTable("some", "Some", "nobody", cells,
-                           contrasts=[Contrast("at 9 rounds", ("G1", "last"), ("plain", "last"))])  # fmt: skip
+                           contrasts=[Contrast("at 9 rounds", (rows[0], "last"), (rows[1], "last"))])  # fmt: skip
     store = Store(tmp_path)
     for cell, errors in zip(cells, ((1.0, 2.0, 3.5), (2.0, 3.0, 4.5)), strict=True):
         for seed, error in enumerate(errors):
@@ -48,6 +49,6 @@ def test_a_table_says_what_its_runs_show(tmp_path):
                                     "device": "cpu", "threads": 1, "cpu": "some", "commit": "c"})  # fmt: skip
             if cell is cells[1] and seed == 0:
                 break
-    line = "- G1 against plain: at 9 rounds beats plain by 1.00 points (95 % interval 1.00 to 1.00, 2 seeds)"
+    line = "- net, G1 against plain: at 9 rounds beats plain by 1.00 points (95 % interval 1.00 to 1.00, 2 seeds)"
     store.add(table, cells[1], {**store.runs(table, cells[1])[0], "seed": 1, "errors": [3.0]})
     assert list(statements(table, store)) == [line] and line in render(table, store)

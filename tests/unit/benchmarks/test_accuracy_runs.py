@@ -110,6 +110,17 @@ def test_a_table_that_is_named_twice_is_run_once(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("of   1 cells  Tiny") == 1
 
 
+def test_a_name_stands_for_the_tables_that_begin_with_it(monkeypatch, capsys, tmp_path):
+    tables = {name: PublishedTable(name, name, "nobody", [cell("a")]) for name in ("wide-a", "wide-b", "wider")}
+    monkeypatch.setattr(command, "TABLES", tables)
+    assert command.main(["--list", "--table", "wide", "--table", "wide-b", "--out", str(tmp_path)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "cells" in line]
+    assert [line.split()[0] for line in lines] == ["wide-a", "wide-b"]
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--list", "--table", "wid"])
+    assert "no such table (given: wid, expected: wide-a, wide-b, wider). Change it." in capsys.readouterr().err
+
+
 def test_the_list_tells_what_has_run(tmp_path, monkeypatch, capsys):
     use(monkeypatch, cell("good", seeds=(0, 1)), cell("gpu", device="cuda"))
     assert command.main(["--list", "--out", str(tmp_path)]) == 0

@@ -28,3 +28,14 @@ def test_a_figure_for_each_table_that_has_runs_with_both(tmp_path):
     first = text
     curves.draw(tmp_path)
     assert (tmp_path / "plots" / "accuracy-mertens.svg").read_text() == first
+
+
+def test_errors_against_updates_saved(tmp_path):
+    table = TABLES["gated-rest"]
+    for saved, cell in enumerate(table.cells):
+        found = {"epochs": [17], "taken": [[18.0 - saved]], "errors": [[3.0]]}
+        run = {"seed": 0, "status": "completed", "course": found, "block_errors": [1.0]}
+        Store(tmp_path / "accuracy").add(table, cell, run)
+    assert curves.draw(tmp_path) == [tmp_path / "plots" / "accuracy-gated-rest.svg"]
+    text = (tmp_path / "plots" / "accuracy-gated-rest.svg").read_text()
+    assert all(f">{said}<" in text for said in ("pred", "linear", "updates saved, %", "test error, %"))

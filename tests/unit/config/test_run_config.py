@@ -46,7 +46,7 @@ OTHER = {
     },
     "gate": {
         "form": "G1", "delay": 0.5, "ramp": 0.25, "train_for": 2.5, "tau": 0.02, "memory": 0.5, "start": "closed",
-        "probe_every": 7, "probe_samples": 9,
+        "rest": 0.01, "probe_every": 7, "probe_samples": 9,
     },
     "transport": {"name": "inline", "depth": 9, "wire": "int8", "wire_at": [2, 1]},
     "run": {
