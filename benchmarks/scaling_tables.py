@@ -48,16 +48,39 @@ def _cores(value: float | None) -> str:
 
 
 def plan_errors(found: Mapping[str, Any]) -> str:
-    """A row for each run that a plan was compared with, then the errors of all."""
+    """A row for each run that a plan was compared with, then the errors by group, then how long a plan takes."""
     rows = [
-        [f"{r['preset']}, {r['schedule']}", str(r["stages"]), f"{r['delay_s'] * 1e3:g} ms", grouped(r["predicted"]),
-         grouped(r["measured"]), f"{r['error'] * 100:+.1f} %", f"{r['memory_error'] * 100:+.1f} %"]
+        [f"{r['preset']}, {r['schedule']}", _stages(r), _link(r), grouped(r["predicted"]), grouped(r["measured"]),
+         _signed(r["error"]), _signed(r.get("drift")), _signed(r["memory_error"])]
         for r in found["rows"]
     ]  # fmt: skip
-    head = ["run", "stages", "latency", "planned samples per second", "measured", "error", "error of memory"]
-    errors = found["errors"]
-    last = f"{errors['runs']} runs: median error {errors['median'] * 100:.1f} %, worst {errors['worst'] * 100:.1f} %."
-    return f"{table(head, rows)}\n\n{last}"
+    head = ["run", "stages", "link", "planned samples per second", "measured", "error", "machine meanwhile",
+            "error of memory"]  # fmt: skip
+    errors, parts = found["errors"], [table(head, rows)]
+    groups = [[name, *_group(each)] for name, each in [("all", errors), *errors.get("groups", {}).items()]]
+    parts.append(table(["runs", "number", "median error", "worst", "worst of memory"], groups))
+    for name, times in found.get("planning", {}).items():
+        parts.append(f"`--plan` of {name}: {times['cold_s']:.1f} s with nothing known, {times['cached_s']:.1f} s after.")
+    return "\n\n".join(parts)
+
+
+def _stages(row: Mapping[str, Any]) -> str:
+    replicas = row.get("replicas") or ()
+    return f"{row['stages']}" + (f", {' + '.join(map(str, replicas))} replicas" if replicas else "")
+
+
+def _link(row: Mapping[str, Any]) -> str:
+    rate = row.get("mbit_per_s")
+    return f"{row['delay_s'] * 1e3:g} ms" if rate is None else f"{rate:g} Mbit/s"
+
+
+def _group(found: Mapping[str, Any]) -> list[str]:
+    shares = (found["median"], found["worst"], found["memory_worst"])
+    return [str(found["runs"]), *(f"{share * 100:.1f} %" for share in shares)]
+
+
+def _signed(share: float | None) -> str:
+    return "-" if share is None else f"{share * 100:+.1f} %"
 
 
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {

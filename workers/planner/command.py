@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,9 @@ def _unsaid() -> Iterator[None]:
 
 
 def plan_rows(
-    config: Config, question: Question, host: Host, data_root: Path, *, fresh: bool = False
-) -> list[dict[str, Any]]:
+    config: Config, question: Question, host: Host, data_root: Path, *, fresh: bool = False,
+    ways: Collection[str] = (),
+) -> list[dict[str, Any]]:  # fmt: skip
     """The rows of a plan.
 
     Args:
@@ -84,9 +85,10 @@ def plan_rows(
         host: this machine.
         data_root: where data sets are.
         fresh: measure again what is in the cache.
+        ways: names of the ways that are planned; empty for all.
     """
     planned = Planned(config, host, data_root, question)
-    cases = planned_runs(planned, question)
+    cases = planned_runs(planned, question, ways)
     on_cpu = planned.device == "cpu"
     profiles = Profiles(min(host.cores, max(question.stages)) if on_cpu else 1, fresh=fresh)
     profiles.learn([case.jobs for case in cases])
