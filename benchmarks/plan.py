@@ -36,7 +36,7 @@ from workers.placement import this_host
 from workers.planner.command import placed, plan_rows
 from workers.planner.links import Link, Question
 
-__all__ = ["compared", "errors", "main", "planned_config"]
+__all__ = ["compared", "errors", "main", "own_cache", "planned_config"]
 
 _MEMORY = ("parameter_bytes", "optimizer_bytes", "held_bytes", "queue_bytes")
 _LIMITED = 0.95
@@ -170,7 +170,7 @@ def planning_seconds(preset: Preset) -> dict[str, float]:
 
 
 @contextmanager
-def _own_cache() -> Iterator[None]:
+def own_cache() -> Iterator[None]:
     """A cost cache of its own, empty: what others have measured at another time is not believed."""
     before = os.environ.get("ONWARD_CACHE")
     with tempfile.TemporaryDirectory() as name:
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str]) -> int:
         _parser().error("no cell has such a preset, schedule and number of stages. Name fewer of them.")
     rows: list[dict[str, Any]] = []
     times: dict[str, dict[str, float]] = {}
-    with _own_cache():
+    with own_cache():
         for row in compared(wanted, options.rounds, options.seconds, Probe(this_host().cores)):
             rows.append(row)
             print(_line(row), flush=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.wording import share_text, table
+from benchmarks.wording import share_text, spread_text, table
 from pipeline.records.number_text import format_bytes, grouped
 
-__all__ = ["TABLES", "plan_errors", "scaling"]
+__all__ = ["TABLES", "partitions", "plan_errors", "scaling"]
 
 
 def scaling(found: Mapping[str, Any], compute: str, kind: str) -> str:
@@ -83,6 +83,24 @@ def _signed(share: float | None) -> str:
     return "-" if share is None else f"{share * 100:+.1f} %"
 
 
+def partitions(found: Mapping[str, Any]) -> str:
+    """A row for each cut of each net; the plan's is marked, and so is the best."""
+    rows, last = [], []
+    for net in found["nets"]:
+        for each in net["cuts"]:
+            cut, marks = each["cut"], {net["planned"]: "planned"}
+            marks[net["best"]] = "planned, best" if net["best"] == net["planned"] else "best"
+            rate, runs = each["samples_per_s"], len(each["samples_per_s"]["all"])
+            rows.append([net["net"], str(cut), spread_text(rate), str(runs), marks.get(cut, "")])
+        last.append(f"{net['net']}: the planned cut has {spread_text(net['share'], _share)} of the best one's rate.")
+    head = ["net", "blocks of the first stage", "samples per second", "runs", ""]
+    return "\n\n".join([table(head, rows), *last])
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.1f} %"
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     **{
         f"scaling-{compute}-{kind}": ("scaling", lambda found, c=compute, k=kind: scaling(found, c, k))  # type: ignore[misc]
@@ -90,4 +108,5 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     },
     "scaling-runtime": ("scaling", runtime),
     "plan-errors": ("plan", plan_errors),
+    "partitions": ("partitions", partitions),
 }
