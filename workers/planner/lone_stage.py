@@ -4,9 +4,11 @@ So everything that a stage does for a step is in its time, the loop and the repo
 stages do. What messages cost on their way is measured by :mod:`workers.planner.wire_costs`.
 """
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 
 import torch
@@ -17,6 +19,7 @@ from pipeline.engine.message import Kind, Message
 from pipeline.engine.wires import wires_of
 from pipeline.planning.roles import parts_of, role_of
 from pipeline.planning.stage_model import Part, Port
+from pipeline.planning.taken import Taken, Watched
 from pipeline.records.time_budget import module_bytes
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.position import Position
@@ -44,6 +47,8 @@ class StageProfile:
     held_bytes: int
     told: tuple[tuple[tuple[int, ...], torch.dtype], ...]
     """Shapes and dtypes of the feedback that it sends for a micro-batch."""
+    taken: Taken | None = None
+    """When it was measured, and how undisturbed; None: nobody has told."""
 
     @property
     def told_bytes(self) -> int:
@@ -138,15 +143,26 @@ def measure_stage(job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]])
         about = (time.perf_counter() - begun) / _WARM_STEPS
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, ceil(_MEASURE_S / max(about, 1e-6))))
         steps += job.resolved.batching.in_flight_at(job.stage_index, job.num_stages)
-        actions, began = _run(stage, canned, steps)
+        watched = Watched()
+        with watched.work():
+            actions, began = _run(stage, canned, steps)
         at_once = job.resolved.learns_at_once
         role = role_of(job.resolved.topology, job.partition, job.stage_index, learns_at_once=at_once)
         parts = parts_of(actions, role, canned.marks, began, len(canned.marks) // 4)
         blocks = stage.stage
         return StageProfile(
             parts, module_bytes(blocks.rules.values()), blocks.optimizer_bytes(), blocks.in_flight.max_bytes,
-            tuple((tuple(t.shape), t.dtype) for t in canned.sent),
+            tuple((tuple(t.shape), t.dtype) for t in canned.sent), _taken(job, canned.marks, watched),
         )  # fmt: skip
+
+
+def _taken(job: Job, marks: Sequence[tuple[Port, float, float]], watched: Watched) -> Taken:
+    """How undisturbed a stage was measured: of one that sleeps or computes on a device, the thread tells nothing."""
+    tells = job.endpoint.device == "cpu" and not job.resolved.config.chaos.emulates
+    steps = [later - earlier for earlier, later in pairwise(left for port, _, left in marks if port is Port.DONE)]
+    counted = steps[len(steps) // 4 :]
+    spread = statistics.median(counted) / min(counted) if counted and min(counted) > 0 else None
+    return Taken(time.time(), watched.share if tells else None, spread)
 
 
 def _on_time(job: Job) -> Job:
