@@ -49,7 +49,7 @@ class Measured:
             "parts": {part.value: seconds for part, seconds in profile.parts.items()},
             "bytes": [profile.parameter_bytes, profile.optimizer_bytes, profile.held_bytes],
             "told": [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in profile.told],
-            "slowdown": self.slowdown, "taken": None if profile.taken is None else profile.taken.to_dict(),
+            "slowdown": self.slowdown, "chills": [list(pair) for pair in profile.chills], "taken": None if profile.taken is None else profile.taken.to_dict(),
         }
 
     @classmethod
@@ -59,7 +59,8 @@ class Measured:
         told = tuple((tuple(int(n) for n in shape), getattr(torch, name)) for shape, name in table["told"])
         parameters, optimizer, held = (int(n) for n in table["bytes"])
         taken = None if table["taken"] is None else Taken.from_dict(table["taken"])
-        return cls(StageProfile(parts, parameters, optimizer, held, told, taken), float(table["slowdown"]))
+        chills = tuple((float(waited), float(seconds)) for waited, seconds in table["chills"])
+        return cls(StageProfile(parts, parameters, optimizer, held, told, taken, chills), float(table["slowdown"]))
 
 
 def stage_key(job: Job) -> dict[str, Any]:
@@ -112,13 +113,13 @@ class Profiles:
             return
         with self._pool(missing[0][1].resolved) as pool:
             # A process is slow until it has done something, and so is what runs beside it meanwhile.
-            warm = [pool.submit(_measure_all, missing[:1]) for _ in range(self._processes)]
+            warm = [pool.submit(_measure_all, missing[:1], False) for _ in range(self._processes)]
             deque((f.result(PATIENCE_S) for f in warm), maxlen=0)
-            alone = pool.submit(_measure_all, missing).result(PATIENCE_S)
+            alone = pool.submit(_measure_all, missing, True).result(PATIENCE_S)
             if all(job.resolved.config.chaos.emulates for _, job, _ in missing):
                 busy = alone
             else:
-                both = [pool.submit(_measure_all, missing) for _ in range(self._processes)]
+                both = [pool.submit(_measure_all, missing, False) for _ in range(self._processes)]
                 every = [f.result(PATIENCE_S) for f in both]
                 busy = {key: max((found[key] for found in every), key=_seconds) for key in alone}
         for key, job, _ in missing:
@@ -215,10 +216,10 @@ def _text(key: Mapping[str, Any]) -> str:
     return json.dumps(key, sort_keys=True, default=str)
 
 
-def _measure_all(missing: Sequence[_Item]) -> dict[str, StageProfile]:
-    """Measures stages one after another, in a process of its own."""
+def _measure_all(missing: Sequence[_Item], waits: bool) -> dict[str, StageProfile]:
+    """Measures stages one after another, in a process of its own. Args: waits, also what they cost."""
     found: dict[str, StageProfile] = {}
     for key, job, told in missing:
         if key not in found:
-            found[key] = measure_stage(job, found[told].told if isinstance(told, str) else told)
+            found[key] = measure_stage(job, found[told].told if isinstance(told, str) else told, waits=waits)
     return found

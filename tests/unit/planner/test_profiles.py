@@ -40,7 +40,7 @@ class Machine:
         self.shares = []
         self.measured = []
 
-    def submit(self, call, missing):
+    def submit(self, call, missing, waits):
         self.measured.append(len(missing))
         share = self.shares.pop(0) if self.shares else 1.0
         future = Future()
