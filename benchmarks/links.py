@@ -121,7 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--links", default="", metavar="A,B", help=f"only these of: {', '.join(RATES)}")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every arm over every link")
     parser.add_argument("--seconds", type=float, default=3.0, help="to measure for, in each turn")
-    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="seconds after which a run is given up, beside those of exchanges over the link")
+    patience = "seconds after which a run is given up, beside those of exchanges over the link"
+    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help=patience)
     parser.add_argument("--quick", action="store_true", help="1 round of 0.5 s: to see that it runs")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     return parser

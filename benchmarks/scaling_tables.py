@@ -60,7 +60,8 @@ def plan_errors(found: Mapping[str, Any]) -> str:
     groups = [[name, *_group(each)] for name, each in [("all", errors), *errors.get("groups", {}).items()]]
     parts.append(table(["runs", "number", "median error", "worst", "worst of memory"], groups))
     for name, times in found.get("planning", {}).items():
-        parts.append(f"`--plan` of {name}: {times['cold_s']:.1f} s with nothing known, {times['cached_s']:.1f} s after.")
+        cold, cached = times["cold_s"], times["cached_s"]
+        parts.append(f"`--plan` of {name}: {cold:.1f} s with nothing known, then {cached:.1f} s.")
     return "\n\n".join(parts)
 
 

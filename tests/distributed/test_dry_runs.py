@@ -100,7 +100,8 @@ def test_the_command_line_tells_what_is_predicted(tmp_path):
     lines = out.splitlines()
     told = f", 5 epochs of 23 steps, predicted: {own} ms per batch, {rate} samples/s"
     before, rest = lines[0].partition(told)[::2]
-    assert before and (rest.startswith(", measured on a busy machine") if predicted["measured"]["is_busy"] else not rest)
+    is_busy = predicted["measured"]["is_busy"]
+    assert before and (rest.startswith(", measured on a busy machine") if is_busy else not rest)
     assert f"samples/s (predicted: {rate}) over" in lines[-1]
 
 

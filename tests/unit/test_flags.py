@@ -47,7 +47,8 @@ def test_a_comparison_is_no_rank(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2", "--fresh"], ["--against", "backprop", "--repeat", "2"],
+    "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2", "--fresh"], ["--fresh"],
+              ["--against", "backprop", "--repeat", "2"],
               ["--sweep", "rule.beta=0,1", "--repeat", "2", "--jobs", "2", "--trace", "--stages", "2", "seed=1"],
               ["--report", "RUN", "RUN", "--out", "OUT", "--quiet"],
               ["--evaluate", "RUN", "--device", "cpu", "dataset.name=mnist"], ["--predict", "RUN", "x.npz", "--quiet"],

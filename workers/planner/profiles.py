@@ -49,7 +49,8 @@ class Measured:
             "parts": {part.value: seconds for part, seconds in profile.parts.items()},
             "bytes": [profile.parameter_bytes, profile.optimizer_bytes, profile.held_bytes],
             "told": [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in profile.told],
-            "slowdown": self.slowdown, "chills": [list(pair) for pair in profile.chills], "taken": None if profile.taken is None else profile.taken.to_dict(),
+            "slowdown": self.slowdown, "chills": [list(pair) for pair in profile.chills],
+            "taken": None if profile.taken is None else profile.taken.to_dict(),
         }
 
     @classmethod

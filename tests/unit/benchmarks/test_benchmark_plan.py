@@ -115,7 +115,8 @@ def test_a_look_is_a_rate_and_leaves_the_threads_alone():
 
 ROWS = [
     {"preset": "mlp", "schedule": schedule, "stages": 2, "delay_s": 0.0, "replicas": replicas, "mbit_per_s": rate,
-     "predicted": 90.0, "measured": 100.0, "error": e, "memory_error": m, "drift": 0.01, "link_limited": rate is not None}
+     "predicted": 90.0, "measured": 100.0, "error": e, "memory_error": m, "drift": 0.01,
+     "link_limited": rate is not None}
     for schedule, replicas, rate, e, m in (
         ("onward", [], None, -0.1, 0.0), ("1f1b", [2, 2], None, 0.02, -0.01), ("1f1b", [], 100.0, 0.03, 0.005),
     )
@@ -139,7 +140,7 @@ def test_the_tables_show_each_run_and_each_group(tmp_path):
     assert "| mlp, onward | 2 | 0 ms | 90.0 | 100 | -10.0 % | +1.0 % | +0.0 % |" in text
     assert "| mlp, 1f1b | 2, 2 + 2 replicas | 0 ms |" in text and "| mlp, 1f1b | 2 | 100 Mbit/s |" in text
     assert "| all | 3 | 3.0 % | 10.0 % | 1.0 % |" in text and "| limited by the link | 1 | 3.0 % |" in text
-    assert text.endswith("`--plan` of mlp: 12.3 s with nothing known, 1.0 s after.")
+    assert text.endswith("`--plan` of mlp: 12.3 s with nothing known, then 1.0 s.")
 
 
 def test_a_study_is_written_down_from_its_first_run_on(told, monkeypatch, tmp_path, capsys):
