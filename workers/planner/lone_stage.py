@@ -35,8 +35,8 @@ _MOST_STEPS = 60
 _MEASURE_S = 0.25
 _WARM_STEPS = 2
 _WAITS_S = (0.0, 1e-4, 1e-3, 5e-3)
-_LEAST_ROUNDS, _MOST_ROUNDS = 6, 15
-_LONG_STEP_S = 0.1
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 15
+_LONG_STEP_S = 0.05
 """Steps that take longer do not feel what a wait costs: some tenths of a millisecond."""
 
 
