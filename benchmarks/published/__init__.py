@@ -1,6 +1,6 @@
 """Published tables and figures as data, one file for each source.
 
-Published figures are those of the sources; bands say what is accepted of a run here (``rules.md`` 5), where data,
+Published figures are those of the sources; bands say what is accepted of a run here, where data,
 epochs or machine differ from the source's. Figures that were not verified against the source's text are marked in
 the table's note.
 """

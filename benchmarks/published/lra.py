@@ -66,7 +66,7 @@ _BANDS_1: Mapping[tuple[str, str], Sequence[Band | None]] = {
     ("lra_fdbk", "sigmoid"): (_LONG,) * 4,
     ("lra_fdbk", "tanh"): (_LONG,) * 4,
 }
-"""Of MNIST's best errors, ``rules.md`` 5.1."""
+"""Of MNIST's best errors, in points."""
 
 
 RATES: Mapping[str, dict[str, Any]] = {"sigmoid": {}, "tanh": {"optimizer.lr": 0.003}}

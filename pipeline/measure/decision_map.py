@@ -1,7 +1,7 @@
 """Decision maps of two-dimensional data at every block.
 
 A map is the value of a block's decoder over a grid of points. Its boundary is the contour half way between the mean
-values of the two classes, not at 0.5, since an untrained decoder never reaches its targets (``rules.md`` 2.2).
+values of the two classes, not at 0.5, since an untrained decoder never reaches its targets.
 """
 
 from collections.abc import Callable

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models._normed_linear import normed_linear
+
 __all__ = ["DecoderLayer", "LayerSizes", "PositionalEmbedding"]
 
 
@@ -71,7 +73,7 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, length, width) to the same shape."""
-        h = x + self.attention(self.attention_norm(x))
+        h = x + self.attention.attend(normed_linear(self.attention_norm, self.attention.project, x))
         inner = self.widen(self.net_norm(h))
         if self.gated:
             value, gate = inner.chunk(2, -1)
@@ -97,8 +99,12 @@ class _Attention(nn.Module):
             self.register_buffer("turns", _turns(sizes.length, sizes.width // sizes.heads), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        parts = self.project(x).view(batch, length, 3, self.heads, width // self.heads)
+        return self.attend(self.project(x))
+
+    def attend(self, projected: Tensor) -> Tensor:
+        """Args: queries, keys and values side by side, (batch, length, 3 * width). Returns: (batch, length, width)."""
+        batch, length, width = projected.shape[0], projected.shape[1], projected.shape[2] // 3
+        parts = projected.view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (batch, heads, length, features of a head)
         if self.rotary:
             query, key = self._turned(query), self._turned(key)

@@ -2,8 +2,8 @@
 
 The body is convolution or linear layer, normalisation, nonlinearity (``activation``, and ``hard`` where a part of it
 is non-differentiable, see :mod:`pipeline.network.hard_units`); dropout and max-pooling are the outlet, because local
-losses read the body's output (``rules.md`` 2.4). No layer works in place: a rule keeps the body's output while the
-next block is already reading it.
+losses read the body's output. No layer works in place: a rule keeps the body's output while the next block is already
+reading it.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
 """VGG-like networks whose every convolution is one block.
 
-Source: Nøkland and Eidnes 2019, *Training Neural Networks with Local Error Signals*, arXiv 1901.06656; sizes as in
-``rules.md`` 2.4.
+Source: Nøkland and Eidnes 2019, *Training Neural Networks with Local Error Signals*, arXiv 1901.06656, and its
+published code, which has the sizes.
 """
 
 from collections.abc import Sequence

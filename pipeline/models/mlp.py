@@ -1,8 +1,8 @@
 """Fully connected network: hidden blocks of one linear layer each, and a linear output block.
 
-With batch normalisation and dropout it is the MLP of Nøkland and Eidnes (``rules.md`` 2.4); with
-``activation = "mish"``, ``norm = "l2"`` and ``width = [100, 100, 10]`` that of Mertens (``rules.md`` 2.2); with
-``activation = "tanh"``, ``norm = "none"`` and ``init = "zero"`` that of direct feedback alignment.
+With batch normalisation and dropout it is the MLP of Nøkland and Eidnes; with ``activation = "mish"``, ``norm = "l2"``
+and ``width = [100, 100, 10]`` that of Mertens; with ``activation = "tanh"``, ``norm = "none"`` and ``init = "zero"``
+that of direct feedback alignment.
 """
 
 from itertools import pairwise

@@ -14,7 +14,7 @@ class Block(nn.Module):
     """Part of a network that one rule trains: a ``body``, whose output local losses read, and an ``outlet``.
 
     Dropout and max-pooling belong to the outlet: they change the activation that is sent and not the input of a local
-    loss (``rules.md`` 2.4).
+    loss, as in Nøkland and Eidnes (2019).
 
     Args:
         body: layers that are trained.

@@ -3,7 +3,7 @@
 An ``nn.Sequential`` is cut before every child that has parameters; normalisation layers and children without
 parameters stay with the block before them, and those that lead the network with the first. A child that is itself a
 container is one block, so that brackets are the way to say what belongs together. Dropout, pooling and ``Flatten`` at
-the end of a block are its outlet (``rules.md`` 2.4), but nothing follows the last block: all of it is body. A list of
+the end of a block are its outlet, but nothing follows the last block: all of it is body. A list of
 modules is taken as one block each.
 
 The blocks one after another compute exactly what the network does; ``inplace=True`` is undone, and state that blocks

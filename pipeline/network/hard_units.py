@@ -2,7 +2,7 @@
 
 A hidden block's body is ``Sequential([flatten], linear, [norm], f, [g])``: f is smooth, and g, where there is one, is
 one of these. Their derivative under autograd is torch's own, 0 for thresholds and samples; a rule that bypasses g
-finds it in the block as an instance of :class:`NonDifferentiable` (``rules.md`` 2.6, 2.8).
+finds it in the block as an instance of :class:`NonDifferentiable`.
 """
 
 from typing import Any

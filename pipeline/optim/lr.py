@@ -16,7 +16,7 @@ __all__ = ["LrSchedule"]
 class LrSchedule:
     """Step decay: ``base`` times ``gamma`` for every milestone passed.
 
-    Source: Nøkland and Eidnes 2019 multiply by 0.25 at 1/2, 3/4, 8/9 and 15/16 of the run (``rules.md`` 2.4).
+    Source: Nøkland and Eidnes 2019 multiply by 0.25 at 1/2, 3/4, 8/9 and 15/16 of the run.
     """
 
     base: float

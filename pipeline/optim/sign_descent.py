@@ -2,7 +2,7 @@
 
 It is what Rprop becomes when its step sizes cannot adapt, as in the Mertens notebook's parallel run: one Rprop shared
 by all layers met zero-filled gradients between the real ones, and a product of signs with zero is no reason to change
-a step (``rules.md`` 2.2, 7.1).
+a step.
 """
 
 from collections.abc import Callable, Iterable

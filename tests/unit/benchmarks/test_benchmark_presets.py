@@ -39,7 +39,7 @@ def test_the_multiplications_of_an_mlp(tmp_path):
     found = resolved("mlp-8x1024", tmp_path)
     forward = linear(784, *[1024] * 8, 10)
     assert sum(presets.forward_flop(found)) == forward
-    # rules.md 2.2: hidden blocks decode with a matrix of 10 rows; the output block has no decoder.
+    # Hidden blocks decode with a matrix of 10 rows; the output block has no decoder.
     assert presets.local_flop(found) == 2 * forward + 8 * 6 * 1024 * 10
     assert presets.backprop_flop(found) == 3 * forward - linear(784, 1024)
     assert presets.main_product(found, 128) == Product(128, 1024, 1024)

@@ -1,9 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.models import transformer
+from pipeline.models._normed_linear import normed_linear
 from pipeline.network.block import build_block
 from pipeline.network.shapes import infer_shapes
 
@@ -94,3 +96,31 @@ def test_attention_is_a_softmax_over_what_came_before():
 def test_what_does_not_fit(shape, options, message):
     with pytest.raises(ConfigError, match=message):
         transformer.build(shape, 11, **SMALL | options)
+
+
+@pytest.mark.parametrize("shape", [(3, 6), (2, 5, 6)], ids=["rows", "positions"])
+@pytest.mark.parametrize("eps", [None, 1e-2])
+def test_a_linear_layer_behind_a_norm_has_autograds_gradients(shape, eps):
+    """In float64 to 1e-12, whether its input needs a gradient or not."""
+    generator = torch.Generator().manual_seed(3)
+    norm, linear = nn.RMSNorm(6, eps=eps).double(), nn.Linear(6, 4, bias=False).double()
+    nn.init.normal_(norm.weight, generator=generator)
+    x = torch.randn(*shape, dtype=torch.float64, generator=generator)
+    error = torch.randn(*shape[:-1], 4, dtype=torch.float64, generator=generator)
+    outs, grads = [], []
+    for given in (x, x.clone().requires_grad_()):
+        out = normed_linear(norm, linear, given)
+        outs.append(out.detach())
+        grads.append(torch.autograd.grad(out, [norm.weight, linear.weight], error))
+    torch.testing.assert_close(outs[0], outs[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-12, atol=1e-12)
+
+
+def test_a_linear_layer_behind_a_norm_is_torchs_own_where_nothing_is_trained_or_products_are_rounded():
+    norm, linear = nn.RMSNorm(6), nn.Linear(6, 4, bias=False)
+    x = torch.randn(5, 6)
+    with torch.no_grad():
+        assert torch.equal(normed_linear(norm, linear, x), linear(norm(x)))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = normed_linear(norm, linear, x)
+        assert found.dtype is torch.bfloat16 and torch.equal(found, linear(norm(x)))

@@ -1,4 +1,4 @@
-"""Target propagation: the oracles of rules.md, section 3, and the arithmetic beside autograd."""
+"""Target propagation: oracles, and the arithmetic beside autograd."""
 
 import copy
 
