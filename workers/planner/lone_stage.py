@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.data.synthetic import random_labels
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.wires import wires_of
+from pipeline.numerics.memory_format import channels_last, to_wire
 from pipeline.planning.roles import chills_of, parts_of, role_of
 from pipeline.planning.stage_model import Part, Port
 from pipeline.planning.taken import Taken, Watched
@@ -90,6 +91,8 @@ class _Canned(Transport):
                     part = tuple(t[:rows] if t.dim() > 0 and len(t) == full else t for t in tensors)
                     if op is Op.FORWARD and wires is not None and job.blocks.start in wires.cuts:
                         part = wires.encode(*part)
+                    if op is Op.FORWARD and job.resolved.config.run.channels_last:
+                        part = to_wire(part)
                     position = Position(0, action.step, action.microbatch)
                     yield Message(kind, position, rows / batching.batch_size, part), done
 
@@ -231,6 +234,7 @@ def _activation(job: Job) -> tuple[Tensor, Tensor]:
     below = resolved.shapes[job.blocks.start - 1]
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(rows, *below.out_shape, generator=generator)
+    x = channels_last(x) if resolved.config.run.channels_last else x
     dtype = torch.bfloat16 if resolved.config.run.autocast != "none" else below.dtype
     y = random_labels(resolved.data.task, rows, generator)
     return x.to(job.endpoint.device, dtype), y.to(job.endpoint.device)

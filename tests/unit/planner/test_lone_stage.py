@@ -77,3 +77,17 @@ def test_a_profile_knows_how_it_was_taken():
 def test_a_profile_survives_json():
     found = Measured(measure_stage(plain_job(1), ()), 1.25)
     assert Measured.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+@pytest.mark.parametrize("way", ["onward", "1f1b"])
+def test_maps_whose_channels_lie_last_are_handed_out_as_a_link_would(way):
+    config = Config.from_dict({
+        "model": {"name": "vgg8b", "width": 0.0625}, "train": {"batch_size": 8},
+        "dataset": {"name": "noise", "shape": [3, 16, 16], "num_train": 64, "num_test": 8},
+        "rule": {"name": "pred"}, "run": {"threads": 1, "partition": [2, 6], "channels_last": True},
+    })  # fmt: skip
+    case = Planned(config, Host(1, 0), Path("/nowhere"), Question((2,))).case(find_way(way), 2)
+    last = measure_stage(case.jobs[1], (), waits=False)
+    assert sum(last.parts.values()) > 0
+    first = measure_stage(case.jobs[0], last.told, waits=False)
+    assert sum(first.parts.values()) > 0
