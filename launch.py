@@ -62,6 +62,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--log", action="append", default=[], metavar="NAMES", help=f"some of {loggers}")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
     parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
+    parser.add_argument("--fresh", action="store_true", help="measure costs again that are known from before")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
     parser.add_argument("--sweep", nargs="+", metavar="KEY=V,V", help="run a grid of values: optimizer.lr=1e-3,3e-3")
     parser.add_argument("--repeat", metavar="N", help="--against, --sweep: rounds, each with its own seed; default: 1")
@@ -251,6 +252,10 @@ def main(arguments: Sequence[str]) -> int:
         ensure_short_paths()
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
+        if options.fresh and not follows():
+            from workers.cost_cache import forget_all  # which imports torch
+
+            forget_all()
         start(options)(options, loaded)
     except ConfigError as error:
         complain(f"{program()}: " + one_line(error))

@@ -12,6 +12,7 @@ the share of its throughput over the unshaped link that an arm loses, round by r
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,8 +31,9 @@ from pipeline.records.files import jsonable
 from pipeline.resolve import resolve
 from tests.support.hosts import hosts, why_not
 from workers.edges import batch_bytes
+from workers.planner.links import parse_link
 
-__all__ = ["RATES", "main", "measure", "message_bytes"]
+__all__ = ["RATES", "exchanges_s", "main", "measure", "message_bytes"]
 
 RATES = {
     "unlimited": None, "10 Gbit/s": "10gbit", "1 Gbit/s": "1gbit", "250 Mbit/s": "250mbit", "100 Mbit/s": "100mbit",
@@ -40,6 +42,8 @@ RATES = {
 """Of each link, in the words of ``tc``."""
 _BURST = {"10gbit": "4mb", "1gbit": "512kb"}
 """At least the rate divided by the kernel's ticks per second; elsewhere that of the hosts."""
+_EXCHANGES = 9
+"""Two of them to spare."""
 
 
 def message_bytes(preset: Preset, partition: Sequence[int]) -> dict[str, int]:
@@ -64,12 +68,15 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
         raise RuntimeError(f"cannot measure what the blocks cost ({costs.status}: {costs.note}). Raise --limit.")
     jobs = catalogue.jobs(template, costs.table, ArmHost(cores=2, num_gpus=0))
     arms: dict[str, dict[str, ThroughputArm]] = {rate: {} for rate in rates}
+    resolved = resolve(preset.config(precision=preset.precision), Path(tempfile.gettempdir()))
+    num_bytes = 4 * sum(shape.num_parameters for shape in resolved.shapes)
     with hosts(2) as found:
         for rate in rates:
             for name, (arm, wire) in ARMS.items():
                 job = jobs[arm]
                 placed = replace(job, hosts=tuple(found), wire=wire) if isinstance(job, ArmJob) else job
-                arms[rate][name] = ThroughputArm(placed, settings)
+                longer = replace(settings, limit_s=settings.limit_s + exchanges_s(RATES[rate], num_bytes))
+                arms[rate][name] = ThroughputArm(placed, longer)
 
         def turn(rate: str, name: str) -> float:
             for host in found:
@@ -88,6 +95,17 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
         "message_bytes": message_bytes(preset, two.partition) if isinstance(two := jobs["onward-2"], ArmJob) else {},
         "block_seconds": costs.table,
     }  # fmt: skip
+
+
+def exchanges_s(rate: str | None, num_bytes: int) -> float:
+    """Seconds more that a run may take over a link: those of the parameters' first exchange and of the gradients' in
+    the fewest steps that are timed.
+
+    Args:
+        rate: in the words of ``tc``; None: without a limit.
+        num_bytes: of all parameters.
+    """
+    return 0.0 if rate is None else _EXCHANGES * num_bytes * 8 / parse_link(rate).bits_per_s
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -116,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--links", default="", metavar="A,B", help=f"only these of: {', '.join(RATES)}")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every arm over every link")
     parser.add_argument("--seconds", type=float, default=3.0, help="to measure for, in each turn")
-    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="seconds after which a run is given up")
+    patience = "seconds after which a run is given up, beside those of exchanges over the link"
+    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help=patience)
     parser.add_argument("--quick", action="store_true", help="1 round of 0.5 s: to see that it runs")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     return parser

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.wording import share_text, table
+from benchmarks.wording import share_text, spread_text, table
 from pipeline.records.number_text import format_bytes, grouped
 
-__all__ = ["TABLES", "plan_errors", "scaling"]
+__all__ = ["TABLES", "partitions", "plan_errors", "scaling"]
 
 
 def scaling(found: Mapping[str, Any], compute: str, kind: str) -> str:
@@ -48,16 +48,58 @@ def _cores(value: float | None) -> str:
 
 
 def plan_errors(found: Mapping[str, Any]) -> str:
-    """A row for each run that a plan was compared with, then the errors of all."""
+    """A row for each run that a plan was compared with, then the errors by group, then how long a plan takes."""
     rows = [
-        [f"{r['preset']}, {r['schedule']}", str(r["stages"]), f"{r['delay_s'] * 1e3:g} ms", grouped(r["predicted"]),
-         grouped(r["measured"]), f"{r['error'] * 100:+.1f} %", f"{r['memory_error'] * 100:+.1f} %"]
+        [f"{r['preset']}, {r['schedule']}", _stages(r), _link(r), grouped(r["predicted"]), grouped(r["measured"]),
+         _signed(r["error"]), _signed(r.get("drift")), _signed(r["memory_error"])]
         for r in found["rows"]
     ]  # fmt: skip
-    head = ["run", "stages", "latency", "planned samples per second", "measured", "error", "error of memory"]
-    errors = found["errors"]
-    last = f"{errors['runs']} runs: median error {errors['median'] * 100:.1f} %, worst {errors['worst'] * 100:.1f} %."
-    return f"{table(head, rows)}\n\n{last}"
+    head = ["run", "stages", "link", "planned samples per second", "measured", "error", "machine meanwhile",
+            "error of memory"]  # fmt: skip
+    errors, parts = found["errors"], [table(head, rows)]
+    groups = [[name, *_group(each)] for name, each in [("all", errors), *errors.get("groups", {}).items()]]
+    parts.append(table(["runs", "number", "median error", "worst", "worst of memory"], groups))
+    for name, times in found.get("planning", {}).items():
+        cold, cached = times["cold_s"], times["cached_s"]
+        parts.append(f"`--plan` of {name}: {cold:.1f} s with nothing known, then {cached:.1f} s.")
+    return "\n\n".join(parts)
+
+
+def _stages(row: Mapping[str, Any]) -> str:
+    replicas = row.get("replicas") or ()
+    return f"{row['stages']}" + (f", {' + '.join(map(str, replicas))} replicas" if replicas else "")
+
+
+def _link(row: Mapping[str, Any]) -> str:
+    rate = row.get("mbit_per_s")
+    return f"{row['delay_s'] * 1e3:g} ms" if rate is None else f"{rate:g} Mbit/s"
+
+
+def _group(found: Mapping[str, Any]) -> list[str]:
+    shares = (found["median"], found["worst"], found["memory_worst"])
+    return [str(found["runs"]), *(f"{share * 100:.1f} %" for share in shares)]
+
+
+def _signed(share: float | None) -> str:
+    return "-" if share is None else f"{share * 100:+.1f} %"
+
+
+def partitions(found: Mapping[str, Any]) -> str:
+    """A row for each cut of each net; the plan's is marked, and so is the best."""
+    rows, last = [], []
+    for net in found["nets"]:
+        for each in net["cuts"]:
+            cut, marks = each["cut"], {net["planned"]: "planned"}
+            marks[net["best"]] = "planned, best" if net["best"] == net["planned"] else "best"
+            rate, runs = each["samples_per_s"], len(each["samples_per_s"]["all"])
+            rows.append([net["net"], str(cut), spread_text(rate), str(runs), marks.get(cut, "")])
+        last.append(f"{net['net']}: the planned cut has {spread_text(net['share'], _share)} of the best one's rate.")
+    head = ["net", "blocks of the first stage", "samples per second", "runs", ""]
+    return "\n\n".join([table(head, rows), *last])
+
+
+def _share(value: float) -> str:
+    return f"{value * 100:.1f} %"
 
 
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -67,4 +109,5 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     },
     "scaling-runtime": ("scaling", runtime),
     "plan-errors": ("plan", plan_errors),
+    "partitions": ("partitions", partitions),
 }

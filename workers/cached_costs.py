@@ -1,8 +1,11 @@
 """Cost of each block on this machine, from the cache where it was measured before."""
 
+from typing import Any
+
 import torch
 
-from pipeline.planning.block_costs import block_seconds
+from pipeline.planning.block_costs import measure_blocks
+from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec
 from workers import cost_cache
 
@@ -13,7 +16,8 @@ KIND = "blocks"
 
 
 def block_costs(resolved: RunSpec, threads: int, device: torch.device) -> list[float]:
-    """Seconds of one training step of each block at the run's micro-batch size.
+    """Seconds of one training step of each block at the run's micro-batch size; measured again where the machine was
+    busy when they were measured before.
 
     Args:
         resolved: the run.
@@ -21,13 +25,13 @@ def block_costs(resolved: RunSpec, threads: int, device: torch.device) -> list[f
         device: where its stages will run.
     """
     if not cost_cache.is_cacheable(resolved):
-        return block_seconds(resolved, threads, device)
+        return measure_blocks(resolved, threads, device)[0]
     key = cost_cache.conditions(resolved, threads, device)
-    found = cost_cache.recall(KIND, key)
-    if _fits(found, resolved.num_blocks):
-        return [float(seconds) for seconds in found]
-    costs = block_seconds(resolved, threads, device)
-    cost_cache.keep(KIND, key, costs)
+    found = _believed(cost_cache.recall(KIND, key), resolved.num_blocks)
+    if found is not None:
+        return found
+    costs, taken = measure_blocks(resolved, threads, device)
+    cost_cache.keep(KIND, key, {"seconds": costs, "taken": taken.to_dict()})
     return costs
 
 
@@ -36,9 +40,12 @@ def forget_costs(resolved: RunSpec, threads: int, device: torch.device) -> None:
     cost_cache.forget(KIND, cost_cache.conditions(resolved, threads, device))
 
 
-def _fits(found: object, num_blocks: int) -> bool:
-    """Whether ``found`` is a list with a time for each block."""
-    return (
-        isinstance(found, list) and len(found) == num_blocks
-        and all(isinstance(s, float) and 0 < s < float("inf") for s in found)
-    )  # fmt: skip
+def _believed(found: Any, num_blocks: int) -> list[float] | None:
+    """A time for each block; None where ``found`` has none, or none that was measured undisturbed."""
+    try:
+        seconds = [float(each) for each in found["seconds"]]
+        if Taken.from_dict(found["taken"]).is_busy:
+            return None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds if len(seconds) == num_blocks and all(0 < s < float("inf") for s in seconds) else None

@@ -21,7 +21,7 @@ from pipeline.records.files import write_text
 from pipeline.resolve import RunSpec
 from workers.host.environment import ROOT, cpu_name
 
-__all__ = ["conditions", "forget", "is_cacheable", "keep", "recall"]
+__all__ = ["conditions", "forget", "forget_all", "is_cacheable", "keep", "recall"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,15 @@ def forget(kind: str, key: Mapping[str, Any]) -> None:
         _path(kind, key).unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         logger.debug("nothing removed from the cache of %s: %s", kind, error)
+
+
+def forget_all() -> None:
+    """Remove everything, so that it is measured again: ``--fresh``."""
+    try:
+        for path in folder().glob("*.json"):
+            path.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        logger.debug("not everything was removed from the cache of costs: %s", error)
 
 
 def folder() -> Path:

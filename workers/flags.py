@@ -18,7 +18,7 @@ class _Look(NamedTuple):
     others: tuple[str, ...]
 
 
-_OF_A_RUN = ("config", "mode", "stages", "transport", "out", "resume", "allow_changes", "trace", "log")
+_OF_A_RUN = ("config", "mode", "stages", "transport", "out", "resume", "allow_changes", "trace", "log", "fresh")
 _LOOKS_ONLY = ("plan", "against", "repeat", "generate")
 
 _LOOKS = (
@@ -36,7 +36,7 @@ _LOOKS = (
     _Look("plan", "a plan resumes nothing", ("resume", "allow_changes")),
     _Look("plan", "a plan runs nothing", ("trace", "log")),
     _Look("generate", "text is made by one process, which records nothing",
-          ("out", "stages", "trace", "transport", "log", "allow_changes")),
+          ("out", "stages", "trace", "transport", "log", "allow_changes", "fresh")),
 )  # fmt: skip
 """In the order in which they are looked at."""
 

@@ -4,6 +4,7 @@ Parameter counts mislead where weights are shared over positions (convolutions) 
 than its block, so the default is to run each block once.
 """
 
+import time
 from contextlib import nullcontext
 
 import torch
@@ -15,14 +16,19 @@ from pipeline.engine.frozen import forward_frozen
 from pipeline.numerics.autocast import autocast
 from pipeline.numerics.compute import compute_as
 from pipeline.numerics.memory_format import channels_last
-from pipeline.planning.partition import least_seconds
+from pipeline.planning.taken import Repeats, Taken, Watched, repeat
 from pipeline.resolve import RunSpec
 
-__all__ = ["block_seconds"]
+__all__ = ["block_seconds", "measure_blocks"]
 
 
 def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list[float]:
-    """Least seconds of one training step of each block at the run's micro-batch size.
+    """The seconds of :func:`measure_blocks`."""
+    return measure_blocks(resolved, threads, device)[0]
+
+
+def measure_blocks(resolved: RunSpec, threads: int, device: torch.device) -> tuple[list[float], Taken]:
+    """Least seconds of one training step of each block at the run's micro-batch size, and how they were measured.
 
     Blocks are built one at a time, so that no more than one is in memory, from the last down: each is told what a
     block above has sent, whose form only the rule knows. Each takes two steps, and as many more as fit into a tenth of
@@ -33,19 +39,26 @@ def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list
         threads: compute threads that a stage will have.
         device: where its stages will run.
     """
-    seconds: list[float] = []
+    found: list[Repeats] = []
     feedback: tuple[Tensor, ...] = ()
     try:
         with compute_as(threads, resolved.config.run.matmul_precision, device):
             for k in reversed(range(resolved.num_blocks)):
                 told = feedback if resolved.routes is None else _zeros(resolved, k, device)
                 spent, sent = _measure(resolved, k, device, told)
-                seconds.append(spent)
+                found.append(spent)
                 feedback = sent or feedback  # a block that sends nothing is told what those below are: BROADCAST
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # this process may go on to share the GPU with stages
-    return seconds[::-1]
+    return [spent.least_s for spent in reversed(found)], _taken(found, device)
+
+
+def _taken(found: list[Repeats], device: torch.device) -> Taken:
+    """How all blocks were measured; on a device, whose own time is none of a thread's, only when."""
+    spreads = [spent.spread for spent in found if spent.spread is not None]
+    whole = Watched(sum(each.watched.wall_s for each in found), sum(each.watched.cpu_s for each in found))
+    return Taken(time.time(), whole.share if device.type == "cpu" else None, max(spreads, default=None))
 
 
 def _zeros(resolved: RunSpec, block: int, device: torch.device) -> tuple[Tensor, ...]:
@@ -59,7 +72,7 @@ def _zeros(resolved: RunSpec, block: int, device: torch.device) -> tuple[Tensor,
 
 def _measure(
     resolved: RunSpec, index: int, device: torch.device, feedback: tuple[Tensor, ...]
-) -> tuple[float, tuple[Tensor, ...]]:
+) -> tuple[Repeats, tuple[Tensor, ...]]:
     """Seconds of one block, told ``feedback``; and what it sends down."""
     spec = resolved.specs[index]
     (rule,) = build_rules(resolved, resolved.blueprints[index : index + 1], range(index, index + 1), device)
@@ -95,4 +108,4 @@ def _measure(
             torch.cuda.synchronize(device)
 
     with autocast(device) if resolved.config.run.autocast != "none" else nullcontext():
-        return least_seconds(step, repeats=15, limit_s=0.1), sent
+        return repeat(step, repeats=15, limit_s=0.1), sent

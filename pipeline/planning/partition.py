@@ -5,13 +5,12 @@ nothing at all about it changes the result.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 from pipeline.errors import ConfigError
 
-__all__ = ["balanced", "least_seconds", "parse"]
+__all__ = ["balanced", "parse"]
 
 
 def balanced(costs: Sequence[float], num_stages: int) -> list[range]:
@@ -58,26 +57,6 @@ def parse(sizes: Sequence[int], num_blocks: int) -> list[range]:
             "Change the sizes."
         )
     return _ranges(list(accumulate(sizes, initial=0)))
-
-
-def least_seconds(step: Callable[[], object], repeats: int = 5, limit_s: float = math.inf) -> float:
-    """Shortest duration of ``step`` in seconds, after one call that is not counted.
-
-    The shortest and not the median: whatever else the machine does can only make a call longer, and costs that are
-    compared with each other are measured one after another.
-
-    Args:
-        step: what is timed.
-        repeats: the most calls that are counted.
-        limit_s: none is begun after that many seconds of counted ones; one is in any case.
-    """
-    step()
-    durations: list[float] = []
-    while not durations or (len(durations) < repeats and sum(durations) < limit_s):
-        start = time.perf_counter()
-        step()
-        durations.append(time.perf_counter() - start)
-    return min(durations)
 
 
 def _solve(

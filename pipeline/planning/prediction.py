@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.planning.taken import Taken
 from pipeline.schedules.batching import Batching
 
 __all__ = ["Pace", "Prediction", "predict"]
@@ -26,6 +27,8 @@ class Pace:
     """From one batch to the next, at the last stage."""
     eval_s: float
     """From one test batch to the next, at the last stage."""
+    taken: Taken | None = None
+    """When it was measured, and how undisturbed; None: nobody has told."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -39,7 +42,8 @@ class Pace:
             KeyError, TypeError, ValueError: it is none.
         """
         stage_s = tuple(float(s) for s in table["stage_s"])
-        pace = cls(stage_s, float(table["first_s"]), float(table["step_s"]), float(table["eval_s"]))
+        taken = None if table["taken"] is None else Taken.from_dict(table["taken"])
+        pace = cls(stage_s, float(table["first_s"]), float(table["step_s"]), float(table["eval_s"]), taken)
         if not all(0 < s < math.inf for s in (*stage_s, pace.first_s, pace.step_s, pace.eval_s)):
             raise ValueError(f"no pace has such times (given: {table}, expected: seconds above 0). Measure again.")
         return pace
@@ -53,10 +57,20 @@ class Prediction:
     """Work of each stage for one batch, waits left out."""
     samples_per_s: float
     """Of the whole run, as ``train_samples_per_s`` will be."""
+    taken: Taken | None = None
+    """When the times were measured that it is made from, and how undisturbed."""
+    age_s: float = 0.0
+    """Seconds since then, when it was made."""
+
+    @property
+    def words(self) -> str:
+        """How old and how disturbed its measurements are; empty where they are neither."""
+        return "" if self.taken is None else self.taken.words(self.age_s)
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in ``result.json``."""
-        return {"stage_s": list(self.stage_s), "samples_per_s": self.samples_per_s}
+        measured = None if self.taken is None else self.taken.told(self.age_s)
+        return {"stage_s": list(self.stage_s), "samples_per_s": self.samples_per_s, "measured": measured}
 
 
 def predict(pace: Pace, batching: Batching, epochs: int, eval_every: int) -> Prediction:
@@ -71,4 +85,5 @@ def predict(pace: Pace, batching: Batching, epochs: int, eval_every: int) -> Pre
     steps = epochs * batching.num_train / batching.batch_size
     evaluations = -(-epochs // eval_every)
     seconds = pace.first_s + max(0.0, steps - 1) * pace.step_s + evaluations * batching.num_eval_batches * pace.eval_s
-    return Prediction(pace.stage_s, epochs * batching.num_train / seconds)
+    age_s = 0.0 if pace.taken is None else pace.taken.age_s()
+    return Prediction(pace.stage_s, epochs * batching.num_train / seconds, pace.taken, age_s)

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from pipeline.learning.rule import Topology
 from pipeline.planning.stage_model import Part, Port, Role, walk
 from pipeline.schedules.actions import Action
 
-__all__ = ["parts_of", "role_of"]
+__all__ = ["chills_of", "parts_of", "role_of"]
 
 
 def role_of(topology: Topology, partition: Sequence[range], stage: int, *, learns_at_once: bool = False) -> Role:
@@ -67,6 +68,46 @@ def parts_of(
                 spans.setdefault((tuple(passed), item), []).append(came - left)
             left, index, passed = went, index + 1, []
     return _solved(spans)
+
+
+def chills_of(
+    marks: Sequence[tuple[Port, float, float]], begun: float, waits: int, skip: int
+) -> list[tuple[float, float]]:
+    """How much longer a stage computes behind waits, from a run whose steps had no waits, the first ones, the second
+    ones, and so on in turns.
+
+    Args:
+        marks: as in :func:`parts_of`; a wait is inside of the mark of a message that was taken or heard.
+        begun: the moment at which the stage began.
+        waits: how many lengths of waits there were in turns, none among them, which comes first.
+        skip: steps at the start that do not count.
+
+    Returns:
+        Seconds that a message was waited for, rising, and seconds by which the work of a step was longer for each;
+        from no wait on. A longer wait never makes a stage faster; where it seems so, it is noise.
+    """
+    works: list[list[float]] = [[] for _ in range(waits)]
+    waited: list[list[float]] = [[] for _ in range(waits)]
+    left, work_s, inside, step = begun, 0.0, [], 0
+    for port, came, went in marks:
+        work_s, left = work_s + came - left, went
+        inside += [went - came] if port in (Port.TAKE, Port.HEAR) else []
+        if port is Port.DONE:
+            if step >= skip and inside:
+                works[step % waits].append(work_s / len(inside))
+                waited[step % waits] += inside
+            work_s, inside, step = 0.0, [], step + 1
+    if not all(works):
+        return []
+    base = _quarter(works[0])
+    longer = accumulate((max(0.0, _quarter(found) - base) for found in works), max)
+    lengths = accumulate((statistics.median(found) for found in waited[1:]), max)
+    return list(zip([0.0, *lengths], longer, strict=True))
+
+
+def _quarter(found: Sequence[float]) -> float:
+    """The lower quartile: whatever else the machine does can only make a step longer."""
+    return sorted(found)[len(found) // 4]
 
 
 def _solved(spans: dict[tuple[tuple[Part, ...], Port], list[float]]) -> dict[Part, float]:

@@ -168,10 +168,13 @@ class _Run:
         queue.blocked.clear()
         return rouse_s
 
-    def _wake(self, wire: Wire, since: float) -> _Body:
-        """An end that has waited since then wakes up."""
-        if self._clock.now > since:
-            yield _Until(self._clock.now + wire.wake_s(self._clock.now - since))
+    def _wake(self, process: _Process, wire: Wire, since: float, port: Port) -> _Body:
+        """An end that has waited since then wakes up, and computes the longer for it."""
+        waited_s = self._clock.now - since
+        if waited_s > 0:
+            yield _Until(self._clock.now + wire.wake_s(waited_s))
+        process.waits_s[port.value] += self._clock.now - since
+        yield from self._work(process, self._stages[process.stage].chill_s(waited_s))
 
     def _work(self, process: _Process, seconds: float, *, needs_core: bool = True) -> _Body:
         """Some work, of which there may be none."""
@@ -202,8 +205,7 @@ class _Run:
             rouse_s = self._changed(queue)
         if moment > self._clock.now:
             yield _Until(moment)
-        yield from self._wake(wire, since)
-        process.waits_s[port.value] += self._clock.now - since
+        yield from self._wake(process, wire, since, port)
         yield from self._work(process, wire.recv_s)
         if not wire.leaves_early:
             queue.places -= 1
@@ -215,8 +217,7 @@ class _Run:
         since, wire = self._clock.now, queue.wire
         while queue.places >= wire.depth:
             yield queue
-        yield from self._wake(wire, since)
-        process.waits_s[port.value] += self._clock.now - since
+        yield from self._wake(process, wire, since, port)
         queue.places += 1
         yield from self._work(process, wire.send_s)
         free = max(self._clock.now, self._lanes.get(queue.lane, 0.0))

@@ -89,6 +89,12 @@ class StageModel:
     """It waits in place of computing, and needs no core."""
     host: int = 0
     """Stages of one host share its cores."""
+    chills: Sequence[tuple[float, float]] = ()
+    """Seconds that it has waited, rising, and those that it then takes longer to compute; none: no longer."""
+
+    def chill_s(self, waited_s: float) -> float:
+        """Seconds more of work behind a wait: caches have gone cold, and the core has slept; 0 behind none."""
+        return _between(self.chills, waited_s)
 
 
 @dataclass(frozen=True)
@@ -116,10 +122,15 @@ class Wire:
 
     def wake_s(self, waited_s: float) -> float:
         """Seconds in which an end that has waited so long wakes up; 0 where it has not waited at all."""
-        if waited_s <= 0.0 or not self.wakes:
-            return 0.0
-        waits, wakes = zip(*self.wakes, strict=True)
-        return float(np.interp(waited_s, waits, wakes))
+        return _between(self.wakes, waited_s)
+
+
+def _between(pairs: Sequence[tuple[float, float]], waited_s: float) -> float:
+    """The second of a pair at ``waited_s``, on lines between the pairs; 0 behind no wait, and where there are none."""
+    if waited_s <= 0.0 or not pairs:
+        return 0.0
+    waits, seconds = zip(*pairs, strict=True)
+    return float(np.interp(waited_s, waits, seconds))
 
 
 @dataclass(frozen=True)

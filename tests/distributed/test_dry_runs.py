@@ -8,6 +8,7 @@ from tests.support.command import call, call_ranks
 from tests.support.processes import left_running
 from tests.support.runs import run, sha
 
+from pipeline.planning import taken
 from workers import cost_cache
 
 pytestmark = pytest.mark.distributed
@@ -65,11 +66,15 @@ def test_a_run_without_a_dry_run_predicts_nothing(tmp_path):
 
 def test_measured_blocks_and_the_pace_are_kept(tmp_path, own_cache, monkeypatch):
     monkeypatch.setattr(cost_cache, "forget", lambda kind, key: None)  # a busy machine may disprove any prediction
+    monkeypatch.setattr(taken, "LEAST_SHARE", 0.0)  # and what is measured on one is not kept for long
     sections = merged(run={"stages": 2, "partition": "measured"}, transport={"name": "shared_memory"})
     first = run(tmp_path / "first", sections)
     assert sorted(path.name.partition("-")[0] for path in own_cache.iterdir()) == ["blocks", "pace"]
     again = run(tmp_path / "again", sections)
-    assert again["predicted"] == first["predicted"] and again["weights_sha256"] == first["weights_sha256"]
+    known, before = again["predicted"], first["predicted"]
+    assert known["measured"]["at"] == before["measured"]["at"] and known["measured"]["age_s"] > 0
+    assert {**known, "measured": None} == {**before, "measured": None}
+    assert again["weights_sha256"] == first["weights_sha256"]
     assert [stage["blocks"] for stage in again["stages"]] == [stage["blocks"] for stage in first["stages"]]
 
 
@@ -93,7 +98,10 @@ def test_the_command_line_tells_what_is_predicted(tmp_path):
     own = " | ".join(f"{seconds * 1000:.3g}" for seconds in predicted["stage_s"])
     rate = f"{predicted['samples_per_s']:,.0f}".replace(",", " ")
     lines = out.splitlines()
-    assert lines[0].endswith(f", 5 epochs of 23 steps, predicted: {own} ms per batch, {rate} samples/s")
+    told = f", 5 epochs of 23 steps, predicted: {own} ms per batch, {rate} samples/s"
+    before, rest = lines[0].partition(told)[::2]
+    is_busy = predicted["measured"]["is_busy"]
+    assert before and (rest.startswith(", measured on a busy machine") if is_busy else not rest)
     assert f"samples/s (predicted: {rate}) over" in lines[-1]
 
 

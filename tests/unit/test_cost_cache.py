@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pipeline.config import Config
+from pipeline.planning.taken import Taken
 from pipeline.resolve import resolve
 from workers import cached_costs, cost_cache
-from workers.cost_cache import conditions, forget, is_cacheable, keep, recall
+from workers.cost_cache import conditions, forget, forget_all, is_cacheable, keep, recall
 
 KEY = {"model": {"name": "mlp"}, "shape": (1, 2), "threads": 1}
 CPU = torch.device("cpu")
@@ -36,6 +37,15 @@ def test_what_was_kept_is_recalled(folder):
     assert recall("pace", KEY) is None
 
 
+def test_everything_can_be_forgotten(folder):
+    forget_all()  # there is no folder yet
+    for threads in (1, 2):
+        keep("pace", {**KEY, "threads": threads}, 1.5)
+    (folder / "notes.txt").write_text("of the user's")
+    forget_all()
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"key": {}, "value": 1}', "\xff"])
 def test_a_broken_file_is_no_file(folder, text):
     keep("pace", KEY, 1.0)
@@ -56,6 +66,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("ONWARD_CACHE", str(tmp_path / "file"))
     keep("pace", KEY, 1.0)
     forget("pace", KEY)
+    forget_all()
     assert recall("pace", KEY) is None
 
 
@@ -68,6 +79,7 @@ def test_no_home_stops_nothing(monkeypatch):
     monkeypatch.setattr(Path, "home", no_home)
     keep("pace", KEY, 1.0)
     forget("pace", KEY)
+    forget_all()
     assert recall("pace", KEY) is None
 
 
@@ -129,15 +141,19 @@ def test_nothing_is_kept_where_a_single_block_learns_by_the_users_own_rule():
 
 @pytest.fixture
 def measured(monkeypatch):
-    """How often blocks were measured."""
-    calls = []
+    """How often blocks were measured; one after another, each with its share of a processor, where it is told."""
+    calls = Calls()
 
-    def block_seconds(resolved, threads, device):
+    def measure_blocks(resolved, threads, device):
         calls.append(threads)
-        return [float(len(calls))] * resolved.num_blocks
+        return [float(len(calls))] * resolved.num_blocks, Taken(1000.0, calls.shares.pop(0) if calls.shares else 1.0)
 
-    monkeypatch.setattr(cached_costs, "block_seconds", block_seconds)
+    monkeypatch.setattr(cached_costs, "measure_blocks", measure_blocks)
     return calls
+
+
+class Calls(list):
+    shares: list = []
 
 
 def test_blocks_are_measured_once(measured):
@@ -149,10 +165,27 @@ def test_blocks_are_measured_once(measured):
     assert measured == [1, 2, 1]
 
 
-@pytest.mark.parametrize("found", [[1.0], "abc", [1.0, 1.0, -1.0], [1.0, 1.0, None], {"a": 1}])
-def test_costs_that_are_none_are_measured_again(measured, found):
+TAKEN = Taken(1000.0, 1.0).to_dict()
+
+
+def test_costs_that_were_kept_are_believed(measured):
+    keep("blocks", conditions(run(), 1, CPU), {"seconds": [7.0] * 3, "taken": TAKEN})
+    assert cached_costs.block_costs(run(), 1, CPU) == [7.0] * 3 and measured == []
+
+
+@pytest.mark.parametrize(
+    "found", [[1.0], "abc", {"a": 1}, {"seconds": [7.0] * 3}, {"seconds": "abc", "taken": TAKEN},
+              *({"seconds": seconds, "taken": TAKEN} for seconds in ([7.0], [7.0, 7.0, -1.0], [7.0, 7.0, None])),
+              {"seconds": [7.0] * 3, "taken": Taken(1000.0, 0.5).to_dict()}],
+)  # fmt: skip
+def test_costs_that_are_none_or_were_disturbed_are_measured_again(measured, found):
     keep("blocks", conditions(run(), 1, CPU), found)
     assert cached_costs.block_costs(run(), 1, CPU) == [1.0] * 3
+
+
+def test_blocks_are_measured_again_until_the_machine_is_quiet(measured):
+    measured.shares = [0.5, 0.7, 1.0]
+    assert [cached_costs.block_costs(run(), 1, CPU)[0] for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
 
 
 def test_the_users_own_code_is_measured_every_time(measured, folder):

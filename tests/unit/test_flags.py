@@ -14,6 +14,9 @@ WRONG = {
     "a comparison starts several runs (given: --against with --generate)": ["--against", "backprop", *RUN[2:]],
     "a plan runs nothing (given: --plan with --trace)": ["--plan", "--trace"],
     "a plan runs nothing (given: --plan with --log)": ["--plan", "--log", "csv"],
+    "a report changes no run (given: --report with --fresh)": ["--report", "RUN", "--fresh"],
+    "--evaluate trains nothing (given: --evaluate with --fresh)": ["--evaluate", "RUN", "--fresh"],
+    "text is made by one process, which records nothing (given: --generate with --fresh)": [*RUN, "--fresh"],
     "a plan resumes nothing (given: --plan with --allow-changes)": ["--plan", "--allow-changes"],
     "a plan generates nothing (given: --plan with --generate)": ["--plan", *RUN],
     "text is made by one process, which records nothing (given: --generate with --allow-changes)": [
@@ -44,7 +47,8 @@ def test_a_comparison_is_no_rank(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2"], ["--against", "backprop", "--repeat", "2"],
+    "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2", "--fresh"], ["--fresh"],
+              ["--against", "backprop", "--repeat", "2"],
               ["--sweep", "rule.beta=0,1", "--repeat", "2", "--jobs", "2", "--trace", "--stages", "2", "seed=1"],
               ["--report", "RUN", "RUN", "--out", "OUT", "--quiet"],
               ["--evaluate", "RUN", "--device", "cpu", "dataset.name=mnist"], ["--predict", "RUN", "x.npz", "--quiet"],

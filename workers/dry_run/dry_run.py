@@ -11,6 +11,7 @@ times that where the first partition turns out uneven.
 import logging
 import shutil
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -22,6 +23,7 @@ import torch
 from pipeline.learning.rule import Topology
 from pipeline.planning import partition
 from pipeline.planning.prediction import Pace, predict
+from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec
 from workers import cost_cache
 from workers.cached_costs import forget_costs
@@ -123,13 +125,16 @@ def _key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
 
 
 def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace] | None:
-    """The refined placement and its pace from the cache; None where it does not hold them."""
+    """The refined placement and its pace from the cache; None where it does not hold them, or where the machine was
+    busy when they were measured."""
     found = cost_cache.recall(KIND, key)
     try:
         ranges = tuple(partition.parse(found["sizes"], placement.partition[-1].stop))
         if len(ranges) != placement.num_stages or (placement.block_s is None and ranges != placement.partition):
             return None
         pace = Pace.from_dict(found["pace"])
+        if pace.taken is not None and pace.taken.is_busy:
+            return None
         return (replace(placement, partition=ranges), pace) if len(pace.stage_s) == len(ranges) else None
     except (KeyError, TypeError, ValueError):
         return None
@@ -200,14 +205,22 @@ def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * batching.num_steps // 10))
     steady = num_steps // 4
     timings = measure(DryRunSpec(num_steps, steady=steady))
-    step_s = _step_s(timings, steady)
+    step_s, taken = _step_s(timings, steady), _taken(timings, steady)
     if on_cuda:  # the host's clock alone tells when work was started, not when it was done
         num_steps = min(num_steps, 10)
         timings = measure(DryRunSpec(num_steps, waits_for_device=True))
     stage_s = tuple(stage.work_s / num_steps for stage in timings)
     num_evals = max(1, min(int(EVALUATE_S / step_s), batching.num_eval_batches))
     last = measure(DryRunSpec(1, num_evals))[-1]
-    return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals)
+    return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals, taken)
+
+
+def _taken(timings: Sequence[StageTimings], steady: int) -> Taken:
+    """How undisturbed the stages were, the most disturbed of them; the spread is that of the last one's steps."""
+    shares = [stage.share for stage in timings if stage.share is not None]
+    steps = [later - earlier for earlier, later in pairwise(timings[-1].steps[steady:])]
+    spread = statistics.median(steps) / min(steps) if steps and min(steps) > 0 else None
+    return Taken(time.time(), min(shares, default=None), spread)
 
 
 def _step_s(timings: Sequence[StageTimings], steady: int) -> float:

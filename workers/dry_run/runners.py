@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
+from pipeline.planning.taken import Watched
 from workers import messages
 from workers.dry_run.stage import DryRunSpec, DryRunStage, StageTimings, main
 from workers.host.fork_server import warm_up
@@ -117,9 +118,13 @@ class OneProcess:
             assert isinstance(run.transport, InProcessTransport)
             turns.append(Turn(run, run.transport))
             turns[-1].rest()
-        while any(turn.request is not None for turn in turns):
-            for turn in turns:
-                while turn.can_go_on((None, None)):
-                    turn.go_on()
-                turn.rest()
-        return [stage.timings(run, spec, begun) for stage, run in zip(self._stages, runs, strict=True)]
+        watched = Watched()
+        with watched.work():
+            while any(turn.request is not None for turn in turns):
+                for turn in turns:
+                    while turn.can_go_on((None, None)):
+                        turn.go_on()
+                    turn.rest()
+        share = watched.share if all(stage.stage.device.type == "cpu" for stage in self._stages) else None
+        pairs = zip(self._stages, runs, strict=True)
+        return [replace(stage.timings(run, spec, begun), share=share) for stage, run in pairs]

@@ -22,6 +22,7 @@ from pipeline.engine.build import program_of
 from pipeline.engine.feeds import Feed
 from pipeline.engine.requests import Progress, Request
 from pipeline.pickles import trusted
+from pipeline.planning.taken import Watched
 from pipeline.records.time_budget import TimeBudget
 from pipeline.resolve import load_dataset
 from pipeline.schedules.cuts import Cuts
@@ -65,6 +66,8 @@ class StageTimings:
     """End of each test batch; of the last one with the reports that end an epoch."""
     work_s: float
     """Duration of everything but waits and evaluation."""
+    share: float | None = None
+    """Of that time, how much the stage's thread had a processor; None where it is not known, or a device computes."""
 
 
 class _TimedRun(StageRun):
@@ -122,9 +125,12 @@ class DryRunStage:
     def measure(self, spec: DryRunSpec) -> StageTimings:
         """Run ``spec`` together with the other stages, which do so in processes of their own."""
         run = self.prepare(spec)
-        begun = time.perf_counter()
-        drive(run)
-        return self.timings(run, spec, begun)
+        begun, watched = time.perf_counter(), Watched()
+        with watched.work():
+            drive(run)
+        found = self.timings(run, spec, begun)
+        is_known = self.stage.device.type == "cpu" and not spec.num_evals and found.work_s > 0
+        return replace(found, share=min(1.0, watched.cpu_s / found.work_s) if is_known else None)
 
     def timings(self, run: _TimedRun, spec: DryRunSpec, begun: float) -> StageTimings:
         """Timings of a finished ``run``; waits for the device, whose work belongs to the last step."""

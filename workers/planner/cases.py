@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,9 +156,14 @@ def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
     return chaos if told == "measured" else dataclasses.replace(chaos, compute_s=float(told) * share)
 
 
-def planned_runs(planned: Planned, question: Question) -> list[Case]:
+def planned_runs(planned: Planned, question: Question, ways: Collection[str] = ()) -> list[Case]:
     """Every case that the question asks for. Other ways than the run's own are left out, with a warning for each,
     where the rule, the batch or a block refuses them.
+
+    Args:
+        planned: makes cases.
+        question: what is to be planned.
+        ways: names of those that are wanted; empty for all.
 
     Raises:
         ConfigError: the run's own way is refused.
@@ -169,6 +174,7 @@ def planned_runs(planned: Planned, question: Question) -> list[Case]:
     ]  # fmt: skip
     if 1 not in question.stages:
         asked += [(way, 1) for way in WAYS if way.is_one_process]
+    asked = [(way, stages) for way, stages in asked if not ways or way.name in ways]
     found: list[Case] = []
     refusals: dict[str, tuple[list[str], ConfigError]] = {}
     for way, stages in asked:

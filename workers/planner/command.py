@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pipeline.config import Config
 from pipeline.config.blocks import names_of
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
+from pipeline.planning.taken import Taken
 from pipeline.records.files import write_json, write_text
 from pipeline.schedules.modes import find_mode
 from workers.placement import Host, this_host
@@ -45,10 +46,11 @@ def make_plan(
     """
     host = this_host()
     with _unsaid():
-        rows = plan_rows(config, question, host, data_root)
+        rows, taken = _measured_rows(config, question, host, data_root)
     best = max((row for row in rows if find_way(row["schedule"]).is_ours), key=lambda row: float(row["samples_per_s"]))
-    plan = {"rows": rows, "best": best, **_asked(question, host)}
-    for line in [*plan_lines(rows, best, _about(config, question, host)), *planned_as(config)]:
+    plan = {"rows": rows, "best": best, **_asked(question, host), "measured": None if taken is None else taken.told()}
+    about = [_about(config, question, host), "" if taken is None else taken.words(taken.age_s())]
+    for line in [*plan_lines(rows, best, ", ".join(filter(None, about))), *planned_as(config)]:
         say(line)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -75,8 +77,9 @@ def _unsaid() -> Iterator[None]:
 
 
 def plan_rows(
-    config: Config, question: Question, host: Host, data_root: Path, *, fresh: bool = False
-) -> list[dict[str, Any]]:
+    config: Config, question: Question, host: Host, data_root: Path, *, fresh: bool = False,
+    ways: Collection[str] = (),
+) -> list[dict[str, Any]]:  # fmt: skip
     """The rows of a plan.
 
     Args:
@@ -85,9 +88,18 @@ def plan_rows(
         host: this machine.
         data_root: where data sets are.
         fresh: measure again what is in the cache.
+        ways: names of the ways that are planned; empty for all.
     """
+    return _measured_rows(config, question, host, data_root, fresh=fresh, ways=ways)[0]
+
+
+def _measured_rows(
+    config: Config, question: Question, host: Host, data_root: Path, *, fresh: bool = False,
+    ways: Collection[str] = (),
+) -> tuple[list[dict[str, Any]], Taken | None]:  # fmt: skip
+    """The rows of a plan; and how old and how disturbed what they are made from is. See :func:`plan_rows`."""
     planned = Planned(config, host, data_root, question)
-    cases = planned_runs(planned, question)
+    cases = planned_runs(planned, question, ways)
     on_cpu = planned.device == "cpu"
     profiles = Profiles(min(host.cores, max(question.stages)) if on_cpu else 1, fresh=fresh)
     profiles.learn([case.jobs for case in cases])
@@ -96,7 +108,7 @@ def plan_rows(
     rows = [row_of(Model(case, profiles, setting)) for case in cases]
     split = cases_with_replicas(cases, planned, profiles, setting)
     profiles.learn([case.jobs for case in split])
-    return rows + [row_of(Model(case, profiles, setting)) for case in split]
+    return rows + [row_of(Model(case, profiles, setting)) for case in split], profiles.taken
 
 
 def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ So everything that a stage does for a step is in its time, the loop and the repo
 stages do. What messages cost on their way is measured by :mod:`workers.planner.wire_costs`.
 """
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 
 import torch
@@ -15,8 +17,10 @@ from torch import Tensor
 from pipeline.data.synthetic import random_labels
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.wires import wires_of
-from pipeline.planning.roles import parts_of, role_of
+from pipeline.numerics.memory_format import channels_last, to_wire
+from pipeline.planning.roles import chills_of, parts_of, role_of
 from pipeline.planning.stage_model import Part, Port
+from pipeline.planning.taken import Taken, Watched
 from pipeline.records.time_budget import module_bytes
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.position import Position
@@ -31,6 +35,10 @@ _LEAST_STEPS = 6
 _MOST_STEPS = 60
 _MEASURE_S = 0.25
 _WARM_STEPS = 2
+_WAITS_S = (0.0, 1e-4, 1e-3, 5e-3)
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 15
+_LONG_STEP_S = 0.05
+"""Steps that take longer do not feel what a wait costs: some tenths of a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,10 @@ class StageProfile:
     held_bytes: int
     told: tuple[tuple[tuple[int, ...], torch.dtype], ...]
     """Shapes and dtypes of the feedback that it sends for a micro-batch."""
+    taken: Taken | None = None
+    """When it was measured, and how undisturbed; None: nobody has told."""
+    chills: tuple[tuple[float, float], ...] = ()
+    """Seconds that it has waited for a message, rising, and by how much longer it then computes."""
 
     @property
     def told_bytes(self) -> int:
@@ -58,26 +70,31 @@ class _Canned(Transport):
         self._job = job
         self._told = told
         self.marks: list[tuple[Port, float, float]] = []
+        self.waits_s: Sequence[float] = (0.0,)
+        """That each message of a step is waited for, one length in each step, in turns."""
         self.sent: tuple[Tensor, ...] = ()
         """The first feedback that was sent."""
-        self._taken: Iterator[Message] = iter(())
-        self._heard: Iterator[Message] = iter(())
+        self._taken: Iterator[tuple[Message, int]] = iter(())
+        self._heard: Iterator[tuple[Message, int]] = iter(())
 
     def prepare(self, actions: Sequence[Action], first: tuple[Tensor, Tensor] | None) -> None:
         """Makes the messages that the stage will ask for; ``first`` is an activation with its labels."""
         job, batching = self._job, self._job.resolved.batching
         self.marks.clear()
 
-        def messages(op: Op, kind: Kind, tensors: tuple[Tensor, ...]) -> Iterator[Message]:
-            full, wires = job.resolved.microbatch_size, wires_of(job.resolved)
+        def messages(op: Op, kind: Kind, tensors: tuple[Tensor, ...]) -> Iterator[tuple[Message, int]]:
+            full, wires, done = job.resolved.microbatch_size, wires_of(job.resolved), 0
             for action in actions:
+                done += action.op is Op.STEP
                 if action.op is op:
                     rows = len(range(action.microbatch, batching.batch_size, batching.microbatches))
                     part = tuple(t[:rows] if t.dim() > 0 and len(t) == full else t for t in tensors)
                     if op is Op.FORWARD and wires is not None and job.blocks.start in wires.cuts:
                         part = wires.encode(*part)
+                    if op is Op.FORWARD and job.resolved.config.run.channels_last:
+                        part = to_wire(part)
                     position = Position(0, action.step, action.microbatch)
-                    yield Message(kind, position, rows / batching.batch_size, part)
+                    yield Message(kind, position, rows / batching.batch_size, part), done
 
         device = job.endpoint.device
         fed = tuple(torch.full(shape, 1e-3, dtype=dtype, device=device) for shape, dtype in self._told)
@@ -103,7 +120,9 @@ class _Canned(Transport):
         """See :class:`Transport`."""
         now = time.perf_counter()
         below = src < self._job.stage_index
-        message = next(self._taken if below else self._heard)
+        message, done = next(self._taken if below else self._heard)
+        if (wait_s := self.waits_s[done % len(self.waits_s)]) > 0:
+            time.sleep(wait_s)
         self.marks.append((Port.TAKE if below else Port.HEAR, now, time.perf_counter()))
         return message, 0.0
 
@@ -122,31 +141,64 @@ class _Canned(Transport):
         """See :class:`Transport`."""
 
 
-def measure_stage(job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]]) -> StageProfile:
+def measure_stage(
+    job: Job, told: Sequence[tuple[tuple[int, ...], torch.dtype]], *, waits: bool = True
+) -> StageProfile:
     """Measures the stage of ``job``, in this process and with its threads.
 
     Args:
         job: the stage's share of the planned run.
         told: feedback that the stage above sends; empty where there is none.
+        waits: also how much longer it computes when it has waited.
     """
     job = _on_time(job)
     with job.compute():
         canned = _Canned(job, told)
         stage = DryRunStage(job, canned)
-        begun = time.perf_counter()
         _run(stage, canned, _WARM_STEPS)
-        about = (time.perf_counter() - begun) / _WARM_STEPS
+        about = _last_step_s(canned.marks)
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, ceil(_MEASURE_S / max(about, 1e-6))))
         steps += job.resolved.batching.in_flight_at(job.stage_index, job.num_stages)
-        actions, began = _run(stage, canned, steps)
+        watched = Watched()
+        with watched.work():
+            actions, began = _run(stage, canned, steps)
         at_once = job.resolved.learns_at_once
         role = role_of(job.resolved.topology, job.partition, job.stage_index, learns_at_once=at_once)
         parts = parts_of(actions, role, canned.marks, began, len(canned.marks) // 4)
-        blocks = stage.stage
+        blocks, taken = stage.stage, _taken(job, canned.marks, watched)
+        tells = waits and taken.share is not None and about < _LONG_STEP_S and (role.has_below or role.hears)
+        chills = _chills(stage, canned, about) if tells else ()
         return StageProfile(
             parts, module_bytes(blocks.rules.values()), blocks.optimizer_bytes(), blocks.in_flight.max_bytes,
-            tuple((tuple(t.shape), t.dtype) for t in canned.sent),
+            tuple((tuple(t.shape), t.dtype) for t in canned.sent), taken, chills,
         )  # fmt: skip
+
+
+def _last_step_s(marks: Sequence[tuple[Port, float, float]]) -> float:
+    """Seconds of the last step: the first ones make what is made once."""
+    ends = [left for port, _, left in marks if port is Port.DONE]
+    return max(ends[-1] - ends[-2], 1e-6)
+
+
+def _chills(stage: DryRunStage, canned: _Canned, about: float) -> tuple[tuple[float, float], ...]:
+    """How much longer the stage computes when it has waited: its steps wait in turns, so that a machine that changes
+    meanwhile does so for all lengths."""
+    rounds = max(_LEAST_ROUNDS, min(_MOST_ROUNDS, ceil(_MEASURE_S / len(_WAITS_S) / about)))
+    canned.waits_s = _WAITS_S
+    try:
+        _, began = _run(stage, canned, len(_WAITS_S) * rounds)
+    finally:
+        canned.waits_s = (0.0,)
+    return tuple(chills_of(canned.marks, began, len(_WAITS_S), len(_WAITS_S)))
+
+
+def _taken(job: Job, marks: Sequence[tuple[Port, float, float]], watched: Watched) -> Taken:
+    """How undisturbed a stage was measured: of one that sleeps or computes on a device, the thread tells nothing."""
+    tells = job.endpoint.device == "cpu" and not job.resolved.config.chaos.emulates
+    steps = [later - earlier for earlier, later in pairwise(left for port, _, left in marks if port is Port.DONE)]
+    counted = steps[len(steps) // 4 :]
+    spread = statistics.median(counted) / min(counted) if counted and min(counted) > 0 else None
+    return Taken(time.time(), watched.share if tells else None, spread)
 
 
 def _on_time(job: Job) -> Job:
@@ -182,6 +234,7 @@ def _activation(job: Job) -> tuple[Tensor, Tensor]:
     below = resolved.shapes[job.blocks.start - 1]
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(rows, *below.out_shape, generator=generator)
+    x = channels_last(x) if resolved.config.run.channels_last else x
     dtype = torch.bfloat16 if resolved.config.run.autocast != "none" else below.dtype
     y = random_labels(resolved.data.task, rows, generator)
     return x.to(job.endpoint.device, dtype), y.to(job.endpoint.device)

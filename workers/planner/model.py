@@ -118,11 +118,13 @@ class Model:
             parts = {part: seconds / speed for part, seconds in measured.profile.parts.items()}
             late = chaos.stage_delay_s[s] if isinstance(chaos.stage_delay_s, list) else chaos.stage_delay_s
             parts[Part.STEP] += late
+            chills = [(waited, seconds / speed) for waited, seconds in measured.profile.chills]
             found.append(
                 StageModel(
                     role_of(resolved.topology, job.partition, s, learns_at_once=resolved.learns_at_once), actions,
                     parts, measured.slowdown,
                     self.case.replicas[s], self._sync_s(s), chaos.emulates, self.hosts[s],
+                    chills,
                 )
             )  # fmt: skip
         return found

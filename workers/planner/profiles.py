@@ -15,6 +15,7 @@ import torch
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.stage_model import Part
+from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec
 from workers import cost_cache
 from workers.host.allocator import keep_freed_memory
@@ -48,7 +49,8 @@ class Measured:
             "parts": {part.value: seconds for part, seconds in profile.parts.items()},
             "bytes": [profile.parameter_bytes, profile.optimizer_bytes, profile.held_bytes],
             "told": [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in profile.told],
-            "slowdown": self.slowdown,
+            "slowdown": self.slowdown, "chills": [list(pair) for pair in profile.chills],
+            "taken": None if profile.taken is None else profile.taken.to_dict(),
         }
 
     @classmethod
@@ -57,7 +59,9 @@ class Measured:
         parts = {Part(name): float(seconds) for name, seconds in table["parts"].items()}
         told = tuple((tuple(int(n) for n in shape), getattr(torch, name)) for shape, name in table["told"])
         parameters, optimizer, held = (int(n) for n in table["bytes"])
-        return cls(StageProfile(parts, parameters, optimizer, held, told), float(table["slowdown"]))
+        taken = None if table["taken"] is None else Taken.from_dict(table["taken"])
+        chills = tuple((float(waited), float(seconds)) for waited, seconds in table["chills"])
+        return cls(StageProfile(parts, parameters, optimizer, held, told, taken, chills), float(table["slowdown"]))
 
 
 def stage_key(job: Job) -> dict[str, Any]:
@@ -88,13 +92,15 @@ class Profiles:
     """Profiles by stage, from the cache or measured; and the costs of messages.
 
     Args:
-        processes: that work at the same time where all cores are busy.
+        processes: that work at the same time where all cores are busy; at most one for each core.
         fresh: measure again what is in the cache.
     """
 
     def __init__(self, processes: int, *, fresh: bool = False) -> None:
         self._processes = max(2, processes)
+        self._has_cores = processes >= 2
         self._fresh = fresh
+        self._wires_taken: Taken | None = None
         self._known: dict[str, Measured] = {}
 
     def learn(self, runs: Sequence[Sequence[Job]]) -> None:
@@ -108,18 +114,18 @@ class Profiles:
             return
         with self._pool(missing[0][1].resolved) as pool:
             # A process is slow until it has done something, and so is what runs beside it meanwhile.
-            warm = [pool.submit(_measure_all, missing[:1]) for _ in range(self._processes)]
+            warm = [pool.submit(_measure_all, missing[:1], False) for _ in range(self._processes)]
             deque((f.result(PATIENCE_S) for f in warm), maxlen=0)
-            alone = pool.submit(_measure_all, missing).result(PATIENCE_S)
+            alone = pool.submit(_measure_all, missing, True).result(PATIENCE_S)
             if all(job.resolved.config.chaos.emulates for _, job, _ in missing):
                 busy = alone
             else:
-                both = [pool.submit(_measure_all, missing) for _ in range(self._processes)]
+                both = [pool.submit(_measure_all, missing, False) for _ in range(self._processes)]
                 every = [f.result(PATIENCE_S) for f in both]
                 busy = {key: max((found[key] for found in every), key=_seconds) for key in alone}
         for key, job, _ in missing:
             slowdown = max(1.0, _seconds(busy[key]) / max(_seconds(alone[key]), 1e-9))
-            self._known[key] = Measured(alone[key], slowdown)
+            self._known[key] = Measured(_worse(alone[key], busy[key] if self._has_cores else None), slowdown)
             if cost_cache.is_cacheable(job.resolved):
                 cost_cache.keep(KIND, stage_key(job), self._known[key].to_dict())
 
@@ -132,13 +138,19 @@ class Profiles:
         key = {"transport": transport, **cost_cache.conditions(resolved, 1, torch.device("cpu"))}
         key = {name: key[name] for name in ("transport", "cpu", "cores", "torch", "code")}
         found = None if self._fresh else cost_cache.recall(WIRES, key)
-        try:
-            return WireCosts.from_dict(found or {})
-        except (KeyError, TypeError, ValueError):
+        costs = _known_wires(found)
+        if costs is None:
             with self._pool(resolved) as pool:
                 costs = measure_wires(transport, pool)
-        cost_cache.keep(WIRES, key, costs.to_dict())
+            cost_cache.keep(WIRES, key, costs.to_dict())
+        self._wires_taken = costs.taken
         return costs
+
+    @property
+    def taken(self) -> Taken | None:
+        """How old and how disturbed everything is that is known: the oldest and the most disturbed of it."""
+        every = [measured.profile.taken for measured in self._known.values()]
+        return Taken.together(each for each in [*every, self._wires_taken] if each is not None)
 
     def _missing(self, jobs: Sequence[Job]) -> Iterator[_Item]:
         """Stages of a run that are not known, from the last down."""
@@ -155,9 +167,10 @@ class Profiles:
             found = None
             if not self._fresh and cost_cache.is_cacheable(job.resolved):
                 found = cost_cache.recall(KIND, key)
-            try:
-                self._known[text] = Measured.from_dict(found or {})
-            except (KeyError, TypeError, ValueError, AttributeError):
+            measured = _known_stage(found)
+            if measured is not None:
+                self._known[text] = measured
+            else:
                 yield text, job, self._known[teller].profile.told if teller in self._known else teller or ()
 
     @contextmanager
@@ -171,6 +184,30 @@ class Profiles:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _known_stage(found: Any) -> Measured | None:
+    """What the cache holds of a stage; None where that is nothing, or was measured on a busy machine."""
+    try:
+        measured = Measured.from_dict(found or {})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return None if measured.profile.taken is not None and measured.profile.taken.is_busy else measured
+
+
+def _known_wires(found: Any) -> WireCosts | None:
+    """The same of messages."""
+    try:
+        costs = WireCosts.from_dict(found or {})
+    except (KeyError, TypeError, ValueError):
+        return None
+    return None if costs.taken is not None and costs.taken.is_busy else costs
+
+
+def _worse(alone: StageProfile, busy: StageProfile | None) -> StageProfile:
+    """The profile of a stage alone, as disturbed as the worse of both measurements; without another, its own."""
+    both = [each.taken for each in (alone, busy) if each is not None and each.taken is not None]
+    return dataclasses.replace(alone, taken=Taken.together(both))
+
+
 def _seconds(profile: StageProfile) -> float:
     """All parts of a stage once."""
     return sum(profile.parts.values())
@@ -180,10 +217,10 @@ def _text(key: Mapping[str, Any]) -> str:
     return json.dumps(key, sort_keys=True, default=str)
 
 
-def _measure_all(missing: Sequence[_Item]) -> dict[str, StageProfile]:
-    """Measures stages one after another, in a process of its own."""
+def _measure_all(missing: Sequence[_Item], waits: bool) -> dict[str, StageProfile]:
+    """Measures stages one after another, in a process of its own. Args: waits, also what they cost."""
     found: dict[str, StageProfile] = {}
     for key, job, told in missing:
         if key not in found:
-            found[key] = measure_stage(job, found[told].told if isinstance(told, str) else told)
+            found[key] = measure_stage(job, found[told].told if isinstance(told, str) else told, waits=waits)
     return found

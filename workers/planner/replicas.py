@@ -28,8 +28,9 @@ def cases_with_replicas(
     """
     wanted = setting.question.replicas
     found, refusals, fits = [], [], False
-    for case in cases:
-        counts = _counts(case, profiles, setting) if case.way.is_ours else None
+    ours = [case for case in cases if case.way.is_ours]
+    for case in ours:
+        counts = _counts(case, profiles, setting)
         fits = fits or counts is not None
         if counts is None or max(counts) == 1:
             continue
@@ -39,7 +40,7 @@ def cases_with_replicas(
             refusals.append(error)
     if refusals:
         logger.warning("replicas are left out of the plan: %s", refusals[0])
-    elif isinstance(wanted, tuple) and not fits:
+    elif ours and isinstance(wanted, tuple) and not fits:
         logger.warning(
             "replicas are left out of the plan (given: --replicas %s with --stages %s, expected: one number, or one "
             "for each stage). Name %d stages, or other replicas.", _joined(wanted), _joined(setting.question.stages),

@@ -9,6 +9,7 @@ from pipeline.learning.rule import Topology
 from pipeline.planning.stage_model import Outcome
 from pipeline.records.number_text import format_bytes
 from pipeline.schedules.batching import Batching
+from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from workers.planner.cases import Case
 from workers.planner.model import Model
@@ -88,16 +89,19 @@ def _links(model: Model, step_s: float) -> list[dict[str, Any]]:
 
 
 def _memory(model: Model) -> list[dict[str, int]]:
-    """Bytes of each stage by kind; gradients live as long as a step."""
-    case, found = model.case, []
-    edges = edges_of(case.resolved, case.partition, model.setting.depth, probe=case.probe)
+    """Bytes of a process of each stage by kind; gradients live as long as a step, and where a stage has replicas they
+    are exchanged over queues, too."""
+    case, found, replicas = model.case, [], Replicas(model.case.replicas)
+    edges = edges_of(case.resolved, case.partition, model.setting.depth, replicas, probe=case.probe)
     for s, job in enumerate(case.jobs):
         profile = model.profile(s)
         found.append({
             "stage": s, "parameter_bytes": profile.parameter_bytes,
             "gradient_bytes": sum(case.resolved.trained_bytes[k] for k in job.blocks),
             "optimizer_bytes": profile.optimizer_bytes, "held_bytes": profile.held_bytes,
-            "queue_bytes": sum(e.depth * e.slot_bytes for e in edges if e.src == s),
+            "queue_bytes": max(
+                sum(e.depth * e.slot_bytes for e in edges if e.src == process) for process in replicas.group(s)
+            ),
         })  # fmt: skip
     return found
 

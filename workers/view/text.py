@@ -67,12 +67,14 @@ class RunText:
         return [f"goes on at epoch {self._begins.epoch + 1}, step {self._begins.step}"]
 
     def _predicted(self) -> list[str]:
-        """``predicted: 12.3 | 11.9 ms per batch, 10 400 samples/s``: each stage's own time, and the run's rate."""
+        """``predicted: 12.3 | 11.9 ms per batch, 10 400 samples/s``: each stage's own time, and the run's rate; and how
+        old and how disturbed the measurements are."""
         predicted = self._placement.predicted
         if predicted is None:
             return []
         own = " | ".join(f"{seconds * 1000:.3g}" for seconds in predicted.stage_s)
-        return [f"predicted: {own} ms per batch", f"{grouped(predicted.samples_per_s)} samples/s"]
+        told = [f"predicted: {own} ms per batch", f"{grouped(predicted.samples_per_s)} samples/s"]
+        return [*told, predicted.words] if predicted.words else told
 
     def _stages(self) -> str:
         """``2 stages (blocks 0-1 | 2-3) on cpu``."""

@@ -2,11 +2,8 @@ import json
 
 import pytest
 
-from benchmarks import plan as plan_module
 from benchmarks import scaling as module
 from benchmarks.emulated_ddp import emulated_ddp
-from benchmarks.plan import errors, planned_config
-from benchmarks.presets import PRESETS
 from benchmarks.scaling import emulated_config, with_efficiency
 from benchmarks.tables import render
 from benchmarks.watched_run import epochs_of, watch_run
@@ -50,17 +47,6 @@ def test_measured_and_emulated_are_in_tables_of_their_own(tmp_path):
     assert "| 1 | strong | 1.0 s | 2.0 s | 0.012 | - | 1.0 MiB |" in render("scaling-runtime", tmp_path)
 
 
-def test_errors_of_a_plan(tmp_path):
-    rows = [{"preset": "mlp", "schedule": "onward", "stages": 2, "delay_s": 0.0, "predicted": 90.0, "measured": 100.0,
-             "error": e, "memory_error": m} for e, m in ((-0.1, 0.0), (0.02, -0.01), (0.03, 0.005))]  # fmt: skip
-    found = errors(rows)
-    assert found == {"runs": 3, "median": 0.03, "worst": 0.1, "memory_worst": 0.01}
-    (tmp_path / "plan.json").write_text(json.dumps({"rows": rows, "errors": found}))
-    text = render("plan-errors", tmp_path)
-    assert "| mlp, onward | 2 | 0 ms | 90.0 | 100 | -10.0 % | +0.0 % |" in text
-    assert text.endswith("3 runs: median error 3.0 %, worst 10.0 %.")
-
-
 def test_a_run_is_watched_from_outside(tmp_path):
     config = emulated_config(2, 2, 0.004, "parallel")
     warm, epochs = epochs_of(config, module.STEPS, 0.004, 0.5)
@@ -81,24 +67,6 @@ def test_a_run_that_fails_says_why(tmp_path):
 
 def test_emulated_data_parallelism_waits_and_exchanges():
     assert emulated_ddp(2, 0.01, 1000, 0.1) >= 0.0095
-
-
-def test_the_plan_leaves_the_stages_open():
-    config = planned_config(PRESETS["mlp-8x128"], 0.01)
-    assert (config.run.stages, config.run.partition, config.chaos.delay_s) == ("auto", "measured", 0.01)
-
-
-def test_plans_are_compared_with_runs(monkeypatch, tmp_path, capsys):
-    row = {"schedule": "onward", "stages": 2, "partition": [5, 4], "replicas": [1, 1], "mode": "parallel", "threads": 1,
-           "step_s": 0.01, "samples_per_s": 5000.0, "bottleneck": "stage 0", "least_depth": 1,
-           "memory": [{"parameter_bytes": 90, "optimizer_bytes": 0, "held_bytes": 0, "queue_bytes": 10}]}  # fmt: skip
-    monkeypatch.setattr(plan_module, "plan_rows", lambda *args, **kwargs: [row, {**row, "schedule": "ddp"}])
-    memory = {"parameter_bytes": 100, "optimizer_bytes": 0, "held_bytes": 0, "queue_bytes": 0}
-    monkeypatch.setattr(plan_module, "watch_run", lambda *args: {"samples_per_s": 4000.0, "memory": [memory]})
-    assert plan_module.main(["--preset", "mlp-8x128", "--out", str(tmp_path / "plan.json")]) == 0
-    found = json.loads((tmp_path / "plan.json").read_text())
-    assert len(found["rows"]) == 1 and found["errors"]["worst"] == pytest.approx(0.25)
-    assert "planned 5000, measured 4000 samples/s, +25.0%; memory +0.0%" in capsys.readouterr().out
 
 
 def test_a_study_has_every_point(monkeypatch, capsys):

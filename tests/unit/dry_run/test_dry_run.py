@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.planning.prediction import Pace, predict
+from pipeline.planning.taken import Taken
 from pipeline.resolve import resolve
 from workers.dry_run import dry_run
 from workers.dry_run.dry_run import predict_run, validate
@@ -175,6 +176,29 @@ def test_a_cache_that_holds_something_else_is_not_believed(stages, monkeypatch, 
     assert predict_run(run(), placed(2, 2), ALONE, ROOT).predicted.stage_s == (0.02, 0.01)
 
 
+def paces(monkeypatch, *shares):
+    """Dry runs whose stages have that much of a processor, one after another; returns those that are to come."""
+    left = list(shares)
+    monkeypatch.setattr(
+        dry_run, "_dry_run", lambda *_: Pace((0.02, 0.01), 0.1, 0.02, 0.01, Taken(1000.0, left.pop(0)))
+    )
+    return left
+
+
+def test_a_pace_of_a_busy_machine_is_measured_again_at_its_next_use(monkeypatch):
+    left = paces(monkeypatch, 0.5, 1.0)
+    busy, quiet, known = (predict_run(run(), placed(2, 2), ALONE, ROOT).predicted for _ in range(3))
+    assert left == [] and (busy.taken.share, quiet.taken.share, known.taken.share) == (0.5, 1.0, 1.0)
+    assert "on a busy machine (50 % of a core)" in busy.words and known.age_s > 1e6
+    assert known.words.endswith(" ago (--fresh measures again)")
+
+
+def test_a_prediction_tells_its_age_in_the_result(monkeypatch):
+    paces(monkeypatch, 1.0)
+    told = predict_run(run(), placed(2, 2), ALONE, ROOT).predicted.to_dict()["measured"]
+    assert told["at"] == 1000.0 and told["age_s"] > 1e6 and told["cpu_share"] == 1.0 and told["is_busy"] is False
+
+
 @pytest.mark.parametrize(("ratio", "dry_runs"), [(1.0, 1), (1.09, 1), (0.91, 1), (1.2, 2), (0.5, 2)])
 def test_a_prediction_that_was_wrong_is_forgotten(stages, ratio, dry_runs):
     stages[2, 2] = (0.02, 0.01)
@@ -235,6 +259,13 @@ def test_a_moment_of_something_else_does_not_count():
     for step in range(100):
         last.append(last[-1] + (0.1 if step != 50 else 30.0))
     assert dry_run._step_s([StageTimings(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
+
+
+def test_a_pace_is_as_disturbed_as_its_most_disturbed_stage():
+    steps = [0.0, 1.0, 2.0, 4.0]
+    stages = [StageTimings(0.0, steps, [], 1.0, share) for share in (0.9, 0.6, None)]
+    found = dry_run._taken(stages, steady=0)
+    assert found.share == 0.6 and found.spread == 1.0 and dry_run._taken(stages, steady=3).spread is None
 
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():

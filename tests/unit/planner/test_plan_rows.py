@@ -8,6 +8,8 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.planning.stage_model import Part
 from pipeline.resolve import resolve
+from pipeline.schedules.replicas import Replicas
+from workers.edges import edges_of
 from workers.placement import Host
 from workers.planner.cases import Planned, planned_runs
 from workers.planner.command import placed, planned_as
@@ -148,6 +150,17 @@ def test_memory_of_each_stage_by_kind():
     assert (first["parameter_bytes"], first["optimizer_bytes"], first["held_bytes"]) == (10, 20, 30)
     assert first["gradient_bytes"] == 4 * (64 * 64 + 64 + 64 * 10 + 10)
     assert first["queue_bytes"] == 4 * 16_896 and last["queue_bytes"] == 0
+
+
+def test_replicas_hold_the_queues_over_which_they_exchange_gradients():
+    planned = Planned(config(**EVEN), Host(64, 0), Path("/nowhere"), Question((4,)))
+    case = planned.case(find_way("onward"), 4, (1, 3, 1, 1))
+    plain, replicated_, *_ = row_of(Model(case, Told(), Setting(Question((4,)), 64, FREE, 4)))["memory"]
+    edges = edges_of(case.resolved, case.partition, 4, Replicas((1, 3, 1, 1)))
+    processes = [sum(e.depth * e.slot_bytes for e in edges if e.src == process) for process in range(6)]
+    assert plain["queue_bytes"] == processes[0] and replicated_["queue_bytes"] == max(processes[1:4])
+    gradients = 4 * (64 * 64 + 64 + 64 * 10 + 10)
+    assert replicated_["queue_bytes"] > 2 * gradients + processes[4]  # to two others, a third each, several times over
 
 
 def test_heads_are_counted_as_products():

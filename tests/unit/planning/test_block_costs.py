@@ -1,10 +1,11 @@
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.planning.block_costs import block_seconds
+from pipeline.planning.block_costs import block_seconds, measure_blocks
 from pipeline.resolve import RunSpec, resolve
 
 
@@ -45,3 +46,11 @@ def test_a_frozen_block_is_not_stepped_also_where_it_passes_a_derivative_on(monk
              "train": {"freeze": freeze}}  # fmt: skip
     found = block_seconds(resolve(Config.from_dict(table), Path("nowhere")), 1, torch.device("cpu"))
     assert asked == stepped and all(seconds > 0 for seconds in found)
+
+
+def test_blocks_know_how_they_were_measured():
+    resolved = resolve(Config.from_dict({"model": {"name": "mlp", "depth": 2, "width": 8}}), Path("nowhere"))
+    begun = time.time()
+    seconds, taken = measure_blocks(resolved, 1, torch.device("cpu"))
+    assert len(seconds) == 3 and begun <= taken.at <= time.time()
+    assert taken.share is not None and 0 < taken.share <= 1 and taken.spread >= 1

@@ -1,5 +1,4 @@
 import itertools
-import math
 import random
 
 import pytest
@@ -86,16 +85,3 @@ def test_explicit_sizes():
 def test_explicit_sizes_that_fit_no_model(sizes, text):
     with pytest.raises(ConfigError, match=text):
         partition.parse(sizes, 4)
-
-
-@pytest.mark.parametrize(("limit_s", "expected"), [(math.inf, 1.0), (6.0, 1.0), (5.0, 5.0), (0.0, 5.0)])
-def test_the_shortest_call_within_the_limit_counts_and_never_the_first(monkeypatch, limit_s, expected):
-    now = 0.0
-    durations = iter([0.5, 5.0, 1.0, 3.0])
-
-    def step():
-        nonlocal now
-        now += next(durations)
-
-    monkeypatch.setattr(partition.time, "perf_counter", lambda: now)
-    assert partition.least_seconds(step, repeats=3, limit_s=limit_s) == expected

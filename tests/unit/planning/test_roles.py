@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.learning.rule import Topology
-from pipeline.planning.roles import parts_of, role_of
+from pipeline.planning.roles import chills_of, parts_of, role_of
 from pipeline.planning.stage_model import Part, Port, Role, walk
 from pipeline.schedules.actions import one_f_one_b, stream
 
@@ -76,3 +76,33 @@ def test_another_order_than_that_of_the_actions_is_found(marks):
     actions = list(stream([1], in_flight=1, feedback=False))
     with pytest.raises(ValueError, match=r"stage and actions disagree .*expected: TAKE at F0.0"):
         parts_of(actions, Role(True, True), marks, 0.0, 0)
+
+
+def waited(works, waits, messages=2):
+    """The marks of steps that work so long, after each of their messages has been waited for."""
+    now, marks = 100.0, []
+    for work_s, wait_s in zip(works, waits, strict=True):
+        for _ in range(messages):
+            marks.append((Port.HEAR, now, now + wait_s))
+            now += wait_s + work_s / messages
+        marks.append((Port.PASS, now, now + 7.0))  # what is sent is none of its work
+        marks.append((Port.DONE, now + 7.0, now + 7.0))
+        now += 7.0
+    return marks
+
+
+def test_work_behind_waits_is_compared_with_that_behind_none():
+    # The first two steps do not count; then four without waits and four with, in turns; the third of each is disturbed.
+    works = [50.0, 50.0, 4.0, 5.0, 4.0, 5.0, 9.0, 9.0, 4.0, 5.0]
+    marks = waited(works, [0.0, 0.5] * 5)
+    assert chills_of(marks, 100.0, 2, skip=2) == [(0.0, 0.0), (0.5, pytest.approx(0.5))]
+
+
+def test_longer_waits_never_make_a_stage_faster():
+    marks = waited([4.0, 6.0, 5.0, 7.0] * 4, [0.0, 0.5, 1.0, 2.0] * 4, messages=1)
+    assert chills_of(marks, 100.0, 4, skip=0) == [(0.0, 0.0), (0.5, 2.0), (1.0, 2.0), (2.0, 3.0)]
+
+
+def test_a_stage_that_waits_for_nothing_does_not_cool_down():
+    marks = [(Port.PASS, 101.0, 102.0), (Port.DONE, 103.0, 103.0)] * 4
+    assert chills_of(marks, 100.0, 2, skip=0) == []

@@ -73,6 +73,23 @@ def test_a_receiver_that_has_waited_longer_wakes_up_later():
     assert found.ends == ((3.0, 6.0, 9.0), (5.5, 7.75, 11.125))
 
 
+def test_a_stage_that_has_waited_computes_the_longer():
+    parts, chills = [{Part.BEFORE: 3.0}, {Part.BEFORE: 1.0}], ((0.0, 0.0), (2.0, 0.5))
+    stages, wires = local(2, 3, parts=parts, chills=chills)
+    assert [stages[0].chill_s(waited) for waited in (0.0, 1.0, 2.0, 9.0)] == [0.0, 0.25, 0.5, 0.5]
+    assert StageModel(Role(), (), {}).chill_s(3.0) == 0.0
+    found = simulate(stages, wires)
+    # The second stage waits for 3 s, then for 1.5 and 1.625 s; the first never does.
+    assert found.ends == ((3.0, 6.0, 9.0), (4.5, 7.375, 10.40625)) and found.busy_s == (9.0, 3 + 0.5 + 0.375 + 0.40625)
+
+
+def test_a_stage_that_has_waited_for_room_computes_the_longer():
+    parts = [{Part.BEFORE: 1.0}, {Part.BEFORE: 3.0}]
+    stages, wires = local(2, 4, parts=parts, wire=Wire(depth=1), chills=((0.0, 0.0), (2.0, 0.5)))
+    warm, _ = local(2, 4, parts=parts, wire=Wire(depth=1))
+    assert simulate(stages, wires).busy_s[0] > simulate(warm, wires).busy_s[0] == 4.0
+
+
 def test_to_rouse_the_other_end_is_work():
     parts, wire = [{Part.BEFORE: 3.0}, {Part.BEFORE: 1.0}], Wire(depth=1, rouse_s=0.25)
     stages, wires = local(2, 3, parts=parts, wire=wire)

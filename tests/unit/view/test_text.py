@@ -6,6 +6,7 @@ from tests.support.views import Clock, blocks, parallel, placed, resolved, resul
 
 from pipeline.config import MeasureConfig
 from pipeline.planning.prediction import Prediction
+from pipeline.planning.taken import Taken
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Choice
 from workers.view.text import RunText, block_range, gate_text, loss_text, plural
@@ -50,8 +51,8 @@ def test_headline_of_the_sequential_mode_promises_no_number_of_epochs():
     )
 
 
-def predicted(stage_s, samples_per_s):
-    placement = replace(placed((2, 2)), predicted=Prediction(stage_s, samples_per_s))
+def predicted(stage_s, samples_per_s, *taken):
+    placement = replace(placed((2, 2)), predicted=Prediction(stage_s, samples_per_s, *taken))
     return text(resolved("parallel"), placement, Clock())
 
 
@@ -59,6 +60,15 @@ def test_headline_tells_what_is_predicted():
     assert predicted((0.01234, 0.0001189), 10400.3).headline().endswith(
         ", shared_memory, 20 epochs of 23 steps, predicted: 12.3 | 0.119 ms per batch, 10 400 samples/s"
     )
+
+
+@pytest.mark.parametrize(
+    ("taken", "words"),
+    [((Taken(0.0, 1.0), 5.0), ""), ((Taken(0.0, 1.0), 7200.0), ", measured 2 h 00 min ago (--fresh measures again)"),
+     ((Taken(0.0, 0.5), 0.0), ", measured on a busy machine (50 % of a core): the next use measures again")],
+)  # fmt: skip
+def test_headline_tells_how_old_and_how_disturbed_a_prediction_is(taken, words):
+    assert predicted((0.01, 0.01), 10400.3, *taken).headline().endswith(f"10 400 samples/s{words}")
 
 
 def test_ending_sets_what_was_predicted_beside_what_came():

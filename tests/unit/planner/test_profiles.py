@@ -1,0 +1,129 @@
+"""What is believed of the profiles that the cost cache holds; nothing is measured."""
+
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.planning.stage_model import Part
+from pipeline.planning.taken import Taken
+from workers import cost_cache
+from workers.placement import Host
+from workers.planner import profiles as module
+from workers.planner.cases import Planned
+from workers.planner.command import make_plan
+from workers.planner.links import Question
+from workers.planner.lone_stage import StageProfile
+from workers.planner.profiles import KIND, Measured, Profiles, stage_key
+from workers.planner.ways import find_way
+from workers.planner.wire_costs import WireCosts
+
+ROOT = Path("/nowhere")
+CONFIG = Config.from_dict({
+    "model": {"name": "mlp", "depth": 1, "width": 8, "norm": "none"},
+    "dataset": {"name": "noise", "shape": [8], "num_train": 64, "num_test": 8},
+    "rule": {"name": "pred"}, "train": {"batch_size": 8}, "run": {"threads": 1, "partition": [1, 1]},
+})  # fmt: skip
+
+
+def profile(seconds, taken):
+    parts = {part: seconds for part in Part}
+    return StageProfile(parts, 10, 20, 30, (), taken)
+
+
+class Machine:
+    """Measures stages: alone, then with all cores busy; each time with the next of the shares it is told."""
+
+    def __init__(self):
+        self.shares = []
+        self.measured = []
+
+    def submit(self, call, missing, waits):
+        self.measured.append(len(missing))
+        share = self.shares.pop(0) if self.shares else 1.0
+        future = Future()
+        future.set_result({key: profile(1e-3, Taken(2000.0, share)) for key, _, _ in missing})
+        return future
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONWARD_CACHE", str(tmp_path))
+    found = Machine()
+
+    @contextmanager
+    def pool(self, resolved):
+        yield found
+
+    monkeypatch.setattr(Profiles, "_pool", pool)
+    monkeypatch.setattr(module, "measure_wires", lambda *_: WireCosts(0, 0, 0, 0, taken=Taken(3000.0, 0.95)))
+    return found
+
+
+def jobs():
+    return Planned(CONFIG, Host(2, 0), ROOT, Question((2,))).case(find_way("onward"), 2).jobs
+
+
+def keep(taken):
+    for job in jobs():
+        cost_cache.keep(KIND, stage_key(job), Measured(profile(2e-3, taken), 1.5).to_dict())
+
+
+def learned(processes=2):
+    found = Profiles(processes)
+    found.learn([jobs()])
+    return found
+
+
+def test_profiles_that_were_taken_undisturbed_are_believed(machine):
+    keep(Taken(1000.0, 1.0))
+    found = learned()
+    assert machine.measured == [] and found.of(jobs()[0]).slowdown == 1.5 and found.taken == Taken(1000.0, 1.0)
+
+
+@pytest.mark.parametrize("taken", [Taken(1000.0, 0.5), None])
+def test_profiles_of_a_busy_machine_are_taken_again(machine, taken):
+    """As are none: every one that is kept knows how it was taken, but for one that was made by hand."""
+    keep(taken)
+    found = learned()
+    assert (machine.measured != []) is (taken is not None)
+    assert found.of(jobs()[0]).profile.parts[Part.STEP] == (1e-3 if taken else 2e-3)
+
+
+def test_a_profile_is_as_disturbed_as_the_worse_of_both_measurements(machine):
+    machine.shares = [1.0, 1.0, 1.0, 0.6, 0.8]  # two warm up, then alone, then both at once
+    assert learned().taken.share == 0.6
+    again = learned()
+    assert again.taken.share == 1.0 and len(machine.measured) == 10
+    assert learned().taken.share == 1.0 and len(machine.measured) == 10
+
+
+def test_two_processes_on_one_core_disturb_each_other_and_nobody_is_blamed(machine):
+    machine.shares = [1.0, 1.0, 1.0, 0.5, 0.5]
+    assert learned(processes=1).taken.share == 1.0
+
+
+@pytest.mark.parametrize(("share", "times"), [(1.0, 1), (0.5, 2)])
+def test_messages_that_were_measured_on_a_busy_machine_are_measured_again(machine, monkeypatch, share, times):
+    calls = []
+
+    def measure(*_):
+        calls.append(1)
+        return WireCosts(0, 0, 0, 0, taken=Taken(3000.0, share))
+
+    monkeypatch.setattr(module, "measure_wires", measure)
+    for _ in range(2):
+        found = Profiles(2)
+        found.wires(jobs()[0].resolved, "shared_memory")
+    assert len(calls) == times and found.taken == Taken(3000.0, share)
+
+
+def test_a_plan_tells_how_old_and_how_disturbed_it_is(machine, tmp_path, monkeypatch):
+    said = []
+    machine.shares = [1.0, 1.0, 0.6]
+    plan = make_plan(CONFIG, Question((2,)), out=tmp_path / "plan", data_root=ROOT, say=said.append)
+    assert plan["measured"]["cpu_share"] == 0.6 and plan["measured"]["at"] == 2000.0 and plan["measured"]["is_busy"]
+    assert ", measured " in said[0] and said[0].endswith(" ago on a busy machine (60 % of a core): the next use "
+                                                         "measures again")  # fmt: skip
