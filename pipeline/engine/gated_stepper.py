@@ -16,7 +16,7 @@ Products, differences and sums are rounded one by one (torch's ``lerp`` rounds a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn

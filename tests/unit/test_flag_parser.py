@@ -6,8 +6,10 @@ import pytest
 WRONG = {
     "--stage 2": "(given: --stage, expected: one that --help lists). Did you mean '--stages'? Correct or remove it.",
     "--epochs=3": "train.epochs is a key of the config: write train.epochs=..., without dashes.",
-    "--batch-size 3": "(given: --batch-size, expected: one that --help lists). train.batch_size is a key of the config: write",
-    "--rule.name pred": "(given: --rule.name, expected: one that --help lists). rule.name is a key of the config: write",
+    "--batch-size 3": "(given: --batch-size, expected: one that --help lists). train.batch_size is a key of the "
+    "config: write",
+    "--rule.name pred": "(given: --rule.name, expected: one that --help lists). rule.name is a key of the config: "
+    "write",
     "--lr 3": "optimizer.lr is a key of the config: write optimizer.lr=..., without dashes.",
     "--zzz": "unknown flag (given: --zzz, expected: one that --help lists). Correct or remove it.",
     "-x": "unknown flag (given: -x, expected: one that --help lists). Correct or remove it.",

@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.learning.heads import PooledHead, clear_output, pool_sizes
 from pipeline.network.block import Block
 
-# Nøkland and Eidnes (2019): channels, edge of the map -> pooled (height, width), for each model, edge of the image and dimdec.
+# Nøkland and Eidnes: channels, edge of the map -> pooled (height, width), for each model, edge of the image and dimdec.
 TABLE = {
     "VGG8B 32, 2048": (
         2048,
