@@ -253,9 +253,9 @@ def main(arguments: Sequence[str]) -> int:
         loaded = load_config(config_of(options), overrides_of(options))
         find_mode(loaded.config.schedule.mode)  # before torch is imported for it
         if options.fresh and not follows():
-            from workers.cost_cache import forget_all  # which imports torch
+            from workers.cost_cache import ignore_older  # which imports torch
 
-            forget_all()
+            ignore_older()
         start(options)(options, loaded)
     except ConfigError as error:
         complain(f"{program()}: " + one_line(error))

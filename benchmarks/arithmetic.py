@@ -12,6 +12,7 @@ saves, in one step on the CPU. Nothing here depends on the machine, the data or 
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.config import Config
 from pipeline.engine.build import build_rules
 from pipeline.engine.in_flight import SavedTensors
 from pipeline.learning.rule import LearningRule, Topology
+from pipeline.numerics.autocast import autocast
 from pipeline.resolve import RunSpec, resolve
 from workers.edges import batch_bytes
 
@@ -108,11 +110,12 @@ def _pass_flop(rule: LearningRule, x: Tensor) -> int:
 
 def held_by_block(resolved: RunSpec) -> list[int]:
     """Bytes that each block holds of a full batch between forward and learning, as a stage of it alone counts them."""
-    found = []
-    x, y = _batch(resolved, torch.device("cpu"))
+    found, device = [], torch.device("cpu")
+    x, y = _batch(resolved, device)
+    is_rounded = resolved.config.run.autocast != "none"
     for rule in _rules(resolved):
         saved = SavedTensors(rule.parameters())
-        with saved.watch():
+        with saved.watch(), autocast(device) if is_rounded else nullcontext():
             x, context = rule(x, y)
             saved.add([context])
         found.append(saved.num_bytes)

@@ -108,7 +108,7 @@ def compared(wanted: Sequence[Cell], rounds: int, seconds: float, probe: Probe) 
                     "bottleneck": row["bottleneck"], "predicted": row["samples_per_s"],
                     "measured": found["samples_per_s"], "error": row["samples_per_s"] / found["samples_per_s"] - 1,
                     "drift": drift(before, between, after), "flop_per_s": [before, between, after],
-                    "memory_error": _memory_error(row, found["memory"]),
+                    "memory_error": _memory_error(cell, row, found["memory"]),
                     "link_limited": _is_limited(cell, row, folder), "planning_s": planning_s,
                 }  # fmt: skip
                 before = after
@@ -122,10 +122,14 @@ def _is_limited(cell: Cell, row: Mapping[str, Any], folder: Path) -> bool:
     return bool(row["samples_per_s"] < _LIMITED * free["samples_per_s"])
 
 
-def _memory_error(row: Mapping[str, Any], found: Sequence[Mapping[str, int]]) -> float:
-    """The largest relative error of a process's memory, all kinds together; each replica has that of its stage."""
+def _memory_error(cell: Cell, row: Mapping[str, Any], found: Sequence[Mapping[str, int]]) -> float:
+    """The largest relative error of a process's memory, all kinds together; each replica has that of its stage.
+
+    Queues between hosts are left out: a run tells what was in them at most, a plan what there is room for.
+    """
+    kinds = _MEMORY if cell.mbit_per_s is None else tuple(kind for kind in _MEMORY if kind != "queue_bytes")
     planned = [stage for stage, count in zip(row["memory"], row["replicas"], strict=True) for _ in range(count)]
-    sums = [(sum(p[k] for k in _MEMORY), sum(f[k] for k in _MEMORY)) for p, f in zip(planned, found, strict=True)]
+    sums = [(sum(p[k] for k in kinds), sum(f[k] for k in kinds)) for p, f in zip(planned, found, strict=True)]
     return max((p / f - 1 for p, f in sums if f > 0), key=abs, default=0.0)
 
 
@@ -192,10 +196,11 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__.partition("\n")[0])
-    on_cpu = [name for name, preset in PRESETS.items() if preset.device == "cpu"]
-    parser.add_argument("--preset", action="append", choices=on_cpu, help="default: all that have cells")
-    parser.add_argument("--stages", default="", help="only cells of these numbers of stages")
-    parser.add_argument("--schedule", action="append", help="only cells of these schedules")
+    every = cells((), (), over_hosts=True)
+    presets, schedules = [*dict.fromkeys(c.preset for c in every)], [*dict.fromkeys(c.schedule for c in every)]
+    parser.add_argument("--preset", action="append", choices=presets, help="default: all that have cells")
+    parser.add_argument("--stages", type=int, action="append", metavar="N", help="only cells of so many stages")
+    parser.add_argument("--schedule", action="append", choices=schedules, help="only cells of these schedules")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each cell")
     parser.add_argument("--seconds", type=float, default=2.0, help="measured of each run")
     parser.add_argument("--no-times", action="store_true", help="do not measure how long a plan takes")
@@ -211,11 +216,13 @@ def main(arguments: Sequence[str]) -> int:
     reason = why_not()
     if reason is not None:
         print(f"links with a rate are left out: {reason}", flush=True)
-    stages = [int(n) for n in options.stages.split(",") if n]
-    wanted = [cell for cell in cells(options.preset or (), stages, over_hosts=reason is None)
+    wanted = [cell for cell in cells(options.preset or (), options.stages or (), over_hosts=reason is None)
               if not options.schedule or cell.schedule in options.schedule]  # fmt: skip
     if not wanted:
-        _parser().error("no cell has such a preset, schedule and number of stages. Name fewer of them.")
+        _parser().error(
+            f"no cell has all of that (given: presets {options.preset or 'all'}, stages {options.stages or 'all'}, "
+            f"schedules {options.schedule or 'all'}; expected: what a cell of docs/scaling.md has). Name fewer of them."
+        )
     rows: list[dict[str, Any]] = []
     times: dict[str, dict[str, float]] = {}
     with own_cache():

@@ -79,7 +79,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures, prints a line for each arm, writes the file."""
+    """Measures, prints a line for each arm, writes the file after each preset."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.probing", description=__doc__.partition("\n")[0])
     parser.add_argument("--preset", action="append", choices=[n for n, p in PRESETS.items() if p.model.name == "mlp"],
                         help=f"may be repeated; default: {', '.join(_STEPS)}")  # fmt: skip
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         steps = 60 if options.quick else options.steps or _STEPS.get(preset, 400)
         presets[preset] = measured(preset, steps, 1 if options.quick else options.rounds)
         _tell(preset, presets[preset])
-    write(options.out, {"target": TARGET, "presets": presets, "environment": about})
+        write(options.out, {"target": TARGET, "presets": presets, "environment": about})
     return 0
 
 

@@ -9,30 +9,37 @@ from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec
 from workers import cost_cache
 
-__all__ = ["block_costs", "forget_costs"]
+__all__ = ["block_costs", "forget_costs", "told_costs"]
 
 KIND = "blocks"
 """Prefix of the cost cache's files."""
 
 
 def block_costs(resolved: RunSpec, threads: int, device: torch.device) -> list[float]:
-    """Seconds of one training step of each block at the run's micro-batch size; measured again where the machine was
-    busy when they were measured before.
+    """The seconds of :func:`told_costs`."""
+    return told_costs(resolved, threads, device)[0]
+
+
+def told_costs(
+    resolved: RunSpec, threads: int, device: torch.device, *, fresh: bool = False
+) -> tuple[list[float], Taken]:
+    """Seconds of one training step of each block at the run's micro-batch size, and how they were measured.
 
     Args:
         resolved: the run.
         threads: compute threads that a stage will have.
         device: where its stages will run.
+        fresh: measure again what is in the cache.
     """
     if not cost_cache.is_cacheable(resolved):
-        return measure_blocks(resolved, threads, device)[0]
+        return measure_blocks(resolved, threads, device)
     key = cost_cache.conditions(resolved, threads, device)
-    found = _believed(cost_cache.recall(KIND, key), resolved.num_blocks)
+    found = None if fresh else _believed(cost_cache.recall(KIND, key), resolved.num_blocks)
     if found is not None:
         return found
     costs, taken = measure_blocks(resolved, threads, device)
     cost_cache.keep(KIND, key, {"seconds": costs, "taken": taken.to_dict()})
-    return costs
+    return costs, taken
 
 
 def forget_costs(resolved: RunSpec, threads: int, device: torch.device) -> None:
@@ -40,12 +47,11 @@ def forget_costs(resolved: RunSpec, threads: int, device: torch.device) -> None:
     cost_cache.forget(KIND, cost_cache.conditions(resolved, threads, device))
 
 
-def _believed(found: Any, num_blocks: int) -> list[float] | None:
-    """A time for each block; None where ``found`` has none, or none that was measured undisturbed."""
+def _believed(found: Any, num_blocks: int) -> tuple[list[float], Taken] | None:
+    """A time for each block; None where ``found`` has none, or none that is believed."""
     try:
-        seconds = [float(each) for each in found["seconds"]]
-        if Taken.from_dict(found["taken"]).is_busy:
-            return None
+        seconds, taken = [float(each) for each in found["seconds"]], Taken.from_dict(found["taken"])
     except (KeyError, TypeError, ValueError):
         return None
-    return seconds if len(seconds) == num_blocks and all(0 < s < float("inf") for s in seconds) else None
+    is_whole = len(seconds) == num_blocks and all(0 < s < float("inf") for s in seconds)
+    return (seconds, taken) if is_whole and taken.is_believed else None

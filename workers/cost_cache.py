@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,9 +22,14 @@ from pipeline.records.files import write_text
 from pipeline.resolve import RunSpec
 from workers.host.environment import ROOT, cpu_name
 
-__all__ = ["conditions", "forget", "forget_all", "is_cacheable", "keep", "recall"]
+__all__ = ["conditions", "forget", "ignore_older", "is_cacheable", "keep", "recall"]
 
 logger = logging.getLogger(__name__)
+
+_CLOCK_S = 0.02
+"""By which the clock of files may be behind: it moves in ticks of some milliseconds."""
+_oldest = 0.0
+"""What was kept before, in seconds since 1970, is not found."""
 
 _NO_MATTER = ("stages", "device", "threads", "trace", "predict", "timeout_s", "start_timeout_s")
 """Keys of ``[run]`` that change no cost, or are part of the placement; any key added later is taken to matter."""
@@ -76,7 +82,10 @@ def code_digest() -> str:
 def recall(kind: str, key: Mapping[str, Any]) -> Any:
     """Read the value that :func:`keep` wrote; None where there is none."""
     try:
-        found = json.loads(_path(kind, key).read_text(encoding="utf8"))
+        path = _path(kind, key)
+        if path.stat().st_mtime < _oldest - _CLOCK_S:
+            return None
+        found = json.loads(path.read_text(encoding="utf8"))
         return found["value"] if found["key"] == json.loads(_text(key)) else None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         logger.debug("nothing in the cache of %s: %s", kind, error)
@@ -108,13 +117,10 @@ def forget(kind: str, key: Mapping[str, Any]) -> None:
         logger.debug("nothing removed from the cache of %s: %s", kind, error)
 
 
-def forget_all() -> None:
-    """Remove everything, so that it is measured again: ``--fresh``."""
-    try:
-        for path in folder().glob("*.json"):
-            path.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
-        logger.debug("not everything was removed from the cache of costs: %s", error)
+def ignore_older() -> None:
+    """From now on this process finds nothing that was kept before, and measures again: ``--fresh``."""
+    global _oldest
+    _oldest = time.time()
 
 
 def folder() -> Path:

@@ -95,11 +95,12 @@ def activation_bytes(resolved: RunSpec, partition: Sequence[range], stage: int) 
 
 def probe_bytes(resolved: RunSpec, blocks: range) -> int:
     """Bytes that a stage keeps from one probe to the next: the samples where block 0 is, of every other block its
-    input at the last probe."""
+    input at the last probe, and where blocks may come to rest the output of each."""
     data = resolved.data
     samples = prod(data.input_shape) * data.input_dtype.itemsize
     inputs = [_out_bytes(resolved.shapes[k - 1]) if k > 0 else samples for k in blocks]
-    return _probe_samples(resolved) * sum(inputs)
+    outputs = [_out_bytes(resolved.shapes[k]) for k in blocks] if resolved.config.gate.rest > 0.0 else []
+    return _probe_samples(resolved) * (sum(inputs) + sum(outputs))
 
 
 def _probe_samples(resolved: RunSpec) -> int:

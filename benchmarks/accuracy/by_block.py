@@ -80,8 +80,9 @@ def at_round(count: int) -> Metric:
 
 def at_updates(count: float) -> Metric:
     """The output block's error when blocks have taken so many epochs' worth of whole steps, in the mean over blocks:
-    between the two evaluations around that, by a straight line. None where they have not taken as many, or had before
-    the first evaluation."""
+    between the two evaluations around that, by a straight line through logarithms, for errors fall by shares: a
+    chord lies above such a curve, and would be held against the arms that are read between evaluations. None where
+    they have not taken as many, or had before the first evaluation."""
 
     def metric(run: Mapping[str, Any]) -> float | None:
         before: tuple[float, float] | None = None
@@ -97,9 +98,11 @@ def at_updates(count: float) -> Metric:
 
 
 def _between(before: tuple[float, float], after: tuple[float, float], x: float) -> float:
-    """On the straight line through two points."""
+    """On the straight line through two points, of the logarithms where both have one."""
     share = (x - before[0]) / (after[0] - before[0])
-    return before[1] + share * (after[1] - before[1])
+    if min(before[1], after[1]) <= 0.0:
+        return before[1] + share * (after[1] - before[1])
+    return float(before[1] * (after[1] / before[1]) ** share)
 
 
 def updates_taken(run: Mapping[str, Any]) -> float | None:

@@ -25,7 +25,7 @@ class Gain:
     mean: float
     least: float
     most: float
-    """Ends of the 95 % interval."""
+    """Ends of the 95 % interval; without an end where all differences are the same."""
     seeds: int
 
     @property
@@ -35,6 +35,9 @@ class Gain:
 
     def said(self, other: str) -> str:
         """In words. Args: other, what is compared with."""
+        if not math.isfinite(self.most):
+            same = f"the same {_points(self.mean)} points in all {self.seeds} seeds"
+            return f"differs from {other} by {same}: no interval"
         about = f"95 % interval {{}} to {{}}, {self.seeds} seeds"
         if not self.shown:
             return f"no difference shown (gain {_points(self.mean)} points, {about.format(*self._ends())})"
@@ -58,6 +61,8 @@ def gain(first: Mapping[int, float], second: Mapping[int, float]) -> Gain | None
     if len(found) < 2:
         return None
     mean = fmean(found)
+    if len(set(found)) == 1:  # of few seeds that a small test set rounds: the spread is not known to be 0
+        return Gain(mean, -math.inf, math.inf, len(found))
     margin = float(stdtrit(len(found) - 1, 0.975)) * stdev(found) / math.sqrt(len(found))
     return Gain(mean, mean - margin, mean + margin, len(found))
 

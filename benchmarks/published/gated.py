@@ -194,9 +194,10 @@ def _mlp_table(depth: int, width: int, own: int, optimizers: Sequence[str], note
 SOURCE = "none: the hypothesis is that of Mertens (2023), which nobody has tested"
 _COLUMNS = (
     "A round is an epoch, of all blocks at once. Updates are counted in epochs' worth of whole steps, in the mean over "
-    "blocks: an arm's error at a number of them lies on the straight line between the two evaluations around it, and "
-    "a sequential run has taken as many as it trains a block when it ends. Blocks: the last error of each by its own "
-    "decoder, 0 being the lowest. Each interval stands by itself. "
+    "blocks: an arm's error at a number of them lies on the line through the logarithms of the two evaluations around "
+    "it (on signed xor after 50 rounds of every tenth), and a sequential run has taken as many as it trains a block "
+    "when it ends. Blocks: the last error of each by its own decoder, 0 being the lowest. Each interval stands by "
+    "itself. "
 )
 
 

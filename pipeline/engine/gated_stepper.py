@@ -120,12 +120,10 @@ class GatedStepper(Stepper):
 
     def _held(self, block: int, parameters: list[nn.Parameter], step: int) -> _Part | None:
         """What keeps a block's parameters from a whole step; None where it takes one, or none at all."""
-        if self.gate.rests(block):
-            self.gate.taken(block, 0.0)
-            return None
-        part, columns = self.gate.part(block, step), self.gate.columns(block)
         moved = [p for p in parameters if p.grad is not None]
-        if moved:
+        rests = self.gate.rests(block)
+        part, columns = (0.0, None) if rests else (self.gate.part(block, step), self.gate.columns(block))
+        if moved or rests:
             self.gate.taken(block, part)
         if part == 0.0 and columns is None:
             for parameter in moved:

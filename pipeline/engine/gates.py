@@ -142,7 +142,7 @@ class MeasuredGate(Gate):
             return
         found = self._inputs[block]
         found.probes += 1
-        before, found.last = found.last, x.detach().clone()
+        before, found.last = found.last, x.detach().clone(memory_format=torch.contiguous_format)
         if before is not None:
             shift, memory = self.shift(before, x), self._config.memory
             found.drift = shift if found.drift is None else memory * found.drift + (1.0 - memory) * shift

@@ -72,7 +72,7 @@ class Rest:
             if found.drift < self._config.rest:
                 found.since, found.last = step, None
                 return
-        found.last = out.detach().clone()
+        found.last = out.detach().clone(memory_format=torch.contiguous_format)
 
     def settle(self) -> None:
         """Puts the blocks that are at rest into evaluation mode."""

@@ -12,8 +12,9 @@ __all__ = ["normed_linear"]
 def normed_linear(norm: nn.RMSNorm, linear: nn.Linear, x: Tensor) -> Tensor:
     """``linear(norm(x))``.
 
-    Where ``x`` needs no gradient, as at the input of a block with a local loss, the gradients of both weights come from
-    one product in place of two, the same to rounding: one of three products of the layer is saved.
+    In training, where ``x`` needs no gradient, as at the input of a block with a local loss, the gradients of both
+    weights come from one product in place of two, the same to rounding: one of three products of the layer is saved.
+    In evaluation mode the bits are always those of torch's own layers.
 
     Args:
         norm: of the last dimension alone, with a weight.
@@ -22,7 +23,7 @@ def normed_linear(norm: nn.RMSNorm, linear: nn.Linear, x: Tensor) -> Tensor:
     """
     # Tensors without values ("meta") have no autocast, and torch raises where it is asked for one.
     is_autocast = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
-    if x.requires_grad or not torch.is_grad_enabled() or is_autocast:
+    if x.requires_grad or not linear.training or not torch.is_grad_enabled() or is_autocast:
         out: Tensor = linear(norm(x))
         return out
     eps = torch.finfo(x.dtype).eps if norm.eps is None else norm.eps

@@ -45,6 +45,8 @@ class LeanAdam(_Adam):
 
     def __init__(self, params: list[Tensor], **options: Any) -> None:
         self._lists: list[_Lists] = []
+        self._absent: list[Tensor] = []
+        """Parameters without a gradient, which are in no list."""
         self._gathered_for: Any = None
         super().__init__(params, **options, fused=True)
 
@@ -68,8 +70,10 @@ class LeanAdam(_Adam):
     step.hooked = True  # type: ignore[attr-defined]
 
     def _call(self) -> bool:
-        """Call the kernel on the lists. Returns: False, and steps nothing, if a parameter has no gradient now."""
+        """Call the kernel on the lists. Returns: False, and steps nothing, if other parameters have gradients now."""
         every = []
+        if any(p.grad is not None for p in self._absent):
+            return False
         for lists in self._lists:
             gradients = [g for p in lists.params if (g := p.grad) is not None]
             if len(gradients) < len(lists.params):
@@ -88,14 +92,13 @@ class LeanAdam(_Adam):
         return True
 
     def _gather(self) -> None:
-        """Gather the lists after a step by torch, if every parameter has a gradient and a state."""
-        self._lists = []
+        """Gather the lists after a step by torch: of the parameters that have a gradient."""
+        self._lists, self._absent = [], []
         for group in self.param_groups:
-            params = list(group["params"])
+            params = [p for p in group["params"] if p.grad is not None]
+            self._absent += [p for p in group["params"] if p.grad is None]
             if not params:
                 continue
-            if any(p.grad is None or "step" not in self.state[p] for p in params):
-                return
             states = [self.state[p] for p in params]
             counts = torch.stack([s["step"] for s in states])
             for state, count in zip(states, counts.unbind(), strict=True):

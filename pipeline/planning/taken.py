@@ -1,8 +1,8 @@
 """When something was measured, and how undisturbed: the age of a prediction, and whether to believe it.
 
 A thread that computes and nothing else has a processor for all of its time. Where it had less, other programs ran on
-its core, and what it was timed at is too long. What was measured so is shown as such, and measured again at its next
-use.
+its core, and what it was timed at is too long. What was measured so is shown as such, and measured again some minutes
+later: at once would never end on a machine that is always shared.
 """
 
 import math
@@ -20,6 +20,8 @@ __all__ = ["LEAST_SHARE", "Repeats", "Taken", "Watched", "repeat"]
 LEAST_SHARE = 0.9
 """Of its time that a measuring thread had a processor, below which it was disturbed."""
 _OLD_S = 60.0
+_BELIEVED_S = 600.0
+"""For so long what was measured on a busy machine is believed: by then it may have less to do."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,13 @@ class Taken:
 
     @property
     def is_busy(self) -> bool:
-        """Other programs ran meanwhile: not to be believed longer than need be."""
+        """Other programs ran meanwhile."""
         return self.share is not None and self.share < LEAST_SHARE
+
+    @property
+    def is_believed(self) -> bool:
+        """It need not be measured again."""
+        return not self.is_busy or self.age_s() < _BELIEVED_S
 
     def age_s(self, now: float | None = None) -> float:
         """Seconds until ``now``, in seconds since 1970; None: until this moment."""
@@ -47,7 +54,7 @@ class Taken:
         """``measured 3 h 12 min ago (--fresh measures again)``; empty where it is new and undisturbed."""
         old = f"measured {duration(age_s)} ago" if age_s >= _OLD_S else "measured"
         if self.share is not None and self.is_busy:
-            return f"{old} on a busy machine ({self.share * 100:.0f} % of a core): the next use measures again"
+            return f"{old} on a busy machine ({self.share * 100:.0f} % of a core; --fresh measures again)"
         return f"{old} (--fresh measures again)" if age_s >= _OLD_S else ""
 
     def told(self, age_s: float | None = None) -> dict[str, Any]:

@@ -232,6 +232,14 @@ def test_taken_up_from_every_step(rule, form, tmp_path):
     assert found in (4, 5) and differing == []
 
 
+@pytest.mark.parametrize("form", rare(["G2", "G4"], but=["G2"]))
+def test_maps_in_another_layout_are_taken_up_from_every_step(form, tmp_path):
+    """A snapshot keeps numbers and no layout in memory, and sums go by it."""
+    changes = {**GATED, "gate": {**FORMS[form], "probe_every": 1}, "snapshot": {"every_steps": 1}, **SETTINGS["maps"]}
+    found, differing = resumed_everywhere(tmp_path, changes, cuts=slice(2, None))
+    assert found > 1 and differing == []
+
+
 SETTINGS = {
     "autocast": {"run": {"autocast": "bfloat16"}}, "stage": {"run": {"learn_after": "stage"}},
     "wire": {"transport": {"wire": "int8"}}, "parts": {"rule": {"name": "pred"}, "train": {"microbatches": 2}},

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from pipeline.config import Config
 from pipeline.planning.taken import Taken
 from pipeline.resolve import resolve
 from workers import cached_costs, cost_cache
-from workers.cost_cache import conditions, forget, forget_all, is_cacheable, keep, recall
+from workers.cost_cache import conditions, forget, ignore_older, is_cacheable, keep, recall
 
 KEY = {"model": {"name": "mlp"}, "shape": (1, 2), "threads": 1}
 CPU = torch.device("cpu")
@@ -37,13 +39,18 @@ def test_what_was_kept_is_recalled(folder):
     assert recall("pace", KEY) is None
 
 
-def test_everything_can_be_forgotten(folder):
-    forget_all()  # there is no folder yet
+def test_what_is_older_can_be_left_aside_and_stays_for_others(folder, monkeypatch):
+    monkeypatch.setattr(cost_cache, "_oldest", 0.0)
     for threads in (1, 2):
         keep("pace", {**KEY, "threads": threads}, 1.5)
-    (folder / "notes.txt").write_text("of the user's")
-    forget_all()
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    before = time.time() - 60.0
+    for path in folder.iterdir():
+        os.utime(path, (before, before))
+    ignore_older()
+    keep("pace", {**KEY, "threads": 2}, 2.5)
+    assert [recall("pace", {**KEY, "threads": threads}) for threads in (1, 2)] == [None, 2.5]
+    monkeypatch.setattr(cost_cache, "_oldest", 0.0)
+    assert recall("pace", {**KEY, "threads": 1}) == 1.5
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"key": {}, "value": 1}', "\xff"])
@@ -66,7 +73,6 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("ONWARD_CACHE", str(tmp_path / "file"))
     keep("pace", KEY, 1.0)
     forget("pace", KEY)
-    forget_all()
     assert recall("pace", KEY) is None
 
 
@@ -79,7 +85,6 @@ def test_no_home_stops_nothing(monkeypatch):
     monkeypatch.setattr(Path, "home", no_home)
     keep("pace", KEY, 1.0)
     forget("pace", KEY)
-    forget_all()
     assert recall("pace", KEY) is None
 
 
@@ -186,6 +191,13 @@ def test_costs_that_are_none_or_were_disturbed_are_measured_again(measured, foun
 def test_blocks_are_measured_again_until_the_machine_is_quiet(measured):
     measured.shares = [0.5, 0.7, 1.0]
     assert [cached_costs.block_costs(run(), 1, CPU)[0] for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
+
+
+def test_a_busy_machine_is_not_measured_again_at_once(measured):
+    kept = {"seconds": [7.0] * 3, "taken": Taken(time.time() - 60.0, 0.5).to_dict()}
+    keep("blocks", conditions(run(), 1, CPU), kept)
+    assert cached_costs.block_costs(run(), 1, CPU) == [7.0] * 3 and measured == []
+    assert cached_costs.told_costs(run(), 1, CPU, fresh=True)[0] == [1.0] * 3 and measured == [1]
 
 
 def test_the_users_own_code_is_measured_every_time(measured, folder):

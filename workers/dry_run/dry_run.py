@@ -83,7 +83,8 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
     known = _recall(key, placement) if cached else None
     if known is None:
         try:
-            known = _refined(resolved, placement, data_root)
+            found = _refined(resolved, placement, data_root)
+            known = found[0], _alone(*found, host)
         except TimeoutError as error:
             logger.warning("the run's speed is not predicted: %s", error)
             return placement
@@ -125,15 +126,15 @@ def _key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
 
 
 def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace] | None:
-    """The refined placement and its pace from the cache; None where it does not hold them, or where the machine was
-    busy when they were measured."""
+    """The refined placement and its pace from the cache; None where it does not hold them, or where they are not
+    believed."""
     found = cost_cache.recall(KIND, key)
     try:
         ranges = tuple(partition.parse(found["sizes"], placement.partition[-1].stop))
         if len(ranges) != placement.num_stages or (placement.block_s is None and ranges != placement.partition):
             return None
         pace = Pace.from_dict(found["pace"])
-        if pace.taken is not None and pace.taken.is_busy:
+        if pace.taken is not None and not pace.taken.is_believed:
             return None
         return (replace(placement, partition=ranges), pace) if len(pace.stage_s) == len(ranges) else None
     except (KeyError, TypeError, ValueError):
@@ -187,6 +188,12 @@ def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
             return _pace(runner.measure, resolved, placement.devices[-1] != "cpu")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alone(placement: Placement, pace: Pace, host: Host) -> Pace:
+    """A pace that tells nothing of other programs where the stages share cores among themselves."""
+    is_crowded = not placement.in_one_process and placement.num_stages * placement.threads > host.cores
+    return replace(pace, taken=replace(pace.taken, share=None)) if is_crowded and pace.taken is not None else pace
 
 
 def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:

@@ -14,10 +14,11 @@ from pipeline.config.blocks import names_of
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.planning import partition
+from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec, resolve
 from pipeline.schedules.modes import find_mode
 from pipeline.schedules.probe import Probe
-from workers.cached_costs import block_costs
+from workers.cached_costs import told_costs
 from workers.chaos import check_chaos
 from workers.job import Job, share_out
 from workers.placement import Host, Placement
@@ -58,15 +59,21 @@ class Planned:
         host: this machine, as every planned host is.
         data_root: where data sets are.
         question: what is to be planned.
+        fresh: measure again what is in the cache.
     """
 
-    def __init__(self, config: Config, host: Host, data_root: Path, question: Question) -> None:
+    def __init__(
+        self, config: Config, host: Host, data_root: Path, question: Question, *, fresh: bool = False
+    ) -> None:
         self._config = config
         self._host = host
         self._data_root = data_root
         self._question = question
         self.transport = _local_transport(config)
+        self._fresh = fresh
         self._costs: dict[tuple[str, int, int], Sequence[float]] = {}
+        self.taken: list[Taken] = []
+        """How the blocks were measured by which the runs are cut."""
         on_cuda = host.num_gpus > 0 and config.run.device != "cpu"
         self.device = "cuda:0" if on_cuda else "cpu"
 
@@ -92,7 +99,7 @@ class Planned:
         count = stages if way.is_split else 1
         counts = replicas or (1,) * count
         check_chaos(resolved.config.chaos, count, sum(counts))
-        threads = self._threads(stages if way.is_dealt else count)
+        threads = self._threads(stages if way.is_dealt else sum(counts))
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
@@ -143,7 +150,8 @@ class Planned:
         config = resolved.config
         key = (f"{names_of(config.rule)} {config.schedule.mode}", resolved.microbatch_size, threads)
         if key not in self._costs:
-            self._costs[key] = block_costs(resolved, threads, torch.device(self.device))
+            self._costs[key], taken = told_costs(resolved, threads, torch.device(self.device), fresh=self._fresh)
+            self.taken.append(taken)
         return tuple(self._costs[key])
 
 

@@ -98,7 +98,7 @@ def _measured_rows(
     ways: Collection[str] = (),
 ) -> tuple[list[dict[str, Any]], Taken | None]:  # fmt: skip
     """The rows of a plan; and how old and how disturbed what they are made from is. See :func:`plan_rows`."""
-    planned = Planned(config, host, data_root, question)
+    planned = Planned(config, host, data_root, question, fresh=fresh)
     cases = planned_runs(planned, question, ways)
     on_cpu = planned.device == "cpu"
     profiles = Profiles(min(host.cores, max(question.stages)) if on_cpu else 1, fresh=fresh)
@@ -108,7 +108,9 @@ def _measured_rows(
     rows = [row_of(Model(case, profiles, setting)) for case in cases]
     split = cases_with_replicas(cases, planned, profiles, setting)
     profiles.learn([case.jobs for case in split])
-    return rows + [row_of(Model(case, profiles, setting)) for case in split], profiles.taken
+    rows += [row_of(Model(case, profiles, setting)) for case in split]
+    every = [*planned.taken, *([] if profiles.taken is None else [profiles.taken])]
+    return rows, Taken.together(every)
 
 
 def placed(config: Config, row: dict[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,9 @@ class Profiles:
                 busy = {key: max((found[key] for found in every), key=_seconds) for key in alone}
         for key, job, _ in missing:
             slowdown = max(1.0, _seconds(busy[key]) / max(_seconds(alone[key]), 1e-9))
-            self._known[key] = Measured(_worse(alone[key], busy[key] if self._has_cores else None), slowdown)
+            # Processes of several threads are more than the cores that they fill together: they disturb each other.
+            beside = busy[key] if self._has_cores and job.threads == 1 else None
+            self._known[key] = Measured(_worse(alone[key], beside), slowdown)
             if cost_cache.is_cacheable(job.resolved):
                 cost_cache.keep(KIND, stage_key(job), self._known[key].to_dict())
 
@@ -185,12 +187,12 @@ class Profiles:
 
 
 def _known_stage(found: Any) -> Measured | None:
-    """What the cache holds of a stage; None where that is nothing, or was measured on a busy machine."""
+    """What the cache holds of a stage; None where that is nothing, or is not believed."""
     try:
         measured = Measured.from_dict(found or {})
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    return None if measured.profile.taken is not None and measured.profile.taken.is_busy else measured
+    return None if measured.profile.taken is not None and not measured.profile.taken.is_believed else measured
 
 
 def _known_wires(found: Any) -> WireCosts | None:
@@ -199,7 +201,7 @@ def _known_wires(found: Any) -> WireCosts | None:
         costs = WireCosts.from_dict(found or {})
     except (KeyError, TypeError, ValueError):
         return None
-    return None if costs.taken is not None and costs.taken.is_busy else costs
+    return None if costs.taken is not None and not costs.taken.is_believed else costs
 
 
 def _worse(alone: StageProfile, busy: StageProfile | None) -> StageProfile:

@@ -44,9 +44,14 @@ def test_updates_are_counted_in_whole_steps():
 def test_an_error_at_a_number_of_updates_lies_between_two_evaluations():
     run = course(gated([0.5, 0.6, 0.7], [(0.4, 0.25), (0.5, 0.5), (0.8, 1.0)]), 2)  # means: .625, 1.375, 2.375
     assert at_updates(0.625)(run) == 60.0 and at_updates(2.375)(run) == 20.0
-    assert at_updates(1.0)(run) == pytest.approx(55.0)
-    assert at_updates(1.875)(run) == pytest.approx(35.0)
+    assert at_updates(1.0)(run) == pytest.approx((60.0 * 50.0) ** 0.5)
+    assert at_updates(1.875)(run) == pytest.approx((50.0 * 20.0) ** 0.5)
     assert at_updates(0.5)(run) is None and at_updates(2.5)(run) is None
+
+
+def test_errors_without_a_logarithm_lie_on_the_straight_line():
+    run = course(gated([0.5, 0.6], [(0.6, 0.0), (1.0, 0.0)]), 2)
+    assert at_updates(0.75)(run) == pytest.approx(20.0)
 
 
 def test_blocks_that_take_turns_have_taken_as_many_updates_as_each_trains():

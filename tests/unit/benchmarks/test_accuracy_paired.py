@@ -1,5 +1,7 @@
 """Statements about two arms, seed by seed."""
 
+import math
+
 import pytest
 
 from benchmarks.accuracy.cell import Cell, Contrast, Figure, PublishedTable
@@ -19,7 +21,7 @@ def test_the_interval_is_that_of_the_paired_t_test():
 
 
 def test_only_seeds_of_both_are_compared():
-    assert gain({0: 1.0, 1: 2.0, 2: 9.0}, {0: 2.0, 1: 3.0, 5: 0.0}) == Gain(1.0, 1.0, 1.0, 2)
+    assert gain({0: 1.0, 1: 2.0, 2: 9.0}, {0: 2.0, 1: 3.0, 5: 0.0}) == Gain(1.0, -math.inf, math.inf, 2)
     assert gain({0: 1.0, 1: 2.0}, {1: 2.0, 2: 4.0}) is None
 
 
@@ -29,7 +31,8 @@ def test_only_seeds_of_both_are_compared():
         (Gain(0.35, 0.1, 0.6, 20), "beats parallel by 0.35 points (95 % interval 0.10 to 0.60, 20 seeds)"),
         (Gain(-0.35, -0.6, -0.1, 5), "trails parallel by 0.35 points (95 % interval 0.10 to 0.60, 5 seeds)"),
         (Gain(-0.001, -0.2, 0.198, 3), "no difference shown (gain 0.00 points, 95 % interval -0.20 to 0.20, 3 seeds)"),
-        (Gain(0.0, 0.0, 0.0, 3), "no difference shown (gain 0.00 points, 95 % interval 0.00 to 0.00, 3 seeds)"),
+        (Gain(0.5, -math.inf, math.inf, 3),
+         "differs from parallel by the same 0.50 points in all 3 seeds: no interval"),
     ],
 )
 def test_what_is_said(found, said):
@@ -49,6 +52,6 @@ def test_a_table_says_what_its_runs_show(tmp_path):
                                     "device": "cpu", "threads": 1, "cpu": "some", "commit": "c"})  # fmt: skip
             if cell is cells[1] and seed == 0:
                 break
-    line = "- net, G1 against plain: at 9 rounds beats plain by 1.00 points (95 % interval 1.00 to 1.00, 2 seeds)"
+    line = "- net, G1 against plain: at 9 rounds differs from plain by the same 1.00 points in all 2 seeds: no interval"
     store.add(table, cells[1], {**store.runs(table, cells[1])[0], "seed": 1, "errors": [3.0]})
     assert list(statements(table, store)) == [line] and line in render(table, store)

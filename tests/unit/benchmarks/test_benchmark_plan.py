@@ -99,7 +99,11 @@ def test_a_link_with_a_rate_is_run_over_hosts(told):
 
 def test_each_replica_holds_what_its_stage_was_planned_to_hold():
     row = {**PLANNED, "replicas": [1, 2]}
-    assert module._memory_error(row, [MEMORY, MEMORY, MEMORY]) == pytest.approx(-0.05)
+    near = Cell(preset="mlp-8x128", schedule="onward", stages=2)
+    assert module._memory_error(near, row, [MEMORY, MEMORY, MEMORY]) == pytest.approx(-0.05)
+    far = Cell(preset="mlp-8x128", schedule="onward", stages=2, mbit_per_s=10.0)
+    full = [{**MEMORY, "queue_bytes": 10 * (1 + MEMORY["queue_bytes"])}] * 3
+    assert module._memory_error(far, row, full) == pytest.approx(module._memory_error(far, row, [MEMORY] * 3))
 
 
 def test_a_machine_that_got_faster_has_a_drift():
@@ -163,4 +167,4 @@ def test_a_study_without_a_cell_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(module, "why_not", lambda: "no root")
     with pytest.raises(SystemExit):
         module.main(["--preset", "mlp-8x128", "--stages", "3"])
-    assert "no cell has such a preset, schedule and number of stages" in capsys.readouterr().err
+    assert "no cell has all of that (given: presets ['mlp-8x128'], stages [3], schedules all" in capsys.readouterr().err

@@ -189,8 +189,14 @@ def test_a_pace_of_a_busy_machine_is_measured_again_at_its_next_use(monkeypatch)
     left = paces(monkeypatch, 0.5, 1.0)
     busy, quiet, known = (predict_run(run(), placed(2, 2), ALONE, ROOT).predicted for _ in range(3))
     assert left == [] and (busy.taken.share, quiet.taken.share, known.taken.share) == (0.5, 1.0, 1.0)
-    assert "on a busy machine (50 % of a core)" in busy.words and known.age_s > 1e6
+    assert "on a busy machine (50 % of a core;" in busy.words and known.age_s > 1e6
     assert known.words.endswith(" ago (--fresh measures again)")
+
+
+@pytest.mark.parametrize(("cores", "share"), [(1, None), (2, 0.5)])
+def test_stages_that_share_cores_blame_nobody(monkeypatch, cores, share):
+    paces(monkeypatch, 0.5)
+    assert predict_run(run(), placed(2, 2), Host(cores, 0), ROOT).predicted.taken.share == share
 
 
 def test_a_prediction_tells_its_age_in_the_result(monkeypatch):

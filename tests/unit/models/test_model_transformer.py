@@ -121,6 +121,11 @@ def test_a_linear_layer_behind_a_norm_is_torchs_own_where_nothing_is_trained_or_
     x = torch.randn(5, 6)
     with torch.no_grad():
         assert torch.equal(normed_linear(norm, linear, x), linear(norm(x)))
+    linear.eval()
+    assert torch.equal(normed_linear(norm, linear, x), linear(norm(x)))
+    assert "OfConstant" not in type(normed_linear(norm, linear, x).grad_fn).__name__
+    linear.train()
+    assert "OfConstant" in type(normed_linear(norm, linear, x).grad_fn).__name__
     with torch.autocast("cpu", torch.bfloat16):
         found = normed_linear(norm, linear, x)
         assert found.dtype is torch.bfloat16 and torch.equal(found, linear(norm(x)))

@@ -55,6 +55,24 @@ def test_parameters_may_have_gradients_in_some_steps_only():
     assert optimizers[0].state[params[0][0]]["step"] == 6
 
 
+def test_what_has_no_gradient_for_long_costs_no_bookkeeping(monkeypatch):
+    """As of a block that a gate holds, or that rests: torch's own step is taken when the set changes, and not again."""
+    params, optimizers = pair("adam")
+    step(params, optimizers, {0, 2})
+    theirs, calls = optim.Adam.step, []
+
+    def counted(self, closure=None):
+        calls.append(isinstance(self, LeanAdam))
+        return theirs(self, closure)
+
+    for kind in (optim.Adam, *LeanAdam.__mro__[1:2]):
+        monkeypatch.setattr(kind, "step", counted)
+    for having in ({0, 2}, {0, 2}, {0, 1, 2}, {0, 1, 2}, {1}, {1}):
+        step(params, optimizers, having)
+        assert_same(params, optimizers)
+    assert calls.count(True) == 2
+
+
 def test_groups_and_rates_may_change():
     params, optimizers = pair("adam")
     for _ in range(2):

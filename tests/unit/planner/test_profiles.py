@@ -1,16 +1,18 @@
 """What is believed of the profiles that the cost cache holds; nothing is measured."""
 
+import dataclasses
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import Config, NamedConfig
 from pipeline.planning.stage_model import Part
 from pipeline.planning.taken import Taken
 from workers import cost_cache
 from workers.placement import Host
+from workers.planner import cases, command
 from workers.planner import profiles as module
 from workers.planner.cases import Planned
 from workers.planner.command import make_plan
@@ -31,6 +33,11 @@ CONFIG = Config.from_dict({
 def profile(seconds, taken):
     parts = {part: seconds for part in Part}
     return StageProfile(parts, 10, 20, 30, (), taken)
+
+
+def merged_threads(threads, microbatches=0):
+    run = dataclasses.replace(CONFIG.run, threads=threads)
+    return dataclasses.replace(CONFIG, run=run, train=dataclasses.replace(CONFIG.train, microbatches=microbatches))
 
 
 class Machine:
@@ -105,6 +112,40 @@ def test_two_processes_on_one_core_disturb_each_other_and_nobody_is_blamed(machi
     assert learned(processes=1).taken.share == 1.0
 
 
+def test_processes_of_several_threads_disturb_each_other_and_nobody_is_blamed(machine):
+    machine.shares = [1.0, 1.0, 1.0, 0.5, 0.5]
+    found = Profiles(2)
+    found.learn([Planned(merged_threads(2), Host(2, 0), ROOT, Question((2,))).case(find_way("onward"), 2).jobs])
+    assert found.taken.share == 1.0
+
+
+@pytest.mark.parametrize(("way", "threads"), [("onward", 1), ("backprop", 4)])
+def test_replicas_share_the_cores_of_their_host_with_all_processes(way, threads):
+    """Four processes on four cores: two stages of two replicas each; all cores for one process."""
+    config = merged_threads(0, microbatches=2)
+    planned = Planned(config, Host(4, 0), ROOT, Question((2,)))
+    case = planned.case(find_way(way), 2, (2, 2)) if way == "onward" else planned.case(find_way(way), 1)
+    assert {job.threads for job in case.jobs} == {threads}
+
+
+def test_a_plan_is_as_old_as_the_costs_that_its_stages_are_cut_by(machine, tmp_path, monkeypatch):
+    asked = []
+
+    def told(resolved, threads, device, *, fresh):
+        asked.append(fresh)
+        return [1.0] * resolved.num_blocks, Taken(500.0, 0.7)
+
+    monkeypatch.setattr(cases, "told_costs", told)
+    config = dataclasses.replace(
+        CONFIG, model=NamedConfig(name="mlp", options={"depth": 2, "width": 8, "norm": "none"}),
+        run=dataclasses.replace(CONFIG.run, partition="measured"),
+    )  # fmt: skip
+    plan = make_plan(config, Question((2,)), out=tmp_path / "plan", data_root=ROOT, say=lambda line: None)
+    assert plan["measured"]["at"] == 500.0 and plan["measured"]["cpu_share"] == 0.7
+    command.plan_rows(config, Question((2,)), Host(2, 0), ROOT, fresh=True)
+    assert asked[0] is False and asked[-1] is True
+
+
 @pytest.mark.parametrize(("share", "times"), [(1.0, 1), (0.5, 2)])
 def test_messages_that_were_measured_on_a_busy_machine_are_measured_again(machine, monkeypatch, share, times):
     calls = []
@@ -125,5 +166,5 @@ def test_a_plan_tells_how_old_and_how_disturbed_it_is(machine, tmp_path, monkeyp
     machine.shares = [1.0, 1.0, 0.6]
     plan = make_plan(CONFIG, Question((2,)), out=tmp_path / "plan", data_root=ROOT, say=said.append)
     assert plan["measured"]["cpu_share"] == 0.6 and plan["measured"]["at"] == 2000.0 and plan["measured"]["is_busy"]
-    assert ", measured " in said[0] and said[0].endswith(" ago on a busy machine (60 % of a core): the next use "
-                                                         "measures again")  # fmt: skip
+    assert ", measured " in said[0] and said[0].endswith(" ago on a busy machine (60 % of a core; --fresh "
+                                                         "measures again)")  # fmt: skip

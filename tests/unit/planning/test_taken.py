@@ -1,5 +1,6 @@
 """When something was measured, and how undisturbed."""
 
+import time
 import json
 import math
 
@@ -56,14 +57,19 @@ def test_repeats_know_how_disturbed_they_were(clocks):
 )
 def test_less_than_nine_tenths_of_a_processor_is_a_busy_machine(share, is_busy):
     assert Taken(0.0, share).is_busy is is_busy
+    assert Taken(0.0, share).is_believed is not is_busy
+
+
+def test_what_a_busy_machine_measured_is_believed_for_ten_minutes():
+    assert Taken(time.time() - 590.0, 0.5).is_believed and not Taken(time.time() - 610.0, 0.5).is_believed
 
 
 @pytest.mark.parametrize(
     ("share", "age_s", "words"),
     [
         (1.0, 5.0, ""), (None, 59.9, ""), (1.0, 11_530.0, "measured 3 h 12 min ago (--fresh measures again)"),
-        (0.616, 0.0, "measured on a busy machine (62 % of a core): the next use measures again"),
-        (0.5, 90.0, "measured 1 min 30 s ago on a busy machine (50 % of a core): the next use measures again"),
+        (0.616, 0.0, "measured on a busy machine (62 % of a core; --fresh measures again)"),
+        (0.5, 90.0, "measured 1 min 30 s ago on a busy machine (50 % of a core; --fresh measures again)"),
     ],
 )
 def test_old_and_disturbed_measurements_are_told_in_words(share, age_s, words):

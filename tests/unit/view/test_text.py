@@ -65,7 +65,7 @@ def test_headline_tells_what_is_predicted():
 @pytest.mark.parametrize(
     ("taken", "words"),
     [((Taken(0.0, 1.0), 5.0), ""), ((Taken(0.0, 1.0), 7200.0), ", measured 2 h 00 min ago (--fresh measures again)"),
-     ((Taken(0.0, 0.5), 0.0), ", measured on a busy machine (50 % of a core): the next use measures again")],
+     ((Taken(0.0, 0.5), 0.0), ", measured on a busy machine (50 % of a core; --fresh measures again)")],
 )  # fmt: skip
 def test_headline_tells_how_old_and_how_disturbed_a_prediction_is(taken, words):
     assert predicted((0.01, 0.01), 10400.3, *taken).headline().endswith(f"10 400 samples/s{words}")
