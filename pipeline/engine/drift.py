@@ -18,7 +18,10 @@ from pipeline.learning.affine import layers_of
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
 
-__all__ = ["axis_shift", "block_shift", "columns_of"]
+__all__ = ["Shift", "axis_shift", "block_shift", "columns_of", "kept", "smoothed"]
+
+Shift = float | Tensor
+"""Of a block, or of each of its axes, (axes,)."""
 
 _EPS = 1e-6
 _KEEPS = (
@@ -50,6 +53,16 @@ def block_shift(before: Tensor, now: Tensor) -> float:
     length = torch.linalg.vector_norm(before.float()).item()
     moved = torch.linalg.vector_norm(now.float() - before.float()).item()
     return moved / length if length > 0.0 else float(moved > 0.0)
+
+
+def smoothed(drift: Shift | None, shift: Shift, memory: float) -> Shift:
+    """The moving average after one more displacement. Args: drift, before it, None for the first; memory, lambda."""
+    return shift if drift is None else memory * drift + (1.0 - memory) * shift
+
+
+def kept(x: Tensor) -> Tensor:
+    """A copy to compare the next probe with: in one order in memory, by which sums go, as a snapshot gives it back."""
+    return x.detach().clone(memory_format=torch.contiguous_format)
 
 
 def columns_of(block: Block, in_shape: Sequence[int]) -> tuple[Tensor, tuple[int, ...], int] | None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline.config.gate import GateConfig
 from pipeline.engine.columns import Columns
-from pipeline.engine.drift import axis_shift, block_shift, columns_of
+from pipeline.engine.drift import Shift, axis_shift, block_shift, columns_of, kept, smoothed
 from pipeline.engine.rest import Rest
 from pipeline.learning.rule import LearningRule
 from pipeline.numerics.finite import all_finite
@@ -31,9 +31,6 @@ from pipeline.records.reports import GateRow
 from pipeline.schedules.wave import Wave
 
 __all__ = ["AxisGate", "BlockGate", "Gate", "MeasuredGate", "TriggeredGate", "WaveGate"]
-
-Shift = float | Tensor
-
 
 class Gate(ABC):
     """Decides for the blocks of a stage."""
@@ -142,10 +139,9 @@ class MeasuredGate(Gate):
             return
         found = self._inputs[block]
         found.probes += 1
-        before, found.last = found.last, x.detach().clone(memory_format=torch.contiguous_format)
+        before, found.last = found.last, kept(x)
         if before is not None:
-            shift, memory = self.shift(before, x), self._config.memory
-            found.drift = shift if found.drift is None else memory * found.drift + (1.0 - memory) * shift
+            found.drift = smoothed(found.drift, self.shift(before, x), self._config.memory)
             self.measured(block, step)
 
     def observe_output(self, step: int, block: int, out: Tensor) -> None:

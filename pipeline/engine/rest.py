@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from pipeline.config.gate import GateConfig
-from pipeline.engine.drift import block_shift
+from pipeline.engine.drift import block_shift, kept, smoothed
 from pipeline.learning.rule import LearningRule
+from pipeline.numerics.finite import all_finite
 
 __all__ = ["Rest"]
 
@@ -63,16 +64,15 @@ class Rest:
     def observe(self, step: int, block: int, out: Tensor) -> None:
         """The probe has passed a block. Args: step, steps that are done; out, the block's output, (samples, ...)."""
         found = self._outputs[block]
-        if block in self or not found.learns or not bool(torch.isfinite(out).all()):
+        if block in self or not found.learns or not all_finite({block: [out]})[block]:
             return
         found.changes += 1
         if found.last is not None:
-            shift, memory = block_shift(found.last, out), self._config.memory
-            found.drift = shift if found.drift is None else memory * found.drift + (1.0 - memory) * shift
+            found.drift = float(smoothed(found.drift, block_shift(found.last, out), self._config.memory))
             if found.drift < self._config.rest:
                 found.since, found.last = step, None
                 return
-        found.last = out.detach().clone(memory_format=torch.contiguous_format)
+        found.last = kept(out)
 
     def settle(self) -> None:
         """Puts the blocks that are at rest into evaluation mode."""

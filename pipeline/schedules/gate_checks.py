@@ -39,7 +39,7 @@ def check_gate(config: Config, mode: Mode, batching: Batching, num_blocks: int, 
         if batching.num_validation:
             raise ConfigError(
                 f"no epoch is chosen where blocks start one after another (given: gate.form = \"{gate.form}\" with "
-                f" {batching.num_validation} samples for validation, expected: none). Leave dataset.validation out."
+                f"{batching.num_validation} samples for validation, expected: none). Leave dataset.validation out."
             )
 
 

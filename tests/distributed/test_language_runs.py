@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from tests.support.command import call, call_ranks, launch
 from tests.support.products import rare
 from tests.support.runs import merged, run, sha
+from tests.support.short_text import on_short_text
 
 from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
@@ -28,15 +29,10 @@ RULES = {
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A run of three steps on a short text of few bytes."""
-    path = tmp_path_factory.mktemp("text") / "a.txt"
-    path.write_bytes(bytes(ord("a") + k * k % 23 for k in range(1500)))
     return {
-        "model": {"name": "transformer", "depth": 8, "layers_per_block": 1, "width": 8, "heads": 2},
-        "dataset": {"name": "text", "path": str(path), "window": 9, "windows": 20},
-        "rule": RULES["own"], "train": {"epochs": 1, "batch_size": 8},
+        **on_short_text(tmp_path_factory.mktemp("text"), 8), "rule": RULES["own"],
+        "train": {"epochs": 1, "batch_size": 8},
         "run": {"threads": 1, "stages": 1, "partition": "parameters", "predict": False, "timeout_s": 60.0},
-        "transport": {"name": "inline"},
-        "optimizer": {"name": "adamw", "lr": 1e-2, "clip": 0.5, "course": "cosine", "warmup_steps": 2},
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from tests.support.command import call
 from tests.support.products import rare, square
 from tests.support.resumes import TINY, cuts_of, resumed, written
 from tests.support.runs import merged, run, sha
+from tests.support.short_text import on_short_text
 
 from pipeline.config import Config
 from pipeline.data.batches import Batches
@@ -34,13 +35,9 @@ STAGES, TRANSPORTS = [2, 3, "blocks"], ["inline", "shared_memory", "process_grou
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A run on a short text of few bytes: two epochs of three steps, the last of which is smaller."""
-    path = tmp_path_factory.mktemp("text") / "a.txt"
-    path.write_bytes(bytes(ord("a") + k * k % 23 for k in range(1500)))
     return {
-        "model": {"name": "transformer", "depth": 4, "layers_per_block": 1, "width": 8, "heads": 2},
-        "dataset": {"name": "text", "path": str(path), "window": 9, "windows": 20},
-        "rule": {"name": "aux"}, "train": {"epochs": 2, "batch_size": 8}, "run": RUN, "transport": {"name": "inline"},
-        "optimizer": {"name": "adamw", "lr": 1e-2, "clip": 0.5, "course": "cosine", "warmup_steps": 2},
+        **on_short_text(tmp_path_factory.mktemp("text"), 4), "rule": {"name": "aux"},
+        "train": {"epochs": 2, "batch_size": 8}, "run": RUN,
     }  # fmt: skip
 
 

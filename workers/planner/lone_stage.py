@@ -83,6 +83,7 @@ class _Canned(Transport):
         self.marks.clear()
 
         def messages(op: Op, kind: Kind, tensors: tuple[Tensor, ...]) -> Iterator[tuple[Message, int]]:
+            """Of one kind, each with the steps that are done when it is asked for."""
             full, wires, done = job.resolved.microbatch_size, wires_of(job.resolved), 0
             for action in actions:
                 done += action.op is Op.STEP
