@@ -40,7 +40,8 @@ def parts_of(
 ) -> dict[Part, float]:
     """The seconds of each part, from the moments at which a stage met others.
 
-    Where several parts lie between two meetings, only their sum is known, and how it is divided changes nothing.
+    Where several parts of a forward pass lie between two meetings, only their sum is known, and how it is divided
+    changes nothing.
 
     Args:
         actions: that the stage walked through.

@@ -135,8 +135,6 @@ class _Run:
                 continue
             part = action.microbatch
             for item in walk(action, model.role):
-                if item is Part.STEP and model.replicas > 1:
-                    yield from self._sync(process, action.step)
                 if isinstance(item, Part):
                     yield from self._work(process, model.parts.get(item, 0.0), needs_core=not model.sleeps)
                 elif item is Port.TAKE:
@@ -145,6 +143,8 @@ class _Run:
                     yield from self._take(process, self._queue(senders[0], stage, part, Port.TELL), item)
                 elif item is Port.PASS:
                     yield from self._send(process, self._queue(stage, stage + 1, part, Port.PASS), item)
+                elif item is Port.MEET:
+                    yield from self._meet(process, action.step)
                 elif item is Port.TELL:
                     for dst in receivers:
                         yield from self._send(process, self._queue(stage, dst, part, Port.TELL), item)
@@ -184,14 +184,17 @@ class _Run:
             yield _Work(seconds, needs_core)
             process.working_s += self._clock.now - since
 
-    def _sync(self, process: _Process, step: int) -> _Body:
+    def _meet(self, process: _Process, step: int) -> _Body:
         """Replicas wait for the last of them before a step, and exchange gradients."""
-        model, here = self._stages[process.stage], (process.stage, step)
+        model, here, since = self._stages[process.stage], (process.stage, step), self._clock.now
+        if model.replicas == 1:
+            return
         self._here[here] = self._here.get(here, 0) + 1
         while self._here[here] < model.replicas:
             yield self._synced[process.stage]
         self._changed(self._synced[process.stage])
-        yield _Until(self._clock.now + model.sync_s)
+        process.waits_s[Port.MEET.value] += self._clock.now - since
+        yield from self._work(process, model.sync_s, needs_core=not model.sleeps)
 
     def _take(self, process: _Process, queue: _Queue, port: Port) -> _Body:
         """A message: waits for it, and copies it out."""

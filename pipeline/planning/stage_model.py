@@ -2,7 +2,7 @@
 
     FORWARD   take an activation, BEFORE, pass it on, AFTER, tell feedback that leaves at once
     LEARN     hear feedback, LEARN, tell feedback
-    STEP      (replicas wait for each other,) STEP
+    STEP      meet the other replicas, STEP
 """
 
 import math
@@ -36,6 +36,8 @@ class Port(Enum):
     PASS = "pass"
     HEAR = "hear"
     TELL = "tell"
+    MEET = "meet"
+    """Before a step: replicas wait for each other, and exchange gradients."""
     DONE = "done"
     """A step has ended."""
 
@@ -68,7 +70,7 @@ def walk(action: Action, role: Role) -> Iterator[Part | Port]:
             yield Part.LEARN
             yield from [Port.TELL] if role.tells == "learn" else []
     else:
-        yield from (Part.STEP, Port.DONE)
+        yield from (Port.MEET, Part.STEP, Port.DONE)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Case:
     """Processes, where the batch is dealt to them."""
     resolved: RunSpec
     jobs: tuple[Job, ...]
+    """What one process of each stage does, as if it were alone: of replicas, what one of them is dealt."""
     replicas: tuple[int, ...] = ()
     """Of each stage."""
     probe: Probe | None = None
@@ -103,6 +104,7 @@ class Planned:
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
+        jobs = [_as_replica(job, count) for job, count in zip(jobs, counts, strict=True)]
         return Case(way, stages, resolved, tuple(jobs), counts, self._probe(resolved) if way.is_ours else None)
 
     def _probe(self, resolved: RunSpec) -> Probe | None:
@@ -153,6 +155,17 @@ class Planned:
             self._costs[key], taken = told_costs(resolved, threads, torch.device(self.device), fresh=self._fresh)
             self.taken.append(taken)
         return tuple(self._costs[key])
+
+
+def _as_replica(job: Job, count: int) -> Job:
+    """The job of one of so many replicas: it is dealt fewer micro-batches, and adds up fewer gradients than one process
+    that has them all."""
+    resolved = job.resolved
+    dealt = -(-resolved.batching.microbatches // count)
+    batching = dataclasses.replace(
+        resolved.batching, batch_size=dealt * resolved.microbatch_size, microbatches=dealt
+    )  # fmt: skip
+    return job if count == 1 else dataclasses.replace(job, resolved=dataclasses.replace(resolved, batching=batching))
 
 
 def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:

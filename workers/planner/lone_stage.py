@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from pipeline.data.synthetic import random_labels
+from pipeline.engine.emulated import EmulatedRule
 from pipeline.engine.message import Kind, Message
+from pipeline.engine.stage import Stage
 from pipeline.engine.wires import wires_of
 from pipeline.numerics.memory_format import channels_last, to_wire
 from pipeline.planning.roles import chills_of, parts_of, role_of
@@ -26,6 +28,7 @@ from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.position import Position
 from workers.dry_run.stage import DryRunSpec, DryRunStage
 from workers.job import Job
+from workers.planner.lone_replica import pack_gradients
 from workers.transport import Transport
 from workers.worker import drive
 
@@ -156,6 +159,7 @@ def measure_stage(
     with job.compute():
         canned = _Canned(job, told)
         stage = DryRunStage(job, canned)
+        _watch_steps(stage.stage, canned, _replicas_of(job))
         _run(stage, canned, _WARM_STEPS)
         about = _last_step_s(canned.marks)
         steps = max(_LEAST_STEPS, min(_MOST_STEPS, ceil(_MEASURE_S / max(about, 1e-6))))
@@ -173,6 +177,29 @@ def measure_stage(
             parts, module_bytes(blocks.rules.values()), blocks.optimizer_bytes(), blocks.in_flight.max_bytes,
             tuple((tuple(t.shape), t.dtype) for t in canned.sent), taken, chills,
         )  # fmt: skip
+
+
+def _replicas_of(job: Job) -> int:
+    """Of the job's stage, of which it is one."""
+    counts = job.resolved.config.run.replicas
+    return counts[job.stage_index] if isinstance(counts, list) else 1
+
+
+def _watch_steps(stage: Stage, canned: _Canned, replicas: int) -> None:
+    """Has the start of each optimizer step noted: what lies before it is shared between replicas, and it is not."""
+    is_one_of_several = replicas > 1 and not any(isinstance(rule, EmulatedRule) for rule in stage.rules.values())
+    unpack = pack_gradients(stage, replicas) if is_one_of_several else lambda: None
+    step = stage.step
+
+    def noted(step_index: int = 0) -> None:
+        if stage.device.type == "cuda":
+            torch.cuda.synchronize(stage.device)
+        now = time.perf_counter()
+        canned.marks.append((Port.MEET, now, now))
+        unpack()
+        step(step_index)
+
+    stage.step = noted  # type: ignore[method-assign]
 
 
 def _last_step_s(marks: Sequence[tuple[Port, float, float]]) -> float:

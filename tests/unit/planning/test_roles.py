@@ -60,13 +60,16 @@ def test_parts_between_two_meetings_are_told_apart_as_far_as_they_can_be():
     actions = list(stream([1] * 5, in_flight=1, feedback=False))
     found = parts_of(actions, Role(True, True), walked(actions, Role(True, True)), 100.0, 0)
     assert found[Part.BEFORE] == pytest.approx(1.0)
-    assert found[Part.AFTER] + found[Part.STEP] == pytest.approx(0.75) and found[Part.LEARN] == 0.0
+    assert found[Part.AFTER] == pytest.approx(0.5) and found[Part.LEARN] == 0.0
+    assert found[Part.STEP] == pytest.approx(0.25)  # replicas share everything but this
+    alone = parts_of(actions, Role(), walked(actions, Role()), 100.0, 0)
+    assert alone[Part.BEFORE] + alone[Part.AFTER] == pytest.approx(1.5) and alone[Part.STEP] == pytest.approx(0.25)
 
 
 def test_the_first_marks_may_be_left_out():
     actions = list(stream([1] * 5, in_flight=1, feedback=False))
     marks = walked(actions, Role())
-    marks[0] = (Port.DONE, marks[0][1] - 1.0, marks[0][2])
+    marks[0] = (Port.MEET, marks[0][1] - 1.0, marks[0][2])
     found = parts_of(actions, Role(), marks, 0.0, 1)
     assert sum(found.values()) == pytest.approx(1.75)
 

@@ -210,7 +210,16 @@ def test_two_replicas_of_the_slowest_stage_double_the_pace():
 def test_replicas_wait_for_each_other_and_for_their_gradients():
     actions = list(stream([2] * 10, in_flight=1, feedback=False))
     stage = StageModel(Role(), actions, {Part.AFTER: 1.0}, replicas=2, sync_s=0.5)
-    assert simulate([stage], {}).ends[0] == tuple(pytest.approx(1.5 * (n + 1)) for n in range(10))
+    found = simulate([stage], {})
+    assert found.ends[0] == tuple(pytest.approx(1.5 * (n + 1)) for n in range(10))
+    assert found.busy_s == (pytest.approx(15.0),) and found.waits_s[0]["meet"] == 0.0
+
+
+def test_replicas_that_share_a_core_exchange_gradients_on_it():
+    actions = list(stream([2] * 10, in_flight=1, feedback=False))
+    stage = StageModel(Role(), actions, {Part.AFTER: 1.0, Part.STEP: 0.25}, replicas=2, sync_s=0.5)
+    assert simulate([stage], {}, cores=1).step_s(2) == pytest.approx(3.5)
+    assert simulate([stage], {}, cores=2).step_s(2) == pytest.approx(1.75)
 
 
 def test_feedback_to_all_comes_straight_from_the_last_stage():
@@ -240,7 +249,7 @@ def test_an_action_is_walked_as_the_program_does():
     middle = Role(True, True, True, True, "learn")
     assert names(Op.FORWARD, middle) == ["take", "before", "pass", "after"]
     assert names(Op.LEARN, middle) == ["hear", "learn", "tell"]
-    assert names(Op.STEP, middle) == ["step", "done"]
+    assert names(Op.STEP, middle) == ["meet", "step", "done"]
     assert names(Op.LEARN, Role(True, True)) == []
     assert names(Op.FORWARD, Role(True, False, tells="forward")) == ["take", "before", "after", "tell"]
 
