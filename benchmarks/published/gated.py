@@ -17,6 +17,8 @@ __all__ = ["PARALLEL", "SOURCE", "TABLES", "gate", "mlp"]
 Config = Mapping[str, Any]
 
 PARALLEL, SEQUENTIAL, BACKPROP = "parallel", "sequential", "backprop"
+_SLOWER = "parallel at half the rate"
+"""What a gate might do by nothing but its shorter steps."""
 _UPDATES = {"measure.every": 1, "measure.angles": False, "measure.accuracies": False, "measure.keep_weights": False}
 """How far weights move in an epoch."""
 
@@ -78,13 +80,15 @@ class Net:
             if arm != PARALLEL:
                 yield self._contrast(f"at {whole}", (arm, whole), (PARALLEL, whole))
                 yield self._contrast(f"at {equal}", (arm, equal), (PARALLEL, equal))
-            if arm not in (PARALLEL, SEQUENTIAL, BACKPROP):
+            if arm not in (PARALLEL, SEQUENTIAL, BACKPROP, _SLOWER):
                 yield self._contrast(f"at {whole}", (arm, whole), (SEQUENTIAL, whole))
                 yield self._contrast(f"at {equal}", (arm, equal), (SEQUENTIAL, equal))
             if arm.startswith(("G1", "G2", "G4")):
                 control = staged[len(staged) // 2]
                 yield self._contrast(f"at {whole}", (arm, whole), (control, whole))
                 yield self._contrast(f"at {equal}", (arm, equal), (control, equal))
+            if arm.startswith(("G1,", "G2,")) and _SLOWER in arms:
+                yield self._contrast(f"at {whole}", (arm, whole), (_SLOWER, whole))
 
     def _contrast(self, about: str, first: tuple[str, str], second: tuple[str, str]) -> Contrast:
         return Contrast(about, (self.row(first[0]), first[1]), (self.row(second[0]), second[1]))
@@ -181,6 +185,8 @@ def _mlp_table(depth: int, width: int, own: int, optimizers: Sequence[str], note
             net = mlp(depth, width, own, rule, optimizer)
             taus = (0.2, 0.5) if optimizer == _ADAM and depth == 8 else (0.2,)
             gates = _wave_gates(net, taus, 0.1 if optimizer == _ADAM else 0.2)
+            if depth == 8:
+                gates[_SLOWER] = {"schedule.mode": PARALLEL, "optimizer.lr": _RATES[rule, optimizer] / 2}
             backprop = rule == "pred" or optimizer == _SGD  # whose rates differ
             cells += _cells(net, gates, backprop=backprop)
             contrasts += net.contrasts([*net.plain(), *gates, *([BACKPROP] if backprop else [])])
