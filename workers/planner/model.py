@@ -130,17 +130,25 @@ class Model:
         return found
 
     def _sync_s(self, stage: int) -> float:
-        """Seconds in which the replicas of a stage average their gradients, in a ring."""
-        count = self.case.replicas[stage]
-        trained = sum(self.case.resolved.gradient_bytes[k] for k in self.case.partition[stage])
-        return self.exchange_s(count, trained, between_hosts=False) if count > 1 else 0.0
+        """Seconds of the messages in which the replicas of a stage add up their gradients: each sends the others their
+        parts of every micro-batch that it is dealt, and then the sum of its own part."""
+        count, resolved = self.case.replicas[stage], self.case.resolved
+        if count == 1:
+            return 0.0
+        dealt = -(-resolved.batching.microbatches // count)
+        trained = sum(resolved.gradient_bytes[k] for k in self.case.partition[stage])
+        return (dealt + 1) * (count - 1) * self._message_s(trained / count, Link())
 
     def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:
         """Seconds of an all-reduce in a ring of ``count`` processes."""
-        costs, link = self.setting.costs, self.link if between_hosts else Link()
-        share = num_bytes / count
-        each = share * (costs.send_byte_s + costs.recv_byte_s) + costs.send_s + costs.recv_s + costs.wake_s
-        return 2 * (count - 1) * (each + share * 8 / link.bits_per_s + link.latency_s)
+        link = self.link if between_hosts else Link()
+        return 2 * (count - 1) * self._message_s(num_bytes / count, link)
+
+    def _message_s(self, num_bytes: float, link: Link) -> float:
+        """Seconds of a message between two that wait for each other, all of its way."""
+        costs = self.setting.costs
+        ends_s = costs.send_s + costs.recv_s + costs.wake_s + num_bytes * (costs.send_byte_s + costs.recv_byte_s)
+        return ends_s + num_bytes * 8 / link.bits_per_s + link.latency_s
 
     def is_far(self, src: int, dst: int) -> bool:
         """The link that is asked about lies between two stages."""

@@ -34,7 +34,8 @@ class Told:
         self.slow = dict(slow)
 
     def of(self, job):
-        weight = sum(self.slow.get(k, 1.0) for k in job.blocks) / job.resolved.batching.microbatches
+        share = job.resolved.microbatch_size / job.resolved.config.train.batch_size
+        weight = sum(self.slow.get(k, 1.0) for k in job.blocks) * share
         shape = (job.resolved.microbatch_size, *job.resolved.specs[job.blocks.start].in_shape)
         told = ((shape, job.resolved.shapes[0].dtype),) if job.resolved.topology.value != "local" else ()
         parts = {Part.BEFORE: MS * weight, Part.AFTER: 0.0, Part.LEARN: 0.0, Part.STEP: 0.0}
@@ -161,6 +162,16 @@ def test_replicas_hold_the_queues_over_which_they_exchange_gradients():
     assert plain["queue_bytes"] == processes[0] and replicated_["queue_bytes"] == max(processes[1:4])
     gradients = 4 * (64 * 64 + 64 + 64 * 10 + 10)
     assert replicated_["queue_bytes"] > 2 * gradients + processes[4]  # to two others, a third each, several times over
+
+
+@pytest.mark.parametrize(("microbatches", "messages"), [(2, 1 + 2), (4, 2 + 3)])
+def test_replicas_exchange_the_gradients_of_every_microbatch_and_then_the_sums(microbatches, messages):
+    dealt = {**EVEN, "train": {"batch_size": 64, "microbatches": microbatches}}
+    planned = Planned(config(**dealt), Host(64, 0), Path("/nowhere"), Question((4,)))
+    case = planned.case(find_way("onward"), 4, (1, 2, 1, 1))
+    row = row_of(Model(case, Told({1: 4.0}), Setting(Question((4,)), 64, WireCosts(MS, 0.0, 0.0, 0.0), 4)))
+    # Half of 12 ms for each of them; what it sends upwards, its gradients and its sums take 1 ms a message.
+    assert row["step_s"] == pytest.approx((6 + messages) * MS, rel=0.02)
 
 
 def test_heads_are_counted_as_products():
