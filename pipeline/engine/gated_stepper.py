@@ -91,9 +91,6 @@ class GatedStepper(Stepper):
         self._portions = list({id(stepper): stepper for stepper in inner.values()}.values())
         self._training: list[tuple[Stepper, dict[int, list[nn.Parameter]]]] = []
         self._trained: frozenset[int] = frozenset()
-        self._closed: set[int] = set()
-        """Blocks that have been told to learn nothing in this step."""
-        self._step = 0
         self._epoch = 0
 
     def parameters(self, block: int) -> list[nn.Parameter]:
@@ -120,14 +117,13 @@ class GatedStepper(Stepper):
             stepper.step(step)
             for part in held:
                 part.scale()
-        self._closed.clear()
 
     def _held(self, block: int, parameters: list[nn.Parameter], step: int) -> _Part | None:
         """What keeps a block's parameters from a whole step; None where it takes one, or none at all."""
         moved = [p for p in parameters if p.grad is not None]
         rests = self.gate.rests(block)
         part, columns = (0.0, None) if rests else (self.gate.part(block, step), self.gate.columns(block))
-        if moved or rests or block in self._closed:
+        if moved or rests:
             self.gate.taken(block, part)
         if part == 0.0 and columns is None:
             for parameter in moved:
@@ -136,18 +132,6 @@ class GatedStepper(Stepper):
         if part < 1.0 or columns is not None:
             return _Part(part, columns, moved, [p.detach().clone() for p in moved])
         return None
-
-    def attend(self, step: int) -> None:
-        """See :class:`Stepper`."""
-        self._step = step
-
-    def is_closed(self, block: int) -> bool:
-        """See :class:`Stepper`."""
-        gate = self.gate
-        if gate.rests(block) or gate.part(block, self._step) > 0.0 or gate.columns(block) is not None:
-            return False
-        self._closed.add(block)
-        return True
 
     def told(self, block: int) -> GateRow:
         """See :class:`Stepper`."""

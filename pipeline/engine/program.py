@@ -223,7 +223,6 @@ class Program(Messenger):
             self._notes.tell(position)
         if self._chunks is not None:
             self._chunks.tell(position)
-        self.stage.stepper.attend(position.step)
         learned: list[Outbound] = []
         for group in self.stage.groups:
             self.budget.enter(Activity.FORWARD)

@@ -94,7 +94,6 @@ class Stage:
         self._training: list[int] = []
         self.waiting: list[int] = []  # blocks that learn when feedback has come
         self.at_once: frozenset[int] = frozenset()  # blocks that learn right after their forward pass
-        self._closable: frozenset[int] = frozenset()  # those of them that may leave it
 
     def _new_evaluation(self, seed: int) -> Evaluation:
         """Of the stage's blocks."""
@@ -134,7 +133,6 @@ class Stage:
             rule.train(k in training)
             rule.begin_epoch(plan.epoch)
         self.at_once = frozenset(k for k in training if self.rules[k].learns_at_once)
-        self._closable = self.at_once if self.topology is Topology.LOCAL else frozenset()  # others pass feedback on
         self.evaluation.begin_epoch(self._active)
         self.stepper.begin(plan, training)
         self.staleness.begin_epoch()
@@ -181,10 +179,7 @@ class Stage:
             x = laid_out(x, maps_last=self.channels_last)
             if rule.draws:
                 reseed(mix(self._forward_seeds[k], key), self.device)
-            if k in self._closable and self.stepper.is_closed(k):
-                with torch.no_grad():
-                    x, _ = rule(x, y)
-            elif rule.training:
+            if rule.training:
                 held.versions[k] = self.staleness.versions[k]
                 if self.skip is not None:
                     self.skip.begin(k, self.evaluation.scores[k])

@@ -89,13 +89,6 @@ class Stepper:
             for parameter in group["params"]:
                 parameter.grad = None
 
-    def attend(self, step: int) -> None:
-        """Batches of a step come next. Args: step, of the run, counted from 0."""
-
-    def is_closed(self, block: int) -> bool:
-        """A block will take nothing of the step that is attended to, and need not learn from its batches."""
-        return False
-
     def told(self, block: int) -> GateRow:
         """What the scores of a block's epoch say of its steps."""
         return {}

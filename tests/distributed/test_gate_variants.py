@@ -22,7 +22,6 @@ from tests.support.products import rare, square
 from tests.support.resumes import TINY
 from tests.support.runs import merged, run
 
-from pipeline.engine.gated_stepper import GatedStepper
 from pipeline.errors import ConfigError
 from pipeline.schedules.gate_checks import gate_state_of
 
@@ -137,22 +136,3 @@ def test_what_a_gate_keeps_of_outputs_is_told(tmp_path):
     table = merged(GATED, {"gate": FORMS["rest"]})
     assert gate_state_of(table) == "G2, 20 samples, outputs"
     assert gate_state_of(merged(table, {"gate": {"rest": 0.0}})) == "G2, 20 samples"
-
-
-@pytest.mark.parametrize(("rule", "form"), square(LOCAL, ["G3", "G4"]))
-def test_blocks_that_have_not_begun_derive_nothing_and_it_changes_no_weight(rule, form, tmp_path, monkeypatch):
-    found = learned(tmp_path / "run", changes_of(rule, form))
-    derived = []
-    real = GatedStepper.is_closed
-    monkeypatch.setattr(GatedStepper, "is_closed", lambda *args: derived.append(real(*args)) or False)
-    assert learned(tmp_path / "all", changes_of(rule, form)) == found
-    assert {True, False} <= set(derived)
-
-
-def test_of_an_epoch_in_which_a_block_has_not_begun_no_loss_is_known(tmp_path):
-    run(tmp_path / "run", changes_of("predsim", "G4", gate={"tau": 1e-12}), base=TINY)
-    for epoch in told(tmp_path / "run"):
-        assert [(block["gate"] > 0, block["train_loss"] is None) for block in epoch.values()] == [
-            (True, False), *[(False, True)] * 3
-        ]  # fmt: skip
-        assert all(block["test_loss"] > 0 for block in epoch.values())
