@@ -52,7 +52,7 @@ def epochs_for(job: ArmJob) -> tuple[int, int]:
 def figures(rows: Sequence[Row], warm: int, num_samples: int) -> dict[str, Any]:
     """The measured part of a run.
 
-    Each stage reports its time budget at the end of each epoch; the last stage's ends are the pipeline's. Left out
+    Each process reports its time budget at the end of each epoch; the last one's ends are the pipeline's. Left out
     are ``warm`` epochs at the start, and the last epoch, behind which the test set is evaluated.
 
     Args:
@@ -61,22 +61,22 @@ def figures(rows: Sequence[Row], warm: int, num_samples: int) -> dict[str, Any]:
         num_samples: of an epoch.
 
     Returns:
-        ``samples_per_s``, the median over equal windows; ``windows``; ``timed``, what each stage spent in them; and
+        ``samples_per_s``, the median over equal windows; ``windows``; ``timed``, what each process spent in them; and
         ``efficiency``, the share of their wall time that the slowest stage computed: what the throughput is of
         samples / (that stage's forward_s + learn_s), which no pipeline of these stages can exceed.
     """
-    by_stage: dict[int, list[Mapping[str, float]]] = {}
+    by_process: dict[int, list[Mapping[str, float]]] = {}
     for row in rows:
         if row["event"] == "epoch":
-            by_stage.setdefault(row["stage"], []).append(row["time"])
-    last = by_stage[max(by_stage)]
+            by_process.setdefault(row.get("process", row["stage"]), []).append(row["time"])
+    last = by_process[max(by_process)]
     epochs = len(last) - 1 - warm
     windows = min(NUM_WINDOWS, epochs)
     length = epochs // windows
     ends = [last[warm - 1 + i * length]["wall_s"] for i in range(windows + 1)]
     rates = [length * num_samples / (b - a) for a, b in zip(ends, ends[1:], strict=False)]
     first, final = warm - 1, warm - 1 + windows * length
-    spent = [{k: t[final][k] - t[first][k] for k in t[first]} for _, t in sorted(by_stage.items())]
+    spent = [{k: t[final][k] - t[first][k] for k in t[first]} for _, t in sorted(by_process.items())]
     slowest = max(s["forward_s"] + s["learn_s"] for s in spent)
     return {
         "samples_per_s": statistics.median(rates), "windows": rates, "timed": spent,

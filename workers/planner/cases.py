@@ -162,10 +162,12 @@ def _as_replica(job: Job, count: int) -> Job:
     that has them all."""
     resolved = job.resolved
     dealt = -(-resolved.batching.microbatches // count)
-    batching = dataclasses.replace(
-        resolved.batching, batch_size=dealt * resolved.microbatch_size, microbatches=dealt
-    )  # fmt: skip
-    return job if count == 1 else dataclasses.replace(job, resolved=dataclasses.replace(resolved, batching=batching))
+    batch_size = dealt * resolved.microbatch_size
+    batching = dataclasses.replace(resolved.batching, batch_size=batch_size, microbatches=dealt)
+    share = batch_size / resolved.batching.batch_size
+    config = dataclasses.replace(resolved.config, chaos=_sooner(resolved.config.chaos, share))
+    dealt_out = dataclasses.replace(resolved, batching=batching, config=config)
+    return job if count == 1 else dataclasses.replace(job, resolved=dealt_out)
 
 
 def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
@@ -173,7 +175,15 @@ def _shared_out(chaos: ChaosConfig, share: float) -> ChaosConfig:
     told = chaos.compute_s
     chaos = dataclasses.replace(chaos, delay_s=0.0, stage_delay_s=0.0)
     if isinstance(told, list):
-        return dataclasses.replace(chaos, compute_s=[sum(told) * share])  # one process has all stages
+        chaos = dataclasses.replace(chaos, compute_s=[sum(told)])  # one process has all stages
+    return _sooner(chaos, share)
+
+
+def _sooner(chaos: ChaosConfig, share: float) -> ChaosConfig:
+    """Emulated compute of a part of the batch; what was measured goes by the micro-batch."""
+    told = chaos.compute_s
+    if isinstance(told, list):
+        return dataclasses.replace(chaos, compute_s=[seconds * share for seconds in told])
     return chaos if told == "measured" else dataclasses.replace(chaos, compute_s=float(told) * share)
 
 

@@ -1,14 +1,16 @@
-"""What the exchange of gradients asks of one of several replicas, but for the messages, without the others.
+"""What the exchange of gradients asks of one of several replicas, without the others.
 
-A replica packs the gradients of a block as soon as the block has learned, adds up its own part, and unpacks the sums in
-front of a step (:mod:`pipeline.engine.exchange`). That is no small part of its work: what is packed is as large as its
-parameters, and the next block's gradients find memory that is in the processor's cache.
+A replica packs the gradients of a block as soon as the block has learned, gives the others their parts, adds up what
+they bring to its own, and unpacks the sums in front of a step (:mod:`pipeline.engine.exchange`). Every message is copied
+in by one and out by the other. What is copied is as large as the parameters, so it comes from main memory, and takes
+several times as long as the messages by which :mod:`workers.planner.wire_costs` measures a byte.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.engine.gradients import GradientVector, vectors_of
@@ -23,27 +25,44 @@ class _Block:
 
     parameters: list[nn.Parameter]
     vectors: list[GradientVector]
-    others: int
-    """Replicas whose parts are added to the own one."""
     chunks: list[list[Tensor]] | None = None
+    slots: dict[tuple[bool, int], Tensor] = field(default_factory=dict)
+    """Memory of messages: of those that come or that go, by their elements."""
 
     def take(self) -> None:
-        """Takes them away, if there are any, and adds up the own chunks."""
+        """Takes them away, if there are any, and adds what others bring to the own chunks."""
         if all(parameter.grad is None for parameter in self.parameters):
             return
         self.chunks = []
         for vector in self.vectors:
             chunks, present = vector.take()
-            for _ in range(1 + self.others):
-                vector.add(chunks[0], present)
+            vector.add(chunks[0], present)
+            for chunk in chunks[1:]:
+                self._send(chunk)
+                vector.add(self._received(chunks[0]), present)
             self.chunks.append(chunks)
 
     def put(self) -> None:
         """Makes the sums the gradients again."""
         if self.chunks is not None:
             for vector, chunks in zip(self.vectors, self.chunks, strict=True):
-                vector.put([vector.own_sum(), *chunks[1:]])
+                for _ in chunks[1:]:
+                    self._send(vector.own_sum())
+                vector.put([vector.own_sum(), *map(self._received, chunks[1:])])
             self.chunks = None
+
+    def _send(self, chunk: Tensor) -> None:
+        """Copies a chunk to where another replica would find it."""
+        self._slot(False, chunk).copy_(chunk)
+
+    def _received(self, like: Tensor) -> Tensor:
+        """A chunk of zeros, copied from where another replica would have put it."""
+        return self._slot(True, like).clone()
+
+    def _slot(self, comes: bool, like: Tensor) -> Tensor:
+        if (comes, like.numel()) not in self.slots:
+            self.slots[comes, like.numel()] = torch.zeros_like(like)
+        return self.slots[comes, like.numel()]
 
 
 def pack_gradients(stage: Stage, replicas: int) -> Callable[[], None]:
@@ -57,7 +76,7 @@ def pack_gradients(stage: Stage, replicas: int) -> Callable[[], None]:
         What unpacks them, to be called in front of each step.
     """
     trained = {k: list(stage.stepper.parameters(k)) for k in stage.blocks}
-    blocks = [_Block(some, vectors_of(some, replicas, 0), replicas - 1) for some in trained.values() if some]
+    blocks = [_Block(some, vectors_of(some, replicas, 0)) for some in trained.values() if some]
 
     def packing(learn: Callable[..., Any]) -> Callable[..., Any]:
         def learned(*args: Any) -> Any:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from pipeline.engine.exchange import BUCKET_BYTES
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.simulation import simulate
@@ -131,13 +132,24 @@ class Model:
 
     def _sync_s(self, stage: int) -> float:
         """Seconds of the messages in which the replicas of a stage add up their gradients: each sends the others their
-        parts of every micro-batch that it is dealt, and then the sum of its own part."""
-        count, resolved = self.case.replicas[stage], self.case.resolved
+        parts of every micro-batch that it is dealt, and then the sum of its own part. Their bytes are copied in what is
+        measured of a replica (:mod:`workers.planner.lone_replica`)."""
+        count = self.case.replicas[stage]
         if count == 1:
             return 0.0
-        dealt = -(-resolved.batching.microbatches // count)
-        trained = sum(resolved.gradient_bytes[k] for k in self.case.partition[stage])
-        return (dealt + 1) * (count - 1) * self._message_s(trained / count, Link())
+        dealt = -(-self.case.resolved.batching.microbatches // count)
+        return self._buckets(stage) * (dealt + 1) * (count - 1) * self._message_s(0, Link())
+
+    def _buckets(self, stage: int) -> int:
+        """Messages in which the gradients of one micro-batch travel: see :mod:`pipeline.engine.exchange`."""
+        resolved, found, num_bytes = self.case.resolved, 0, BUCKET_BYTES
+        if resolved.topology is not Topology.LOCAL or resolved.config.run.learn_after == "stage":
+            return 1
+        for k in self.case.partition[stage]:
+            if num_bytes >= BUCKET_BYTES:
+                found, num_bytes = found + 1, 0
+            num_bytes += resolved.gradient_bytes[k]
+        return found
 
     def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:
         """Seconds of an all-reduce in a ring of ``count`` processes."""

@@ -213,6 +213,12 @@ def test_the_figure_leaves_out_warm_up_and_the_evaluated_epoch():
     assert found["timed"][0]["learn_s"] == 2.0 and found["timed"][1]["wall_s"] == 5.0
 
 
+def test_replicas_of_a_stage_are_processes_of_one_run():
+    rows = [{**row(0, float(end)), "process": process, "replica": process} for end in range(1, 7) for process in (0, 1)]
+    found = onward.figures(rows, warm=2, num_samples=10)
+    assert found["windows"] == [10.0] * 3 and len(found["timed"]) == 2
+
+
 def test_long_measurements_are_cut_into_a_few_windows():
     rows = [row(0, float(end)) for end in range(1, 17)]
     found = onward.figures(rows, warm=2, num_samples=10)
