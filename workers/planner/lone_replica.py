@@ -1,9 +1,9 @@
 """What the exchange of gradients asks of one of several replicas, without the others.
 
 A replica packs the gradients of a block as soon as the block has learned, gives the others their parts, adds up what
-they bring to its own, and unpacks the sums in front of a step (:mod:`pipeline.engine.exchange`). Every message is copied
-in by one and out by the other. What is copied is as large as the parameters, so it comes from main memory, and takes
-several times as long as the messages by which :mod:`workers.planner.wire_costs` measures a byte.
+they bring to its own, and unpacks the sums in front of a step (:mod:`pipeline.engine.exchange`). Every message is
+copied in by one and out by the other. What is copied is as large as the parameters, so it comes from main memory, and
+takes several times as long as the messages by which :mod:`workers.planner.wire_costs` measures a byte.
 """
 
 from collections.abc import Callable
