@@ -189,15 +189,15 @@ def _watch_steps(stage: Stage, canned: _Canned, replicas: int) -> None:
     """Has the start of each optimizer step noted: what lies before it is shared between replicas, and it is not."""
     is_one_of_several = replicas > 1 and not any(isinstance(rule, EmulatedRule) for rule in stage.rules.values())
     unpack = pack_gradients(stage, replicas) if is_one_of_several else lambda: None
-    step = stage.step
+    real = stage.step
 
-    def noted(step_index: int = 0) -> None:
+    def noted(step: int = 0) -> None:
         if stage.device.type == "cuda":
             torch.cuda.synchronize(stage.device)
         now = time.perf_counter()
         canned.marks.append((Port.MEET, now, now))
         unpack()
-        step(step_index)
+        real(step)
 
     stage.step = noted  # type: ignore[method-assign]
 
