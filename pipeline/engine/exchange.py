@@ -12,7 +12,7 @@ would not be (the replica that is waited for may itself wait for feedback to wha
 waiting is at the end of the step.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from pipeline.learning.rule import Topology
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.position import Position
 
-__all__ = ["BUCKET_BYTES", "Exchange"]
+__all__ = ["BUCKET_BYTES", "Exchange", "bucketed", "exchanged"]
 
 Blocks = tuple[int, ...]
 
@@ -79,7 +79,25 @@ class _Share:
         return cls(chunks, present, losses, credits, answers)
 
 
-def _exchanged(stage: Stage, block: int) -> Sequence[nn.Parameter]:
+def bucketed(groups: Sequence[Blocks], num_bytes: Mapping[int, int]) -> list[Blocks]:
+    """Groups that learn one after another, small ones joined: a message costs as much as a few 100 KB of it.
+
+    Args:
+        groups: of blocks, in the order in which they learn.
+        num_bytes: of the gradients of each block.
+    """
+    buckets: list[Blocks] = []
+    found = BUCKET_BYTES
+    for group in groups:
+        if found >= BUCKET_BYTES:
+            buckets.append(())
+            found = 0
+        buckets[-1] += group
+        found += sum(num_bytes[k] for k in group)
+    return buckets
+
+
+def exchanged(stage: Stage, block: int) -> Sequence[nn.Parameter]:
     """Parameters whose gradients are exchanged: all that are trained, or where compute is emulated what stands for
     them."""
     rule = stage.rules[block]
@@ -100,7 +118,8 @@ class Exchange:
         self._stage = stage
         self._group, self._replica, self._num_blocks = group, replica, num_blocks
         self._peers = [(r, process) for r, process in enumerate(group) if r != replica]
-        self._vectors = {k: vectors_of(_exchanged(stage, k), len(group), replica) for k in stage.blocks}
+        self._vectors = {k: vectors_of(exchanged(stage, k), len(group), replica) for k in stage.blocks}
+        self._num_bytes = {k: sum(vector.num_bytes for vector in vectors) for k, vectors in self._vectors.items()}
         self._is_local = stage.topology is Topology.LOCAL
         self._events: list[tuple[Action, int]] = []
         self._buckets: list[Blocks] = []
@@ -123,22 +142,11 @@ class Exchange:
         self._events, self._epoch, self._step, self._num_summed = list(events), epoch, step, 0
         self.stats.begin()
         groups = [tuple(k for k in group if k in stage.at_once) for group in stage.groups]
-        self._buckets = self._bucketed(groups) if self._is_local else [tuple(sorted({*stage.at_once, *stage.waiting}))]
+        together = tuple(sorted({*stage.at_once, *stage.waiting}))
+        self._buckets = bucketed(groups, self._num_bytes) if self._is_local else [together]
         self._marks = {k: stage.evaluation.scores[k].mark() for blocks in self._buckets for k in blocks}
         for k in self._marks if stage.skip is not None else ():  # this replica may be dealt nothing of a short batch
             stage.skip.begin(k, stage.evaluation.scores[k])  # type: ignore[union-attr]
-
-    def _bucketed(self, groups: Sequence[Blocks]) -> list[Blocks]:
-        """Groups that learn one after another, small ones joined: a message costs as much as a few 100 KB of it."""
-        buckets: list[Blocks] = []
-        num_bytes = BUCKET_BYTES
-        for group in groups:
-            if num_bytes >= BUCKET_BYTES:
-                buckets.append(())
-                num_bytes = 0
-            buckets[-1] += group
-            num_bytes += sum(vector.num_bytes for k in group for vector in self._vectors[k])
-        return buckets
 
     def at(self, op: Op, position: Position) -> None:
         """This replica goes on to an event of the step."""

@@ -32,6 +32,7 @@ from pipeline.schedules.wave import Wave
 
 __all__ = ["AxisGate", "BlockGate", "Gate", "MeasuredGate", "TriggeredGate", "WaveGate"]
 
+
 class Gate(ABC):
     """Decides for the blocks of a stage."""
 

@@ -104,7 +104,7 @@ class Planned:
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
-        jobs = [_as_replica(job, count) for job, count in zip(jobs, counts, strict=True)]
+        jobs = [_as_replica(job, each) for job, each in zip(jobs, counts, strict=True)]
         return Case(way, stages, resolved, tuple(jobs), counts, self._probe(resolved) if way.is_ours else None)
 
     def _probe(self, resolved: RunSpec) -> Probe | None:

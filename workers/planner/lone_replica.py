@@ -6,13 +6,14 @@ copied in by one and out by the other. What is copied is as large as the paramet
 takes several times as long as the messages by which :mod:`workers.planner.wire_costs` measures a byte.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.engine.exchange import exchanged
 from pipeline.engine.gradients import GradientVector, vectors_of
 from pipeline.engine.stage import Stage
 
@@ -23,7 +24,7 @@ __all__ = ["pack_gradients"]
 class _Block:
     """Gradients of one block, from a micro-batch on until the step."""
 
-    parameters: list[nn.Parameter]
+    parameters: Sequence[nn.Parameter]
     vectors: list[GradientVector]
     chunks: list[list[Tensor]] | None = None
     slots: dict[tuple[bool, int], Tensor] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class _Block:
         return self._slot(True, like).clone()
 
     def _slot(self, comes: bool, like: Tensor) -> Tensor:
+        """Memory of a message of that size."""
         if (comes, like.numel()) not in self.slots:
             self.slots[comes, like.numel()] = torch.zeros_like(like)
         return self.slots[comes, like.numel()]
@@ -75,11 +77,14 @@ def pack_gradients(stage: Stage, replicas: int) -> Callable[[], None]:
     Returns:
         What unpacks them, to be called in front of each step.
     """
-    trained = {k: list(stage.stepper.parameters(k)) for k in stage.blocks}
-    blocks = [_Block(some, vectors_of(some, replicas, 0)) for some in trained.values() if some]
+    trained = [exchanged(stage, k) for k in stage.blocks]
+    blocks = [_Block(some, vectors_of(some, replicas, 0)) for some in trained if some]
 
     def packing(learn: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the stage, and what a replica does behind it."""
+
         def learned(*args: Any) -> Any:
+            """Learns, and packs."""
             told = learn(*args)
             for block in blocks:
                 block.take()

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from pipeline.data.synthetic import random_labels
-from pipeline.engine.emulated import EmulatedRule
 from pipeline.engine.message import Kind, Message
 from pipeline.engine.stage import Stage
 from pipeline.engine.wires import wires_of
@@ -187,16 +186,17 @@ def _replicas_of(job: Job) -> int:
 
 def _watch_steps(stage: Stage, canned: _Canned, replicas: int) -> None:
     """Has the start of each optimizer step noted: what lies before it is shared between replicas, and it is not."""
-    is_one_of_several = replicas > 1 and not any(isinstance(rule, EmulatedRule) for rule in stage.rules.values())
-    unpack = pack_gradients(stage, replicas) if is_one_of_several else lambda: None
+    unpack = pack_gradients(stage, replicas) if replicas > 1 else None
     real = stage.step
 
     def noted(step: int = 0) -> None:
+        """Notes it, and steps."""
         if stage.device.type == "cuda":
             torch.cuda.synchronize(stage.device)
         now = time.perf_counter()
         canned.marks.append((Port.MEET, now, now))
-        unpack()
+        if unpack is not None:
+            unpack()
         real(step)
 
     stage.step = noted  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pipeline.engine.exchange import BUCKET_BYTES
+from pipeline.engine.exchange import bucketed
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.simulation import simulate
@@ -142,14 +142,11 @@ class Model:
 
     def _buckets(self, stage: int) -> int:
         """Messages in which the gradients of one micro-batch travel: see :mod:`pipeline.engine.exchange`."""
-        resolved, found, num_bytes = self.case.resolved, 0, BUCKET_BYTES
+        resolved = self.case.resolved
         if resolved.topology is not Topology.LOCAL or resolved.config.run.learn_after == "stage":
             return 1
-        for k in self.case.partition[stage]:
-            if num_bytes >= BUCKET_BYTES:
-                found, num_bytes = found + 1, 0
-            num_bytes += resolved.gradient_bytes[k]
-        return found
+        sizes = dict(enumerate(resolved.gradient_bytes))
+        return len(bucketed([(k,) for k in self.case.partition[stage]], sizes))
 
     def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:
         """Seconds of an all-reduce in a ring of ``count`` processes."""

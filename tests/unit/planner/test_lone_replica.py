@@ -73,7 +73,7 @@ def test_a_replica_is_measured_with_the_micro_batches_that_it_is_dealt():
 
 
 @pytest.mark.parametrize("replicas", [(2, 1), None])
-def test_emulated_compute_has_no_gradients_to_pack(replicas):
+def test_emulated_compute_takes_its_part_of_the_batch(replicas):
     job = case(replicas, compute="sleep", compute_s=4e-3).jobs[0]
     parts = measure_stage(job, (), waits=False).parts
     assert parts[Part.BEFORE] + parts[Part.AFTER] >= 1e-3  # of a micro-batch: its part of the batch's 4 ms

@@ -1,8 +1,8 @@
 """When something was measured, and how undisturbed."""
 
-import time
 import json
 import math
+import time
 
 import pytest
 
