@@ -3,7 +3,8 @@
     python -m benchmarks.probing --out benchmarks/results/probing.json
 
 All arms are the run of a preset on two stages of one thread each, in turns, with the probe as often and as large as it
-is by default. Under ``probe`` every gate is open, so that the probe is all that is added; under ``G1``, ``G2`` and
+is by default: 128 samples behind every 25 batches, which is a tenth more to run forward where batches are of 50, and a
+25th where they are of 128. Under ``probe`` every gate is open, so that the probe is all that is added; under ``G1``, ``G2`` and
 ``G4`` blocks take parts of their steps by the default tau, under G4 most of them none for most of the run. The figure
 is the run's own: samples over ``wall_s``, from the moment every stage is ready to the last report. The share of the
 time that stages evaluate is that of the probe: nothing else is evaluated but two samples at the end.
@@ -37,6 +38,8 @@ _GATES = {
 }  # fmt: skip
 _STEPS = {"mlp-8x1024": 400, "mlp-8x128": 6000}
 """Of a run of some seconds."""
+_CASES = (("mlp-8x1024", None), ("mlp-8x128", 128), ("mlp-8x128", None))
+"""Presets and batch sizes; None for the preset's own."""
 
 
 def gated(config: Config, gate: GateConfig) -> Config:
@@ -53,9 +56,11 @@ def figures(config: Config) -> dict[str, float]:
     return {"samples_per_s": float(result["train_samples_per_s"]), "eval": max(shares), "gate": min(gates)}
 
 
-def measured(preset: str, steps: int, rounds: int) -> dict[str, Any]:
-    """All arms of a preset in turns."""
+def measured(preset: str, batch_size: int | None, steps: int, rounds: int) -> dict[str, Any]:
+    """All arms of a preset in turns. Args: batch_size, None for the preset's own."""
     plain = config_of(preset, steps, every_steps=0)
+    if batch_size is not None:
+        plain = dataclasses.replace(plain, train=dataclasses.replace(plain.train, batch_size=batch_size))
     configs = {_PLAIN: plain, **{name: gated(plain, gate) for name, gate in _GATES.items()}}
     found = take_turns({name: partial(figures, config) for name, config in configs.items()}, rounds)
     rates = {name: [f["samples_per_s"] for f in each] for name, each in found.items()}
@@ -83,6 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.probing", description=__doc__.partition("\n")[0])
     parser.add_argument("--preset", action="append", choices=[n for n, p in PRESETS.items() if p.model.name == "mlp"],
                         help=f"may be repeated; default: {', '.join(_STEPS)}")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, help="with --preset; default: the preset's own")
     parser.add_argument("--steps", type=int, help="of each run; default: a few seconds' worth")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="60 steps, one round: does it run?")
@@ -91,10 +97,12 @@ def main(arguments: Sequence[str]) -> int:
     about = environment("benchmarks.probing", arguments, threads=1)
     warm_up("noise")
     presets: dict[str, Any] = {}
-    for preset in options.preset or _STEPS:
+    cases = [(preset, options.batch_size) for preset in options.preset] if options.preset else _CASES
+    for preset, batch_size in cases:
         steps = 60 if options.quick else options.steps or _STEPS.get(preset, 400)
-        presets[preset] = measured(preset, steps, 1 if options.quick else options.rounds)
-        _tell(preset, presets[preset])
+        name = preset if batch_size is None else f"{preset}, batches of {batch_size}"
+        presets[name] = measured(preset, batch_size, steps, 1 if options.quick else options.rounds)
+        _tell(name, presets[name])
         write(options.out, {"target": TARGET, "presets": presets, "environment": about})
     return 0
 

@@ -44,8 +44,9 @@ def axis_shift(before: Tensor, now: Tensor) -> Tensor:
     axis = 1 if now.dim() == 4 else now.dim() - 1
     others = [d for d in range(now.dim()) if d != axis]
     now = now.float()
-    spread = now.std(dim=others, correction=0)
-    return (now - before.float()).abs().mean(dim=others) / (spread + _EPS)
+    # Two passes that the compiler vectorises: ``std`` sums in one that it does not, ten times as slow.
+    spread = (now - now.mean(dim=others, keepdim=True)).square_().mean(dim=others).sqrt_()
+    return (now - before.float()).abs_().mean(dim=others) / spread.add_(_EPS)
 
 
 def block_shift(before: Tensor, now: Tensor) -> float:

@@ -64,6 +64,7 @@ class _Part:
     moved: list[nn.Parameter]
     before: list[Tensor]
 
+    @torch.no_grad()
     def scale(self) -> None:
         """Takes back what is not taken of the step."""
         if self.columns is not None:
@@ -109,7 +110,6 @@ class GatedStepper(Stepper):
         self._epoch = plan.epoch
         self.gate.begin(plan.epoch)
 
-    @torch.no_grad()
     def step(self, step: int = 0) -> None:
         """See :class:`Stepper`; a block that takes a whole step is not touched otherwise."""
         for stepper, blocks in self._training:

@@ -66,7 +66,8 @@ class ProbingProgram(Program):
         assert isinstance(stepper, GatedStepper), "a run with a probe has a gate"
         rules, gate = self.stage.rules, stepper.gate
         hooks = [rule.register_forward_pre_hook(partial(_show, gate, step, k)) for k, rule in rules.items()]
-        hooks += [rule.register_forward_hook(partial(_show_output, gate, step, k)) for k, rule in rules.items()]
+        if gate.watches_outputs:
+            hooks += [rule.register_forward_hook(partial(_show_output, gate, step, k)) for k, rule in rules.items()]
         before = self._mode.evaluate()
         try:
             out, _ = self.stage.evaluation.forward(x, y, 0)
