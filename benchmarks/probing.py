@@ -4,10 +4,10 @@
 
 All arms are the run of a preset on two stages of one thread each, in turns, with the probe as often and as large as it
 is by default: 128 samples behind every 25 batches, which is a tenth more to run forward where batches are of 50, and a
-25th where they are of 128. Under ``probe`` every gate is open, so that the probe is all that is added; under ``G1``, ``G2`` and
-``G4`` blocks take parts of their steps by the default tau, under G4 most of them none for most of the run. The figure
-is the run's own: samples over ``wall_s``, from the moment every stage is ready to the last report. The share of the
-time that stages evaluate is that of the probe: nothing else is evaluated but two samples at the end.
+25th where they are of 128. Under ``probe`` every gate is open, so that the probe is all that is added; under ``G1``,
+``G2`` and ``G4`` blocks take parts of their steps by the default tau, under G4 most of them none for most of the run.
+The figure is the run's own: samples over ``wall_s``, from the moment every stage is ready to the last report. The share
+of the time that stages evaluate is that of the probe: nothing else is evaluated but two samples at the end.
 """
 
 import argparse
