@@ -5,7 +5,8 @@
 
 The profile that a prediction is made from is taken anew for every run, just before it, and the next cell's follows: a
 machine that gets slower or faster meanwhile does so for both. Looks at its speed around both (``benchmarks.probe``)
-stand beside each error, and correct nothing. What is compared is the steady rate, and of each stage the memory by
+stand beside each error, and correct nothing. A plan tries what a simulation knows too little of, stages that share
+cores and replicas, for a moment; how far off the simulation alone would have been is told, too. What is compared is the steady rate, and of each stage the memory by
 kind. A link has a latency (``chaos.delay_s``) that every message then has, or a rate between two network namespaces.
 How long a plan takes, with nothing known and with everything, is that of the command.
 """
@@ -51,7 +52,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 def planned_config(preset: Preset, delay_s: float) -> Config:
     """The run that is planned, its stages left open."""
     config = preset.config(precision=preset.precision)
-    run = dataclasses.replace(config.run, stages="auto", partition="measured")
+    run = dataclasses.replace(config.run, stages="auto", partition="measured", predict=True)
     return dataclasses.replace(config, run=run, chaos=ChaosConfig(delay_s=delay_s))
 
 
@@ -107,6 +108,8 @@ def compared(wanted: Sequence[Cell], rounds: int, seconds: float, probe: Probe) 
                     **dataclasses.asdict(cell), "round": index, "partition": row["partition"],
                     "bottleneck": row["bottleneck"], "predicted": row["samples_per_s"],
                     "measured": found["samples_per_s"], "error": row["samples_per_s"] / found["samples_per_s"] - 1,
+                    "rehearsed": row["rehearsed"],
+                    "simulated_error": _simulated_error(row, found["samples_per_s"]),
                     "drift": drift(before, between, after), "flop_per_s": [before, between, after],
                     "memory_error": _memory_error(cell, row, found["memory"]),
                     "link_limited": _is_limited(cell, row, folder), "planning_s": planning_s,
@@ -120,6 +123,11 @@ def _is_limited(cell: Cell, row: Mapping[str, Any], folder: Path) -> bool:
         return False
     free = _planned(dataclasses.replace(cell, delay_s=0.0, mbit_per_s=None), folder, fresh=False)
     return bool(row["samples_per_s"] < _LIMITED * free["samples_per_s"])
+
+
+def _simulated_error(row: Mapping[str, Any], measured: float) -> float:
+    """Of the simulation alone, where the plan has tried the case for a moment, too."""
+    return float(row["samples_per_s"] * row["step_s"] / row["simulated_step_s"] / measured - 1)
 
 
 def _memory_error(cell: Cell, row: Mapping[str, Any], found: Sequence[Mapping[str, int]]) -> float:
@@ -140,8 +148,11 @@ def errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         names = [row["preset"], row["schedule"], f"{row['stages']} stages"]
         names += ["limited by the link"] if row.get("link_limited") else []
         names += ["replicas"] if row.get("replicas") else []
+        names += ["tried for a moment" if row["rehearsed"] else "simulated alone"]
         for name in names:
             groups.setdefault(name, []).append(row)
+        if row["rehearsed"]:
+            groups.setdefault("the tried ones, simulated", []).append({**row, "error": row["simulated_error"]})
     return {**_errors(rows), "groups": {name: _errors(found) for name, found in groups.items()}}
 
 

@@ -9,10 +9,12 @@ times that where the first partition turns out uneven.
 """
 
 import logging
+import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +35,7 @@ from workers.host.folders import new_folder
 from workers.job import share_out
 from workers.placement import Host, Placement
 
-__all__ = ["predict_run", "validate"]
+__all__ = ["predict_run", "rehearse", "validate"]
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,24 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
             cost_cache.keep(KIND, key, {"sizes": sizes, "pace": known[1].to_dict()})
     placement, pace = known
     return replace(placement, predicted=predict(pace, resolved.batching, config.train.epochs, config.train.eval_every))
+
+
+def rehearse(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[float, Taken]:
+    """Seconds from one batch to the next of a run that is placed so, and how undisturbed they were; stages may have
+    replicas.
+
+    Args:
+        resolved: the run.
+        placement: its processes, which are all started here.
+        data_root: folder of the data sets.
+
+    Raises:
+        Exception: whatever a stage has raised.
+        TimeoutError: it takes too long.
+    """
+    with _runner(resolved, placement, data_root) as measure:
+        _, timings, steady = _trained(measure)
+    return _step_s(timings, steady), _taken(timings, steady)
 
 
 def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:
@@ -181,11 +201,18 @@ def _rebalanced(placement: Placement, pace: Pace) -> Placement:
 
 def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
     """Measure the pace of ``placement`` with its own stages, devices and transport."""
+    with _runner(resolved, placement, data_root) as measure:
+        return _pace(measure, resolved, placement.devices[-1] != "cpu")
+
+
+@contextmanager
+def _runner(resolved: RunSpec, placement: Placement, data_root: Path) -> Iterator[Runner]:
+    """What runs a spec in every process of ``placement``."""
     folder = new_folder()
     jobs = share_out(_with_short_waits(resolved, placement), placement, folder, data_root, folder)
     try:
         with OneProcess(jobs) if placement.in_one_process else ProcessPerStage(jobs) as runner:
-            return _pace(runner.measure, resolved, placement.devices[-1] != "cpu")
+            yield runner.measure
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -206,13 +233,9 @@ def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:
 
 def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     """Warm up, measure training steps, measure test batches."""
-    config, batching = resolved.config, resolved.batching
-    warm = measure(DryRunSpec(2))[-1]
-    about = max(warm.steps[1] - warm.steps[0], 1e-6)
-    num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * batching.num_steps // 10))
-    steady = num_steps // 4
-    timings = measure(DryRunSpec(num_steps, steady=steady))
-    step_s, taken = _step_s(timings, steady), _taken(timings, steady)
+    batching = resolved.batching
+    warm, timings, steady = _trained(measure, resolved.config.train.epochs * batching.num_steps // 10)
+    num_steps, step_s, taken = len(timings[-1].steps), _step_s(timings, steady), _taken(timings, steady)
     if on_cuda:  # the host's clock alone tells when work was started, not when it was done
         num_steps = min(num_steps, 10)
         timings = measure(DryRunSpec(num_steps, waits_for_device=True))
@@ -220,6 +243,16 @@ def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     num_evals = max(1, min(int(EVALUATE_S / step_s), batching.num_eval_batches))
     last = measure(DryRunSpec(1, num_evals))[-1]
     return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals, taken)
+
+
+def _trained(measure: Runner, most: float = math.inf) -> tuple[StageTimings, list[StageTimings], int]:
+    """Timings of the last process in two steps, and of all in more of them, ``most`` if that is more than a few, with
+    the first of these that counts."""
+    warm = measure(DryRunSpec(2))[-1]
+    about = max(warm.steps[1] - warm.steps[0], 1e-6)
+    num_steps = max(STEPS, int(min(MEASURE_S / about, most)))
+    steady = num_steps // 4
+    return warm, measure(DryRunSpec(num_steps, steady=steady)), steady
 
 
 def _taken(timings: Sequence[StageTimings], steady: int) -> Taken:

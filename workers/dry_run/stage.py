@@ -113,7 +113,7 @@ class DryRunStage:
             resolved.batching, num_train=spec.num_steps * resolved.batching.batch_size,
             num_test=max(1, spec.num_evals) * resolved.batching.eval_batch_size, num_validation=0,
         )  # fmt: skip
-        program = program_of(resolved, self.job.partition, publishes=False)(
+        program = program_of(resolved, self.job.partition, self.job.replicas, self.job.replica, publishes=False)(
             self.stage, self.job.stage_index, self.job.num_stages, batching, self._train, self._test, TimeBudget(),
             resolved.config.seed, allocator("memory", 0, self.job.out), Cuts(spec.num_steps),
         )  # fmt: skip

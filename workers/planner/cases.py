@@ -39,6 +39,8 @@ class Case:
     stages: int
     """Processes, where the batch is dealt to them."""
     resolved: RunSpec
+    placement: Placement
+    """On this machine, one device for all."""
     jobs: tuple[Job, ...]
     """What one process of each stage does, as if it were alone: of replicas, what one of them is dealt."""
     replicas: tuple[int, ...] = ()
@@ -105,7 +107,10 @@ class Planned:
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
         jobs = [_as_replica(job, each) for job, each in zip(jobs, counts, strict=True)]
-        return Case(way, stages, resolved, tuple(jobs), counts, self._probe(resolved) if way.is_ours else None)
+        whole = dataclasses.replace(
+            placement, devices=(self.device,) * sum(counts), counts=counts if max(counts) > 1 else ()
+        )
+        return Case(way, stages, resolved, whole, tuple(jobs), counts, self._probe(resolved) if way.is_ours else None)
 
     def _probe(self, resolved: RunSpec) -> Probe | None:
         """Of the mode gated."""

@@ -21,6 +21,7 @@ from workers.planner.links import Question
 from workers.planner.model import Model, Setting
 from workers.planner.picture import draw_plan
 from workers.planner.profiles import Profiles
+from workers.planner.rehearsal import Rehearsals
 from workers.planner.replicas import cases_with_replicas
 from workers.planner.rows import row_of
 from workers.planner.text import plan_lines, rate_text
@@ -105,11 +106,11 @@ def _measured_rows(
     profiles.learn([case.jobs for case in cases])
     costs = profiles.wires(cases[0].resolved, planned.transport)
     setting = Setting(question, host.cores if on_cpu else math.inf, costs, config.transport.depth)
-    rows = [row_of(Model(case, profiles, setting)) for case in cases]
     split = cases_with_replicas(cases, planned, profiles, setting)
     profiles.learn([case.jobs for case in split])
-    rows += [row_of(Model(case, profiles, setting)) for case in split]
-    every = [*planned.taken, *([] if profiles.taken is None else [profiles.taken])]
+    rehearsals = Rehearsals(question, setting.cores, data_root, fresh=fresh)
+    rows = [row_of(Model(case, profiles, setting), rehearsals.step_s(case)) for case in [*cases, *split]]
+    every = [*planned.taken, *([] if profiles.taken is None else [profiles.taken]), *rehearsals.taken]
     return rows, Taken.together(every)
 
 

@@ -24,22 +24,30 @@ _BACKWARD_SHARE = 2 / 3
 """Of a step, behind which DDP hides its exchange of gradients where the link and not a core does the work."""
 
 
-def row_of(model: Model) -> dict[str, Any]:
-    """The row of a case; names are fixed, scripts read them."""
+def row_of(model: Model, rehearsed_s: float | None = None) -> dict[str, Any]:
+    """The row of a case; names are fixed, scripts read them.
+
+    Args:
+        model: of the case.
+        rehearsed_s: seconds from one batch to the next where it was tried; its pace is that then, and everything else
+            the simulation's.
+    """
     if model.case.way.is_dealt:
         return _ddp(model)
     case, outcome = model.case, model.simulated()
-    step_s, batching = outcome.step_s(model.steps // 2), case.resolved.batching
+    simulated_s, batching = outcome.step_s(model.steps // 2), case.resolved.batching
+    step_s = simulated_s if rehearsed_s is None else rehearsed_s
     links = _links(model, step_s)
-    bottleneck, advice = _bottleneck(model, outcome, step_s, links)
+    bottleneck, advice = _bottleneck(model, outcome, simulated_s, links)
     busy = _working(outcome)
     return {
         **_about(case), "samples_per_s": batching.batch_size / step_s, "step_s": step_s,
+        "rehearsed": rehearsed_s is not None, "simulated_step_s": simulated_s,
         "first_s": outcome.ends[-1][0], "run_s": _run_s(case, batching.batch_size, outcome.ends[-1][0], step_s),
         "stage_s": model.stage_seconds(), "busy_s": busy,
         "bubble": max(0.0, 1 - sum(busy) / len(busy) / step_s), "bottleneck": bottleneck, "advice": advice,
         "links": links, "memory": _memory(model), "heads_share": head_share(case),
-        **_least(model, step_s),
+        **_least(model, simulated_s),
     }  # fmt: skip
 
 
@@ -211,7 +219,8 @@ def _ddp(model: Model) -> dict[str, Any]:
     advice = "a faster link, or larger batches" if bound != "compute" else "more processes, or faster devices"
     part = model.profile(0)
     return {
-        **_about(case), "samples_per_s": batch / step_s, "step_s": step_s, "first_s": step_s,
+        **_about(case), "samples_per_s": batch / step_s, "step_s": step_s,
+        "rehearsed": False, "simulated_step_s": step_s, "first_s": step_s,
         "run_s": _run_s(case, batch, step_s, step_s), "stage_s": [own] * count, "busy_s": [own] * count,
         "bubble": (exchange - hidden) / step_s, "bottleneck": bound, "advice": advice,
         "links": [{"from": s, "to": (s + 1) % count, "up_bytes": 2 * (count - 1) * num_bytes // count, "down_bytes": 0,

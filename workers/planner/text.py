@@ -23,7 +23,8 @@ def rate_text(bits_per_s: float) -> str:
 def plan_lines(rows: Sequence[Row], best: Row, about: str) -> list[str]:
     """The lines for a terminal."""
     cells = [_TITLES, *(_cells(row) for row in rows)]
-    return [about, *columns(cells), "", *_details(best)]
+    tried = ["  (tried): these processes ran here for a second"] if any(row["rehearsed"] for row in rows) else []
+    return [about, *columns(cells), *tried, "", *_details(best)]
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -31,7 +32,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     sizes = zip(row["partition"], replicas, strict=True)
     parts = [f"{size}x{count}" if count > 1 else str(size) for size, count in sizes]
     return (
-        row["schedule"], str(row["stages"]), _short(parts), grouped(row["samples_per_s"]),
+        row["schedule"], str(row["stages"]), _short(parts),
+        grouped(row["samples_per_s"]) + (" (tried)" if row["rehearsed"] else ""),
         f"{row['step_s'] * 1e3:.4g}", _short([f"{s * 1e3:.3g}" for s in row["stage_s"]]),
         f"{row['bubble'] * 100:.0f} %", row["bottleneck"],
     )  # fmt: skip

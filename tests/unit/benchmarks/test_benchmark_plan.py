@@ -14,7 +14,7 @@ from benchmarks.tables import render
 MEMORY = {"parameter_bytes": 100, "optimizer_bytes": 0, "held_bytes": 0, "queue_bytes": 0}
 PLANNED = {
     "schedule": "onward", "stages": 2, "partition": [5, 4], "replicas": [1, 1], "mode": "parallel", "threads": 1,
-    "step_s": 0.01, "samples_per_s": 5000.0, "bottleneck": "stage 0", "least_depth": 9,
+    "step_s": 0.01, "simulated_step_s": 0.01, "rehearsed": False, "samples_per_s": 5000.0, "bottleneck": "stage 0", "least_depth": 9,
     "memory": [{**MEMORY, "parameter_bytes": 90, "queue_bytes": 10}, {**MEMORY, "parameter_bytes": 95}],
 }  # fmt: skip
 
@@ -89,6 +89,7 @@ def test_each_run_follows_its_own_profile(told):
 def test_a_row_has_both_errors_and_what_the_machine_did(told):
     (row,) = compared([Cell(preset="mlp-8x128", schedule="1f1b", stages=2, delay_s=0.02)], 1, 1.0, Looks(2))
     assert row["error"] == pytest.approx(0.25) and row["memory_error"] == pytest.approx(-0.05)
+    assert row["simulated_error"] == pytest.approx(0.25) and not row["rehearsed"]
     assert row["drift"] == pytest.approx((99 + 98) / (100 + 99) - 1) and row["planning_s"] >= 0
 
 
@@ -120,7 +121,7 @@ def test_a_look_is_a_rate_and_leaves_the_threads_alone():
 ROWS = [
     {"preset": "mlp", "schedule": schedule, "stages": 2, "delay_s": 0.0, "replicas": replicas, "mbit_per_s": rate,
      "predicted": 90.0, "measured": 100.0, "error": e, "memory_error": m, "drift": 0.01,
-     "link_limited": rate is not None}
+     "link_limited": rate is not None, "rehearsed": bool(replicas), "simulated_error": 0.5 if replicas else e}
     for schedule, replicas, rate, e, m in (
         ("onward", [], None, -0.1, 0.0), ("1f1b", [2, 2], None, 0.02, -0.01), ("1f1b", [], 100.0, 0.03, 0.005),
     )
@@ -134,15 +135,18 @@ def test_errors_are_told_by_group():
     assert groups["1f1b"] == {"runs": 2, "median": pytest.approx(0.025), "worst": 0.03, "memory_worst": 0.01}
     assert {name: each["runs"] for name, each in groups.items()} == {
         "mlp": 3, "onward": 1, "2 stages": 3, "1f1b": 2, "replicas": 1, "limited by the link": 1,
+        "simulated alone": 2, "tried for a moment": 1, "the tried ones, simulated": 1,
     }  # fmt: skip
+    assert (groups["tried for a moment"]["worst"], groups["the tried ones, simulated"]["worst"]) == (0.02, 0.5)
 
 
 def test_the_tables_show_each_run_and_each_group(tmp_path):
     times = {"mlp": {"cold_s": 12.34, "cached_s": 1.0}}
     (tmp_path / "plan.json").write_text(json.dumps({"rows": ROWS, "errors": errors(ROWS), "planning": times}))
     text = render("plan-errors", tmp_path)
-    assert "| mlp, onward | 2 | 0 ms | 90.0 | 100 | -10.0 % | +1.0 % | +0.0 % |" in text
-    assert "| mlp, 1f1b | 2, 2 + 2 replicas | 0 ms |" in text and "| mlp, 1f1b | 2 | 100 Mbit/s |" in text
+    assert "| mlp, onward | 2 | 0 ms | 90.0 | 100 | -10.0 % | - | +1.0 % | +0.0 % |" in text
+    assert "| mlp, 1f1b | 2, 2 + 2 replicas | 0 ms | 90.0 | 100 | +2.0 % | +50.0 % |" in text
+    assert "| mlp, 1f1b | 2 | 100 Mbit/s |" in text
     assert "| all | 3 | 3.0 % | 10.0 % | 1.0 % |" in text and "| limited by the link | 1 | 3.0 % |" in text
     assert text.endswith("`--plan` of mlp: 12.3 s with nothing known, then 1.0 s.")
 

@@ -1,0 +1,91 @@
+"""Cases that are tried for a moment: stages that share this machine's cores, and replicas.
+
+How processes take turns on a core is the operating system's choice, and replicas that wait for each other in every step
+feel whatever disturbs either. A simulation knows neither; a run of a second does, with the run's own processes and
+transport (:mod:`workers.dry_run`). That needs the planned machine to be this one.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.planning.taken import Taken
+from workers import cost_cache
+from workers.dry_run.dry_run import rehearse
+from workers.planner.cases import Case
+from workers.planner.links import Question
+
+__all__ = ["Rehearsals"]
+
+logger = logging.getLogger(__name__)
+
+KIND = "rehearsals"
+"""Prefix of the cost cache's files."""
+_MOST_FOR_A_CORE = 4
+"""Processes, above which nobody runs a pipeline, and a plan takes too long to start it."""
+
+
+class Rehearsals:
+    """Tries cases, and keeps what it has found in the cost cache.
+
+    Args:
+        question: what is planned.
+        cores: of this host; infinite where stages compute on devices.
+        data_root: where data sets are.
+        fresh: try again what is in the cache.
+    """
+
+    def __init__(self, question: Question, cores: float, data_root: Path, *, fresh: bool = False) -> None:
+        self._question, self._cores, self._data_root, self._fresh = question, cores, data_root, fresh
+        self.taken: list[Taken] = []
+        """When what was found was found."""
+
+    def step_s(self, case: Case) -> float | None:
+        """Seconds from one batch to the next; None where the case need not be tried, or cannot."""
+        if not self._is_due(case):
+            return None
+        key, cached = self._key(case), cost_cache.is_cacheable(case.resolved)
+        found = _known(cost_cache.recall(KIND, key)) if cached and not self._fresh else None
+        if found is None:
+            try:
+                found = rehearse(case.resolved, case.placement, self._data_root)
+            except Exception as error:  # the user's own code may raise anything, and the run will report it better
+                logger.debug("the rehearsal failed: %s", error)
+                return None
+            if cached:
+                cost_cache.keep(KIND, key, {"step_s": found[0], "taken": found[1].to_dict()})
+        # Of processes that share cores among themselves no share of a core tells that other programs ran.
+        self.taken.append(Taken(found[1].at, None, found[1].spread))
+        return found[0]
+
+    def _is_due(self, case: Case) -> bool:
+        """This machine is the planned one, and a simulation knows too little of the case."""
+        asked, config, processes = self._question, case.resolved.config, len(case.placement.devices)
+        here = asked.hosts == 1 and asked.link is None and asked.device_speed == 1.0
+        if not here or not config.run.predict or config.chaos.emulates or case.way.is_dealt:
+            return False
+        return self._cores < processes <= _MOST_FOR_A_CORE * self._cores or (
+            max(case.replicas) > 1 and processes <= self._cores
+        )
+
+    def _key(self, case: Case) -> dict[str, Any]:
+        """Everything that the pace of a case depends on."""
+        resolved, placement, table = case.resolved, case.placement, case.resolved.config.to_dict()
+        return {
+            **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
+            "dataset": table["dataset"], "transport": {**table["transport"], "name": placement.transport},
+            "chaos": table["chaos"], "mode": table["schedule"]["mode"], "epochs": table["train"]["epochs"],
+            "partition": [len(blocks) for blocks in placement.partition], "replicas": list(case.replicas),
+            "batch": [resolved.batching.batch_size, resolved.batching.microbatches, resolved.batching.in_flight],
+        }  # fmt: skip
+
+
+def _known(found: Any) -> tuple[float, Taken] | None:
+    """What the cache holds of a case."""
+    try:
+        step_s = float(found["step_s"])
+        return (step_s, Taken.from_dict(found["taken"])) if step_s > 0 else None
+    except (KeyError, TypeError, ValueError):
+        return None
