@@ -8,8 +8,12 @@ from tests.support.command import call, call_ranks
 from tests.support.processes import left_running
 from tests.support.runs import run, sha
 
+from pipeline.config import Config
 from pipeline.planning import taken
+from pipeline.resolve import resolve
 from workers import cost_cache
+from workers.dry_run.dry_run import rehearse
+from workers.placement import Placement
 
 pytestmark = pytest.mark.distributed
 PREDICTED = {"train": {"epochs": 3, "batch_size": 100}, "run": {"predict": True}}
@@ -111,3 +115,17 @@ def test_ranks_of_one_host_are_predicted(tmp_path, transport):
     assert call_ranks(2, tmp_path, *flags) == [(0, "", "")] * 2
     predicted = json.loads((tmp_path / "run" / "result.json").read_text())["predicted"]
     assert predicted is not None and len(predicted["stage_s"]) == 2
+
+
+@pytest.mark.parametrize("rule", ["pred", "dfa"])
+def test_stages_with_replicas_are_rehearsed(tmp_path, rule):
+    """All processes of a placement, for a moment: the pace of the last stage's last replica."""
+    config = Config.from_dict({
+        "model": {"name": "mlp", "depth": 2, "width": 16, "norm": "none"}, "rule": {"name": rule},
+        "dataset": {"name": "noise", "shape": [8], "num_train": 320, "num_test": 16},
+        "train": {"batch_size": 16, "microbatches": 2}, "run": {"threads": 1, "replicas": [1, 2]},
+    })  # fmt: skip
+    placement = Placement((range(1), range(1, 3)), ("cpu",) * 3, "shared_memory", 1, counts=(1, 2))
+    step_s, taken = rehearse(resolve(config, tmp_path), placement, tmp_path)
+    assert 0.0 < step_s < 10.0 and taken.age_s() < 60.0
+

@@ -2,6 +2,7 @@
 
 import json
 
+import psutil
 import pytest
 from tests.support.command import call
 
@@ -61,6 +62,21 @@ def test_real_stages_are_measured_with_what_they_hold(tmp_path):
     sent = [row["links"][0]["up_bytes"], row["links"][0]["down_bytes"]]
     steps = 1437 / 64  # the last batch of an epoch is smaller
     assert sent[1] * steps == pytest.approx(stages[1]["bytes_sent"], rel=0.02)
+
+
+def test_stages_that_share_cores_are_tried_here(tmp_path):
+    """On a machine of more than eight cores none are tried."""
+    cores = psutil.cpu_count(logical=False) or 1
+    stages = min(2 * cores, 8)
+    flags = [f"model.depth={stages - 1}", "model.width=8", "model.norm=none", "rule.name=pred", "run.threads=1"]
+    code, said, err = call("--plan", "--out", tmp_path / "plan", "--stages", stages, *flags)
+    assert code == 0, err
+    rows = json.loads((tmp_path / "plan" / "plan.json").read_text())["rows"]
+    tried = {row["schedule"]: row["rehearsed"] for row in rows}
+    shares = stages > cores
+    assert tried == {"onward": shares, "1f1b": shares, "gpipe": shares, "backprop": False, "ddp": False}
+    assert said.count("(tried)") == (4 if shares else 0)
+    assert all(0 < row["step_s"] < 10 for row in rows)
 
 
 @pytest.mark.parametrize("compute", ["real", "sleep"])
