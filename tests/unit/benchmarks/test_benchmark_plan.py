@@ -14,7 +14,8 @@ from benchmarks.tables import render
 MEMORY = {"parameter_bytes": 100, "optimizer_bytes": 0, "held_bytes": 0, "queue_bytes": 0}
 PLANNED = {
     "schedule": "onward", "stages": 2, "partition": [5, 4], "replicas": [1, 1], "mode": "parallel", "threads": 1,
-    "step_s": 0.01, "simulated_step_s": 0.01, "rehearsed": False, "samples_per_s": 5000.0, "bottleneck": "stage 0", "least_depth": 9,
+    "step_s": 0.01, "simulated_step_s": 0.01, "rehearsed": False, "samples_per_s": 5000.0, "bottleneck": "stage 0",
+    "least_depth": 9,
     "memory": [{**MEMORY, "parameter_bytes": 90, "queue_bytes": 10}, {**MEMORY, "parameter_bytes": 95}],
 }  # fmt: skip
 
