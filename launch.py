@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--trace", action="store_true", help="also write trace.json, a Chrome trace of every stage")
     parser.add_argument("--log", action="append", default=[], metavar="NAMES", help=f"some of {loggers}")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but errors")
-    parser.add_argument("--plan", action="store_true", help="run nothing; say what --stages 1,2,4 would do")
+    parser.add_argument("--plan", action="store_true", help="start no run; say what --stages 1,2,4 would do")
     parser.add_argument("--fresh", action="store_true", help="measure costs again that are known from before")
     parser.add_argument("--against", metavar="MODE,MODE", help="compare the config's mode with others: backprop,1f1b")
     parser.add_argument("--sweep", nargs="+", metavar="KEY=V,V", help="run a grid of values: optimizer.lr=1e-3,3e-3")

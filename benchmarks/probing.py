@@ -59,13 +59,16 @@ def figures(config: Config) -> dict[str, float]:
 def measured(preset: str, batch_size: int | None, steps: int, rounds: int) -> dict[str, Any]:
     """All arms of a preset in turns. Args: batch_size, None for the preset's own."""
     plain = config_of(preset, steps, every_steps=0)
+    each = PRESETS[preset].steps_per_epoch
     if batch_size is not None:
-        plain = dataclasses.replace(plain, train=dataclasses.replace(plain.train, batch_size=batch_size))
+        each = -(-PRESETS[preset].num_samples // batch_size)
+        train = dataclasses.replace(plain.train, batch_size=batch_size, epochs=-(-steps // each))
+        plain = dataclasses.replace(plain, train=train)
     configs = {_PLAIN: plain, **{name: gated(plain, gate) for name, gate in _GATES.items()}}
     found = take_turns({name: partial(figures, config) for name, config in configs.items()}, rounds)
     rates = {name: [f["samples_per_s"] for f in each] for name, each in found.items()}
     return {
-        "steps": steps, "samples_per_s": {name: spread(values) for name, values in rates.items()},
+        "steps": plain.train.epochs * each, "samples_per_s": {name: spread(values) for name, values in rates.items()},
         "over parallel": {name: ratio(rates[name], rates[_PLAIN]) for name in _GATES},
         "eval": {name: spread([f["eval"] for f in each]) for name, each in found.items()},
         "least gate": {name: found[name][0]["gate"] for name in _GATES},

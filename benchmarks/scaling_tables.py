@@ -51,7 +51,7 @@ def plan_errors(found: Mapping[str, Any]) -> str:
     """A row for each run that a plan was compared with, then the errors by group, then how long a plan takes."""
     rows = [
         [f"{r['preset']}, {r['schedule']}", _stages(r), _link(r), grouped(r["predicted"]), grouped(r["measured"]),
-         _signed(r["error"]), _signed(r["simulated_error"]) if r["rehearsed"] else "-", _signed(r.get("drift")),
+         _signed(r["error"]), _signed(r["simulated_error"]) if r.get("rehearsed") else "-", _signed(r.get("drift")),
          _signed(r["memory_error"])]
         for r in found["rows"]
     ]  # fmt: skip

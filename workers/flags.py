@@ -52,6 +52,7 @@ _ALONE = {
     "evaluate": _SAME, "predict": _SAME,
     "against": "a comparison starts its own processes (given: --against under torchrun, expected: without)",
     "sweep": "a sweep starts its own processes (given: --sweep under torchrun, expected: without)",
+    "plan": "every rank would plan the same (given: --plan under torchrun, expected: without)",
     "report": "every rank would write the same (given: --report under torchrun, expected: without)",
 }  # fmt: skip
 """Flags that mean nothing to a rank of torchrun."""

@@ -8,6 +8,7 @@ and drift is their moving average, ``D <- lambda D + (1 - lambda) rho``. An axis
 and spread are then over all positions. A feature that is the same for all samples and does not move has not drifted.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,15 +45,20 @@ def axis_shift(before: Tensor, now: Tensor) -> Tensor:
     axis = 1 if now.dim() == 4 else now.dim() - 1
     others = [d for d in range(now.dim()) if d != axis]
     now = now.float()
-    # Two passes that the compiler vectorises: ``std`` sums in one that it does not, ten times as slow.
+    # Two passes that the compiler vectorises: ``std`` sums in one that it does not, ten times as slow. Its squares do
+    # not overflow.
     spread = (now - now.mean(dim=others, keepdim=True)).square_().mean(dim=others).sqrt_()
+    if not math.isfinite(float(spread.max())):
+        spread = now.std(dim=others, correction=0)
     return (now - before.float()).abs_().mean(dim=others) / spread.add_(_EPS)
 
 
 def block_shift(before: Tensor, now: Tensor) -> float:
     """Displacement of a whole input between two probes, as a share of its length. Args: see :func:`axis_shift`."""
-    length = torch.linalg.vector_norm(before.float()).item()
-    moved = torch.linalg.vector_norm(now.float() - before.float()).item()
+    length = float(torch.linalg.vector_norm(before.float()))
+    moved = float(torch.linalg.vector_norm(now.float() - before.float()))
+    if not math.isfinite(moved):  # of an input that was all zeros, too
+        return moved
     return moved / length if length > 0.0 else float(moved > 0.0)
 
 

@@ -2,9 +2,10 @@
 
 import json
 
-import psutil
 import pytest
 from tests.support.command import call
+
+from workers.placement import this_host
 
 pytestmark = pytest.mark.distributed
 
@@ -66,9 +67,10 @@ def test_real_stages_are_measured_with_what_they_hold(tmp_path):
 
 def test_stages_that_share_cores_are_tried_here(tmp_path):
     """On a machine of more than eight cores none are tried."""
-    cores = psutil.cpu_count(logical=False) or 1
+    cores = this_host().cores
     stages = min(2 * cores, 8)
-    flags = [f"model.depth={stages - 1}", "model.width=8", "model.norm=none", "rule.name=pred", "run.threads=1"]
+    flags = [f"model.depth={stages - 1}", "model.width=8", "model.norm=none", "rule.name=pred", "run.threads=1",
+             "run.device=cpu"]  # fmt: skip
     code, said, err = call("--plan", "--out", tmp_path / "plan", "--stages", stages, *flags)
     assert code == 0, err
     rows = json.loads((tmp_path / "plan" / "plan.json").read_text())["rows"]

@@ -46,6 +46,12 @@ def test_a_comparison_is_no_rank(monkeypatch):
         check_together(launch.parse(["--against", "backprop"]))
 
 
+def test_a_plan_is_no_rank(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="every rank would plan the same .given: --plan under torchrun"):
+        check_together(launch.parse(["--plan"]))
+
+
 @pytest.mark.parametrize(
     "given", [[], RUN, ["--plan", "--hosts", "2", "--stages", "1,2", "--fresh"], ["--fresh"],
               ["--against", "backprop", "--repeat", "2"],

@@ -113,8 +113,13 @@ def rehearse(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[
         Exception: whatever a stage has raised.
         TimeoutError: it takes too long.
     """
+    num_steps, took = STEPS, 0.0
     with _runner(resolved, placement, data_root) as measure:
-        _, timings, steady = _trained(measure)
+        while took < MEASURE_S / 2:  # the first steps, from which nothing can be told, are several times as slow
+            steady = num_steps // 4
+            timings = measure(DryRunSpec(num_steps, steady=steady))
+            took = timings[-1].steps[-1] - timings[-1].begun
+            num_steps = math.ceil(num_steps * min(4.0, max(1.0, MEASURE_S / max(took, 1e-6))))
     return _step_s(timings, steady), _taken(timings, steady)
 
 
@@ -233,9 +238,13 @@ def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:
 
 def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     """Warm up, measure training steps, measure test batches."""
-    batching = resolved.batching
-    warm, timings, steady = _trained(measure, resolved.config.train.epochs * batching.num_steps // 10)
-    num_steps, step_s, taken = len(timings[-1].steps), _step_s(timings, steady), _taken(timings, steady)
+    config, batching = resolved.config, resolved.batching
+    warm = measure(DryRunSpec(2))[-1]
+    about = max(warm.steps[1] - warm.steps[0], 1e-6)
+    num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * batching.num_steps // 10))
+    steady = num_steps // 4
+    timings = measure(DryRunSpec(num_steps, steady=steady))
+    step_s, taken = _step_s(timings, steady), _taken(timings, steady)
     if on_cuda:  # the host's clock alone tells when work was started, not when it was done
         num_steps = min(num_steps, 10)
         timings = measure(DryRunSpec(num_steps, waits_for_device=True))
@@ -243,16 +252,6 @@ def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     num_evals = max(1, min(int(EVALUATE_S / step_s), batching.num_eval_batches))
     last = measure(DryRunSpec(1, num_evals))[-1]
     return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals, taken)
-
-
-def _trained(measure: Runner, most: float = math.inf) -> tuple[StageTimings, list[StageTimings], int]:
-    """Timings of the last process in two steps, and of all in more of them, ``most`` if that is more than a few, with
-    the first of these that counts."""
-    warm = measure(DryRunSpec(2))[-1]
-    about = max(warm.steps[1] - warm.steps[0], 1e-6)
-    num_steps = max(STEPS, int(min(MEASURE_S / about, most)))
-    steady = num_steps // 4
-    return warm, measure(DryRunSpec(num_steps, steady=steady)), steady
 
 
 def _taken(timings: Sequence[StageTimings], steady: int) -> Taken:

@@ -1,4 +1,4 @@
-"""``--plan``: what a run would do on so many stages, by each way of training, without running it."""
+"""``--plan``: what a run would do on so many stages, by each way of training, without the run."""
 
 import dataclasses
 import logging

@@ -5,6 +5,7 @@ feel whatever disturbs either. A simulation knows neither; a run of a second doe
 transport (:mod:`workers.dry_run`). That needs the planned machine to be this one.
 """
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import torch
 from pipeline.planning.taken import Taken
 from workers import cost_cache
 from workers.dry_run.dry_run import rehearse
+from workers.host.limits import check_open_files
+from workers.memory import check_memory
 from workers.planner.cases import Case
 from workers.planner.links import Question
+from workers.transport import capabilities_of
 
 __all__ = ["Rehearsals"]
 
@@ -32,7 +36,7 @@ class Rehearsals:
 
     Args:
         question: what is planned.
-        cores: of this host; infinite where stages compute on devices.
+        cores: of this host, that this process may use.
         data_root: where data sets are.
         fresh: try again what is in the cache.
     """
@@ -40,30 +44,48 @@ class Rehearsals:
     def __init__(self, question: Question, cores: float, data_root: Path, *, fresh: bool = False) -> None:
         self._question, self._cores, self._data_root, self._fresh = question, cores, data_root, fresh
         self.taken: list[Taken] = []
-        """When what was found was found."""
+        """When what was found was found, and how undisturbed."""
+        self._gives_up = False
 
     def step_s(self, case: Case) -> float | None:
         """Seconds from one batch to the next; None where the case need not be tried, or cannot."""
-        if not self._is_due(case):
+        if self._gives_up or not self._is_due(case):
             return None
         key, cached = self._key(case), cost_cache.is_cacheable(case.resolved)
         found = _known(cost_cache.recall(KIND, key)) if cached and not self._fresh else None
         if found is None:
-            try:
-                found = rehearse(case.resolved, case.placement, self._data_root)
-            except Exception as error:  # the user's own code may raise anything, and the run will report it better
-                logger.debug("the rehearsal failed: %s", error)
+            found = self._tried(case)
+            if found is None:
                 return None
             if cached:
                 cost_cache.keep(KIND, key, {"step_s": found[0], "taken": found[1].to_dict()})
-        # Of processes that share cores among themselves no share of a core tells that other programs ran.
-        self.taken.append(Taken(found[1].at, None, found[1].spread))
+        self.taken.append(found[1])
         return found[0]
+
+    def _tried(self, case: Case) -> tuple[float, Taken] | None:
+        """Tries a case; None where that fails."""
+        placement, count = case.placement, len(case.placement.devices)
+        try:
+            check_open_files(count)
+            reach = capabilities_of(placement.transport).reach
+            check_memory(case.resolved, placement.partition, placement.devices, count, reach, placement.replicas)
+            step_s, taken = rehearse(case.resolved, placement, self._data_root)
+        except TimeoutError as error:
+            logger.warning("nothing more is tried for this plan: %s", error)
+            self._gives_up = True
+            return None
+        except Exception as error:  # the user's own code may raise anything, and the run will report it better
+            logger.debug("the rehearsal failed: %s", error)
+            return None
+        if count * placement.threads > self._cores:  # they take the cores from each other
+            taken = dataclasses.replace(taken, share=None)
+        return step_s, taken
 
     def _is_due(self, case: Case) -> bool:
         """This machine is the planned one, and a simulation knows too little of the case."""
         asked, config, processes = self._question, case.resolved.config, len(case.placement.devices)
-        here = asked.hosts == 1 and asked.link is None and asked.device_speed == 1.0
+        on_cpu = all(device == "cpu" for device in case.placement.devices)
+        here = on_cpu and asked.hosts == 1 and asked.link is None and asked.device_speed == 1.0
         if not here or not config.run.predict or config.chaos.emulates or case.way.is_dealt:
             return False
         return self._cores < processes <= _MOST_FOR_A_CORE * self._cores or (
@@ -75,6 +97,7 @@ class Rehearsals:
         resolved, placement, table = case.resolved, case.placement, case.resolved.config.to_dict()
         return {
             **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
+            "usable": self._cores, "nonfinite": table["train"]["nonfinite"],
             "dataset": table["dataset"], "transport": {**table["transport"], "name": placement.transport},
             "chaos": table["chaos"], "mode": table["schedule"]["mode"], "epochs": table["train"]["epochs"],
             "partition": [len(blocks) for blocks in placement.partition], "replicas": list(case.replicas),
@@ -83,9 +106,9 @@ class Rehearsals:
 
 
 def _known(found: Any) -> tuple[float, Taken] | None:
-    """What the cache holds of a case."""
+    """What the cache holds of a case; None where that is nothing, or is not believed."""
     try:
-        step_s = float(found["step_s"])
-        return (step_s, Taken.from_dict(found["taken"])) if step_s > 0 else None
+        step_s, taken = float(found["step_s"]), Taken.from_dict(found["taken"])
+        return (step_s, taken) if step_s > 0 and taken.is_believed else None
     except (KeyError, TypeError, ValueError):
         return None

@@ -12,10 +12,11 @@ def test_a_small_run_from_end_to_end(tmp_path, capsys, monkeypatch):
     gates = {name: probing._GATES[name] for name in ("probe", "G2")}  # three runs are enough
     monkeypatch.setattr(probing, "_GATES", gates)
     out = tmp_path / "probing.json"
-    case = ["--preset", "deep-thin", "--batch-size", "8", "--steps", "60", "--rounds", "1"]
+    case = ["--preset", "deep-thin", "--batch-size", "100", "--steps", "60", "--rounds", "1"]
     assert probing.main([*case, "--out", str(out)]) == 0
     found = json.loads(out.read_text())
-    table = found["presets"]["deep-thin, batches of 8"]
+    table = found["presets"]["deep-thin, batches of 100"]
+    assert table["steps"] == 75  # three epochs of 25
     assert found["target"] == 0.05 and list(table["samples_per_s"]) == list(table["eval"]) == ["parallel", *gates]
     assert list(table["over parallel"]) == list(gates) and table["over parallel"]["G2"]["all"][0] > 0
     # Under the arm of the probe alone it passes and every step is a whole one.

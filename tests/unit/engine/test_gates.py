@@ -76,6 +76,25 @@ def test_o_g3_the_first_block_takes_whole_steps(kind, tmp_path):
     assert "last" not in twins.gate.gate.capture(0)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("before", [inputs(), torch.zeros(SAMPLES, WIDTH)], ids=["moving", "dead"])
+@pytest.mark.parametrize("kind", [AxisGate, BlockGate, TriggeredGate])
+def test_a_probe_that_is_not_finite_changes_nothing(kind, before, bad, tmp_path):
+    """Also where it follows an input of zeros, which has no length to be compared with."""
+    gates = [gated(tmp_path, kind, tau=0.5).gate.gate for _ in range(2)]
+    for gate in gates:
+        probe(gate, 0, before)
+    poisoned = before.clone()
+    poisoned[2, 3] = bad
+    probe(gates[0], 5, poisoned)
+    assert gates[0].version(1) == 1 and torch.equal(gates[0].capture(1)["last"], before)
+    for gate in gates:
+        probe(gate, 10, inputs(1))
+    found, expected = (gate.capture(1) for gate in gates)
+    assert found.keys() == expected.keys() and gates[0].part(1, 10) == gates[1].part(1, 10)
+    assert all(torch.equal(torch.as_tensor(found[name]), torch.as_tensor(expected[name])) for name in found)
+
+
 @pytest.mark.parametrize("memory", [0.9, 0.5])
 @pytest.mark.parametrize("kind", [AxisGate, BlockGate])
 def test_o_g5_an_input_at_rest(kind, memory, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from tests.unit.planner.test_plan_rows import EVEN, FREE, MS, Told, config
 
 from pipeline.config import ChaosConfig, Config
+from pipeline.errors import ConfigError
 from pipeline.planning.taken import Taken
 from workers.placement import Host
 from workers.planner import rehearsal as module
@@ -42,6 +43,11 @@ def case_of(stages=4, way="onward", replicas=None, question=None, **sections):
         asked = dataclasses.replace(asked, train=dataclasses.replace(asked.train, microbatches=2))
     planned = Planned(asked, Host(64, 0), ROOT, question or Question((stages,)))
     return planned.case(find_way(way), stages, replicas)
+
+
+def on_devices(case, device):
+    devices = (device,) * len(case.placement.devices)
+    return dataclasses.replace(case, placement=dataclasses.replace(case.placement, devices=devices))
 
 
 def step_s(case, cores=2, question=None):
@@ -82,6 +88,14 @@ def test_data_parallelism_and_emulated_stages_and_whoever_wants_no_dry_run_are_n
     assert tried == []
 
 
+def test_on_devices_nothing_is_tried(tried):
+    """A plan has one device for all stages, and replicas would share it."""
+    for case in (case_of(), case_of(1, replicas=(2,))):
+        assert step_s(on_devices(case, "cuda:0"), cores=math.inf) is None
+        assert step_s(on_devices(case, "cuda:0"), cores=2) is None
+    assert tried == []
+
+
 def test_what_was_found_is_kept_and_is_as_old_as_it_is(tried):
     for _ in range(2):
         found = Rehearsals(Question((4,)), 2, ROOT)
@@ -91,6 +105,38 @@ def test_what_was_found_is_kept_and_is_as_old_as_it_is(tried):
     assert len(tried) == 1
     assert step_s(case_of(way="gpipe")) and len(tried) == 2
     assert Rehearsals(Question((4,)), 2, ROOT, fresh=True).step_s(case_of()) and len(tried) == 3
+    assert step_s(case_of(), cores=3) and len(tried) == 4  # that this process may use
+
+
+def test_replicas_on_a_busy_machine_say_so_and_are_tried_again(tried):
+    """Each has a core of its own, so that half of one means other programs."""
+    for times in (1, 2):
+        found = Rehearsals(Question((1,)), 2, ROOT)
+        assert found.step_s(case_of(1, replicas=(2,))) == 7 * MS and len(tried) == times
+        assert found.taken == [Taken(5000.0, 0.5, 1.2)] and found.taken[0].is_busy
+
+
+def test_one_that_takes_too_long_is_the_last_that_is_tried(monkeypatch, caplog):
+    calls = []
+
+    def takes_long(*_):
+        calls.append(1)
+        raise TimeoutError("a stage of the dry run did not answer in time")
+
+    monkeypatch.setattr(module, "rehearse", takes_long)
+    found = Rehearsals(Question((4,)), 2, ROOT)
+    assert found.step_s(case_of()) is None and found.step_s(case_of(way="gpipe")) is None and len(calls) == 1
+    assert "nothing more is tried for this plan: a stage of the dry run did not answer in time" in caplog.text
+
+
+def test_one_that_does_not_fit_into_memory_is_simulated(tried, monkeypatch, caplog):
+    def refuses(*_):
+        raise ConfigError("too little memory")
+
+    monkeypatch.setattr(module, "check_memory", refuses)
+    with caplog.at_level("DEBUG", logger=module.logger.name):
+        assert step_s(case_of()) is None and tried == []
+    assert "too little memory" in caplog.text
 
 
 def test_a_cache_of_something_else_is_not_believed(tried, monkeypatch):
