@@ -5,8 +5,8 @@
 
 The profile that a prediction is made from is taken anew for every run, just before it, and the next cell's follows: a
 machine that gets slower or faster meanwhile does so for both. Looks at its speed around both (``benchmarks.probe``)
-stand beside each error, and correct nothing. A plan tries what a simulation knows too little of, stages that share
-cores and replicas, for a moment; how far off the simulation alone would have been is told, too. What is compared is the
+stand beside each error, and correct nothing. A plan tries for a moment what this machine can run as it is
+planned; how far off the simulation alone would have been is told, too. What is compared is the
 steady rate, and of each stage the memory by kind. A link has a latency (``chaos.delay_s``) that every message then has,
 or a rate between two network namespaces. How long a plan takes, with nothing known and with everything, is that of the
 command.

@@ -65,19 +65,16 @@ def test_real_stages_are_measured_with_what_they_hold(tmp_path):
     assert sent[1] * steps == pytest.approx(stages[1]["bytes_sent"], rel=0.02)
 
 
-def test_stages_that_share_cores_are_tried_here(tmp_path):
-    """On a machine of more than eight cores none are tried."""
-    cores = this_host().cores
-    stages = min(2 * cores, 8)
+def test_what_this_machine_can_run_is_tried(tmp_path):
+    stages = min(2 * this_host().cores, 8)  # which share cores, on most machines
     flags = [f"model.depth={stages - 1}", "model.width=8", "model.norm=none", "rule.name=pred", "run.threads=1",
              "run.device=cpu"]  # fmt: skip
     code, said, err = call("--plan", "--out", tmp_path / "plan", "--stages", stages, *flags)
     assert code == 0, err
     rows = json.loads((tmp_path / "plan" / "plan.json").read_text())["rows"]
     tried = {row["schedule"]: row["rehearsed"] for row in rows}
-    shares = stages > cores
-    assert tried == {"onward": shares, "1f1b": shares, "gpipe": shares, "backprop": False, "ddp": False}
-    assert said.count("(tried)") == (4 if shares else 0)
+    assert tried == {"onward": True, "1f1b": True, "gpipe": True, "backprop": True, "ddp": False}
+    assert said.count("(tried)") == 5 and "these processes ran here for a second" in said
     assert all(0 < row["step_s"] < 10 for row in rows)
 
 

@@ -49,6 +49,8 @@ STEPS = 6
 """Fewest steps that are measured."""
 MEASURE_S = 1.0
 """Seconds of training steps that are measured."""
+REHEARSE_S = 4.0
+"""Seconds of them, more than which no rehearsal takes at once."""
 EVALUATE_S = 0.2
 """Seconds of test batches that are measured."""
 REFINEMENTS = 2
@@ -113,14 +115,18 @@ def rehearse(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[
         Exception: whatever a stage has raised.
         TimeoutError: it takes too long.
     """
-    num_steps, took = STEPS, 0.0
+    num_steps = STEPS
     with _runner(resolved, placement, data_root) as measure:
-        while took < MEASURE_S / 2:  # the first steps, from which nothing can be told, are several times as slow
+        while True:
             steady = num_steps // 4
             timings = measure(DryRunSpec(num_steps, steady=steady))
             took = timings[-1].steps[-1] - timings[-1].begun
-            num_steps = math.ceil(num_steps * min(4.0, max(1.0, MEASURE_S / max(took, 1e-6))))
-    return _step_s(timings, steady), _taken(timings, steady)
+            # A stage that has run ahead ends first, and leaves the cores to the others. And the first steps of all,
+            # from which nothing can be told, are several times as slow.
+            is_enough = took >= MEASURE_S / 2 and len(_together(timings, steady)) >= num_steps // 2
+            if is_enough or took >= REHEARSE_S:
+                return _step_s(timings, steady), _taken(timings, steady)
+            num_steps = math.ceil(num_steps * min(4.0, max(2.0, MEASURE_S / max(took, 1e-6))))
 
 
 def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:
@@ -272,10 +278,14 @@ def _step_s(timings: Sequence[StageTimings], steady: int) -> float:
         timings: of all stages, in order.
         steady: first step that counts.
     """
-    steps = timings[-1].steps
-    until = min(stage.steps[-1] for stage in timings)
-    together = [moment for moment in steps[steady:] if moment <= until]
-    counted = together if len(together) > 1 else steps[steady:]
+    together = _together(timings, steady)
+    counted = together if len(together) > 1 else timings[-1].steps[steady:]
     length = -(-(len(counted) - 1) // 5)
     ends = counted[::length]
     return statistics.median(later - earlier for earlier, later in pairwise(ends)) / length
+
+
+def _together(timings: Sequence[StageTimings], steady: int) -> list[float]:
+    """Ends of the last stage's steps, from ``steady`` on, while every stage is at work."""
+    until = min(stage.steps[-1] for stage in timings)
+    return [moment for moment in timings[-1].steps[steady:] if moment <= until]

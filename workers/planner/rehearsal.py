@@ -1,8 +1,10 @@
-"""Cases that are tried for a moment: stages that share this machine's cores, and replicas.
+"""Cases that this machine can run as they are planned, tried for a moment.
 
-How processes take turns on a core is the operating system's choice, and replicas that wait for each other in every step
-feel whatever disturbs either. A simulation knows neither; a run of a second does, with the run's own processes and
-transport (:mod:`workers.dry_run`). That needs the planned machine to be this one.
+A simulation knows too little of what processes of one machine do to each other: they share caches, memory bandwidth and
+clock, where there are more than cores they take turns as the operating system likes, and replicas that wait for each
+other in every step feel whatever disturbs either. A second of the run's own processes and transport does know
+(:mod:`workers.dry_run`), and is what the run itself would be predicted by. Over links, on other hosts, on faster
+devices and on more of them the simulation is all there is.
 """
 
 import dataclasses
@@ -82,15 +84,13 @@ class Rehearsals:
         return step_s, taken
 
     def _is_due(self, case: Case) -> bool:
-        """This machine is the planned one, and a simulation knows too little of the case."""
+        """This machine can run the case as it is planned."""
         asked, config, processes = self._question, case.resolved.config, len(case.placement.devices)
         on_cpu = all(device == "cpu" for device in case.placement.devices)
         here = on_cpu and asked.hosts == 1 and asked.link is None and asked.device_speed == 1.0
         if not here or not config.run.predict or config.chaos.emulates or case.way.is_dealt:
             return False
-        return self._cores < processes <= _MOST_FOR_A_CORE * self._cores or (
-            max(case.replicas) > 1 and processes <= self._cores
-        )
+        return processes <= _MOST_FOR_A_CORE * self._cores
 
     def _key(self, case: Case) -> dict[str, Any]:
         """Everything that the pace of a case depends on."""

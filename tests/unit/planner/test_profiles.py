@@ -26,7 +26,7 @@ ROOT = Path("/nowhere")
 CONFIG = Config.from_dict({
     "model": {"name": "mlp", "depth": 1, "width": 8, "norm": "none"},
     "dataset": {"name": "noise", "shape": [8], "num_train": 64, "num_test": 8},
-    "rule": {"name": "pred"}, "train": {"batch_size": 8}, "run": {"threads": 1, "partition": [1, 1]},
+    "rule": {"name": "pred"}, "train": {"batch_size": 8}, "run": {"threads": 1, "partition": [1, 1], "predict": False},
 })  # fmt: skip
 
 
