@@ -49,8 +49,10 @@ STEPS = 6
 """Fewest steps that are measured."""
 MEASURE_S = 1.0
 """Seconds of training steps that are measured."""
-REHEARSE_S = 4.0
-"""Seconds of them, more than which no rehearsal takes at once."""
+REHEARSALS = 3
+"""Most rehearsals of which the median is taken: a second in which the machine did something else does not count."""
+REHEARSE_S = 3.0
+"""Seconds of training steps, behind which no rehearsal begins."""
 EVALUATE_S = 0.2
 """Seconds of test batches that are measured."""
 REFINEMENTS = 2
@@ -115,18 +117,23 @@ def rehearse(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[
         Exception: whatever a stage has raised.
         TimeoutError: it takes too long.
     """
-    num_steps = STEPS
+    num_steps, total = STEPS, 0.0
+    found: list[tuple[float, Taken]] = []
     with _runner(resolved, placement, data_root) as measure:
-        while True:
+        while len(found) < REHEARSALS and (total < REHEARSE_S or not found):
             steady = num_steps // 4
             timings = measure(DryRunSpec(num_steps, steady=steady))
             took = timings[-1].steps[-1] - timings[-1].begun
+            total += took
             # A stage that has run ahead ends first, and leaves the cores to the others. And the first steps of all,
             # from which nothing can be told, are several times as slow.
             is_enough = took >= MEASURE_S / 2 and len(_together(timings, steady)) >= num_steps // 2
-            if is_enough or took >= REHEARSE_S:
-                return _step_s(timings, steady), _taken(timings, steady)
-            num_steps = math.ceil(num_steps * min(4.0, max(2.0, MEASURE_S / max(took, 1e-6))))
+            if is_enough or total >= REHEARSE_S:
+                found.append((_step_s(timings, steady), _taken(timings, steady)))
+            else:
+                num_steps = math.ceil(num_steps * min(4.0, max(2.0, MEASURE_S / max(took, 1e-6))))
+    shares = [taken.share for _, taken in found if taken.share is not None]
+    return statistics.median(step_s for step_s, _ in found), replace(found[-1][1], share=min(shares, default=None))
 
 
 def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:
