@@ -51,7 +51,7 @@ MEASURE_S = 1.0
 """Seconds of training steps that are measured."""
 REHEARSALS = 3
 """Most rehearsals of which the median is taken: a second in which the machine did something else does not count."""
-REHEARSE_S = 3.0
+REHEARSE_S = 2.0
 """Seconds of training steps, behind which no rehearsal begins."""
 EVALUATE_S = 0.2
 """Seconds of test batches that are measured."""
