@@ -23,7 +23,7 @@ def rate_text(bits_per_s: float) -> str:
 def plan_lines(rows: Sequence[Row], best: Row, about: str) -> list[str]:
     """The lines for a terminal."""
     cells = [_TITLES, *(_cells(row) for row in rows)]
-    tried = ["  (tried): these processes ran here for a second"] if any(row["rehearsed"] for row in rows) else []
+    tried = ["  (tried): these processes ran here for a moment"] if any(row["rehearsed"] for row in rows) else []
     return [about, *columns(cells), *tried, "", *_details(best)]
 
 
