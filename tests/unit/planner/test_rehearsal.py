@@ -167,5 +167,5 @@ def test_a_tried_row_has_that_pace_and_says_what_the_simulation_says():
     assert row["bottleneck"] == plain["bottleneck"] == "cores" and row["bubble"] > plain["bubble"]
     assert row["run_s"] > plain["run_s"]
     said = "\n".join(plan_lines([plain, row], row, "about"))
-    assert said.count("(tried)") == 2 and "these processes ran here for a second" in said
+    assert said.count("(tried)") == 2 and "these processes ran here for a moment" in said
     assert "(tried)" not in "\n".join(plan_lines([plain], plain, "about"))
