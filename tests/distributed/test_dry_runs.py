@@ -12,6 +12,7 @@ from pipeline.config import Config
 from pipeline.planning import taken
 from pipeline.resolve import resolve
 from workers import cost_cache
+from workers.dry_run import dry_run
 from workers.dry_run.dry_run import rehearse
 from workers.placement import Placement
 
@@ -129,3 +130,13 @@ def test_stages_with_replicas_are_rehearsed(tmp_path, rule):
     step_s, taken = rehearse(resolve(config, tmp_path), placement, tmp_path)
     assert 0.0 < step_s < 10.0 and taken.age_s() < 60.0
 
+
+def test_a_rehearsal_whose_steps_take_too_long_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(dry_run, "SLOW_S", 1e-9)
+    config = Config.from_dict({
+        "model": {"name": "mlp", "depth": 1, "width": 8, "norm": "none"}, "rule": {"name": "pred"},
+        "dataset": {"name": "noise", "shape": [8], "num_train": 64, "num_test": 8}, "run": {"threads": 1},
+    })  # fmt: skip
+    placement = Placement((range(2),), ("cpu",), "shared_memory", 1)
+    with pytest.raises(TimeoutError, match="takes too long .two steps took 0 s, expected: 0 s at most.*predict = false"):
+        rehearse(resolve(config, tmp_path), placement, tmp_path)

@@ -53,6 +53,8 @@ REHEARSALS = 3
 """Most rehearsals of which the median is taken: a second in which the machine did something else does not count."""
 REHEARSE_S = 2.0
 """Seconds of training steps, behind which no rehearsal begins."""
+SLOW_S = 10.0
+"""Of two steps, above which nothing is rehearsed."""
 EVALUATE_S = 0.2
 """Seconds of test batches that are measured."""
 REFINEMENTS = 2
@@ -115,25 +117,25 @@ def rehearse(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[
 
     Raises:
         Exception: whatever a stage has raised.
-        TimeoutError: it takes too long.
+        TimeoutError: a step takes too long.
     """
     num_steps, total = STEPS, 0.0
     found: list[tuple[float, Taken]] = []
     with _runner(resolved, placement, data_root) as measure:
+        if (warm_s := measure(DryRunSpec(2))[-1].took_s) > SLOW_S:
+            why = f"two steps took {warm_s:.0f} s, expected: {SLOW_S:.0f} s at most"
+            raise TimeoutError(f"the rehearsal takes too long ({why}). Set run.predict = false to try nothing.")
         while len(found) < REHEARSALS and (total < REHEARSE_S or not found):
             steady = num_steps // 4
             timings = measure(DryRunSpec(num_steps, steady=steady))
-            took = timings[-1].steps[-1] - timings[-1].begun
-            total += took
-            # A stage that has run ahead ends first, and leaves the cores to the others. And the first steps of all,
-            # from which nothing can be told, are several times as slow.
+            total += (took := timings[-1].took_s)
+            # A stage that has run ahead ends first, and leaves the cores to the others.
             is_enough = took >= MEASURE_S / 2 and len(_together(timings, steady)) >= num_steps // 2
-            if is_enough or total >= REHEARSE_S:
+            if is_enough or (total >= REHEARSE_S and not found):
                 found.append((_step_s(timings, steady), _taken(timings, steady)))
             else:
                 num_steps = math.ceil(num_steps * min(4.0, max(2.0, MEASURE_S / max(took, 1e-6))))
-    shares = [taken.share for _, taken in found if taken.share is not None]
-    return statistics.median(step_s for step_s, _ in found), replace(found[-1][1], share=min(shares, default=None))
+    return sorted(found, key=lambda one: one[0])[(len(found) - 1) // 2]  # the median; of two the faster one
 
 
 def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:

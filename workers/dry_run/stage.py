@@ -69,6 +69,11 @@ class StageTimings:
     share: float | None = None
     """Of that time, how much the stage's thread had a processor; None where it is not known, or a device computes."""
 
+    @property
+    def took_s(self) -> float:
+        """From the start of the first batch to the end of the last step."""
+        return self.steps[-1] - self.begun
+
 
 class _TimedRun(StageRun):
     """A run of one stage that notes the end of each batch."""
