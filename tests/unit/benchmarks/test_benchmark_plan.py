@@ -29,7 +29,7 @@ def told(monkeypatch):
         has_link = question.link is not None or config.chaos.delay_s > 0
         happened.append(("plan", ways, question.stages, fresh, has_link))
         rate = 5000.0 if has_link else 8000.0
-        return [PLANNED | {"samples_per_s": rate, "step_s": 50.0 / rate, "simulated_step_s": 50.0 / rate}]
+        return [PLANNED | {"samples_per_s": rate, "simulated_step_s": 50.0 / rate}]
 
     def watch(config, warm, num_samples, folder, look_s):
         happened.append(("run", config.chaos.delay_s, num_samples))
