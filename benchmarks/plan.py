@@ -5,11 +5,10 @@
 
 The profile that a prediction is made from is taken anew for every run, just before it, and the next cell's follows: a
 machine that gets slower or faster meanwhile does so for both. Looks at its speed around both (``benchmarks.probe``)
-stand beside each error, and correct nothing. A plan tries for a moment what this machine can run as it is
-planned; how far off the simulation alone would have been is told, too. What is compared is the
-steady rate, and of each stage the memory by kind. A link has a latency (``chaos.delay_s``) that every message then has,
-or a rate between two network namespaces. How long a plan takes, with nothing known and with everything, is that of the
-command.
+stand beside each error, and correct nothing. A plan tries for a moment what this machine can run as it is planned; how
+far off the simulation alone would have been is told, too. What is compared is the steady rate, and of each stage the
+memory by kind. A link has a latency (``chaos.delay_s``) that every message then has, or a rate between two network
+namespaces. How long a plan takes, with nothing known and with everything, is that of the command.
 """
 
 import argparse
@@ -109,8 +108,7 @@ def compared(wanted: Sequence[Cell], rounds: int, seconds: float, probe: Probe) 
                     **dataclasses.asdict(cell), "round": index, "partition": row["partition"],
                     "bottleneck": row["bottleneck"], "predicted": row["samples_per_s"],
                     "measured": found["samples_per_s"], "error": row["samples_per_s"] / found["samples_per_s"] - 1,
-                    "rehearsed": row["rehearsed"],
-                    "simulated_error": _simulated_error(row, found["samples_per_s"]),
+                    "rehearsed": row["rehearsed"], "simulated_error": _simulated_error(row, found["samples_per_s"]),
                     "drift": drift(before, between, after), "flop_per_s": [before, between, after],
                     "memory_error": _memory_error(cell, row, found["memory"]),
                     "link_limited": _is_limited(cell, row, folder), "planning_s": planning_s,

@@ -51,13 +51,12 @@ def plan_errors(found: Mapping[str, Any]) -> str:
     """A row for each run that a plan was compared with, then the errors by group, then how long a plan takes."""
     rows = [
         [f"{r['preset']}, {r['schedule']}", _stages(r), _link(r), grouped(r["predicted"]), grouped(r["measured"]),
-         _signed(r["error"]), _signed(r["simulated_error"]) if r.get("rehearsed") else "-", _signed(r.get("drift")),
+         _signed(r["error"]), _signed(r["simulated_error"]) if r["rehearsed"] else "-", _signed(r.get("drift")),
          _signed(r["memory_error"])]
         for r in found["rows"]
     ]  # fmt: skip
     head = ["run", "stages", "link", "planned samples per second", "measured", "error", "of the simulation",
-            "machine meanwhile",
-            "error of memory"]  # fmt: skip
+            "machine meanwhile", "error of memory"]  # fmt: skip
     errors, parts = found["errors"], [table(head, rows)]
     groups = [[name, *_group(each)] for name, each in [("all", errors), *errors.get("groups", {}).items()]]
     parts.append(table(["runs", "number", "median error", "worst", "worst of memory"], groups))

@@ -162,8 +162,8 @@ class RunConfig:
     autograd, in less time. Autograd differentiates them under autocast either way."""
     predict: bool = True
     """Dry run on synthetic data for about a second before the run, to predict its speed; see
-    :mod:`workers.dry_run.dry_run`. With ``--plan``: try for a moment what this machine can run as
-    it is planned. Never changes the result."""
+    :mod:`workers.dry_run.dry_run`. With ``--plan``: try for a moment what this machine can run as it is
+    planned. Never changes the result."""
     trace: bool = False
     """Also write ``trace.json``: what every stage did and when, for Perfetto."""
     channels_last: bool = False

@@ -18,8 +18,9 @@ from pipeline.learning.activation import is_smooth_unit
 from pipeline.learning.affine import layers_of
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
+from pipeline.numerics.finite import all_finite
 
-__all__ = ["Shift", "axis_shift", "block_shift", "columns_of", "kept", "smoothed"]
+__all__ = ["Shift", "axis_shift", "block_shift", "columns_of", "is_finite", "kept", "smoothed"]
 
 Shift = float | Tensor
 """Of a block, or of each of its axes, (axes,)."""
@@ -45,8 +46,7 @@ def axis_shift(before: Tensor, now: Tensor) -> Tensor:
     axis = 1 if now.dim() == 4 else now.dim() - 1
     others = [d for d in range(now.dim()) if d != axis]
     now = now.float()
-    # Two passes that the compiler vectorises: ``std`` sums in one that it does not, ten times as slow. Its squares do
-    # not overflow.
+    # Two passes, which are vectorised: ``std`` takes ten times as long, and is asked where squares overflow.
     spread = (now - now.mean(dim=others, keepdim=True)).square_().mean(dim=others).sqrt_()
     if not math.isfinite(float(spread.max())):
         spread = now.std(dim=others, correction=0)
@@ -60,6 +60,13 @@ def block_shift(before: Tensor, now: Tensor) -> float:
     if not math.isfinite(moved):  # of an input that was all zeros, too
         return moved
     return moved / length if length > 0.0 else float(moved > 0.0)
+
+
+def is_finite(x: Tensor, shift: Shift | None) -> bool:
+    """An input is finite. Where its shift is, so is every number of it, which is seen in a tenth of the time."""
+    if shift is not None and math.isfinite(float(shift.sum()) if isinstance(shift, Tensor) else shift):
+        return True
+    return all_finite({0: [x]})[0]
 
 
 def smoothed(drift: Shift | None, shift: Shift, memory: float) -> Shift:

@@ -13,7 +13,6 @@ With D the drift of a block's input (:mod:`pipeline.engine.drift`), a block take
 The first block's input never moves: it takes whole steps.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +23,9 @@ from torch import Tensor
 
 from pipeline.config.gate import GateConfig
 from pipeline.engine.columns import Columns
-from pipeline.engine.drift import Shift, axis_shift, block_shift, columns_of, kept, smoothed
+from pipeline.engine.drift import Shift, axis_shift, block_shift, columns_of, is_finite, kept, smoothed
 from pipeline.engine.rest import Rest
 from pipeline.learning.rule import LearningRule
-from pipeline.numerics.finite import all_finite
 from pipeline.records.reports import GateRow
 from pipeline.schedules.wave import Wave
 
@@ -36,6 +34,9 @@ __all__ = ["AxisGate", "BlockGate", "Gate", "MeasuredGate", "TriggeredGate", "Wa
 
 class Gate(ABC):
     """Decides for the blocks of a stage."""
+
+    watches_outputs = False
+    """:meth:`observe_output` is to be called."""
 
     @abstractmethod
     def part(self, block: int, step: int) -> float:
@@ -57,11 +58,6 @@ class Gate(ABC):
 
     def observe(self, step: int, block: int, x: Tensor) -> None:
         """The probe passes. Args: step, steps that are done; x, the input of a block, (samples, ...)."""
-
-    @property
-    def watches_outputs(self) -> bool:
-        """:meth:`observe_output` is to be called."""
-        return False
 
     def observe_output(self, step: int, block: int, out: Tensor) -> None:
         """The probe has passed a block. Args: step, steps that are done; out, its output, (samples, ...)."""
@@ -132,6 +128,7 @@ class MeasuredGate(Gate):
         unknown = None if self.waits or config.start == "closed" else 0.0
         self._inputs = {k: _Input(unknown if k > 0 else 0.0) for k in rules}
         self._rest = Rest(config, rules) if config.rest > 0.0 else None
+        self.watches_outputs = self._rest is not None
 
     def shift(self, before: Tensor, now: Tensor) -> Shift:
         """How far an input has moved between two probes."""
@@ -146,18 +143,13 @@ class MeasuredGate(Gate):
             return
         found = self._inputs[block]
         shift = None if found.last is None else self.shift(found.last, x)
-        if not _is_finite(x, shift):  # of what is not finite nothing is known
+        if not is_finite(x, shift):  # of what is not finite nothing is known
             return
         found.probes += 1
         found.last = kept(x)
         if shift is not None:
             found.drift = smoothed(found.drift, shift, self._config.memory)
             self.measured(block, step)
-
-    @property
-    def watches_outputs(self) -> bool:
-        """See :class:`Gate`."""
-        return self._rest is not None
 
     def observe_output(self, step: int, block: int, out: Tensor) -> None:
         """See :class:`Gate`."""
@@ -213,13 +205,6 @@ class MeasuredGate(Gate):
             if hasattr(self._inputs[block], name):
                 held = value.to(device, copy=True) if isinstance(value, Tensor) else value
                 setattr(self._inputs[block], name, held)
-
-
-def _is_finite(x: Tensor, shift: Shift | None) -> bool:
-    """A probe's input is finite. Where its shift is, so is every number of it, which is seen in a tenth of the time."""
-    if shift is not None and math.isfinite(float(shift.sum()) if isinstance(shift, Tensor) else shift):
-        return True
-    return all_finite({0: [x]})[0]
 
 
 class BlockGate(MeasuredGate):

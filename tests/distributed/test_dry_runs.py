@@ -127,8 +127,10 @@ def test_stages_with_replicas_are_rehearsed(tmp_path, rule):
         "train": {"batch_size": 16, "microbatches": 2}, "run": {"threads": 1, "replicas": [1, 2]},
     })  # fmt: skip
     placement = Placement((range(1), range(1, 3)), ("cpu",) * 3, "shared_memory", 1, counts=(1, 2))
-    step_s, taken = rehearse(resolve(config, tmp_path), placement, tmp_path)
-    assert 0.0 < step_s < 10.0 and taken.age_s() < 60.0
+    # Processes that take turns have a part of a core each, which says nothing of other programs.
+    for cores in (2, 3):
+        step_s, taken = rehearse(resolve(config, tmp_path), placement, cores, tmp_path)
+        assert 0.0 < step_s < 10.0 and taken.age_s() < 60.0 and (taken.share is None) is (cores < 3)
 
 
 def test_a_rehearsal_whose_steps_take_too_long_is_given_up(tmp_path, monkeypatch):
@@ -139,4 +141,4 @@ def test_a_rehearsal_whose_steps_take_too_long_is_given_up(tmp_path, monkeypatch
     })  # fmt: skip
     placement = Placement((range(2),), ("cpu",), "shared_memory", 1)
     with pytest.raises(TimeoutError, match="too long .two steps took 0 s, expected: 0 s at most.*predict = false"):
-        rehearse(resolve(config, tmp_path), placement, tmp_path)
+        rehearse(resolve(config, tmp_path), placement, 2, tmp_path)

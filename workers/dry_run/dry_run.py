@@ -11,12 +11,9 @@ times that where the first partition turns out uneven.
 import logging
 import math
 import shutil
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +26,14 @@ from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec
 from workers import cost_cache
 from workers.cached_costs import forget_costs
+from workers.dry_run.pace import step_s_of, taken_of, together
 from workers.dry_run.runners import PATIENCE_S, OneProcess, ProcessPerStage
 from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.host.folders import new_folder
 from workers.job import share_out
 from workers.placement import Host, Placement
 
-__all__ = ["predict_run", "rehearse", "validate"]
+__all__ = ["pace_key", "predict_run", "rehearse", "validate"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +85,13 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
     can_be = resolved.mode.is_predictable and host.is_alone and placement.replicas.is_single
     if not (config.run.predict and can_be) or total < WORTH_STEPS:
         return placement
-    cached, key = cost_cache.is_cacheable(resolved), _key(resolved, placement)
+    cached, key = cost_cache.is_cacheable(resolved), pace_key(resolved, placement)
     known = _recall(key, placement) if cached else None
     if known is None:
         try:
             found = _refined(resolved, placement, data_root)
-            known = found[0], _alone(*found, host)
+            taken = found[1].taken and _alone(found[1].taken, found[0], host.cores)
+            known = found[0], replace(found[1], taken=taken)
         except TimeoutError as error:
             logger.warning("the run's speed is not predicted: %s", error)
             return placement
@@ -106,13 +105,14 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
     return replace(placement, predicted=predict(pace, resolved.batching, config.train.epochs, config.train.eval_every))
 
 
-def rehearse(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[float, Taken]:
+def rehearse(resolved: RunSpec, placement: Placement, cores: float, data_root: Path) -> tuple[float, Taken]:
     """Seconds from one batch to the next of a run that is placed so, and how undisturbed they were; stages may have
     replicas.
 
     Args:
         resolved: the run.
         placement: its processes, which are all started here.
+        cores: that they may use.
         data_root: folder of the data sets.
 
     Raises:
@@ -130,12 +130,13 @@ def rehearse(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[
             timings = measure(DryRunSpec(num_steps, steady=steady))
             total += (took := timings[-1].took_s)
             # A stage that has run ahead ends first, and leaves the cores to the others.
-            is_enough = took >= MEASURE_S / 2 and len(_together(timings, steady)) >= num_steps // 2
+            is_enough = took >= MEASURE_S / 2 and len(together(timings, steady)) >= num_steps // 2
             if is_enough or (total >= REHEARSE_S and not found):
-                found.append((_step_s(timings, steady), _taken(timings, steady)))
+                found.append((step_s_of(timings, steady), taken_of(timings, steady)))
             else:
                 num_steps = math.ceil(num_steps * min(4.0, max(2.0, MEASURE_S / max(took, 1e-6))))
-    return sorted(found, key=lambda one: one[0])[(len(found) - 1) // 2]  # the median; of two the faster one
+    step_s, taken = sorted(found, key=lambda one: one[0])[(len(found) - 1) // 2]  # the median; of two the faster one
+    return step_s, _alone(taken, placement, cores)
 
 
 def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:
@@ -148,16 +149,17 @@ def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> N
     """
     predicted = placement.predicted
     if predicted is not None and abs(samples_per_s / predicted.samples_per_s - 1) > TOLERANCE:
-        cost_cache.forget(KIND, _key(resolved, placement))
+        cost_cache.forget(KIND, pace_key(resolved, placement))
         forget_costs(resolved, placement.threads, torch.device(placement.devices[0]))
 
 
-def _key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
-    """Key of the cost cache: everything that a pace depends on."""
+def pace_key(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
+    """Key of the cost cache: everything that a pace depends on, but for how blocks are laid on stages."""
     batching, table = resolved.batching, resolved.config.to_dict()
     return {
         **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
-        "dataset": table["dataset"], "mode": resolved.config.schedule.mode,
+        "dataset": table["dataset"], "chaos": table["chaos"], "nonfinite": table["train"]["nonfinite"],
+        "mode": resolved.config.schedule.mode,
         "devices": placement.devices, "transport": placement.transport, "depth": resolved.config.transport.depth,
         "wire": resolved.config.transport.wire, "wire_at": resolved.config.transport.wire_at,
         "batch_size": batching.batch_size, "eval_batch_size": batching.eval_batch_size,
@@ -237,10 +239,10 @@ def _runner(resolved: RunSpec, placement: Placement, data_root: Path) -> Iterato
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _alone(placement: Placement, pace: Pace, host: Host) -> Pace:
-    """A pace that tells nothing of other programs where the stages share cores among themselves."""
-    is_crowded = not placement.in_one_process and placement.num_stages * placement.threads > host.cores
-    return replace(pace, taken=replace(pace.taken, share=None)) if is_crowded and pace.taken is not None else pace
+def _alone(taken: Taken, placement: Placement, cores: float) -> Taken:
+    """What tells nothing of other programs where processes share cores among themselves."""
+    is_crowded = not placement.in_one_process and len(placement.devices) * placement.threads > cores
+    return replace(taken, share=None) if is_crowded else taken
 
 
 def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:
@@ -259,7 +261,7 @@ def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * batching.num_steps // 10))
     steady = num_steps // 4
     timings = measure(DryRunSpec(num_steps, steady=steady))
-    step_s, taken = _step_s(timings, steady), _taken(timings, steady)
+    step_s, taken = step_s_of(timings, steady), taken_of(timings, steady)
     if on_cuda:  # the host's clock alone tells when work was started, not when it was done
         num_steps = min(num_steps, 10)
         timings = measure(DryRunSpec(num_steps, waits_for_device=True))
@@ -267,34 +269,3 @@ def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
     num_evals = max(1, min(int(EVALUATE_S / step_s), batching.num_eval_batches))
     last = measure(DryRunSpec(1, num_evals))[-1]
     return Pace(stage_s, warm.steps[0] - warm.begun, step_s, (last.evals[-1] - last.steps[-1]) / num_evals, taken)
-
-
-def _taken(timings: Sequence[StageTimings], steady: int) -> Taken:
-    """How undisturbed the stages were, the most disturbed of them; the spread is that of the last one's steps."""
-    shares = [stage.share for stage in timings if stage.share is not None]
-    steps = [later - earlier for earlier, later in pairwise(timings[-1].steps[steady:])]
-    spread = statistics.median(steps) / min(steps) if steps and min(steps) > 0 else None
-    return Taken(time.time(), min(shares, default=None), spread)
-
-
-def _step_s(timings: Sequence[StageTimings], steady: int) -> float:
-    """Seconds from one batch to the next at the last stage, while every stage is at work.
-
-    A stage that has run ahead ends first, and those above it then run faster. The result is the median of up to five
-    spans, so that a moment in which the machine did something else does not count.
-
-    Args:
-        timings: of all stages, in order.
-        steady: first step that counts.
-    """
-    together = _together(timings, steady)
-    counted = together if len(together) > 1 else timings[-1].steps[steady:]
-    length = -(-(len(counted) - 1) // 5)
-    ends = counted[::length]
-    return statistics.median(later - earlier for earlier, later in pairwise(ends)) / length
-
-
-def _together(timings: Sequence[StageTimings], steady: int) -> list[float]:
-    """Ends of the last stage's steps, from ``steady`` on, while every stage is at work."""
-    until = min(stage.steps[-1] for stage in timings)
-    return [moment for moment in timings[-1].steps[steady:] if moment <= until]

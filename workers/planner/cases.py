@@ -43,8 +43,6 @@ class Case:
     """On this machine, one device for all."""
     jobs: tuple[Job, ...]
     """What one process of each stage does, as if it were alone: of replicas, what one of them is dealt."""
-    replicas: tuple[int, ...] = ()
-    """Of each stage."""
     probe: Probe | None = None
     """That passes in the mode of the config, where the case is planned in another one."""
 
@@ -52,6 +50,11 @@ class Case:
     def partition(self) -> tuple[range, ...]:
         """Blocks of each stage."""
         return self.jobs[0].partition
+
+    @property
+    def replicas(self) -> tuple[int, ...]:
+        """Of each stage."""
+        return self.placement.replicas.counts
 
 
 class Planned:
@@ -110,7 +113,7 @@ class Planned:
         whole = dataclasses.replace(
             placement, devices=(self.device,) * sum(counts), counts=counts if max(counts) > 1 else ()
         )
-        return Case(way, stages, resolved, whole, tuple(jobs), counts, self._probe(resolved) if way.is_ours else None)
+        return Case(way, stages, resolved, whole, tuple(jobs), self._probe(resolved) if way.is_ours else None)
 
     def _probe(self, resolved: RunSpec) -> Probe | None:
         """Of the mode gated."""

@@ -7,16 +7,13 @@ other in every step feel whatever disturbs either. A second of the run's own pro
 devices and on more of them the simulation is all there is.
 """
 
-import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.planning.taken import Taken
 from workers import cost_cache
-from workers.dry_run.dry_run import rehearse
+from workers.dry_run.dry_run import pace_key, rehearse
 from workers.host.limits import check_open_files
 from workers.memory import check_memory
 from workers.planner.cases import Case
@@ -71,17 +68,13 @@ class Rehearsals:
             check_open_files(count)
             reach = capabilities_of(placement.transport).reach
             check_memory(case.resolved, placement.partition, placement.devices, count, reach, placement.replicas)
-            step_s, taken = rehearse(case.resolved, placement, self._data_root)
+            return rehearse(case.resolved, placement, self._cores, self._data_root)
         except TimeoutError as error:
             logger.warning("nothing more is tried for this plan: %s", error)
             self._gives_up = True
-            return None
         except Exception as error:  # the user's own code may raise anything, and the run will report it better
             logger.debug("the rehearsal failed: %s", error)
-            return None
-        if count * placement.threads > self._cores:  # they take the cores from each other
-            taken = dataclasses.replace(taken, share=None)
-        return step_s, taken
+        return None
 
     def _is_due(self, case: Case) -> bool:
         """This machine can run the case as it is planned."""
@@ -94,14 +87,10 @@ class Rehearsals:
 
     def _key(self, case: Case) -> dict[str, Any]:
         """Everything that the pace of a case depends on."""
-        resolved, placement, table = case.resolved, case.placement, case.resolved.config.to_dict()
+        sizes = [len(blocks) for blocks in case.partition]
         return {
-            **cost_cache.conditions(resolved, placement.threads, torch.device(placement.devices[0])),
-            "usable": self._cores, "nonfinite": table["train"]["nonfinite"],
-            "dataset": table["dataset"], "transport": {**table["transport"], "name": placement.transport},
-            "chaos": table["chaos"], "mode": table["schedule"]["mode"], "epochs": table["train"]["epochs"],
-            "partition": [len(blocks) for blocks in placement.partition], "replicas": list(case.replicas),
-            "batch": [resolved.batching.batch_size, resolved.batching.microbatches, resolved.batching.in_flight],
+            **pace_key(case.resolved, case.placement), "usable": self._cores, "partition": sizes,
+            "replicas": list(case.replicas),
         }  # fmt: skip
 
 

@@ -29,9 +29,9 @@ def tried(tmp_path, monkeypatch):
     monkeypatch.setenv("ONWARD_CACHE", str(tmp_path))
     calls = []
 
-    def rehearse(resolved, placement, data_root):
+    def rehearse(resolved, placement, cores, data_root):
         calls.append((len(placement.partition), placement.replicas.num_processes, resolved.config.schedule.mode))
-        return 7 * MS, Taken(5000.0, 0.5, 1.2)
+        return 7 * MS, Taken(5000.0, None if placement.replicas.num_processes > cores else 0.5, 1.2)
 
     monkeypatch.setattr(module, "rehearse", rehearse)
     return calls
@@ -102,7 +102,6 @@ def test_what_was_found_is_kept_and_is_as_old_as_it_is(tried):
     for _ in range(2):
         found = Rehearsals(Question((4,)), 2, ROOT)
         assert found.step_s(case_of()) == 7 * MS
-        # Stages that take turns have half a core each, which says nothing of other programs.
         assert found.taken == [Taken(5000.0, None, 1.2)]
     assert len(tried) == 1
     assert step_s(case_of(way="gpipe")) and len(tried) == 2
