@@ -10,7 +10,8 @@ from pipeline.planning.prediction import Pace, predict
 from pipeline.planning.taken import Taken
 from pipeline.resolve import resolve
 from workers.dry_run import dry_run
-from workers.dry_run.dry_run import predict_run, validate
+from workers.dry_run.dry_run import pace_key, predict_run, validate
+from workers.dry_run.pace import step_s_of, taken_of
 from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.placement import Host, Placement
 
@@ -176,6 +177,11 @@ def test_a_cache_that_holds_something_else_is_not_believed(stages, monkeypatch, 
     assert predict_run(run(), placed(2, 2), ALONE, ROOT).predicted.stage_s == (0.02, 0.01)
 
 
+@pytest.mark.parametrize("other", [{"chaos": {"delay_s": 0.05}}, {"train": {"nonfinite": "skip"}}], ids=str)
+def test_what_makes_a_run_slower_is_not_found_by_the_pace_without(other):
+    assert pace_key(run(**other), placed(2, 2)) != pace_key(run(), placed(2, 2)) == pace_key(run(), placed(2, 2))
+
+
 def paces(monkeypatch, *shares):
     """Dry runs whose stages have that much of a processor, one after another; returns those that are to come."""
     left = list(shares)
@@ -257,21 +263,21 @@ def test_how_much_is_measured(step_s, num_steps, num_evals):
 def test_the_pace_counts_while_all_stages_work(ahead, expected):
     last = [0.0, 1.0, 3.0, 5.0, 8.0, 11.0]
     stages = [StageTimings(0.0, steps, [], 1.0) for steps in (ahead, last)]
-    assert dry_run._step_s(stages, steady=1) == pytest.approx(expected)
+    assert step_s_of(stages, steady=1) == pytest.approx(expected)
 
 
 def test_a_moment_of_something_else_does_not_count():
     last = [0.0]
     for step in range(100):
         last.append(last[-1] + (0.1 if step != 50 else 30.0))
-    assert dry_run._step_s([StageTimings(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
+    assert step_s_of([StageTimings(0.0, last, [], 1.0)], steady=0) == pytest.approx(0.1)
 
 
 def test_a_pace_is_as_disturbed_as_its_most_disturbed_stage():
     steps = [0.0, 1.0, 2.0, 4.0]
     stages = [StageTimings(0.0, steps, [], 1.0, share) for share in (0.9, 0.6, None)]
-    found = dry_run._taken(stages, steady=0)
-    assert found.share == 0.6 and found.spread == 1.0 and dry_run._taken(stages, steady=3).spread is None
+    found = taken_of(stages, steady=0)
+    assert found.share == 0.6 and found.spread == 1.0 and taken_of(stages, steady=3).spread is None
 
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
