@@ -47,7 +47,7 @@ class Preset:
     """Precision of float32 products in every arm: the one under which backprop in one process is fastest here. oneDNN
     costs some 10 us a call, which small products do not earn back."""
     rule: str = "linear_decoder"
-    """Learning rule of Onward's arms: linear_decoder, pred, aux or dfa."""
+    """Learning rule of Onward's arms: linear_decoder, pred, aux, dfa, or dni with the labels."""
     dimdec: int | None = None
     """Features that the decoder of a convolutional block reads at most; None: the rule's default."""
     in_flight: int = 1
@@ -127,8 +127,8 @@ class Preset:
         return self if device is None else dataclasses.replace(self, device=device)
 
 
-def _mlp(depth: int, width: int) -> NamedConfig:
-    return NamedConfig(name="mlp", options={"depth": depth, "width": width, "activation": "relu", "norm": "none"})
+def _mlp(depth: int, width: int, norm: str = "none") -> NamedConfig:
+    return NamedConfig(name="mlp", options={"depth": depth, "width": width, "activation": "relu", "norm": norm})
 
 
 def _vgg8b(width: float) -> NamedConfig:
@@ -167,6 +167,9 @@ PRESETS = {
                rule="dfa", in_flight=4),
         Preset(name="dfa-8x128", model=_mlp(8, 128), sample_shape=(784,), batch_size=50, num_samples=10_000,
                microbatches=(2, 4, 5, 8), precision="highest", rule="dfa", in_flight=4),
+        # Synthetic gradients with the labels, the deepest net of their table: six layers.
+        Preset(name="dni-6x256", model=_mlp(5, 256, "batch"), sample_shape=(784,), batch_size=128, num_samples=12_800,
+               precision="highest", rule="dni", in_flight=4),
         Preset(name="vgg8b-quarter", model=_vgg8b(0.25), sample_shape=(3, 32, 32), batch_size=64, num_samples=320,
                channels_last=True),
         # Its decoders pooled to as many features as under pred, and pred itself.
@@ -224,18 +227,35 @@ def forward_flop(resolved: RunSpec) -> list[int]:
 
 
 def local_flop(resolved: RunSpec) -> int:
-    """Operations per sample of training with linear decoders or DFA.
+    """Operations per sample of training with linear decoders, DFA or synthetic gradients.
 
     A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: the gradient of its input is
     not needed. A decoder reads the body's output, pooled or whole, and needs all three: 3 * 2 * features * classes;
-    DFA's matrix is one product. The output block has neither.
+    DFA's matrix is one product. The output block has neither. Synthetic gradients: see :func:`_synthetic_flop`.
     """
     rule = resolved.config.rule
+    if rule.name == "dni":
+        return _synthetic_flop(resolved)
     per_weight, dimdec = 2 if rule.name == "dfa" else 6, rule.options.get("dimdec", 0)
     shapes = [spec.body_shape for spec in resolved.specs if not spec.is_last]
     features = [prod(AveragePool(shape, dimdec).out_shape if dimdec else shape) for shape in shapes]
     heads = [per_weight * size * resolved.specs[-1].task.num_outputs for size in features]
     return 2 * sum(forward_flop(resolved)) + sum(heads)
+
+
+def _synthetic_flop(resolved: RunSpec) -> int:
+    """Operations per sample under ``dni``: backpropagation's, for blocks send their gradient down, and the models'.
+
+    A model speaks twice, once for its block and once to learn, when it needs its weights' gradients and those of all
+    of its layers' inputs but the first's; the labels enter by a matrix of their own.
+    """
+    options, flop = resolved.config.rule.options, backprop_flop(resolved)
+    labels = resolved.specs[-1].task.num_outputs if options["conditioned"] else 0
+    for spec in resolved.specs[:-1]:
+        sizes = [prod(spec.out_shape), *[options["width"]] * options["layers"], prod(spec.out_shape)]
+        layers = [2 * a * b for a, b in zip(sizes, sizes[1:], strict=False)]
+        flop += 3 * (layers[0] + 2 * labels * sizes[1]) + 4 * sum(layers[1:])
+    return flop
 
 
 def backprop_flop(resolved: RunSpec) -> int:

@@ -63,13 +63,20 @@ class Study:
     preset: Preset
     ddp_most: int
     """Most processes of emulated data parallelism."""
+    strong_most: int
+    """Most stages, and blocks, of emulated strong scaling: one stage takes ``compute_s`` for each of them."""
     host: Host
+
+    @property
+    def of_strong(self) -> tuple[int, ...]:
+        """Numbers of stages of emulated strong scaling; the last is its number of blocks."""
+        return tuple(count for count in self.stages if count <= self.strong_most) or self.stages[:1]
 
 
 def points(study: Study, folder: Path) -> Iterator[dict[str, Any]]:
     """Every point of a study, without its efficiency."""
     for kind in study.kinds:
-        for count in study.stages:
+        for count in study.stages if kind == "weak" else study.of_strong:
             yield from _emulated(study, kind, count, folder)
     here = study.host.num_gpus or study.host.cores
     for count in [n for n in study.stages if n <= here]:
@@ -78,7 +85,7 @@ def points(study: Study, folder: Path) -> Iterator[dict[str, Any]]:
 
 def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Emulated points of one number of stages."""
-    blocks = count if kind == "weak" else max(study.stages)
+    blocks = count if kind == "weak" else study.of_strong[-1]
     stage_s = study.compute_s * -(-blocks // count)
     config = emulated_config(blocks, count, stage_s, "parallel")
     planned = {row["schedule"]: row for row in plan_rows(config, Question((count,)), study.host, folder)}
@@ -112,7 +119,8 @@ def _real(study: Study, count: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Real points of one number of stages: the preset's network, strong scaling."""
     preset = study.preset
     config = preset.config(precision=preset.precision)
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, stages="auto", partition="measured"))
+    auto = dataclasses.replace(config.run, stages="auto", partition="measured", predict=True)
+    config = dataclasses.replace(config, run=auto)
     rows = {row["schedule"]: row for row in plan_rows(config, Question((count,)), study.host, folder)}
     for schedule in study.schedules:
         if schedule == "ddp" or (count == 1 and schedule != "onward"):
@@ -165,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="measured of each point")
     parser.add_argument("--preset", choices=list(PRESETS), default="mlp-8x1024", help="of the points of real compute")
     parser.add_argument("--ddp-most", type=int, default=16, help="most processes of emulated data parallelism")
+    parser.add_argument("--strong-most", type=int, default=16, help="most stages of emulated strong scaling")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_args(arguments)
     leave_on_sigterm()
@@ -174,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
         tuple(sorted({int(n) for n in options.stages.split(",")})),
         ("strong", "weak") if options.kind == "both" else (options.kind,), tuple(options.schedules.split(",")),
         options.compute_s, options.seconds, PRESETS[options.preset].on("cuda" if this_host().num_gpus else None),
-        options.ddp_most, this_host(),
+        options.ddp_most, options.strong_most, this_host(),
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

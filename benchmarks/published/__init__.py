@@ -22,6 +22,7 @@ from benchmarks.published import (
     mertens,
     nokland2016,
     nokland_eidnes,
+    nokland_eidnes_thin,
     nokland_eidnes_wide,
     projections,
     recurrent,
@@ -33,7 +34,7 @@ __all__ = ["TABLES"]
 
 _SOURCES = (
     mertens, nokland2016, breloff, projections, frenkel, liao, lee, lra, lra_figures, lra_units, nokland_eidnes,
-    nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier, recurrent, lm, gated,
+    nokland_eidnes_thin, nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier, recurrent, lm, gated,
     gated_rest,
 )
 

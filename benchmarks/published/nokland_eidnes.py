@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.accuracy.cell import Band, Cell, Check, Figure, Place, PublishedTable
+from benchmarks.accuracy.cell import Band, Cell, Check, Device, Figure, Place, PublishedTable
 from benchmarks.accuracy.metrics import best, last, last_in_training
 
-__all__ = ["CIFAR", "GLOB", "PRED", "PREDSIM", "SIM", "TABLES", "course", "row_cells", "vgg"]
+__all__ = ["CIFAR", "GLOB", "JPEG", "PRED", "PREDSIM", "SIM", "TABLES", "course", "row_cells", "vgg"]
 
 _BASE = {"optimizer.name": "adam", "optimizer.lr": 5e-4, "train.batch_size": 128}
 GLOB, PRED, SIM, PREDSIM = "glob", "pred", "sim", "predsim"
@@ -17,7 +17,7 @@ _MNIST = {"dataset.name": "mnist", "dataset.crop_padding": 2}
 _GREY = {"model.name": "mlp", "model.depth": 3, "model.width": 1024, "model.dropout": 0.1}
 _GPU_CONV = {"run.autocast": "bfloat16", "run.channels_last": True, "run.matmul_precision": "high"}
 CIFAR = {"dataset.name": "cifar10", "dataset.crop_padding": 4, "dataset.flip": True}
-_JPEG = {
+JPEG = {
     "dataset.name": "image_folder", "dataset.path": "cifar10-jpeg", "dataset.image_size": 32,
     "dataset.mean": [0.424, 0.415, 0.384], "dataset.std": [0.283, 0.278, 0.284], "dataset.crop_padding": 4,
     "dataset.flip": True,
@@ -65,17 +65,17 @@ def _short() -> list[Cell]:
 
 def row_cells(
     row: str, columns: Mapping[str, tuple[float | None, Band | None]], *parts: Mapping[str, Any],
-    rule: Mapping[str, Any] | None = None, similar: Mapping[str, Any] | None = None,
+    rule: Mapping[str, Any] | None = None, similar: Mapping[str, Any] | None = None, device: Device = "cuda",
 ) -> list[Cell]:  # fmt: skip
-    """A row's cells for a GPU; ``rule`` has the options of local losses with a prediction, ``similar`` those of columns
-    in which a similarity is learned."""
+    """A row's cells; ``rule`` has the options of local losses with a prediction, ``similar`` those of columns in which
+    a similarity is learned."""
     cells = []
     for column, (published, band) in columns.items():
         options = {**(rule if rule and column not in (GLOB, SIM, "glob+sim") else {}),
                    **(similar if similar and column in (SIM, PREDSIM) else {})}  # fmt: skip
-        name = f"{row}-{column}".lower().replace(" ", "-").replace("+", "-")
+        name = f"{row}-{column}".lower().replace(", ", "-").replace(" ", "-").replace("+", "-")
         figures = [Figure(row, column, best, published, band), Figure(f"{row}, last epoch", column, last)]
-        cells.append(Cell(name, _config(column, *parts, options), figures, device="cuda", limit_s=_LIMIT_S))
+        cells.append(Cell(name, _config(column, *parts, options), figures, device=device, limit_s=_LIMIT_S))
     return cells
 
 
@@ -170,5 +170,5 @@ def _cifar(name: str, title: str, data: Mapping[str, Any], *, exact: bool) -> Pu
 TABLES = (
     *_MNIST_TABLES,
     _cifar("nokland-eidnes-cifar10", "CIFAR-10", CIFAR, exact=True),
-    _cifar("nokland-eidnes-cifar10-jpeg", "CIFAR-10 re-encoded as JPEG", _JPEG, exact=False),
+    _cifar("nokland-eidnes-cifar10-jpeg", "CIFAR-10 re-encoded as JPEG", JPEG, exact=False),
 )

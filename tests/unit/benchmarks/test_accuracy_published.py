@@ -35,7 +35,7 @@ def data_root(tmp_path_factory):
         for label in range(10):
             folder = root / "cifar10-jpeg" / split / str(label)
             folder.mkdir(parents=True)
-            for picture in range(500 if split == "train" else 1):
+            for picture in range(1000 if split == "train" else 1):
                 (folder / f"{picture}.png").touch()
     return root
 

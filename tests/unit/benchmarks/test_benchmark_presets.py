@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import presets
 from benchmarks.arms.work import UsersOptimizer
@@ -10,7 +11,7 @@ from benchmarks.presets import PRESETS, Preset, Product
 from pipeline.config import Config, NamedConfig
 from pipeline.engine.stepper import Stepper
 from pipeline.network.block import build_block
-from pipeline.resolve import resolve
+from pipeline.resolve import build_rule, resolve
 from pipeline.rules.backprop import Backprop
 from pipeline.schedules.plan import BlockMode, Plan
 
@@ -51,6 +52,26 @@ def test_dfa_has_one_product_for_a_decoder_s_three_and_the_baselines_are_backpro
     assert presets.local_flop(found) == 2 * sum(presets.forward_flop(found)) + 8 * 2 * 1024 * 10
     baseline = PRESETS["dfa-8x1024"].config(precision="highest", mode="gpipe")
     assert (baseline.rule.name, baseline.train.in_flight) == ("backprop", 1)
+
+
+def test_the_multiplications_of_synthetic_gradients_are_those_of_the_rule_itself(tmp_path):
+    """Counted by torch while a rule of each block learns once, and what is left out: nothing but element by element."""
+    found = resolved("dni-6x256", tmp_path)
+    forward = linear(784, *[256] * 5, 10)
+    model = 3 * linear(266, 256) + 4 * linear(256, 256, 256)
+    assert presets.local_flop(found) == 3 * forward - linear(784, 256) + 5 * model
+    x, y = torch.randn(4, 784), torch.tensor([0, 1, 2, 3])
+    with FlopCounterMode(display=False) as counter:
+        contexts, messages = [], []
+        rules = [build_rule(found.config, b, s) for b, s in zip(found.blueprints, found.specs, strict=True)]
+        for rule in rules:
+            x, context = rule.forward(x, y)
+            contexts.append(context)
+        for rule, context in zip(rules, contexts, strict=True):
+            messages.append(rule.learn(context, ()).upstream)
+        for k, (rule, context) in enumerate(zip(rules[:-1], contexts, strict=False)):
+            rule.learn(context, messages[k + 1])
+    assert counter.get_total_flops() == 4 * presets.local_flop(found)
 
 
 def test_the_multiplications_of_convolutions(tmp_path):
