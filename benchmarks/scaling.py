@@ -15,9 +15,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.emulated_ddp import emulated_ddp
+from benchmarks.emulated_torch import emulated_torch
 from benchmarks.harness import environment, leave_on_sigterm, write
 from benchmarks.presets import PRESETS, Preset
 from benchmarks.watched_run import epochs_of, watch_run
@@ -31,8 +32,9 @@ from workers.planner.ways import find_way
 
 __all__ = ["emulated_config", "main", "points", "with_efficiency"]
 
-BATCH, WIDTH, STEPS = 32, 64, 25
-SCHEDULES = ("onward", "1f1b", "gpipe", "ddp")
+BATCH, WIDTH, STEPS, MICROBATCHES = 32, 64, 25, 4
+_OTHERS = ("torch-1f1b", "torch-gpipe", "ddp")
+SCHEDULES = ("onward", "1f1b", "gpipe", *_OTHERS)
 _NEVER = 1_000_000_000
 
 
@@ -61,8 +63,8 @@ class Study:
     """Of one block and step, where compute is emulated."""
     seconds: float
     preset: Preset
-    ddp_most: int
-    """Most processes of emulated data parallelism."""
+    others_most: int
+    """Most processes of emulated data parallelism, and of torch's pipelines."""
     strong_most: int
     """Most stages, and blocks, of emulated strong scaling: one stage takes ``compute_s`` for each of them."""
     host: Host
@@ -93,8 +95,8 @@ def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dic
         if count == 1 and schedule != "onward":
             continue
         about = {"kind": kind, "compute": "emulated", "stages": count, "schedule": schedule, "blocks": blocks}
-        if schedule == "ddp":
-            yield {**about, **_ddp(study, blocks, count, config)}
+        if schedule in _OTHERS:
+            yield {**about, **_of_others(study, schedule, blocks, config)}
             continue
         row = planned[schedule]
         real = emulated_config(blocks, count, stage_s, find_way(schedule).mode)
@@ -104,10 +106,17 @@ def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dic
         yield {**about, **_point(found, row), "bound": 1 / stage_s * BATCH}
 
 
-def _ddp(study: Study, blocks: int, count: int, config: Config) -> dict[str, Any]:
-    """Data parallelism under the same emulation: each process computes all blocks for its part of the batch."""
-    if count > study.ddp_most:
-        return {"samples_per_s": None, "planned": None, "note": f"not measured beyond {study.ddp_most} processes"}
+def _of_others(study: Study, schedule: str, blocks: int, config: Config) -> dict[str, Any]:
+    """Data parallelism, or a pipeline of torch's, under the same emulation; neither is planned."""
+    count, stage_s = config.run.stages, config.chaos.compute_s
+    assert isinstance(count, int) and isinstance(stage_s, float), "told by the study"
+    if count > study.others_most:
+        return {"samples_per_s": None, "planned": None, "note": f"not measured beyond {study.others_most} processes"}
+    if schedule != "ddp":
+        name: Literal["gpipe", "1f1b"] = "gpipe" if schedule == "torch-gpipe" else "1f1b"
+        step_s = emulated_torch(name, count, stage_s, (BATCH, WIDTH), MICROBATCHES, study.seconds)
+        return {"samples_per_s": BATCH / step_s, "planned": None, "bound": BATCH / stage_s}
+    # Each process computes all blocks for its part of the batch.
     whole = study.compute_s * blocks
     shapes = resolve(dataclasses.replace(config, chaos=ChaosConfig()), Path("/nowhere")).shapes
     gradients = sum(4 * shape.num_parameters for shape in shapes)
@@ -123,8 +132,8 @@ def _real(study: Study, count: int, folder: Path) -> Iterator[dict[str, Any]]:
     config = dataclasses.replace(config, run=auto)
     rows = {row["schedule"]: row for row in plan_rows(config, Question((count,)), study.host, folder)}
     for schedule in study.schedules:
-        if schedule == "ddp" or (count == 1 and schedule != "onward"):
-            continue  # python -m benchmarks.throughput measures data parallelism with torch's own
+        if schedule in _OTHERS or (count == 1 and schedule != "onward"):
+            continue  # python -m benchmarks.throughput measures torch's own data parallelism and pipelines
         row = rows[schedule]
         real = preset.config(
             precision=preset.precision, mode=find_way(schedule).mode, partition=row["partition"], threads=row["threads"]
@@ -172,7 +181,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--compute-s", type=float, default=0.02, help="emulated compute of a block and step")
     parser.add_argument("--seconds", type=float, default=5.0, help="measured of each point")
     parser.add_argument("--preset", choices=list(PRESETS), default="mlp-8x1024", help="of the points of real compute")
-    parser.add_argument("--ddp-most", type=int, default=16, help="most processes of emulated data parallelism")
+    parser.add_argument(
+        "--others-most", type=int, default=16, help="most processes of emulated data parallelism and torch's pipelines"
+    )
     parser.add_argument("--strong-most", type=int, default=16, help="most stages of emulated strong scaling")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_args(arguments)
@@ -183,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
         tuple(sorted({int(n) for n in options.stages.split(",")})),
         ("strong", "weak") if options.kind == "both" else (options.kind,), tuple(options.schedules.split(",")),
         options.compute_s, options.seconds, PRESETS[options.preset].on("cuda" if this_host().num_gpus else None),
-        options.ddp_most, options.strong_most, this_host(),
+        options.others_most, options.strong_most, this_host(),
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from pipeline.planning.partition import balanced
 __all__ = ["ABOUT", "ArmHost", "Impossible", "costs_job", "jobs", "matmul_job", "selected"]
 
 ABOUT = {
-    "onward-N": "the preset's rule (linear decoders, DFA, ...), N stages of one thread each; onward-1: all in one process",
+    "onward-N": "the preset's rule (linear decoders, DFA, ...), N stages of one thread; onward-1: all in one process",
     "same-rule-1": "as onward-1, but with a thread for every core: the rule without the pipeline",
     "onward-gpipe": "our own flush schedules over backprop, 2 stages of one thread, 4 micro-batches; also onward-1f1b",
     "onward-pipedream": "backprop on the same 2 stages without a flush: the first one's gradients come a step late",

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks import scaling as module
 from benchmarks.emulated_ddp import emulated_ddp
+from benchmarks.emulated_torch import emulated_torch
 from benchmarks.scaling import emulated_config, with_efficiency
 from benchmarks.tables import render
 from benchmarks.watched_run import epochs_of, watch_run
@@ -69,6 +70,13 @@ def test_emulated_data_parallelism_waits_and_exchanges():
     assert emulated_ddp(2, 0.01, 1000, 0.1) >= 0.0095
 
 
+@pytest.mark.distributed
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+def test_emulated_pipelines_of_torch_wait_and_flush(schedule):
+    """Two micro-batches through two stages of 10 ms take three halves of it: never less."""
+    assert emulated_torch(schedule, 2, 0.01, (4, 8), 2, 0.1) >= 0.0145
+
+
 def test_a_study_has_every_point(monkeypatch, capsys):
     plans = {name: {"schedule": name, "step_s": 0.02, "samples_per_s": 1000.0, "stage_s": [0.02], "partition": [9],
                     "threads": 1} for name in module.SCHEDULES}  # fmt: skip
@@ -77,7 +85,16 @@ def test_a_study_has_every_point(monkeypatch, capsys):
                "cpu": {"coordinator": 0.1, "stages": 0.2}, "memory": [{"peak_rss_bytes": 1}]}  # fmt: skip
     monkeypatch.setattr(module, "watch_run", lambda *args: watched)
     monkeypatch.setattr(module, "emulated_ddp", lambda *args: 0.05)
-    assert module.main(["--stages", "1,2,64", "--ddp-most", "2"]) == 0
+    monkeypatch.setattr(module, "emulated_torch", lambda *args: 0.05)
+    assert module.main(["--stages", "1,2,64", "--others-most", "2", "--strong-most", "64"]) == 0
     said = capsys.readouterr().out
-    assert said.count("emulated, strong") == said.count("emulated, weak") == 1 + 4 + 4
+    assert said.count("emulated, strong") == said.count("emulated, weak") == 1 + 6 + 6
+    assert "emulated, weak, torch-1f1b on 2: 640 samples/s; efficiency" in said
     assert "emulated, weak, ddp on 64: -; efficiency -" in said and "real, strong, onward on 1: 900 samples/s" in said
+
+
+def test_strong_scaling_over_many_stages_is_left_out():
+    """One stage has all blocks: 64 of them at 20 ms would take longer than anyone waits."""
+    study = module.Study((1, 8, 64), ("strong",), (), 0.02, 1.0, module.PRESETS["mlp-8x128"], 16, 16, module.Host(2, 0))
+    assert study.of_strong == (1, 8)
+    assert module.dataclasses.replace(study, stages=(32, 64)).of_strong == (32,)
