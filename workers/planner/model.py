@@ -30,8 +30,11 @@ class Setting:
     cores: float
     """Of each host; infinite where every stage has a device of its own."""
     costs: WireCosts
+    """Of messages inside a host."""
     depth: int
     """``transport.depth``."""
+    far_costs: WireCosts | None = None
+    """Of messages between hosts, their ends' work without the link; None: as inside a host."""
 
 
 class Model:
@@ -138,7 +141,7 @@ class Model:
         if count == 1:
             return 0.0
         dealt = -(-self.case.resolved.batching.microbatches // count)
-        return self._buckets(stage) * (dealt + 1) * (count - 1) * self._message_s(0, Link())
+        return self._buckets(stage) * (dealt + 1) * (count - 1) * self._message_s(0, Link(), self.setting.costs)
 
     def _buckets(self, stage: int) -> int:
         """Messages in which the gradients of one micro-batch travel: see :mod:`pipeline.engine.exchange`."""
@@ -150,12 +153,16 @@ class Model:
 
     def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:
         """Seconds of an all-reduce in a ring of ``count`` processes."""
-        link = self.link if between_hosts else Link()
-        return 2 * (count - 1) * self._message_s(num_bytes / count, link)
+        link, costs = (self.link, self._far_costs) if between_hosts else (Link(), self.setting.costs)
+        return 2 * (count - 1) * self._message_s(num_bytes / count, link, costs)
 
-    def _message_s(self, num_bytes: float, link: Link) -> float:
+    @property
+    def _far_costs(self) -> WireCosts:
+        """Of messages between hosts."""
+        return self.setting.far_costs or self.setting.costs
+
+    def _message_s(self, num_bytes: float, link: Link, costs: WireCosts) -> float:
         """Seconds of a message between two that wait for each other, all of its way."""
-        costs = self.setting.costs
         ends_s = costs.send_s + costs.recv_s + costs.wake_s + num_bytes * (costs.send_byte_s + costs.recv_byte_s)
         return ends_s + num_bytes * 8 / link.bits_per_s + link.latency_s
 
@@ -183,7 +190,8 @@ class Model:
 
     def _laid(self, wire: Wire, src: int, dst: int, bits_per_s: float | None, early: bool) -> Wire:
         """A wire with its costs, along the link where that lies between the stages."""
-        costs, link = self.setting.costs, self.link
+        link, between_hosts = self.link, self.hosts[src] != self.hosts[dst]
+        costs = self._far_costs if between_hosts else self.setting.costs
         wire = replace(
             wire, send_s=costs.send_s + wire.num_bytes * costs.send_byte_s,
             recv_s=costs.recv_s + wire.num_bytes * costs.recv_byte_s, rouse_s=costs.rouse_s, wakes=costs.wakes,

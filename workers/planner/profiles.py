@@ -100,7 +100,7 @@ class Profiles:
         self._processes = max(2, processes)
         self._has_cores = processes >= 2
         self._fresh = fresh
-        self._wires_taken: Taken | None = None
+        self._wires_taken: list[Taken] = []
         self._known: dict[str, Measured] = {}
 
     def learn(self, runs: Sequence[Sequence[Job]]) -> None:
@@ -145,14 +145,15 @@ class Profiles:
             with self._pool(resolved) as pool:
                 costs = measure_wires(transport, pool)
             cost_cache.keep(WIRES, key, costs.to_dict())
-        self._wires_taken = costs.taken
+        if costs.taken is not None:
+            self._wires_taken.append(costs.taken)
         return costs
 
     @property
     def taken(self) -> Taken | None:
         """How old and how disturbed everything is that is known: the oldest and the most disturbed of it."""
         every = [measured.profile.taken for measured in self._known.values()]
-        return Taken.together(each for each in [*every, self._wires_taken] if each is not None)
+        return Taken.together(each for each in [*every, *self._wires_taken] if each is not None)
 
     def _missing(self, jobs: Sequence[Job]) -> Iterator[_Item]:
         """Stages of a run that are not known, from the last down."""

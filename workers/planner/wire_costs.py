@@ -76,7 +76,7 @@ def measure_wires(transport: str, pool: ProcessPoolExecutor) -> WireCosts:
     """Measures a transport between two processes.
 
     Args:
-        transport: its name; it connects processes of one host, and needs no process group.
+        transport: its name; a process group is one of its own, over the loopback interface.
         pool: of two processes at least.
     """
     found = [_bursts(transport, pool, size) for size in _SIZES]

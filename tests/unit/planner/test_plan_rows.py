@@ -124,6 +124,18 @@ def test_a_link_between_hosts_is_where_the_hosts_meet():
     assert [link["busy"] > 0 for link in row["links"]] == [False, True, False] and row["bottleneck"] == "link 1-2"
 
 
+def test_messages_between_hosts_cost_what_they_do_there():
+    """The stage that sends to another host and the one that receives from it work longer, and no other."""
+    far = WireCosts(MS, 0.0, 2 * MS, 0.0)
+    for hosts, extra in ((1, 0.0), (2, 2 * MS)):
+        question = Question((4,), hosts=hosts)
+        case = Planned(config(**EVEN), Host(64, 0), Path("/nowhere"), question).case(find_way("onward"), 4)
+        model = Model(case, Told(), Setting(question, 64, FREE, 4, far))
+        assert model.step_s() == pytest.approx(3 * MS + extra)
+        near, between = (model.exchange_s(2, 0, between_hosts=far) for far in (False, True))
+        assert (near, between) == (0.0, pytest.approx(2 * 3 * MS))
+
+
 def test_feedback_goes_back_over_each_link():
     rule = {"rule": {"name": "dfa"}, "train": {"batch_size": 64, "in_flight": 4}}
     links = row_of(model_of(Question((4,)), **EVEN, **rule))["links"]

@@ -13,9 +13,10 @@ TOLD = WireCosts(1e-6, 1e-10, 2e-6, 1e-10, 3e-6, ((0.0, 1e-5), (1e-3, 4e-5)), Ta
 
 
 @pytest.mark.distributed
-def test_both_ends_and_wake_ups_are_measured():
+@pytest.mark.parametrize("transport", ["shared_memory", "process_group"])
+def test_both_ends_and_wake_ups_are_measured(transport):
     with ProcessPoolExecutor(2, process_context()) as pool:
-        found = measure_wires("shared_memory", pool)
+        found = measure_wires(transport, pool)
     assert found.send_s + found.recv_s > 0 and found.rouse_s >= 0
     waits, wakes = zip(*found.wakes, strict=True)
     assert waits[0] == 0.0 and list(waits) == sorted(waits) and list(wakes) == sorted(wakes)
