@@ -4,7 +4,7 @@
     python -m benchmarks.scaling --stages 1,8,64 --kind weak --schedules onward   # what the runtime costs
 
 Strong: the same network on more stages. Weak: a block more for each stage. Points that have a core or a GPU for each
-stage are also measured with real compute, on a preset; all are measured with emulated compute, where a stage waits in
+stage are also measured with real compute, on a preset (weak: as many of its layers for each stage); all are measured with emulated compute, where a stage waits in
 place of computing and everything else is real. Efficiency is throughput over the stages times that of one stage (weak:
 over that of one stage, whose work is one block's), and over what the blocks of the slowest stage allow.
 """
@@ -80,9 +80,22 @@ def points(study: Study, folder: Path) -> Iterator[dict[str, Any]]:
     for kind in study.kinds:
         for count in study.stages if kind == "weak" else study.of_strong:
             yield from _emulated(study, kind, count, folder)
-    here = study.host.num_gpus or study.host.cores
-    for count in [n for n in study.stages if n <= here]:
-        yield from _real(study, count, folder)
+    here = [n for n in study.stages if n <= (study.host.num_gpus or study.host.cores)]
+    for kind in study.kinds:
+        for count in here:
+            preset = study.preset if kind == "strong" else shallower(study.preset, count, here[-1])
+            if preset is not None:
+                yield from _real(study, preset, kind, count, folder)
+
+
+def shallower(preset: Preset, count: int, most: int) -> Preset | None:
+    """The network of weak scaling on ``count`` stages: as many hidden layers for each as the preset's has on ``most``;
+    None where its model has no depth to choose."""
+    options = preset.model.options
+    if "depth" not in options:
+        return None
+    depth = max(1, round(int(options["depth"]) * count / most))
+    return dataclasses.replace(preset, model=NamedConfig(name=preset.model.name, options={**options, "depth": depth}))
 
 
 def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dict[str, Any]]:
@@ -107,7 +120,7 @@ def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dic
 
 
 def _of_others(study: Study, schedule: str, blocks: int, config: Config) -> dict[str, Any]:
-    """Data parallelism, or a pipeline of torch's, under the same emulation; neither is planned."""
+    """Data parallelism, or a pipeline of torch's, which is not planned, under the same emulation."""
     count, stage_s = config.run.stages, config.chaos.compute_s
     assert isinstance(count, int) and isinstance(stage_s, float), "told by the study"
     if count > study.others_most:
@@ -121,12 +134,14 @@ def _of_others(study: Study, schedule: str, blocks: int, config: Config) -> dict
     shapes = resolve(dataclasses.replace(config, chaos=ChaosConfig()), Path("/nowhere")).shapes
     gradients = sum(4 * shape.num_parameters for shape in shapes)
     step_s = emulated_ddp(count, whole / count, gradients, study.seconds)
-    return {"samples_per_s": BATCH / step_s, "planned": None, "bound": BATCH * count / whole}
+    alone = dataclasses.replace(config, chaos=dataclasses.replace(config.chaos, compute_s=whole))
+    rows = plan_rows(alone, Question((count,)), study.host, Path("/nowhere"), ways=[schedule])
+    planned = next(row["samples_per_s"] for row in rows if row["schedule"] == schedule)
+    return {"samples_per_s": BATCH / step_s, "planned": planned, "bound": BATCH * count / whole}
 
 
-def _real(study: Study, count: int, folder: Path) -> Iterator[dict[str, Any]]:
-    """Real points of one number of stages: the preset's network, strong scaling."""
-    preset = study.preset
+def _real(study: Study, preset: Preset, kind: str, count: int, folder: Path) -> Iterator[dict[str, Any]]:
+    """Real points of one network on one number of stages."""
     config = preset.config(precision=preset.precision)
     auto = dataclasses.replace(config.run, stages="auto", partition="measured", predict=True)
     config = dataclasses.replace(config, run=auto)
@@ -141,7 +156,7 @@ def _real(study: Study, count: int, folder: Path) -> Iterator[dict[str, Any]]:
         warm, epochs = epochs_of(real, preset.steps_per_epoch, row["step_s"], study.seconds)
         real = dataclasses.replace(real, train=dataclasses.replace(real.train, epochs=epochs))
         found = watch_run(real, warm, preset.num_samples, folder)
-        about = {"kind": "strong", "compute": "real", "stages": count, "schedule": schedule}
+        about = {"kind": kind, "compute": "real", "stages": count, "schedule": schedule}
         bound = preset.batch_size / max(row["stage_s"])
         blocks = sum(row["partition"])
         yield {**about, "blocks": blocks, "preset": preset.name, **_point(found, row), "bound": bound}

@@ -106,7 +106,9 @@ def _share(value: float) -> str:
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     **{
         f"scaling-{compute}-{kind}": ("scaling", lambda found, c=compute, k=kind: scaling(found, c, k))  # type: ignore[misc]
-        for compute, kind in (("real", "strong"), ("emulated", "strong"), ("emulated", "weak"))
+        for compute, kind in (
+            ("real", "strong"), ("real", "weak"), ("emulated", "strong"), ("emulated", "weak"),
+        )
     },
     "scaling-runtime": ("scaling", runtime),
     "plan-errors": ("plan", plan_errors),

@@ -90,6 +90,7 @@ def test_a_study_has_every_point(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.count("emulated, strong") == said.count("emulated, weak") == 1 + 6 + 6
     assert "emulated, weak, torch-1f1b on 2: 640 samples/s; efficiency" in said
+    assert "real, weak, onward on 1: 900 samples/s" in said and "real, weak, gpipe on 2" in said
     assert "emulated, weak, ddp on 64: -; efficiency -" in said and "real, strong, onward on 1: 900 samples/s" in said
 
 
@@ -98,3 +99,10 @@ def test_strong_scaling_over_many_stages_is_left_out():
     study = module.Study((1, 8, 64), ("strong",), (), 0.02, 1.0, module.PRESETS["mlp-8x128"], 16, 16, module.Host(2, 0))
     assert study.of_strong == (1, 8)
     assert module.dataclasses.replace(study, stages=(32, 64)).of_strong == (32,)
+
+
+def test_weak_scaling_has_as_many_layers_for_each_stage():
+    preset = module.PRESETS["mlp-8x128"]
+    depths = [module.shallower(preset, count, 4).model.options["depth"] for count in (1, 2, 4)]
+    assert depths == [2, 4, 8] and module.shallower(preset, 4, 4).model == preset.model
+    assert module.shallower(module.PRESETS["vgg8b-quarter"], 1, 2) is None
