@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.link_tables import lost
 from benchmarks.tables import largest_stage, read
 from benchmarks.wording import figures, number
 from pipeline.records.number_text import format_bytes, grouped
@@ -23,6 +24,8 @@ _PARTS = {
     "parameter": "#1f77b4", "head": "#17becf", "optimizer": "#9467bd", "held": "#d62728", "queue": "#ff7f0e",
     "other": "#d0d0d0",
 }  # fmt: skip
+_FAMILIES = ("throughput", "links")
+"""Of files, one for each preset."""
 _MIB = 2**20
 
 
@@ -31,7 +34,8 @@ def draw(results: Path) -> list[Path]:
     drawn = []
     with matplotlib.rc_context(_STYLE):
         for path in sorted(results.glob("*.json")):
-            kind = "throughput" if path.stem.startswith("throughput-") else path.stem
+            family = path.stem.partition("-")[0]
+            kind = family if family in _FAMILIES else path.stem
             if kind in _PLOTS:
                 figure = _PLOTS[kind](read(path))
                 drawn.append(results / "plots" / f"{path.stem}.svg")
@@ -138,7 +142,29 @@ def _scaling(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _links(found: Mapping[str, Any]) -> Figure:
+    """The share of its unshaped link's throughput that every arm keeps, over slower and slower links."""
+    figure = Figure(figsize=(6.0, 3.2))
+    axes = figure.subplots()
+    links = found["links"]
+    base = links.get("unlimited", {})
+    for arm in base:
+        kept = [
+            (rate, 100 * (1 - share["median"])) for rate, entries in links.items()
+            if arm in entries and (share := lost(entries[arm], base[arm])) is not None
+        ]  # fmt: skip
+        style = "o-" if arm.startswith("onward") else "o--"
+        axes.plot([rate for rate, _ in kept], [share for _, share in kept], style, ms=3, label=arm)
+    axes.set_ylabel("of its own rate without a limit, %")
+    axes.set_xlabel(f"link between two hosts, {found['preset']}")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 _PLOTS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
+    "links": _links,
     "scaling": _scaling,
     "throughput": _throughput,
     "transport": _transport,

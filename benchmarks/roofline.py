@@ -3,48 +3,53 @@
     python -m benchmarks.roofline --preset vgg8b-quarter --out benchmarks/results/roofline-vgg8b-quarter.json
 
 One process of one thread trains the preset's whole network under its local rule and under backprop, in turns, each
-under torch's profiler. The operations are counted by kind. Two figures follow: ``arithmetic``, how much more time
+under torch's profiler, with torch's fused optimizer. The operations are counted by kind. Two figures follow: ``arithmetic``, how much more time
 backprop's operations take than the local rule's, which is what two perfectly used cores could gain; and
-``products_only``, the same if batch norm, activations, pooling and decoders cost nothing.
+``products_only``, the same if all that is no product cost nothing.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.arms.work import ArmBatches, UsersOptimizer
 from benchmarks.harness import environment, ratio, spread, take_turns, write
 from benchmarks.presets import PRESETS, Preset
-from benchmarks.wording import table
+from benchmarks.wording import spread_text, table
 from pipeline.learning.rule import LearningRule
 from pipeline.numerics.compute import compute_as
 from pipeline.numerics.memory_format import channels_last
-from pipeline.resolve import build_rule, resolve
+from pipeline.resolve import RunSpec, build_rule, resolve
 from workers.host.allocator import keep_freed_memory
 
-__all__ = ["KINDS", "by_kind", "main"]
+__all__ = ["KINDS", "by_kind", "main", "markdown"]
 
 KINDS = {
     "products": ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::mm", "aten::addmm", "aten::bmm"),
     "batch norm": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
     "activations": (
         "aten::relu", "aten::clamp_min", "aten::leaky_relu", "aten::leaky_relu_", "aten::threshold_backward",
-        "aten::leaky_relu_backward",
+        "aten::leaky_relu_backward", "aten::gelu", "aten::gelu_backward",
     ),
+    "attention": (
+        "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+    ),
+    "optimizer": ("aten::_fused_adam_", "aten::_fused_adamw_", "aten::_foreach_norm", "aten::_foreach_mul_"),
     "pooling": (
         "aten::max_pool2d_with_indices", "aten::max_pool2d_with_indices_backward", "aten::avg_pool2d",
         "aten::avg_pool2d_backward", "aten::fill_", "aten::zero_",
     ),
 }  # fmt: skip
-"""Operations by kind; zeros are filled in for the gradient of pooling. What is in none is ``other``. The products with
-a decoder are among the products."""
+"""Operations by kind; zeros are filled in for the gradient of pooling. What is in none is ``other``, RMS norms among
+them, which torch makes of small operations. The products with a decoder are among the products."""
 
 _WARM = 2
 
@@ -68,22 +73,36 @@ def _profiled(step: Callable[[], None], steps: int) -> dict[str, float]:
     return by_kind(profiler.key_averages(), steps)
 
 
-def _rules(preset: Preset, mode: str) -> list[LearningRule]:
-    """Every block of the preset's network under the arm's rule."""
-    resolved = resolve(preset.config(precision=preset.precision, mode=mode), Path(tempfile.gettempdir()))
+def _rules(resolved: RunSpec) -> list[LearningRule]:
+    """Every block of a network under its rule."""
     rules = [build_rule(resolved.config, b, s) for b, s in zip(resolved.blueprints, resolved.specs, strict=True)]
-    if preset.channels_last:
+    if resolved.config.run.channels_last:
         for rule in rules:
             rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return rules
 
 
+def _step(preset: Preset, mode: str, learn: Callable[[Sequence[LearningRule], Tensor, Tensor], None]) -> Callable[[], None]:
+    """A step under a mode's rule, its batch and its optimizer's part included."""
+    resolved = resolve(preset.config(precision=preset.precision, mode=mode), Path(tempfile.gettempdir()))
+    rules, feed = _rules(resolved), ArmBatches(resolved, torch.device("cpu"))
+    optimizer = UsersOptimizer(resolved, nn.Sequential(*rules))
+
+    def step() -> None:
+        chosen = feed.advance()
+        x = feed.inputs(chosen)
+        learn(rules, channels_last(x) if preset.channels_last else x, feed.labels(chosen))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
 def _local(rules: Sequence[LearningRule], x: Tensor, y: Tensor) -> None:
-    """A step without the optimizer's: every block learns at once."""
+    """Every block learns at once."""
     for rule in rules:
         x, context = rule(x, y)
         rule.learn(context, ())
-        rule.zero_grad()
 
 
 def _backprop(rules: Sequence[LearningRule], x: Tensor, y: Tensor) -> None:
@@ -91,14 +110,19 @@ def _backprop(rules: Sequence[LearningRule], x: Tensor, y: Tensor) -> None:
     for rule in rules:
         x = rule.block(x)
     rules[-1].spec.task.loss(x, y).backward()  # type: ignore[no-untyped-call]
-    for rule in rules:
-        rule.zero_grad()
 
 
-def _samples(preset: Preset) -> tuple[Tensor, Tensor]:
-    """A batch: (batch, ...), (batch,)."""
-    x = torch.randn(preset.batch_size, *preset.sample_shape)
-    return channels_last(x) if preset.channels_last else x, torch.randint(0, 10, (preset.batch_size,))
+def markdown(found: Mapping[str, Any]) -> str:
+    """Milliseconds of a step by kind, and what follows from them."""
+    arms = found["step_s"]
+    rows = [[kind, *(spread_text(arm[kind], _milliseconds) for arm in arms.values())] for kind in arms["local"]]
+    in_all, alone = (spread_text(found[name]) for name in ("arithmetic", "products_only"))
+    head = ["ms per step", *(found["rule"] if name == "local" else name for name in arms)]
+    return f"{table(head, rows)}\n\nBackprop takes {in_all} times as long as {found['rule']}; its products {alone}."
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.1f}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -113,9 +137,7 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     with compute_as(1, preset.precision, torch.device("cpu")):
         about = environment("benchmarks.roofline", arguments, threads=1)
-        x, y = _samples(preset)
-        steps = {"local": partial(_local, _rules(preset, "parallel"), x, y),
-                 "backprop": partial(_backprop, _rules(preset, "backprop"), x, y)}  # fmt: skip
+        steps = {"local": _step(preset, "parallel", _local), "backprop": _step(preset, "backprop", _backprop)}
         arms = {name: partial(_profiled, step, options.steps) for name, step in steps.items()}
         found = take_turns(arms, options.rounds)
     totals = {name: [sum(turn.values()) for turn in turns] for name, turns in found.items()}
@@ -127,12 +149,7 @@ def main(arguments: Sequence[str]) -> int:
         "arithmetic": ratio(totals["backprop"], totals["local"]),
         "products_only": ratio(products["backprop"], products["local"]),
     }  # fmt: skip
-    rows = [
-        [kind, *(f"{1e3 * result['step_s'][name][kind]['median']:.1f}" for name in found)] for kind in (*KINDS, "other")
-    ]
-    print(table(["ms per step", *found], rows))
-    print(f"backprop / {preset.rule}: {result['arithmetic']['median']:.2f} in all, "
-          f"{result['products_only']['median']:.2f} of the products alone")  # fmt: skip
+    print(markdown(result))
     write(options.out, {**result, "environment": about})
     return 0
 

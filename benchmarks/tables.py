@@ -15,6 +15,7 @@ from benchmarks.accuracy.store import Store
 from benchmarks.link_tables import markdown as links_markdown
 from benchmarks.probing import markdown as probing_markdown
 from benchmarks.published import TABLES as PUBLISHED
+from benchmarks.roofline import markdown as roofline_markdown
 from benchmarks.runs import TABLES as RUNS
 from benchmarks.runs import markdown
 from benchmarks.scaling_tables import TABLES as SCALING
@@ -61,6 +62,8 @@ def render(name: str, results: Path) -> str:
         of_stem = _throughput
     elif name.startswith("links-"):
         of_stem = links_markdown
+    elif name.startswith("roofline-"):
+        of_stem = roofline_markdown
     elif name in RUNS:
         of_stem = _run
     elif name in _TABLES:
@@ -68,8 +71,7 @@ def render(name: str, results: Path) -> str:
     else:
         raise ValueError(
             f"no table of that name (given: {name}, expected: throughput, throughput-PRESET, links-PRESET, "
-            f"FILE-environment, "
-            f"accuracy-PUBLISHED, {', '.join([*_TABLES, *RUNS])}). Correct the marker."
+            f"roofline-PRESET, FILE-environment, accuracy-PUBLISHED, {', '.join([*_TABLES, *RUNS])}). Correct the marker."
         )
     path = results / f"{stem}.json"
     return of_stem(read(path)) if path.exists() else ""

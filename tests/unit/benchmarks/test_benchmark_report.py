@@ -49,13 +49,28 @@ def throughput():
             "ratios_all": {"backprop": spread([1.9, 2.1]), "torch-1f1b": None}, "matmul_fraction": 0.815}  # fmt: skip
 
 
+def links():
+    entries = [("unlimited", 100.0, 50.0), ("1 Gbit/s", 99.0, 25.0), ("10 Mbit/s", 98.0, None)]
+    return {"preset": "small", "links": {
+        rate: {"onward": {"samples_per_s": ours, "all": [ours], "status": "ok"},
+               "ddp": {"samples_per_s": theirs, "all": [theirs], "status": "hang" if theirs is None else "ok"}}
+        for rate, ours, theirs in entries
+    }}  # fmt: skip
+
+
+def roofline():
+    kinds = {"products": spread([0.02]), "other": spread([0.004, 0.006])}
+    return {"rule": "pred", "step_s": {"local": kinds, "backprop": kinds}, "arithmetic": spread([1.3]),
+            "products_only": spread([1.2])}  # fmt: skip
+
+
 OVERHEAD = {"parts": {"forward": 12.5, "small": {"step": spread([3.0, 5.0])}}, "ratios": {"plain / ours": 1.8}}
 
 
 @pytest.fixture
 def results(tmp_path):
     found = {"transport": transport(), "memory": memory(), "sequential": sequential(), "overhead": OVERHEAD,
-             "throughput-small": throughput()}  # fmt: skip
+             "throughput-small": throughput(), "links-small": links(), "roofline-small": roofline()}  # fmt: skip
     folder = tmp_path / "results"
     folder.mkdir()
     for name, table in found.items():
@@ -142,6 +157,12 @@ def test_a_retyped_figure_is_found(results, tmp_path, no_plots, capsys):
     assert report.main([*arguments, "--check"]) == 1
 
 
+def test_a_roofline_has_its_kinds_and_what_follows(results):
+    said = tables.render("roofline-small", results)
+    assert "| products | 20.0 | 20.0 |" in said and "| other | 5.0 (4.0 to 6.0) |" in said and "| pred |" in said
+    assert said.endswith("Backprop takes 1.30 times as long as pred; its products 1.20.")
+
+
 def test_plots_are_small_the_same_every_time_and_shown(results, tmp_path):
     pytest.importorskip("matplotlib", reason="plots need matplotlib")
     page = tmp_path / "page.md"
@@ -149,8 +170,9 @@ def test_plots_are_small_the_same_every_time_and_shown(results, tmp_path):
     arguments = ["--page", str(page), "--results", str(results)]
     assert report.main(arguments) == 0
     drawn = {path.name: path.read_bytes() for path in (results / "plots").iterdir()}
-    assert sorted(drawn) == ["memory.svg", "overhead.svg", "sequential.svg", "throughput-small.svg", "transport.svg"]
+    assert sorted(drawn) == ["links-small.svg", "memory.svg", "overhead.svg", "sequential.svg", "throughput-small.svg", "transport.svg"]
     assert all(len(data) < 40_000 for data in drawn.values())
+    assert b"10 Mbit/s" in drawn["links-small.svg"] and b"ddp" in drawn["links-small.svg"]
     assert b"onward-2: 2.00 times as fast" in drawn["throughput-small.svg"]
     assert b"64 blocks, backprop" in drawn["memory.svg"]
     assert b"small, step" in drawn["overhead.svg"]
