@@ -26,11 +26,13 @@ SMALL = [
 ]  # fmt: skip
 STEPS = 15
 """In an epoch."""
-LAYOUTS = {"2": [1, 1], "2-mixed": [2, 2], "2-uneven": [1, 3], "4": [1, 1, 1, 1]}
-RULES = ["linear_decoder", "pred", "backprop", "dfa", "lra_fdbk"]
-"""LOCAL twice, NEIGHBOUR, BROADCAST, SETTLE."""
-USUAL = {("linear_decoder", "2-mixed"), ("linear_decoder", "4"), ("backprop", "2-uneven"), ("dfa", "2-mixed"),
-         ("lra_fdbk", "2-mixed")}  # fmt: skip
+LAYOUTS = {"2": [1, 1], "2-mixed": [2, 2], "2-uneven": [1, 3], "4": [1, 1, 1, 1], "4-mixed": [2, 1, 1, 1]}
+RULES = {"linear_decoder": [], "pred": [], "backprop": [], "dfa": [], "lra_fdbk": [], "readout": ["rule.every=4"]}
+"""With options. LOCAL twice, NEIGHBOUR, BROADCAST, SETTLE; LOCAL with a slow broadcast."""
+USUAL = {("linear_decoder", "4-mixed"), ("backprop", "2-uneven"), ("dfa", "2-mixed"), ("lra_fdbk", "2-mixed"),
+         ("readout", "2-mixed")}  # fmt: skip
+DELAYS = ["chaos.delay_s=0.002", "chaos.delay=random"]
+"""Of messages, inside hosts and between them; they never change the weights."""
 NAMED_S = 10.0
 """Promised, from the moment on at which a host vanishes."""
 ENDED_S = 10.0
@@ -56,10 +58,11 @@ def files_of(host):
 def test_the_same_weights_on_any_hosts_each_with_its_own_disk(tmp_path, rule, layout):
     counts = LAYOUTS[layout]
     with hosts(len(counts)) as found:
-        said = ranks_on(found, counts, tmp_path, "--quiet", "--trace", *SMALL, f"rule.name={rule}", "measure.every=1")
+        learning = [f"rule.name={rule}", *RULES[rule]]
+        said = ranks_on(found, counts, tmp_path, "--quiet", "--trace", *SMALL, *learning, *DELAYS, "measure.every=1")
         assert [code for code, _ in said] == [0] * sum(counts), said
         result, home = result_of(found[0]), files_of(found[0])
-        assert result["weights_sha256"] == reference(tmp_path, f"rule.name={rule}")
+        assert result["weights_sha256"] == reference(tmp_path, *learning)
         assert result["transport"] == ("mixed" if max(counts) > 1 else "process_group")
         trace = json.loads((found[0].disk / "run" / "trace.json").read_text(encoding="utf8"))
         assert trace["otherData"]["stages_missing"] == [] and len(trace["otherData"]["aligned_by"]) == sum(counts)
