@@ -74,3 +74,23 @@ def test_a_run_is_measured_on_the_gpu_as_on_the_cpu(tmp_path):
         assert cuda["angle_deg"] == pytest.approx(cpu["angle_deg"], abs=0.1)
         for key in ("test_accuracy", "readout_accuracy"):
             assert cuda[key] == (None if cpu[key] is None else pytest.approx(cpu[key], abs=0.02))
+
+
+def test_replicas_that_share_a_gpu_are_micro_batches_of_one_process(tmp_path):
+    plain = {"rule": {"name": "pred"}, "transport": {"name": "shared_memory"}, "model": {"norm": "none", "dropout": 0.0}}
+    one = run(tmp_path / "one", {**plain, "train": {"microbatches": 2}, "run": {"device": "cuda"}})
+    two = run(tmp_path / "two", {**plain, "train": {"microbatches": 2}, "run": {"device": "cuda", "replicas": 2}})
+    assert one["weights_sha256"] == two["weights_sha256"]
+
+
+def test_a_language_model_with_a_published_read_out(tmp_path):
+    """On two stages that share the GPU, over whole steps: a read-out comes by as a message."""
+    text = {
+        "model": {"name": "transformer", "depth": 4, "layers_per_block": 2, "width": 32, "heads": 2},
+        "dataset": {"name": "text", "window": 16, "windows": 64}, "rule": {"name": "readout", "every": 2},
+        "optimizer": {"name": "adamw", "lr": 1e-3}, "transport": {"name": "shared_memory"},
+    }  # fmt: skip
+    found = {
+        run(tmp_path / str(n), {**text, "run": {"device": "cuda", "stages": n}})["weights_sha256"] for n in (1, 2)
+    }
+    assert len(found) == 1
