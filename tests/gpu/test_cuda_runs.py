@@ -77,7 +77,9 @@ def test_a_run_is_measured_on_the_gpu_as_on_the_cpu(tmp_path):
 
 
 def test_replicas_that_share_a_gpu_are_micro_batches_of_one_process(tmp_path):
-    plain = {"rule": {"name": "pred"}, "transport": {"name": "shared_memory"}, "model": {"norm": "none", "dropout": 0.0}}
+    plain = {
+        "rule": {"name": "pred"}, "transport": {"name": "shared_memory"}, "model": {"norm": "none", "dropout": 0.0},
+    }  # fmt: skip
     one = run(tmp_path / "one", {**plain, "train": {"microbatches": 2}, "run": {"device": "cuda"}})
     two = run(tmp_path / "two", {**plain, "train": {"microbatches": 2}, "run": {"device": "cuda", "replicas": 2}})
     assert one["weights_sha256"] == two["weights_sha256"]
