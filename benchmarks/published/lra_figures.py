@@ -170,7 +170,7 @@ _FIGURE_6_TABLE = PublishedTable(
     "Ororbia et al. (2018), figure 6, pictures only",
     [_layout_cell("backprop", "backprop", {"rule.name": "backprop", **_DRAWN}),
      _layout_cell("lra_fdbk", "LRA-fdbk, from zero weights", UNITS_STEPS),
-     _layout_cell("lra_fdbk-drawn", "LRA-fdbk, from the weights of backprop", UNITS_STEPS | _DRAWN),
+     _layout_cell("lra_fdbk-drawn", "LRA-fdbk, from backprop's initial weights", UNITS_STEPS | _DRAWN),
      _layout_cell("dfa", "DFA", {"rule.name": "dfa", **_DRAWN})],
     note="Before training and after 5 epochs, 2 000 test samples. The source's unit is the sparse rectifier of its "
     "table 2, taken here for ReLU6, the only rectifier in it. Settings of that table, but rules other than LRA need "
