@@ -1,6 +1,6 @@
-"""Learning curves of published tables, from the stored runs: losses and errors in training and on the test set.
+"""Figures of published tables, from the stored runs: losses and errors in training and on the test set, and pictures.
 
-Each point is the median over the seeds that ran.
+Each point of a curve is the median over the seeds that ran.
 """
 
 import statistics
@@ -15,12 +15,15 @@ from benchmarks.accuracy.cell import PublishedTable
 from benchmarks.accuracy.page import measured
 from benchmarks.accuracy.store import Store
 from benchmarks.lines import STYLE, with_lines
+from benchmarks.pictures import draw_filters, draw_layouts
 from benchmarks.published import TABLES
 from workers.report.measured import Curve
 
 __all__ = ["draw", "median_curve"]
 
 _Runs = Sequence[Mapping[str, Any]]
+_DEVIATION = "-0.025"
+"""End of the names of those cells of LRA's table 1 whose curves are published."""
 
 
 def draw(results: Path) -> list[Path]:
@@ -32,7 +35,7 @@ def draw(results: Path) -> list[Path]:
             if figure is not None:
                 drawn.append(results / "plots" / f"accuracy-{name}.svg")
                 drawn[-1].parent.mkdir(exist_ok=True)
-                figure.savefig(drawn[-1], bbox_inches="tight", metadata={"Date": None})
+                figure.savefig(drawn[-1], bbox_inches="tight", metadata={"Date": None}, dpi=150)
     return drawn
 
 
@@ -66,6 +69,16 @@ def _errors(table: PublishedTable, store: Store) -> Figure | None:
     return with_lines(_panels(table, store, "train_errors", "errors"), "error, %", logarithmic=True)
 
 
+def _rules(table: PublishedTable, store: Store) -> Figure | None:
+    """Figure 4 of Ororbia et al.: a panel for each unit, a line for each rule, from weights of deviation .025."""
+    panels: dict[str, list[tuple[str, Curve]]] = {}
+    for cell in table.cells:
+        rule, _, unit = cell.name.removesuffix(_DEVIATION).rpartition("-")
+        if cell.name.endswith(_DEVIATION) and (curve := median_curve(store.completed(table, cell), "errors")):
+            panels.setdefault(unit, []).append((rule, curve))
+    return with_lines(panels, "test error, %", logarithmic=True)
+
+
 def _saved(table: PublishedTable, store: Store) -> Figure | None:
     """Error against updates saved, a line for each rule: from parallel training, which saves none, on."""
     lines: dict[str, list[tuple[float, float]]] = {}
@@ -86,5 +99,6 @@ def _saved(table: PublishedTable, store: Store) -> Figure | None:
 
 
 _FIGURES: dict[str, Callable[[PublishedTable, Store], Figure | None]] = {
-    "mertens": _losses, "nokland-eidnes-mnist": _errors, "gated-rest": _saved,
+    "mertens": _losses, "nokland-eidnes-mnist": _errors, "gated-rest": _saved, "lra-table1-mnist": _rules,
+    "lra-figure3": draw_filters, "lra-figure6": draw_layouts,
 }  # fmt: skip

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks.lines import RUNS, STYLE, dark, label_ends, line, panels, with_lines
 from workers.report.measured import Curve, MeasuredRun
 
-__all__ = ["draw"]
+__all__ = ["draw", "scatter"]
 
 _CLASSES = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499",
             "#666666")  # Tol, muted  # fmt: skip
@@ -162,7 +162,7 @@ def _layouts(runs: Sequence[MeasuredRun]) -> Figure | None:
     for cells, (run, arrays, i) in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         for place, axes in enumerate(cells):
             if place < len(arrays["blocks"]):
-                _scatter(axes, arrays["points"][i, place], arrays["labels"])
+                scatter(axes, arrays["points"][i, place], arrays["labels"])
                 name = f"{run.name}, " if len(runs) > 1 else ""
                 axes.set_title(f"{name}block {arrays['blocks'][place]}, epoch {arrays['epochs'][i]}", fontsize=8)
             else:
@@ -170,8 +170,8 @@ def _layouts(runs: Sequence[MeasuredRun]) -> Figure | None:
     return figure
 
 
-def _scatter(axes: Axes, points: Any, labels: Any) -> None:
-    """The samples of one layout."""
+def scatter(axes: Axes, points: Any, labels: Any) -> None:
+    """Draws the samples of one layout, each class with its number in its midst. Args: (samples, 2), (samples,)."""
     for label in np.unique(labels):
         chosen, colour = points[labels == label], _CLASSES[int(label) % len(_CLASSES)]
         axes.scatter(chosen[:, 0], chosen[:, 1], s=5, color=colour, lw=0)

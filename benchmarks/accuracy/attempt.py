@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.accuracy.by_block import course
 from benchmarks.accuracy.cell import Cell
 from pipeline.config.toml_text import to_toml
@@ -15,6 +17,8 @@ from workers.sweep.child import Child
 __all__ = ["Attempt", "summary"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+_SHOWN = 300
+"""Samples of a layout whose places are kept: the first ones, which were drawn at random."""
 
 
 class Attempt:
@@ -91,8 +95,10 @@ def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
         "train_losses": [_short(entry["train_loss"]) for entry in output],
         "block_losses": _block_losses(epochs, result["num_blocks"]),
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
-        **_after_steps(out / "after_steps.json"), **(course(epochs, result["num_blocks"]) if by_block else {}),
+        **_after_steps(out / "after_steps.json"), **_filters(out / "filters.json"),
+        **(course(epochs, result["num_blocks"]) if by_block else {}),
         "credit": _credit(epochs), **_measured(out / "measurements.json"),
+        **_layout(out / "measurements" / "tsne.npz"),
         "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
         "threads": result["threads_per_stage"], "device": result["device"],
         **{name: header[name] for name in ("commit", "versions", "python", "cpu", "cores", "devices")},
@@ -124,21 +130,24 @@ def _credit(epochs: Sequence[Mapping[str, Any]]) -> list[list[float | None]] | N
 
 
 def _measured(path: Path) -> dict[str, list[dict[str, Any]] | None]:
-    """Angles of each measured epoch, of all blocks together and of each, and the blocks' relative updates since the
-    one before; None where none was measured."""
+    """Angles of each measured epoch, of all blocks together and of each, the blocks' relative updates since the one
+    before, and their accuracies by the vote of neighbours in those epochs that have layouts; None where none was
+    measured."""
     if not path.exists():
-        return {"angles": None, "updates": None}
+        return {"angles": None, "updates": None, "neighbours": None}
     rows = json.loads(path.read_text(encoding="utf8"))["epochs"]
 
     def blocks(row: Mapping[str, Any], name: str) -> list[float | None]:
         return [_short(block[name]) for block in row["blocks"]]
 
+    near = [{"epoch": row["epoch"], "blocks": blocks(row, "neighbours_accuracy")} for row in rows]
     return {
         "angles": [
             {"epoch": row["epoch"], "all": _short(row["angle_deg"]), "blocks": blocks(row, "angle_deg")}
             for row in rows
         ],
         "updates": [{"epoch": row["epoch"], "blocks": blocks(row, "update")} for row in rows[1:]],
+        "neighbours": [row for row in near if any(value is not None for value in row["blocks"])] or None,
     }
 
 
@@ -150,6 +159,24 @@ def _error(accuracy: float | None) -> float | None:
 def _after_steps(path: Path) -> dict[str, Any]:
     """Errors by the number of steps, where the cell's program has found them."""
     return {"step_errors": json.loads(path.read_text(encoding="utf8"))} if path.exists() else {}
+
+
+def _filters(path: Path) -> dict[str, Any]:
+    """Filters and their total variation, where the cell's program has found them."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf8"))
+    return {"filters": {**found, "before": _short(found["before"]), "after": _short(found["after"])}}
+
+
+def _layout(path: Path) -> dict[str, Any]:
+    """Where some samples lie in the plane after the last epoch, a digit behind the point; by block, (samples, 2)."""
+    if not path.exists():
+        return {}
+    with np.load(path) as found:
+        points, labels = found["points"][-1, :, :_SHOWN], found["labels"][:_SHOWN]
+        places = [[[round(float(v), 1) for v in point] for point in block] for block in points]
+        return {"layout": {"blocks": found["blocks"].tolist(), "labels": labels.tolist(), "points": places}}
 
 
 def _short(value: float | None) -> float | None:

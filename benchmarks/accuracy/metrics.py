@@ -1,13 +1,13 @@
 """Metrics of one stored run. Errors are those of the output block, in percent of the test set."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.accuracy.cell import Metric
 
 __all__ = [
     "after", "after_steps", "angle", "angle_late", "angle_most", "best", "best_epoch", "best_within", "depth",
-    "depth_rise", "last", "last_in_training", "test_loss", "train_loss",
+    "depth_rise", "filter_variation", "last", "last_in_training", "neighbours", "test_loss", "train_loss",
 ]  # fmt: skip
 
 
@@ -120,7 +120,33 @@ def angle_late(since: int) -> Metric:
     return metric
 
 
-def angle_most(run: Mapping[str, Any]) -> float | None:
-    """The largest angle of any one block's gradients after any epoch, the initial weights left out."""
-    rows = (row for row in run["angles"] or () if row["epoch"] >= 1)
-    return max((value for row in rows for value in row["blocks"] if value is not None), default=None)
+def angle_most(since: int) -> Metric:
+    """The largest angle of any one block's gradients in the measurements after so many epochs and more."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        rows = (row for row in run["angles"] or () if row["epoch"] >= since)
+        return max((value for row in rows for value in row["blocks"] if value is not None), default=None)
+
+    return metric
+
+
+def neighbours(when: Literal["before", "after"], block: int) -> Metric:
+    """Share of samples, in percent, whose class is that of most of their neighbours in a block's layout before or
+    after training; None where it has no layout, as where it sends the same for all samples."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        epoch = 0 if when == "before" else run["epochs"]
+        found = [row["blocks"][block] for row in run.get("neighbours") or () if row["epoch"] == epoch]
+        return None if not found or found[0] is None else 100.0 * found[0]
+
+    return metric
+
+
+def filter_variation(when: Literal["before", "after"]) -> Metric:
+    """Mean total variation of the linear filters of the last hidden layer, before or after training."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found: float | None = run.get("filters", {}).get(when)
+        return found
+
+    return metric

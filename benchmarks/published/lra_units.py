@@ -7,7 +7,7 @@ from benchmarks.accuracy.cell import Band, Cell, Figure, PublishedTable, in_orde
 from benchmarks.accuracy.metrics import after, best, best_epoch, best_within, last
 from benchmarks.published.lra import DATA, MLP, ZERO
 
-__all__ = ["TABLES"]
+__all__ = ["TABLES", "UNITS_STEPS", "UNITS_TABLE"]
 
 _UNITS: Mapping[str, tuple[str, tuple[float, float, float, float, float]]] = {
     "softsign": ("softsign", (5.94, 2.13, 2.32, 1.86, 25)), "ReLU6": ("relu6", (8.6, 3.14, 2.58, 2.18, 69)),
@@ -15,9 +15,10 @@ _UNITS: Mapping[str, tuple[str, tuple[float, float, float, float, float]]] = {
     "LWTA-2": ("lwta2", (6.96, 2.57, 2.88, 2.48, 44)), "SLWTA-1": ("slwta1", (9.15, 2.1, 2.24, 1.78, 33)),
     "SLWTA-2": ("slwta2", (8.99, 2.21, 2.1, 1.91, 33)), "signum": ("signum", (6.88, 2.09, 2.07, 1.84, 45)),
 }  # fmt: skip
-_TABLE_2 = {**MLP, **DATA["mnist"], **ZERO, "model.depth": 3, "model.width": 800, "optimizer.name": "adam",
-            "rule.name": "lra_fdbk", "train.batch_size": 20, "run.matmul_precision": "medium"}  # fmt: skip
-_STEPS = {"rule.beta": 0.02, "optimizer.lr": 3e-4}
+UNITS_TABLE = {**MLP, **DATA["mnist"], **ZERO, "model.depth": 3, "model.width": 800, "optimizer.name": "adam",
+               "rule.name": "lra_fdbk", "train.batch_size": 20, "run.matmul_precision": "medium"}  # fmt: skip
+UNITS_STEPS = {"rule.beta": 0.02, "optimizer.lr": 3e-4}
+"""Chosen here, for all units but softplus."""
 _SOFTPLUS_STEPS = {"rule.beta": 0.02, "optimizer.lr": 2e-4}
 
 
@@ -31,8 +32,8 @@ def _unit_cell(row: str, epochs: int) -> Cell:
         figures += [Figure(row, f"epoch {n}", after(n), value) for n, value in zip((50, 100), later, strict=True)]
         figures += [Figure(row, "best", best, least, Band.around(least, 0.5)),
                     Figure(row, "at epoch", best_epoch, at)]  # fmt: skip
-    steps = _SOFTPLUS_STEPS if unit == "softplus" else _STEPS
-    config = {**_TABLE_2, **steps, "model.activation": unit, "train.epochs": epochs}
+    steps = _SOFTPLUS_STEPS if unit == "softplus" else UNITS_STEPS
+    config = {**UNITS_TABLE, **steps, "model.activation": unit, "train.epochs": epochs}
     return Cell(row.lower(), config, figures, limit_s=7200.0)
 
 

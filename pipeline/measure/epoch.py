@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.measure.angles import Angles, angles
 from pipeline.measure.decision_map import DecisionMap, extent_of
 from pipeline.measure.linear_probe import LinearProbe
+from pipeline.measure.neighbours import neighbours_accuracy
 from pipeline.measure.samples import load_samples
 from pipeline.measure.tsne import embed
 from pipeline.measure.updates import Weights, relative_updates
@@ -56,13 +57,13 @@ class Measurement:
         Returns:
             ``epoch``, ``angle_deg`` (degrees) and ``blocks``, a row for each: ``block``, ``angle_deg``,
             ``test_accuracy`` of its own decoder, ``readout_accuracy`` of a linear probe where it has none, ``update``
-            since the measurement before. None where there is no value.
+            since the measurement before, ``neighbours_accuracy`` in its layout. None where there is no value.
         """
         measure = self._resolved.config.measure
         network = WholeNetwork(self._resolved, number, states, self._device)
         count = network.num_blocks
         none: list[float | None] = [None] * count
-        own = read = update = none
+        own = read = update = near = none
         if measure.accuracies or measure.maps:
             probes = self._probes(network)
             if measure.accuracies:
@@ -71,13 +72,14 @@ class Measurement:
                 self._maps[number] = self._map(network, probes)
         if layout and measure.tsne:
             self._layouts[number] = self._layout(network)
+            near = self._neighbours(self._layouts[number], count)
         if measure.updates:
             now = network.weights()
             update, self._before = relative_updates(self._before, now), now
         angle = angles(network, *self._samples.batch) if measure.angles else Angles(none, None)
         rows = [
             {"block": k, "angle_deg": angle.blocks[k], "test_accuracy": own[k], "readout_accuracy": read[k],
-             "update": update[k]}
+             "update": update[k], "neighbours_accuracy": near[k]}
             for k in range(count)
         ]  # fmt: skip
         return {"epoch": number, "angle_deg": angle.whole, "blocks": rows}
@@ -155,6 +157,13 @@ class Measurement:
 
         network.look(*self._samples.shown, keep)
         return torch.stack([embed(outs[k], derive(self._resolved.config.seed, "tsne", k)) for k in wanted])
+
+    def _neighbours(self, layouts: Tensor, num_blocks: int) -> list[float | None]:
+        """Accuracies of the neighbours' vote by block; None of blocks that are not laid out."""
+        found: list[float | None] = [None] * num_blocks
+        for block, points in zip(self._resolved.config.measure.tsne, layouts, strict=True):
+            found[block] = neighbours_accuracy(points, self._samples.shown[1].cpu())
+        return found
 
 
 def _read(probes: Mapping[int, LinearProbe], block: int, out: Tensor, read: dict[int, Tensor]) -> None:

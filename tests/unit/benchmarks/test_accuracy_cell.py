@@ -8,9 +8,11 @@ from pipeline.errors import ConfigError
 
 RUN = {"errors": [12.0, 4.1, 2.6, 3.0], "test_losses": [0.5, 0.3, 0.2, 0.25], "train_losses": [0.6, None],
        "credit": [[1.0, 1.0], [1.0, 0.9], [0.9, 0.5], [0.7, 0.8]],
+       "epochs": 2, "filters": {"before": 50.5, "after": 40.25},
+       "neighbours": [{"epoch": 0, "blocks": [None, 0.25]}, {"epoch": 2, "blocks": [0.5, 0.75]}],
        "angles": [{"epoch": 0, "all": 95.0, "blocks": [120.0]}, {"epoch": 1, "all": 20.0, "blocks": [30.0, None]},
                   {"epoch": 2, "all": 25.0, "blocks": [10.0, 44.0]}]}  # fmt: skip
-NOTHING = {"errors": [], "test_losses": [], "train_losses": [], "credit": None, "angles": None}
+NOTHING = {"errors": [], "test_losses": [], "train_losses": [], "credit": None, "angles": None, "epochs": 2}
 
 
 @pytest.mark.parametrize(
@@ -33,12 +35,31 @@ def test_figures_are_read_off_a_run():
     assert (metrics.test_loss(RUN), metrics.train_loss(RUN)) == (0.25, None)
     assert (metrics.depth(1)(RUN), metrics.depth(-1)(RUN)) == (2.0, 1.5)
     assert metrics.depth_rise(RUN) == pytest.approx(0.1)
-    assert (metrics.angle(1)(RUN), metrics.angle(0)(RUN), metrics.angle_most(RUN)) == (20.0, 95.0, 44.0)
+    assert (metrics.angle(1)(RUN), metrics.angle(0)(RUN)) == (20.0, 95.0)
+    assert [metrics.filter_variation(when)(RUN) for when in ("before", "after")] == [50.5, 40.25]
 
 
-@pytest.mark.parametrize("name", ["best", "last", "best_epoch", "test_loss", "train_loss", "depth_rise", "angle_most"])
+def test_the_largest_angle_is_that_of_late_measurements():
+    assert [metrics.angle_most(since)(RUN) for since in (0, 1, 2, 3)] == [120.0, 44.0, 44.0, None]
+    early = {"angles": [{"epoch": 1, "blocks": [80.0]}, {"epoch": 10, "blocks": [None, 30.0]}]}
+    assert metrics.angle_most(10)(early) == 30.0
+
+
+def test_votes_of_neighbours_before_and_after_training_in_percent():
+    found = [metrics.neighbours(when, block)(RUN) for when in ("before", "after") for block in (0, 1)]
+    assert found == [None, 25.0, 50.0, 75.0]
+
+
+@pytest.mark.parametrize("name", ["best", "last", "best_epoch", "test_loss", "train_loss", "depth_rise"])
 def test_a_run_without_a_figure_has_none(name):
     assert getattr(metrics, name)(NOTHING) is None
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.angle_most(0), metrics.neighbours("after", 0), metrics.filter_variation("after")]
+)
+def test_a_run_that_was_not_measured_has_no_such_figure(metric):
+    assert metric(NOTHING) is None
 
 
 def test_an_epoch_that_was_not_reached_has_no_figure():

@@ -6,6 +6,7 @@ from tests.support.runs import SMALL, merged
 
 from pipeline.config import Config
 from pipeline.measure.epoch import Measurement, with_credit
+from pipeline.measure.neighbours import neighbours_accuracy
 from pipeline.measure.samples import load_samples
 from pipeline.measure.whole_network import WholeNetwork
 from pipeline.resolve import build_rule, resolve
@@ -54,7 +55,7 @@ def test_nothing_that_was_not_asked_for(tmp_path):
     resolved = resolved_of(tmp_path, measure={"accuracies": False, "updates": False})
     measurement = Measurement(resolved, tmp_path, CPU)
     row = measurement.epoch(0, None, layout=True)
-    names = ("test_accuracy", "readout_accuracy", "update")
+    names = ("test_accuracy", "readout_accuracy", "update", "neighbours_accuracy")
     assert all(b[name] is None for b in row["blocks"] for name in names)
     assert row["blocks"][-1]["angle_deg"] == pytest.approx(0.0, abs=1e-3) and measurement.arrays() == {}
 
@@ -95,11 +96,14 @@ def test_maps_show_the_decoder_or_the_read_out_of_every_block(tmp_path, rule):
 def test_layouts_of_the_blocks_that_were_named(tmp_path):
     resolved = resolved_of(tmp_path, measure={"tsne": [3, 0], "tsne_samples": 20, "accuracies": False})
     measurement = Measurement(resolved, tmp_path, CPU)
-    for epoch in (0, 1, 2):
-        measurement.epoch(epoch, None, layout=epoch != 1)
+    rows = [measurement.epoch(epoch, None, layout=epoch != 1) for epoch in (0, 1, 2)]
     tsne = measurement.arrays()["tsne"]
     assert tsne["epochs"].tolist() == [0, 2] and tsne["blocks"].tolist() == [3, 0]
     assert tsne["points"].shape == (2, 2, 20, 2) and tsne["labels"].shape == (20,)
+    votes = [[neighbours_accuracy(points, tsne["labels"]) for points in at] for at in tsne["points"]]
+    found = [[block["neighbours_accuracy"] for block in row["blocks"]] for row in rows]
+    (third, first), (third_later, first_later) = votes
+    assert found == [[first, None, None, third, None], [None] * 5, [first_later, None, None, third_later, None]]
 
 
 def test_the_rule_is_in_the_state_of_the_last_epoch_trained(tmp_path, monkeypatch):
