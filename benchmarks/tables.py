@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.accuracy.page import render as render_accuracy
 from benchmarks.accuracy.store import Store
+from benchmarks.halting import markdown as halting_markdown
 from benchmarks.link_tables import markdown as links_markdown
 from benchmarks.probing import markdown as probing_markdown
 from benchmarks.published import TABLES as PUBLISHED
@@ -238,5 +239,6 @@ _TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "sequential": ("sequential", _sequential),
     "overhead": ("overhead", _overhead),
     "probing": ("probing", probing_markdown),
+    "halting": ("halting", halting_markdown),
     **SCALING,
 }

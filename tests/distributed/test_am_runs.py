@@ -1,9 +1,9 @@
 """Alternating minimisation over stages: the same weights wherever the blocks are, under both rules."""
 
 import pytest
-from tests.support.products import rare, square
+from tests.support.products import PLACES, rare, square
 from tests.support.resumes import cuts_of, resumed, written
-from tests.support.runs import merged, run, sha
+from tests.support.runs import LATE, merged, run, sha
 
 from pipeline.engine import start
 from pipeline.errors import ConfigError
@@ -20,7 +20,6 @@ CASES = {
     "lenet": {"rule": {"name": "am"}, "model": {"name": "lenet5", "boundary": "half"},
               "dataset": {"name": "noise", "shape": [1, 16, 16], "num_train": 60, "num_test": 20, "num_classes": 4}},
 }  # fmt: skip
-PLACES = [(2, "shared_memory"), (3, "process_group"), ("blocks", "inline")]
 
 
 @pytest.mark.parametrize(("case", "place"), square(CASES, PLACES))
@@ -31,9 +30,8 @@ def test_p1_any_number_of_stages_over_any_transport(tmp_path, case, place):
 
 
 @pytest.mark.parametrize("case", rare(CASES, but=["memory"]))
-def test_p2_messages_slowed_at_random(tmp_path, case):
-    placed = {"run": {"stages": 3}, "transport": {"name": "tests.support.slow_shared_memory"}}
-    assert sha(tmp_path / "slow", {**CASES[case], **placed}) == sha(tmp_path / "one", CASES[case])
+def test_p2_stages_and_messages_slowed_at_random(tmp_path, case):
+    assert sha(tmp_path / "slow", {**CASES[case], **LATE}) == sha(tmp_path / "one", CASES[case])
 
 
 def test_memories_are_part_of_a_snapshot(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from tests.support.command import call
 from tests.support.products import rare, square
 from tests.support.resumes import cuts_of, resumed, written
-from tests.support.runs import merged, run, sha
+from tests.support.runs import LATE, merged, run, sha
 
 from pipeline.config import Config
 from pipeline.data.windows import feed_of
@@ -90,14 +90,24 @@ EDGES, CELL = {"rule": {"name": "dni_rnn"}}, {"rule": {"name": "dfa", "inject": 
 KINDS = ["sine", "text", "edges", "edges of text", "cell"]
 
 
-@pytest.mark.parametrize(("kind", "stages", "transport"), square(KINDS, STAGES, TRANSPORTS))
-def test_p1_carried_states_are_placement_independent(tmp_path, text, kind, stages, transport):
-    base = {
+def base_of(kind, text):
+    return {
         "sine": SINE, "text": text, "edges": merged(SINE, EDGES), "edges of text": merged(text, EDGES),
         "cell": merged(SINE, CELL),
     }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "stages", "transport"), square(KINDS, STAGES, TRANSPORTS))
+def test_p1_carried_states_are_placement_independent(tmp_path, text, kind, stages, transport):
+    base = base_of(kind, text)
     changes = {"run": {"stages": stages}, "transport": {"name": transport}}
     assert sha(tmp_path / "some", changes, base=base) == sha(tmp_path / "one", base=base)
+
+
+@pytest.mark.parametrize("kind", rare(KINDS, but=["edges of text"]))
+def test_p2_stages_and_messages_slowed_at_random(tmp_path, text, kind):
+    base = base_of(kind, text)
+    assert sha(tmp_path / "slow", LATE, base=base) == sha(tmp_path / "one", base=base)
 
 
 @pytest.mark.parametrize(

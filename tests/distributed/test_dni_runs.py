@@ -2,11 +2,13 @@
 
 import copy
 from collections import deque
+from functools import cache
 
 import pytest
 import torch
+from tests.support.products import DIAGONAL, PLACES, rare
+from tests.support.runs import LATE, merged, run, sha
 from tests.support.runs import SMALL as RUN
-from tests.support.runs import merged, run, sha
 
 from pipeline.config import Config
 from pipeline.data.batches import Batches
@@ -19,14 +21,30 @@ SMALL = {"name": "dni", "layers": 1, "width": 16}
 PLAIN = {"model": {"norm": "none", "dropout": 0.0}}
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
-@pytest.mark.parametrize("mixing", [0.0, 0.5])
-def test_p1_any_number_of_stages_over_any_transport(tmp_path, in_flight, mixing):
-    changes = {"rule": {**SMALL, "mixing": mixing}, "train": {"in_flight": in_flight}}
-    wanted = sha(tmp_path / "one", changes)
-    for stages, transport in (("blocks", "inline"), (2, "shared_memory"), (3, "process_group")):
-        placed = {"run": {"stages": stages}, "transport": {"name": transport}}
-        assert sha(tmp_path / f"{stages}", {**changes, **placed}) == wanted
+WAYS = {
+    "plain": {"rule": SMALL}, "late": {"rule": SMALL, "train": {"in_flight": 3}},
+    "mixed": {"rule": {**SMALL, "mixing": 0.5}},
+    "mixed and late": {"rule": {**SMALL, "mixing": 0.5}, "train": {"in_flight": 3}},
+}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The weights of each way to learn from one stage in this process."""
+    return cache(lambda way: sha(tmp_path_factory.mktemp("reference") / "run", WAYS[way]))
+
+
+@pytest.mark.parametrize("place", rare(PLACES, but=DIAGONAL))
+@pytest.mark.parametrize("way", WAYS)
+def test_p1_any_number_of_stages_over_any_transport(tmp_path, reference, way, place):
+    stages, transport = place
+    placed = {"run": {"stages": stages}, "transport": {"name": transport}}
+    assert sha(tmp_path / "run", {**WAYS[way], **placed}) == reference(way)
+
+
+@pytest.mark.parametrize("way", rare(WAYS, but=["late"]))
+def test_p2_stages_and_messages_slowed_at_random(tmp_path, reference, way):
+    assert sha(tmp_path / "run", {**WAYS[way], **LATE}) == reference(way)
 
 
 def test_o_n4_no_update_waits_where_the_model_is_given(tmp_path):
@@ -38,10 +56,9 @@ def test_o_n4_no_update_waits_where_the_model_is_given(tmp_path):
         assert sha(tmp_path / f"{in_flight}-{stages}", {**changes, **placed}) == wanted
 
 
-def test_models_that_learn_late_are_other_models(tmp_path):
+def test_models_that_learn_late_are_other_models(reference):
     """Else the tests above would hold whatever came."""
-    found = {n: sha(tmp_path / f"{n}", {"rule": SMALL, "train": {"in_flight": n}}) for n in (1, 3)}
-    assert found[1] != found[3]
+    assert len({reference(way) for way in WAYS}) == len(WAYS)
 
 
 def fed(config, out):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.support.products import rare, square
+from tests.support.products import PLACES, rare, square
 from tests.support.resumes import TINY, cuts_of, resumed, written
-from tests.support.runs import merged, run, sha
+from tests.support.runs import LATE, merged, run, sha
 
 from pipeline.errors import ConfigError
 from pipeline.records.weights import latest_weights, load_blocks
@@ -43,9 +43,6 @@ def reference(tmp_path_factory):
     return found
 
 
-PLACES = [("blocks", "inline"), (2, "shared_memory"), (3, "process_group"), (3, "shared_memory")]
-
-
 @pytest.mark.parametrize(("rule", "place"), square(RULES, PLACES))
 def test_p1_any_number_of_stages_over_any_transport(tmp_path, reference, rule, place):
     """The digest covers what is kept of every sample."""
@@ -60,9 +57,8 @@ def test_every_training_sample_has_been_kept(tmp_path):
 
 
 @pytest.mark.parametrize("rule", rare(RULES, but=["energy"]))
-def test_p2_messages_slowed_at_random(tmp_path, reference, rule):
-    placed = changes(rule, 3, "tests.support.slow_shared_memory")
-    assert sha(tmp_path / "run", placed, base=BASE) == reference[rule][0]
+def test_p2_stages_and_messages_slowed_at_random(tmp_path, reference, rule):
+    assert sha(tmp_path / "run", {**changes(rule), **LATE}, base=BASE) == reference[rule][0]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -1,4 +1,7 @@
-"""Indirect feedback alignment over stages, and late, beside a one-process simulator of the delay."""
+"""Indirect feedback alignment over stages, and late, beside a one-process simulator of the delay.
+
+The simulator holds the other rules that settle, too.
+"""
 
 from collections import deque
 from statistics import median
@@ -32,10 +35,17 @@ def test_p1_any_number_of_stages(tmp_path, transport, in_flight):
         assert found["weights_sha256"] == first["weights_sha256"] and found["test"] == first["test"]
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, in_flight):
+SETTLE = {
+    "ifa": {"name": "ifa"}, "pc": {"name": "pc", "rounds": 5, "rate": 0.3},
+    "pc-fixed": {"name": "pc", "inference": "fixed", "rounds": 5, "rate": 0.3},
+    "eqprop": {"name": "eqprop", "free_rounds": 5, "nudged_rounds": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "in_flight"), [("ifa", 3), *((rule, 1) for rule in SETTLE)])
+def test_p3_p4_a_run_is_the_delay_simulator(tmp_path, rule, in_flight):
     """All blocks are equally late, the last too: it learns behind the exchange."""
-    changes = {**IFA, "train": {"in_flight": in_flight}}
+    changes = {**IFA, "rule": SETTLE[rule], "train": {"in_flight": in_flight}}
     config = Config.from_dict(merged(SMALL, changes))
     run(tmp_path / "run", changes)
     resolved = resolve(config, tmp_path)

@@ -1,10 +1,15 @@
 """Sequences with one label each, read at their last step: the same weights wherever the blocks are."""
 
+from functools import cache
+from itertools import product
+
 import pytest
 from tests.support.command import call
-from tests.support.products import square
+from tests.support.products import PLACES, rare
 from tests.support.resumes import cuts_of, resumed, written
-from tests.support.runs import merged, sha
+from tests.support.runs import LATE, merged, run, sha
+
+from pipeline.records.weights import latest_weights, load_blocks
 
 pytestmark = pytest.mark.distributed
 RULES = {
@@ -31,13 +36,50 @@ def base(rule):
 WAYS = {"plain": {}, "late": {"in_flight": 3}, "parts": {"microbatches": 3}}
 
 
-@pytest.mark.parametrize(("rule", "way"), square(list(RULES), list(WAYS)))
-def test_p1_any_number_of_stages(tmp_path, rule, way):
-    train = WAYS[way]
-    table = merged(base(rule), {"train": train})
-    one = sha(tmp_path / "one", base=table)
-    changes = {"run": {"stages": "blocks"}, "transport": {"name": "inline" if train else "shared_memory"}}
-    assert sha(tmp_path / "all", changes, base=table) == one
+NUM_BLOCKS = {"am": 2, "lra_rnn": 3, "dfa": 3}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The weights of each rule and way to learn from one stage in this process."""
+
+    @cache
+    def found(rule, way):
+        return sha(tmp_path_factory.mktemp(rule) / "run", {"train": WAYS[way]}, base=base(rule))
+
+    return found
+
+
+CASES = [(rule, way, *place) for rule, way, place in product(RULES, WAYS, PLACES)
+         if place[0] == "blocks" or place[0] < NUM_BLOCKS[rule]]  # fmt: skip
+USUAL = [("am", "plain", "blocks", "shared_memory"), ("lra_rnn", "parts", "blocks", "inline"),
+         ("dfa", "late", "blocks", "inline")]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", rare(CASES, but=USUAL), ids=lambda case: "-".join(map(str, case)))
+def test_p1_any_number_of_stages_over_any_transport(tmp_path, reference, case):
+    rule, way, stages, transport = case
+    changes = {"train": WAYS[way], "run": {"stages": stages}, "transport": {"name": transport}}
+    assert sha(tmp_path / "run", changes, base=base(rule)) == reference(rule, way)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rule", RULES)
+def test_p2_stages_and_messages_slowed_at_random(tmp_path, reference, rule, way):
+    late = merged(LATE, {"train": WAYS[way], "run": {"stages": "blocks"}})
+    assert sha(tmp_path / "run", late, base=base(rule)) == reference(rule, way)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_parts_add_up_to_the_batch(tmp_path, rule):
+    """Up to rounding: sums over samples are grouped otherwise."""
+    descends = {"optimizer": {"name": "sgd", "lr": 1e-2}}
+    run(tmp_path / "whole", descends, base=base(rule))
+    run(tmp_path / "parts", {**descends, "train": {"microbatches": 3}}, base=base(rule))
+    for whole, parts in zip(*(load_blocks(latest_weights(tmp_path / name)) for name in ("whole", "parts"))):
+        for key, expected in whole.items():
+            assert (parts[key] - expected).abs().max() <= 1e-4 * expected.abs().max(), key
 
 
 def test_codes_in_time_go_on_from_a_snapshot(tmp_path):

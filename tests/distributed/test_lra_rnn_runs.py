@@ -1,9 +1,9 @@
 """LRA of recurrent nets in runs: one result wherever the blocks are, and what it learns and does not learn."""
 
 import pytest
-from tests.support.products import square
+from tests.support.products import rare, square
 from tests.support.resumes import cuts_of, resumed, written
-from tests.support.runs import merged, run, sha
+from tests.support.runs import LATE, merged, run, sha
 
 from pipeline.records.weights import latest_weights, load_blocks
 
@@ -29,6 +29,12 @@ def test_p1_any_number_of_stages_over_any_transport(tmp_path, case, stages, tran
     assert sha(tmp_path / "some", changes, base=base) == sha(tmp_path / "one", base=base)
 
 
+@pytest.mark.parametrize("case", rare(CASES, but=["late"]))
+def test_p2_stages_and_messages_slowed_at_random(tmp_path, case):
+    base = merged(COPY, CASES[case])
+    assert sha(tmp_path / "slow", LATE, base=base) == sha(tmp_path / "one", base=base)
+
+
 def test_a_run_goes_on_from_any_step(tmp_path):
     base = merged(COPY, {"snapshot": {"every_steps": 1, "keep": 100}})
     expected = written(tmp_path / "run", {}, base)[:4]
@@ -37,10 +43,12 @@ def test_a_run_goes_on_from_any_step(tmp_path):
         assert resumed(tmp_path / "run", cut, tmp_path / cut.name, stages, base)[:4] == expected
 
 
-def test_parts_add_up_to_the_batch(tmp_path):
-    """Summed, so that a part's share of the samples does not come into it."""
+@pytest.mark.parametrize("rule", [{"name": "lra_rnn"}, {"name": "dni_rnn", "layers": 0}], ids=["lra_rnn", "dni_rnn"])
+def test_parts_add_up_to_the_batch(tmp_path, rule):
+    """Summed, so that a part's share of the samples does not come into it, or with that share, a mean. A model of
+    gradients with hidden layers takes statistics of each part."""
     for name, changes in (("whole", {}), ("parts", {"train": {"microbatches": 4}})):
-        run(tmp_path / name, {"optimizer": {"name": "sgd", "lr": 1e-3}, **changes}, base=COPY)
+        run(tmp_path / name, {"rule": rule, "optimizer": {"name": "sgd", "lr": 1e-3}, **changes}, base=COPY)
     for whole, parts in zip(*(load_blocks(latest_weights(tmp_path / name)) for name in ("whole", "parts"))):
         for key, expected in whole.items():
             assert (parts[key] - expected).abs().max() <= 1e-4 * expected.abs().max()

@@ -13,7 +13,9 @@ from tests.support.runs import NUM_STEPS, run, sha
 from pipeline.records.weights import latest_weights, load_blocks
 
 pytestmark = pytest.mark.distributed
-RULES = ["linear_decoder", "pred", "pred_bio", "drtp", "dfa", "sdfa", "fa", "frsf", "ifa", "backprop", "am"]
+RULES = ["linear_decoder", "pred", "pred_bio", "drtp", "dfa", "sdfa", "fa", "frsf", "ifa", "backprop", "am", "dni"]
+OPTIONS = {"dni": {"layers": 0}}
+"""A model of gradients with hidden layers takes statistics of each part."""
 TOLERANCE = 1e-5  # relative to the largest weight of a tensor, float32, after six steps
 BATCH_BYTES = 240 * (64 * 4 + 8)
 """The data comes as a batch of images and labels: its parts are views of it, and it is there as long as one is."""
@@ -22,7 +24,8 @@ BATCH_BYTES = 240 * (64 * 4 + 8)
 def changes(rule, microbatches=4, stages=1, transport="inline", mode="parallel", **train):
     """Without what depends on how a batch is cut: batch statistics, and dropout, which is drawn for each part."""
     return {
-        "model": {"norm": "none", "dropout": 0.0}, "rule": {"name": rule}, "schedule": {"mode": mode},
+        "model": {"norm": "none", "dropout": 0.0}, "rule": {"name": rule, **OPTIONS.get(rule, {})},
+        "schedule": {"mode": mode},
         "optimizer": {"name": "sgd", "lr": 0.05, "milestones": []},
         "train": {"epochs": 1, "microbatches": microbatches, **train},
         "run": {"stages": stages}, "transport": {"name": transport},

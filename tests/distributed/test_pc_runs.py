@@ -1,8 +1,11 @@
 """Predictive coding over stages: the same weights wherever the blocks are, and those of backprop where it is that."""
 
+from functools import cache
+
 import pytest
 import torch
-from tests.support.runs import run, sha
+from tests.support.products import DIAGONAL, PLACES, rare
+from tests.support.runs import LATE, run, sha
 
 from pipeline.records.weights import latest_weights, load_blocks
 
@@ -10,7 +13,7 @@ pytestmark = pytest.mark.distributed
 MODEL = {"norm": "none", "dropout": 0.0, "activation": "tanh"}
 SGD = {"name": "sgd", "lr": 0.05, "milestones": []}
 STRICT = {"name": "pc", "rounds": 4}
-FIXED = {"name": "pc", "inference": "fixed", "rounds": 3, "rate": 0.5}
+RULES = {"strict": STRICT, "fixed": {"name": "pc", "inference": "fixed", "rounds": 3, "rate": 0.5}}
 
 
 def changes(rule, stages=1, transport="inline", **more):
@@ -18,11 +21,21 @@ def changes(rule, stages=1, transport="inline", **more):
             "transport": {"name": transport}, **more}  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", [STRICT, FIXED], ids=["strict", "fixed"])
-def test_p1_any_number_of_stages_over_any_transport(tmp_path, rule):
-    wanted = sha(tmp_path / "one", changes(rule))
-    for stages, transport in (("blocks", "inline"), (2, "shared_memory"), (3, "process_group")):
-        assert sha(tmp_path / f"{stages}", changes(rule, stages, transport)) == wanted
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The weights of each rule from one stage in this process."""
+    return cache(lambda rule: sha(tmp_path_factory.mktemp(rule) / "run", changes(RULES[rule])))
+
+
+@pytest.mark.parametrize("place", rare(PLACES, but=DIAGONAL))
+@pytest.mark.parametrize("rule", RULES)
+def test_p1_any_number_of_stages_over_any_transport(tmp_path, reference, rule, place):
+    assert sha(tmp_path / "run", changes(RULES[rule], *place)) == reference(rule)
+
+
+@pytest.mark.parametrize("rule", rare(RULES, but=["strict"]))
+def test_p2_stages_and_messages_slowed_at_random(tmp_path, reference, rule):
+    assert sha(tmp_path / "run", {**changes(RULES[rule]), **LATE}) == reference(rule)
 
 
 def test_micro_batches_are_the_batch(tmp_path):

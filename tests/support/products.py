@@ -7,7 +7,15 @@ from itertools import product
 
 import pytest
 
-__all__ = ["rare", "square"]
+__all__ = ["DIAGONAL", "PLACES", "rare", "square"]
+
+PLACES = [
+    (2, "shared_memory"), (2, "inline"), (3, "inline"), (2, "process_group"), ("blocks", "process_group"),
+    ("blocks", "shared_memory"), (3, "shared_memory"), ("blocks", "inline"), (3, "process_group"),
+]  # fmt: skip
+"""Every number of stages of a net of at least four blocks, over every transport."""
+DIAGONAL = [(2, "shared_memory"), (3, "process_group"), ("blocks", "inline")]
+"""Of these, each number of stages and each transport once."""
 
 
 def square(*parameters):

@@ -13,6 +13,11 @@ SMALL = {
     "run": {"threads": 1, "stages": 1, "partition": "parameters", "predict": False, "timeout_s": 60.0},
     "transport": {"name": "inline"},
 }
+LATE = {
+    "run": {"stages": 3}, "transport": {"name": "tests.support.slow_shared_memory"},
+    "chaos": {"stage_delay_s": 0.001, "delay": "random"},
+}  # fmt: skip
+"""Three stages, each of them late at random in every step and in every call of its transport."""
 NUM_STEPS = 6
 """Of an epoch of these: 1437 training samples, and the last batch is smaller."""
 

@@ -133,6 +133,21 @@ def test_o_n3_a_linear_model_of_a_linear_net_has_no_residual_left():
     assert residuals[-1] < 1e-9 * residuals[0]
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_p7_parts_of_a_batch_add_up_under_a_linear_model_and_not_behind_batch_norm(layers):
+    x, y = batch((6,))
+    found = []
+    for parts in (1, 4):
+        rules = make_rules(build, blocks_of(), (6,), TASK, layers=layers, width=12)
+        for rule in rules[:-1]:
+            nn.init.normal_(rule.synthesiser.layers[-1].map.weight, generator=torch.Generator().manual_seed(2))
+        for rows, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
+            learned(rules, rows, labels, weight=1 / parts)
+        found.append([g.clone() for rule in rules for g in gradients(rule)])
+    same = [torch.allclose(a, b, rtol=1e-6, atol=1e-12) for a, b in zip(*found, strict=True)]
+    assert all(same) if layers == 0 else not any(same[:2])
+
+
 def test_o_n5_a_batch_and_the_same_batch_twice_have_one_residual():
     rules = make_rules(build, blocks_of()[:2], (6,), TASK, num_blocks=3, **SMALL)
     nn.init.normal_(rules[0].synthesiser.layers[-1].map.weight)
