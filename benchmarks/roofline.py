@@ -3,9 +3,9 @@
     python -m benchmarks.roofline --preset vgg8b-quarter --out benchmarks/results/roofline-vgg8b-quarter.json
 
 One process of one thread trains the preset's whole network under its local rule and under backprop, in turns, each
-under torch's profiler, with torch's fused optimizer. The operations are counted by kind. Two figures follow: ``arithmetic``, how much more time
-backprop's operations take than the local rule's, which is what two perfectly used cores could gain; and
-``products_only``, the same if all that is no product cost nothing.
+under torch's profiler, with torch's fused optimizer. The operations are counted by kind. Two figures follow:
+``arithmetic``, how much more time backprop's operations take than the local rule's, which is what two perfectly used
+cores could gain; and ``products_only``, the same if all that is no product cost nothing.
 """
 
 import argparse
@@ -40,7 +40,8 @@ KINDS = {
         "aten::leaky_relu_backward", "aten::gelu", "aten::gelu_backward",
     ),
     "attention": (
-        "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
     ),
     "optimizer": ("aten::_fused_adam_", "aten::_fused_adamw_", "aten::_foreach_norm", "aten::_foreach_mul_"),
     "pooling": (
@@ -82,7 +83,9 @@ def _rules(resolved: RunSpec) -> list[LearningRule]:
     return rules
 
 
-def _step(preset: Preset, mode: str, learn: Callable[[Sequence[LearningRule], Tensor, Tensor], None]) -> Callable[[], None]:
+def _step(
+    preset: Preset, mode: str, learn: Callable[[Sequence[LearningRule], Tensor, Tensor], None]
+) -> Callable[[], None]:
     """A step under a mode's rule, its batch and its optimizer's part included."""
     resolved = resolve(preset.config(precision=preset.precision, mode=mode), Path(tempfile.gettempdir()))
     rules, feed = _rules(resolved), ArmBatches(resolved, torch.device("cpu"))

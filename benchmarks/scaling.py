@@ -4,9 +4,10 @@
     python -m benchmarks.scaling --stages 1,8,64 --kind weak --schedules onward   # what the runtime costs
 
 Strong: the same network on more stages. Weak: a block more for each stage. Points that have a core or a GPU for each
-stage are also measured with real compute, on a preset (weak: as many of its layers for each stage); all are measured with emulated compute, where a stage waits in
-place of computing and everything else is real. Efficiency is throughput over the stages times that of one stage (weak:
-over that of one stage, whose work is one block's), and over what the blocks of the slowest stage allow.
+stage are also measured with real compute, on a preset (weak: as many of its layers for each stage); all are measured
+with emulated compute, where a stage waits in place of computing and everything else is real. Efficiency is throughput
+over the stages times that of one stage (weak: over that of one stage, whose work is one block's), and over what the
+blocks of the slowest stage allow.
 """
 
 import argparse

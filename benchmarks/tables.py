@@ -72,7 +72,8 @@ def render(name: str, results: Path) -> str:
     else:
         raise ValueError(
             f"no table of that name (given: {name}, expected: throughput, throughput-PRESET, links-PRESET, "
-            f"roofline-PRESET, FILE-environment, accuracy-PUBLISHED, {', '.join([*_TABLES, *RUNS])}). Correct the marker."
+            f"roofline-PRESET, FILE-environment, accuracy-PUBLISHED, {', '.join([*_TABLES, *RUNS])}). Correct the "
+            "marker."
         )
     path = results / f"{stem}.json"
     return of_stem(read(path)) if path.exists() else ""

@@ -24,7 +24,7 @@ from workers.job import Job, share_out
 from workers.placement import Host, Placement
 from workers.planner.links import Question
 from workers.planner.ways import WAYS, Way
-from workers.transport import PACKAGE, Devices, Reach, capabilities_of
+from workers.transport import PACKAGE, Capabilities, Devices, Reach, capabilities_of
 
 __all__ = ["Case", "Planned", "planned_runs"]
 
@@ -75,7 +75,7 @@ class Planned:
         self._host = host
         self._data_root = data_root
         self._question = question
-        self.transport = _local_transport(config)
+        self.transport, self.far_transport = _local_transport(config), _far_transport()
         self._fresh = fresh
         self._costs: dict[tuple[str, int, int], Sequence[float]] = {}
         self.taken: list[Taken] = []
@@ -237,10 +237,25 @@ def _local_transport(config: Config) -> str:
     return min(names, key=lambda name: capabilities_of(name).auto_order or 1000)
 
 
+def _far_transport() -> str | None:
+    """The transport of edges between hosts, whose costs can be measured inside one, too; None where there is none."""
+    for name in registry.known(PACKAGE):
+        declared = _declared(name)
+        if declared is not None and declared.reach is Reach.ANYWHERE and not declared.joins_hosts:
+            return name
+    return None
+
+
 def _is_measurable(name: str) -> bool:
     """It connects processes of this host, and needs no process group."""
+    declared = _declared(name)
+    return declared is not None and declared.reach is not Reach.PROCESS and not declared.needs_group
+
+
+def _declared(name: str) -> Capabilities | None:
+    """Of a transport that there is and that goes over the CPU."""
     try:
         declared = capabilities_of(name)
     except (ImportError, AttributeError):  # of a torch without torch.distributed
-        return False
-    return declared.reach is not Reach.PROCESS and not declared.needs_group and Devices.CPU in declared.devices
+        return None
+    return declared if Devices.CPU in declared.devices else None

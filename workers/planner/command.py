@@ -29,9 +29,6 @@ from workers.planner.ways import find_way
 
 __all__ = ["make_plan", "plan_rows"]
 
-FAR = "process_group"
-"""Transport of edges between hosts; its ends' work is measured over the loopback interface."""
-
 
 def make_plan(
     config: Config, question: Question, *, out: Path, data_root: Path, say: Callable[[str], None]
@@ -108,7 +105,8 @@ def _measured_rows(
     profiles = Profiles(min(host.cores, max(question.stages)) if on_cpu else 1, fresh=fresh)
     profiles.learn([case.jobs for case in cases])
     costs = profiles.wires(cases[0].resolved, planned.transport)
-    far = profiles.wires(cases[0].resolved, FAR) if on_cpu and question.hosts > 1 else None
+    between = planned.far_transport if on_cpu and question.hosts > 1 else None
+    far = profiles.wires(cases[0].resolved, between) if between is not None else None
     setting = Setting(question, host.cores if on_cpu else math.inf, costs, config.transport.depth, far)
     split = cases_with_replicas(cases, planned, profiles, setting)
     profiles.learn([case.jobs for case in split])

@@ -170,7 +170,9 @@ def test_plots_are_small_the_same_every_time_and_shown(results, tmp_path):
     arguments = ["--page", str(page), "--results", str(results)]
     assert report.main(arguments) == 0
     drawn = {path.name: path.read_bytes() for path in (results / "plots").iterdir()}
-    assert sorted(drawn) == ["links-small.svg", "memory.svg", "overhead.svg", "sequential.svg", "throughput-small.svg", "transport.svg"]
+    assert sorted(drawn) == [
+        "links-small.svg", "memory.svg", "overhead.svg", "sequential.svg", "throughput-small.svg", "transport.svg",
+    ]  # fmt: skip
     assert all(len(data) < 40_000 for data in drawn.values())
     assert b"10 Mbit/s" in drawn["links-small.svg"] and b"ddp" in drawn["links-small.svg"]
     assert b"onward-2: 2.00 times as fast" in drawn["throughput-small.svg"]
