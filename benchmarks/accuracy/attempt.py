@@ -84,14 +84,16 @@ def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
     rows = [json.loads(line) for line in (out / "record.jsonl").read_text(encoding="utf8").splitlines()]
     header = next(row for row in rows if row["event"] == "header")
     epochs = [row for row in rows if row["event"] == "epoch"]
-    output = list(_output_rows(epochs, result["num_blocks"] - 1))
+    scored = [*epochs, *(row for row in rows if row["event"] == "test")]  # that one where there is a validation set
+    output = list(_output_rows(scored, result["num_blocks"] - 1))
     return {
         "errors": [error for entry in output if (error := _error(entry["test_accuracy"])) is not None],
         "test_losses": [_short(entry["test_loss"]) for entry in output],
-        "train_losses": [_short(entry["train_loss"]) for entry in output],
-        "block_losses": _block_losses(epochs, result["num_blocks"]),
+        "train_losses": [_short(entry.get("train_loss")) for entry in output],
+        "block_losses": _block_losses(scored, result["num_blocks"]),
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
-        **_after_steps(out / "after_steps.json"), **(course(epochs, result["num_blocks"]) if by_block else {}),
+        **_after_steps(out / "after_steps.json"), **_phases(out / "phases.json"),
+        **(course(epochs, result["num_blocks"]) if by_block else {}),
         "credit": _credit(epochs), **_measured(out / "measurements.json"),
         "epochs": result["epochs"], "steps": result["steps"], "train_s": round(result["wall_s"], 2),
         "threads": result["threads_per_stage"], "device": result["device"],
@@ -100,7 +102,7 @@ def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
 
 
 def _output_rows(epochs: Sequence[Mapping[str, Any]], block: int) -> Iterator[Mapping[str, Any]]:
-    """The output block's entries of those epochs after which it was evaluated."""
+    """The output block's entries of those rows in which it was evaluated."""
     for row in epochs:
         for entry in row["blocks"]:
             if entry["block"] == block and entry["test_loss"] is not None:
@@ -150,6 +152,11 @@ def _error(accuracy: float | None) -> float | None:
 def _after_steps(path: Path) -> dict[str, Any]:
     """Errors by the number of steps, where the cell's program has found them."""
     return {"step_errors": json.loads(path.read_text(encoding="utf8"))} if path.exists() else {}
+
+
+def _phases(path: Path) -> dict[str, Any]:
+    """Errors by phase and split, where the cell's program has made two runs."""
+    return {"phases": json.loads(path.read_text(encoding="utf8"))} if path.exists() else {}
 
 
 def _short(value: float | None) -> float | None:

@@ -34,6 +34,8 @@ def test_figures_are_read_off_a_run():
     assert (metrics.depth(1)(RUN), metrics.depth(-1)(RUN)) == (2.0, 1.5)
     assert metrics.depth_rise(RUN) == pytest.approx(0.1)
     assert (metrics.angle(1)(RUN), metrics.angle(0)(RUN), metrics.angle_most(RUN)) == (20.0, 95.0, 44.0)
+    assert (metrics.block_angle(0, 1)(RUN), metrics.block_angle(1, 2)(RUN)) == (30.0, 44.0)
+    assert (metrics.loss_after(1)(RUN), metrics.loss_after(4)(RUN)) == (0.5, 0.25)
 
 
 @pytest.mark.parametrize("name", ["best", "last", "best_epoch", "test_loss", "train_loss", "depth_rise", "angle_most"])
@@ -44,6 +46,7 @@ def test_a_run_without_a_figure_has_none(name):
 def test_an_epoch_that_was_not_reached_has_no_figure():
     assert metrics.after(5)(RUN) is None and metrics.best_within(5)(RUN) is None
     assert metrics.depth(5)(RUN) is None and metrics.angle(3)(RUN) is None
+    assert metrics.block_angle(0, 3)(RUN) is None and metrics.loss_after(5)(RUN) is None
 
 
 def test_an_order_compares_every_row_with_those_of_the_next_group():
