@@ -1,6 +1,8 @@
 """The linear toy of Lillicrap et al. as a config names it: its samples, its network, and feedback alignment with its B.
 
-    dataset.name=benchmarks.linear_toy.samples model.name=benchmarks.linear_toy.network rule.name=benchmarks.linear_toy.fa
+    dataset.name = "benchmarks.linear_toy.samples"
+    model.name = "benchmarks.linear_toy.network"
+    rule.name = "benchmarks.linear_toy.fa"
 
 A net of 30-20-10 linear units learns a linear map. Any other rule trains it, too: ``rule.name=backprop``.
 """

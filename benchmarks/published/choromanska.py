@@ -137,11 +137,11 @@ TABLES = (
          Check("the last error of alternating minimisation less that of difference target propagation, in points",
                [(("AM-Adam, 10 code steps", "last"), (row, "last")) for row in (_BY_LEE, _BY_ADAM)], None)],
         note=_BANDS + "The first hidden layer's units are the signs of tanh, the second's are tanh; dropout of .2 in "
-        "front of both, batch norm and batches of 200, but under difference target propagation, whose targets are of a "
-        "linear map and its unit alone: no dropout, no batch norm, biases, orthogonal weights, batches of 100. Its first "
-        "row has the settings of Lee et al. (2015) for a net of 500-500 signs, for 20 epochs of their 500, inverse and "
-        "block trained on every batch in turn; step, noise and rates of the second are those of the 8x128 net of "
-        "lra-table1-mnist.",
+        "front of both, batch norm and batches of 200. Under difference target propagation, whose targets are of a "
+        "linear map and its unit alone: no dropout, no batch norm, biases, orthogonal weights, batches of 100. Its "
+        "first row has the settings of Lee et al. (2015) for a net of 500-500 signs, for 20 epochs of their 500, "
+        "inverse and block trained on every batch in turn; step, noise and rates of the second are those of the 8x128 "
+        "net of lra-table1-mnist.",
     ),
     PublishedTable(
         "am-lenet",

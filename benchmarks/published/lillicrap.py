@@ -40,8 +40,8 @@ TABLES = (
                   [((_FA, f"angle, {_LAST} steps"), (_FA, f"angle, {_STEPS * _SEEN[0]} steps"))], Band(most=0.0)),
         ],
         "A linear map of 30 to 10 numbers, uniform in +-1, is learned by 30-20-10 linear units. Weights start uniform "
-        "in +-.01, the feedback matrix in +-.5. Chosen here: 1 600 normal inputs in batches of 32, descent at .1 on the "
-        "mean squared error, 2 000 steps; medians over five seeds, which share the samples. The angle is that of one "
-        "batch of 512 samples; at most 60 degrees at the end is what is asked here.",
+        "in +-.01, the feedback matrix in +-.5. Chosen here: 1 600 normal inputs in batches of 32, descent at .1 on "
+        "the mean squared error, 2 000 steps; medians over five seeds, which share the samples. The angle is that of "
+        "one batch of 512 samples; at most 60 degrees at the end is what is asked here.",
     ),
 )  # fmt: skip

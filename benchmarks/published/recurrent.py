@@ -37,10 +37,11 @@ _ARMS: dict[str, dict[str, Any]] = {
 
 _FIFTEEN = {
     "model.name": "rnn", "model.reads": "last", "model.width": 15, "model.radius": 0.9, "dataset.name": "mnist_rows",
-    "train.batch_size": 200, "train.epochs": 20,
+    "train.batch_size": 200, "train.eval_batch_size": 1000, "train.epochs": 10,
 }  # fmt: skip
 _BY_ADAM, _BY_SGD = {"optimizer.name": "adam", "optimizer.lr": 3e-3}, {"optimizer.name": "sgd", "optimizer.lr": 0.1}
-_CODES = {"rule.name": "am", "rule.reduction": "features", "model.boundary": "half"}
+_CODES = {"rule.name": "am", "rule.reduction": "features", "rule.mu": 5.0, "rule.code_rate": 0.1,
+          "model.boundary": "half"}  # fmt: skip
 _FROZEN = "fixed recurrent layer, Adam"
 _AM_ARMS: dict[str, dict[str, Any]] = {
     "AM-Adam": {**_CODES, **_BY_ADAM},
@@ -113,11 +114,15 @@ TABLES = (
     ),
     PublishedTable(
         "am-rnn",
-        "Alternating minimisation of a recurrent net of 15 units, the digit behind 28 rows of MNIST, 20 epochs, test "
+        "Alternating minimisation of a recurrent net of 15 units: the digit behind 28 rows of MNIST, 10 epochs, test "
         "error in %",
         "Choromanska et al. (2019), Figure 6, curves only",
         [_am_cell(arm) for arm in _AM_ARMS],
         [in_order("AM-Adam is better than a fixed recurrent layer", "last", [["AM-Adam"], [_FROZEN]])],
-        "TODO",
+        "Elman cells of tanh units, recurrent weights from an orthogonal matrix times .9, batches of 200, Adam at 3e-3 "
+        "and plain descent at .1. Steps are layers with shared weights, and every step has a code. In print are the 15 "
+        "units alone; all else is chosen here: sums over features, mu 5 and a code rate of .1. A row's label then moves "
+        "the code of each step before by about half as much as that of the step behind it, so that the last rows teach "
+        "more than the first ones.",
     ),
 )  # fmt: skip
