@@ -11,10 +11,10 @@ _STEPS = 50
 """Of an epoch."""
 _BASE: dict[str, Any] = {
     "dataset.name": "benchmarks.linear_toy.samples", "model.name": "benchmarks.linear_toy.network",
-    "optimizer.name": "sgd", "optimizer.lr": 0.1, "train.batch_size": 32, "train.epochs": 40, "measure.every": 1,
+    "optimizer.name": "sgd", "optimizer.lr": 0.01, "train.batch_size": 32, "train.epochs": 40, "measure.every": 1,
     "measure.accuracies": False, "measure.updates": False, "measure.keep_weights": False,
 }  # fmt: skip
-_SEEN = (1, 2, 4, 6, 10, 20, 40)
+_SEEN = (2, 4, 10, 20, 40)
 _LAST = _STEPS * _SEEN[-1]
 _FA, _BP = "FA", "backprop"
 
@@ -40,8 +40,9 @@ TABLES = (
                   [((_FA, f"angle, {_LAST} steps"), (_FA, f"angle, {_STEPS * _SEEN[0]} steps"))], Band(most=0.0)),
         ],
         "A linear map of 30 to 10 numbers, uniform in +-1, is learned by 30-20-10 linear units. Weights start uniform "
-        "in +-.01, the feedback matrix in +-.5. Chosen here: 1 600 normal inputs in batches of 32, descent at .1 on "
+        "in +-.01, the feedback matrix in +-.5. Chosen here: 1 600 normal inputs in batches of 32, descent at .01 on "
         "the mean squared error, 2 000 steps; medians over five seeds, which share the samples. The angle is that of "
-        "one batch of 512 samples; at most 60 degrees at the end is what is asked here.",
+        "one batch of 512 samples; at most 60 degrees at the end is what is asked here. Backpropagation is slow to "
+        "leave weights of .01, through which its errors come down; the feedback matrix is larger.",
     ),
 )  # fmt: skip
