@@ -62,16 +62,12 @@ def build(
     units = units_of(activation, len(shapes) - 1, group)
     if boundary == "half":
         return _half_blocks(shapes, num_outputs, units, initial)
-    blocks = [
-        hidden(shape, out, unit=unit, norm=norm, dropout=dropout, init=initial)
-        for unit, (shape, (out,)) in zip(units, pairwise(shapes), strict=True)
-    ]
+    pairs = zip(units, pairwise(shapes), strict=True)
+    blocks = [hidden(a, b, unit=unit, norm=norm, dropout=dropout, init=initial) for unit, (a, (b,)) in pairs]
     return [*blocks, output(shapes[-1], num_outputs, initial)]
 
 
-def _half_blocks(
-    shapes: list[tuple[int, ...]], num_outputs: int, units: list[Unit], init: Initial
-) -> list[Blueprint]:  # fmt: skip
+def _half_blocks(shapes: list[tuple[int, ...]], num_outputs: int, units: list[Unit], init: Initial) -> list[Blueprint]:
     """Blocks that begin with the nonlinearity of the one below and send their pre-activation on."""
     below = [None, *units]
     blocks = [
