@@ -14,7 +14,7 @@ from pipeline.config.toml_text import to_toml
 CONFIG = {
     "model.name": "mlp", "model.depth": 1, "model.width": 12, "model.norm": "none", "model.activation": "tanh",
     "dataset.name": "digits", "dataset.validation": 0.2, "rule.name": "lra_fdbk", "train.epochs": 3,
-    "optimizer.lr": 0.02, "optimizer.milestones": [], "train.batch_size": 100,
+    "optimizer.lr": 0.02, "optimizer.milestones": [], "train.batch_size": 100, "transport.name": "inline",
 }  # fmt: skip
 THEN = ["--then", "rule.name=backprop", "--then", "optimizer.name=sgd", "--then", "optimizer.lr=0.1"]
 
