@@ -127,8 +127,8 @@ TABLES = (
                   [[_AM_ADAM], [_FROZEN]])],
         "Elman cells of tanh units, recurrent weights from an orthogonal matrix times .9, batches of 200, Adam at 3e-3 "
         "and plain descent at .1. Steps are layers with shared weights, and every step has a code. In print are the 15 "
-        "units alone; all else is chosen here: sums over features, mu 5, and codes at a rate of .1 by 5 steps of momentum "
-        ".9, or 6 of .99. From step to step back a code then moves by about .6 times as much (.55 under .99, .04 at the "
-        "rule's default rate): the last rows teach more than the first ones.",
+        "units alone; all else is chosen here: sums over features, mu 5, and codes at a rate of .1 by 5 steps of "
+        "momentum .9, or 6 of .99. From step to step back a code then moves by about .6 times as much (.55 under .99, "
+        ".04 at the rule's default rate): the last rows teach more than the first ones.",
     ),
 )  # fmt: skip
