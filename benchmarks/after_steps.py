@@ -25,7 +25,7 @@ from pipeline.records.weights import load_blocks
 from pipeline.resolve import RunSpec, resolve
 from workers import train
 
-__all__ = ["RESULT", "errors_after_steps", "exit_status", "parse"]
+__all__ = ["RESULT", "errors_after_steps", "exit_status", "flags", "parse"]
 
 RESULT = "after_steps.json"
 
@@ -42,19 +42,23 @@ def errors_after_steps(resolved: RunSpec, out: Path, data_root: Path) -> dict[in
     return found
 
 
-def parse(arguments: Sequence[str], description: str, methods: Sequence[str] = ()) -> argparse.Namespace:
-    """The flags of ``launch.py`` that a cell's run is given, and ``--method``, one of ``methods``, if there are any."""
+def flags(description: str) -> argparse.ArgumentParser:
+    """The flags of ``launch.py`` that a cell's run is given."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
-    if methods:
-        parser.add_argument("--method", choices=methods, required=True)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="default: $ONWARD_DATA, else ~/.cache/onward")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", default=default_data_root(),
+                        help="default: $ONWARD_DATA, else ~/.cache/onward")
     parser.add_argument("--quiet", action="store_true", help="nothing is written anyway")
-    options = parser.parse_args(arguments)
-    if options.data_root is None:
-        options.data_root = default_data_root()
-    return options
+    return parser
+
+
+def parse(arguments: Sequence[str], description: str, methods: Sequence[str] = ()) -> argparse.Namespace:
+    """:func:`flags`, and ``--method``, one of ``methods``, if there are any."""
+    parser = flags(description)
+    if methods:
+        parser.add_argument("--method", choices=methods, required=True)
+    return parser.parse_args(arguments)
 
 
 def exit_status(name: str, act: Callable[[], None]) -> int:

@@ -28,18 +28,19 @@ def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) ->
     """Refuses measurements that this network or this data does not allow; measuring comes after the run.
 
     Raises:
-        ConfigError: labels that are no classes of samples, a map of data that is not of two numbers and two classes,
-            or t-SNE of a block that is not there.
+        ConfigError: labels that are no classes of samples, but for angles and updates of samples with numbers; a map
+            of data that is not of two numbers and two classes, or t-SNE of a block that is not there.
     """
     if measure.every == 0:
         if measure.maps or measure.tsne:
             logger.warning("no map and no t-SNE is made of a run that is not measured (measure.every: 0). "
                            "Set it to 1 or more.")  # fmt: skip
         return
-    if data.task.labels is not Labels.CLASS:
+    has_numbers = data.task.labels is Labels.NUMBERS and data.chunking is None
+    if data.task.labels is not Labels.CLASS and (measure.accuracies or measure.maps or measure.tsne or not has_numbers):
         raise ConfigError(
             f"only samples with one class each are measured (given: measure.every = {measure.every} with labels that "
-            f"are {data.task.labels.value}, expected: 0). Set measure.every to 0."
+            f"are {data.task.labels.value}, expected: 0). Set measure.every to 0, or for numbers accuracies to false."
         )
     if measure.maps and (data.input_shape != (2,) or data.task.num_outputs > 2):
         raise ConfigError(

@@ -88,14 +88,15 @@ def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
     rows = [json.loads(line) for line in (out / "record.jsonl").read_text(encoding="utf8").splitlines()]
     header = next(row for row in rows if row["event"] == "header")
     epochs = [row for row in rows if row["event"] == "epoch"]
-    output = list(_output_rows(epochs, result["num_blocks"] - 1))
+    scored = [*epochs, *(row for row in rows if row["event"] == "test")]  # that one where there is a validation set
+    output = list(_output_rows(scored, result["num_blocks"] - 1))
     return {
         "errors": [error for entry in output if (error := _error(entry["test_accuracy"])) is not None],
         "test_losses": [_short(entry["test_loss"]) for entry in output],
-        "train_losses": [_short(entry["train_loss"]) for entry in output],
-        "block_losses": _block_losses(epochs, result["num_blocks"]),
+        "train_losses": [_short(entry.get("train_loss")) for entry in output],
+        "block_losses": _block_losses(scored, result["num_blocks"]),
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
-        **_after_steps(out / "after_steps.json"), **_filters(out / "filters.json"),
+        **_after_steps(out / "after_steps.json"), **_filters(out / "filters.json"), **_phases(out / "phases.json"),
         **(course(epochs, result["num_blocks"]) if by_block else {}),
         "credit": _credit(epochs), **_measured(out / "measurements.json"),
         **_layout(out / "measurements" / "tsne.npz"),
@@ -106,7 +107,7 @@ def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
 
 
 def _output_rows(epochs: Sequence[Mapping[str, Any]], block: int) -> Iterator[Mapping[str, Any]]:
-    """The output block's entries of those epochs after which it was evaluated."""
+    """The output block's entries of those rows in which it was evaluated."""
     for row in epochs:
         for entry in row["blocks"]:
             if entry["block"] == block and entry["test_loss"] is not None:
@@ -177,6 +178,11 @@ def _layout(path: Path) -> dict[str, Any]:
         points, labels = found["points"][-1, :, :_SHOWN], found["labels"][:_SHOWN]
         places = [[[round(float(v), 1) for v in point] for point in block] for block in points]
         return {"layout": {"blocks": found["blocks"].tolist(), "labels": labels.tolist(), "points": places}}
+
+
+def _phases(path: Path) -> dict[str, Any]:
+    """Errors by phase and split, where the cell's program has made two runs."""
+    return {"phases": json.loads(path.read_text(encoding="utf8"))} if path.exists() else {}
 
 
 def _short(value: float | None) -> float | None:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 from benchmarks.accuracy.cell import Metric
 
 __all__ = [
-    "after", "after_steps", "angle", "angle_late", "angle_most", "best", "best_epoch", "best_within", "depth",
-    "depth_rise", "filter_variation", "last", "last_in_training", "neighbours", "test_loss", "train_loss",
+    "after", "after_steps", "angle", "angle_late", "angle_most", "best", "best_epoch", "best_within", "block_angle",
+    "depth", "depth_rise", "filter_variation", "last", "last_in_training", "loss_after", "neighbours", "phase",
+    "test_loss", "train_loss",
 ]  # fmt: skip
 
 
@@ -67,6 +68,27 @@ def best_epoch(run: Mapping[str, Any]) -> float | None:
     return float(found.index(min(found)) + 1) if found else None
 
 
+def phase(name: str, split: str) -> Metric:
+    """Of a run in two phases, ``first`` or ``second``, the error on ``train``, ``validation`` or ``test``; or of the
+    second the ``epoch``, from 1, that was best on the validation set. None of other runs."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found: float | None = run.get("phases", {}).get(name, {}).get(split)
+        return found
+
+    return metric
+
+
+def loss_after(epoch: int) -> Metric:
+    """The output loss on the test set after so many epochs."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found: Sequence[float | None] = run["test_losses"]
+        return found[epoch - 1] if len(found) >= epoch else None
+
+    return metric
+
+
 def test_loss(run: Mapping[str, Any]) -> float | None:
     """The output loss on the test set after the last epoch."""
     found: Sequence[float | None] = run["test_losses"]
@@ -104,6 +126,16 @@ def angle(epoch: int) -> Metric:
 
     def metric(run: Mapping[str, Any]) -> float | None:
         found: list[float | None] = [row["all"] for row in run["angles"] or () if row["epoch"] == epoch]
+        return found[0] if found else None
+
+    return metric
+
+
+def block_angle(block: int, epoch: int) -> Metric:
+    """The same of one block's gradient."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found: list[float | None] = [row["blocks"][block] for row in run["angles"] or () if row["epoch"] == epoch]
         return found[0] if found else None
 
     return metric

@@ -15,9 +15,11 @@ from benchmarks.published import (
     jaderberg,
     lee,
     liao,
+    lillicrap,
     lm,
     lra,
     lra_figures,
+    lra_pretraining,
     lra_units,
     mertens,
     nokland2016,
@@ -33,9 +35,9 @@ from benchmarks.published import (
 __all__ = ["TABLES"]
 
 _SOURCES = (
-    mertens, nokland2016, breloff, projections, frenkel, liao, lee, lra, lra_figures, lra_units, nokland_eidnes,
-    nokland_eidnes_thin, nokland_eidnes_wide, jaderberg, whittington, choromanska, scellier, recurrent, lm, gated,
-    gated_rest,
+    mertens, nokland2016, breloff, projections, frenkel, lillicrap, liao, lee, lra, lra_figures, lra_units,
+    lra_pretraining, nokland_eidnes, nokland_eidnes_thin, nokland_eidnes_wide, jaderberg, whittington, choromanska,
+    scellier, recurrent, lm, gated, gated_rest,
 )
 
 TABLES: dict[str, PublishedTable] = {table.name: table for source in _SOURCES for table in source.TABLES}

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.errors import ConfigError
 from pipeline.network.hard_units import Bernoulli, LocalWinner, Sign, SoftLocalWinner, Step
 
-__all__ = ["Activation", "ConvActivation", "Unit"]
+__all__ = ["Activation", "ConvActivation", "Unit", "units_of"]
 
 ConvActivation = Literal[
     "relu", "leaky_relu", "tanh", "sigmoid", "mish", "gelu", "silu", "softsign", "relu6", "softplus", "hard_tanh",
@@ -77,3 +77,23 @@ class Unit:
             return {"activation": smooth(), "hard": hard()}
         smooth, grouped = _GROUPS[self.name]
         return {"activation": smooth(), "hard": grouped(self.group)}
+
+
+def units_of(activation: Activation | list[Activation], count: int, group: int) -> list[Unit]:
+    """The unit of each of ``count`` hidden layers.
+
+    Args:
+        activation: of all of them, or a list with one for each.
+        count: hidden layers.
+        group: units that compete, see :class:`Unit`.
+
+    Raises:
+        ConfigError: there are not as many names as layers.
+    """
+    names = activation if isinstance(activation, list) else [activation] * count
+    if len(names) != count:
+        raise ConfigError(
+            f"each hidden layer has a unit (given: {len(names)} in model.activation for {count} hidden layers, "
+            "expected: as many, or one name for all). Change model.activation, or how many layers there are."
+        )
+    return [Unit(name, group) for name in names]

@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from pipeline.errors import ConfigError
-from pipeline.models._activations import Activation, Unit
+from pipeline.models._activations import Activation, Unit, units_of
 from pipeline.network.block import Block, Blueprint
 from pipeline.ranges import Count, Range
 
@@ -46,15 +45,8 @@ def build(
     Raises:
         ConfigError: there are not as many activations as widths, or a width cannot be grouped.
     """
-    names = activation if isinstance(activation, list) else [activation] * len(width)
-    if len(names) != len(width):
-        raise ConfigError(
-            f"each hidden layer has a unit (given: {len(names)} in model.activation, {len(width)} in model.width, "
-            "expected: as many, or one name for all). Change one of them."
-        )
-    units: list[Unit | None] = [Unit(name, group) for name in names]
+    units = units_of(activation, len(width), group)
     for unit, size in zip(units, width, strict=True):
-        assert unit is not None
         unit.check(size)
     shapes = [input_shape, *((size,) for size in width)]
     around, sizes = [None, *units, None], [*width, num_outputs]

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
-from pipeline.models._activations import Activation, Unit
+from pipeline.models._activations import Activation, Unit, units_of
 from pipeline.models._init import Init, Initial
 from pipeline.models._layers import Norm, check_dropout, half_layer, hidden, output
 from pipeline.network.block import Blueprint
@@ -26,7 +26,7 @@ def build(
     *,
     depth: Annotated[int, Range(0, 1000)] = _DEPTH,
     width: Count | list[Count] = 256,
-    activation: Activation = "relu",
+    activation: Activation | list[Activation] = "relu",
     norm: Norm = "batch",
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.0,
     group: Count = 4,
@@ -41,7 +41,7 @@ def build(
         num_outputs: width of the output block.
         depth: number of hidden blocks.
         width: units of every hidden block, or a list with one width for each, which sets the depth.
-        activation: nonlinearity of the hidden blocks, see :data:`Activation`.
+        activation: nonlinearity of all hidden blocks, or a list with one for each, see :data:`Activation`.
         norm: ``batch`` and ``layer`` before the nonlinearity, ``l2`` (every sample to length 1) after it.
         dropout: probability, behind every hidden block.
         group: units in a group of ``lwta`` and ``slwta``; divides every width.
@@ -56,25 +56,25 @@ def build(
         ConfigError: a size is out of range, or options contradict each other.
     """
     check_dropout(dropout)
-    initial, unit = Initial(init, init_std), Unit(activation, group)
+    initial = Initial(init, init_std)
     _check_norm(norm, initial, boundary, dropout)
     shapes = [input_shape, *((w,) for w in _widths(depth, width))]
+    units = units_of(activation, len(shapes) - 1, group)
     if boundary == "half":
-        return _half_blocks(shapes, num_outputs, unit, initial)
-    blocks = [
-        hidden(shape, out, unit=unit, norm=norm, dropout=dropout, init=initial) for shape, (out,) in pairwise(shapes)
-    ]
+        return _half_blocks(shapes, num_outputs, units, initial)
+    pairs = zip(units, pairwise(shapes), strict=True)
+    blocks = [hidden(a, b, unit=unit, norm=norm, dropout=dropout, init=initial) for unit, (a, (b,)) in pairs]
     return [*blocks, output(shapes[-1], num_outputs, initial)]
 
 
-def _half_blocks(shapes: list[tuple[int, ...]], num_outputs: int, unit: Unit, init: Initial) -> list[Blueprint]:
+def _half_blocks(shapes: list[tuple[int, ...]], num_outputs: int, units: list[Unit], init: Initial) -> list[Blueprint]:
     """Blocks that begin with the nonlinearity of the one below and send their pre-activation on."""
+    below = [None, *units]
     blocks = [
-        half_layer(shape, out, below=unit if k else None, ahead=unit, init=init)
+        half_layer(shape, out, below=below[k], ahead=units[k], init=init)
         for k, (shape, (out,)) in enumerate(pairwise(shapes))
     ]
-    below = unit if blocks else None
-    return [*blocks, half_layer(shapes[-1], num_outputs, below=below, init=init, is_output=True)]
+    return [*blocks, half_layer(shapes[-1], num_outputs, below=below[-1], init=init, is_output=True)]
 
 
 def _check_norm(norm: Norm, init: Initial, boundary: str, dropout: float) -> None:

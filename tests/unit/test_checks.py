@@ -25,6 +25,21 @@ def test_what_cannot_be_measured(tmp_path, measure, text):
     assert unmeasured.config.measure.every == 0  # nothing is asked for
 
 
+SINE = {"dataset": {"name": "sine", "length": 4}, "model": {"name": "rnn", "width": 3}, "rule": {"name": "backprop"},
+        "train": {"batch_size": 50}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("measure", "dataset"),
+    [({"accuracies": True}, {}), ({"maps": True}, {}), ({"tsne": [0]}, {}), ({}, {"chunk": 2})],
+)
+def test_of_numbers_there_are_angles_and_updates_alone(tmp_path, measure, dataset):
+    plain = merged(SINE, {"measure": {"every": 1, "accuracies": False}})
+    assert resolve(Config.from_dict(plain), tmp_path).config.measure.every == 1
+    with pytest.raises(ConfigError, match="with one class each are measured .*floating-point numbers, expected: 0"):
+        resolve(Config.from_dict(merged(plain, {"measure": measure, "dataset": dataset})), tmp_path)
+
+
 @pytest.mark.parametrize(("measure", "warned"), [({"maps": True}, 1), ({"tsne": [0]}, 1), ({"angles": True}, 0)])
 def test_what_is_asked_for_and_never_measured_is_said(tmp_path, caplog, measure, warned):
     resolve(Config.from_dict(merged(SMALL, {"measure": measure})), tmp_path)

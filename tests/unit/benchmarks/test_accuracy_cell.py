@@ -37,6 +37,8 @@ def test_figures_are_read_off_a_run():
     assert metrics.depth_rise(RUN) == pytest.approx(0.1)
     assert (metrics.angle(1)(RUN), metrics.angle(0)(RUN)) == (20.0, 95.0)
     assert [metrics.filter_variation(when)(RUN) for when in ("before", "after")] == [50.5, 40.25]
+    assert (metrics.block_angle(0, 1)(RUN), metrics.block_angle(1, 2)(RUN)) == (30.0, 44.0)
+    assert (metrics.loss_after(1)(RUN), metrics.loss_after(4)(RUN)) == (0.5, 0.25)
 
 
 def test_the_largest_angle_is_that_of_late_measurements():
@@ -65,6 +67,7 @@ def test_a_run_that_was_not_measured_has_no_such_figure(metric):
 def test_an_epoch_that_was_not_reached_has_no_figure():
     assert metrics.after(5)(RUN) is None and metrics.best_within(5)(RUN) is None
     assert metrics.depth(5)(RUN) is None and metrics.angle(3)(RUN) is None
+    assert metrics.block_angle(0, 3)(RUN) is None and metrics.loss_after(5)(RUN) is None
 
 
 def test_an_order_compares_every_row_with_those_of_the_next_group():

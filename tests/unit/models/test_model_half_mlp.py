@@ -60,7 +60,7 @@ def test_the_names_of_the_blocks_and_other_norms():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"activation": ["relu"]}, r"given: 1 in model.activation, 2 in model.width, expected"),
+        ({"activation": ["relu"]}, r"given: 1 in model.activation for 2 hidden layers, expected"),
         ({"activation": "lwta1", "width": [6, 8]}, r"units cannot be put into groups .*model.group = 4, 6 units"),
     ],
 )

@@ -85,6 +85,26 @@ def test_units_of_a_smooth_and_a_hard_part(activation, layers):
     assert torch.equal(a, before)
 
 
+@pytest.mark.parametrize("boundary", ["post", "half"])
+def test_each_hidden_block_has_its_own_unit(boundary):
+    options = {"width": 8, "norm": "none", "boundary": boundary}
+    blocks = built((5,), 3, depth=2, activation=["sign", "relu"], **options)
+    hard = hard_units.Sign
+    units = {"post": [[nn.Linear, nn.Tanh, hard], [nn.Linear, nn.ReLU], [nn.Linear]],
+             "half": [[nn.Linear], [nn.Tanh, hard, nn.Linear], [nn.ReLU, nn.Linear]]}[boundary]  # fmt: skip
+    assert [[type(m) for m in block.body] for block in blocks] == units
+    assert [[type(m) for m in block.ahead or ()] for block in blocks] == (
+        [[], [], []] if boundary == "post" else [[nn.Tanh, hard], [nn.ReLU], []]
+    )
+
+
+def test_one_name_and_a_list_of_it_are_the_same_network():
+    named, listed = (built((5,), 3, depth=2, activation=given) for given in ("tanh", ["tanh", "tanh"]))
+    for one, two in zip(named, listed, strict=True):
+        assert [type(m) for m in one.body] == [type(m) for m in two.body]
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
 def test_slope_of_leaky_relu():
     assert built((5,), 3, activation="leaky_relu")[0].body.activation.negative_slope == 0.01
 
@@ -200,6 +220,8 @@ def test_options_are_checked_by_the_registry():
         ({"activation": "lwta1", "width": 6}, r"into groups \(given: model.group = 4, 6 units, expected: a divisor"),
         ({"activation": "slwta2", "width": 8, "group": 0}, r"into groups \(given: model.group = 0, 8 units"),
         ({"activation": "lwta2", "width": 6, "norm": "none", "boundary": "half"}, r"units cannot be put into groups"),
+        ({"activation": ["relu", "tanh"]}, r"a unit \(given: 2 in model.activation for 3 hidden layers, expected: as"),
+        ({"activation": ["relu", "lwta1"], "width": [6, 6]}, r"into groups \(given: model.group = 4, 6 units"),
         ({"init": "normal"}, r"need a standard deviation \(given: model.init = 'normal' with no model.init_std"),
         ({"init": "normal", "init_std": -0.1}, r"model.init_std = -0.1, expected: model.init_std of at least 0"),
         ({"init_std": 0.1}, r"only normal .*init_std = 0.1 with model.init = 'default'\). Remove model.init_std"),
