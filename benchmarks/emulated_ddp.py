@@ -5,6 +5,7 @@ each bucket's all-reduce begins when its share of the rest has passed. Over gloo
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -29,11 +30,11 @@ def emulated_ddp(processes: int, compute_s: float, gradient_bytes: int, seconds:
     Raises:
         RuntimeError: a process failed.
     """
-    return step_seconds(processes, lambda rank, size: _step(compute_s, gradient_bytes), compute_s, seconds)
+    return step_seconds(processes, partial(_step, compute_s, gradient_bytes), compute_s, seconds)
 
 
-def _step(compute_s: float, num_bytes: int) -> Callable[[], None]:
-    """A step of one process."""
+def _step(compute_s: float, num_bytes: int, rank: int, size: int) -> Callable[[], None]:
+    """A step of one process; all do the same."""
     count = max(1, -(-num_bytes // _BUCKET_BYTES))
     buckets = [torch.zeros(max(1, num_bytes // 4 // count)) for _ in range(count)]
     waiter = Waiter()

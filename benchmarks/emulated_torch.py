@@ -6,6 +6,7 @@ pass.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from benchmarks.emulated_ranks import step_seconds
 from pipeline.engine.emulated import FORWARD_SHARE, Waiter
 
-__all__ = ["emulated_torch"]
+__all__ = ["Waits", "emulated_torch"]
 
 _SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 
@@ -32,37 +33,48 @@ def emulated_torch(
         stages: a process each.
         compute_s: that each takes for a batch, forward and backward.
         shape: samples of a batch, width of an activation.
-        microbatches: of a batch.
+        microbatches: of a batch; torch's 1F1B needs as many as there are stages.
         seconds: about how long to measure.
 
     Raises:
         RuntimeError: a process failed.
     """
-    step_s = compute_s * (microbatches + stages - 1) / microbatches
-
-    def work(rank: int, size: int) -> Callable[[], None]:
-        net = _Waits(Waiter(), compute_s / microbatches)
-        return _step(schedule, PipelineStage(net, rank, size, torch.device("cpu")), shape, microbatches)
-
-    return step_seconds(stages, work, step_s, seconds)
+    work = _Stage(schedule, compute_s, shape, microbatches)
+    return step_seconds(stages, work, compute_s * (microbatches + stages - 1) / microbatches, seconds)
 
 
-def _step(name: str, stage: PipelineStage, shape: tuple[int, int], microbatches: int) -> Callable[[], None]:
-    """A step of one stage."""
-    schedule = _SCHEDULES[name](stage, microbatches, loss_fn=F.mse_loss)
-    batch = torch.zeros(shape)
+@dataclass(frozen=True)
+class _Stage:
+    """Makes the step of a stage."""
 
-    def step() -> None:
-        if stage.is_first:
-            schedule.step(batch)
-        else:
-            schedule.step(target=batch if stage.is_last else None)
+    schedule: Literal["gpipe", "1f1b"]
+    compute_s: float
+    shape: tuple[int, int]
+    microbatches: int
 
-    return step
+    def __call__(self, rank: int, size: int) -> Callable[[], None]:
+        """A step of one of ``size`` stages."""
+        net = Waits(Waiter(), self.compute_s / self.microbatches)
+        stage = PipelineStage(net, rank, size, torch.device("cpu"))
+        schedule = _SCHEDULES[self.schedule](stage, self.microbatches, loss_fn=F.mse_loss)
+        batch = torch.zeros(self.shape)
+
+        def step() -> None:
+            if stage.is_first:
+                schedule.step(batch)
+            else:
+                schedule.step(target=batch if stage.is_last else None)
+
+        return step
 
 
-class _Waits(nn.Module):
-    """The identity, which takes its time; a weight makes autograd call its backward pass on the first stage, too."""
+class Waits(nn.Module):
+    """The identity, which takes its time; a weight makes autograd call its backward pass on the first stage, too.
+
+    Args:
+        waiter: of the stage.
+        seconds: of a micro-batch, a third of them forward.
+    """
 
     def __init__(self, waiter: Waiter, seconds: float) -> None:
         super().__init__()

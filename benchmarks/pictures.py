@@ -47,13 +47,15 @@ def draw_layouts(table: PublishedTable, store: Store) -> Figure | None:
     figure = Figure(figsize=(2.2 * columns, 2.4 * len(rows)), layout="constrained")
     for cells, (row, run) in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         found = run["layout"]
-        for axes, block, points in zip(cells, found["blocks"], found["points"], strict=True):
+        for axes in cells[len(found["blocks"]) :]:
+            axes.set_axis_off()
+        for axes, block, points in zip(cells, found["blocks"], found["points"], strict=False):
             scatter(axes, np.asarray(points), np.asarray(found["labels"]))
             for samples in axes.collections:
                 samples.set_rasterized(True)  # as vectors they would be most of the file
             vote = neighbours("after", block)(run)
             said = f"layer {block + 1}" if vote is None else f"layer {block + 1}: {vote:.1f} %"
-            axes.set_title(said if block else f"{row}\n{said}", fontsize=8)
+            axes.set_title(f"{row}\n{said}" if axes is cells[0] else said, fontsize=8)
     return figure
 
 

@@ -247,7 +247,8 @@ def _synthetic_flop(resolved: RunSpec) -> int:
     """Operations per sample under ``dni``: backpropagation's, for blocks send their gradient down, and the models'.
 
     A model speaks twice, once for its block and once to learn, when it needs its weights' gradients and those of all
-    of its layers' inputs but the first's; the labels enter by a matrix of their own.
+    of its layers' inputs but the first's; the labels enter by a matrix of their own. Of blocks that send vectors: of
+    maps the model is convolutional.
     """
     options, flop = resolved.config.rule.options, backprop_flop(resolved)
     labels = resolved.specs[-1].task.num_outputs if options["conditioned"] else 0

@@ -33,10 +33,16 @@ from workers.planner.ways import find_way
 
 __all__ = ["emulated_config", "main", "points", "with_efficiency"]
 
-BATCH, WIDTH, STEPS, MICROBATCHES = 32, 64, 25, 4
+BATCH, WIDTH, STEPS = 32, 64, 25
+_FLUSHED = ("1f1b", "gpipe")
 _OTHERS = ("torch-1f1b", "torch-gpipe", "ddp")
-SCHEDULES = ("onward", "1f1b", "gpipe", *_OTHERS)
+SCHEDULES = ("onward", *_FLUSHED, *_OTHERS)
 _NEVER = 1_000_000_000
+
+
+def microbatches_of(stages: int) -> int:
+    """Micro-batches of a schedule that flushes: four for each stage, as many as the batch has samples at most."""
+    return min(BATCH, 4 * stages)
 
 
 def emulated_config(blocks: int, stages: int, compute_s: float, mode: str) -> Config:
@@ -47,7 +53,10 @@ def emulated_config(blocks: int, stages: int, compute_s: float, mode: str) -> Co
     return Config(
         model=NamedConfig(name="mlp", options=hidden), dataset=NamedConfig(name="noise", options=data),
         rule=NamedConfig(name="pred" if mode == "parallel" else "backprop"),
-        train=TrainConfig(batch_size=BATCH, eval_every=_NEVER, eval_batch_size=2), schedule=ScheduleConfig(mode=mode),
+        train=TrainConfig(
+            batch_size=BATCH, eval_every=_NEVER, eval_batch_size=2,
+            microbatches=0 if mode == "parallel" else microbatches_of(stages),
+        ), schedule=ScheduleConfig(mode=mode),
         run=RunConfig(stages=stages, partition=sizes, threads=1, predict=False),
         chaos=ChaosConfig(compute="sleep", compute_s=compute_s),
     )  # fmt: skip
@@ -104,7 +113,12 @@ def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dic
     blocks = count if kind == "weak" else study.of_strong[-1]
     stage_s = study.compute_s * -(-blocks // count)
     config = emulated_config(blocks, count, stage_s, "parallel")
-    planned = {row["schedule"]: row for row in plan_rows(config, Question((count,)), study.host, folder)}
+    flushed = emulated_config(blocks, count, stage_s, "1f1b")
+    rows = [
+        *plan_rows(config, Question((count,)), study.host, folder, ways=["onward"]),
+        *(plan_rows(flushed, Question((count,)), study.host, folder, ways=_FLUSHED) if count > 1 else ()),
+    ]
+    planned = {row["schedule"]: row for row in rows}
     for schedule in study.schedules:
         if count == 1 and schedule != "onward":
             continue
@@ -128,7 +142,7 @@ def _of_others(study: Study, schedule: str, blocks: int, config: Config) -> dict
         return {"samples_per_s": None, "planned": None, "note": f"not measured beyond {study.others_most} processes"}
     if schedule != "ddp":
         name: Literal["gpipe", "1f1b"] = "gpipe" if schedule == "torch-gpipe" else "1f1b"
-        step_s = emulated_torch(name, count, stage_s, (BATCH, WIDTH), MICROBATCHES, study.seconds)
+        step_s = emulated_torch(name, count, stage_s, (BATCH, WIDTH), microbatches_of(count), study.seconds)
         return {"samples_per_s": BATCH / step_s, "planned": None, "bound": BATCH / stage_s}
     # Each process computes all blocks for its part of the batch.
     whole = study.compute_s * blocks
@@ -218,7 +232,7 @@ def main(arguments: Sequence[str]) -> int:
             rows.append(row)
             last = with_efficiency(rows)[-1]
             print(_line(last), flush=True)
-    write(options.out, {"points": with_efficiency(rows), "compute_s": options.compute_s, "environment": about})
+            write(options.out, {"points": with_efficiency(rows), "compute_s": options.compute_s, "environment": about})
     return 0
 
 

@@ -1,15 +1,15 @@
-"""Refusals: what a mode, a rule, the batches or ``[measure]`` ask for and cannot have, found before a run starts."""
+"""Refusals: what a mode, a rule or the batches ask for and cannot have, found before a run starts."""
 
 import logging
 from collections.abc import Sequence
 
 import torch
 
-from pipeline.config import Config, MeasureConfig
+from pipeline.config import Config
 from pipeline.config.blocks import names_of
 from pipeline.data.class_order import ClassLimit
 from pipeline.data.dataset import DataSpec, Normalisation
-from pipeline.data.task import Binary, Classification, Labels
+from pipeline.data.task import Binary, Classification
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
@@ -17,42 +17,11 @@ from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode
 
 __all__ = [
-    "check_batching", "check_classes", "check_emulation", "check_interval", "check_measurable", "check_mode",
-    "check_optimizer", "check_published", "check_wire",
+    "check_batching", "check_classes", "check_emulation", "check_interval", "check_mode", "check_optimizer",
+    "check_published", "check_wire",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
-
-
-def check_measurable(measure: MeasureConfig, data: DataSpec, num_blocks: int) -> None:
-    """Refuses measurements that this network or this data does not allow; measuring comes after the run.
-
-    Raises:
-        ConfigError: labels that are no classes of samples, but for angles and updates of samples with numbers; a map
-            of data that is not of two numbers and two classes, or t-SNE of a block that is not there.
-    """
-    if measure.every == 0:
-        if measure.maps or measure.tsne:
-            logger.warning("no map and no t-SNE is made of a run that is not measured (measure.every: 0). "
-                           "Set it to 1 or more.")  # fmt: skip
-        return
-    has_numbers = data.task.labels is Labels.NUMBERS and data.chunking is None
-    if data.task.labels is not Labels.CLASS and (measure.accuracies or measure.maps or measure.tsne or not has_numbers):
-        raise ConfigError(
-            f"only samples with one class each are measured (given: measure.every = {measure.every} with labels that "
-            f"are {data.task.labels.value}, expected: 0). Set measure.every to 0, or for numbers accuracies to false."
-        )
-    if measure.maps and (data.input_shape != (2,) or data.task.num_outputs > 2):
-        raise ConfigError(
-            f"no map can be drawn (given: measure.maps with samples of shape {data.input_shape} and "
-            f"{data.task.num_outputs} outputs, expected: shape (2,) and 1 or 2 outputs, as of signed_xor). "
-            "Set measure.maps to false."
-        )
-    missing = [k for k in measure.tsne if not 0 <= k < num_blocks]
-    if missing:
-        raise ConfigError(
-            f"no such block (given: measure.tsne has {missing[0]}, expected: 0 to {num_blocks - 1}). Correct it."
-        )
 
 
 def check_classes(config: Config, data: DataSpec, rule: Declared) -> None:

@@ -16,7 +16,6 @@ from pipeline.checks import (
     check_classes,
     check_emulation,
     check_interval,
-    check_measurable,
     check_mode,
     check_optimizer,
     check_wire,
@@ -28,6 +27,7 @@ from pipeline.data.task import Binary, Classification, Logistic, Task
 from pipeline.dataset_of import data_bytes, find_dataset, load_dataset
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, Topology
+from pipeline.measurable import check_measurable
 from pipeline.memory import check_room
 from pipeline.mixture.checks import check_mixture
 from pipeline.mixture.initial import InitialBlocks, find_initial, tell_seen_samples

@@ -141,7 +141,7 @@ _FIGURE_5_TABLE = PublishedTable(
     [_depth_cell("tanh"), _depth_cell("sigmoid")],
     note="A sample halts where a block's loss is below 1e-7 (tanh) or 1e-6 (sigmoid) of the output's first mean loss: "
     "chosen so that epoch 1 credits every block, for the source gives no threshold. Under it the lowest five hidden "
-    "blocks of the tanh net still share one credit value, to .001 from epoch 8 on: a sample that the fifth learns from "
+    "blocks of the tanh net share one credit value, to .001 from epoch 8 on: a sample that the fifth learns from "
     "reaches the first.",
 )
 

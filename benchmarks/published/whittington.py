@@ -36,7 +36,7 @@ TABLES = (
         "Whittington and Bogacz (2017) report about 1.7 to 1.8 for both on 784-600-600-10, from memory",
         [_cell(arm) for arm in _ARMS],
         note="ReLU, Adam at 5e-4, batches of 100. Fixed predictions make backpropagation's update but for rounding "
-        "(1e-10 of it in float64, a test); float32 rounds in another order, and 6 000 steps of Adam make hundredths of "
-        "that.",
+        "(1e-10 of it in float64, a test); float32 rounds in another order, and after 6 000 steps of Adam errors "
+        "differ by hundredths of a point.",
     ),
 )  # fmt: skip

@@ -216,7 +216,7 @@ WRONG = {
         ["model.name=transformer"], "a transformer reads tokens", "the data set text"),
     "tokens for a linear layer": (["dataset.name=text", "rule.name=pred"], "a block cannot run", "Change this block"),
     "logistic outputs at positions": ([*TOKENS, "train.loss=logistic"], "logistic outputs need one class", "Leave"),
-    "measurements of text": ([*TOKENS, "measure.every=1"], "only samples with one class each are measured", "to 0"),
+    "measurements of text": ([*TOKENS, "measure.every=1"], "only samples with one class or numbers each are", "to 0"),
     "one label and a read-out at each step": (
         ["dataset.name=sine", "model.name=rnn", "model.reads=last", "rule.name=pred"],
         "does not return the scores that the task needs (given: (1,)", "expected: (200, 1)"),

@@ -16,9 +16,8 @@ FILES = sorted([
 WINGS = {
     "pipeline": (
         "errors lazy numerics pickles", "memory places ranges", "values", "registry data",
-        "config network optim datasets", "learning models dataset_of", "schedules rules local_rule", "checks records",
-        "mixture",
-        "resolve weights", "engine", "planning measure trained",
+        "config network optim datasets", "learning models dataset_of", "schedules rules local_rule",
+        "checks measurable records", "mixture", "resolve weights", "engine", "planning measure trained",
     ),
     "workers": (
         "host messages transport rescue", "control run_key hosts freight replica_edges replication",

@@ -30,13 +30,17 @@ SINE = {"dataset": {"name": "sine", "length": 4}, "model": {"name": "rnn", "widt
 
 
 @pytest.mark.parametrize(
-    ("measure", "dataset"),
-    [({"accuracies": True}, {}), ({"maps": True}, {}), ({"tsne": [0]}, {}), ({}, {"chunk": 2})],
+    ("measure", "dataset", "said"),
+    [
+        ({"accuracies": True, "maps": True}, {}, "given: measure.accuracies, measure.maps, expected: none of them"),
+        ({"tsne": [0]}, {}, r"given: measure.tsne, expected: none of them\). Set accuracies and maps to false"),
+        ({}, {"chunk": 2}, "given: measure.every = 1 with labels that are chunks of sequences, expected: 0"),
+    ],
 )
-def test_of_numbers_there_are_angles_and_updates_alone(tmp_path, measure, dataset):
+def test_of_numbers_there_are_angles_and_updates_alone(tmp_path, measure, dataset, said):
     plain = merged(SINE, {"measure": {"every": 1, "accuracies": False}})
     assert resolve(Config.from_dict(plain), tmp_path).config.measure.every == 1
-    with pytest.raises(ConfigError, match="with one class each are measured .*floating-point numbers, expected: 0"):
+    with pytest.raises(ConfigError, match=said):
         resolve(Config.from_dict(merged(plain, {"measure": measure, "dataset": dataset})), tmp_path)
 
 

@@ -75,7 +75,7 @@ class Planned:
         self._host = host
         self._data_root = data_root
         self._question = question
-        self.transport, self.far_transport = _local_transport(config), _far_transport()
+        self.transport, self.far_transport = _local_transport(config), _far_transport(config)
         self._fresh = fresh
         self._costs: dict[tuple[str, int, int], Sequence[float]] = {}
         self.taken: list[Taken] = []
@@ -237,19 +237,24 @@ def _local_transport(config: Config) -> str:
     return min(names, key=lambda name: capabilities_of(name).auto_order or 1000)
 
 
-def _far_transport() -> str | None:
-    """The transport of edges between hosts, whose costs can be measured inside one, too; None where there is none."""
-    for name in registry.known(PACKAGE):
-        declared = _declared(name)
-        if declared is not None and declared.reach is Reach.ANYWHERE and not declared.joins_hosts:
-            return name
-    return None
+def _far_transport(config: Config) -> str | None:
+    """The transport of edges between hosts, whose costs can be measured inside one, too: the run's own where it reaches
+    that far, or the one that ``auto`` would try first; None where there is none."""
+    named = config.transport.name
+    names = [named] if named != "auto" and _reaches_hosts(named) else filter(_reaches_hosts, registry.known(PACKAGE))
+    return min(names, key=lambda name: capabilities_of(name).auto_order or 1000, default=None)
+
+
+def _reaches_hosts(name: str) -> bool:
+    """By itself: a transport that joins others has their costs."""
+    declared = _declared(name)
+    return declared is not None and declared.reach is Reach.ANYWHERE and not declared.joins_hosts
 
 
 def _is_measurable(name: str) -> bool:
-    """It connects processes of this host, and needs no process group."""
+    """It connects processes of this host, and is no join of others."""
     declared = _declared(name)
-    return declared is not None and declared.reach is not Reach.PROCESS and not declared.needs_group
+    return declared is not None and declared.reach is not Reach.PROCESS and not declared.joins_hosts
 
 
 def _declared(name: str) -> Capabilities | None:

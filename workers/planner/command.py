@@ -68,13 +68,15 @@ def make_plan(
 @contextmanager
 def _unsaid() -> Iterator[None]:
     """Keeps back what is said of runs that are not run."""
-    checks = logging.getLogger("pipeline.checks")
-    before = checks.level
-    checks.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pipeline.checks", "pipeline.measurable")]
+    before = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        checks.setLevel(before)
+        for each, level in zip(loggers, before, strict=True):
+            each.setLevel(level)
 
 
 def plan_rows(

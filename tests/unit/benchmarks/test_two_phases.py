@@ -73,4 +73,5 @@ def test_both_have_the_same_samples_for_validation(folder):
 def test_phases_that_do_not_fit_are_the_users_mistake(capsys, tmp_path, changes, then, said):
     assert two_phases.main(arguments(tmp_path, {"train.epochs": 1, **changes}, then)) == 2
     err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1 and not (tmp_path / "run").exists()
+    assert said in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists() and not (tmp_path / "run-first").exists()
