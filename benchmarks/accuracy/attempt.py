@@ -88,13 +88,15 @@ def summary(out: Path, *, by_block: bool = False) -> dict[str, Any]:
     rows = [json.loads(line) for line in (out / "record.jsonl").read_text(encoding="utf8").splitlines()]
     header = next(row for row in rows if row["event"] == "header")
     epochs = [row for row in rows if row["event"] == "epoch"]
-    scored = [*epochs, *(row for row in rows if row["event"] == "test")]  # that one where there is a validation set
+    selected = [row for row in rows if row["event"] == "test"]  # one row, where there is a validation set
+    scored = [*epochs, *selected]
     output = list(_output_rows(scored, result["num_blocks"] - 1))
     return {
         "errors": [error for entry in output if (error := _error(entry["test_accuracy"])) is not None],
         "test_losses": [_short(entry["test_loss"]) for entry in output],
         "train_losses": [_short(entry.get("train_loss")) for entry in output],
         "block_losses": _block_losses(scored, result["num_blocks"]),
+        "selected": bool(selected),
         "train_errors": [_error(entry.get("train_accuracy")) for entry in output],
         **_after_steps(out / "after_steps.json"), **_filters(out / "filters.json"), **_phases(out / "phases.json"),
         **(course(epochs, result["num_blocks"]) if by_block else {}),

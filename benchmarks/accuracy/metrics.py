@@ -13,7 +13,8 @@ __all__ = [
 
 
 def _errors(run: Mapping[str, Any]) -> Sequence[float]:
-    """Errors after each epoch in which the output block was evaluated."""
+    """Errors after each epoch in which the output block was evaluated; of a run with a validation set the one error of
+    the weights that it selected."""
     found: Sequence[float] = run["errors"]
     return found
 
@@ -38,7 +39,7 @@ def after(epoch: int) -> Metric:
     """The error after so many epochs."""
 
     def metric(run: Mapping[str, Any]) -> float | None:
-        return _errors(run)[epoch - 1] if len(_errors(run)) >= epoch else None
+        return _errors(run)[epoch - 1] if len(_errors(run)) >= epoch and not run.get("selected") else None
 
     return metric
 
@@ -65,7 +66,7 @@ def best_within(epochs: int) -> Metric:
 def best_epoch(run: Mapping[str, Any]) -> float | None:
     """The epoch, from 1, after which the error was least."""
     found = _errors(run)
-    return float(found.index(min(found)) + 1) if found else None
+    return float(found.index(min(found)) + 1) if found and not run.get("selected") else None
 
 
 def phase(name: str, split: str) -> Metric:

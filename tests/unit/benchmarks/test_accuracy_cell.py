@@ -41,6 +41,12 @@ def test_figures_are_read_off_a_run():
     assert (metrics.loss_after(1)(RUN), metrics.loss_after(4)(RUN)) == (0.5, 0.25)
 
 
+def test_a_run_that_selected_its_weights_has_one_error_and_no_course():
+    run = {"errors": [2.5], "selected": True}
+    assert (metrics.last(run), metrics.best(run)) == (2.5, 2.5)
+    assert metrics.after(1)(run) is None and metrics.best_epoch(run) is None
+
+
 def test_the_largest_angle_is_that_of_late_measurements():
     assert [metrics.angle_most(since)(RUN) for since in (0, 1, 2, 3)] == [120.0, 44.0, 44.0, None]
     early = {"angles": [{"epoch": 1, "blocks": [80.0]}, {"epoch": 10, "blocks": [None, 30.0]}]}

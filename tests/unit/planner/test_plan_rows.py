@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tests.support.told_plans import EVEN, FREE, MS, Told, by_schedule, config, model_of, rows
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.planning.stage_model import Part
 from pipeline.resolve import resolve
 from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
@@ -14,67 +14,12 @@ from workers.placement import Host
 from workers.planner.cases import Planned, planned_runs
 from workers.planner.command import placed, planned_as
 from workers.planner.links import Link, Question
-from workers.planner.lone_stage import StageProfile
 from workers.planner.model import Model, Setting
-from workers.planner.profiles import Measured
 from workers.planner.replicas import cases_with_replicas
 from workers.planner.rows import head_share, replicated, row_of
 from workers.planner.text import plan_lines
 from workers.planner.ways import find_way
 from workers.planner.wire_costs import WireCosts
-
-FREE = WireCosts(0.0, 0.0, 0.0, 0.0)
-MS = 1e-3
-
-
-class Told:
-    """Every block takes 1 ms forward and 2 ms to learn for a whole batch; ``slow`` takes as many times as long."""
-
-    def __init__(self, slow=()):
-        self.slow = dict(slow)
-
-    def of(self, job):
-        share = job.resolved.microbatch_size / job.resolved.config.train.batch_size
-        weight = sum(self.slow.get(k, 1.0) for k in job.blocks) * share
-        shape = (job.resolved.microbatch_size, *job.resolved.specs[job.blocks.start].in_shape)
-        told = ((shape, job.resolved.shapes[0].dtype),) if job.resolved.topology.value != "local" else ()
-        parts = {Part.BEFORE: MS * weight, Part.AFTER: 0.0, Part.LEARN: 0.0, Part.STEP: 0.0}
-        if job.resolved.topology.value == "local":
-            parts[Part.AFTER] = 2 * MS * weight
-        elif len(job.blocks) == 1 and job.blocks.stop == job.resolved.num_blocks:
-            parts[Part.BEFORE] *= 3  # the last block learns at once
-        else:
-            parts[Part.LEARN] = 2 * MS * weight
-        return Measured(StageProfile(parts, 10, 20, 30, told), 1.0)
-
-
-def config(**sections):
-    base = {
-        "model": {"name": "mlp", "depth": 3, "width": 64, "norm": "none"},
-        "dataset": {"name": "noise", "shape": [64], "num_train": 640, "num_test": 64},
-        "rule": {"name": "pred"}, "train": {"batch_size": 64}, "run": {"threads": 1},
-    }  # fmt: skip
-    for name, table in sections.items():
-        base[name] = {**base.get(name, {}), **table} if "name" not in table else table
-    return Config.from_dict(base)
-
-
-def rows(question, cores=64, profiles=None, costs=FREE, **sections):
-    planned = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question)
-    setting = Setting(question, cores, costs, 4)
-    return [row_of(Model(case, profiles or Told(), setting)) for case in planned_runs(planned, question)]
-
-
-def by_schedule(found):
-    return {(row["schedule"], row["stages"]): row for row in found}
-
-
-def model_of(question, way="onward", stages=4, profiles=None, costs=FREE, cores=64, **sections):
-    case = Planned(config(**sections), Host(cores, 0), Path("/nowhere"), question).case(find_way(way), stages)
-    return Model(case, profiles or Told(), Setting(question, cores, costs, 4))
-
-
-EVEN = {"run": {"threads": 1, "partition": [1, 1, 1, 1]}}
 
 
 def test_every_schedule_has_its_rows():
@@ -102,45 +47,6 @@ def test_the_slowest_stage_is_named_and_gets_a_replica():
 def test_stages_that_share_cores_are_named():
     row = row_of(model_of(Question((4,)), cores=2, **EVEN))
     assert row["step_s"] == pytest.approx(6 * MS, rel=0.03) and row["bottleneck"] == "cores"
-
-
-def test_a_link_that_is_too_slow_is_named_with_the_least_that_would_do():
-    # 64 samples of 64 floats and a label are 16 896 bytes: 135 168 bits in 3 ms are 45 Mbit/s.
-    row = row_of(model_of(Question((4,), link=Link(10e6)), **EVEN))
-    assert row["links"][0] == {"from": 0, "to": 1, "up_bytes": 16_896, "down_bytes": 0, "busy": pytest.approx(1.0)}
-    assert row["step_s"] == pytest.approx(135_168 / 10e6, rel=0.01)
-    assert row["bottleneck"] == "link 0-1" and row["least_link_bit_per_s"] == pytest.approx(135_168 / 3e-3 / 1.02)
-
-
-@pytest.mark.parametrize(("latency", "depth"), [(0.0, 1), (6 * MS, 3), (7 * MS, 4), (60 * MS, 21)])
-def test_latency_needs_a_queue(latency, depth):
-    row = row_of(model_of(Question((4,), link=Link(latency_s=latency)), **EVEN))
-    assert row["least_depth"] == pytest.approx(depth, abs=1 if latency == 0 else 0)
-    assert placed(config(**EVEN), row)["transport"]["depth"] == max(4, depth)
-
-
-def test_a_link_between_hosts_is_where_the_hosts_meet():
-    row = row_of(model_of(Question((4,), hosts=2, link=Link(10e6)), **EVEN))
-    assert [link["busy"] > 0 for link in row["links"]] == [False, True, False] and row["bottleneck"] == "link 1-2"
-
-
-def test_messages_between_hosts_cost_what_they_do_there():
-    """The stage that sends to another host and the one that receives from it work longer, and no other."""
-    far = WireCosts(MS, 0.0, 2 * MS, 0.0)
-    for hosts, extra in ((1, 0.0), (2, 2 * MS)):
-        question = Question((4,), hosts=hosts)
-        case = Planned(config(**EVEN), Host(64, 0), Path("/nowhere"), question).case(find_way("onward"), 4)
-        model = Model(case, Told(), Setting(question, 64, FREE, 4, far))
-        assert model.step_s() == pytest.approx(3 * MS + extra)
-        near, between = (model.exchange_s(2, 0, between_hosts=far) for far in (False, True))
-        assert (near, between) == (0.0, pytest.approx(2 * 3 * MS))
-
-
-def test_feedback_goes_back_over_each_link():
-    rule = {"rule": {"name": "dfa"}, "train": {"batch_size": 64, "in_flight": 4}}
-    links = row_of(model_of(Question((4,)), **EVEN, **rule))["links"]
-    assert [link["down_bytes"] for link in links] == [n * links[0]["down_bytes"] for n in (1, 2, 3)]
-    assert all(link["down_bytes"] == 0 for link in row_of(model_of(Question((4,)), **EVEN))["links"])
 
 
 def test_data_parallelism_pays_for_its_gradients():

@@ -1,0 +1,54 @@
+"""What a plan says of links between stages and between hosts."""
+
+from pathlib import Path
+
+import pytest
+from tests.support.told_plans import EVEN, FREE, MS, Told, config, model_of
+
+from workers.placement import Host
+from workers.planner.cases import Planned
+from workers.planner.command import placed
+from workers.planner.links import Link, Question
+from workers.planner.model import Model, Setting
+from workers.planner.rows import row_of
+from workers.planner.ways import find_way
+from workers.planner.wire_costs import WireCosts
+
+
+def test_a_link_that_is_too_slow_is_named_with_the_least_that_would_do():
+    # 64 samples of 64 floats and a label are 16 896 bytes: 135 168 bits in 3 ms are 45 Mbit/s.
+    row = row_of(model_of(Question((4,), link=Link(10e6)), **EVEN))
+    assert row["links"][0] == {"from": 0, "to": 1, "up_bytes": 16_896, "down_bytes": 0, "busy": pytest.approx(1.0)}
+    assert row["step_s"] == pytest.approx(135_168 / 10e6, rel=0.01)
+    assert row["bottleneck"] == "link 0-1" and row["least_link_bit_per_s"] == pytest.approx(135_168 / 3e-3 / 1.02)
+
+
+@pytest.mark.parametrize(("latency", "depth"), [(0.0, 1), (6 * MS, 3), (7 * MS, 4), (60 * MS, 21)])
+def test_latency_needs_a_queue(latency, depth):
+    row = row_of(model_of(Question((4,), link=Link(latency_s=latency)), **EVEN))
+    assert row["least_depth"] == pytest.approx(depth, abs=1 if latency == 0 else 0)
+    assert placed(config(**EVEN), row)["transport"]["depth"] == max(4, depth)
+
+
+def test_a_link_between_hosts_is_where_the_hosts_meet():
+    row = row_of(model_of(Question((4,), hosts=2, link=Link(10e6)), **EVEN))
+    assert [link["busy"] > 0 for link in row["links"]] == [False, True, False] and row["bottleneck"] == "link 1-2"
+
+
+def test_messages_between_hosts_cost_what_they_do_there():
+    """The stage that sends to another host and the one that receives from it work longer, and no other."""
+    far = WireCosts(MS, 0.0, 2 * MS, 0.0)
+    for hosts, extra in ((1, 0.0), (2, 2 * MS)):
+        question = Question((4,), hosts=hosts)
+        case = Planned(config(**EVEN), Host(64, 0), Path("/nowhere"), question).case(find_way("onward"), 4)
+        model = Model(case, Told(), Setting(question, 64, FREE, 4, far))
+        assert model.step_s() == pytest.approx(3 * MS + extra)
+        near, between = (model.exchange_s(2, 0, between_hosts=far) for far in (False, True))
+        assert (near, between) == (0.0, pytest.approx(2 * 3 * MS))
+
+
+def test_feedback_goes_back_over_each_link():
+    rule = {"rule": {"name": "dfa"}, "train": {"batch_size": 64, "in_flight": 4}}
+    links = row_of(model_of(Question((4,)), **EVEN, **rule))["links"]
+    assert [link["down_bytes"] for link in links] == [n * links[0]["down_bytes"] for n in (1, 2, 3)]
+    assert all(link["down_bytes"] == 0 for link in row_of(model_of(Question((4,)), **EVEN))["links"])
