@@ -40,12 +40,13 @@ SCHEDULES = ("onward", *_FLUSHED, *_OTHERS)
 _NEVER = 1_000_000_000
 
 
-def microbatches_of(stages: int) -> int:
-    """Micro-batches of a schedule that flushes: four for each stage, as many as the batch has samples at most."""
-    return min(BATCH, 4 * stages)
+def microbatches_of(stages: int) -> list[int]:
+    """Micro-batches that are tried of a schedule that flushes: one and four for each stage, at least 4, and as many as
+    the batch has samples at most. More of them leave a smaller bubble, and cost more messages."""
+    return sorted({min(BATCH, max(4, count)) for count in (stages, 4 * stages)})
 
 
-def emulated_config(blocks: int, stages: int, compute_s: float, mode: str) -> Config:
+def emulated_config(blocks: int, stages: int, compute_s: float, mode: str, microbatches: int = 0) -> Config:
     """A network of ``blocks`` equal blocks on ``stages`` stages, each of which takes ``compute_s`` a step."""
     data = {"shape": [WIDTH], "num_train": BATCH * STEPS, "num_test": 2}
     hidden = {"depth": blocks - 1, "width": WIDTH, "norm": "none"}
@@ -53,10 +54,8 @@ def emulated_config(blocks: int, stages: int, compute_s: float, mode: str) -> Co
     return Config(
         model=NamedConfig(name="mlp", options=hidden), dataset=NamedConfig(name="noise", options=data),
         rule=NamedConfig(name="pred" if mode == "parallel" else "backprop"),
-        train=TrainConfig(
-            batch_size=BATCH, eval_every=_NEVER, eval_batch_size=2,
-            microbatches=0 if mode == "parallel" else microbatches_of(stages),
-        ), schedule=ScheduleConfig(mode=mode),
+        train=TrainConfig(batch_size=BATCH, eval_every=_NEVER, eval_batch_size=2, microbatches=microbatches),
+        schedule=ScheduleConfig(mode=mode),
         run=RunConfig(stages=stages, partition=sizes, threads=1, predict=False),
         chaos=ChaosConfig(compute="sleep", compute_s=compute_s),
     )  # fmt: skip
@@ -112,46 +111,61 @@ def _emulated(study: Study, kind: str, count: int, folder: Path) -> Iterator[dic
     """Emulated points of one number of stages."""
     blocks = count if kind == "weak" else study.of_strong[-1]
     stage_s = study.compute_s * -(-blocks // count)
-    config = emulated_config(blocks, count, stage_s, "parallel")
-    flushed = emulated_config(blocks, count, stage_s, "1f1b")
-    rows = [
-        *plan_rows(config, Question((count,)), study.host, folder, ways=["onward"]),
-        *(plan_rows(flushed, Question((count,)), study.host, folder, ways=_FLUSHED) if count > 1 else ()),
-    ]
-    planned = {row["schedule"]: row for row in rows}
     for schedule in study.schedules:
         if count == 1 and schedule != "onward":
             continue
         about = {"kind": kind, "compute": "emulated", "stages": count, "schedule": schedule, "blocks": blocks}
-        if schedule in _OTHERS:
-            yield {**about, **_of_others(study, schedule, blocks, config)}
-            continue
-        row = planned[schedule]
-        real = emulated_config(blocks, count, stage_s, find_way(schedule).mode)
-        warm, epochs = epochs_of(real, STEPS, row["step_s"], study.seconds)
-        real = dataclasses.replace(real, train=dataclasses.replace(real.train, epochs=epochs))
-        found = watch_run(real, warm, BATCH * STEPS, folder)
-        yield {**about, **_point(found, row), "bound": 1 / stage_s * BATCH}
+        if schedule == "ddp":
+            found = _ddp(study, blocks, emulated_config(blocks, count, stage_s, "parallel"))
+        elif schedule == "onward":
+            found = _own(study, emulated_config(blocks, count, stage_s, "parallel"), schedule, folder)
+        else:
+            of = _own if schedule in _FLUSHED else _torchs
+            tried = (emulated_config(blocks, count, stage_s, "1f1b", parts) for parts in microbatches_of(count))
+            measured = [of(study, config, schedule, folder) for config in tried]
+            found = max(measured, key=lambda point: point["samples_per_s"] or 0.0)
+        yield {**about, **found, "bound": found.get("bound", BATCH / stage_s)}
 
 
-def _of_others(study: Study, schedule: str, blocks: int, config: Config) -> dict[str, Any]:
-    """Data parallelism, or a pipeline of torch's, which is not planned, under the same emulation."""
-    count, stage_s = config.run.stages, config.chaos.compute_s
-    assert isinstance(count, int) and isinstance(stage_s, float), "told by the study"
+def _own(study: Study, config: Config, schedule: str, folder: Path) -> dict[str, Any]:
+    """A schedule of Onward's beside its plan."""
+    count = _processes(config)
+    rows = plan_rows(config, Question((count,)), study.host, folder, ways=[schedule])
+    row = next(row for row in rows if row["schedule"] == schedule)
+    real = dataclasses.replace(config, schedule=ScheduleConfig(mode=find_way(schedule).mode))
+    warm, epochs = epochs_of(real, STEPS, row["step_s"], study.seconds)
+    real = dataclasses.replace(real, train=dataclasses.replace(real.train, epochs=epochs))
+    return {**_point(watch_run(real, warm, BATCH * STEPS, folder), row), "microbatches": config.train.microbatches}
+
+
+def _torchs(study: Study, config: Config, schedule: str, folder: Path) -> dict[str, Any]:
+    """A pipeline of torch's under the same emulation, which is not planned."""
+    count, stage_s, parts = _processes(config), config.chaos.compute_s, config.train.microbatches
     if count > study.others_most:
         return {"samples_per_s": None, "planned": None, "note": f"not measured beyond {study.others_most} processes"}
-    if schedule != "ddp":
-        name: Literal["gpipe", "1f1b"] = "gpipe" if schedule == "torch-gpipe" else "1f1b"
-        step_s = emulated_torch(name, count, stage_s, (BATCH, WIDTH), microbatches_of(count), study.seconds)
-        return {"samples_per_s": BATCH / step_s, "planned": None, "bound": BATCH / stage_s}
-    # Each process computes all blocks for its part of the batch.
-    whole = study.compute_s * blocks
+    name: Literal["gpipe", "1f1b"] = "gpipe" if schedule == "torch-gpipe" else "1f1b"
+    assert isinstance(stage_s, float), "told by the study"
+    step_s = emulated_torch(name, count, stage_s, (BATCH, WIDTH), parts, study.seconds)
+    return {"samples_per_s": BATCH / step_s, "planned": None, "microbatches": parts}
+
+
+def _processes(config: Config) -> int:
+    """Stages of an emulated config, or processes in their place."""
+    assert isinstance(config.run.stages, int), "told by the study"
+    return config.run.stages
+
+
+def _ddp(study: Study, blocks: int, config: Config) -> dict[str, Any]:
+    """Data parallelism under the same emulation: each process computes all blocks for its part of the batch."""
+    count, whole = _processes(config), study.compute_s * blocks
+    if count > study.others_most:
+        return {"samples_per_s": None, "planned": None, "note": f"not measured beyond {study.others_most} processes"}
     shapes = resolve(dataclasses.replace(config, chaos=ChaosConfig()), Path("/nowhere")).shapes
     gradients = sum(4 * shape.num_parameters for shape in shapes)
     step_s = emulated_ddp(count, whole / count, gradients, study.seconds)
     alone = dataclasses.replace(config, chaos=dataclasses.replace(config.chaos, compute_s=whole))
-    rows = plan_rows(alone, Question((count,)), study.host, Path("/nowhere"), ways=[schedule])
-    planned = next(row["samples_per_s"] for row in rows if row["schedule"] == schedule)
+    rows = plan_rows(alone, Question((count,)), study.host, Path("/nowhere"), ways=["ddp"])
+    planned = next(row["samples_per_s"] for row in rows if row["schedule"] == "ddp")
     return {"samples_per_s": BATCH / step_s, "planned": planned, "bound": BATCH * count / whole}
 
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.unit.planner.test_plan_rows import EVEN, FREE, MS, Told, config
+from tests.support.told_plans import EVEN, FREE, MS, Told, config
 
 from pipeline.config import ChaosConfig, Config
 from pipeline.errors import ConfigError
