@@ -28,7 +28,9 @@ def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str,
         arguments: of the command line.
         more: what else the figures depend on: threads, precision.
     """
-    header = run_header(["python", "-m", module, *arguments], {}, 0, 0)
+    # Of an absolute path the name alone: results are published, and where they were written is nobody's business.
+    told = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
+    header = run_header(["python", "-m", module, *told], {}, 0, 0)
     for name in ("event", "config", "threads_per_stage", "num_stages"):
         del header[name]
     return {**header, "matmul_precision": torch.get_float32_matmul_precision(), **more}
