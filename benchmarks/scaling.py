@@ -144,6 +144,8 @@ def _torchs(study: Study, config: Config, schedule: str, folder: Path) -> dict[s
     if count > study.others_most:
         return {"samples_per_s": None, "planned": None, "note": f"not measured beyond {study.others_most} processes"}
     name: Literal["gpipe", "1f1b"] = "gpipe" if schedule == "torch-gpipe" else "1f1b"
+    if name == "1f1b" and parts < count:
+        return {"samples_per_s": None, "planned": None, "note": f"refused: {count} stages need {count} micro-batches"}
     assert isinstance(stage_s, float), "told by the study"
     step_s = emulated_torch(name, count, stage_s, (BATCH, WIDTH), parts, study.seconds)
     return {"samples_per_s": BATCH / step_s, "planned": None, "microbatches": parts}

@@ -122,6 +122,14 @@ def test_a_study_has_every_point(monkeypatch, capsys):
     assert "emulated, weak, ddp on 64: -; efficiency -" in said and "real, strong, onward on 1: 900 samples/s" in said
 
 
+def test_torchs_1f1b_is_not_asked_for_more_stages_than_micro_batches(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "emulated_torch", lambda *args: 0.05)
+    study = module.Study((64,), (), (), 0.02, 1.0, module.PRESETS["mlp-8x128"], 64, 64, module.Host(2, 0))
+    config = emulated_config(64, 64, 0.02, "1f1b", 32)
+    assert module._torchs(study, config, "torch-gpipe", tmp_path)["samples_per_s"] == 640
+    assert "refused: 64 stages need 64" in module._torchs(study, config, "torch-1f1b", tmp_path)["note"]
+
+
 def test_strong_scaling_over_many_stages_is_left_out():
     """One stage has all blocks: 64 of them at 20 ms would take longer than anyone waits."""
     study = module.Study((1, 8, 64), ("strong",), (), 0.02, 1.0, module.PRESETS["mlp-8x128"], 16, 16, module.Host(2, 0))
