@@ -17,6 +17,8 @@ _WARM_STEPS = 3
 _LEAST_STEPS = 5
 _PATIENCE_S = 120.0
 _JOIN_S = 10.0
+_MOST_SAID = 1000
+"""Of an error: what all of them write into one pipe must not be torn."""
 
 Work = Callable[[int, int], Callable[[], None]]
 """Makes a rank's step from the rank and the number of ranks, once there is a default group. Picklable."""
@@ -44,19 +46,20 @@ def step_seconds(processes: int, work: Work, step_s: float, seconds: float) -> f
             context.Process(target=_rank, daemon=True, args=(rank, processes, folder, work, steps, sender))
             for rank in range(processes)
         ]
-        for rank in ranks:
-            rank.start()
-        sender.close()
         try:
+            for rank in ranks:
+                rank.start()
+            sender.close()
             if receiver.poll(_PATIENCE_S + 20 * seconds):
                 found = receiver.recv()
         except EOFError:
             found = "all of them ended without a word"
         finally:
-            for rank in ranks:
+            for rank in [rank for rank in ranks if rank.pid is not None]:
                 if isinstance(found, float):
                     rank.join(_JOIN_S)
                 rank.kill()
+                rank.join(_JOIN_S)
     if not isinstance(found, float):
         what = "they did not end in time" if found is None else found
         raise RuntimeError(f"{processes} emulated processes failed ({what}). See the cause, or lower --others-most.")
@@ -77,5 +80,5 @@ def _rank(rank: int, size: int, folder: str, work: Work, steps: int, result: Con
         dist.barrier()
         dist.destroy_process_group()
     except Exception as error:
-        result.send(f"rank {rank}: {type(error).__name__}: {error}")
+        result.send(f"rank {rank}: {type(error).__name__}: {error}"[:_MOST_SAID])
         raise

@@ -29,11 +29,17 @@ def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str,
         more: what else the figures depend on: threads, precision.
     """
     # Of an absolute path the name alone: results are published, and where they were written is nobody's business.
-    told = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
+    told = [_named(argument) for argument in arguments]
     header = run_header(["python", "-m", module, *told], {}, 0, 0)
     for name in ("event", "config", "threads_per_stage", "num_stages"):
         del header[name]
     return {**header, "matmul_precision": torch.get_float32_matmul_precision(), **more}
+
+
+def _named(argument: str) -> str:
+    """An argument, or a flag with its value behind ``=``, without the folders of an absolute path."""
+    flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    return flag + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -187,10 +187,12 @@ def _real(study: Study, preset: Preset, kind: str, count: int, folder: Path) -> 
         warm, epochs = epochs_of(real, preset.steps_per_epoch, row["step_s"], study.seconds)
         real = dataclasses.replace(real, train=dataclasses.replace(real.train, epochs=epochs))
         found = watch_run(real, warm, preset.num_samples, folder)
-        about = {"kind": kind, "compute": "real", "stages": count, "schedule": schedule}
+        about: dict[str, Any] = {"kind": kind, "compute": "real", "stages": count, "schedule": schedule}
         bound = preset.batch_size / max(row["stage_s"])
         blocks = sum(row["partition"])
-        yield {**about, "blocks": blocks, "preset": preset.name, **_point(found, row), "bound": bound}
+        parts = row["microbatches"] if schedule in _FLUSHED else 0
+        about.update(blocks=blocks, preset=preset.name, microbatches=parts)
+        yield {**about, **_point(found, row), "bound": bound}
 
 
 def _point(found: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

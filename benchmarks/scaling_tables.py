@@ -23,12 +23,13 @@ def scaling(found: Mapping[str, Any], compute: str, kind: str) -> str:
             continue
         rate = point["samples_per_s"]
         rows.append([
-            point["schedule"], str(point["stages"]), str(point.get("microbatches") or "-"), grouped(rate) if rate is not None else point["note"],
+            point["schedule"], str(point["stages"]), str(point.get("microbatches") or "-"),
+            grouped(rate) if rate is not None else point["note"],
             share_text(point["efficiency"]), share_text(point["of_slowest_stage"]),
             grouped(point["planned"]) if point["planned"] is not None else "-",
         ])  # fmt: skip
-    head = ["schedule", "stages", "micro-batches", f"samples per second, {compute} compute", "efficiency", "of the slowest stage",
-            "planned"]  # fmt: skip
+    head = ["schedule", "stages", "micro-batches", f"samples per second, {compute} compute", "efficiency",
+            "of the slowest stage", "planned"]  # fmt: skip
     return table(head, rows) if rows else ""
 
 

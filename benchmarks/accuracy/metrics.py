@@ -19,6 +19,12 @@ def _errors(run: Mapping[str, Any]) -> Sequence[float]:
     return found
 
 
+def _has_course(run: Mapping[str, Any]) -> bool:
+    """There are figures of every epoch, and not of the weights alone that a validation set selected; older runs, which
+    do not say so, had no such set."""
+    return not run.get("selected")
+
+
 def best(run: Mapping[str, Any]) -> float | None:
     """The least error after any epoch: best on *test*, as the sources report it."""
     return min(_errors(run), default=None)
@@ -39,7 +45,7 @@ def after(epoch: int) -> Metric:
     """The error after so many epochs."""
 
     def metric(run: Mapping[str, Any]) -> float | None:
-        return _errors(run)[epoch - 1] if len(_errors(run)) >= epoch and not run.get("selected") else None
+        return _errors(run)[epoch - 1] if len(_errors(run)) >= epoch and _has_course(run) else None
 
     return metric
 
@@ -58,7 +64,7 @@ def best_within(epochs: int) -> Metric:
     """The least error after any of the first epochs."""
 
     def metric(run: Mapping[str, Any]) -> float | None:
-        return min(_errors(run)[:epochs]) if len(_errors(run)) >= epochs else None
+        return min(_errors(run)[:epochs]) if len(_errors(run)) >= epochs and _has_course(run) else None
 
     return metric
 
@@ -66,7 +72,7 @@ def best_within(epochs: int) -> Metric:
 def best_epoch(run: Mapping[str, Any]) -> float | None:
     """The epoch, from 1, after which the error was least."""
     found = _errors(run)
-    return float(found.index(min(found)) + 1) if found and not run.get("selected") else None
+    return float(found.index(min(found)) + 1) if found and _has_course(run) else None
 
 
 def phase(name: str, split: str) -> Metric:
@@ -85,7 +91,7 @@ def loss_after(epoch: int) -> Metric:
 
     def metric(run: Mapping[str, Any]) -> float | None:
         found: Sequence[float | None] = run["test_losses"]
-        return found[epoch - 1] if len(found) >= epoch else None
+        return found[epoch - 1] if len(found) >= epoch and _has_course(run) else None
 
     return metric
 

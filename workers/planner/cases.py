@@ -223,6 +223,8 @@ def planned_runs(planned: Planned, question: Question, ways: Collection[str] = (
             if way.is_ours:
                 raise
             refusals.setdefault(way.name, ([], error))[0].append(str(stages))
+    if asked and not found:
+        raise next(iter(refusals.values()))[1]
     for name, (numbers, why) in refusals.items():
         logger.warning("%s on %s is left out of the plan: %s", name, ", ".join(numbers), why)
     return found

@@ -42,9 +42,11 @@ def test_figures_are_read_off_a_run():
 
 
 def test_a_run_that_selected_its_weights_has_one_error_and_no_course():
-    run = {"errors": [2.5], "selected": True}
+    run = {"errors": [2.5], "test_losses": [0.1], "selected": True}
     assert (metrics.last(run), metrics.best(run)) == (2.5, 2.5)
     assert metrics.after(1)(run) is None and metrics.best_epoch(run) is None
+    assert metrics.best_within(1)(run) is None and metrics.loss_after(1)(run) is None
+    assert metrics.after(1)({**run, "selected": False}) == 2.5
 
 
 def test_the_largest_angle_is_that_of_late_measurements():

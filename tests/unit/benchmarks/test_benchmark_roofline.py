@@ -26,6 +26,13 @@ def test_operations_are_counted_by_kind():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("preset", ["dni-6x256", "dfa-8x1024"])
+def test_rules_that_wait_are_refused(preset, capsys):
+    with pytest.raises(SystemExit):
+        roofline.main(["--preset", preset])
+    assert f"invalid choice: '{preset}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("preset", ["vgg8b-quarter-pooled", "mlp-8x128", "lm-s-2"])
 def test_both_arms_are_measured(tmp_path, preset):
     out = tmp_path / "roofline.json"

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmarks import scaling as module
+from benchmarks import emulated_ddp as ddp_module
 from benchmarks.emulated_ddp import emulated_ddp
 from benchmarks.emulated_torch import Waits, emulated_torch
 from benchmarks.scaling import emulated_config, with_efficiency
@@ -24,7 +25,7 @@ POINTS = [
     point("strong", "emulated", "onward", 4, 380.0, start_s=1.0, end_s=2.0, cpu={"coordinator": None, "stages": 1.5},
           peak_rss_bytes=2**20),
     point("weak", "emulated", "ddp", 8, None, planned=None),
-    point("strong", "real", "gpipe", 2, 50.0),
+    point("strong", "real", "gpipe", 2, 50.0, microbatches=8),
 ]  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_measured_and_emulated_are_in_tables_of_their_own(tmp_path):
     (tmp_path / "scaling.json").write_text(json.dumps({"points": with_efficiency(POINTS)}))
     strong, real = render("scaling-emulated-strong", tmp_path), render("scaling-real-strong", tmp_path)
     assert "emulated compute" in strong and strong.count("\n") == 3 and "| onward | 4 | - | 380 | 95 % |" in strong
-    assert "real compute" in real and "gpipe" in real and "onward" not in real
+    assert "real compute" in real and "| gpipe | 2 | 8 | 50" in real and "onward" not in real
     assert "not measured" in render("scaling-emulated-weak", tmp_path)
     assert "| 1 | strong | 1.0 s | 2.0 s | 0.012 | - | 1.0 MiB |" in render("scaling-runtime", tmp_path)
 
@@ -71,6 +72,19 @@ def test_a_run_that_fails_says_why(tmp_path):
 @pytest.mark.distributed
 def test_emulated_data_parallelism_runs():
     assert emulated_ddp(2, 0.01, 1000, 0.1) > 0
+
+
+@pytest.mark.parametrize(("num_bytes", "buckets"), [(1000, 1), (9 * 2**20, 3)])
+def test_emulated_data_parallelism_exchanges_each_bucket_when_its_time_has_passed(monkeypatch, num_bytes, buckets):
+    done, sizes = [], []
+    monkeypatch.setattr(ddp_module, "Waiter", lambda: SimpleNamespace(wait=done.append))
+    monkeypatch.setattr(ddp_module.dist, "all_reduce", lambda bucket, async_op: (
+        done.append("exchange"), sizes.append(4 * len(bucket)), None,
+    )[-1])  # fmt: skip
+    ddp_module._step(0.3, num_bytes, 0, 2)()
+    waits = done[1::2]
+    assert done[0] == pytest.approx(0.1) and done[2::2] == ["exchange"] * buckets
+    assert len(waits) == buckets and sum(waits) == pytest.approx(0.2) and sum(sizes) == pytest.approx(num_bytes, abs=12)
 
 
 @pytest.mark.distributed
@@ -104,7 +118,7 @@ def test_pipelines_that_flush_have_one_and_four_micro_batches_a_stage(stages, tr
 
 def test_a_study_has_every_point(monkeypatch, capsys):
     plans = {name: {"schedule": name, "step_s": 0.02, "samples_per_s": 1000.0, "stage_s": [0.02], "partition": [9],
-                    "threads": 1} for name in module.SCHEDULES}  # fmt: skip
+                    "threads": 1, "microbatches": 4} for name in module.SCHEDULES}  # fmt: skip
     monkeypatch.setattr(module, "plan_rows", lambda *args, **kwargs: list(plans.values()))
     monkeypatch.setattr(module, "this_host", lambda: module.Host(2, 0))
     watched = {"samples_per_s": 900.0, "windows": [], "run_samples_per_s": 1.0, "start_s": 1.0, "end_s": 1.0,
@@ -112,12 +126,12 @@ def test_a_study_has_every_point(monkeypatch, capsys):
     monkeypatch.setattr(module, "watch_run", lambda *args: watched)
     monkeypatch.setattr(module, "emulated_ddp", lambda *args: 0.05)
     tried = []
-    monkeypatch.setattr(module, "emulated_torch", lambda *args: tried.append(args[4]) or 0.05)
+    monkeypatch.setattr(module, "emulated_torch", lambda *args: tried.append(args[4]) or 0.1 + args[4] / 1000)
     assert module.main(["--stages", "1,2,64", "--others-most", "2", "--strong-most", "64"]) == 0
     said = capsys.readouterr().out
     assert tried.count(8) == tried.count(4) == 2 * 2 and 32 not in tried  # torch's, on two stages, twice
     assert said.count("emulated, strong") == said.count("emulated, weak") == 1 + 6 + 6
-    assert "emulated, weak, torch-1f1b on 2: 640 samples/s; efficiency" in said
+    assert "emulated, weak, torch-1f1b on 2: 308 samples/s; efficiency" in said  # with 4 parts, not 8
     assert "real, weak, onward on 1: 900 samples/s" in said and "real, weak, gpipe on 2" in said
     assert "emulated, weak, ddp on 64: -; efficiency -" in said and "real, strong, onward on 1: 900 samples/s" in said
 

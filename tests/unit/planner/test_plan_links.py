@@ -52,3 +52,16 @@ def test_feedback_goes_back_over_each_link():
     links = row_of(model_of(Question((4,)), **EVEN, **rule))["links"]
     assert [link["down_bytes"] for link in links] == [n * links[0]["down_bytes"] for n in (1, 2, 3)]
     assert all(link["down_bytes"] == 0 for link in row_of(model_of(Question((4,)), **EVEN))["links"])
+
+
+@pytest.mark.parametrize(
+    ("named", "near", "far"),
+    [
+        ("auto", "shared_memory", "process_group"), ("process_group", "process_group", "process_group"),
+        ("shared_memory", "shared_memory", "process_group"), ("mixed", "shared_memory", "process_group"),
+        ("inline", "shared_memory", "process_group"),
+    ],
+)  # fmt: skip
+def test_messages_are_measured_over_the_runs_transport_where_that_reaches(named, near, far):
+    planned = Planned(config(transport={"name": named}), Host(64, 0), Path("/nowhere"), Question((2,)))
+    assert (planned.transport, planned.far_transport) == (near, far)
