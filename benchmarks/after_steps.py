@@ -8,24 +8,22 @@ errors. They are found behind the run, from the snapshots, so that the run itsel
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.harness import leave_on_sigterm
+from benchmarks.cell_program import flags, run_program
 from pipeline.config import load_config
-from pipeline.errors import ConfigError
 from pipeline.measure.samples import load_samples
 from pipeline.measure.whole_network import WholeNetwork
-from pipeline.places import default_data_root
 from pipeline.records.files import write_json
 from pipeline.records.snapshots import complete_snapshots
 from pipeline.records.weights import load_blocks
 from pipeline.resolve import RunSpec, resolve
 from workers import train
 
-__all__ = ["RESULT", "errors_after_steps", "exit_status", "flags", "parse"]
+__all__ = ["RESULT", "errors_after_steps"]
 
 RESULT = "after_steps.json"
 
@@ -42,40 +40,9 @@ def errors_after_steps(resolved: RunSpec, out: Path, data_root: Path) -> dict[in
     return found
 
 
-def flags(description: str) -> argparse.ArgumentParser:
-    """The flags of ``launch.py`` that a cell's run is given."""
-    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", default=default_data_root(),
-                        help="default: $ONWARD_DATA, else ~/.cache/onward")
-    parser.add_argument("--quiet", action="store_true", help="nothing is written anyway")
-    return parser
-
-
-def parse(arguments: Sequence[str], description: str, methods: Sequence[str] = ()) -> argparse.Namespace:
-    """:func:`flags`, and ``--method``, one of ``methods``, if there are any."""
-    parser = flags(description)
-    if methods:
-        parser.add_argument("--method", choices=methods, required=True)
-    return parser.parse_args(arguments)
-
-
-def exit_status(name: str, act: Callable[[], None]) -> int:
-    """0 behind ``act``, or 2 and a line on stderr where the config is wrong. Args: name: of the command."""
-    try:
-        act()
-    except ConfigError as error:
-        print(f"{name}: {error}".replace("\n", " "), file=sys.stderr)
-        return 2
-    return 0
-
-
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0, or 2 for a config that is wrong; a run that fails raises."""
-    leave_on_sigterm()
-    options = parse(arguments, __doc__)
-    return exit_status("benchmarks.after_steps", lambda: _run(options, arguments))
+    return run_program("benchmarks.after_steps", flags(__doc__), _run, arguments)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:

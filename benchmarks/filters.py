@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.after_steps import exit_status, parse
-from benchmarks.harness import leave_on_sigterm
+from benchmarks.cell_program import flags, run_program
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.measure.whole_network import WholeNetwork
@@ -103,9 +102,7 @@ def pictures(found: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0, or 2 for a config that is wrong; a run that fails raises."""
-    leave_on_sigterm()
-    options = parse(arguments, __doc__)
-    return exit_status("benchmarks.filters", lambda: _run(options, arguments))
+    return run_program("benchmarks.filters", flags(__doc__), _run, arguments)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:

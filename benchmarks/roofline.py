@@ -24,10 +24,11 @@ from benchmarks.arms.work import ArmBatches, UsersOptimizer
 from benchmarks.harness import environment, ratio, spread, take_turns, write
 from benchmarks.presets import PRESETS, Preset
 from benchmarks.wording import spread_text, table
+from pipeline.engine.build import build_rules
 from pipeline.learning.rule import LearningRule
 from pipeline.numerics.compute import compute_as
 from pipeline.numerics.memory_format import channels_last
-from pipeline.resolve import RunSpec, build_rule, resolve
+from pipeline.resolve import resolve
 from workers.host.allocator import keep_freed_memory
 
 __all__ = ["KINDS", "by_kind", "main", "markdown"]
@@ -75,21 +76,14 @@ def _profiled(step: Callable[[], None], steps: int) -> dict[str, float]:
     return by_kind(profiler.key_averages(), steps)
 
 
-def _rules(resolved: RunSpec) -> list[LearningRule]:
-    """Every block of a network under its rule."""
-    rules = [build_rule(resolved.config, b, s) for b, s in zip(resolved.blueprints, resolved.specs, strict=True)]
-    if resolved.config.run.channels_last:
-        for rule in rules:
-            rule.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return rules
-
-
 def _step(
     preset: Preset, mode: str, learn: Callable[[Sequence[LearningRule], Tensor, Tensor], None]
 ) -> Callable[[], None]:
     """A step under a mode's rule, its batch and its optimizer's part included."""
     resolved = resolve(preset.config(precision=preset.precision, mode=mode), Path(tempfile.gettempdir()))
-    rules, feed = _rules(resolved), ArmBatches(resolved, torch.device("cpu"))
+    device = torch.device("cpu")
+    rules = build_rules(resolved, resolved.blueprints, range(resolved.num_blocks), device)
+    feed = ArmBatches(resolved, device)
     optimizer = UsersOptimizer(resolved, nn.Sequential(*rules))
 
     def step() -> None:

@@ -18,8 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.after_steps import exit_status, flags
-from benchmarks.harness import leave_on_sigterm
+from benchmarks.cell_program import flags, run_program
 from pipeline.config import Config, load_config
 from pipeline.data.batches import Batches
 from pipeline.errors import ConfigError
@@ -92,11 +91,9 @@ def errors_by_split(resolved: RunSpec, out: Path, data_root: Path) -> dict[str, 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0, or 2 for a config that is wrong; a run that fails raises."""
-    leave_on_sigterm()
     parser = flags(__doc__)
     parser.add_argument("--then", action="append", default=[], metavar="KEY=VALUE", help="of the second run")
-    options = parser.parse_args(arguments)
-    return exit_status("benchmarks.two_phases", lambda: _run(options, arguments))
+    return run_program("benchmarks.two_phases", parser, _run, arguments)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.after_steps import exit_status, parse
-from benchmarks.harness import leave_on_sigterm
+from benchmarks.cell_program import flags, run_program
 from benchmarks.offline.admm import Admm
 from benchmarks.offline.alternating import OfflineAlternating
 from pipeline.config import Config, load_config
@@ -98,9 +97,9 @@ def _whole(split: Split, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 0, or 2 for a config that is wrong; anything else that goes wrong raises."""
-    leave_on_sigterm()
-    options = parse(arguments, __doc__, METHODS)
-    return exit_status("benchmarks.offline", lambda: _run(options, arguments))
+    parser = flags(__doc__)
+    parser.add_argument("--method", choices=METHODS, required=True)
+    return run_program("benchmarks.offline", parser, _run, arguments)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> None:

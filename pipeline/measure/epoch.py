@@ -161,8 +161,9 @@ class Measurement:
     def _neighbours(self, layouts: Tensor, num_blocks: int) -> list[float | None]:
         """Accuracies of the neighbours' vote by block; None of blocks that are not laid out."""
         found: list[float | None] = [None] * num_blocks
+        labels = self._samples.shown[1].cpu()
         for block, points in zip(self._resolved.config.measure.tsne, layouts, strict=True):
-            found[block] = neighbours_accuracy(points, self._samples.shown[1].cpu())
+            found[block] = neighbours_accuracy(points, labels)
         return found
 
 

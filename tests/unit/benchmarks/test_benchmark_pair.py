@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from benchmarks.pair import run_pair
+from benchmarks.pair import run_group, run_pair
 from workers.host.fork_server import warm_up
 
 
@@ -40,7 +40,10 @@ def test_both_run_and_the_first_answers():
 
 
 def test_an_error_comes_with_its_traceback():
-    said = r"(?s)a pair of processes failed \(given: process 1; it says: Traceback.*ValueError: no such thing.*Fix that"
+    said = (
+        r"(?s)processes that measure together failed \(given: process 1; it says: Traceback.*ValueError: no such thing"
+        ".*Fix that"
+    )
     with pytest.raises(RuntimeError, match=said):
         run_pair(fail)
 
@@ -55,3 +58,16 @@ def test_a_hang_is_said_to_be_one(monkeypatch):
     monkeypatch.setattr("benchmarks.pair._GRACE_S", 0.2)
     with pytest.raises(RuntimeError, match=r"hung \(given: no answer of process 1 within 4 s\)"):
         run_pair(sleep, timeout_s=4.0)
+
+
+def rank_of(index, size):
+    return index, size
+
+
+def test_a_group_has_as_many_as_there_are_arguments():
+    assert run_group(rank_of, [(5,), (6,), (7,)], timeout_s=60.0) == (0, 5)
+
+
+def test_the_last_of_a_group_may_fail():
+    with pytest.raises(RuntimeError, match=r"(?s)failed \(given: process 2; it says: .*takes 2 positional arguments"):
+        run_group(rank_of, [(5,), (6,), (7, 8)], timeout_s=60.0)
