@@ -28,6 +28,7 @@ from torch import Tensor
 from pipeline.engine.message import Header, Message, decode_header, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room, nothing_came
+from workers.transports._group.buffers import ReceiveBuffers
 from workers.transports._group.mailbox import Mailbox, MailboxFailed
 from workers.transports._packing import ALIGN, own_copy, packed_bytes, padded, unpack
 from workers.transports._sockets.credits import CreditsGiven, CreditsTaken
@@ -49,6 +50,7 @@ _JOIN_S = 1.0
 """For a thread whose connection is closed already: it ends by itself, at once."""
 _CPU = torch.device("cpu")
 _ZEROS = bytes(ALIGN)
+_NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 class StreamSender(CreditsTaken):
@@ -160,11 +162,12 @@ class StreamReceiver(CreditsGiven):
     def __init__(self, edge: Edge, sock: socket.socket, device: torch.device) -> None:
         super().__init__(edge, sock, (socket.SO_RCVTIMEO,))
         self._device = device
+        self._buffers = ReceiveBuffers()
         self._ready: deque[Message] = deque()
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._filled = 0
         self._header: Header | None = None
-        self._payload = torch.empty(0, dtype=torch.uint8)
+        self._payload = _NOTHING
         self._rest = self._scratch[:0]
 
     def recv(self, timeout: float) -> tuple[Message, float]:
@@ -216,7 +219,7 @@ class StreamReceiver(CreditsGiven):
                 self._make_room(TOKEN.size + header_bytes)
                 break
             self._header = decode_header(bytes(self._scratch[start + TOKEN.size : body]))
-            self._payload = torch.empty(total, dtype=torch.uint8)
+            self._payload = self._buffers.take(total)
             self._rest = self._payload.numpy().data
             have = min(total, self._filled - body)
             self._rest[:have] = self._scratch[body : body + have]
@@ -237,7 +240,7 @@ class StreamReceiver(CreditsGiven):
         """The payload is here."""
         assert self._header is not None  # set where a payload begins
         self._ready.append(self._header.message(unpack(self._header.specs, self._payload)))
-        self._header = None
+        self._header, self._payload, self._rest = None, _NOTHING, self._scratch[:0]  # the message alone holds memory
 
     def fill(self) -> int:
         """See :meth:`Transport.fill`."""
