@@ -58,6 +58,8 @@ def assert_same_weights(out, net):
 )
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_o_bp1_o_bp2_backprop_is_autograd(tmp_path, changes, optimizer):
+    """O-BP1, O-BP2: backpropagation over stages, in micro-batches under gpipe and 1f1b too, is one loop of torch's
+    autograd over whole batches."""
     options = {"lr": 1e-3} if optimizer == "adam" else {"lr": 0.1, "momentum": 0.9}
     # 72 samples: 20 steps of one epoch, the last of 69; both are cut into four micro-batches.
     changes = {**changes, "rule": {"name": "backprop"}, "train": {"epochs": 1, "batch_size": 72},
@@ -105,6 +107,7 @@ def descend(parameters, grads, rate=0.05):
 
 
 def test_p4_one_in_flight_is_the_undelayed_rule(tmp_path):
+    """O-BP1: with one batch in flight backpropagation is plain descent on autograd's gradients."""
     changes = {"rule": {"name": "backprop"}, "optimizer": {"name": "sgd", "lr": 0.05, "milestones": []}}
     net = network()
     run(tmp_path / "run", changes, model=copy.deepcopy(net))

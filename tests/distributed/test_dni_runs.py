@@ -48,12 +48,33 @@ def test_p2_stages_and_messages_slowed_at_random(tmp_path, reference, way):
 
 
 def test_o_n4_no_update_waits_where_the_model_is_given(tmp_path):
-    """Bit for bit those of one batch in flight, on any partition: update unlocked."""
+    """O-N4: with models that are not trained, block updates four batches in flight are bit for bit those of one.
+
+    On any partition: the update is unlocked.
+    """
     changes = {"rule": {"name": "tests.support.frozen_synthesiser"}, **PLAIN}
     wanted = sha(tmp_path / "one", changes)
     for in_flight, stages, transport in ((4, 1, "inline"), (4, 2, "shared_memory"), (2, "blocks", "inline")):
         placed = {"run": {"stages": stages}, "transport": {"name": transport}, "train": {"in_flight": in_flight}}
         assert sha(tmp_path / f"{in_flight}-{stages}", {**changes, **placed}) == wanted
+
+
+def test_o_n4_an_exact_model_makes_it_backpropagation_at_any_number_of_batches_in_flight(tmp_path):
+    """O-N4: with an exact model, block updates four batches in flight are bit for bit those of one.
+
+    They are backpropagation's up to rounding, which itself learns something else so late.
+    """
+    changes = {"model": {"depth": 1, "norm": "none", "dropout": 0.0}, "optimizer": {"name": "sgd", "lr": RATE}}
+    exact = {**changes, "rule": {"name": "tests.support.exact_synthesiser"}}
+    wanted = sha(tmp_path / "one", exact)
+    assert sha(tmp_path / "four", {**exact, "train": {"in_flight": 4}}) == wanted
+    backprop = {**changes, "rule": {"name": "backprop"}}
+    undelayed = sha(tmp_path / "backprop", backprop)
+    assert sha(tmp_path / "late", {**backprop, "train": {"in_flight": 4}}) != undelayed
+    pairs = zip(*(load_blocks(latest_weights(tmp_path / name)) for name in ("four", "backprop")), strict=True)
+    for mine, other in pairs:
+        for name, tensor in other.items():
+            assert (mine[name] - tensor).abs().max() <= 1e-5 * tensor.abs().max()
 
 
 def test_models_that_learn_late_are_other_models(reference):

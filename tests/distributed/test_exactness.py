@@ -65,6 +65,7 @@ def test_late_feedback_is_equally_late_on_any_number_of_stages(tmp_path, referen
 
 @pytest.mark.parametrize("mode", ["gpipe", "1f1b"])
 def test_o_bp3_flush_schedules_agree_with_each_other_and_with_any_partition(tmp_path, mode):
+    """O-BP3: 1f1b and gpipe learn the same weights bit for bit, on one stage and on three."""
     changes = {"schedule": {"mode": mode}, "train": {"microbatches": 4}}
     one = sha(tmp_path / "one", {**changes, "schedule": {"mode": "gpipe"}})
     assert placed(tmp_path, "backprop", 3, "shared_memory", **changes) == one

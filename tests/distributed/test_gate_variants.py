@@ -72,6 +72,7 @@ def test_taken_up_from_every_step(form, tmp_path):
 
 @pytest.mark.parametrize("rule", rare(LOCAL, but=["predsim"]))
 def test_o_g1_g1m_with_parts_of_1_is_the_mode_parallel_bit_for_bit(rule, tmp_path):
+    """O-G1: with every part at 1, a run gated by G1m is the mode parallel, bit for bit."""
     plain = learned(tmp_path / "plain", {"rule": {"name": rule}})
     gate = {"form": "G1m", "tau": 1e30, "probe_every": 2}
     assert learned(tmp_path / "g1m", {**GATED, "rule": {"name": rule}, "gate": gate, "run": {"stages": 2}}) == plain

@@ -126,7 +126,10 @@ WHOLE = {"G1": {"tau": 1e30}, "G2": {"tau": 1e30}, "G3": {"delay": 0.0}}
 
 @pytest.mark.parametrize("rule", rare(LOCAL, but=["predsim"]))
 def test_o_g1_gates_of_1_are_the_mode_parallel_bit_for_bit(rule, tmp_path):
-    """With the probe on its way: it leaves nothing behind."""
+    """O-G1: with tau so large that every part is 1, a gated run is the mode parallel, bit for bit.
+
+    With the probe on its way: it leaves nothing behind.
+    """
     changes = {"rule": {"name": rule}}
     plain = learned(tmp_path / "plain", changes)
     for form, gate in WHOLE.items():
@@ -149,7 +152,10 @@ def same(mine, other, within=0.0):
 
 @pytest.mark.parametrize("form", rare(["G1", "G2", "G4"], but=["G1"]))
 def test_o_g1_gates_of_0_let_a_block_learn_when_the_blocks_below_it_have_come_to_rest(form, tmp_path):
-    """tau to 0: only the lowest block that learns takes a step, and that one all of it."""
+    """O-G1: at the other end, with tau near 0, a block learns only when the blocks below it have come to rest.
+
+    tau to 0: only the lowest block that learns takes a step, and that one all of it.
+    """
     gate = {"form": form, "tau": 1e-30, "start": "closed", "probe_every": 2}
     base = {"rule": {"name": "pred"}, "train": {"freeze": "0"}}
     run(tmp_path / "plain", base, base=TINY)
@@ -165,6 +171,7 @@ def test_o_g1_gates_of_0_let_a_block_learn_when_the_blocks_below_it_have_come_to
 
 @pytest.mark.parametrize("form", rare(["G1", "G2"], but=["G2"]))
 def test_o_g5_a_block_above_one_that_is_frozen_learns_as_it_would(form, tmp_path):
+    """O-G5: a block above a frozen one learns as it would without a gate, bit for bit."""
     base = {"rule": {"name": "pred"}, "train": {"freeze": "0"}}
     run(tmp_path / "plain", base, base=TINY)
     gate = {"form": form, "tau": 1e-30, "probe_every": 2}

@@ -65,7 +65,10 @@ def copied(folder, delay, rule, trains):
 
 
 def test_o_r6_what_was_there_a_step_ago_is_learned_and_keeping_it_for_five_steps_is_not(tmp_path):
-    """Printed targets reach the step before alone: with a longer delay a fixed recurrent layer does no worse."""
+    """O-R6: a copy delayed by one step is learned, and one delayed by five no better than with fixed recurrent weights.
+
+    Printed targets reach the step before alone: with a longer delay a fixed recurrent layer does no worse.
+    """
     aligned = [copied(tmp_path / f"lra-{delay}", delay, "lra_rnn", "all") for delay in (1, 5)]
     fixed = copied(tmp_path / "fixed", 5, "backprop", "none")
     through_time = copied(tmp_path / "bptt", 5, "backprop", "all")

@@ -71,6 +71,7 @@ def test_the_same_parts_on_any_stages_over_any_transport(tmp_path, reference, ru
 
 
 def test_the_order_of_the_parts_work_does_not_matter(tmp_path, reference):
+    """O-BP3: from the same micro-batches gpipe, 1f1b and one process learn the same weights bit for bit."""
     for mode in ("backprop", "gpipe", "1f1b"):
         assert sha(tmp_path / mode, changes("backprop", mode=mode)) == reference("backprop")
 

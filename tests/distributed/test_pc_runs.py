@@ -47,8 +47,11 @@ def test_micro_batches_are_the_batch(tmp_path):
 
 
 @pytest.mark.parametrize("stages", [1, 3])
-def test_fixed_predictions_at_rate_1_are_backprop_for_a_whole_run(tmp_path, stages):
-    """In float32, where the error comes through more sums, so the weights agree to rounding alone."""
+def test_o_pc1_fixed_predictions_at_rate_1_are_backprop_for_a_whole_run(tmp_path, stages):
+    """O-PC1: a whole run with fixed predictions at rate 1 learns backpropagation's weights.
+
+    In float32, where the error comes through more sums, so the weights agree to rounding alone.
+    """
     exact = {"name": "pc", "inference": "fixed", "rounds": 4, "rate": 1.0}
     ours = run(tmp_path / "pc", changes(exact, stages))
     theirs = run(tmp_path / "backprop", changes({"name": "backprop"}))

@@ -103,7 +103,10 @@ def simulated(config, out):
 @pytest.mark.parametrize(("rule", "model"), [("backprop", {}), ("backprop", PLAIN), ("fa", {})],
                          ids=["backprop", "backprop-plain", "fa"])  # fmt: skip
 def test_o_bp4_a_run_is_the_simulator_of_weight_versions(tmp_path, rule, model, num_stages, depth):
-    """Bit for bit, with dropout, batch normalisation and momentum, however short the queues are."""
+    """O-BP4: a PipeDream run is the simulator in which stage s of S learns with its weights of S - s updates ago.
+
+    Bit for bit, with dropout, batch normalisation and momentum, however short the queues are.
+    """
     wanted = changes(num_stages, rule, depth, model=model)
     table = run(tmp_path / "run", wanted)
     expected = simulated(Config.from_dict(merged(SMALL, wanted)), tmp_path)
@@ -116,7 +119,10 @@ def test_o_bp4_a_run_is_the_simulator_of_weight_versions(tmp_path, rule, model, 
 
 
 def test_o_bp5_without_the_versions_that_ran_forward_other_weights_are_learned(tmp_path, monkeypatch):
-    """The gradient of a new version at an old one's activations: of nothing, and no error is raised about it."""
+    """O-BP5: a run that does not keep the weights that ran forward learns other weights.
+
+    The gradient of a new version at an old one's activations: of nothing, and no error is raised about it.
+    """
     wanted = changes(2, transport={"name": "inline"})
     found = sha(tmp_path / "stashed", wanted)
     monkeypatch.setattr(SavedTensors, "_pack", lambda self, tensor: tensor)
@@ -124,6 +130,7 @@ def test_o_bp5_without_the_versions_that_ran_forward_other_weights_are_learned(t
 
 
 def test_o_bp4_one_stage_is_plain_backpropagation(tmp_path):
+    """O-BP4: PipeDream on one stage is plain backpropagation, bit for bit."""
     found = sha(tmp_path / "pipedream", changes(1))
     assert found == sha(tmp_path / "backprop", {**changes(1), "schedule": {"mode": "backprop"}})
 

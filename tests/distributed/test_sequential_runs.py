@@ -80,7 +80,9 @@ def test_with_augmentation_frozen_blocks_run_forward_only(tmp_path):
 
 
 def test_o_ld4_trained_decoders_solve_signed_xor(tmp_path):
-    """One seed of the 20 that ``benchmarks`` runs: a median of .985 is the bar there.
+    """O-LD4: trained decoders, one block after another, have 97 % of signed xor right.
+
+    One seed of the 20 that ``benchmarks`` runs: a median of .985 is the bar there.
 
     Five seeds end between .983 and .988 (standard deviation .002), with AVX-512 and without any: one stays above .97.
     """

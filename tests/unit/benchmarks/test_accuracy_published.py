@@ -5,7 +5,9 @@ import struct
 import pytest
 from tests.support.products import rare
 
+from benchmarks.accuracy.__main__ import RESULTS
 from benchmarks.accuracy.metrics import best, last
+from benchmarks.accuracy.store import Store
 from benchmarks.published import TABLES
 from pipeline.resolve import resolve
 
@@ -100,3 +102,12 @@ def test_what_two_cores_cannot_do_is_left_to_a_gpu():
     on_gpu = {name.partition("/")[0] for name, cell in CELLS.items() if cell.device == "cuda"}
     assert on_gpu == {"nokland2016-full", "nokland-eidnes-mnist-full", "nokland-eidnes-cifar10",
                       "nokland-eidnes-cifar10-jpeg", "nokland-eidnes-cifar10-wide", "nokland-eidnes-cifar100", "lm-m"}
+
+
+def test_o_ld4_of_twenty_recorded_runs_at_least_fifteen_have_98_percent_right():
+    """O-LD4: of 20 recorded runs, one block after another with trained decoders, 15 or more have 98 % of signed xor
+    right."""
+    table = TABLES["mertens"]
+    (cell,) = [cell for cell in table.cells if cell.name == "sequential-trained"]
+    errors = [last(found) for found in Store(RESULTS).completed(table, cell)]
+    assert len(errors) == 20 and sum(error <= 2.0 for error in errors) >= 15

@@ -15,7 +15,8 @@ def random(*shape, seed=0):
 
 
 def test_o_g4_an_axis_that_stays_and_one_that_moves_by_gaussian_steps():
-    """rho is 0, and s sqrt(2 / pi) / std."""
+    """O-G4: between two probes an axis that stays has moved by 0, and one with Gaussian steps by s sqrt(2 / pi) / std.
+    """
     before, length = random(100_000, 2), 0.3
     now = before + torch.stack([torch.zeros(100_000), length * random(100_000, seed=1)], dim=1)
     found = axis_shift(before, now)

@@ -59,6 +59,8 @@ class Twins:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=named)
 def test_o_g2_a_closed_gate_moves_no_bit_and_an_open_one_every_bit(optimizer, tmp_path):
+    """O-G2: in 100 steps of any optimizer a closed gate leaves every bit of a block, and an open one takes the whole
+    step."""
     twins = Twins(tmp_path, optimizer, (AT_ONCE, NEVER, AT_ONCE, NEVER))
     before = twins.weights(1)
     for step in range(100):

@@ -1,5 +1,7 @@
 """Gates that measure: what they make of a probe, and what a block makes of them."""
 
+import math
+
 import pytest
 import torch
 from tests.support.resumes import TINY
@@ -34,6 +36,7 @@ def moved(x, axes):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=named)
 def test_o_g2_a_column_whose_part_is_0_keeps_every_bit_and_one_whose_part_is_1_is_the_optimizers(optimizer, tmp_path):
+    """O-G2: in 100 steps of any optimizer a column of weights whose part is 0 keeps every bit."""
     twins = gated(tmp_path, AxisGate, optimizer, tau=1e-30)
     x = inputs()
     probe(twins.gate.gate, 0, x)
@@ -69,6 +72,7 @@ def test_everything_else_of_a_block_takes_the_mean_of_its_axes(tmp_path):
 
 @pytest.mark.parametrize("kind", [AxisGate, BlockGate, TriggeredGate])
 def test_o_g3_the_first_block_takes_whole_steps(kind, tmp_path):
+    """O-G3: the part of the first block is exactly 1."""
     twins = gated(tmp_path, kind, tau=1e-9, start="closed")
     for step in range(4):
         probe(twins.gate.gate, step, inputs(step), block=0)
@@ -95,10 +99,27 @@ def test_a_probe_that_is_not_finite_changes_nothing(kind, before, bad, tmp_path)
     assert all(torch.equal(torch.as_tensor(found[name]), torch.as_tensor(expected[name])) for name in found)
 
 
+def test_o_g4_the_drift_of_an_axis_that_stays_and_of_one_that_moves_by_gaussian_steps(tmp_path):
+    """O-G4: the drift of an axis that stays is 0, and that of one with Gaussian steps of size s tends to s sqrt(2 / pi)
+    / std."""
+    gate, length = gated(tmp_path, AxisGate, tau=1.0).gate.gate, 0.05
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, WIDTH, generator=draw)
+    for q in range(60):
+        probe(gate, q, x)
+        std = x[:, 1].std().item()
+        x = x.clone()
+        x[:, 1] += length * torch.randn(4000, generator=draw)
+    drift = gate.capture(1)["drift"]
+    assert not drift[0].any() and not drift[2:].any()
+    assert drift[1].item() == pytest.approx(length * math.sqrt(2 / math.pi) / std, rel=0.03)
+
+
 @pytest.mark.parametrize("memory", [0.9, 0.5])
 @pytest.mark.parametrize("kind", [AxisGate, BlockGate])
 def test_o_g5_an_input_at_rest(kind, memory, tmp_path):
-    """After q probes of an input that has come to rest, drift is lambda^q of what it was, and the part goes to 1."""
+    """O-G5: after q probes of an input at rest the drift is memory^q of what it was, and the step returns to a whole
+    one."""
     gate = gated(tmp_path, kind, tau=0.05, memory=memory, start="closed").gate.gate
     assert gate.part(1, 0) == 0.0
     for step in range(2):

@@ -39,6 +39,7 @@ def test_bernoulli_draws_anew_with_the_given_probabilities():
 
 
 def test_o_l9_exactly_one_winner_per_group_the_lowest_index_on_ties():
+    """O-L9: a group of local winners keeps exactly one, of equal ones the first."""
     v = torch.tensor([[1.0, 3.0, 3.0, -1.0, -2.0, -1.5, -1.5, -9.0], [0.0] * 8])
     assert LocalWinner(4)(v).tolist() == [[0, 3, 0, 0, 0, -1.5, 0, 0], [0] * 8]
     ones = torch.ones(2, 8, requires_grad=True)

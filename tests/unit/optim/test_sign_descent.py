@@ -23,6 +23,7 @@ def test_every_weight_moves_by_the_rate_whatever_the_gradient_s_size(foreach):
 
 
 def test_o_ld3_it_is_rprop_with_zero_gradients_in_between():
+    """O-LD3: Rprop with a gradient of 0 before each real one is descent by signs, bit for bit."""
     ours, theirs = parameters(), parameters()
     sign, rprop = SignDescent(ours, lr=0.01), torch.optim.Rprop(theirs, lr=0.01)
     for step in range(6):

@@ -45,6 +45,7 @@ def test_what_is_sent_are_pre_activations():
 
 
 def test_o_a5_codes_of_linear_steps_equal_the_closed_form():
+    """O-A5: codes of a linear recurrent layer, found from the last step to the first, are those of the closed form."""
     rule = rule_of("linear", code_steps=2000, code_rate=0.02)
     codes, steps, drive = codes_of(rule)
     recurrent = rule.parts.recurrent.detach()

@@ -11,6 +11,7 @@ from pipeline.rules.backprop import build
 
 
 def test_o_bp1_dense_chain_is_autograd():
+    """O-BP1: a chain of dense blocks has autograd's gradients."""
     blocks = [dense(6, 8, norm=True), dense(8, 8), dense(8, 7, nn.ReLU), read_out((7,))]
     rules = make_rules(build, blocks, (6,))
     x, y = batch((6,))
@@ -22,6 +23,7 @@ def test_o_bp1_dense_chain_is_autograd():
 
 
 def test_o_bp1_conv_chain_is_autograd():
+    """O-BP1: a chain of convolutional blocks has autograd's gradients."""
     blocks = [conv(2, 4), conv(4, 6, pool=True), read_out((6, 3, 3))]
     rules = make_rules(build, blocks, (2, 6, 6))
     x, y = batch((2, 6, 6))
@@ -34,6 +36,7 @@ def test_o_bp1_conv_chain_is_autograd():
 
 
 def test_o_bp1_binary_task():
+    """O-BP1: a chain with one logit has autograd's gradients."""
     blocks = [dense(2, 5), read_out((5,), 1)]
     rules = make_rules(build, blocks, (2,), Binary())
     x, y = batch((2,), num_classes=2)
@@ -72,6 +75,27 @@ def test_learning_after_the_weights_moved_is_refused_by_autograd():
             parameter.add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         rules[1].learn(context, (torch.ones(16, 6, dtype=torch.float64),))
+
+
+def test_o_bp5_a_late_gradient_without_the_old_weights_is_that_of_no_version():
+    """O-BP5: a gradient through new weights at old activations is neither the old weights' gradient nor the new ones'.
+    """
+    torch.manual_seed(0)
+    block = Block(nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 8)))
+    rule = make_rules(build, [block, read_out((8,))], (6,))[0]
+    x, y = batch((6,))
+    gamma = batch((8,), seed=1)[0]
+    true = [torch.autograd.grad(block(x), list(block.parameters()), gamma)]
+    # What is saved for the way back is the weight itself, as it is then: nothing is kept, and nothing is noticed.
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        _, context = rule(x, y)
+    with torch.no_grad():
+        for parameter, gradient in zip(block.parameters(), true[0], strict=True):
+            parameter.sub_(0.1 * gradient)
+    true.append(torch.autograd.grad(block(x), list(block.parameters()), gamma))
+    rule.learn(context, (gamma,))
+    for version in true:
+        assert (block.body[0].weight.grad - version[0]).abs().max() > 0.01 * version[0].abs().max()
 
 
 def test_only_the_last_block_decodes():

@@ -26,6 +26,7 @@ def weight_of(block):
 
 
 def test_o_f2_one_hidden_layer_with_the_weight_is_backprop():
+    """O-F2: with one hidden layer, direct feedback alignment by the weight above it is backpropagation."""
     blocks = [dense(6, 8, norm=True), read_out((8,))]
     rules = make_rules(build, blocks, (6,))
     rules[0].matrix.copy_(weight_of(blocks[1]))
@@ -38,6 +39,7 @@ def test_o_f2_one_hidden_layer_with_the_weight_is_backprop():
 
 
 def test_o_f3_linear_net_with_the_product_of_weights_is_backprop():
+    """O-F3: in a linear net, direct feedback alignment by the products of the weights above is backpropagation."""
     blocks = [dense(6, 8, None), dense(8, 9, None), dense(9, 7, None), read_out((7,))]
     rules = make_rules(build, blocks, (6,))
     product = weight_of(blocks[-1])
@@ -52,6 +54,8 @@ def test_o_f3_linear_net_with_the_product_of_weights_is_backprop():
 
 
 def test_o_f5_from_zero_the_first_step_moves_the_first_weight_and_all_biases():
+    """O-F5: from zero, with tanh, the first step moves the first weight and all biases, and the second moves
+    everything."""
     blocks = [dense(6, 8), dense(8, 8), read_out((8,))]
     for block in blocks:
         for parameter in block.parameters():

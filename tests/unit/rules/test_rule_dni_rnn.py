@@ -64,6 +64,8 @@ def packed(state):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_o_n6_a_model_that_is_right_makes_two_chunks_backpropagation_through_both(cell):
+    """O-N6: with a model that says the true gradient of what follows, two chunks have the gradient of one graph through
+    both."""
     rules = rules_of(cell)
     losses, states = whole(rules, 2)
     parts = states[0] if isinstance(states[0], tuple) else (states[0],)

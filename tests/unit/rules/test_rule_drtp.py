@@ -15,6 +15,7 @@ from pipeline.rules.drtp import build
 
 @pytest.mark.parametrize(("block", "shape"), [(dense(6, 8), (6,)), (conv(2, 5), (2, 4, 4))], ids=["dense", "conv"])
 def test_o_f4_is_dfa_with_the_labels_for_the_error(block, shape):
+    """O-F4: drtp is dfa with the one-hot labels, divided by the batch size, for the error."""
     rule, direct = make_rule(build, copy.deepcopy(block), shape), make_rule(dfa.build, block, shape)
     direct.matrix.copy_(rule.matrix.flatten(1))
     x, y = batch(shape)

@@ -48,6 +48,7 @@ def smooth(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_o_q1_both_signs_give_the_gradient_of_the_unrolled_free_phase(form):
+    """O-Q1: nudged with both signs, updates are the gradient of the unrolled free phase."""
     blocks = smooth(form)
     wanted = unrolled(blocks, *inputs(), form)
     assert error(blocks, form, "symmetric", 0.02 / NUDGE[form], wanted) < 2e-3
@@ -55,6 +56,7 @@ def test_o_q1_both_signs_give_the_gradient_of_the_unrolled_free_phase(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_o_q2_halving_beta_halves_the_error_of_one_sign_and_quarters_that_of_both(form):
+    """O-Q2: half the beta has half the error with one sign, and a quarter of it with both."""
     blocks = smooth(form)
     wanted = unrolled(blocks, *inputs(), form)
     for nudging, factor in (("one_sided", 2.0), ("symmetric", 4.0)):
@@ -64,6 +66,8 @@ def test_o_q2_halving_beta_halves_the_error_of_one_sign_and_quarters_that_of_bot
 
 
 def test_o_q3_blocks_in_any_order_with_stale_neighbours_reach_the_same_states():
+    """O-Q3: blocks that relax in any order, with what neighbours said last or the time before, reach the same states.
+    """
     rules = made(network(), **SETTLED)
     x, y = inputs()
     wanted = [context.ends[0].state for context in settled(rules, x, y)]
@@ -89,6 +93,7 @@ def energy(blocks, x, states, targets=None, beta=0.0):
 
 
 def test_o_q4_a_round_is_a_step_down_the_energy_in_all_layers():
+    """O-Q4: a round moves the states of all layers along the negative gradient of the energy, free and nudged."""
     blocks = [b.double() for b in network(Clip, scale=0.2, shift=0.4)]
     rules = made(blocks, "energy", free_rounds=1, nudged_rounds=2, beta=0.3, step=0.25, nudging="one_sided")
     x, y = inputs()
@@ -135,6 +140,8 @@ def implicit(block, top, x, y):
 
 
 def test_o_q5_with_small_beta_updates_tend_to_the_fixed_point_s_gradient():
+    """O-Q5: as beta goes to 0, updates tend to the fixed point's gradient by implicit differentiation, with an error
+    like beta."""
     block, top = (b.double() for b in network(widths=(6, 9, CLASSES)))
     wanted = implicit(block, top, *inputs())
     assert_same([flat(unrolled([block, top], *inputs()))], [flat(wanted)], rtol=1e-8)
@@ -146,7 +153,10 @@ def test_o_q5_with_small_beta_updates_tend_to_the_fixed_point_s_gradient():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_o_q6_states_of_0_move_in_round_l_at_layer_l(form):
-    """With a derivative of 0 at the ends of the clipped interval they never would."""
+    """O-Q6: states that begin at 0 move in round 1 at the first layer and in round l at layer l.
+
+    With a derivative of 0 at the ends of the clipped interval they never would.
+    """
     rules = made(network(FORMS[form], scale=2.0), form, free_rounds=5)
     x, y = inputs()
     contexts = run_forward(rules, x, y)
@@ -158,6 +168,7 @@ def test_o_q6_states_of_0_move_in_round_l_at_layer_l(form):
 
 @pytest.mark.parametrize("step", [0.1, 0.5])
 def test_o_q7_the_energy_does_not_rise_in_the_free_phase(step):
+    """O-Q7: in the free phase the energy does not rise, at steps of .1 and .5."""
     blocks = [b.double() for b in network(Clip, scale=0.5, shift=0.1)]
     rules = made(blocks, "energy", step=step, free_rounds=30)
     x, y = inputs()
@@ -171,6 +182,7 @@ def test_o_q7_the_energy_does_not_rise_in_the_free_phase(step):
 
 
 def test_o_q8_a_sample_s_state_does_not_depend_on_its_batch():
+    """O-Q8: the state that is kept of a sample does not depend on the batches it was in."""
     x, y = inputs()
     stores = []
     for cuts in ([range(16)], [range(0, 16, 3), range(1, 16, 3), range(2, 16, 3)], [range(15, -1, -1)]):

@@ -73,7 +73,7 @@ DERIVATIVES = {
 @pytest.mark.parametrize("closed_form", [True, False])
 @pytest.mark.parametrize("name", RULES)
 def test_o_e2_gradients_are_those_of_the_unit_with_the_estimate_for_its_derivative(name, closed_form):
-    """For pass-through this is backpropagation with the sampler replaced by the identity, at the samples drawn."""
+    """O-E2: gradients are backpropagation's, at the samples drawn, with the estimate for the derivative of the unit."""
     blocks = [hidden(6, 8, nn.Sigmoid(), Bernoulli()), hidden(8, 7, nn.Sigmoid(), Bernoulli()), read_out((7,))]
     rules = make_rules(RULES[name].build, blocks, (6,))
     for rule in rules:

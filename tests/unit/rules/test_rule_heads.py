@@ -34,6 +34,7 @@ TABLE = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_o_s8_pooled_sizes_are_those_of_the_table(name):
+    """O-S8: maps are pooled to the sizes that the published code has for VGG8B and VGG11B."""
     dimdec, maps, expected = TABLE[name]
     for (channels, edge), pooled in zip(maps, expected, strict=True):
         kernel, found = pool_sizes((channels, edge, edge), dimdec)

@@ -31,6 +31,7 @@ def test_hidden_gradient_is_the_formula():
 
 
 def test_o_ld1_one_layer_net_is_backprop():
+    """O-LD1: in a net of one layer the linear decoder rule is backpropagation."""
     block = read_out((6,))
     rule = make_rules(build, [block], (6,))[0]
     x, y = batch((6,))
@@ -40,6 +41,7 @@ def test_o_ld1_one_layer_net_is_backprop():
 
 
 def test_o_ld1_last_layer_has_backprops_gradient_given_its_input():
+    """O-LD1: the last layer has backpropagation's gradient, given its input."""
     blocks = [dense(6, 8), read_out((8,))]
     rules = make_rules(build, blocks, (6,))
     x, y = batch((6,))
@@ -50,6 +52,7 @@ def test_o_ld1_last_layer_has_backprops_gradient_given_its_input():
 
 
 def test_o_ld2_no_gradient_reaches_the_block_below():
+    """O-LD2: what a block learns leaves no gradient in the block below it."""
     lower, upper, _ = make_rules(build, [dense(6, 8), dense(8, 8), read_out((8,))], (6,))
     x, y = batch((6,))
     out, _ = lower(x, y)
@@ -76,16 +79,21 @@ def rprop_steps(interleave):
 
 
 def test_o_ld3_rprop_grows_its_step_on_a_constant_sign():
+    """O-LD3: under a gradient of one sign, step n of Rprop is .01 times 1.2 to the power n - 1."""
     expected = 0.01 * 1.2 ** torch.arange(6, dtype=torch.float64)
     torch.testing.assert_close(rprop_steps(interleave=False), expected, rtol=1e-9, atol=0)
 
 
 def test_o_ld3_zero_gradients_in_between_keep_rprops_step_at_the_start():
-    """Why the notebook's parallel arm is not Rprop: a shared optimizer met zero gradients of the other layers."""
+    """O-LD3: with a gradient of 0 before each real one, every step of Rprop is .01.
+
+    Why the notebook's parallel arm is not Rprop: a shared optimizer met zero gradients of the other layers.
+    """
     torch.testing.assert_close(rprop_steps(interleave=True), torch.full((6,), 0.01).double(), rtol=1e-7, atol=0)
 
 
 def test_o_ld4_fixed_decoder_on_unit_norm_features_stays_within_its_length():
+    """O-LD4: on features of length 1 a fixed decoder says nothing larger than its own length."""
     block = Block(nn.Sequential(nn.Linear(2, 100), nn.Mish(), UnitNorm()))
     rule = make_rule(build, block, (2,), Binary(), decoder="fixed")
     x, y = batch((2,), size=500, num_classes=2)

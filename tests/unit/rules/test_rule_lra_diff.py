@@ -55,6 +55,7 @@ def literal(rule, x, target, steps, beta, barred):
 
 @pytest.mark.parametrize("task", [Classification(5), Binary()], ids=["classes", "binary"])
 def test_o_l2_linear_units_are_backpropagation(task):
+    """O-L2: lra_diff with linear units, one step, beta = 1, squared losses and no bounds is backpropagation."""
     blocks = net(nn.Identity, task.num_outputs)
     rules = rules_of(blocks, task=task, beta=1.0, **BARE)
     x, y = batch((6,))
@@ -92,7 +93,10 @@ def scaled(rules, beta):
 
 @pytest.mark.parametrize(("beta", "tolerance"), [(1e-2, 6e-3), (1e-3, 3e-4)])
 def test_o_l3_small_steps_are_backpropagation_with_the_derivatives_of_hidden_units_cubed(beta, tolerance):
-    """Below that, rounding takes over: three blocks down the gradient is of the order of beta cubed."""
+    """O-L3: as beta goes to 0, lra_diff is backpropagation with the hidden units' derivatives cubed, and not without.
+
+    At smaller betas rounding takes over: three blocks down the gradient is of the order of beta cubed.
+    """
     blocks, cubed = net(), net(CubedTanh)
     for block, other in zip(blocks, cubed):
         other.load_state_dict(block.state_dict())
@@ -120,7 +124,10 @@ def test_targets_by_the_formulas(steps):
 
 
 def test_o_l10_two_steps_from_unmoved_quantities_are_one_of_twice_the_length():
-    """What is in print; K = 1 is the same either way."""
+    """O-L10: two inner steps by the printed formulas differ from two steps from moved quantities, and one does not.
+
+    What is in print; K = 1 is the same either way.
+    """
     sent = {}
     for steps in (1, 2):
         rule, context, target, x = hidden(steps=steps, beta=0.3, **BARE)

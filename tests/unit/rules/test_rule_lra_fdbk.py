@@ -66,7 +66,10 @@ def test_the_matrix_is_normal_fixed_and_not_that_of_the_first_block():
 
 
 def test_o_l1_targets_behind_the_nonlinearity_are_backpropagation():
-    """Lemma 1: ``y = z - dL/dz`` at every block and half squared distances, all blocks in one step."""
+    """O-L1: targets behind the unit, half squared distances and one step of all blocks together are backpropagation.
+
+    Lemma 1: ``y = z - dL/dz`` at every block and half squared distances, all blocks in one step.
+    """
     blocks = net()
     rules = rules_of(blocks, loss="l2", **BARE)
     x, y = batch((6,))
@@ -92,6 +95,7 @@ def test_o_l1_targets_behind_the_nonlinearity_are_backpropagation():
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("task", [Classification(5), Binary()], ids=["classes", "binary"])
 def test_o_l4_linear_units_and_the_weights_as_feedback_are_backpropagation(reduction, task):
+    """O-L4: lra_fdbk with linear units, the weights for feedback, beta = 1 and squared losses is backpropagation."""
     blocks = [dense(6, 7, None), dense(7, 8, None), read_out((8,), task.num_outputs)]
     rules = rules_of(blocks, task=task, beta=1.0, loss="l2", reduction=reduction, **BARE)
     for rule in rules[1:]:
@@ -160,7 +164,10 @@ def test_a_hard_part_is_run_forward_and_gone_around_back(f, g):
 
 
 def test_o_l6_from_zero_weights_each_step_reaches_one_more_block(tmp_path):
-    """Runs of 1, 2, ... steps with biases that stay at 0."""
+    """O-L6: from zero weights and without biases, after k steps exactly the first k blocks have weights other than 0.
+
+    Runs of 1, 2, ... steps with biases that stay at 0.
+    """
     for steps in range(1, 5):
         run(tmp_path / f"{steps}", {
             "rule": {"name": "lra_fdbk"}, "optimizer": {"name": "sgd", "lr": 0.01, "milestones": []},
@@ -193,6 +200,7 @@ def zeros():
     ("mnist", "MNIST", 8865), ("fashion_mnist", "FashionMNIST", 9000),
 ])  # fmt: skip
 def test_o_l7_a_constant_answer_is_the_failed_cell_of_the_published_table(name, folder, errors):
+    """O-L7: the best constant answer has 88.65 % of MNIST's test set wrong, and 90 % of Fashion-MNIST's."""
     root = Path(os.environ.get("ONWARD_DATA", ""))
     if not os.environ.get("ONWARD_DATA") or not (root / folder).is_dir():
         pytest.skip(f"needs {folder} under ONWARD_DATA")
@@ -211,6 +219,7 @@ def halting(halt, **options):
 
 
 def test_o_l8_an_infinite_threshold_updates_nothing_and_sends_zeros():
+    """O-L8: with an infinite threshold no block is updated, for no sample."""
     rules, contexts, _ = halting(float("inf"))
     message = ()
     for rule, context in zip(rules[::-1], contexts[::-1]):
@@ -222,7 +231,10 @@ def test_o_l8_an_infinite_threshold_updates_nothing_and_sends_zeros():
 
 
 def test_o_l8_a_threshold_of_zero_updates_everything():
-    """0 never halts, and next to 0 gives the same gradients and credits every block with every sample."""
+    """O-L8: with a threshold of 0 every block is updated, for every sample.
+
+    0 never halts, and next to 0 gives the same gradients and credits every block with every sample.
+    """
     rules, contexts, y = halting(1e-300)
     others = halting(0.0)[0]
     message, other_message = (), ()

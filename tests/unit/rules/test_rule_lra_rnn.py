@@ -53,6 +53,8 @@ def aligned(rules):
 
 
 def test_o_r1_linear_units_with_the_weights_are_backpropagation_truncated_to_one_step():
+    """O-R1: lra_rnn with linear units, the weights for feedback and beta = 1 is backpropagation truncated to one step.
+    """
     blocks = net("linear", truncate=1)
     rules = rules_of(blocks, beta=1.0, **BARE)
     aligned(rules)
@@ -64,8 +66,9 @@ def test_o_r1_linear_units_with_the_weights_are_backpropagation_truncated_to_one
     assert (gradients(rules[0])[1].float() - whole[1]).abs().max() > 0.01 * whole[1].abs().max()
 
 
-def test_o_r2_of_a_small_beta_the_derivative_enters_twice():
-    beta = 1e-5
+@pytest.mark.parametrize("beta", [1e-3, 1e-4, 1e-5])
+def test_o_r2_of_a_small_beta_the_derivative_enters_twice(beta):
+    """O-R2: as beta goes to 0, gradients over beta are those of that truncation with the derivative squared."""
     blocks = net()
     rules = rules_of(blocks, beta=beta, **BARE)
     aligned(rules)
@@ -79,12 +82,15 @@ def test_o_r2_of_a_small_beta_the_derivative_enters_twice():
     assert weights.input is grads["weight_ih_l0"]
     for parameter, rows in ((weights.input, x), (weights.recurrent, before)):
         wanted = torch.einsum("bti,btj->ij", e, rows)
-        torch.testing.assert_close(parameter.grad / beta, wanted, rtol=0, atol=1e-4 * wanted.abs().max().item())
+        torch.testing.assert_close(parameter.grad / beta, wanted, rtol=0, atol=0.6 * beta * wanted.abs().max().item())
 
 
 @pytest.mark.parametrize("through_time", [False, "fdbk", "diff"])
 def test_o_r3_chunks_with_a_carried_state_are_the_whole_sequence(through_time):
-    """Bit for bit forward; what the steps add is the same where no target goes from one to another."""
+    """O-R3: chunks with a carried state have the whole sequence's values, bit for bit, and its gradients as their sum.
+
+    Bit for bit forward; what the steps add is the same where no target goes from one to another.
+    """
     x, y = data(length=8)
     task = Regression(3, (8,))
     whole = rules_of(net(), task, (8, 3), through_time=through_time)
@@ -109,6 +115,7 @@ def test_o_r3_chunks_with_a_carried_state_are_the_whole_sequence(through_time):
 
 @pytest.mark.parametrize("loss", ["cauchy", "l2", "l1"])
 def test_o_r4_one_step_without_recurrent_weights_is_the_rule_of_plain_blocks(loss):
+    """O-R4: with one step and recurrent weights of 0, lra_rnn is lra_fdbk."""
     x, y = batch((6,), num_classes=4)
     plain = make_rules(
         lra_fdbk.build, [dense(6, 8), dense(8, 7), read_out((7,), 4)], (6,), Classification(4),
@@ -139,6 +146,7 @@ def test_o_r4_one_step_without_recurrent_weights_is_the_rule_of_plain_blocks(los
 
 @pytest.mark.parametrize("through_time", [False, "fdbk", "diff"])
 def test_o_r5_a_row_learns_by_itself(through_time):
+    """O-R5: gradients of a batch are the sum of those of its rows, each learned from alone."""
     blocks = net(depth=2)
     rules = rules_of(blocks, through_time=through_time)
     x, y = data()

@@ -54,8 +54,8 @@ def descended(blocks, x, y, task, rounds, rate):
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
 @pytest.mark.parametrize("rounds", [3, 7])
-def test_fixed_predictions_at_rate_1_are_backprop(task, rounds):
-    """From as many rounds on as there are hidden blocks; not one round earlier."""
+def test_o_pc1_fixed_predictions_at_rate_1_are_backprop(task, rounds):
+    """O-PC1: fixed predictions at rate 1 have backpropagation's gradients from as many rounds on as hidden blocks."""
     blocks = network(task)
     rules = make_rules(build, blocks, (6,), task, inference="fixed", rounds=rounds, rate=1.0)
     x, y = batch((6,))
@@ -72,7 +72,8 @@ def rules_forward(rules, x):
     return x
 
 
-def test_one_round_less_and_the_lowest_block_has_heard_nothing():
+def test_o_pc1_one_round_less_and_the_lowest_block_has_heard_nothing():
+    """O-PC1: with one round less the lowest block has no gradient at all."""
     task = TASKS[0]
     rules = make_rules(build, network(task), (6,), task, inference="fixed", rounds=2, rate=1.0)
     learned(rules, *batch((6,)))
@@ -81,7 +82,9 @@ def test_one_round_less_and_the_lowest_block_has_heard_nothing():
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
 @pytest.mark.parametrize(("rounds", "rate"), [(1, 0.1), (2, 0.5), (6, 0.2)])
-def test_strict_values_descend_on_the_energy_together(task, rounds, rate):
+def test_o_pc2_strict_values_descend_on_the_energy_together(task, rounds, rate):
+    """O-PC2: strict values take simultaneous steps down the energy, and gradients are the energy's at the values they
+    reach."""
     blocks = network(task)
     rules = make_rules(build, blocks, (6,), task, rounds=rounds, rate=rate)
     x, y = batch((6,))
@@ -98,7 +101,8 @@ def test_strict_values_descend_on_the_energy_together(task, rounds, rate):
     assert_same(losses[:-1], [e.detach() / len(y) for e in energies(blocks, x, values, y, task)[:-1]])
 
 
-def test_settling_lowers_the_energy():
+def test_o_pc3_settling_lowers_the_energy():
+    """O-PC3: the more rounds, the lower the energy."""
     task = TASKS[0]
     x, y = batch((6,))
     found = []
@@ -109,9 +113,45 @@ def test_settling_lowers_the_energy():
     assert found == sorted(found, reverse=True)
 
 
+class Faint(Classification):
+    """A classification whose loss counts little."""
+
+    def __init__(self, num_classes, share):
+        super().__init__(num_classes)
+        self.share = share
+
+    def loss(self, scores, labels):
+        return self.share * super().loss(scores, labels)
+
+    def loss_and_error(self, scores, labels, weight=1.0):
+        loss, error = super().loss_and_error(scores, labels, weight)
+        return self.share * loss, self.share * error
+
+    def error(self, scores, labels):
+        return self.share * super().error(scores, labels)
+
+
+def test_o_pc4_settled_values_with_little_error_are_backprop():
+    """O-PC4: as the output's error goes to 0, settled strict values have backpropagation's gradients, with an error
+    like it."""
+    found = []
+    x, y = batch((6,))
+    for share in (0.04, 0.02, 0.01):
+        task = Faint(5, share)
+        blocks = network(task)
+        rules = make_rules(build, blocks, (6,), task, rounds=300, rate=0.2)
+        wanted = torch.cat([g.flatten() for group in true_gradients(blocks, x, y, task.loss) for g in group])
+        learned(rules, x, y)
+        given = torch.cat([g.flatten() for rule in rules for g in gradients(rule)])
+        found.append(((given - wanted).norm() / wanted.norm()).item())
+    assert found[-1] < 0.01
+    for larger, smaller in zip(found, found[1:]):
+        assert larger / smaller == pytest.approx(2.0, rel=0.1)
+
+
 @pytest.mark.parametrize("inference", ["strict", "fixed"])
-def test_parts_of_a_batch_add_up(inference):
-    """Values settle sample by sample."""
+def test_o_pc5_parts_of_a_batch_add_up(inference):
+    """O-PC5: gradients of a batch are the sum of those of its parts, as each sample settles by itself."""
     task = TASKS[0]
     x, y = batch((6,))
     found = []
@@ -148,7 +188,8 @@ def test_strict_refuses_what_a_second_run_changes(blocks, shape, name):
 @pytest.mark.parametrize(("blocks", "shape"), [
     ([conv(2, 4), read_out((4, 6, 6))], (2, 6, 6)), ([dense(6, 8, norm=True), read_out((8,))], (6,)),
 ])  # fmt: skip
-def test_fixed_takes_batch_norm_and_is_backprop_there(blocks, shape):
+def test_o_pc1_fixed_takes_batch_norm_and_is_backprop_there(blocks, shape):
+    """O-PC1: with batch normalisation too, fixed predictions have backpropagation's gradients."""
     rules = make_rules(build, blocks, shape, inference="fixed", rounds=1, rate=1.0)
     x, y = batch(shape)
     expected = true_gradients(blocks, x, y, TASKS[0].loss)

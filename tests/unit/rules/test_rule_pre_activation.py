@@ -23,6 +23,7 @@ def hidden(block, in_shape, **options):
 
 
 def test_o_f4_is_dfa_where_the_nonlinearity_has_derivative_one():
+    """O-F4: with the error at the pre-activation, dfa is plain dfa where the unit's derivative is 1, bit for bit."""
     blocks = [dense(6, 8, None), dense(8, 9, None), read_out((9,))]
     found = []
     for inject in ("out", "pre"):

@@ -25,6 +25,7 @@ def test_gradient_is_autograds_of_the_heads_loss():
 
 
 def test_o_s6_at_the_start_the_head_learns_and_the_block_does_not():
+    """O-S6: with a head that begins at 0 the first gradient of the block is exactly 0, and the head's is not."""
     rule = make_rule(build, dense(6, 8, norm=True), (6,))
     x, y = batch((6,))
     rule.learn(rule(x, y)[1], ())

@@ -17,6 +17,7 @@ BLOCKS = pytest.mark.parametrize(
 
 @BLOCKS
 def test_o_s7_with_the_weight_for_the_matrix_it_is_the_gradient_of_the_bits_cross_entropy(block, shape, options):
+    """O-S7: pred_bio with W for its fixed matrix has autograd's gradient of the binary cross entropy."""
     rule = make_rule(build, block, shape, **options)
     torch.nn.init.normal_(rule.head.linear.weight)
     rule.head.matrix.copy_(rule.head.linear.weight.detach())
@@ -34,6 +35,7 @@ def test_o_s7_with_the_weight_for_the_matrix_it_is_the_gradient_of_the_bits_cros
 
 @BLOCKS
 def test_o_s7_at_the_start_the_block_learns_through_the_random_matrix(block, shape, options):
+    """O-S7: with W = 0 and a random matrix the block's first gradient is not 0."""
     rule = make_rule(build, block, shape, **options)
     assert not rule.head.linear.weight.any()
     x, y = batch(shape)

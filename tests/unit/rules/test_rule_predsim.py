@@ -28,6 +28,7 @@ def learn(rule, x, y):
 
 @pytest.mark.parametrize(("block", "shape"), [(dense(6, 8, norm=True), (6,)), (conv(2, 5), (2, 4, 4))])
 def test_o_s5_beta_zero_is_pred_and_beta_one_is_sim(block, shape):
+    """O-S5: predsim with beta = 0 is pred, and with beta = 1 sim, bit for bit."""
     x, y = batch(shape)
     for beta, position in ((0.0, 1), (1.0, 2)):
         rules = three(copy.deepcopy(block), shape, beta=beta)
@@ -38,6 +39,7 @@ def test_o_s5_beta_zero_is_pred_and_beta_one_is_sim(block, shape):
 
 
 def test_o_s5_default_is_the_weighted_sum():
+    """O-S5: predsim is .01 of pred and .99 of sim."""
     both, first, second = three(dense(6, 8), (6,))
     assert both.beta == 0.99
     x, y = batch((6,))

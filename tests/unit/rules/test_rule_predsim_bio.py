@@ -29,6 +29,7 @@ def learn(rule, x, y):
 
 @pytest.mark.parametrize(("block", "shape"), [(dense(6, 8, norm=True), (6,)), (conv(2, 5), (2, 4, 4))])
 def test_o_s5_beta_zero_is_pred_bio_and_beta_one_is_sim_bio(block, shape):
+    """O-S5: predsim_bio with beta = 0 is pred_bio, and with beta = 1 sim_bio, bit for bit."""
     x, y = batch(shape)
     for beta, position in ((0.0, 1), (1.0, 2)):
         rules = three(copy.deepcopy(block), shape, beta=beta)
@@ -39,6 +40,7 @@ def test_o_s5_beta_zero_is_pred_bio_and_beta_one_is_sim_bio(block, shape):
 
 
 def test_o_s5_default_is_the_weighted_sum():
+    """O-S5: predsim_bio is .99 of pred_bio and .01 of sim_bio."""
     both, first, second = three(dense(6, 8), (6,))
     assert both.beta == 0.01 and not both.splits_batches
     x, y = batch((6,))

@@ -37,6 +37,7 @@ def weight_of(rule):
 
 
 def test_o_f6_signs_are_those_of_the_weights(build):
+    """O-F6: usf, brsf and frsf send the error through a matrix with the signs of the weights."""
     rule = middle(build)
     for _ in range(2):
         matrix = sent_matrix(rule)
@@ -47,11 +48,13 @@ def test_o_f6_signs_are_those_of_the_weights(build):
 
 @pytest.mark.parametrize(("scale", "expected"), [("xavier", XAVIER), ("fan_in", FAN_IN)])
 def test_o_f6_usf_has_one_magnitude(scale, expected):
+    """O-F6: all magnitudes of usf are the one that its scale says."""
     rule = middle(usf.build, scale=scale)
     torch.testing.assert_close(sent_matrix(rule).abs(), torch.full((7, 6), expected, dtype=torch.float64))
 
 
 def test_o_f6_frsf_magnitudes_are_constant_in_time():
+    """O-F6: magnitudes of frsf stay as they are when the weights change."""
     rule = middle(frsf.build)
     before = sent_matrix(rule, seed=1)
     weight_of(rule).normal_()
@@ -61,6 +64,7 @@ def test_o_f6_frsf_magnitudes_are_constant_in_time():
 
 
 def test_o_f6_brsf_magnitudes_are_drawn_anew_from_the_micro_batchs_seed():
+    """O-F6: magnitudes of brsf are drawn anew for each micro-batch, and the same from the same seed."""
     rule = middle(brsf.build)
     first, again, other = (sent_matrix(rule, seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -88,6 +92,7 @@ def networks():
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
 def test_o_f6_the_weights_own_magnitudes_give_backprop(build, network):
+    """O-F6: with the weights' own magnitudes all three rules are backpropagation."""
     blocks, in_shape = networks()[network]
     rules = make_rules(build, blocks, in_shape)
     for rule in rules:

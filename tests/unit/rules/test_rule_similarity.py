@@ -23,6 +23,7 @@ def features(*shape, seed=0):
 
 
 def test_o_s1_similarity_is_symmetric_bounded_and_has_a_unit_diagonal():
+    """O-S1: the similarity matrix is symmetric, has 1 on its diagonal and lies between -1 and 1."""
     s = similarity(features(12, 7))
     torch.testing.assert_close(s, s.t(), rtol=0, atol=1e-12)
     torch.testing.assert_close(s.diagonal(), torch.ones(12, dtype=s.dtype), rtol=0, atol=1e-12)
@@ -30,6 +31,7 @@ def test_o_s1_similarity_is_symmetric_bounded_and_has_a_unit_diagonal():
 
 
 def test_o_s1_similarity_ignores_scale_shift_and_order_of_features():
+    """O-S1: the similarity of samples ignores the scale and the shift of each row, and the order of features."""
     x = features(12, 7)
     s = similarity(x)
     moved = x * (features(12, 1, seed=1).abs() + 0.1) + features(12, 1, seed=2)
@@ -38,6 +40,8 @@ def test_o_s1_similarity_ignores_scale_shift_and_order_of_features():
 
 
 def test_o_s2_rotation_keeps_similarity_only_if_it_keeps_the_ones_vector():
+    """O-S2: a rotation of the features keeps the similarity where it keeps the vector of ones, and another one changes
+    it."""
     x = features(12, 7)
     generic = torch.linalg.qr(features(7, 7, seed=1))[0]
     ones = torch.ones(7, 1, dtype=x.dtype) / 7**0.5
@@ -50,6 +54,7 @@ def test_o_s2_rotation_keeps_similarity_only_if_it_keeps_the_ones_vector():
 
 @pytest.mark.parametrize("num_classes", [2, 10, 100])
 def test_o_s3_target_is_one_or_minus_one_over_the_other_classes(num_classes):
+    """O-S3: one-hot labels of C classes have similarity 1, or -1 / (C - 1) where they differ."""
     y = torch.arange(2 * num_classes) % num_classes
     target = similarity(F.one_hot(y, num_classes).double())
     same = (y.unsqueeze(1) == y).double()
@@ -58,6 +63,7 @@ def test_o_s3_target_is_one_or_minus_one_over_the_other_classes(num_classes):
 
 
 def test_o_s3_loss_is_zero_for_the_labels_scaled_and_shifted_by_row():
+    """O-S3: the loss is 0 where the features are the labels, each row scaled and shifted."""
     y = torch.arange(12) % 5
     x = F.one_hot(y, 5).double() * (features(12, 1).abs() + 0.5) + features(12, 1, seed=1)
     assert similarity_loss(x, y, 5) < 1e-20
@@ -66,6 +72,8 @@ def test_o_s3_loss_is_zero_for_the_labels_scaled_and_shifted_by_row():
 
 @pytest.mark.parametrize("shape", [(12, 7), (12, 5, 4, 4), (12, 3, 4, 4), (12, 6, 1, 5)])
 def test_o_s4_loss_is_the_mean_over_pairs_and_its_gradient_autograds(shape):
+    """O-S4: the loss is the squared Frobenius norm of the difference over the number of pairs, its gradient autograd's.
+    """
     x = features(*shape).requires_grad_()
     y = torch.arange(12) % 5
     loss, plain = similarity_loss(x, y, 5), plain_loss(x, y, 5)
