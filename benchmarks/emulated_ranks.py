@@ -33,7 +33,13 @@ def step_seconds(processes: int, work: Work, step_s: float, seconds: float) -> f
     steps = _WARM_STEPS + max(_LEAST_STEPS, round(seconds / step_s))
     with tempfile.TemporaryDirectory() as folder:
         each = [(processes, folder, work, steps)] * processes
-        return float(run_group(_rank, each, timeout_s=_PATIENCE_S + 20 * seconds))
+        try:
+            return float(run_group(_rank, each, timeout_s=_PATIENCE_S + 20 * seconds))
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"emulated processes did not end well (given: {processes} of them; {error}). Lower --others-most if "
+                "they are too many for this machine."
+            ) from error
 
 
 def _rank(rank: int, size: int, folder: str, work: Work, steps: int) -> float:

@@ -37,9 +37,9 @@ def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str,
 
 
 def _named(argument: str) -> str:
-    """An argument, or a flag with its value behind ``=``, without the folders of an absolute path."""
-    flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
-    return flag + equals + (Path(value).name if Path(value).is_absolute() else value)
+    """An argument, or what it sets behind the last ``=``, without the folders of an absolute path."""
+    key, equals, value = argument.rpartition("=")
+    return key + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def planned_runs(planned: Planned, question: Question, ways: Collection[str] = (
         ways: names of those that are wanted; empty for all.
 
     Raises:
-        ConfigError: the run's own way is refused.
+        ConfigError: the run's own way is refused, or every one of ``ways``; the first reason of those.
     """
     asked = [
         (way, stages) for way in WAYS for stages in question.stages

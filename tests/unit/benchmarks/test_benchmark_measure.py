@@ -24,9 +24,11 @@ def test_ratios_are_taken_round_by_round():
 
 
 def test_the_environment_names_the_command_and_what_figures_depend_on(tmp_path):
-    told = ["--quick", "--out", str(tmp_path / "f.json"), f"--in={tmp_path / 'g.json'}"]
+    told = ["--quick", "--out", str(tmp_path / "f.json"), f"--in={tmp_path / 'g.json'}",
+            f"--set=data.path={tmp_path / 'h'}", f"path={tmp_path / 'i'}"]  # fmt: skip
     found = harness.environment("benchmarks.transport", told, threads=1)
-    assert found["command"] == ["python", "-m", "benchmarks.transport", "--quick", "--out", "f.json", "--in=g.json"]
+    assert found["command"] == ["python", "-m", "benchmarks.transport", "--quick", "--out", "f.json", "--in=g.json",
+                                "--set=data.path=h", "path=i"]  # fmt: skip
     assert found["threads"] == 1 and {"versions", "commit", "cpu", "cores", "matmul_precision"} <= set(found)
     assert "config" not in found
     harness.write(tmp_path / "f.json", {"environment": found})

@@ -172,6 +172,15 @@ def test_a_way_that_is_refused_is_left_out_and_said_once(caplog):
     assert all("batch normalisation needs two samples" in line for line in said)
 
 
+def test_ways_that_are_all_refused_are_an_error():
+    model = {"name": "mlp", "depth": 3, "width": 64, "norm": "batch"}
+    question = Question((2, 4))
+    planned = Planned(config(model=model, train={"batch_size": 4}, **EVEN), Host(64, 0), Path("/nowhere"), question)
+    with pytest.raises(ConfigError, match="batch normalisation needs two samples"):
+        planned_runs(planned, question, ["1f1b", "gpipe"])
+    assert [case.way.name for case in planned_runs(planned, question, ["onward", "gpipe"])] == ["onward", "onward"]
+
+
 def test_an_own_schedule_that_is_refused_is_an_error():
     with pytest.raises(ConfigError, match="late feedback counts whole batches"):
         rows(Question((2, 4)), rule={"name": "fa"}, train={"batch_size": 64, "in_flight": 2, "microbatches": 2})

@@ -12,7 +12,6 @@ from pipeline.errors import TransportTimeout
 from pipeline.schedules.position import Position
 from workers.transport import Edge
 from workers.transports._group import stream
-from workers.transports._group.buffers import ReceiveBuffers
 from workers.transports._group.stream import StreamReceiver, StreamSender
 
 LARGE = 6_000_000
@@ -60,22 +59,6 @@ def test_what_is_not_waited_for_is_sent_all_the_same(ends, monkeypatch, name):
     for step in range(3):
         sender.send(message(step, torch.full((LARGE,), step)), 1.0)
     assert [int(receiver.recv(20.0)[0].tensors[0][-1]) for _ in range(3)] == [0, 1, 2]
-
-
-def test_a_large_message_lies_where_the_one_before_it_lay(ends):
-    """Once that is gone; while it is held, its values stay."""
-    sender, receiver = ends
-    receiver._buffers = ReceiveBuffers(least_bytes=4096)
-
-    def received(number):
-        sender.send(message(0, torch.full((4096,), number)), 1.0)
-        return receiver.recv(20.0)[0].tensors[0]
-
-    place = received(0.0).data_ptr()
-    held = received(1.0)
-    assert held.data_ptr() == place
-    assert received(2.0).data_ptr() != place
-    assert bool((held == 1.0).all())
 
 
 class OutOfReach:

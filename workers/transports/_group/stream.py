@@ -28,7 +28,6 @@ from torch import Tensor
 from pipeline.engine.message import Header, Message, decode_header, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room, nothing_came
-from workers.transports._group.buffers import ReceiveBuffers
 from workers.transports._group.mailbox import Mailbox, MailboxFailed
 from workers.transports._packing import ALIGN, own_copy, packed_bytes, padded, unpack
 from workers.transports._sockets.credits import CreditsGiven, CreditsTaken
@@ -162,7 +161,6 @@ class StreamReceiver(CreditsGiven):
     def __init__(self, edge: Edge, sock: socket.socket, device: torch.device) -> None:
         super().__init__(edge, sock, (socket.SO_RCVTIMEO,))
         self._device = device
-        self._buffers = ReceiveBuffers()
         self._ready: deque[Message] = deque()
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._filled = 0
@@ -219,7 +217,7 @@ class StreamReceiver(CreditsGiven):
                 self._make_room(TOKEN.size + header_bytes)
                 break
             self._header = decode_header(bytes(self._scratch[start + TOKEN.size : body]))
-            self._payload = self._buffers.take(total)
+            self._payload = torch.empty(total, dtype=torch.uint8)
             self._rest = self._payload.numpy().data
             have = min(total, self._filled - body)
             self._rest[:have] = self._scratch[body : body + have]
