@@ -104,8 +104,8 @@ def _table_3(epochs: int) -> PublishedTable:
                   [[_LRA_3, _DTP_3], ["slope annealing, Adam", "sigmoid-adjusted, Adam"]])],
         "Estimators: plain descent at .1, under REINFORCE a tenth (variance-adjusted) or 3 % of it in hidden blocks, "
         "or Adam at .001 where it is named, which changes their order. DTP: Adam at .001; LRA: at .002, less by a "
-        "factor of .3 after 60 and 80 % of the epochs, with beta .05. Every fifth epoch is evaluated; answers are the mean of "
-        "100 passes.",
+        "factor of .3 after 60 and 80 % of the epochs, with beta .05. Every fifth epoch is evaluated; answers are the "
+        "mean of 100 passes.",
     )  # fmt: skip
 
 
