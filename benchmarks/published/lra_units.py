@@ -19,6 +19,7 @@ UNITS_TABLE = {**MLP, **DATA["mnist"], **ZERO, "model.depth": 3, "model.width": 
                "rule.name": "lra_fdbk", "train.batch_size": 20, "run.matmul_precision": "medium"}  # fmt: skip
 UNITS_STEPS = {"rule.beta": 0.02, "optimizer.lr": 3e-4}
 """Chosen here, for all units but softplus."""
+_OTHER_STEPS = "the source gives neither rate nor beta; those chosen here may suit a unit better or worse than its own"
 _SOFTPLUS_STEPS = {"rule.beta": 0.02, "optimizer.lr": 2e-4}
 
 
@@ -30,7 +31,7 @@ def _unit_cell(row: str, epochs: int) -> Cell:
         figures.append(Figure(row, "best of 5", best_within(5), None, Band(most=4.0) if gated else None))
     else:
         figures += [Figure(row, f"epoch {n}", after(n), value) for n, value in zip((50, 100), later, strict=True)]
-        figures += [Figure(row, "best", best, least, Band.around(least, 0.5)),
+        figures += [Figure(row, "best", best, least, Band.around(least, 0.5), _OTHER_STEPS),
                     Figure(row, "at epoch", best_epoch, at)]  # fmt: skip
     steps = _SOFTPLUS_STEPS if unit == "softplus" else UNITS_STEPS
     config = {**UNITS_TABLE, **steps, "model.activation": unit, "train.epochs": epochs}
@@ -54,6 +55,10 @@ _TABLE_3 = {**MLP, **DATA["mnist"], "model.width": [200, 200], "model.activation
             "train.batch_size": 50, "train.eval_passes": 100, "train.eval_every": 5, "optimizer.name": "adam",
             "optimizer.lr": 1e-3}  # fmt: skip
 _LRA_3, _DTP_3 = "LRA-fdbk", "DTP"
+_FITTED = (
+    "not reproduced with the rate, batches and beta chosen here: from epoch 400 on the training error is at most .04 % "
+    "and the test error 2.1 to 2.3 %, so longer training would not help"
+)
 _DRAWN = {"model.init": "normal", "model.init_std": 0.1}
 _SGD = {**_DRAWN, "optimizer.name": "sgd", "optimizer.lr": 0.1}
 _ESTIMATORS: Mapping[str, tuple[dict[str, Any], float | None]] = {
@@ -79,7 +84,8 @@ def _estimator_cell(row: str, epochs: int) -> Cell:
         band = Band(most=2.0) if row in (_LRA_3, _DTP_3) else None
     else:
         band = Band(most=3.5) if row == _LRA_3 else None
-    figures = [Figure(row, "best", best, published, band), Figure(row, "last", last)]
+    reason = _FITTED if row == _LRA_3 and epochs > 30 else ""
+    figures = [Figure(row, "best", best, published, band, reason), Figure(row, "last", last)]
     name = row.lower().replace(", ", "-").replace(" ", "-")
     config = {**_TABLE_3, **changes, "train.epochs": epochs}
     if row == _LRA_3:
