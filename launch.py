@@ -1,7 +1,6 @@
 """Command of a run: ``torchrun launch.py --mode parallel`` or ``python launch.py --config configs/digits.toml``."""
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ from workers.host.limits import ensure_short_paths, raise_open_files
 from workers.host.out_folder import dated, new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.signals import end_on_signals
-from workers.host.streams import complain, end_output, open_standard_streams, patient
+from workers.host.streams import complain, end_output, open_standard_streams, warnings_on_stderr
 from workers.listing import list_lines
 
 
@@ -233,8 +232,12 @@ def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, 1 a run failed, 2 the user's mistake, 130 interrupted, 143 or 129 ended by a signal."""
     end_on_signals()
     options = parse(arguments)
-    level = logging.ERROR if options.quiet else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", stream=patient(sys.stderr, most=None))
+    with warnings_on_stderr(options.quiet):
+        return obey(options)
+
+
+def obey(options: argparse.Namespace) -> int:
+    """Does what the command says; the exit status, see :func:`main`."""
     try:
         if options.list:
             print(*list_lines(), sep="\n")
@@ -260,18 +263,15 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         complain(f"{program()}: " + one_line(error))
         return 2
-    except FAILURES as error:
+    except (*FAILURES, KeyboardInterrupt) as error:
         complain(f"{program()}: " + last_words(error))
-        return 1
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
         reason = one_line(error) if str(error) else "no memory"
         complain(f"{program()}: the system refused ({type(error).__name__}: {reason})")
         return 1
-    except KeyboardInterrupt as error:
-        complain(f"{program()}: " + last_words(error))
-        return 130
     return 0
 
 

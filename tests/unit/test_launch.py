@@ -103,3 +103,17 @@ def test_importing_the_launcher_does_not_import_torch():
 
     code = "import sys, launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=launch.HERE, check=False).returncode == 0
+
+
+def test_a_warning_of_the_last_moment_is_written():
+    """Though the thread that writes is slow, and the process ends as a rank or a child does: at once."""
+    program = (
+        "import logging, os, time, launch\n"
+        "from workers.host import streams\n"
+        "write = streams._write_all\n"
+        "streams._write_all = lambda *given: (time.sleep(0.3), write(*given))\n"
+        "launch.start = lambda options: lambda *given: logging.warning('the last word')\n"
+        "os._exit(launch.main([]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=launch.HERE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "the last word\n")

@@ -6,15 +6,19 @@ up in the system then holds no lock of Python's, and the process can end beside 
 
 import errno
 import io
+import logging
 import os
 import sys
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
-__all__ = ["PatientFile", "complain", "drained", "end_output", "open_standard_streams", "patient"]
+__all__ = [
+    "PatientFile", "complain", "drained", "end_output", "open_standard_streams", "patient", "warnings_on_stderr",
+]  # fmt: skip
 
 CLOSING_S = 1.0
 """Longest wait for a reader at the end."""
@@ -124,6 +128,22 @@ def drained(stream: object) -> bool:
         stream: what :func:`patient` returned.
     """
     return stream.drain() if isinstance(stream, PatientFile) else True
+
+
+@contextmanager
+def warnings_on_stderr(quiet: bool) -> Iterator[None]:
+    """What loggers say goes to standard error, where nobody waits for it but at the end of the block: a process that
+    ended at once would take the last of it along.
+
+    Args:
+        quiet: errors alone, and no warnings.
+    """
+    said = patient(sys.stderr, most=None)
+    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(message)s", stream=said)
+    try:
+        yield
+    finally:
+        drained(said)
 
 
 def complain(text: str) -> None:
