@@ -37,8 +37,9 @@ def _config(column: str, *parts: Mapping[str, Any]) -> dict[str, Any]:
 
     The published code sets that to 0 where there are local losses, and leaves plain backpropagation torch's own.
     """
-    leaky = column in (SIM, PREDSIM, "sim-bio", _SLOW, "predsim-bio")
-    merged = {**_BASE, "rule.name": _RULES.get(column, column), "model.activation": "leaky_relu" if leaky else "relu"}
+    rule = _RULES.get(column, column)
+    leaky = rule.startswith((SIM, PREDSIM))
+    merged = {**_BASE, "rule.name": rule, "model.activation": "leaky_relu" if leaky else "relu"}
     merged["model.init"] = "default" if column == GLOB else "zero_output"
     for part in parts:
         merged.update(part)

@@ -138,6 +138,7 @@ class Measurement:
         x, y = self._samples.fit
 
         def values(points: Tensor) -> list[Tensor]:
+            """Scores at ``points``, (points, features), of each block: of its decoder, or else of its probe."""
             read: dict[int, Tensor] = {}
             decoded = network.look(
                 points, torch.zeros_like(points[:, 0], dtype=torch.int64), lambda k, out: _read(probes, k, out, read)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from pipeline.engine.message import Kind, Message
 from pipeline.errors import TransportTimeout
@@ -59,6 +60,16 @@ def test_what_is_not_waited_for_is_sent_all_the_same(ends, monkeypatch, name):
     for step in range(3):
         sender.send(message(step, torch.full((LARGE,), step)), 1.0)
     assert [int(receiver.recv(20.0)[0].tensors[0][-1]) for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_receiver_lets_go_of_what_it_has_handed_out(ends):
+    sender, receiver = ends
+    sender.send(message(0, torch.zeros(LARGE)), 1.0)
+    received, _ = receiver.recv(20.0)
+    memory = StorageWeakRef(received.tensors[0].untyped_storage())
+    assert not memory.expired()
+    del received
+    assert memory.expired()
 
 
 class OutOfReach:
