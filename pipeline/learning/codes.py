@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -37,8 +37,8 @@ class CodeSearch:
     sparsity: NonNegative = 0.0
     """Factor on a code's absolute values, lambda_C, reduced as squares are; divided by mu, as the output loss is."""
     reduction: Literal["auto", "mean", "features"] = "auto"
-    """Of a squared distance over the features of a sample: their mean, or their sum; auto takes means up to two hidden
-    blocks."""
+    """Of a squared distance over the features of a sample: their mean, or their sum; auto takes means where am has up
+    to two hidden blocks and no sequences, and otherwise sums."""
 
     def scale(self, values: Tensor, num_blocks: int) -> float:
         """Factor on a sum over the features of a sample. Args: values, (batch, ...)."""
@@ -47,6 +47,19 @@ class CodeSearch:
     def by_mean(self, num_blocks: int) -> bool:
         """Whether distances are means over features in a network of so many blocks."""
         return num_blocks <= _DEEP if self.reduction == "auto" else self.reduction == "mean"
+
+    def of_sums(self) -> "CodeSearch":
+        """These options, with sums for auto."""
+        return replace(self, reduction="features") if self.reduction == "auto" else self
+
+    def objection(self, optimizer: str, num_blocks: int) -> str:
+        """Why hidden blocks that descend on such distances learn nothing under ``optimizer``; empty where they do."""
+        if optimizer != "sgd" or not self.by_mean(num_blocks):
+            return ""
+        return (
+            f"means over features leave next to no gradient below the top (given: rule.reduction = {self.reduction} "
+            f"with optimizer.name = {optimizer}, expected: features). Set rule.reduction."
+        )
 
 
 def nesterov(

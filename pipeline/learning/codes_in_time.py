@@ -1,5 +1,6 @@
 """Alternating minimisation in time: every step of an Elman layer has a code, found from the last one down."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,10 @@ class AlternatingInTime(LearningRule):
                 "expected: 0 of at least 2). Set model.depth to 1."
             )
         self.draws = not self.parts.f.is_known
+
+    def unsuited(self, optimizer: str, options: Mapping[str, Any]) -> str:
+        """See :class:`LearningRule`: plain descent scales no gradient up."""
+        return self.search.objection(optimizer, self.spec.num_blocks)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """See :class:`LearningRule`. The context is the pass's :class:`~pipeline.learning.elman_block.Steps`."""

@@ -1,5 +1,6 @@
 """The section ``[optimizer]``: options of torch's class, and those that every optimizer has."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -83,7 +84,20 @@ def parse_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSection:
             f"this optimizer decays no weights (given: optimizer.decay_on = \"matrices\" with optimizer.name = "
             f"\"{name}\", expected: \"all\", the default). Leave it out, or choose adamw."
         )
+    _check_course(name, common)
     spec = replace(spec, clip=common["clip"], decay_on=common["decay_on"])
     section = OptimizerSection(spec, {**spec.options, **common})
     LrSchedule(spec.lr, tuple(common["milestones"]), common["gamma"])  # refuses what no length of a run would mend
     return section
+
+
+def _check_course(name: str, common: Mapping[str, Any]) -> None:
+    """Refuses a course of the rate under Rprop, which asks for the rate at its first step and never again."""
+    changing = {"course": "constant", "warmup_steps": 0, "milestones": ()}
+    for option, unchanged in changing.items():
+        if name == "rprop" and (given := common[option]) != unchanged:
+            raise ConfigError(
+                f"rprop begins at the learning rate and lengthens and shortens its steps from there, whatever the rate "
+                f"does later (given: optimizer.{option} = {json.dumps(given)} with optimizer.name = \"rprop\", "
+                f"expected: {json.dumps(unchanged)}). Leave it out, or choose another optimizer."
+            )

@@ -13,6 +13,9 @@ from pipeline.network.recurrent import Recurrent
 
 __all__ = ["AlternatingMinimisation", "build"]
 
+_SEQUENCE = 2
+"""Dimensions of a sequence's shape: steps, and features."""
+
 
 class AlternatingMinimisation(Alternating):
     """AM-SGD and AM-Adam: one step of the run's optimizer on the mean over the batch of ``D(f(code), target)``.
@@ -28,12 +31,7 @@ class AlternatingMinimisation(Alternating):
 
     def unsuited(self, optimizer: str, options: Mapping[str, Any]) -> str:
         """See :class:`LearningRule`: plain descent scales no gradient up."""
-        if optimizer != "sgd" or self.spec.is_last or not self.search.by_mean(self.spec.num_blocks):
-            return ""
-        return (
-            f"means over features leave next to no gradient below the top (given: rule.reduction = "
-            f"{self.search.reduction} with optimizer.name = sgd, expected: features). Set rule.reduction."
-        )
+        return "" if self.spec.is_last else self.search.objection(optimizer, self.spec.num_blocks)
 
     def regress(
         self, code: Tensor, target: Tensor | None, y: Tensor, ran: tuple[tuple[Tensor, ...], Any], weight: float
@@ -45,6 +43,8 @@ class AlternatingMinimisation(Alternating):
 def build(block: Block, spec: BlockSpec, *, search: CodeSearch = CodeSearch()) -> LearningRule:
     """Make the rule of one block; see :class:`AlternatingMinimisation`, and of an Elman layer that sends its
     pre-activations :class:`~pipeline.learning.codes_in_time.AlternatingInTime`."""
+    if any(len(shape) == _SEQUENCE for shape in (spec.in_shape, spec.out_shape)):
+        search = search.of_sums()  # in time there are as many layers as steps, which means would not get through
     if any(isinstance(part, Recurrent) and part.is_half for part in block.modules()):
         return AlternatingInTime(block, spec, search)
     return AlternatingMinimisation(block, spec, "am", search)

@@ -161,6 +161,8 @@ def build(
 ) -> LearningRule:
     """Make the rule of one block; see :class:`AlternatingMemory`.
 
+    Distances are sums over features unless ``search`` says means: least squares scale no small move of a code up.
+
     Args:
         forgetting: eta: share of the newest batch in the memories; 0 for sums.
         prior: lambda: samples that the initial weights count for.
@@ -168,5 +170,5 @@ def build(
         output_rate: factor on the learning rate of the last block.
     """
     return AlternatingMemory(
-        block, spec, search, forgetting=forgetting, prior=prior, sweeps=sweeps, output_rate=output_rate
+        block, spec, search.of_sums(), forgetting=forgetting, prior=prior, sweeps=sweeps, output_rate=output_rate
     )

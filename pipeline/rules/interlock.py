@@ -117,6 +117,7 @@ class Interlock(LearningRule):
         leaf = context.leaf
         assert context.loss is not None and leaf is not None
         context.loss = descend_on(context.loss, weight)
+        context.leaf = None  # with its gradient, of the output's size, which nobody asks for again
         if self.spec.is_first or self.spec.index not in self._sent:
             return []
         (found,) = torch.autograd.grad(context.read, context.x, leaf.grad, retain_graph=True)
@@ -132,8 +133,8 @@ class Interlock(LearningRule):
         if not context.out.requires_grad:  # a first block without parameters
             return sent
         if self.spec.is_first or self._received[-1] not in self._sent:
-            trained = [p for p in self.block.parameters() if p.requires_grad]
-            torch.autograd.backward(context.out, own, inputs=trained)
+            if trained := [p for p in self.block.parameters() if p.requires_grad]:
+                torch.autograd.backward(context.out, own, inputs=trained)
             return sent
         torch.autograd.backward(context.out, own)
         assert context.x.grad is not None

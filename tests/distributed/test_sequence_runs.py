@@ -11,7 +11,9 @@ from tests.support.command import call
 from tests.support.products import square
 from tests.support.resumes import cuts_of, resumed, written
 from tests.support.runs import merged, run, sha
+from torch import nn
 
+import onward
 from pipeline.config import Config
 from pipeline.data.windows import feed_of
 from pipeline.measure.whole_network import WholeNetwork
@@ -245,6 +247,29 @@ def test_a_run_on_text_says_what_it_has_learned(tmp_path, text):
     assert call("--resume", tmp_path / "run", "--generate", "21")[1] == out
 
 
+def test_a_network_that_was_handed_over_makes_text(tmp_path, text):
+    model = nn.Sequential(nn.Embedding(256, 8), nn.Linear(8, 256))
+    changes = {"rule": {"name": "backprop"}, "train": {"epochs": 1}, "run": {"stages": 1}}
+    table = {k: v for k, v in merged(text, changes).items() if k != "model"}
+    onward.train(table, model=model, out=tmp_path / "run", data_root=tmp_path, quiet=True)
+    code, out, err = call("--resume", tmp_path / "run", "--generate", "5")
+    assert (code, err) == (0, "") and len(out) == 6
+    facts = tmp_path / "run" / "network.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "structure": None}))
+    code, out, err = call("--resume", tmp_path / "run", "--generate", "5")
+    assert (code, out) == (2, "") and err.count("\n") == 1, err
+    assert err.startswith("launch.py: the network was handed over as an object, and the run has no description of it")
+
+
+def test_a_run_that_was_ended_from_outside_makes_no_text(tmp_path, text):
+    """Its newest weights are those of some step, and look like the last."""
+    run(tmp_path / "run", {"train": {"epochs": 2}, "snapshot": {"keep": 2}}, base=text)
+    (tmp_path / "run" / "result.json").unlink()
+    code, out, err = call("--resume", tmp_path / "run", "--generate", "5")
+    assert (code, out) == (2, "") and err.count("\n") == 1, err
+    assert err.startswith("launch.py: the run is not complete (given: ") and "Finish it with --resume" in err
+
+
 @pytest.mark.parametrize("change", ["dataset.window=16", "model.depth=2", "model.width=16"])
 def test_weights_of_another_network_make_no_text(tmp_path, text, change):
     run(tmp_path / "run", {"train": {"epochs": 1}}, base=text)
@@ -261,7 +286,7 @@ def test_what_makes_no_text_says_so(tmp_path):
         (["--generate", "9"], "nothing can be generated (given: --generate 9, no run; expected: at least 1"),
         (["--generate", "0", "--resume", tmp_path / "copy"], "nothing can be generated (given: --generate 0, --resume"),
         (["--generate", "9", "--resume", tmp_path / "copy"], "this run makes no text (given: the data set delayed_c"),
-        (["--generate", "9", "--resume", tmp_path / "begun"], "no complete weights (given: "),
+        (["--generate", "9", "--resume", tmp_path / "begun"], "the run is not complete (given: "),
         (["--generate", "9", "--plan"], "a plan generates nothing (given: --plan with --generate). Leave one"),
         *((["--generate", "9", "--resume", tmp_path / "copy", *flags], f"text is made by one process, which records "
            f"nothing (given: --generate with {flags[0]}). Leave one of them out.")

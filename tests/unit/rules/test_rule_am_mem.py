@@ -159,6 +159,14 @@ def test_a_rate_below_1_goes_part_of_the_way():
     assert_same([rule.linear.weight.detach()], [0.5 * (before + wanted)])
 
 
+@pytest.mark.parametrize(("given", "taken"), [("auto", "features"), ("mean", "mean"), ("features", "features")])
+def test_auto_takes_sums_in_every_block(given, taken):
+    """Weights that solve for codes which stay do not move, and no optimizer scales that up."""
+    blocks = [dense(6, 9, activation=None), read_out((9,))]
+    rules = make_rules(build, blocks, (6,), TASK, search=CodeSearch(reduction=given))
+    assert [rule.search.reduction for rule in rules] == [taken, taken]
+
+
 def test_the_last_block_has_a_rate_of_its_own_and_no_memory():
     rules = rules_of([dense(6, 9, activation=None), read_out((9,))], output_rate=0.3)
     assert [rule.parameter_groups()[0][1] for rule in rules] == [1.0, 0.3]

@@ -124,3 +124,26 @@ def test_a_first_block_without_parameters_has_a_read_out_and_learns_nothing():
     rules = make_rules(build, [type(found[0])(nn.Tanh()), *found], in_shape, overlap=3)
     losses, _ = learned(rules, *batch(in_shape))
     assert all(loss is not None for loss in losses) and all(p.grad is not None for p in rules[0].head.parameters())
+
+
+def test_a_middle_block_whose_weights_are_fixed_hands_gradients_down_and_learns_nothing():
+    found, in_shape = blocks()
+    for parameter in found[2].parameters():
+        parameter.requires_grad_(False)
+    rules = make_rules(build, found, in_shape, overlap=2)
+    x, y = batch(in_shape)
+    _, sent = learned(rules, x, y)
+    assert len(sent[2]) == 1 and sent[2][0].shape == (len(x), 8)
+    assert all(p.grad is None for p in rules[2].block.parameters())
+    assert all(p.grad is not None for k in (0, 1, 3) for p in rules[k].block.parameters())
+
+
+@pytest.mark.parametrize("overlap", [2, 3])
+def test_the_read_outs_gradient_is_not_held_until_the_message_comes(overlap):
+    rules, in_shape = rules_of("dense", overlap=overlap)
+    x, y = batch(in_shape)
+    _, context = rules[0](x, y)
+    for feedback in ((), tuple(torch.zeros_like(context.out) for _ in range(overlap - 1))):
+        if feedback or rules[0].learns_at_once:
+            rules[0].learn(context, feedback)
+        assert context.leaf is None or context.leaf.grad is None
