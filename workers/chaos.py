@@ -1,19 +1,21 @@
 """Delays of messages and of stages, as ``[chaos]`` asks for them: for what waiting does, and never to the result.
 
-A late message carries the moment at which it may be received, as one more tensor, so that any transport can be late.
-The receiver takes it out of its queue when it asks for it and then waits for that moment: messages are on their way at
-the same time, as on a wire with latency, and their number is bounded by the queue. Between hosts the moment is of the
-sender's clock, so the hosts' clocks are to agree to within what the delay means.
+A late message carries the moment at which it was sent and its delay, as one more tensor, so that any transport can be
+late. The receiver takes it out of its queue when it asks for it, and then waits until it would have arrived: messages
+are on their way at the same time, as on a wire with latency, and at most as many as the queue has room for. The queue
+itself cannot see to that, which a message leaves too early; the receiver knows when the message was received that had
+to make room for this one. Between hosts the moment is of the sender's clock, so the hosts' clocks are to agree to
+within what the delay means.
 """
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
 
 import torch
-from torch import Tensor
 
 from pipeline.config import ChaosConfig
 from pipeline.engine.message import Message
@@ -108,9 +110,9 @@ def with_delays(transport: Transport, chaos: ChaosConfig, seed: int, endpoint: E
         edge.dst: Delays(delay_of_edge(chaos, edge), chaos.delay, seed, "link", edge.src, edge.dst)
         for edge in endpoint.outgoing()
     }
-    if isinstance(transport, InProcessTransport):
-        return _LateInProcess(transport, late)
-    return _Late(transport, late)
+    depths = {edge.src: edge.depth for edge in endpoint.incoming()}
+    kind = _LateInProcess if isinstance(transport, InProcessTransport) else _Late
+    return kind(transport, late, depths)
 
 
 class _Late(Transport):
@@ -119,16 +121,18 @@ class _Late(Transport):
     Args:
         inner: carries them.
         late: the delays of each edge, by its receiver.
+        depths: of each edge, by its sender.
     """
 
-    def __init__(self, inner: Transport, late: dict[int, Delays]) -> None:
+    def __init__(self, inner: Transport, late: dict[int, Delays], depths: dict[int, int]) -> None:
         self._inner = inner
         self._late = late
+        self._received: dict[int, deque[float]] = {src: deque(maxlen=depth) for src, depth in depths.items()}
 
     def send(self, message: Message, dst: int, timeout: float) -> float:
-        """See :meth:`Transport.send`; the delay begins when there is room."""
+        """See :meth:`Transport.send`."""
         delay = self._late[dst].next() if dst in self._late else 0.0  # an unknown receiver is the transport's to refuse
-        stamp = torch.tensor([time.time() + delay, delay], dtype=torch.float64)
+        stamp = torch.tensor([time.time(), delay], dtype=torch.float64)
         return self._inner.send(replace(message, tensors=(*message.tensors, stamp)), dst, timeout)
 
     def recv(self, src: int, timeout: float) -> tuple[Message, float]:
@@ -136,7 +140,13 @@ class _Late(Transport):
         message, waited = self._inner.recv(src, timeout)
         *tensors, stamp = message.tensors
         message.tensors = tuple(tensors)
-        return message, waited + _wait_until(stamp)
+        sent, delay = stamp.tolist()
+        before = self._received[src]
+        if len(before) == before.maxlen:  # it had no room before the one was received that is so far in front of it
+            sent = max(sent, before[0])
+        waited += _wait(min(sent + delay - time.time(), delay))
+        before.append(time.time())
+        return message, waited
 
     def fill(self, src: int) -> int:
         """See :meth:`Transport.fill`; messages that are still on their way count."""
@@ -169,10 +179,8 @@ class _LateInProcess(_Late, InProcessTransport):
         return self._inner.can_recv(src)
 
 
-def _wait_until(stamp: Tensor) -> float:
-    """Sleep until the moment on a message's stamp, at most as long as its delay; returns the seconds slept."""
-    moment, delay = stamp.tolist()
-    seconds = min(moment - time.time(), delay)
+def _wait(seconds: float) -> float:
+    """Sleeps so long; returns the seconds slept."""
     if seconds <= 0:
         return 0.0
     start = time.perf_counter()

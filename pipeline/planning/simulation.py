@@ -202,18 +202,12 @@ class _Run:
         while not queue.arrivals:
             yield queue
         moment = queue.arrivals.popleft()
-        rouse_s = 0.0
-        if wire.leaves_early:
-            queue.places -= 1
-            rouse_s = self._changed(queue)
         if moment > self._clock.now:
             yield _Until(moment)
         yield from self._wake(process, wire, since, port)
         yield from self._work(process, wire.recv_s)
-        if not wire.leaves_early:
-            queue.places -= 1
-            rouse_s = self._changed(queue)
-        yield from self._work(process, rouse_s)
+        queue.places -= 1
+        yield from self._work(process, self._changed(queue))
 
     def _send(self, process: _Process, queue: _Queue, port: Port) -> _Body:
         """A message: waits for a place in the queue, and copies it in; its way takes none of the sender's time."""

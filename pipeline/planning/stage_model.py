@@ -119,8 +119,6 @@ class Wire:
     """More work of an end that the other has waited for."""
     wakes: Sequence[tuple[float, float]] = ()
     """Of an end: seconds that it has waited, rising, and seconds in which it then wakes up; none: it never sleeps."""
-    leaves_early: bool = False
-    """A message leaves its place in the queue when the receiver asks for it, and not when it has arrived."""
 
     def wake_s(self, waited_s: float) -> float:
         """Seconds in which an end that has waited so long wakes up; 0 where it has not waited at all."""

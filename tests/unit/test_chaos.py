@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,11 +17,11 @@ from workers.transport import Edge, Endpoint, InProcessTransport, open_transport
 EDGES = (Edge(0, 1, 4, 256), Edge(1, 2, 4, 256), Edge(2, 0, 4, 256))
 
 
-def ends(folder, **chaos):
+def ends(folder, edges=EDGES, **chaos):
     """The transports of three stages in one process."""
     found = []
     for stage in range(3):
-        endpoint = Endpoint(stage, 3, EDGES, str(folder), 1.0, "cpu")
+        endpoint = Endpoint(stage, 3, edges, str(folder), 1.0, "cpu")
         found.append(with_delays(open_transport("inline", endpoint), ChaosConfig(**chaos), 7, endpoint))
     return found
 
@@ -56,6 +57,29 @@ def test_messages_are_on_their_way_at_the_same_time(tmp_path, monkeypatch):
     second.recv(0, 1.0)
     second.recv(0, 1.0)
     assert slept == [2.0, 0.5]
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(1, [10.0, 10.0, 10.0]), (2, [10.0, 10.0]), (3, [10.0])])
+def test_no_more_messages_are_on_their_way_than_the_queue_has_room_for(tmp_path, monkeypatch, depth, expected):
+    """Three messages are sent as early as the queue takes them; one that has waited for room is late from then on."""
+    clock, slept, left = [100.0], [], [1, 2]
+    first, second, _ = ends(tmp_path, tuple(replace(edge, depth=depth) for edge in EDGES), delay_s=10.0)
+
+    def send_what_fits():
+        while left and first.can_send(1):
+            first.send(message(torch.tensor(left.pop(0))), 1, 1.0)
+
+    def sleep(seconds):
+        send_what_fits()
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(module.time, "time", lambda: clock[0])
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    first.send(message(torch.tensor(0)), 1, 1.0)
+    send_what_fits()
+    assert [int(second.recv(0, 1.0)[0].tensors[0]) for _ in range(3)] == [0, 1, 2]
+    assert slept == expected
 
 
 def test_a_clock_that_is_behind_does_not_make_a_message_later_than_its_delay(tmp_path, monkeypatch):

@@ -176,26 +176,24 @@ class Model:
         depths: Mapping[tuple[int, int], int] = {
             (e.src, e.dst): e.depth for e in edges_of(resolved, self.case.partition, max(1, int(min(depth, 10**6))))
         }
-        early = resolved.config.chaos.delays_messages
         for s in range(top):
             up = Wire(self.up_bytes(s), depth)
-            found[s, s + 1, Port.PASS] = self._laid(up, s, s + 1, bits_per_s, early)
+            found[s, s + 1, Port.PASS] = self._laid(up, s, s + 1, bits_per_s)
         if resolved.topology is Topology.LOCAL:
             return found
         for s in range(top):
             src = s + 1 if resolved.topology is Topology.NEIGHBOUR else top
             down = Wire(self.down_bytes(src), depths.get((src, s), math.inf))
-            found[src, s, Port.TELL] = self._laid(down, src, s, bits_per_s, early)
+            found[src, s, Port.TELL] = self._laid(down, src, s, bits_per_s)
         return found
 
-    def _laid(self, wire: Wire, src: int, dst: int, bits_per_s: float | None, early: bool) -> Wire:
+    def _laid(self, wire: Wire, src: int, dst: int, bits_per_s: float | None) -> Wire:
         """A wire with its costs, along the link where that lies between the stages."""
         link, between_hosts = self.link, self.hosts[src] != self.hosts[dst]
         costs = self._far_costs if between_hosts else self.setting.costs
         wire = replace(
             wire, send_s=costs.send_s + wire.num_bytes * costs.send_byte_s,
             recv_s=costs.recv_s + wire.num_bytes * costs.recv_byte_s, rouse_s=costs.rouse_s, wakes=costs.wakes,
-            leaves_early=early,
         )  # fmt: skip
         if not self.is_far(src, dst):
             return wire
