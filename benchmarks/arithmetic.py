@@ -2,36 +2,30 @@
 
     python -m benchmarks.arithmetic --out benchmarks/results/arithmetic-lm.json
 
-One step of every block runs on tensors that have shapes and no values, and torch's own counter adds up the products:
-those of layers, of read-outs and of attention, in which every query meets every key, also those that the causal mask
-takes away; forward and backward, two operations for a multiplication and an addition. Norms, activations, losses and
-the optimizer are no products. What a block holds until it learns is counted as in a run, by the storages that autograd
+Products are those of :mod:`benchmarks.step_flop`. What a block holds until it learns is counted as in a run, by the storages that autograd
 saves, in one step on the CPU. Nothing here depends on the machine, the data or the time.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import harness
 from benchmarks.accuracy.cell import Cell, PublishedTable
 from benchmarks.published import TABLES
+from benchmarks.step_flop import full_batch, rules_of, step_flop
 from pipeline.config import Config
-from pipeline.engine.build import build_rules
 from pipeline.engine.in_flight import SavedTensors
-from pipeline.learning.rule import LearningRule, Topology
 from pipeline.numerics.autocast import autocast
 from pipeline.resolve import RunSpec, resolve
 from workers.edges import batch_bytes
 
-__all__ = ["arms_of", "counted", "held_by_block", "main", "step_flop"]
+__all__ = ["arms_of", "counted", "held_by_block", "main"]
 
 
 def arms_of(table: PublishedTable) -> dict[str, Cell]:
@@ -66,73 +60,18 @@ def resolved_on_any_text(cell: Cell) -> RunSpec:
     return resolve(Config.from_dict({**config, "dataset": {**config["dataset"], "path": ""}}), Path())
 
 
-def step_flop(resolved: RunSpec) -> tuple[list[int], list[int]]:
-    """Operations of every block in one step on a full batch, and those of one forward and backward pass through it."""
-    rules = [rule.to("meta") for rule in _rules(resolved)]
-    inputs, contexts = [], []
-    total = [0] * len(rules)
-    x, y = _batch(resolved, torch.device("meta"))
-    for k, rule in enumerate(rules):
-        inputs.append(x)
-        with FlopCounterMode(display=False) as counter:
-            x, context = rule(x, y)
-        contexts.append(context)
-        total[k] += counter.get_total_flops()
-    feedback: tuple[Tensor, ...] = ()
-    for k in reversed(range(len(rules))):
-        with FlopCounterMode(display=False) as counter:
-            feedback = _learned(rules[k], contexts[k], feedback) or feedback
-        total[k] += counter.get_total_flops()
-    return total, [_pass_flop(rule, x) for rule, x in zip(rules, inputs, strict=True)]
-
-
-def _learned(rule: LearningRule, context: Any, feedback: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Has a block learn as a stage does: at once where it can, and when feedback has come where it waits for some;
-    returns what it sends down."""
-    sent: tuple[Tensor, ...] = ()
-    if rule.learns_at_once:
-        sent = rule.learn(context, ()).upstream
-    if rule.topology is not Topology.LOCAL and not rule.spec.is_last:
-        sent = (*sent, *rule.learn(context, feedback).upstream)
-    return sent
-
-
-def _pass_flop(rule: LearningRule, x: Tensor) -> int:
-    """Operations of one forward and one backward pass through a block; of the gradient of its input where a rule has
-    gradients go from block to block."""
-    hands_down = rule.topology is Topology.NEIGHBOUR and not rule.spec.is_first
-    x = x.detach().requires_grad_(hands_down)
-    with FlopCounterMode(display=False) as counter:
-        out = rule.block(x)
-        torch.autograd.backward(out, torch.zeros_like(out))
-    return int(counter.get_total_flops())
-
-
 def held_by_block(resolved: RunSpec) -> list[int]:
     """Bytes that each block holds of a full batch between forward and learning, as a stage of it alone counts them."""
     found, device = [], torch.device("cpu")
-    x, y = _batch(resolved, device)
+    x, y = full_batch(resolved, device)
     is_rounded = resolved.config.run.autocast != "none"
-    for rule in _rules(resolved):
+    for rule in rules_of(resolved, device):
         saved = SavedTensors(rule.parameters())
         with saved.watch(), autocast(device) if is_rounded else nullcontext():
             x, context = rule(x, y)
             saved.add([context])
         found.append(saved.num_bytes)
     return found
-
-
-def _rules(resolved: RunSpec) -> Iterator[LearningRule]:
-    """The blocks under their rules, as they train."""
-    for rule in build_rules(resolved, resolved.blueprints, range(resolved.num_blocks), torch.device("cpu")):
-        yield rule.train()
-
-
-def _batch(resolved: RunSpec, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A full batch of the same symbol everywhere, and its labels."""
-    rows, task = resolved.microbatch_size, resolved.specs[0].task
-    x = torch.zeros(rows, *resolved.data.input_shape, dtype=resolved.data.input_dtype, device=device)
-    return x, torch.zeros(rows, *task.label_shape, dtype=task.label_dtype, device=device)
 
 
 def main(arguments: Sequence[str], count: Callable[[Cell], Mapping[str, Any]] = counted) -> int:

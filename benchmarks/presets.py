@@ -5,23 +5,24 @@ same weights on the same samples in the same order.
 """
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Literal
 
 from torch import nn
 
+from benchmarks.step_flop import step_flop
 from pipeline.config import Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig, TransportConfig
-from pipeline.learning.heads import AveragePool
 from pipeline.network.block import Block, build_block
 from pipeline.network.shapes import BlockShapes
 from pipeline.numerics.wire_names import Wire
-from pipeline.resolve import RunSpec
+from pipeline.resolve import RunSpec, resolve
 
 __all__ = [
-    "PRESETS", "Precision", "Preset", "Product", "backprop_flop", "forward_flop", "local_flop", "main_product",
-    "products",
+    "PRESETS", "Precision", "Preset", "Product", "backprop_flop", "local_flop", "main_product", "products",
 ]  # fmt: skip
 
 Precision = Literal["highest", "high", "medium"]
@@ -221,48 +222,15 @@ def products(block: Block, shapes: BlockShapes) -> list[Product]:
     return found
 
 
-def forward_flop(resolved: RunSpec) -> list[int]:
-    """Floating-point operations of every block's forward pass over one sample."""
-    return [sum(p.flop for p in found) for found in _all_products(resolved)]
-
-
 def local_flop(resolved: RunSpec) -> int:
-    """Operations per sample of training with linear decoders, DFA or synthetic gradients.
-
-    A block of one layer needs its output and its weight's gradient, 2 * 2 * in * out: the gradient of its input is
-    not needed. A decoder reads the body's output, pooled or whole, and needs all three: 3 * 2 * features * classes;
-    DFA's matrix is one product. The output block has neither. Synthetic gradients: see :func:`_synthetic_flop`.
-    """
-    rule = resolved.config.rule
-    if rule.name == "dni":
-        return _synthetic_flop(resolved)
-    per_weight, dimdec = 2 if rule.name == "dfa" else 6, rule.options.get("dimdec", 0)
-    shapes = [spec.body_shape for spec in resolved.specs if not spec.is_last]
-    features = [prod(AveragePool(shape, dimdec).out_shape if dimdec else shape) for shape in shapes]
-    heads = [per_weight * size * resolved.specs[-1].task.num_outputs for size in features]
-    return 2 * sum(forward_flop(resolved)) + sum(heads)
-
-
-def _synthetic_flop(resolved: RunSpec) -> int:
-    """Operations per sample under ``dni``: backpropagation's, for blocks send their gradient down, and the models'.
-
-    A model speaks twice, once for its block and once to learn, when it needs its weights' gradients and those of all
-    of its layers' inputs but the first's; the labels enter by a matrix of their own. Of blocks that send vectors: of
-    maps the model is convolutional.
-    """
-    options, flop = resolved.config.rule.options, backprop_flop(resolved)
-    labels = resolved.specs[-1].task.num_outputs if options["conditioned"] else 0
-    for spec in resolved.specs[:-1]:
-        sizes = [prod(spec.out_shape), *[options["width"]] * options["layers"], prod(spec.out_shape)]
-        layers = [2 * a * b for a, b in zip(sizes, sizes[1:], strict=False)]
-        flop += 3 * (layers[0] + 2 * labels * sizes[1]) + 4 * sum(layers[1:])
-    return flop
+    """Operations per sample of training by the config's own rule, decoders and synthesisers included."""
+    return sum(step_flop(resolved)[0]) // resolved.microbatch_size
 
 
 def backprop_flop(resolved: RunSpec) -> int:
     """Operations per sample of backpropagation: all three products, but for the gradient of the samples."""
-    flop = forward_flop(resolved)
-    return 3 * sum(flop) - flop[0]
+    config = dataclasses.replace(resolved.config, rule=NamedConfig(name="backprop"))
+    return local_flop(resolve(config, Path(tempfile.gettempdir())))
 
 
 def main_product(resolved: RunSpec, batch_size: int) -> Product:

@@ -39,7 +39,6 @@ def test_a_preset_is_as_deep_as_it_says_and_has_whole_batches(name, tmp_path):
 def test_the_multiplications_of_an_mlp(tmp_path):
     found = resolved("mlp-8x1024", tmp_path)
     forward = linear(784, *[1024] * 8, 10)
-    assert sum(presets.forward_flop(found)) == forward
     # Hidden blocks decode with a matrix of 10 rows; the output block has no decoder.
     assert presets.local_flop(found) == 2 * forward + 8 * 6 * 1024 * 10
     assert presets.backprop_flop(found) == 3 * forward - linear(784, 1024)
@@ -49,7 +48,7 @@ def test_the_multiplications_of_an_mlp(tmp_path):
 def test_dfa_has_one_product_for_a_decoder_s_three_and_the_baselines_are_backprop(tmp_path):
     found = resolved("dfa-8x1024", tmp_path)
     assert found.batching.in_flight == 4
-    assert presets.local_flop(found) == 2 * sum(presets.forward_flop(found)) + 8 * 2 * 1024 * 10
+    assert presets.local_flop(found) == 2 * linear(784, *[1024] * 8, 10) + 8 * 2 * 1024 * 10
     baseline = PRESETS["dfa-8x1024"].config(precision="highest", mode="gpipe")
     assert (baseline.rule.name, baseline.train.in_flight) == ("backprop", 1)
 
@@ -79,7 +78,7 @@ def test_the_multiplications_of_convolutions(tmp_path):
     # (channels in, channels out, edge of the map): 3x3 kernels, padded; pooling comes after them.
     convs = [(3, 32, 32), (32, 64, 32), (64, 64, 16), (64, 128, 16), (128, 128, 8), (128, 128, 4)]
     expected = [2 * 9 * a * b * edge**2 for a, b, edge in convs] + [linear(128 * 2 * 2, 1024), linear(1024, 10)]
-    assert presets.forward_flop(found) == expected
+    assert [sum(p.flop for p in products) for products in presets._all_products(found)] == expected
     heads = sum(6 * 10 * b * edge**2 for _, b, edge in convs) + 6 * 10 * 1024
     assert presets.local_flop(found) == 2 * sum(expected) + heads
     largest = presets.main_product(found, 64)
@@ -87,14 +86,18 @@ def test_the_multiplications_of_convolutions(tmp_path):
     assert largest == Product(64 * 32 * 32, 9 * 32, 64)
 
 
-def test_the_multiplications_of_a_language_model(tmp_path):
-    """Of its weights, at each of 128 positions: attention takes 4 w^2, the net 8 w^2, the read-out w times 256."""
-    found = resolved("lm-s", tmp_path)
-    layer = 2 * 128 * 12 * 128**2
-    assert presets.forward_flop(found) == [*[layer] * 7, layer + 2 * 128 * 128 * 256]
-    assert presets.local_flop(found) == 2 * sum(presets.forward_flop(found)) + 7 * 6 * 128 * 128 * 256
+@pytest.mark.parametrize(("name", "per_block"), [("lm-s", 1), ("lm-s-4", 2), ("lm-s-2", 4)])
+def test_the_multiplications_of_a_language_model(name, per_block, tmp_path):
+    """At each of 128 positions forward: attention takes 4 w^2, and w for every key and every value, the net 8 w^2, the
+    read-out w times 256; three times as much in all, but for the input of a block behind a block, which is read by
+    three w^2. Every block has a read-out."""
+    found, num_blocks = resolved(name, tmp_path), 8 // per_block
+    layer, read_out, spared = linear(128, 12 * 128) + 2 * linear(128, 128), linear(128, 256), linear(128, 3 * 128)
+    backprop = 128 * 3 * (8 * layer + read_out)
+    assert presets.backprop_flop(found) == backprop
+    assert presets.local_flop(found) == backprop + 128 * (num_blocks - 1) * (3 * read_out - spared)
     assert (found.optimizer.clip, found.optimizer.decay_on, found.optimizer.name) == (1.0, "matrices", "adamw")
-    assert found.num_blocks == 8 and found.batching.num_steps == PRESETS["lm-s"].steps_per_epoch
+    assert found.num_blocks == num_blocks and found.batching.num_steps == PRESETS[name].steps_per_epoch
 
 
 @pytest.mark.parametrize("name", ["lm-s", "deep-thin"])
