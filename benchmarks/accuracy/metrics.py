@@ -7,7 +7,7 @@ from benchmarks.accuracy.cell import Metric
 
 __all__ = [
     "after", "after_steps", "angle", "angle_late", "angle_most", "best", "best_epoch", "best_within", "block_angle",
-    "depth", "depth_rise", "filter_variation", "last", "last_in_training", "loss_after", "neighbours", "phase",
+    "depth", "depth_rise", "epochs_to", "filter_variation", "last", "last_in_training", "loss_after", "neighbours", "phase",
     "test_loss", "train_loss",
 ]  # fmt: skip
 
@@ -46,6 +46,16 @@ def after(epoch: int) -> Metric:
 
     def metric(run: Mapping[str, Any]) -> float | None:
         return _errors(run)[epoch - 1] if len(_errors(run)) >= epoch and _has_course(run) else None
+
+    return metric
+
+
+def epochs_to(error: float) -> Metric:
+    """The number of epochs after which the error is for the first time at most so large; None where it never is."""
+
+    def metric(run: Mapping[str, Any]) -> float | None:
+        found = [k + 1 for k, value in enumerate(_errors(run)) if value <= error]
+        return float(found[0]) if found and _has_course(run) else None
 
     return metric
 

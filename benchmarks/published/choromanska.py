@@ -1,10 +1,10 @@
 """Choromanska et al., online alternating minimisation (2019): MNIST by several nets, and a stand-in for HIGGS."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.accuracy.cell import Band, Cell, Check, Figure, PublishedTable, in_order
-from benchmarks.accuracy.metrics import after, after_steps, best, last
+from benchmarks.accuracy.metrics import after, after_steps, best, epochs_to, last
 
 __all__ = ["TABLES"]
 
@@ -57,24 +57,35 @@ def _first_epoch(arm: str) -> Cell:
     return Cell(f"2x100-{arm.lower()}", config, figures, (0, 1, 2), program=("benchmarks.after_steps",))
 
 
+def _samples(count: int) -> str:
+    """A column: after so many mini-batches."""
+    return f"{200 * count:,} samples".replace(",", " ")
+
+
 def _streamed(arm: str) -> Cell:
     """A thousand mini-batches, no sample twice; snapshots of every fifth step."""
     config = {
         **_ARMS[arm], "dataset.name": "higgs_like", "model.width": [300, 300], "train.batch_size": 200,
         "train.epochs": 1, "snapshot.every_steps": 5, "snapshot.keep": 1000,
     }  # fmt: skip
-    figures = [Figure(arm, f"{200 * count:,} samples".replace(",", " "), after_steps(count)) for count in _SEEN]
+    figures = [Figure(arm, _samples(count), after_steps(count)) for count in _SEEN]
     return Cell(arm.lower(), config, figures, program=("benchmarks.after_steps",))
 
 
 def _short(
-    name: str, row: str, epochs: int, changes: Mapping[str, Any], band: Band | None = None, reason: str = ""
-) -> Cell:
+    name: str, row: str, epochs: int, changes: Mapping[str, Any], band: Band | None = None, reason: str = "",
+    more: Sequence[Figure] = (),
+) -> Cell:  # fmt: skip
     figures = [
         Figure(row, "after 1 epoch", after(1)), Figure(row, "last", last, None, band, reason),
-        Figure(row, "best", best),
+        Figure(row, "best", best), *more,
     ]  # fmt: skip
     return Cell(name, {**_BASE, "train.epochs": epochs, **changes}, figures, limit_s=7200.0)
+
+
+def _signs(name: str, row: str, changes: Mapping[str, Any], band: Band | None = None) -> Cell:
+    """A net with a layer of signs, and how soon it is at 3 %."""
+    return _short(name, row, 20, changes, band, more=[Figure(row, "epochs to 3 %", epochs_to(3.0))])
 
 
 _SIGNS = {**_NET, "model.width": [500, 500], "model.activation": ["sign", "tanh"], "model.dropout": 0.2}
@@ -128,10 +139,10 @@ TABLES = (
         "A layer of signs, 784-500-500-10 on MNIST, 20 epochs, test error in %",
         "Choromanska et al. (2019), Figure 8, curves only",
         [
-            _short("am", "AM-Adam, 10 code steps", 20, {**_SIGNS, **_AM, "rule.code_steps": 10}, Band(most=5.0)),
-            _short("straight-through", "straight-through, Adam", 20,
+            _signs("am", "AM-Adam, 10 code steps", {**_SIGNS, **_AM, "rule.code_steps": 10}, Band(most=5.0)),
+            _signs("straight-through", "straight-through, Adam",
                    {**_SIGNS, **_ADAM, "rule.name": "straight_through", "model.bias": False}),
-            _short("dtp", _BY_LEE, 20, {**_DTP, **_LEE}), _short("dtp-adam", _BY_ADAM, 20, {**_DTP, **_DTP_ADAM}),
+            _signs("dtp", _BY_LEE, {**_DTP, **_LEE}), _signs("dtp-adam", _BY_ADAM, {**_DTP, **_DTP_ADAM}),
         ],
         [Check("alternating minimisation is within a point of straight-through estimation",
                [(("AM-Adam, 10 code steps", "last"), ("straight-through, Adam", "last"))], Band(most=1.0)),
@@ -142,7 +153,8 @@ TABLES = (
         "linear map and its unit alone: no dropout, no batch norm, biases, orthogonal weights, batches of 100. Its "
         "first row has the settings of Lee et al. (2015) for a net of 500-500 signs, for 20 epochs of their 500, "
         "inverse and block trained on every batch in turn; step, noise and rates of the second are those of the 8x128 "
-        "net of lra-table1-mnist.",
+        "net of lra-table1-mnist. Published is the same error in under 20 epochs where difference target propagation "
+        "takes about 200, a tenth of its epochs: that is not seen here, where its second row is at 3 % about as soon.",
     ),
     PublishedTable(
         "am-lenet",
@@ -161,17 +173,20 @@ TABLES = (
                                         "optimizer.lr": 0.003}),
         ],
         note=_BANDS + "Codes of both convolutions and of both hidden linear layers, by sums over all their features, "
-        "or where said by means, as in the published code; no batch norm.",
+        "or where said by means; no batch norm. The published code has .008, halved every 8 epochs, means, and code "
+        "steps of .3 against the mean over a batch, which is the row with means. The row that is within the band has a "
+        "rate, milestones, sums and code steps that are chosen here.",
     ),
     PublishedTable(
         "higgs-like",
         "A stand-in for HIGGS, 200 000 samples streamed once, 2x300, test error in %",
         "Choromanska et al. (2019), Figure 5, curves only, of HIGGS itself",
         [_streamed(arm) for arm in ("AM-Adam", "AM-SGD", "Adam", "SGD")],
-        [in_order("AM-Adam is at most two points behind Adam after one pass", "200 000 samples",
-                  [["AM-Adam"], ["Adam"]], 2.0)],
+        [in_order(f"AM-Adam is at most two points behind {other} after {column}", column, [["AM-Adam"], [other]], 2.0)
+         for other in ("Adam", "SGD") for column in map(_samples, _SEEN)],
         note="This is not HIGGS, which is a download of 11 million rows: samples are of scikit-learn, of as many "
         "inputs and classes, with a tenth of the labels wrong. It shows what of the claim is about learning online, "
-        "and no figure of it can be compared with one of HIGGS.",
+        "that AM is where Adam is and ahead of SGD from some thousand samples on, and no figure of it can be compared "
+        "with one of HIGGS.",
     ),
 )  # fmt: skip

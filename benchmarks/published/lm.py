@@ -107,7 +107,8 @@ _CELLS = [cell for budget in BUDGETS for arm in _ARMS if (cell := arm.budgets.ge
 _CELLS += [cell for arm in _ARMS for cell in arm.rates.values() if not cell.figures]
 _NOTE = (
     "Tiny Shakespeare, a tenth held out; 8 layers of 128, windows of 128, 16 a step; AdamW at 3e-3 for every arm, "
-    "which is not the best rate of each; a median of three seeds at 1000 steps, one seed elsewhere. backprop is one "
+    "which is not the best rate of each. At 1000 steps a median of the seeds that have run, of three, elsewhere one "
+    "seed: arms are compared below, seed by seed, and not here. backprop is one "
     "block: its gradient's norm is bounded as a whole, that of the others block by block. An interlock over both of "
     "two blocks is backprop bounded block by block, and counts as no local arm."
 )

@@ -150,8 +150,8 @@ class Arms:
         if not gaps:
             return ""
         best = min(gaps, key=lambda row: gaps[row])
-        verdict = "holds" if gaps[best] <= most else "**does not hold**"
         missing = len(asked) - len(gaps)
+        verdict = "holds" if gaps[best] <= most else "open" if missing else "**does not hold**"
         open_ = f"; {missing} of {len(asked)} arms not run" if missing else ""
         return (f"- The best local arm of {count} blocks after {budget} steps is at most {most:g} % above "
                 f"{self.first.row}: {verdict} ({best}: {_signed(gaps[best])}{open_})")  # fmt: skip

@@ -36,8 +36,8 @@ _BOUNDED = ("energy, random sign", "energy, symmetric", "prototypical, symmetric
 def _cell(arm: str) -> Cell:
     """784-500-10."""
     figures = [
-        Figure(arm, "after 1 epoch", after(1)), Figure(arm, "last", last),
-        Figure(arm, "best", best, None, Band(most=3.0) if arm in _BOUNDED else None),
+        Figure(arm, "after 1 epoch", after(1)),
+        Figure(arm, "last", last, None, Band(most=3.0) if arm in _BOUNDED else None), Figure(arm, "best", best),
     ]  # fmt: skip
     return Cell(arm.replace(", ", "-").replace(" ", "-"), {**_BASE, **_ARMS[arm]}, figures)
 

@@ -1,7 +1,8 @@
 """Autocast: matrix products and convolutions in bfloat16, weights and gradients in float32.
 
-Under ``torch.autocast`` the factors of products are rounded to bfloat16, and activations stay in it, on the edges
-between stages too: half the bytes. Weights, gradients and the optimizer's state are float32, and so are losses.
+Under ``torch.autocast`` the factors of products are rounded to bfloat16, and what they give stays in it, on the edges
+between stages too: half the bytes. Sums with float32 are float32, as a transformer's residual stream is. Weights,
+gradients and the optimizer's state are float32, and so are losses.
 """
 
 import torch

@@ -1,5 +1,6 @@
 """Predictive coding over stages: the same weights wherever the blocks are, and those of backprop where it is that."""
 
+import json
 from functools import cache
 
 import pytest
@@ -46,17 +47,26 @@ def test_micro_batches_are_the_batch(tmp_path):
         assert_weights_agree(tmp_path / transport, tmp_path / "one", 1e-4)
 
 
-@pytest.mark.parametrize("stages", [1, 3])
+@pytest.mark.parametrize("stages", [1, 3, "blocks"])
 def test_o_pc1_fixed_predictions_at_rate_1_are_backprop_for_a_whole_run(tmp_path, stages):
-    """O-PC1: a whole run with fixed predictions at rate 1 learns backpropagation's weights.
+    """O-PC1: a whole run with fixed predictions at rate 1 has backpropagation's curve and learns its weights.
 
-    In float32, where the error comes through more sums, so the weights agree to rounding alone.
+    In float32, where the error comes through more sums, so they agree to rounding alone.
     """
     exact = {"name": "pc", "inference": "fixed", "rounds": 4, "rate": 1.0}
     ours = run(tmp_path / "pc", changes(exact, stages))
     theirs = run(tmp_path / "backprop", changes({"name": "backprop"}))
     assert_weights_agree(tmp_path / "pc", tmp_path / "backprop", 1e-4)
     assert abs(ours["test"]["accuracy"] - theirs["test"]["accuracy"]) <= 0.01
+    curves = [curve(tmp_path / name) for name in ("pc", "backprop")]
+    assert len(curves[0]) > 1 and curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+def curve(folder):
+    """The network's losses of every epoch, in training and on the test set."""
+    rows = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+    outputs = [block for row in rows if row["event"] == "epoch" for block in row["blocks"] if block["block"] == 4]
+    return [loss for block in outputs for loss in (block["train_loss"], block["test_loss"])]
 
 
 def assert_weights_agree(ours, theirs, tolerance):

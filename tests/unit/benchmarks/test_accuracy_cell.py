@@ -32,6 +32,7 @@ def test_a_band_includes_its_ends_and_says_what_it_is(band, inside, out, text):
 def test_figures_are_read_off_a_run():
     assert (metrics.best(RUN), metrics.last(RUN), metrics.best_epoch(RUN)) == (2.6, 3.0, 3.0)
     assert (metrics.after(2)(RUN), metrics.best_within(2)(RUN)) == (4.1, 4.1)
+    assert [metrics.epochs_to(error)(RUN) for error in (4.1, 2.6, 2.5)] == [2.0, 3.0, None]
     assert (metrics.test_loss(RUN), metrics.train_loss(RUN)) == (0.25, None)
     assert (metrics.depth(1)(RUN), metrics.depth(-1)(RUN)) == (2.0, 1.5)
     assert metrics.depth_rise(RUN) == pytest.approx(0.1)
@@ -46,6 +47,7 @@ def test_a_run_that_selected_its_weights_has_one_error_and_no_course():
     assert (metrics.last(run), metrics.best(run)) == (2.5, 2.5)
     assert metrics.after(1)(run) is None and metrics.best_epoch(run) is None
     assert metrics.best_within(1)(run) is None and metrics.loss_after(1)(run) is None
+    assert metrics.epochs_to(3.0)(run) is None
     assert metrics.after(1)({**run, "selected": False}) == 2.5
 
 

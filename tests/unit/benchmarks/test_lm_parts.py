@@ -107,3 +107,11 @@ def test_what_was_asked_is_judged_by_the_best_local_arm():
     assert "after 1000 steps is at most 1 % above backprop: holds (2 blocks, shared: -5.0 %)" in ARMS.verdicts(
         found(better)
     )
+
+
+def test_what_the_arms_so_far_miss_is_open_while_another_has_not_run():
+    """An arm that has not run may be the best one."""
+    worse = {**RUNS, "own-1000": [run(seed, 2.4, 2.3) for seed in range(3)]}
+    assert "after 1000 steps is at most 1 % above backprop: open (2 blocks, own: +" in ARMS.verdicts(found(worse))
+    both = {**worse, "shared-1000": [run(0, 2.5, 2.4)]}
+    assert "is at most 1 % above backprop: **does not hold** (2 blocks, own: +" in ARMS.verdicts(found(both))
