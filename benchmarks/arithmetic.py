@@ -2,8 +2,8 @@
 
     python -m benchmarks.arithmetic --out benchmarks/results/arithmetic-lm.json
 
-Products are those of :mod:`benchmarks.step_flop`. What a block holds until it learns is counted as in a run, by the storages that autograd
-saves, in one step on the CPU. Nothing here depends on the machine, the data or the time.
+Products are those of :mod:`benchmarks.step_flop`. What a block holds until it learns is counted as in a run, by the
+storages that autograd saves, in one step on the CPU. Nothing here depends on the machine, the data or the time.
 """
 
 import argparse

@@ -7,8 +7,8 @@ from benchmarks.accuracy.cell import Metric
 
 __all__ = [
     "after", "after_steps", "angle", "angle_late", "angle_most", "best", "best_epoch", "best_within", "block_angle",
-    "depth", "depth_rise", "epochs_to", "filter_variation", "last", "last_in_training", "loss_after", "neighbours", "phase",
-    "test_loss", "train_loss",
+    "depth", "depth_rise", "epochs_to", "filter_variation", "last", "last_in_training", "loss_after", "neighbours",
+    "phase", "test_loss", "train_loss",
 ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ TABLES = (
         "Theirs is trained for 500 000 steps of 256 samples by Adam at 3e-5, with models of two layers of 1024; ours "
         "for 20 epochs, 9 380 steps of 128, by Adam at 1e-3, with two layers of 256. Every layer is a block with an "
         "interface behind it. What is printed of DNI is not reproduced: models that do not see the labels fall behind "
-        "nets that move at this rate, and from four layers on they are worse than no learning below the top; at a tenth "
-        "of the rate they are better than that, and still far behind what is printed.",
+        "nets that move at this rate, and from four layers on they are worse than no learning below the top; at a "
+        "tenth of the rate they are better than that, and still far behind what is printed.",
     ),
 )  # fmt: skip

@@ -117,8 +117,8 @@ TABLES = (
         "1e-3 and 3e-3, 9 000 and 800 updates of 100 and 50 sequences' chunks. Rows are cut into 3 chunks of 9, copies "
         "of 20 steps into 5 of 4; BPTT over whole sequences has as many updates, and so more of the data. All of it is "
         "chosen here. In copies a blank is due in the first steps, and half of the others is right by chance: 47 % and "
-        "37 % error know nothing. DFA inside the cell ends there, and beyond, also where a fixed layer copies without an "
-        "error: under this rule a layer that learns is worse than one that does not.",
+        "37 % error know nothing. DFA inside the cell ends there, and beyond, also where a fixed layer copies without "
+        "an error: under this rule a layer that learns is worse than one that does not.",
     ),
     PublishedTable(
         "am-rnn",
