@@ -130,6 +130,7 @@ class _Run:
         stage, model = process.stage, self._stages[process.stage]
         receivers = [dst for src, dst, port in self._wires if src == stage and port is Port.TELL]
         senders = [src for src, dst, port in self._wires if dst == stage and port is Port.TELL]
+        ended: set[int] = set()
         for action in model.actions:
             if action.op is not Op.STEP and action.microbatch % model.replicas != process.replica:
                 continue
@@ -148,7 +149,8 @@ class _Run:
                 elif item is Port.TELL:
                     for dst in receivers:
                         yield from self._send(process, self._queue(stage, dst, part, Port.TELL), item)
-                else:
+                elif action.step not in ended:  # a second time where other blocks of the stage learn late
+                    ended.add(action.step)
                     ends = self._ends[stage]
                     ends[action.step] = max(ends.get(action.step, 0.0), self._clock.now)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from workers.planner.rehearsal import Rehearsals
 from workers.planner.replicas import cases_with_replicas
 from workers.planner.rows import row_of
 from workers.planner.text import plan_lines, rate_text
-from workers.planner.ways import find_way
+from workers.planner.ways import WAYS, find_way
 
 __all__ = ["make_plan", "plan_rows"]
 
@@ -48,7 +48,7 @@ def make_plan(
     host = this_host()
     with _unsaid():
         rows, taken = _measured_rows(config, question, host, data_root)
-    best = max((row for row in rows if find_way(row["schedule"]).is_ours), key=lambda row: float(row["samples_per_s"]))
+    best = _best(config, rows)
     plan = {"rows": rows, "best": best, **_asked(question, host), "measured": None if taken is None else taken.told()}
     about = [_about(config, question, host), "" if taken is None else taken.words(taken.age_s())]
     for line in [*plan_lines(rows, best, ", ".join(filter(None, about))), *planned_as(config)]:
@@ -63,6 +63,14 @@ def make_plan(
         raise ConfigError(f"cannot write the plan (given: --out {out}, {why}). Name another folder.") from None
     say(f"written: {out}/plan.json, {out}/plan.toml (python launch.py --config {out}/plan.toml)")
     return plan
+
+
+def _best(config: Config, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The fastest row of the config's mode; of a mode that has none, of Onward's own schedule."""
+    ours = [row for row in rows if find_way(row["schedule"]).is_ours]
+    way = next((way for way in WAYS if way.mode == config.schedule.mode and not way.is_dealt), None)
+    own = [row for row in rows if way is not None and row["schedule"] == way.name]
+    return max(own or ours, key=lambda row: float(row["samples_per_s"]))
 
 
 @contextmanager
@@ -145,8 +153,10 @@ def planned_as(config: Config) -> list[str]:
             f"a probe of {gate.probe_samples} samples passes every {gate.probe_every} steps, for which the queues "
             "have room here, and parts of steps take passes over the weights"
         )
-    elif mode.is_predictable:
+    elif mode.is_predictable and any(way.mode == mode.name for way in WAYS):
         return []
+    elif mode.is_predictable:
+        return [f"  planned as the mode parallel: a plan has no rows of {mode.name}, which keeps more batches in flight"]
     return [f"  planned as the mode parallel, in which every block trains in every step; under {mode.name} {beside}"]
 
 

@@ -76,6 +76,7 @@ class _Canned(Transport):
         """That each message of a step is waited for, one length in each step, in turns."""
         self.sent: tuple[Tensor, ...] = ()
         """The first feedback that was sent."""
+        self._told_at: Position | None = None
         self._taken: Iterator[tuple[Message, int]] = iter(())
         self._heard: Iterator[tuple[Message, int]] = iter(())
 
@@ -83,6 +84,7 @@ class _Canned(Transport):
         """Makes the messages that the stage will ask for; ``first`` is an activation with its labels."""
         job, batching = self._job, self._job.resolved.batching
         self.marks.clear()
+        self._told_at = None
 
         def messages(op: Op, kind: Kind, tensors: tuple[Tensor, ...]) -> Iterator[tuple[Message, int]]:
             """Of one kind, each with the steps that are done when it is asked for."""
@@ -110,13 +112,11 @@ class _Canned(Transport):
         up = message.kind is Kind.TRAIN
         if not up and not self.sent:
             self.sent = message.tensors
-        if up or dst == self._job.stage_index - 1:  # one mark for feedback to all
-            self.marks.append((Port.PASS if up else Port.TELL, now, time.perf_counter()))
-        else:
-            port, came, _ = self.marks[-1] if self.marks and self.marks[-1][0] is Port.TELL else (Port.TELL, now, now)
-            if self.marks and self.marks[-1][0] is Port.TELL:
-                self.marks.pop()
-            self.marks.append((port, came, time.perf_counter()))
+        if not up and message.position == self._told_at:  # one mark for what is told to all of them
+            now = self.marks.pop()[1]
+        if not up:
+            self._told_at = message.position
+        self.marks.append((Port.PASS if up else Port.TELL, now, time.perf_counter()))
         return 0.0
 
     def recv(self, src: int, timeout: float) -> tuple[Message, float]:

@@ -18,7 +18,7 @@ from workers.planner.wire_costs import WireCosts
 
 __all__ = ["Model", "Setting"]
 
-_MOST_STEPS = 200
+_MOST_STEPS = 400
 _FLUSHED_STEPS = 6
 
 
@@ -71,7 +71,10 @@ class Model:
         # Stages that share cores do so with those that run ahead of them, until the queues are full.
         ahead = self.num_stages * min(self.setting.depth, 8) if shared else 0
         latency = self.link.latency_s / max(self.stage_seconds())
-        return min(_MOST_STEPS, 30 + ahead + 2 * math.ceil(latency))
+        late = 4 * resolved.batching.in_flight_at(0, self.num_stages) if resolved.topology is not Topology.LOCAL else 0
+        # Behind the steps that fill the links there are to be enough for messages that come in bursts.
+        filling = 2 * (self.num_stages + 1) * math.ceil(latency)
+        return min(_MOST_STEPS, 30 + ahead + late + filling)
 
     @property
     def link(self) -> Link:
@@ -97,6 +100,16 @@ class Model:
     def down_bytes(self, stage: int) -> int:
         """Of the feedback for a micro-batch that the stage sends."""
         return self._measured[stage].profile.told_bytes
+
+    def lanes(self) -> dict[tuple[int, int], int]:
+        """Bytes of a step on the link that a message from one stage to another takes, with those of all other messages
+        on it; by sender and receiver, where a link is between them."""
+        wires = {key: wire for key, wire in self._wires(self.setting.depth, None).items() if wire.lane is not None}
+        total: dict[str, int] = {}
+        for wire in wires.values():
+            assert wire.lane is not None
+            total[wire.lane] = total.get(wire.lane, 0) + wire.num_bytes * self.case.resolved.batching.microbatches
+        return {(src, dst): total[wire.lane] for (src, dst, _), wire in wires.items() if wire.lane is not None}
 
     def simulated(self, *, depth: float | None = None, bits_per_s: float | None = None) -> Outcome:
         """The outcome; ``depth`` and ``bits_per_s`` in place of those that are asked about."""
@@ -198,5 +211,6 @@ class Model:
         if not self.is_far(src, dst):
             return wire
         rate = (link.bits_per_s if bits_per_s is None else bits_per_s) / 8
-        lane = f"{self.hosts[src]}>{self.hosts[dst]}" if self.setting.question.hosts > 1 else None
+        on_hosts = self.setting.question.hosts > 1
+        lane = f"host {self.hosts[src]}>{self.hosts[dst]}" if on_hosts else f"stage {src}>{dst}"
         return replace(wire, rate=rate, latency_s=link.latency_s, lane=lane)

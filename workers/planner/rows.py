@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from pipeline.config.blocks import names_of
@@ -18,6 +19,8 @@ __all__ = ["LOSS", "head_share", "replicated", "row_of"]
 
 LOSS = 0.02
 """Throughput that a link or a queue may cost: what is named is the least with which it costs no more."""
+_MOST_DEPTH = 4096
+"""Of a queue, beyond which none is looked for."""
 _BOUND = 0.95
 """A stage or a link that works so much of the time sets the pace."""
 _BACKWARD_SHARE = 2 / 3
@@ -80,8 +83,9 @@ def _run_s(case: Case, batch_size: int, first_s: float, step_s: float) -> float:
 
 
 def _links(model: Model, step_s: float) -> list[dict[str, Any]]:
-    """Bytes of a step on the way from each stage to the next and back, and how much of the time that takes."""
-    found, count = [], model.case.resolved.batching.microbatches
+    """Bytes of a step on the way from each stage to the next and back, and how much of the time the busiest link takes
+    that a message over that boundary passes."""
+    found, count, lanes = [], model.case.resolved.batching.microbatches, model.lanes()
     topology = model.case.resolved.topology
     top = model.num_stages - 1
     for s in range(top):
@@ -91,7 +95,8 @@ def _links(model: Model, step_s: float) -> list[dict[str, Any]]:
         elif topology is Topology.BROADCAST:
             back = model.down_bytes(top) * count * (s + 1)
         up = model.up_bytes(s) * count
-        seconds = max(up, back) * 8 / model.link.bits_per_s if model.is_far(s, s + 1) else 0.0
+        most = max((size for ends, size in lanes.items() if min(ends) <= s < max(ends)), default=0)
+        seconds = most * 8 / model.link.bits_per_s
         found.append({"from": s, "to": s + 1, "up_bytes": up, "down_bytes": back, "busy": seconds / step_s})
     return found
 
@@ -179,16 +184,34 @@ def _least(model: Model, step_s: float) -> dict[str, Any]:
     if model.num_stages == 1:
         return {"least_link_bit_per_s": None, "least_depth": None}
     free = model.step_s(depth=10**6, bits_per_s=math.inf)
-    floor = 1 + math.ceil(model.link.latency_s / free - 1e-9) if model.link.latency_s > 0 else 1
-    depth = floor
-    while depth < 4 * floor + 16 and model.step_s(depth=depth, bits_per_s=math.inf) > free * (1 + LOSS):
-        depth += 1
-    most = max((max(link["up_bytes"], link["down_bytes"]) for link in _links(model, step_s)), default=0)
+    depth = _least_depth(model, free)
+    most = max(model.lanes().values(), default=0)
+    if most == 0:
+        return {"least_link_bit_per_s": None, "least_depth": depth}
     if model.case.resolved.topology is Topology.LOCAL:
         return {"least_link_bit_per_s": 8 * most / free / (1 + LOSS), "least_depth": depth}
     lower = 8 * most / free / 64
     rate = _least_such(lambda bits: model.step_s(depth=10**6, bits_per_s=bits) <= free * (1 + LOSS), lower)
     return {"least_link_bit_per_s": rate, "least_depth": depth}
+
+
+def _least_depth(model: Model, free: float) -> int | None:
+    """The least depth with which a step takes no longer than ``free``, but for ``LOSS``, and the deeper ones do not
+    either; at least one message beside those that are on their way. None where not even the deepest queue is enough."""
+    case = model.case
+    queues = min(math.lcm(a, b) for a, b in pairwise(case.replicas))
+    on_their_way = model.link.latency_s * case.resolved.batching.microbatches / queues / free
+    below = math.ceil(on_their_way - 1e-9)
+    upper = below + 1
+    while model.step_s(depth=upper, bits_per_s=math.inf) > free * (1 + LOSS):
+        if upper >= _MOST_DEPTH:
+            return None
+        below, upper = upper, 2 * upper
+    while upper - below > 1:
+        middle = (below + upper) // 2
+        fits = model.step_s(depth=middle, bits_per_s=math.inf) <= free * (1 + LOSS)
+        below, upper = (below, middle) if fits else (middle, upper)
+    return upper
 
 
 def _least_such(fits: Callable[[float], bool], lower: float) -> float:

@@ -55,10 +55,10 @@ def _details(row: Row) -> list[str]:
         up = _short([format_bytes(link["up_bytes"]) for link in row["links"]])
         down = _short([format_bytes(link["down_bytes"]) for link in row["links"]])
         lines.append(f"  bytes per step on each link: up {up}; down {down}")
-        lines.append(
-            f"  for at most 2 % loss: a link of {rate_text(row['least_link_bit_per_s'])}, transport.depth "
-            f"{row['least_depth']}"
-        )
+        rate, depth = row["least_link_bit_per_s"], row["least_depth"]
+        needs = [] if rate is None else [f"a link of {rate_text(rate)}"]
+        needs.append("no transport.depth is enough" if depth is None else f"transport.depth {depth}")
+        lines.append(f"  for at most 2 % loss: {', '.join(needs)}")
     kinds = ("parameter", "gradient", "optimizer", "held", "queue")
     for memory in row["memory"][:8]:
         parts = ", ".join(f"{kind} {format_bytes(memory[f'{kind}_bytes'])}" for kind in kinds)

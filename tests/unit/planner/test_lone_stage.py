@@ -53,6 +53,22 @@ def plain_job(stage, way="1f1b"):
     return Planned(config, Host(1, 0), Path("/nowhere"), Question((2,))).case(find_way(way), 2).jobs[stage]
 
 
+@pytest.mark.parametrize("rule", ["dfa", "dni", "backprop"])
+def test_feedback_to_several_stages_is_told_once(rule):
+    """The last of four stages tells the three below it, or the one below it, in the same moment of its step."""
+    config = Config.from_dict({
+        "model": {"name": "mlp", "depth": 3, "width": 8, "norm": "none"},
+        "dataset": {"name": "noise", "shape": [8], "num_train": 64, "num_test": 8},
+        "rule": {"name": rule}, "train": {"batch_size": 8, "microbatches": 2},
+        "run": {"threads": 1, "partition": [1, 1, 1, 1]},
+    })  # fmt: skip
+    ways = ("onward", "gpipe") if rule == "backprop" else ("onward",)
+    for way in ways:
+        jobs = Planned(config, Host(1, 0), Path("/nowhere"), Question((4,))).case(find_way(way), 4).jobs
+        profile = measure_stage(jobs[3], (), waits=False)
+        assert all(seconds >= 0 for seconds in profile.parts.values()) and profile.told
+
+
 def test_a_stage_that_hears_others_is_also_measured_behind_waits(monkeypatch):
     monkeypatch.setattr(lone_stage, "_LONG_STEP_S", math.inf)  # as a step may be on a busy machine
     found = measure_stage(plain_job(1), ())

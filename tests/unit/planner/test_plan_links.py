@@ -11,6 +11,7 @@ from workers.planner.command import placed
 from workers.planner.links import Link, Question
 from workers.planner.model import Model, Setting
 from workers.planner.rows import row_of
+from workers.planner.text import plan_lines
 from workers.planner.ways import find_way
 from workers.planner.wire_costs import WireCosts
 
@@ -45,6 +46,46 @@ def test_messages_between_hosts_cost_what_they_do_there():
         assert model.step_s() == pytest.approx(3 * MS + extra)
         near, between = (model.exchange_s(2, 0, between_hosts=far) for far in (False, True))
         assert (near, between) == (0.0, pytest.approx(2 * 3 * MS))
+
+
+@pytest.mark.parametrize(("microbatches", "replicas", "depth"), [(1, (1, 1), 3), (8, (1, 1), 17), (8, (2, 2), 17)])
+def test_a_queue_has_room_for_micro_batches_and_one_for_each_pair_of_replicas(microbatches, replicas, depth):
+    """Of two steps on their way, and one message beside them; the depth that is named keeps its promise."""
+    question = Question((2,), link=Link(latency_s=12 * MS))
+    sections = {"run": {"threads": 1, "partition": [2, 2]}, "train": {"batch_size": 64, "microbatches": microbatches}}
+    case = Planned(config(**sections), Host(64, 0), Path("/nowhere"), question).case(find_way("onward"), 2, replicas)
+    model = Model(case, Told(), Setting(question, 64, FREE, 4))
+    step_s = 6 * MS / replicas[0]
+    assert row_of(model)["least_depth"] == depth
+    assert model.step_s(depth=row_of(model)["least_depth"]) == pytest.approx(step_s, rel=0.02)
+
+
+def test_a_queue_that_no_depth_makes_long_enough_is_said(monkeypatch):
+    monkeypatch.setattr(Model, "step_s", lambda self, *, depth, bits_per_s: 1.0 if depth == 10**6 else 2.0)
+    row = row_of(model_of(Question((4,), link=Link(latency_s=MS)), **EVEN))
+    assert row["least_depth"] is None and placed(config(**EVEN), row)["transport"]["depth"] == 4
+    assert any(line.endswith("no transport.depth is enough") for line in plan_lines([row], row, "plan"))
+
+
+def test_the_least_link_is_of_messages_between_hosts():
+    """Wide blocks inside the hosts, and a narrow one between them."""
+    wide = {"model": {"name": "mlp", "depth": 3, "width": [4096, 16, 4096], "norm": "none"}, **EVEN}
+    row = row_of(model_of(Question((4,), hosts=2, link=Link(1e9)), **wide))
+    assert row["links"][1]["up_bytes"] * 8 / (3 * MS) / 1.02 == pytest.approx(row["least_link_bit_per_s"])
+    near = row_of(model_of(Question((2,), hosts=2), stages=2, **{"run": {"threads": 1, "partition": [2, 2]}}))
+    assert near["least_link_bit_per_s"] > 0
+
+
+def test_no_link_is_busier_than_all_the_time():
+    """Replicas share the link between their stages, and what is told to several stages of a host the link to it."""
+    question = Question((2,), link=Link(2e6))
+    sections = {"run": {"threads": 1, "partition": [2, 2]}, "train": {"batch_size": 64, "microbatches": 4}}
+    case = Planned(config(**sections), Host(64, 0), Path("/nowhere"), question).case(find_way("onward"), 2, (2, 2))
+    found = [row_of(Model(case, Told(), Setting(question, 64, FREE, 4)))]
+    dfa = {"rule": {"name": "dfa"}, "train": {"batch_size": 64, "in_flight": 4}}
+    found += [row_of(model_of(Question((4,), hosts=hosts, link=Link(5e5)), **dfa, **EVEN)) for hosts in (1, 2, 4)]
+    for row in found:
+        assert row["bottleneck"].startswith("link") and max(link["busy"] for link in row["links"]) <= 1.001
 
 
 def test_feedback_goes_back_over_each_link():

@@ -12,7 +12,7 @@ from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from workers.placement import Host
 from workers.planner.cases import Planned, planned_runs
-from workers.planner.command import placed, planned_as
+from workers.planner.command import _best, placed, planned_as
 from workers.planner.links import Link, Question
 from workers.planner.model import Model, Setting
 from workers.planner.replicas import cases_with_replicas
@@ -127,6 +127,27 @@ def test_a_mode_that_is_not_parallel_is_planned_as_parallel_and_stays():
         assert row["mode"] == "parallel" and table["schedule"]["mode"] == sections["schedule"]["mode"]
         row = row_of(model_of(Question((2,)), "backprop", stages=1, **sections))
         assert placed(config(**sections), row)["schedule"]["mode"] == "backprop"
+
+
+def test_the_best_row_is_of_the_mode_that_the_config_names():
+    found = rows(Question((1, 4)), **EVEN)
+    for mode, way in (("parallel", "onward"), ("1f1b", "1f1b"), ("backprop", "backprop"), ("sequential", "onward")):
+        of_mode = config(**EVEN, schedule={"mode": mode})
+        best = _best(of_mode, found)
+        assert best["schedule"] == way
+        assert best["samples_per_s"] == max(row["samples_per_s"] for row in found if row["schedule"] == way)
+        assert placed(of_mode, best)["schedule"]["mode"] == mode
+    pipedream = config(**EVEN, schedule={"mode": "pipedream"})
+    assert _best(pipedream, found)["schedule"] == "onward" and "no rows of pipedream" in planned_as(pipedream)[0]
+
+
+@pytest.mark.parametrize("in_flight", [4, 8, 16])
+@pytest.mark.parametrize("rule", ["dfa", "dni"])
+def test_late_feedback_does_not_make_the_drain_a_step(rule, in_flight):
+    """Each stage takes 3 ms for a batch, however many are in flight."""
+    sections = {"rule": {"name": rule}, "train": {"batch_size": 64, "in_flight": in_flight}, **EVEN}
+    row = row_of(model_of(Question((4,)), **sections))
+    assert row["step_s"] == pytest.approx(3 * MS, rel=0.01) and row["bubble"] < 0.2
 
 
 def test_the_memory_of_a_gated_run_has_queues_for_its_probe():
