@@ -54,6 +54,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--page", type=Path, action="append", metavar="FILE.md", help="in place of all pages")
     options = parser.parse_args(arguments)
+    if options.page is None and options.results.resolve() != RESULTS:
+        parser.error(  # every table whose file is not there would become empty
+            f"the pages of this project are about the files in benchmarks/results (given: --results {options.results} "
+            "without --page). Name your pages with --page, or put your files there."
+        )
     pages = options.page or PAGES
     if options.check:
         found = stale(pages, options.results)

@@ -174,8 +174,8 @@ TABLES = (
         ],
         note=_BANDS + "Codes of both convolutions and of both hidden linear layers, by sums over all their features, "
         "or where said by means; no batch norm. The published code has .008, halved every 8 epochs, means, and code "
-        "steps of .3 against the mean over a batch, which is the row with means; rates, milestones and code steps of the "
-        "rows at .003 are chosen here.",
+        "steps of .3 against the mean over a batch, which is the row with means; rates, milestones and code steps of "
+        "the rows at .003 are chosen here.",
     ),
     PublishedTable(
         "higgs-like",

@@ -138,8 +138,8 @@ class Outcome:
     """What was simulated."""
 
     ends: tuple[tuple[float, ...], ...]
-    """By stage: when each optimizer step ended, of the last replica; where blocks learn at once and others late, that of
-    the first."""
+    """By stage: when each optimizer step ended, of the last replica; where some blocks learn at once and others late,
+    that of the first."""
     busy_s: tuple[float, ...]
     """By stage: seconds of work, messages included, as if it were alone on the machine; a mean of its replicas."""
     working_s: tuple[float, ...]

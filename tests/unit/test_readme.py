@@ -14,6 +14,8 @@ import pytest
 from benchmarks import report
 from benchmarks.accuracy.metrics import best
 from pipeline.config import load_config
+from pipeline.resolve import resolve
+from workers.planner.question import question_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("**/*.md"))]
@@ -86,8 +88,37 @@ def test_commands_are_understood(command):
     assert load_config(launch.config_of(options), launch.overrides_of(options)).config.train.epochs > 0
 
 
+BUILT_IN = ("digits", "noise", "delayed_copy", "sine", "signed_xor")
+"""Data sets that every machine has."""
+
+
+def read(command):
+    """The flags and the config of a command."""
+    words = shlex.split(command, comments=True)
+    options = launch.parse(words[words.index("launch.py") + 1 :])
+    return options, load_config(launch.config_of(options), launch.overrides_of(options)).config
+
+
+def runnable():
+    """Commands that need no run and no module of the reader's, and no data that have to be fetched."""
+    own = ("--resume", "--init-from", "my_")
+    found = [command for command in commands() if not any(word in command for word in own)]
+    return [command for command in found if read(command)[1].dataset.name in BUILT_IN]
+
+
+@pytest.mark.parametrize("command", runnable())
+def test_commands_fit_their_network(command, tmp_path):
+    """As many stages as there are blocks at most, and replicas of rules that allow them."""
+    options, config = read(command)
+    num_blocks, stages = resolve(config, tmp_path).num_blocks, config.run.stages
+    if options.plan:
+        assert max(question_of(options, config, tmp_path).stages) <= num_blocks
+    elif isinstance(stages, int):
+        assert stages <= num_blocks
+
+
 def test_there_are_commands_to_test():
-    assert len(commands()) >= 3
+    assert len(commands()) >= 3 and len(runnable()) >= 10
 
 
 def test_make_targets_exist():

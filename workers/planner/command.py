@@ -156,7 +156,8 @@ def planned_as(config: Config) -> list[str]:
     elif mode.is_predictable and any(way.mode == mode.name for way in WAYS):
         return []
     elif mode.is_predictable:
-        return [f"  planned as the mode parallel: a plan has no rows of {mode.name}, which keeps more batches in flight"]
+        beside = "which keeps other numbers of batches in flight"
+        return [f"  planned as the mode parallel: a plan has no rows of {mode.name}, {beside}"]
     return [f"  planned as the mode parallel, in which every block trains in every step; under {mode.name} {beside}"]
 
 

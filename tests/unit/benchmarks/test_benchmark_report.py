@@ -144,6 +144,13 @@ def test_only_what_stands_between_markers_is_written(results, tmp_path, no_plots
     assert report.main([*arguments, "--check"]) == 0
 
 
+def test_other_results_are_for_other_pages(results, no_plots, capsys):
+    """Tables of the project's own pages whose files are not among them would be lost."""
+    with pytest.raises(SystemExit) as ended:
+        report.main(["--results", str(results)])
+    assert ended.value.code == 2 and "Name your pages with --page, or put your files there." in capsys.readouterr().err
+
+
 def test_a_retyped_figure_is_found(results, tmp_path, no_plots, capsys):
     page = tmp_path / "page.md"
     page.write_text("<!-- table: transport-latency -->\n<!-- end -->\n")
