@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from math import ceil
 from typing import Any
 
 import torch
@@ -114,14 +115,15 @@ class InFlight:
     @property
     def max_bytes(self) -> int:
         """The most that was kept for backward at any time: one micro-batch, measured, times the most held at once."""
-        now = self._saved.num_bytes * self.most if self._saved is not None else 0
+        now = self._saved.bytes_of(self.most) if self._saved is not None else 0
         return max(now, self._bytes_before)
 
 
 class SavedTensors:
     """Watches what autograd saves for backward and what rules keep themselves.
 
-    It counts the storages, each once, weights left out; unit: bytes of one micro-batch. And it copies weights that
+    It counts the storages, each once, weights left out; unit: bytes of one micro-batch. A batch that is cut into
+    micro-batches is one storage for all of its parts, as long as one of them is held: it is counted apart. And it copies weights that
     will have been stepped before the micro-batch is learned from: the gradient is then that of the weights that the
     forward pass used, late but of one version (weight stashing, Harlap et al. 2018). Without the copy it would be the
     gradient of nothing, and fused optimizers do not even raise autograd's error about it.
@@ -136,15 +138,26 @@ class SavedTensors:
         self._stashed = {w.untyped_storage().data_ptr() for w in stashed}
         self._storages: dict[int, int] = {}
         self.num_bytes = 0
-        """The most that was saved under one :meth:`watch`."""
+        """The most that was saved under one :meth:`watch`, the storages left out that micro-batches share."""
+        self._shared: dict[int, tuple[int, int]] = {}
+        """By input: bytes of the micro-batch's part of it, and of all of it."""
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Counts and copies what is saved inside its body."""
+    def watch(self, *inputs: Tensor) -> Iterator[None]:
+        """Counts and copies what is saved inside its body. Args: inputs, which may be parts of a batch."""
         self._storages.clear()
         with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
             yield
+        for index, part in enumerate(inputs):
+            storage = part.untyped_storage()
+            if storage.nbytes() > part.nbytes and self._storages.pop(storage.data_ptr(), 0):
+                self._shared[index] = part.nbytes, storage.nbytes()
         self.num_bytes = max(self.num_bytes, sum(self._storages.values()))
+
+    def bytes_of(self, count: int) -> int:
+        """Of so many micro-batches in a row, held at the same time."""
+        shared = sum(ceil(count * part / whole) * whole for part, whole in self._shared.values())
+        return self.num_bytes * count + shared
 
     def add(self, contexts: Iterable[Any]) -> None:
         """Counts the tensors that rules keep in their contexts, in tuples and dataclasses however deep; inside

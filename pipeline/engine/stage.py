@@ -163,7 +163,7 @@ class Stage:
         saved = self.in_flight.watcher(key)
         if saved is None:
             return self._forward(key, x, y, weight, group)
-        with saved.watch():
+        with saved.watch(x, y):
             x = self._forward(key, x, y, weight, group)
             if (held := self.in_flight.get(key)) is not None:
                 saved.add(held.contexts.values())

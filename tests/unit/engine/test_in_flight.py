@@ -25,6 +25,26 @@ def test_a_storage_counts_once_and_whole():
     assert saved.num_bytes == 6 * 4 * 4
 
 
+@pytest.mark.parametrize(("count", "batches"), [(1, 1), (4, 1), (5, 2), (0, 0)])
+def test_a_batch_is_held_once_by_all_of_its_parts(count, batches):
+    """Micro-batches are views of their batch; each has its own outputs."""
+    linear = nn.Linear(4, 3)
+    saved = SavedTensors(linear.parameters())
+    batch, labels = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
+    for part, y in zip(batch.tensor_split(4), labels.tensor_split(4), strict=True):
+        with saved.watch(part, y):
+            saved.add([linear(part).tanh(), y])
+        assert saved.bytes_of(count) == count * 2 * 3 * 4 + batches * (batch.nbytes + labels.nbytes)
+
+
+def test_what_is_no_part_of_a_batch_is_each_micro_batchs_own():
+    saved = SavedTensors([])
+    x = torch.randn(6, 4, requires_grad=True)
+    with saved.watch(x, torch.zeros(6)):
+        _ = x * x
+    assert saved.bytes_of(3) == 3 * saved.num_bytes == 3 * x.nbytes
+
+
 @pytest.mark.parametrize(
     ("weights", "stashed", "expected"),
     [(False, False, 1), (True, False, 0), (True, True, 1)],
