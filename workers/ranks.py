@@ -20,7 +20,7 @@ __all__ = ["CONTROL", "Ranks", "is_newest", "remember_folder", "store_of", "take
 CONTROL = "control"
 """Key of rank 0's address in :func:`store_of`, until all ranks have come."""
 _FOLDER = "onward-folder"
-"""Key of the run's folder in torchrun's store, which outlives its restarts."""
+"""Key of the folder that a start has claimed for its run, in torchrun's store, which outlives its restarts."""
 _ROUNDS = "onward-rounds"
 """Key of the times that rank 0 has started. torchrun's own count of restarts differs from host to host: one on which no
 rank died restarts its ranks because the others do, and does not count that."""
@@ -58,6 +58,9 @@ class Ranks:
 def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) -> Origin | None:
     """The run that the ranks were in when torchrun started them again; None on their first start, and on ranks but 0.
 
+    None, too, where no start has got as far as a folder of its own: what is in ``named`` then is another run, which
+    this start refuses, or resumes where the user says so, as the first one did.
+
     Args:
         ranks: this process's place.
         named: the run's folder where the user has named one; else the first start has left its name in the store.
@@ -69,7 +72,7 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
     if ranks.rank > 0 or (restarts := _begin_round(ranks) - 1) == 0:
         return None
     store = _agent_store(ranks)
-    if named is None and not store.check([_FOLDER]):
+    if not store.check([_FOLDER]):
         return None
     out = named or Path(store.get(_FOLDER).decode())
     if not (out / "record.jsonl").exists():  # it never began
@@ -78,7 +81,7 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
 
 
 def remember_folder(ranks: Ranks, out: Path) -> None:
-    """Leaves the run's folder for :func:`take_up`."""
+    """Leaves the run's folder for :func:`take_up`, once it is this run's."""
     _agent_store(ranks).set(_FOLDER, str(out.resolve()))
 
 
