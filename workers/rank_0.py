@@ -19,14 +19,12 @@ from workers.visit import Moved, visit
 
 __all__ = ["find_rank_0"]
 
-_PATIENCE_S = 300.0
-"""Seconds in which rank 0 has to leave its address: it may be started minutes after the others."""
 _AGAIN_S = 0.1
 """Between two looks. torch would wait in one call, during which no signal is served, and torchrun kills such a rank
 only after half a minute."""
 
 
-def find_rank_0(ranks: Ranks, offered: Path | None) -> tuple[Store, Line, Line | None]:
+def find_rank_0(ranks: Ranks, offered: Path | None, patience_s: float) -> tuple[Store, Line, Line | None]:
     """The store of this round of ranks, this rank's line for reports, and that for files where there are other hosts.
 
     What the store says may be a stranger's: it is told nothing, and runs nothing.
@@ -34,20 +32,21 @@ def find_rank_0(ranks: Ranks, offered: Path | None) -> tuple[Store, Line, Line |
     Args:
         ranks: this process's place.
         offered: a folder of this host for the files of its stages; None where another rank offers it.
+        patience_s: seconds in which rank 0 has to be found: it may be started minutes after the others.
 
     Raises:
         WorkerFailed: rank 0 leaves no address, cannot be reached, or has another key.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
-        store = _with_address(ranks, deadline)
+        store = _with_address(ranks, deadline, patience_s)
         try:
-            return store, *_visit(ranks, store, offered)
+            return store, *_visit(ranks, store, offered, deadline)
         except Moved:
             continue
 
 
-def _with_address(ranks: Ranks, deadline: float) -> Store:
+def _with_address(ranks: Ranks, deadline: float, patience_s: float) -> Store:
     """The newest store, once it holds an address."""
     while True:
         store = store_of(ranks)
@@ -56,12 +55,12 @@ def _with_address(ranks: Ranks, deadline: float) -> Store:
         if time.monotonic() > deadline:
             raise WorkerFailed(
                 ranks.rank, ranks.num_ranks, f"rank 0 has not left its address in torchrun's store within "
-                f"{_PATIENCE_S:.0f} s. Look at its output.",
+                f"{patience_s:.0f} s (run.start_timeout_s). Look at its output.",
             )  # fmt: skip
         time.sleep(_AGAIN_S)
 
 
-def _visit(ranks: Ranks, store: Store, offered: Path | None) -> tuple[Line, Line | None]:
+def _visit(ranks: Ranks, store: Store, offered: Path | None, deadline: float) -> tuple[Line, Line | None]:
     """The lines of :func:`find_rank_0`; raises ``Moved`` where rank 0 has started again."""
     key = given_key(alone=ranks.alone)
     try:
@@ -76,7 +75,7 @@ def _visit(ranks: Ranks, store: Store, offered: Path | None) -> tuple[Line, Line
         ) from None  # fmt: skip
     go = partial(
         visit, host, port, key or read_key(key_path), ranks.rank, ranks.num_ranks,
-        is_current=lambda: is_newest(ranks, store),
+        is_current=lambda: is_newest(ranks, store), deadline=deadline,
     )  # fmt: skip
     freight = None if ranks.alone else go({"freight": True})
     return go({"local_rank": ranks.local_rank, "folder": str(offered) if offered is not None else None}), freight

@@ -75,7 +75,7 @@ def run_rank(
     try:
         given_key(alone=ranks.alone)  # every rank says at once that it is missing
         if ranks.rank > 0:
-            _follow(ranks, out)
+            _follow(ranks, out, config.run.start_timeout_s)
         else:
             _run_rank_0(ranks, store_of(ranks), config, out, data_root, make_view, command, origin)
     except Exception as error:
@@ -134,7 +134,7 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
     link.close()
 
 
-def _follow(ranks: Ranks, out: Path) -> None:
+def _follow(ranks: Ranks, out: Path, patience_s: float) -> None:
     """Ask rank 0 for a job and do it, on any other rank."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
     offered = None
@@ -142,7 +142,7 @@ def _follow(ranks: Ranks, out: Path) -> None:
         remove_orphans()
         offered = new_folder()
     try:
-        store, line, freight = find_rank_0(ranks, offered)
+        store, line, freight = find_rank_0(ranks, offered, patience_s)
         _do_job(ranks, store, line, freight, out)
     finally:
         if offered is not None:
