@@ -6,12 +6,15 @@ address that rank 0 had before: nobody answers there, and they look again.
 
 import json
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
 
 from pipeline.errors import WorkerFailed
+from workers.agent_store import lost_store_named
 from workers.line import Line
 from workers.ranks import CONTROL, Ranks, is_newest, store_of
 from workers.run_key import given_key, read_key
@@ -19,6 +22,7 @@ from workers.visit import Moved, visit
 
 __all__ = ["find_rank_0"]
 
+_GET_S = 1.0
 _AGAIN_S = 0.1
 """Between two looks. torch would wait in one call, during which no signal is served, and torchrun kills such a rank
 only after half a minute."""
@@ -35,15 +39,17 @@ def find_rank_0(ranks: Ranks, offered: Path | None, patience_s: float) -> tuple[
         patience_s: seconds in which rank 0 has to be found: it may be started minutes after the others.
 
     Raises:
-        WorkerFailed: rank 0 leaves no address, cannot be reached, or has another key.
+        WorkerFailed: rank 0 leaves no address, cannot be reached, or has another key; or torchrun's store is gone.
     """
+    Ranks.have_met = True
     deadline = time.monotonic() + patience_s
-    while True:
-        store = _with_address(ranks, deadline, patience_s)
-        try:
-            return store, *_visit(ranks, store, offered, deadline)
-        except Moved:
-            continue
+    with lost_store_named(ranks.rank, ranks.num_ranks):
+        while True:
+            store = _with_address(ranks, deadline, patience_s)
+            try:
+                return store, *_visit(ranks, store, offered, deadline)
+            except Moved:
+                continue
 
 
 def _with_address(ranks: Ranks, deadline: float, patience_s: float) -> Store:
@@ -63,6 +69,10 @@ def _with_address(ranks: Ranks, deadline: float, patience_s: float) -> Store:
 def _visit(ranks: Ranks, store: Store, offered: Path | None, deadline: float) -> tuple[Line, Line | None]:
     """The lines of :func:`find_rank_0`; raises ``Moved`` where rank 0 has started again."""
     key = given_key(alone=ranks.alone)
+    try:
+        store.wait([CONTROL], timedelta(seconds=_GET_S))
+    except dist.DistStoreError:  # rank 0 has taken it away since
+        raise Moved from None
     try:
         about = json.loads(store.get(CONTROL))
         host, port, path = str(about["host"]), int(about["port"]), about["key_file"]

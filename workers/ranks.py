@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 from pipeline.errors import ConfigError
+from workers.agent_store import lost_store_named, open_agent_store
 from workers.resume import Origin, open_origin
 
-__all__ = ["CONTROL", "Ranks", "is_newest", "remember_folder", "store_of", "take_up"]
+__all__ = ["CONTROL", "Ranks", "is_newest", "origin_of", "remember_folder", "store_of", "take_up"]
 
 CONTROL = "control"
 """Key of rank 0's address in :func:`store_of`, until all ranks have come."""
@@ -36,6 +36,8 @@ class Ranks:
     ranks_here: int
     local_rank: int
     """This one's number among them."""
+    have_met: ClassVar[bool] = False
+    """Whether this process has begun to look for the other ranks, or to answer them."""
 
     @property
     def alone(self) -> bool:
@@ -53,6 +55,29 @@ class Ranks:
             rank=int(read("RANK", "0")), num_ranks=num_ranks, ranks_here=int(read("LOCAL_WORLD_SIZE", str(num_ranks))),
             local_rank=int(read("LOCAL_RANK", "0")),
         )  # fmt: skip
+
+
+def origin_of(
+    ranks: Ranks | None, out: Path | None, resume: Path | None, *, allow_changes: bool = False
+) -> Origin | None:
+    """The run that this one goes on with: that of an earlier start of the same ranks, else the one to be resumed.
+
+    Args:
+        ranks: this process's place; None without torchrun.
+        out, resume: the folders that the user has named, if any.
+        allow_changes: go on with another config.
+
+    Raises:
+        ConfigError: there is no run to resume, or a stage raised, and would raise again.
+        WorkerFailed: torchrun's store is gone.
+    """
+    if ranks is None:
+        return open_origin(resume, allow_changes=allow_changes) if resume is not None else None
+    with lost_store_named(ranks.rank, ranks.num_ranks):
+        origin = take_up(ranks, out or resume, allow_changes=allow_changes)
+    if origin is None and resume is not None and ranks.rank == 0:
+        origin = open_origin(resume, allow_changes=allow_changes)
+    return origin
 
 
 def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) -> Origin | None:
@@ -81,8 +106,9 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
 
 
 def remember_folder(ranks: Ranks, out: Path) -> None:
-    """Leaves the run's folder for :func:`take_up`, once it is this run's."""
-    _agent_store(ranks).set(_FOLDER, str(out.resolve()))
+    """Leaves the run's folder for :func:`take_up`, once it is this run's. Raises WorkerFailed: the store is gone."""
+    with lost_store_named(ranks.rank, ranks.num_ranks):
+        _agent_store(ranks).set(_FOLDER, str(out.resolve()))
 
 
 def store_of(ranks: Ranks) -> Store:
@@ -120,10 +146,10 @@ def _agent_store(ranks: Ranks) -> Store:
 
     Raises:
         ConfigError: its host has no address here.
+        WorkerFailed: it cannot be reached.
     """
     _check_name(ranks, os.environ.get("MASTER_ADDR", ""))
-    store: Store = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))[0]
-    return store
+    return open_agent_store(ranks.rank, ranks.num_ranks)
 
 
 def _check_name(ranks: Ranks, name: str) -> None:

@@ -251,6 +251,13 @@ def test_a_folder_that_rank_0_cannot_use_is_said_once_on_every_host(tmp_path):
     assert "thrown away" not in said[1][1] and "/node0/run" in said[1][1]
 
 
+def test_what_rank_0_finds_before_the_ranks_have_met_is_said_once_on_every_host(tmp_path):
+    with hosts(2) as found:
+        said = ranks_on(found, [1, 2], tmp_path, "--quiet", "--resume", tmp_path / "none", *SMALL)
+    assert [code for code, _ in said] == [2] * 3, said
+    assert [text.count("launch.py: there is no run to resume (given: ") for _, text in said] == [1, 1, 0], said
+
+
 def test_a_host_that_does_not_know_rank_0s_name_says_so(tmp_path):
     with hosts(2) as found:
         said = ranks_on(found[1:], [2], tmp_path, "--quiet", *SMALL, ranks=range(2, 4), leader="nowhere")
