@@ -154,12 +154,15 @@ class Job:
         return len(self.partition)
 
     @property
+    def is_beside_rank_0(self) -> bool:
+        """Whether this process is on rank 0's host."""
+        hosts = self.endpoint.hosts
+        return not hosts or hosts[self.process] == hosts[0]
+
+    @property
     def shares_out(self) -> bool:
         """Whether the run's folder is rank 0's own here: on its host, and where another host has it too."""
-        hosts = self.endpoint.hosts
-        if not hosts or hosts[self.process] == hosts[0]:
-            return True
-        return self.mark is not None and (self.out / self.mark).exists()
+        return self.is_beside_rank_0 or (self.mark is not None and (self.out / self.mark).exists())
 
     def compute(self) -> AbstractContextManager[None]:
         """The stage's threads and number formats, for a process that is not its own; see :func:`compute_as`."""

@@ -22,7 +22,7 @@ WINGS = {
     "workers": (
         "host messages transport rescue agent_store", "control run_key hosts freight replica_edges replication",
         "line", "watch control_port visit courier",
-        "coordinator last_words next_move",
+        "coordinator last_words next_move rescue_courier",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
         "launchers view flags flag_parser generate listing", "dry_run listening", "run_plan ranks planner loggers",
