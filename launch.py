@@ -23,6 +23,7 @@ from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import FAILURES, ConfigError, last_words, one_line
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
+from workers.early_end import tell_other_hosts
 from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
@@ -114,22 +115,17 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     # Here, since importing torch takes a second or two: the fork server starts, and a misspelt key is reported, first.
     from workers.listening.listened import listened
     from workers.listening.logger import loggers_named
-    from workers.ranks import Ranks, take_up
-    from workers.resume import open_origin
+    from workers.ranks import Ranks, origin_of
     from workers.run import train
     from workers.torchrun import run_rank
     from workers.view.terminal import view_maker
 
-    named = options.out or options.resume
     default = dated(runs_folder(), loaded.name)
     data_root = options.data_root or default_data_root()
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
-    origin = take_up(ranks, named, allow_changes=options.allow_changes) if ranks is not None else None
-    if origin is not None:
-        named = origin.run
-    elif options.resume is not None and not follows():
-        origin = open_origin(options.resume, allow_changes=options.allow_changes)
+    origin = origin_of(ranks, options.out, options.resume, allow_changes=options.allow_changes)
+    named = options.out or options.resume or (origin.run if origin is not None else None)
     make_view = view_maker(quiet=options.quiet, begins=origin.cut if origin is not None else None)
     make_view = make_view if follows() else listened(make_view, loggers_named(options.log))
     with nullcontext(named or default) if named or follows() else new_out_folder(default) as out:
@@ -261,18 +257,22 @@ def obey(options: argparse.Namespace) -> int:
             ignore_older()
         start(options)(options, loaded)
     except ConfigError as error:
-        complain(f"{program()}: " + one_line(error))
-        return 2
+        return end(one_line(error), 2)
     except (*FAILURES, KeyboardInterrupt) as error:
-        complain(f"{program()}: " + last_words(error))
-        return 130 if isinstance(error, KeyboardInterrupt) else 1
+        return end(last_words(error), 130 if isinstance(error, KeyboardInterrupt) else 1)
     except BrokenPipeError:  # whoever reads the list has seen enough
         return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
         reason = one_line(error) if str(error) else "no memory"
-        complain(f"{program()}: the system refused ({type(error).__name__}: {reason})")
-        return 1
+        return end(f"the system refused ({type(error).__name__}: {reason})", 1)
     return 0
+
+
+def end(text: str, status: int) -> int:
+    """Says why the command ends, on every host of a run that has not begun; returns ``status``."""
+    complain(f"{program()}: {text}")
+    tell_other_hosts(text, status)
+    return status
 
 
 def command() -> None:
@@ -290,6 +290,7 @@ def command() -> None:
         complain(f"{program()}: cannot write to standard output ({reason})")
         status = status or 1
     if status and "RANK" in os.environ:
+        tell_other_hosts(f"rank {os.environ['RANK']} has ended with status {status}. Look at its output.", status)
         # Threads of the process group may wait for a rank that is gone: an orderly end would wait with them.
         os._exit(status)
     sys.exit(status)

@@ -72,7 +72,7 @@ def _config(size: Size, steps: int) -> Config:
 def _job(resolved: RunSpec, size: Size, folder: Path) -> Job:
     """The first ``size.blocks`` blocks as a stage of their own."""
     partition = (range(size.blocks), range(size.blocks, resolved.num_blocks))
-    return share_out(resolved, Placement(partition, ("cpu", "cpu"), "inline", 1), folder, folder, folder)[0]
+    return share_out(resolved, Placement(partition, ("cpu", "cpu"), "inline", 1), *[folder] * 4)[0]
 
 
 class _Plain:

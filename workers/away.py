@@ -21,6 +21,7 @@ from workers.job import Job, StartPoint
 from workers.last_words import end_rank
 from workers.line import Line
 from workers.rescue import spare_folder
+from workers.rescue_courier import RescueCourier
 
 __all__ = ["leader_lost", "settled", "told", "use_line"]
 
@@ -32,7 +33,8 @@ _TURN_S = 1.0
 def settled(
     job: Job, freight: Line | None, own_out: Path, link: ControlLink
 ) -> Iterator[tuple[Job, Courier | None]]:
-    """The job with the folders of this host, and a courier where the run's folder is not shared with rank 0's.
+    """The job with the folders of this host, and a courier on another host than rank 0's. Where that shares the run's
+    folder, the courier brings only what the folder has refused.
 
     Args:
         job: as rank 0 has sent it.
@@ -43,7 +45,7 @@ def settled(
     Raises:
         ConfigError: the snapshot that the run goes on from cannot be brought here.
     """
-    if freight is None or job.shares_out:
+    if freight is None or job.is_beside_rank_0:
         if freight is not None:
             freight.connection.close()
         yield job, None
@@ -51,6 +53,12 @@ def settled(
     folder = Path(job.endpoint.folder)
     # Beside what the user keeps there, and never in the way of another run.
     root = own_out / f"stage-{job.process}-{folder.name.rpartition('-')[2]}"
+    if job.shares_out:
+        job = replace(job, spare=spare_folder(root, folder))
+        rescuer = RescueCourier(freight.connection, job.spare)
+        yield job, rescuer
+        rescuer.close()
+        return
     courier = Courier(freight.connection, root)
     try:
         try:

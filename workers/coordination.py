@@ -18,7 +18,7 @@ _VERDICT_S = 2.0
 
 
 class Coordination:
-    """The coordinator in a thread beside this process's own stage.
+    """The coordinator in a thread beside this process's own stage, once :meth:`start` is called.
 
     When it fails, the main thread may be waiting for a neighbour that is gone. An interrupt ends any wait in Python,
     so it interrupts the main thread, unless that has noticed by itself. A wait inside torch is not interrupted: then
@@ -33,6 +33,10 @@ class Coordination:
         self._noticed = False
         signal.signal(signal.SIGINT, self._interrupt)
         self._thread = threading.Thread(target=self._run, name="coordinator", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread. From here on an interrupt may come, also where a stage has failed before: called where
+        :meth:`cause` is asked about it."""
         self._thread.start()
 
     def _run(self) -> None:

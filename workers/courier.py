@@ -35,6 +35,9 @@ class Courier:
         root: the folder that stands for the run's on this host.
     """
 
+    places: tuple[int, ...] = (0, 1)
+    """Of rank 0's, where final weights may go: the run's folder, its second place."""
+
     def __init__(self, connection: Connection, root: Path) -> None:
         self._connection = connection
         self._root = root
@@ -99,13 +102,7 @@ class Courier:
         folder = Path(result["folder"])
         paths = [folder / block_file(block) for block, _ in result["files"]]
         try:
-            try:
-                there = self._bring_all(paths, 0, after_each)
-            except (Unreadable, ConnectionError):  # no other place would have them
-                raise
-            except OSError as error:
-                result["trouble"] = reason(error)
-                there = self._bring_all(paths, 1, after_each)
+            there = self._bring_weights(paths, result, after_each)
         except OSError as error:
             result["folder"] = f"{platform.node()}:{folder}"
             result["trouble"] = f"{result['folder']}: {reason(error)}"
@@ -138,6 +135,17 @@ class Courier:
                 folder.rmdir()
         with suppress(OSError):
             self._root.rmdir()
+
+    def _bring_weights(self, paths: Sequence[Path], result: StageResult, after_each: Callable[[], object]) -> Path:
+        """Brings all files to the first place that takes them, and notes why one does not. Raises OSError."""
+        for place in self.places[:-1]:
+            try:
+                return self._bring_all(paths, place, after_each)
+            except (Unreadable, ConnectionError):  # no other place would have them
+                raise
+            except OSError as error:
+                result["trouble"] = reason(error)
+        return self._bring_all(paths, self.places[-1], after_each)
 
     def _bring_all(
         self, paths: Sequence[Path], place: int = 0, after_each: Callable[[], object] = lambda: None

@@ -20,7 +20,6 @@ from pipeline.schedules.plan import Plan
 from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from workers.placement import Placement
-from workers.rescue import spare_folder
 from workers.trace_origin import TraceStart
 from workers.transport import Endpoint
 
@@ -155,12 +154,15 @@ class Job:
         return len(self.partition)
 
     @property
+    def is_beside_rank_0(self) -> bool:
+        """Whether this process is on rank 0's host."""
+        hosts = self.endpoint.hosts
+        return not hosts or hosts[self.process] == hosts[0]
+
+    @property
     def shares_out(self) -> bool:
         """Whether the run's folder is rank 0's own here: on its host, and where another host has it too."""
-        hosts = self.endpoint.hosts
-        if not hosts or hosts[self.process] == hosts[0]:
-            return True
-        return self.mark is not None and (self.out / self.mark).exists()
+        return self.is_beside_rank_0 or (self.mark is not None and (self.out / self.mark).exists())
 
     def compute(self) -> AbstractContextManager[None]:
         """The stage's threads and number formats, for a process that is not its own; see :func:`compute_as`."""
@@ -173,7 +175,9 @@ class Job:
         return self.partition[self.stage_index]
 
 
-def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: Path, out: Path) -> list[Job]:
+def share_out(
+    resolved: RunSpec, placement: Placement, folder: Path, data_root: Path, out: Path, spare: Path
+) -> list[Job]:
     """The share of a run of every process, in the order of their numbers.
 
     Args:
@@ -182,6 +186,7 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
         folder: for sockets and rendezvous files; its path is short, as those of Unix sockets must be.
         data_root: where data sets are.
         out: the run's folder.
+        spare: its second place.
     """
     config = resolved.config
     replicas = placement.replicas
@@ -197,7 +202,7 @@ def share_out(resolved: RunSpec, placement: Placement, folder: Path, data_root: 
             Job(
                 replace(resolved, blueprints=()), resolved.blueprints[blocks.start : blocks.stop],
                 placement.partition, placement.transport, endpoint, placement.threads, placement.needs_group,
-                data_root, out, spare_folder(out, folder), replicas=None if replicas.is_single else replicas,
+                data_root, out, spare, replicas=None if replicas.is_single else replicas,
                 block_s=placement.block_s,
             )
         )  # fmt: skip

@@ -24,7 +24,7 @@ from workers.hosts import StageHosts
 from workers.job import Job
 from workers.last_words import end_stopped
 from workers.line import Line
-from workers.ranks import CONTROL
+from workers.ranks import CONTROL, Ranks
 from workers.run_key import KeyFile, given_key
 
 __all__ = ["RankLines"]
@@ -41,12 +41,16 @@ class RankLines:
         num_ranks: of the run.
         alone: torchrun has started all ranks on this host.
         start_timeout_s: longest wait for the others.
+        end: why there will be no run, where that is known already: the ranks that come are told.
 
     Raises:
         WorkerFailed: a rank has not come.
     """
 
-    def __init__(self, store: Store, num_ranks: int, start_timeout_s: float, *, alone: bool) -> None:
+    def __init__(
+        self, store: Store, num_ranks: int, start_timeout_s: float, *, alone: bool, end: Exception | None = None
+    ) -> None:
+        Ranks.have_met = True
         self._desk: FreightDesk | None = None
         self._mark: Path | None = None
         self._has_answered = False
@@ -64,7 +68,7 @@ class RankLines:
             self._port.wait_for_ranks(start_timeout_s)
         except BaseException as error:
             self._know(self._port.lines, num_ranks)
-            self.tell(error)
+            self.tell(end or error)
             raise
         finally:
             self._port.close()
@@ -72,6 +76,8 @@ class RankLines:
             if file is not None:
                 file.remove()
         self._know(self._port.lines, num_ranks)
+        if end is not None:
+            self.tell(end)
         self.all: list[Connection] = [here, *(line.connection for _, line in sorted(self._lines.items()))]
         others = [rank for rank in self._lines if self.hosts.index[rank] != 0]
         if others:

@@ -7,20 +7,20 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 from pipeline.errors import ConfigError
+from workers.agent_store import lost_store_named, open_agent_store
 from workers.resume import Origin, open_origin
 
-__all__ = ["CONTROL", "Ranks", "is_newest", "remember_folder", "store_of", "take_up"]
+__all__ = ["CONTROL", "Ranks", "is_newest", "origin_of", "remember_folder", "store_of", "take_up"]
 
 CONTROL = "control"
 """Key of rank 0's address in :func:`store_of`, until all ranks have come."""
 _FOLDER = "onward-folder"
-"""Key of the run's folder in torchrun's store, which outlives its restarts."""
+"""Key of the folder that a start has claimed for its run, in torchrun's store, which outlives its restarts."""
 _ROUNDS = "onward-rounds"
 """Key of the times that rank 0 has started. torchrun's own count of restarts differs from host to host: one on which no
 rank died restarts its ranks because the others do, and does not count that."""
@@ -36,6 +36,8 @@ class Ranks:
     ranks_here: int
     local_rank: int
     """This one's number among them."""
+    have_met: ClassVar[bool] = False
+    """Whether this process has begun to look for the other ranks, or to answer them."""
 
     @property
     def alone(self) -> bool:
@@ -55,8 +57,34 @@ class Ranks:
         )  # fmt: skip
 
 
+def origin_of(
+    ranks: Ranks | None, out: Path | None, resume: Path | None, *, allow_changes: bool = False
+) -> Origin | None:
+    """The run that this one goes on with: that of an earlier start of the same ranks, else the one to be resumed.
+
+    Args:
+        ranks: this process's place; None without torchrun.
+        out, resume: the folders that the user has named, if any.
+        allow_changes: go on with another config.
+
+    Raises:
+        ConfigError: there is no run to resume, or a stage raised, and would raise again.
+        WorkerFailed: torchrun's store is gone.
+    """
+    if ranks is None:
+        return open_origin(resume, allow_changes=allow_changes) if resume is not None else None
+    with lost_store_named(ranks.rank, ranks.num_ranks):
+        origin = take_up(ranks, out or resume, allow_changes=allow_changes)
+    if origin is None and resume is not None and ranks.rank == 0:
+        origin = open_origin(resume, allow_changes=allow_changes)
+    return origin
+
+
 def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) -> Origin | None:
     """The run that the ranks were in when torchrun started them again; None on their first start, and on ranks but 0.
+
+    None, too, where no start has got as far as a folder of its own: what is in ``named`` then is another run, which
+    this start refuses, or resumes where the user says so, as the first one did.
 
     Args:
         ranks: this process's place.
@@ -69,7 +97,7 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
     if ranks.rank > 0 or (restarts := _begin_round(ranks) - 1) == 0:
         return None
     store = _agent_store(ranks)
-    if named is None and not store.check([_FOLDER]):
+    if not store.check([_FOLDER]):
         return None
     out = named or Path(store.get(_FOLDER).decode())
     if not (out / "record.jsonl").exists():  # it never began
@@ -78,8 +106,9 @@ def take_up(ranks: Ranks, named: Path | None, *, allow_changes: bool = False) ->
 
 
 def remember_folder(ranks: Ranks, out: Path) -> None:
-    """Leaves the run's folder for :func:`take_up`."""
-    _agent_store(ranks).set(_FOLDER, str(out.resolve()))
+    """Leaves the run's folder for :func:`take_up`, once it is this run's. Raises WorkerFailed: the store is gone."""
+    with lost_store_named(ranks.rank, ranks.num_ranks):
+        _agent_store(ranks).set(_FOLDER, str(out.resolve()))
 
 
 def store_of(ranks: Ranks) -> Store:
@@ -117,10 +146,10 @@ def _agent_store(ranks: Ranks) -> Store:
 
     Raises:
         ConfigError: its host has no address here.
+        WorkerFailed: it cannot be reached.
     """
     _check_name(ranks, os.environ.get("MASTER_ADDR", ""))
-    store: Store = next(iter(rendezvous("env://", ranks.rank, ranks.num_ranks)))[0]
-    return store
+    return open_agent_store(ranks.rank, ranks.num_ranks)
 
 
 def _check_name(ranks: Ranks, name: str) -> None:

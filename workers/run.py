@@ -62,6 +62,8 @@ class Session:
     out: Path
     folder: Path
     """For sockets and rendezvous files; removed at the end."""
+    spare: Path
+    """The second place. One for the run: ``folder`` is another one after each restart."""
     recorder: Recorder
     run_state: RunState
     data_root: Path
@@ -113,8 +115,8 @@ class Session:
         data = next((r["data_crc32"] for r in results if r["data_crc32"] is not None), None)
         with signals_held():
             self.recorder.write({"event": "result", **table})
-            declare, spare = partial(self.keeper.finish, manifest, data), spare_folder(self.out, self.folder)
-            table = declare_complete(self.out, spare, results, declare, table)
+            declare = partial(self.keeper.finish, manifest, data)
+            table = declare_complete(self.out, self.spare, results, declare, table)
         self.keeper.tidy()
         try:
             self.view.finished(table)
@@ -239,7 +241,7 @@ def _opened(
         raise unusable(out, error) from None
     folder = new_folder()
     remove_orphans()
-    recorder.rescue_to(spare_folder(out, folder) / "record.jsonl")
+    recorder.rescue_to((spare := spare_folder(out, folder)) / "record.jsonl")
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
@@ -261,8 +263,9 @@ def _opened(
             keeper.restarts = max(keeper.restarts, start.manifest.restarts)
             run_state.go_on_from(start.manifest)
         yield Session(
-            resolved, placement, out, folder, recorder, run_state, data_root, view, TraceStart.now(), keeper, start
-        )
+            resolved, placement, out, folder, spare, recorder, run_state, data_root, view, TraceStart.now(), keeper,
+            start,
+        )  # fmt: skip
     except BaseException as error:
         note_failure(out, recorder, error, traced=resolved.config.run.trace)
         raise
@@ -287,7 +290,7 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced:
 
 def jobs_of(session: Session) -> list[Job]:
     """Every stage's share of a run."""
-    jobs = share_out(session.resolved, session.placement, session.folder, session.data_root, session.out)
+    jobs = share_out(session.resolved, session.placement, session.folder, session.data_root, session.out, session.spare)
     if session.start is not None:
         history = session.run_state.history
         plans = [*session.run_state.plans, session.resolved.schedule().plan(len(history), history)]

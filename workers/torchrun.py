@@ -17,9 +17,10 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from pipeline.config import Config
-from pipeline.errors import TransportTimeout, WorkerFailed
+from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
 from pipeline.pickles import trusted
 from workers import messages
+from workers.agent_store import lost_store_named
 from workers.away import leader_lost, settled, told, use_line
 from workers.control import ControlLink
 from workers.coordination import Coordination
@@ -75,7 +76,7 @@ def run_rank(
     try:
         given_key(alone=ranks.alone)  # every rank says at once that it is missing
         if ranks.rank > 0:
-            _follow(ranks, out)
+            _follow(ranks, out, config.run.start_timeout_s)
         else:
             _run_rank_0(ranks, store_of(ranks), config, out, data_root, make_view, command, origin)
     except Exception as error:
@@ -94,7 +95,9 @@ def _run_rank_0(
     origin: Origin | None,
 ) -> None:
     """Rank 0 of :func:`run_rank`."""
-    with RankLines(store, ranks.num_ranks, config.run.start_timeout_s, alone=ranks.alone) as lines:
+    with lost_store_named(ranks.rank, ranks.num_ranks):
+        found = RankLines(store, ranks.num_ranks, config.run.start_timeout_s, alone=ranks.alone)
+    with found as lines:
         host = this_host(ranks.num_ranks, ranks.ranks_here, lines.hosts.index, lines.local_ranks)
         plan = plan_run(config, host, out, data_root, origin=origin)
         with open_session(plan, out, data_root, make_view, command) as session:
@@ -115,7 +118,7 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
         shutil.rmtree(session.folder, ignore_errors=True)
         lines.tell(error)
         end_stopped(lines.identities.values())
-        end_rank(error)
+        end_rank(error, 2 if isinstance(error, ConfigError) else 1)
 
     coordinator = Coordinator(
         session.run_state, lines.all, (), run.timeout_s, identities=lines.identities,
@@ -125,6 +128,7 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
     on_termination(coordination.terminate)
     link = ControlLink(lines.own, 0, orphaned=lambda: None)
     try:
+        coordination.start()
         _run_stage(job, link, store)
     except BaseException as error:
         raise coordination.cause(error) from None
@@ -134,7 +138,7 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
     link.close()
 
 
-def _follow(ranks: Ranks, out: Path) -> None:
+def _follow(ranks: Ranks, out: Path, patience_s: float) -> None:
     """Ask rank 0 for a job and do it, on any other rank."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
     offered = None
@@ -142,7 +146,7 @@ def _follow(ranks: Ranks, out: Path) -> None:
         remove_orphans()
         offered = new_folder()
     try:
-        store, line, freight = find_rank_0(ranks, offered)
+        store, line, freight = find_rank_0(ranks, offered, patience_s)
         _do_job(ranks, store, line, freight, out)
     finally:
         if offered is not None:

@@ -1,6 +1,7 @@
 """A rank's visit at rank 0's control port: each proves the key to the other, and the rank says who it is."""
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -16,9 +17,11 @@ from workers.line import UNPROVEN, VISITOR_S, Limit, Line, own_address, tune
 
 __all__ = ["Moved", "visit"]
 
-_PATIENCE_S = 30.0
-"""Seconds in which a rank tries to reach rank 0."""
+_SAY_S = 30.0
+"""Seconds after which a rank says that it cannot reach rank 0 yet."""
 _AGAIN_S = 0.2
+
+logger = logging.getLogger(__name__)
 
 
 class Moved(Exception):
@@ -33,6 +36,7 @@ def visit(
     num_ranks: int,
     about: Mapping[str, Any] | None = None,
     is_current: Callable[[], bool] = lambda: True,
+    deadline: float = 0.0,
 ) -> Line:
     """The line from ``rank`` to rank 0.
 
@@ -43,12 +47,13 @@ def visit(
         num_ranks: of the run.
         about: what rank 0 is to know of this process, as plain data; ``freight`` is true of a line for files.
         is_current: asked when a visit has failed: whether rank 0 is still to be found there.
+        deadline: up to when it is tried again, in the time of ``time.monotonic``.
 
     Raises:
         Moved: it is not.
         WorkerFailed: it cannot be reached, or has another key.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    said = time.monotonic() + _SAY_S
     while True:
         try:
             return _try(host, port, key, rank, about or {})
@@ -62,6 +67,9 @@ def visit(
                     f"rank 0 at {host}:{port} cannot be reached, or has another key ({type(error).__name__}: {error}). "
                     "Set ONWARD_KEY to the same secret on every host, and let that port through.",
                 ) from None  # fmt: skip
+            if time.monotonic() > said:
+                logger.warning("rank 0 at %s:%d is not reached yet (%s: %s)", host, port, type(error).__name__, error)
+                said = deadline
         time.sleep(_AGAIN_S)
 
 

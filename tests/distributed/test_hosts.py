@@ -161,6 +161,27 @@ def test_a_block_that_rank_0s_disk_does_not_take(tmp_path, last):
         assert files_of(found[1]) == set()
 
 
+def test_a_block_that_a_folder_of_all_hosts_does_not_take(tmp_path):
+    """The stage's own second place is on another host than rank 0's: all blocks come together at rank 0's."""
+    run = tmp_path / "shared" / "run"
+    in_the_way = run / "snapshots" / f"step-{2 * STEPS}" / "block-003.safetensors"
+    with hosts(2) as found:
+        thread = threading.Thread(target=put_in_the_way, args=(run, in_the_way))
+        thread.start()
+        said = ranks_on(found, [1, 1], tmp_path, *SMALL, "snapshot.every_epochs=1", "--out", run)
+        thread.join(30.0)
+        assert [code for code, _ in said] == [0, 0], said
+        result = json.loads((run / "result.json").read_text(encoding="utf8"))
+        assert result["weights_sha256"] == reference(tmp_path)
+        folder = Path(result["folder"])
+        assert folder.is_relative_to(found[0].disk / "tmp") and newest_snapshot(run) is not None
+        manifest = Manifest.read(folder)
+        for block, crc32 in manifest.files.items():
+            read_block(folder, block, crc32)
+        assert len(manifest.files) == 5 and "does not take the weights" in said[0][1]
+        assert files_of(found[1]) == set()
+
+
 def test_a_run_goes_on_on_other_hosts_from_what_rank_0_has(tmp_path):
     with hosts(3) as found:
         assert {c for c, _ in ranks_on(found[:2], [1, 2], tmp_path, "--quiet", *SMALL, "train.epochs=1")} == {0}
@@ -249,6 +270,13 @@ def test_a_folder_that_rank_0_cannot_use_is_said_once_on_every_host(tmp_path):
     assert [code for code, _ in said] == [2] * 3, said
     assert [text.count("launch.py: ") for _, text in said] == [1, 1, 0], said
     assert "thrown away" not in said[1][1] and "/node0/run" in said[1][1]
+
+
+def test_what_rank_0_finds_before_the_ranks_have_met_is_said_once_on_every_host(tmp_path):
+    with hosts(2) as found:
+        said = ranks_on(found, [1, 2], tmp_path, "--quiet", "--resume", tmp_path / "none", *SMALL)
+    assert [code for code, _ in said] == [2] * 3, said
+    assert [text.count("launch.py: there is no run to resume (given: ") for _, text in said] == [1, 1, 0], said
 
 
 def test_a_host_that_does_not_know_rank_0s_name_says_so(tmp_path):

@@ -18,7 +18,7 @@ __all__ = ["KEY", "PORT", "by_master", "ranks_on", "result_of", "said_by", "torc
 
 
 def ranks_on(hosts, per_host, folder, *arguments, timeout=90.0, ranks=None, leader=None, port=PORT):
-    """``launch.main`` as ranks, so many on each host, with ``--out`` on its own disk.
+    """``launch.main`` as ranks, so many on each host, with ``--out`` on its own disk where none is named.
 
     Args:
         hosts: that have them.
@@ -63,7 +63,8 @@ def _rank(index, folder, places, ranks, leader, port, arguments):
         "RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(ranks[-1] + 1), "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": leader, "MASTER_PORT": str(port), "ONWARD_KEY": KEY,
     })  # fmt: skip
-    sys.argv = ["launch.py", *arguments, "--out", str(host.disk / "run")]
+    own = [] if "--out" in arguments else ["--out", str(host.disk / "run")]
+    sys.argv = ["launch.py", *arguments, *own]
     try:
         return launch.main(sys.argv[1:])
     except SystemExit as end:

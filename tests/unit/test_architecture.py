@@ -20,13 +20,13 @@ WINGS = {
         "checks measurable records", "mixture", "resolve weights", "engine", "planning measure trained",
     ),
     "workers": (
-        "host messages transport rescue", "control run_key hosts freight replica_edges replication",
+        "host messages transport rescue agent_store", "control run_key hosts freight replica_edges replication",
         "line", "watch control_port visit courier",
-        "coordinator last_words next_move",
+        "coordinator last_words next_move rescue_courier",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
         "launchers view flags flag_parser generate listing", "dry_run listening", "run_plan ranks planner loggers",
-        "run rank_lines away rank_0", "comparison torchrun", "sweep", "report", "front",
+        "run rank_lines away rank_0", "comparison torchrun early_end", "sweep", "report", "front",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

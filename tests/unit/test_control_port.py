@@ -4,6 +4,7 @@ import json
 import pickle
 import socket
 import threading
+import time
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 
 import pytest
@@ -55,7 +56,7 @@ def is_dropped(sock):
 
 
 def come(port, ends, rank, num_ranks=2):
-    line = visit("127.0.0.1", port.port, KEY, rank, num_ranks)
+    line = visit("127.0.0.1", port.port, KEY, rank, num_ranks, deadline=time.monotonic() + LONG_S)
     ends.append(line.connection)
     return line
 
@@ -167,15 +168,36 @@ def test_what_rank_0_sends_is_sealed_for_one_visit(open_port):
 
 def test_a_silent_rank_0_is_no_rank_0(monkeypatch):
     monkeypatch.setattr(module, "VISITOR_S", 0.3)
-    monkeypatch.setattr(visiting, "_PATIENCE_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         with pytest.raises(WorkerFailed, match="cannot be reached, or has another key"):
             visit("127.0.0.1", server.getsockname()[1], KEY, 1, 2)
 
 
-def test_an_impostor_learns_no_key_and_is_told_nothing(monkeypatch):
+def test_a_rank_that_cannot_reach_rank_0_yet_says_so_once_and_goes_on(monkeypatch, caplog):
+    monkeypatch.setattr(visiting, "_SAY_S", -1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+    found = []
+    ends = time.monotonic() + LONG_S
+    visitor = threading.Thread(target=lambda: found.append(visit("127.0.0.1", number, KEY, 1, 2, deadline=ends)))
+    visitor.start()
+    while not caplog.records:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+    time.sleep(3 * visiting._AGAIN_S)
+    monkeypatch.setattr(control_port, "_listen", lambda host: socket.create_server((host, number)))
+    port = ControlPort(KEY, "127.0.0.1", 2)
+    port.wait_for_ranks(LONG_S)
+    visitor.join(LONG_S)
+    port.close()
+    (line,) = found
+    line.connection.close()
+    text = f"rank 0 at 127.0.0.1:{number} is not reached yet (ConnectionRefusedError: [Errno 111] Connection refused)"
+    assert [record.getMessage() for record in caplog.records] == [text]
+
+
+def test_an_impostor_learns_no_key_and_is_told_nothing():
     """It can say that it has checked our proof; it cannot give its own."""
-    monkeypatch.setattr(visiting, "_PATIENCE_S", 0.0)
     heard = []
 
     def impostor(server):

@@ -33,7 +33,9 @@ def coordination(monkeypatch):
 
     def start(coordinator, give_up=lambda error: None):
         started.append(coordinator)
-        return module.Coordination(coordinator, give_up)
+        found = module.Coordination(coordinator, give_up)
+        found.start()
+        return found
 
     yield start
     for coordinator in started:

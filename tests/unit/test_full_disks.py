@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 from tests.support.failing_disk import ERRORS, FailingDisk
-from tests.support.runs import run, sha
+from tests.support.runs import SMALL, merged, run, sha
 
+from pipeline.config import Config
 from pipeline.data import activation_cache
-from pipeline.errors import ConfigError, DiskError
+from pipeline.errors import ConfigError, DiskError, WorkerFailed
 from pipeline.records.view import Silent
 from pipeline.records.weights import load_blocks
 from workers import cost_cache
+from workers.launchers.inline import run_inline
+from workers.placement import this_host
+from workers.run import jobs_of, open_session
+from workers.run_plan import plan_run
 
 TWO = {"run": {"stages": 2}}
 MEASURED = {"run": {"stages": 2}, "measure": {"every": 1}, "rule": {"name": "pred"}}
@@ -73,6 +78,23 @@ def test_the_final_weights(tmp_path, rescue, caplog, undisturbed, name, pattern,
     assert result_of(out) == json.loads(json.dumps(table))
     assert len(load_blocks(Path(table["folder"]))) == 5
     assert [text for text in said(caplog) if f"they are in {table['folder']}" in text] == said(caplog)
+
+
+def test_a_run_that_has_lost_its_stages_has_the_same_second_place(tmp_path, rescue, undisturbed):
+    """Rows and weights in one folder, whose name nobody can know before; the folder for sockets is another one."""
+    out = tmp_path / "run"
+    plan = plan_run(Config.from_dict(merged(SMALL, TWO)), this_host(), out, tmp_path)
+    disk = FailingDisk("ENOSPC", r"run/(record|\.?result|snapshots)").put_in()
+    with disk, open_session(plan, out, tmp_path, None, ()) as session:
+        first = session.spare
+        for _ in range(2):
+            session = session.restart(WorkerFailed(1, 2, "it died", is_lost=True))
+        assert {job.spare for job in jobs_of(session)} == {first}
+        run_inline(jobs_of(session), session.run_state)
+        table = session.finish()
+    assert table["weights_sha256"] == undisturbed and list(rescue.iterdir()) == [first]
+    assert sorted(path.name for path in first.iterdir()) == ["record.jsonl", "result.json", "snapshots"]
+    assert len(first.name) > len("rescued-run-") + 5
 
 
 @pytest.mark.parametrize("moment", ["start", "end"])

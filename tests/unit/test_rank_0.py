@@ -8,7 +8,6 @@ import pytest
 from torch.distributed import HashStore
 
 from pipeline.errors import WorkerFailed
-from workers import rank_0 as module
 from workers import ranks as places
 from workers.control_port import ControlPort
 from workers.rank_0 import find_rank_0
@@ -55,7 +54,7 @@ def test_the_address_of_an_earlier_start_is_left_for_the_new_one(store):
     try:
         again = threading.Timer(0.5, begin, [port.port])
         again.start()
-        found, line, freight = find_rank_0(rank(1), None)
+        found, line, freight = find_rank_0(rank(1), None, LONG_S)
         again.join(LONG_S)
         others = port.wait_for_ranks(LONG_S)
         assert found is places._store_of_round(rank(1), 2) and others[1].about == {"local_rank": 0, "folder": None}
@@ -65,10 +64,9 @@ def test_the_address_of_an_earlier_start_is_left_for_the_new_one(store):
         port.close()
 
 
-def test_rank_0_that_says_nothing_is_named(store, monkeypatch):
-    monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
-    with pytest.raises(WorkerFailed, match=r"rank 0 has not left its address in torchrun's store within 0 s\."):
-        find_rank_0(rank(1), None)
+def test_rank_0_that_says_nothing_is_named(store):
+    with pytest.raises(WorkerFailed, match=r"has not left its address .* store within 0 s \(run\.start_timeout_s\)\."):
+        find_rank_0(rank(1), None, 0.2)
 
 
 WORDS = [b"nothing", b"[]", b'{"host": "here"}', b'{"host": "x", "port": "y", "key_file": 1}']
@@ -79,7 +77,7 @@ def test_what_is_no_address(store, words):
     begin(1)
     store_of(rank(0)).set("control", words)
     with pytest.raises(WorkerFailed, match="torchrun's store holds no address of rank 0"):
-        find_rank_0(rank(1), None)
+        find_rank_0(rank(1), None, LONG_S)
 
 
 def test_every_start_of_rank_0_is_a_round(store):

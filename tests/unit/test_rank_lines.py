@@ -2,10 +2,12 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.support.freight_lines import blocks_in, result_in
 from torch.distributed import HashStore
 
 from pipeline.errors import ConfigError, WorkerFailed
@@ -20,6 +22,7 @@ from workers.host.identity import ProcessIdentity
 from workers.hosts import StageHosts
 from workers.job import Job, StartPoint
 from workers.rank_lines import RankLines
+from workers.rescue_courier import RescueCourier
 from workers.run_key import given_key
 from workers.transport import Endpoint
 from workers.visit import visit
@@ -188,11 +191,24 @@ def test_replicas_of_a_stage_have_a_folder_each(ranks, tmp_path):
         assert (job.stage_index, job.process) == (1, 2) and job.out.name == "stage-2-sockets"
 
 
-def test_a_stage_that_shares_the_folder_needs_no_courier(ranks, tmp_path):
+def test_a_stage_that_shares_the_folder_brings_only_what_that_refuses(ranks, tmp_path):
     ranks.lines.share_out(ranks.jobs(tmp_path / "out"))
     _, _, sent = ranks.received(2)
     with settled(sent, ranks.freight[2], tmp_path / "there", None) as (job, courier):
-        assert job is sent and courier is None and ranks.freight[2].connection.closed
+        assert job.out == sent.out and job.spare != sent.spare and isinstance(courier, RescueCourier)
+        folder = job.spare / "snapshots" / "step-40"
+        (path,) = blocks_in(folder, 2)
+        data, result = path.read_bytes(), result_in(folder, 2)
+        courier.bring_result(result, lambda: None)
+    there = sent.spare / "snapshots" / "step-40"
+    assert result["folder"] == str(there) and (there / path.name).read_bytes() == data
+    assert not job.spare.exists() and not (tmp_path / "there").exists() and ranks.freight[2].connection.closed
+
+
+def test_a_stage_on_rank_0s_host_needs_no_courier(ranks, tmp_path):
+    job = replace(ranks.jobs(tmp_path / "out")[1], endpoint=Endpoint(1, 3, (), "/rank0", 1.0, "cpu", hosts=(0, 0, 1)))
+    with settled(job, ranks.freight[1], tmp_path / "there", None) as (found, courier):
+        assert found is job and courier is None and ranks.freight[1].connection.closed
 
 
 def test_a_stage_fetches_the_state_that_it_goes_on_from(ranks, tmp_path):

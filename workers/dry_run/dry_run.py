@@ -231,7 +231,7 @@ def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
 def _runner(resolved: RunSpec, placement: Placement, data_root: Path) -> Iterator[Runner]:
     """What runs a spec in every process of ``placement``."""
     folder = new_folder()
-    jobs = share_out(_with_short_waits(resolved, placement), placement, folder, data_root, folder)
+    jobs = share_out(_with_short_waits(resolved, placement), placement, folder, data_root, folder, folder)
     try:
         with OneProcess(jobs) if placement.in_one_process else ProcessPerStage(jobs) as runner:
             yield runner.measure

@@ -108,7 +108,7 @@ class Planned:
         threads = self._threads(stages if way.is_dealt else sum(counts))
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
-        jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, Path("/nowhere"))
+        jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, *[Path("/nowhere")] * 2)
         jobs = [_as_replica(job, each) for job, each in zip(jobs, counts, strict=True)]
         whole = dataclasses.replace(
             placement, devices=(self.device,) * sum(counts), counts=counts if max(counts) > 1 else ()
