@@ -142,6 +142,19 @@ def test_modes_of_backpropagation(tmp_path, mode):
         assert several["weights_sha256"] == one["weights_sha256"]
 
 
+@pytest.mark.parametrize(("rule", "depth", "width", "microbatches"), [("dni", 50, 8, 12), ("interlock", 16, 5, 16)])
+def test_narrow_blocks_that_send_before_and_after_feedback(tmp_path, rule, depth, width, microbatches):
+    """Of which what travels along with the gradients is longer than they: both replicas waited for room for ever."""
+    data = {"name": "noise", "shape": [1, 2, 2], "num_train": 64, "num_test": 30, "num_classes": 2}
+    model = {"depth": depth, "width": width, "norm": "none", "dropout": 0.0}
+    found = []
+    for counts, transport in (([1], "inline"), ([2], "shared_memory")):
+        table = changes(rule, microbatches, counts, transport, dataset=data, model=model)
+        table["train"] = {"microbatches": microbatches, "batch_size": 64, "epochs": 1}
+        found.append(run(tmp_path / transport, table)["weights_sha256"])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("key", ["learn_after", "channels_last", "autocast", "closed_form"])
 def test_other_options_of_a_run(tmp_path, key):
     value = {"learn_after": "stage", "channels_last": True, "autocast": "bfloat16", "closed_form": False}[key]
