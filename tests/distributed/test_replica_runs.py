@@ -155,6 +155,20 @@ def test_narrow_blocks_that_send_before_and_after_feedback(tmp_path, rule, depth
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("transport", rare(["shared_memory", "process_group"], but=["shared_memory"]))
+def test_an_evaluation_may_take_longer_than_the_longest_wait(tmp_path, transport):
+    """50 test batches of 0.05 s with a limit of 2 s: replicas that sit it out wait for a batch at a time."""
+    data = {"name": "noise", "shape": [1, 2, 2], "num_train": 64, "num_test": 100, "num_classes": 2}
+    slow = {"name": "tests.support.slow_evaluation"}
+    table = changes("linear_decoder", 2, [2, 2], transport, dataset=data, model=slow)
+    table["train"] = {"microbatches": 2, "batch_size": 64, "eval_batch_size": 2, "epochs": 2}
+    table["run"] = {**table["run"], "timeout_s": 2.0}
+    found = run(tmp_path / "run", {**table, "restart": {"max_restarts": 0}})
+    assert found["status"] == "completed" and found["epochs"] == 2
+    one = {**table, "model": {**slow, "num_batches": 0}, "run": {"stages": 1}, "transport": {"name": "inline"}}
+    assert run(tmp_path / "one", one)["weights_sha256"] == found["weights_sha256"]
+
+
 @pytest.mark.parametrize("key", ["learn_after", "channels_last", "autocast", "closed_form"])
 def test_other_options_of_a_run(tmp_path, key):
     value = {"learn_after": "stage", "channels_last": True, "autocast": "bfloat16", "closed_form": False}[key]
