@@ -142,7 +142,7 @@ def test_modes_of_backpropagation(tmp_path, mode):
         assert several["weights_sha256"] == one["weights_sha256"]
 
 
-@pytest.mark.parametrize(("rule", "depth", "width", "microbatches"), [("dni", 50, 8, 12), ("interlock", 16, 5, 16)])
+@pytest.mark.parametrize(("rule", "depth", "width", "microbatches"), [("dni", 14, 8, 12), ("interlock", 16, 5, 16)])
 def test_narrow_blocks_that_send_before_and_after_feedback(tmp_path, rule, depth, width, microbatches):
     """Of which what travels along with the gradients is longer than they: both replicas waited for room for ever."""
     data = {"name": "noise", "shape": [1, 2, 2], "num_train": 64, "num_test": 30, "num_classes": 2}
