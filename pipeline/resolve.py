@@ -26,6 +26,7 @@ from pipeline.data.dataset import Dataset, DataSpec, Normalisation
 from pipeline.data.task import Binary, Classification, Logistic, Task
 from pipeline.dataset_of import data_bytes, find_dataset, load_dataset
 from pipeline.errors import ConfigError
+from pipeline.learning.exchanged import Exchanged
 from pipeline.learning.rule import BlockSpec, Topology
 from pipeline.measurable import check_measurable
 from pipeline.memory import check_room
@@ -74,8 +75,8 @@ class RunSpec:
     """Of the parameters and buffers of each block under its rule."""
     trained_bytes: tuple[int, ...]
     """Of those of them that are trained."""
-    gradient_bytes: tuple[int, ...]
-    """Of the gradients of each block that its replicas exchange: ``trained_bytes``, also where compute is emulated."""
+    exchanged: tuple[Exchanged, ...]
+    """What the replicas of each block exchange, also where compute is emulated."""
     learns_at_once: bool = False
     """See :attr:`pipeline.schedules.batching.Declared.learns_at_once`."""
     most_feedback: int = 1
@@ -182,7 +183,6 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     rules = check_rules(config, blueprints, specs, frozen, initial)
     rule, sizes = rules.declared, rules.sizes
     config, batching = _batched(config, mode, dataset, shapes, rules, frozen)
-    gradients = tuple(trained for _, trained in sizes)
     if config.chaos.emulates:
         sizes = [(0, 0)] * len(specs)  # no weights are there
         rule = dataclasses.replace(rule, publication=None)
@@ -190,7 +190,7 @@ def resolve(config: Config, data_root: Path, model: UserModel | None = None, *, 
     whole = stepped(config.optimizer)
     return RunSpec(
         config, tuple(blueprints), tuple(shapes), specs, rule.topology, data, whole.optimizer, whole.lr,
-        batching, tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), gradients,
+        batching, tuple(state for state, _ in sizes), tuple(trained for _, trained in sizes), tuple(rules.exchanged),
         rule.learns_at_once, rule.most_feedback, rule.publication, dataset.normalisation, frozen, rules.routes,
         for_blocks(config.optimizer, stepped, count, frozen), initial, rule.batch_norms,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError, WorkerFailed
 from pipeline.records.files import reason
+from pipeline.schedules.replicas import Replicas
 from workers import messages
 from workers.control import ControlLink
 from workers.courier import Courier
@@ -100,10 +101,16 @@ def told(hosts: StageHosts, stage: int, body: Mapping[str, Any]) -> None:
     _end(RuntimeError(body["text"]), hosts, stage, body["code"])
 
 
-def leader_lost(hosts: StageHosts, stage: int) -> None:
-    """Ends a stage whose line to rank 0 has ended without a word; the first of its host names rank 0's."""
-    text = f"{hosts.text(0)}: {GONE} It also coordinates, so every rank ends."
-    _end(WorkerFailed(0, len(hosts.index), text), hosts, stage, 1)
+def leader_lost(hosts: StageHosts, rank: int, replicas: Replicas) -> None:
+    """Ends a rank whose line to rank 0 has ended without a word; the first of its host names rank 0's.
+
+    Args:
+        hosts: of all ranks.
+        rank: this one.
+        replicas: processes of each stage: the ranks.
+    """
+    text = f"{hosts.text(0, replicas)}: {GONE} It also coordinates, so every rank ends."
+    _end(WorkerFailed(0, replicas.num_stages, text, name=replicas.name(0)), hosts, rank, 1)
 
 
 def _end(error: Exception, hosts: StageHosts, stage: int, code: int) -> None:

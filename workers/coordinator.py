@@ -117,7 +117,7 @@ class Coordinator:
 
     def _accusation(self, process: int, reason: str) -> WorkerFailed:
         """The error of a process that is lost, with its host where there are several."""
-        where = f"{self._hosts.text(process)}: " if self._hosts.are_several else ""
+        where = f"{self._hosts.text(process, self._replicas)}: " if self._hosts.are_several else ""
         return self._failure(process, where + reason, is_lost=True)
 
     def _failure(self, process: int, reason: str, *, is_lost: bool) -> WorkerFailed:

@@ -63,12 +63,12 @@ def edges_of(
         edges += [Edge(num_stages - 1, dst, waiting[dst], num_bytes) for dst in range(num_stages - 1)]
     if (publication := resolved.publication) is not None:
         edges += [Edge(num_stages - 1, k, MOST_UNDER_WAY, publication.num_bytes) for k in range(num_stages - 1)]
+    if replicas is not None and not replicas.is_single:
+        edges = between_processes(edges, replicas, batching.microbatches)
+        edges += exchange_edges(resolved, partition, replicas)
     if resolved.config.chaos.delays_messages:
         edges = [replace(edge, slot_bytes=edge.slot_bytes + STAMP_BYTES) for edge in edges]
-    if replicas is None or replicas.is_single:
-        return tuple(edges)
-    between = between_processes(edges, replicas, batching.microbatches)
-    return (*between, *exchange_edges(resolved, partition, replicas))
+    return tuple(edges)
 
 
 def _feedback_edges(

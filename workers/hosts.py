@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from pipeline.schedules.replicas import Replicas
 from workers.host.identity import ProcessIdentity
 
 __all__ = ["GONE", "StageHosts"]
@@ -14,7 +15,8 @@ GONE = "it is gone: its processes died, or it or the network between was lost."
 
 @dataclass(frozen=True)
 class StageHosts:
-    """The hosts of a run's stages."""
+    """The hosts of a run's stages; where these have replicas, of its processes, numbered as in
+    :class:`pipeline.schedules.replicas.Replicas`."""
 
     index: tuple[int, ...]
     """Of each stage's host, from 0 in the order of stages."""
@@ -45,7 +47,10 @@ class StageHosts:
         """The lowest stage on the host of ``stage``."""
         return self.stages_beside(stage)[0]
 
-    def text(self, stage: int) -> str:
-        """``host node1 (stages 2, 3)``, of the host of ``stage``."""
-        beside = self.stages_beside(stage)
-        return f"host {self.names[self.index[stage]]} (stage{'s' * (len(beside) > 1)} {', '.join(map(str, beside))})"
+    def text(self, stage: int, replicas: Replicas | None = None) -> str:
+        """``host node1 (stages 2, 3)``, of the host of ``stage``; where stages have replicas, of the host of that
+        process, ``host node1 (stage 1/3, replica 1/2; stage 2/3)``."""
+        beside, host = self.stages_beside(stage), f"host {self.names[self.index[stage]]}"
+        if replicas is not None and not replicas.is_single:
+            return f"{host} ({'; '.join(map(replicas.name, beside))})"
+        return f"{host} (stage{'s' * (len(beside) > 1)} {', '.join(map(str, beside))})"

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from pipeline.errors import WorkerFailed, last_words
+from pipeline.schedules.replicas import Replicas
 from workers.control import SILENT_S
 from workers.host.identity import ProcessIdentity
 from workers.watch import ELSEWHERE_S
@@ -58,12 +59,13 @@ class SilentLeader:
 
     Args:
         leader: rank 0's process.
-        rank, num_ranks: this one's place.
+        rank: this one.
+        replicas: processes of each stage: the ranks.
     """
 
-    def __init__(self, leader: ProcessIdentity, rank: int, num_ranks: int) -> None:
+    def __init__(self, leader: ProcessIdentity, rank: int, replicas: Replicas) -> None:
         self._leader = leader
-        self._rank, self._num_ranks = rank, num_ranks
+        self._rank, self._replicas = rank, replicas
         self._last = self._since = 0.0
 
     def __call__(self) -> None:
@@ -81,4 +83,5 @@ class SilentLeader:
             return
         time.sleep(_TURN_S * min(self._rank - 1, _MAX_TURNS))
         end_stopped([self._leader])
-        end_rank(WorkerFailed(0, self._num_ranks, f"{reason} It also coordinates, so every rank ends."))
+        reason = f"{reason} It also coordinates, so every rank ends."
+        end_rank(WorkerFailed(0, self._replicas.num_stages, reason, name=self._replicas.name(0)))

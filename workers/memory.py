@@ -61,7 +61,7 @@ def check_memory(
         parts["for activations"] += activation_bytes(resolved, partition, stage)
         parts["for the probe"] += probe_bytes(resolved, partition[stage])
         if replicas.counts[stage] > 1:  # sums come beside the gradients that are summed
-            sums = sum(resolved.gradient_bytes[k] for k in partition[stage])
+            sums = sum(resolved.exchanged[k].gradient_bytes for k in partition[stage])
             parts["for weights, gradients and the optimizer"] += sums
     check_room(host, _ADVICE)
     for device, parts in gpus.items():

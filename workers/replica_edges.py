@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.engine.exchange import BUCKET_BYTES
+from pipeline.engine.exchange import bucketed
+from pipeline.engine.share import longest_message
 from pipeline.learning.rule import Topology
 from pipeline.resolve import RunSpec
 from pipeline.schedules.replicas import Replicas
@@ -15,8 +16,6 @@ _AHEAD = 8
 """Messages about single buckets that a replica may have sent and the other not yet read. It sends the gradients of
 bucket k + 1, waits for the other's of bucket k, and then sends the sums of bucket k: when it has sent those of bucket
 k + 1, the other has read its gradients of bucket k - 3 at least, and at most 4 gradients and 4 sums are unread."""
-_FACT_BYTES = 64
-"""Of a loss and a credit for each block."""
 _STATISTICS = 4
 """As ``_AHEAD``, where running statistics are handed on, too."""
 
@@ -33,16 +32,20 @@ def between_processes(edges: Sequence[Edge], replicas: Replicas, microbatches: i
 
 def exchange_edges(resolved: RunSpec, partition: Sequence[range], replicas: Replicas) -> list[Edge]:
     """Edges between the replicas of each stage, with room for all that can be under way: sending never blocks, so two
-    that send to each other cannot lock up."""
+    that send to each other cannot lock up. A message takes one slot, whose size is that of the longest one."""
     edges = []
     for stage, blocks in enumerate(partition):
         group = replicas.group(stage)
-        sizes = [-(-resolved.gradient_bytes[k] // len(group)) + _FACT_BYTES for k in blocks]
+        if len(group) == 1:
+            continue
         rounds = resolved.batching.microbatches // len(group)
-        depth, slot_bytes = 3 * rounds + 4, sum(sizes)
+        learners = tuple(k for k in blocks if k not in resolved.frozen)
+        buckets, depth = [learners], 3 * rounds + 4
         if resolved.topology is Topology.LOCAL and resolved.config.run.learn_after == "block":
-            bucket = min(sum(sizes), max(sizes) + BUCKET_BYTES // len(group))
-            normalises = not resolved.batch_norms.isdisjoint(blocks)
-            depth, slot_bytes = (rounds - 1) * len(blocks) + _AHEAD + _STATISTICS * normalises, bucket
+            buckets = bucketed([(k,) for k in learners], {k: resolved.exchanged[k].gradient_bytes for k in learners})
+            normalises = any(resolved.exchanged[k].statistics for k in learners)
+            depth = (rounds - 1) * len(buckets) + _AHEAD + _STATISTICS * normalises
+        together = ([resolved.exchanged[k] for k in bucket] for bucket in buckets)
+        slot_bytes = max((longest_message(some, len(group)) for some in together), default=0)
         edges += [Edge(src, dst, depth, slot_bytes) for src in group for dst in group if src != dst]
     return edges

@@ -19,6 +19,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from pipeline.config import Config
 from pipeline.errors import ConfigError, TransportTimeout, WorkerFailed
 from pipeline.pickles import trusted
+from pipeline.schedules.replicas import Replicas
 from workers import messages
 from workers.agent_store import lost_store_named
 from workers.away import leader_lost, settled, told, use_line
@@ -181,7 +182,7 @@ def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: P
             with suppress(EOFError, OSError):
                 told(hosts, ranks.rank, messages.receive(line.connection)[1])
         raise SystemExit(2)
-    link = _link(ranks, line, leader, hosts)
+    link = _link(ranks.rank, line, leader, hosts, job.replicas or Replicas.single(ranks.num_ranks))
     on_termination(lambda number: _say_goodbye(link, job.process, number))
     use_line(line, hosts, leader)
     try:
@@ -199,14 +200,16 @@ def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: P
     link.close()
 
 
-def _link(ranks: Ranks, line: Line, leader: ProcessIdentity, hosts: StageHosts) -> ControlLink:
+def _link(
+    rank: int, line: Line, leader: ProcessIdentity, hosts: StageHosts, replicas: Replicas
+) -> ControlLink:  # fmt: skip
     """This rank's end of its line, served from now on."""
-    silent = SilentLeader(leader, ranks.rank, ranks.num_ranks)
+    silent = SilentLeader(leader, rank, replicas)
     if leader.is_here:
-        return ControlLink(line.connection, ranks.rank, silent=silent)
+        return ControlLink(line.connection, rank, silent=silent)
     return ControlLink(
-        line.connection, ranks.rank, lambda: leader_lost(hosts, ranks.rank), silent,
-        lambda body: told(hosts, ranks.rank, body),
+        line.connection, rank, lambda: leader_lost(hosts, rank, replicas), silent,
+        lambda body: told(hosts, rank, body),
     )  # fmt: skip
 
 

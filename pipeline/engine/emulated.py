@@ -184,7 +184,7 @@ def emulated_rules(
     return [
         kind(
             resolved.specs[k], each, waiter, torch.bfloat16 if autocast else resolved.shapes[k].dtype,
-            at_once=resolved.learns_at_once, gradient_bytes=resolved.gradient_bytes[k], device=device,
+            at_once=resolved.learns_at_once, gradient_bytes=resolved.exchanged[k].gradient_bytes, device=device,
         )
         for k, each in zip(blocks, seconds, strict=True)
     ]

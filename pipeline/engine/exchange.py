@@ -13,10 +13,8 @@ waiting is at the end of the step.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.engine.emulated import EmulatedRule
@@ -25,6 +23,7 @@ from pipeline.engine.message import Kind, Message
 from pipeline.engine.requests import Receive, Request, Send
 from pipeline.engine.running_stats import RunningStats
 from pipeline.engine.scores import Mark
+from pipeline.engine.share import Share
 from pipeline.engine.stage import Stage
 from pipeline.learning.rule import Topology
 from pipeline.schedules.actions import Action, Op
@@ -38,45 +37,6 @@ BUCKET_BYTES = 2**19
 """Gradients of consecutive blocks that are sent together, at least, where there are as many."""
 
 _KINDS = (Kind.GRADIENT, Kind.SUM, Kind.STATISTICS)
-
-
-@dataclass(slots=True)
-class _Share:
-    """What some blocks learned from one micro-batch, as far as one replica is to know."""
-
-    chunks: list[Tensor]
-    """Of each gradient vector, the receiver's."""
-    present: list[list[bool]]
-    """See :meth:`pipeline.engine.gradients.GradientVector.take`."""
-    losses: list[Tensor | None]
-    """Of each block, 0-d."""
-    credits: list[Tensor | None]
-    answers: Tensor | None
-    """Right ones of the output block, 0-d; None where it is not among these blocks."""
-
-    def tensors(self, device: torch.device) -> tuple[Tensor, ...]:
-        """As a message carries them: chunks, losses and answers; credits and absent gradients only where there are
-        any."""
-        nothing = torch.empty(0, device=device)
-        scalars = [*self.losses, self.answers]
-        packed = [*self.chunks, *(nothing if scalar is None else scalar for scalar in scalars)]
-        is_whole = all(all(some) for some in self.present)
-        if not is_whole or any(credit is not None for credit in self.credits):
-            packed += [nothing if credit is None else credit for credit in self.credits]
-        if not is_whole:
-            packed += [torch.tensor(some, dtype=torch.uint8, device=device) for some in self.present]
-        return tuple(packed)
-
-    @classmethod
-    def of(cls, tensors: Sequence[Tensor], num_parameters: Sequence[int], num_blocks: int) -> "_Share":
-        """What :meth:`tensors` has packed. Args: num_parameters, of each gradient vector."""
-        chunks, rest = list(tensors[: len(num_parameters)]), tensors[len(num_parameters) :]
-        found = [None if t.dim() else t for t in rest[: 2 * num_blocks + 1]]
-        losses, answers = found[:num_blocks], found[num_blocks]
-        credits = found[num_blocks + 1 :] or [None] * num_blocks
-        masks = rest[2 * num_blocks + 1 :]
-        present = [list(map(bool, m.tolist())) for m in masks] or [[True] * n for n in num_parameters]
-        return cls(chunks, present, losses, credits, answers)
 
 
 def bucketed(groups: Sequence[Blocks], num_bytes: Mapping[int, int]) -> list[Blocks]:
@@ -125,7 +85,7 @@ class Exchange:
         self._buckets: list[Blocks] = []
         self._num_summed = 0
         self._marks: dict[int, Mark] = {}
-        self._own: dict[tuple[int, Blocks], _Share] = {}
+        self._own: dict[tuple[int, Blocks], Share] = {}
         self.stats = RunningStats(stage.rules)
         self._event = 0
         self._early: dict[tuple[int, Kind, int], Message] = {}
@@ -176,8 +136,8 @@ class Exchange:
         losses, credits = [loss for loss, _, _ in scores], [credit for _, credit, _ in scores]
         answers = next((right for _, _, right in scores if right is not None), None)  # of the output block alone
 
-        def share(replica: int) -> _Share:
-            return _Share([chunks[replica] for chunks, _ in taken], present, losses, credits, answers)
+        def share(replica: int) -> Share:
+            return Share([chunks[replica] for chunks, _ in taken], present, losses, credits, answers)
 
         own = self._own[event, blocks] = share(self._replica)
         if len(self._events) > len(self._group):  # a view would keep the whole vector until the end of the step
@@ -220,7 +180,7 @@ class Exchange:
                 process = self._group[action.microbatch % len(self._group)]
                 message = yield from self._take(process, Kind.GRADIENT, event, blocks)
                 counts = [vector.num_parameters for k in blocks for vector in self._vectors[k]]
-                share = _Share.of(message.tensors, counts, len(blocks))
+                share = Share.of(message.tensors, counts, len(blocks))
             self._add(share, blocks, num_samples)
         self._num_summed += 1
         sums = tuple(vector.own_sum() for k in bucket for vector in self._vectors[k])
@@ -259,7 +219,7 @@ class Exchange:
         """The request to hand the running values on, to go on at ``event``."""
         return self._send(process, Kind.STATISTICS, event, bucket, tuple(self.stats.values(bucket)))
 
-    def _add(self, share: _Share, blocks: Blocks, num_samples: int) -> None:
+    def _add(self, share: Share, blocks: Blocks, num_samples: int) -> None:
         """Gradients to the sums, losses, credit and answers to the scores."""
         vectors = [vector for k in blocks for vector in self._vectors[k]]
         for vector, chunk, present in zip(vectors, share.chunks, share.present, strict=True):

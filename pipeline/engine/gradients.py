@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pipeline.learning.exchanged import by_dtype
+
 __all__ = ["GradientVector", "vectors_of"]
 
 
@@ -111,7 +113,4 @@ class GradientVector:
 
 def vectors_of(parameters: Sequence[nn.Parameter], num_chunks: int, own: int) -> list[GradientVector]:
     """A vector for each dtype among ``parameters``, in the order of their first ones."""
-    by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
-    for parameter in parameters:
-        by_dtype.setdefault(parameter.dtype, []).append(parameter)
-    return [GradientVector(some, num_chunks, own) for some in by_dtype.values()]
+    return [GradientVector(some, num_chunks, own) for some in by_dtype(parameters).values()]

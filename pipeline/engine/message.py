@@ -46,6 +46,8 @@ class Kind(IntEnum):
     """What the last block sends to all that await it, where others are sent FEEDBACK; see ``mixed_program``."""
     PROBE = 9
     """An activation and its labels, forward only, between two training steps; see the module ``probing``."""
+    SCORED = 10
+    """News of a test batch, from the first replica of a stage to the others; see the module ``replica_program``."""
 
 
 @dataclass(slots=True)

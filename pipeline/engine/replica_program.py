@@ -2,6 +2,9 @@
 
 The actions are those of one process, less the micro-batches that other replicas are dealt. What is not of a step,
 evaluation and snapshots, is the first replica's.
+
+The others wait while it evaluates, and it tells them of every test batch that it has scored. So no wait is longer than
+that of a stage for a batch of the one below it, however many batches there are, and ``run.timeout_s`` bounds each.
 """
 
 from collections.abc import Generator, Iterator
@@ -10,15 +13,16 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.engine.exchange import Exchange
+from pipeline.engine.message import Kind, Message
 from pipeline.engine.program import Program
-from pipeline.engine.requests import Request
+from pipeline.engine.requests import Progress, Request, Send
 from pipeline.engine.stage import Stage
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.records.time_budget import Activity
 from pipeline.schedules.actions import Action, Op
 from pipeline.schedules.plan import Plan
-from pipeline.schedules.position import Position
+from pipeline.schedules.position import EVALUATION, NOWHERE, Position
 from pipeline.schedules.replicas import Replicas
 
 __all__ = ["ReplicaProgram"]
@@ -105,7 +109,26 @@ class ReplicaProgram(Program):
     def _evaluate(self, plan: Plan) -> Generator[Request, Any, None]:
         """See :class:`Program`: the first replica's, whose scores are then of all samples."""
         if self.replica == 0:
-            yield from super()._evaluate(plan)
+            yield from self._told(super()._evaluate(plan), plan.epoch)
+        elif plan.active(self.stage.blocks):
+            for index in range(self.batching.num_test_batches if plan.scores_test else self.batching.num_eval_batches):
+                self.budget.at(Position(plan.epoch, index, EVALUATION))
+                yield from self._receive(self.stage_index, Kind.SCORED, Position(plan.epoch, index))
+            self.budget.at(NOWHERE)
+
+    def _told(self, requests: Generator[Request, Any, None], epoch: int) -> Generator[Request, Any, None]:
+        """The same requests, and one to each other replica behind every test batch: each makes its progress known."""
+        reply, num_scored = None, 0
+        while True:
+            try:
+                request = requests.send(reply)
+            except StopIteration:
+                return
+            reply = yield request
+            if isinstance(request, Progress):
+                for process in self._replicas.group(self.stage_index)[1:]:
+                    yield Send(process, Message(Kind.SCORED, Position(epoch, num_scored), 1.0, ()))
+                num_scored += 1
 
     def _booked(self, requests: Generator[Request, Any, None]) -> Generator[Request, Any, None]:
         """The same requests; what happens between them is booked as learning."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.learning.exchanged import keeps_statistics
 
 __all__ = ["RunningStats"]
 
@@ -24,7 +25,7 @@ class RunningStats:
     """
 
     def __init__(self, rules: Mapping[int, nn.Module]) -> None:
-        self._layers = {k: [m for m in rule.modules() if _keeps_statistics(m)] for k, rule in rules.items()}
+        self._layers = {k: [m for m in rule.modules() if keeps_statistics(m)] for k, rule in rules.items()}
         self._shown: dict[tuple[int, int], list[tuple[nn.Module, Tensor]]] = {}
         self._before: dict[int, list[Tensor]] = {}
         self._event: int | None = None
@@ -74,7 +75,3 @@ class RunningStats:
         for k in blocks:
             for layer, x in self._shown.pop((k, event), []):
                 layer(x)
-
-
-def _keeps_statistics(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.running_mean is not None

@@ -12,6 +12,7 @@ from pipeline.checks import check_published
 from pipeline.config import Config, NamedConfig
 from pipeline.config.blocks import of_block
 from pipeline.errors import ConfigError
+from pipeline.learning.exchanged import Exchanged
 from pipeline.learning.rule import BlockSpec, LearningRule, Topology
 from pipeline.mixture.initial import InitialBlocks
 from pipeline.mixture.routes import Chosen, Routes, routes_of
@@ -31,6 +32,8 @@ class Declarations:
     """See :func:`pipeline.mixture.routes.routes_of`."""
     sizes: list[tuple[int, int]]
     """For each block the bytes of its state, and of what is trained of it."""
+    exchanged: list[Exchanged]
+    """What the replicas of each block would exchange."""
 
 
 def checked_options(chosen: NamedConfig) -> NamedConfig:
@@ -84,6 +87,7 @@ def check_rules(
     found, published = Declared(Topology.LOCAL, True, None), list[Tensor]()
     chosen: list[Chosen] = []
     sizes: list[tuple[int, int]] = []
+    exchanged: list[Exchanged] = []
     for blueprint, spec in zip(blueprints, specs, strict=True):
         rule = checked_rule(config, blueprint, spec)
         if initial is not None:
@@ -93,6 +97,7 @@ def check_rules(
         is_frozen = spec.index in frozen
         trained = 0 if is_frozen else _bytes_of(p for p in rule.parameters() if p.requires_grad)
         sizes.append((_bytes_of((*rule.parameters(), *rule.buffers())), trained))
+        exchanged.append(Exchanged() if is_frozen else Exchanged.of(rule))
         found = _joined(found, rule, config, is_frozen)
         if rule.publishes_every:
             published.append(rule.published)
@@ -100,7 +105,8 @@ def check_rules(
             found = dataclasses.replace(found, publication=publication)
     check_published(config, [tuple(t.shape) for t in published])
     routes = routes_of(chosen, frozen)
-    return Declarations(dataclasses.replace(found, topology=_topology(chosen, frozen, routes)), routes, sizes)
+    whole = dataclasses.replace(found, topology=_topology(chosen, frozen, routes))
+    return Declarations(whole, routes, sizes, exchanged)
 
 
 def _topology(chosen: Sequence[Chosen], frozen: Collection[int], routes: Routes | None) -> Topology:

@@ -219,6 +219,23 @@ def test_queue_deeper_than_a_socket_buffer(name, tmp_path):
     assert run_programs(name, _deep, tmp_path, [(0, 1, 2000, 8), (1, 0, 1, 8)], 3000)[0] == 2999
 
 
+def _flood(stage_index, count):
+    """Both send all that the edges have room for, and read then."""
+    peer, steps = 1 - stage_index, []
+    for step in range(count):
+        yield Send(message(torch.tensor(step), step=step), peer)
+    for _ in range(count):
+        received = yield Recv(peer)
+        steps.append(received.position.step)
+    return steps
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_two_that_send_before_they_read_do_not_lock_up(name, tmp_path):
+    """As many messages as edges are deep, which is more than the kernel holds for a socket."""
+    assert run_programs(name, _flood, tmp_path, [(0, 1, 600, 8), (1, 0, 600, 8)], 600) == [list(range(600))] * 2
+
+
 # Limits ---------------------------------------------------------------------------------------------------------
 
 

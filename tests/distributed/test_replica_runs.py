@@ -142,6 +142,33 @@ def test_modes_of_backpropagation(tmp_path, mode):
         assert several["weights_sha256"] == one["weights_sha256"]
 
 
+@pytest.mark.parametrize(("rule", "depth", "width", "microbatches"), [("dni", 14, 8, 12), ("interlock", 16, 5, 16)])
+def test_narrow_blocks_that_send_before_and_after_feedback(tmp_path, rule, depth, width, microbatches):
+    """Of which what travels along with the gradients is longer than they: both replicas waited for room for ever."""
+    data = {"name": "noise", "shape": [1, 2, 2], "num_train": 64, "num_test": 30, "num_classes": 2}
+    model = {"depth": depth, "width": width, "norm": "none", "dropout": 0.0}
+    found = []
+    for counts, transport in (([1], "inline"), ([2], "shared_memory")):
+        table = changes(rule, microbatches, counts, transport, dataset=data, model=model)
+        table["train"] = {"microbatches": microbatches, "batch_size": 64, "epochs": 1}
+        found.append(run(tmp_path / transport, table)["weights_sha256"])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("transport", rare(["shared_memory", "process_group"], but=["shared_memory"]))
+def test_an_evaluation_may_take_longer_than_the_longest_wait(tmp_path, transport):
+    """50 test batches of 0.05 s with a limit of 2 s: replicas that sit it out wait for a batch at a time."""
+    data = {"name": "noise", "shape": [1, 2, 2], "num_train": 64, "num_test": 100, "num_classes": 2}
+    slow = {"name": "tests.support.slow_evaluation"}
+    table = changes("linear_decoder", 2, [2, 2], transport, dataset=data, model=slow)
+    table["train"] = {"microbatches": 2, "batch_size": 64, "eval_batch_size": 2, "epochs": 2}
+    table["run"] = {**table["run"], "timeout_s": 2.0}
+    found = run(tmp_path / "run", {**table, "restart": {"max_restarts": 0}})
+    assert found["status"] == "completed" and found["epochs"] == 2
+    one = {**table, "model": {**slow, "num_batches": 0}, "run": {"stages": 1}, "transport": {"name": "inline"}}
+    assert run(tmp_path / "one", one)["weights_sha256"] == found["weights_sha256"]
+
+
 @pytest.mark.parametrize("key", ["learn_after", "channels_last", "autocast", "closed_form"])
 def test_other_options_of_a_run(tmp_path, key):
     value = {"learn_after": "stage", "channels_last": True, "autocast": "bfloat16", "closed_form": False}[key]

@@ -340,6 +340,21 @@ def test_a_host_that_is_gone_is_named_with_its_stages(start, dead, text):
     assert lost(run, *dead).startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("dead", "text"),
+    [
+        ((2, 3), "[stage 1/3, replica 1/2] host node1 (stage 1/3, replica 1/2; stage 2/3): it is gone: its processes"),
+        ((3,), "[stage 2/3] host node1 (stage 1/3, replica 1/2; stage 2/3): its process died without a word"),
+    ],
+)
+def test_a_host_of_replicas_is_named_with_their_stages(start, dead, text):
+    run = start(
+        Parallel(3, epochs=2), num_stages=4, num_blocks=3, hosts=StageHosts((0, 0, 1, 1), ("node0", "node1")),
+        replicas=Replicas((1, 2, 1)),
+    )  # fmt: skip
+    assert lost(run, *dead).startswith(text)
+
+
 def test_the_last_line_of_a_host_may_end_a_little_later(start, monkeypatch):
     run = start(Parallel(3, epochs=2), num_stages=3, num_blocks=3, hosts=HOSTS)
     monkeypatch.setattr(module, "SECONDARY_GRACE_S", 20.0)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.schedules.replicas import Replicas
 from workers.host.identity import ProcessIdentity
 from workers.hosts import StageHosts
 
@@ -35,3 +36,12 @@ def test_a_host_is_named_with_its_stages():
     ]  # fmt: skip
     assert [hosts.first_beside(s) for s in range(3)] == [0, 1, 1]
     assert hosts.stages_beside(2) == (1, 2)
+
+
+def test_a_host_of_replicas_is_named_with_stages_and_not_with_numbers_of_processes():
+    hosts = told(A, A, B, B)
+    assert [hosts.text(p, Replicas((1, 2, 1))) for p in (1, 2)] == [
+        "host node0 (stage 0/3; stage 1/3, replica 0/2)", "host node1 (stage 1/3, replica 1/2; stage 2/3)",
+    ]  # fmt: skip
+    assert hosts.text(2, Replicas((4,))) == "host node1 (stage 0/1, replica 2/4; stage 0/1, replica 3/4)"
+    assert hosts.text(2, Replicas.single(4)) == hosts.text(2) == "host node1 (stages 2, 3)"

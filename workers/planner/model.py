@@ -161,7 +161,7 @@ class Model:
         resolved = self.case.resolved
         if resolved.topology is not Topology.LOCAL or resolved.config.run.learn_after == "stage":
             return 1
-        sizes = dict(enumerate(resolved.gradient_bytes))
+        sizes = {k: each.gradient_bytes for k, each in enumerate(resolved.exchanged)}
         return len(bucketed([(k,) for k in self.case.partition[stage]], sizes))
 
     def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:

@@ -232,7 +232,7 @@ def _ddp(model: Model) -> dict[str, Any]:
     load = max(1.0, count / question.hosts / model.setting.cores)
     if model.setting.cores < math.inf and not case.resolved.config.chaos.emulates:
         own *= load * (1 + (model.slowdown(0) - 1) * min(1.0, count - 1))
-    num_bytes = sum(case.resolved.gradient_bytes)
+    num_bytes = sum(each.gradient_bytes for each in case.resolved.exchanged)
     far = question.hosts > 1 or question.link is not None
     exchange = model.exchange_s(count, num_bytes, between_hosts=far)
     hidden = min(exchange * 0.9, own * _BACKWARD_SHARE) if far else 0.0

@@ -19,7 +19,7 @@ from workers.transport import Capabilities, Devices, Edge, Endpoint, Reach, Tran
 from workers.transports._errors import gone, no_edge, no_room, not_taken, nothing_came
 from workers.transports._group.ends import GroupReceiver, GroupSender
 from workers.transports._group.link import Link
-from workers.transports._group.mailbox import MailboxFailed
+from workers.transports._mailbox import MailboxFailed
 from workers.transports._group.meeting import open_streams
 from workers.transports._group.opening import open_in_group, open_links
 from workers.transports._sockets.transport import Receiver, Sender, SocketTransport

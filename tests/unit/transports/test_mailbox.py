@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from workers.transports._group.mailbox import Mailbox, MailboxFailed
+from workers.transports._mailbox import Mailbox, MailboxFailed
 
 
 def in_thread(function):

@@ -1,5 +1,6 @@
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,20 +31,39 @@ def ends():
         end.close()
 
 
-def test_tokens_that_fill_the_socket_end_with_an_error_and_what_was_sent_arrives(ends):
-    """With room in the slots; tokens are read whole or the edge is closed, never half."""
+def test_as_many_tokens_are_sent_as_there_are_slots_whatever_the_socket_holds(ends):
+    """A thread has those that it does not take, and they arrive in their order, also behind a message of no more."""
     sender, receiver = ends
-    sent = 0
-    with pytest.raises(TransportTimeout, match=r"stage 0 -> stage 1: no room within 0\.1 s"):
-        while sent < 64:
-            sender.send(WIDE, 0.1)
-            sent += 1
-    assert 0 < sent < 64 and receiver.fill() == sent
-    for _ in range(sent):
-        message, _ = receiver.recv(1.0)
-        assert len(message.tensors) == 100
-    with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: (nothing came within|stage 0 is gone)"):
-        receiver.recv(0.1)
+    for step in range(64):
+        assert sender.send(replace(WIDE, position=Position(0, step)), 0.1) == 0.0
+    assert 0 < len(sender._backlog) < 64
+    with pytest.raises(TransportTimeout, match=r"stage 0 -> stage 1: no room within 0\.1 s \(queue depth: 64\)"):
+        sender.send(WIDE, 0.1)
+    for step in range(64):
+        message, _ = receiver.recv(20.0)
+        assert (message.position.step, len(message.tensors)) == (step, 100)
+    sender.send(Message(Kind.TRAIN, Position(0, 64), 1.0, ()), 20.0)
+    assert receiver.recv(20.0)[0].position.step == 64
+    assert len(sender._backlog) == 0
+
+
+def test_a_receiver_that_goes_under_tokens_that_wait_is_news_to_the_sender(ends):
+    sender, receiver = ends
+    for _ in range(64):
+        sender.send(WIDE, 0.1)
+    receiver.close()
+    sender._backlog._thread.join(20.0)
+    assert not sender._backlog._thread.is_alive()
+    with pytest.raises(TransportTimeout, match="stage 1 is gone"):
+        sender.send(WIDE, 20.0)
+
+
+def test_an_end_that_is_closed_takes_its_thread_along(ends):
+    sender, _ = ends
+    for _ in range(64):
+        sender.send(WIDE, 0.1)
+    sender.close()
+    assert not sender._backlog._thread.is_alive()
 
 
 def test_slots_go_round(ends):

@@ -30,7 +30,7 @@ from torch import Tensor
 from pipeline.engine.message import Message, decode_header, encode_header
 from workers.transport import Edge
 from workers.transports._group.link import Link
-from workers.transports._group.mailbox import Mailbox
+from workers.transports._mailbox import Mailbox
 from workers.transports._packing import pack, packed_bytes, padded, unpack
 
 __all__ = ["GroupReceiver", "GroupSender"]

@@ -16,7 +16,6 @@ cannot lock up. The socket's end of file means that the other process is gone, h
 import ctypes
 import select
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -28,8 +27,8 @@ from torch import Tensor
 from pipeline.engine.message import Header, Message, decode_header, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room, nothing_came
-from workers.transports._group.mailbox import Mailbox, MailboxFailed
 from workers.transports._packing import ALIGN, own_copy, packed_bytes, padded, unpack
+from workers.transports._sockets.backlog import Backlog
 from workers.transports._sockets.credits import CreditsGiven, CreditsTaken
 from workers.transports._sockets.end import TOKEN
 
@@ -45,8 +44,6 @@ _KEEPS_UP_BYTES_PER_S = 0.5e9
 """Rate at which a reader on this host keeps up: as long as it does, it is waited for longer. A wire never is."""
 _MOST_SELECTED = 1024
 _SCRATCH_BYTES = 65_536
-_JOIN_S = 1.0
-"""For a thread whose connection is closed already: it ends by itself, at once."""
 _CPU = torch.device("cpu")
 _ZEROS = bytes(ALIGN)
 _NOTHING = torch.empty(0, dtype=torch.uint8)
@@ -57,8 +54,7 @@ class StreamSender(CreditsTaken):
 
     def __init__(self, edge: Edge, sock: socket.socket) -> None:
         super().__init__(edge, sock, (socket.SO_RCVTIMEO,), edge.depth)
-        self._backlog: Mailbox[memoryview] = Mailbox(edge.depth + 1)
-        self._thread: threading.Thread | None = None
+        self._backlog = Backlog(edge, sock)
         self._is_within_host = sock.getsockname()[0] == sock.getpeername()[0]
         self._sizes: deque[int] = deque()
         self._held_bytes = self._peak_bytes = 0
@@ -74,8 +70,7 @@ class StreamSender(CreditsTaken):
         header, total = encode_header(message), packed_bytes(tensors)
         try:
             waited = 0.0 if self._free else self._wait_room(timeout)
-            if self._backlog.failure is not None:
-                raise ConnectionResetError("what was left of a message could not be sent") from self._backlog.failure
+            self._backlog.check()
             self._put(_pieces(TOKEN.pack(len(header), total) + header, tensors, total))
         except BlockingIOError:
             raise no_room(self._edge, timeout) from None
@@ -97,15 +92,7 @@ class StreamSender(CreditsTaken):
         """Send ``pieces``, or leave the rest of them to the thread."""
         left = pieces if len(self._backlog) else self._send_now(pieces)
         if left:
-            if self._thread is None:
-                name = f"edge {self._edge.src}->{self._edge.dst}"
-                self._thread = threading.Thread(target=self._send_rest, name=name, daemon=True)
-                self._thread.start()
-            rest = _joined(left)
-            try:
-                self._backlog.put(rest, len(rest))
-            except MailboxFailed as error:
-                raise ConnectionResetError("what was left of a message could not be sent") from error
+            self._backlog.put(_joined(left))
 
     def _send_now(self, pieces: list[memoryview]) -> list[memoryview]:
         """Send as long as the other end keeps up; returns what is left."""
@@ -128,24 +115,9 @@ class StreamSender(CreditsTaken):
         but only knows the first descriptors of a process."""
         return self._sock.fileno() < _MOST_SELECTED and bool(select.select((), (self._sock,), (), max(seconds, 0.0))[1])
 
-    def _send_rest(self) -> None:
-        """Body of the thread."""
-        try:
-            while True:
-                self._sock.sendall(self._backlog.head())
-                self._backlog.drop()
-        except (OSError, MailboxFailed) as error:
-            self._backlog.fail(error)
-
     def close(self) -> None:
         """Close the connection, under the thread too."""
-        self._backlog.fail(ConnectionAbortedError("the transport was closed"))
-        if self._thread is not None:
-            try:
-                self._sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the other end has closed it
-            self._thread.join(_JOIN_S)
+        self._backlog.close()
         super().close()
 
 

@@ -8,6 +8,9 @@ Slots are used in turn, so neither token nor credit names one. A token is the le
 payload, and the header; it wakes the reader inside the kernel, without a thread and without spinning. The socket's
 end of file means that the other process is gone, however it died; what it had sent before can still be read.
 
+Slots alone bound what is under way. A socket holds a few hundred unread tokens at most, fewer long ones: what it does
+not take at once is left to a thread, so that two which both send before they read cannot lock up.
+
 A message larger than a slot goes through several, one after another, and is put together by the receiver: correct at
 any depth, with two more copies. When the sender runs out of time in the middle, its next message begins with a header
 again, and the receiver forgets the half it has.

@@ -9,8 +9,9 @@ from pipeline.engine.message import Message, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room
 from workers.transports._packing import pack, packed_bytes, padded
-from workers.transports._slots.end import BOTH_WAYS, MORE, TOKEN, SlotEnd, copy_bytes
+from workers.transports._slots.end import MORE, TOKEN, SlotEnd, copy_bytes
 from workers.transports._slots.ring import Slots
+from workers.transports._sockets.backlog import Backlog
 from workers.transports._sockets.credits import CreditsTaken
 
 __all__ = ["SlotSender"]
@@ -26,8 +27,9 @@ class SlotSender(SlotEnd, CreditsTaken):
     """
 
     def __init__(self, edge: Edge, sock: socket.socket, slots: Slots) -> None:
-        super().__init__(edge, sock, BOTH_WAYS, len(slots.addresses))
+        super().__init__(edge, sock, (socket.SO_RCVTIMEO,), len(slots.addresses))
         self._slots, self._next = slots, 0
+        self._backlog = Backlog(edge, sock)
 
     def send(self, message: Message, timeout: float) -> float:
         """See :meth:`Transport.send`."""
@@ -39,7 +41,7 @@ class SlotSender(SlotEnd, CreditsTaken):
                 return self._send_pieces(token, message, total, timeout)
             waited = 0.0 if self._free else self._wait_room(timeout)
             self._copy_in(message.tensors)
-            self._tell(token, timeout)
+            self._tell(token)
         except BlockingIOError:
             raise no_room(self._edge, timeout) from None
         except ConnectionError as error:
@@ -67,19 +69,27 @@ class SlotSender(SlotEnd, CreditsTaken):
             waited += 0.0 if self._free else self._wait_room(timeout - waited)
             num_bytes = min(self._slots.stride, total - start)
             copy_bytes(self._slots.addresses[self._next], packed.data_ptr() + start, num_bytes)
-            self._tell(MORE if start else token, timeout)
+            self._tell(MORE if start else token)
         return waited
 
-    def _tell(self, token: bytes, timeout: float) -> None:
-        """Send the token of the next slot. Blocks only behind hundreds of unread tokens."""
-        self._allow(timeout)
-        sent = 0
-        try:
-            while sent < len(token):
-                sent += self._sock.send(token[sent:] if sent else token)
-        except BlockingIOError:
-            if sent:  # half a token: nothing after it could be read
-                self._sock.shutdown(socket.SHUT_RDWR)
-            raise
+    def _tell(self, token: bytes) -> None:
+        """Send the token of the next slot. Never blocks: behind hundreds of unread tokens a thread sends it."""
+        if len(self._backlog):
+            self._backlog.put(token)
+        elif (sent := self._send_now(token)) < len(token):
+            self._backlog.put(token[sent:])
         self._free -= 1
         self._next = (self._next + 1) % self._count
+
+    def _send_now(self, token: bytes) -> int:
+        """Send what the kernel takes of a token at once; returns its bytes."""
+        self._backlog.check()
+        try:
+            return self._sock.send(token, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        """Close the socket, under the thread too, and unmap the memory."""
+        self._backlog.close()
+        super().close()

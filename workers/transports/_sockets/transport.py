@@ -21,6 +21,9 @@ class Sender(Protocol):
     def send(self, message: Message, timeout: float) -> float:
         """See :meth:`Transport.send`."""
 
+    def hear(self) -> None:
+        """Take what receivers have said, without waiting."""
+
     def drain(self, deadline: float, timeout: float) -> None:
         """Wait until the receiver has taken everything."""
 
@@ -88,6 +91,8 @@ class SocketTransport(Transport):
         """See :meth:`Transport.close`. Everything is let go of afterwards, whether or not it raises."""
         deadline = time.perf_counter() + timeout
         try:
+            for sender in self._senders.values():
+                sender.hear()  # else two that both owe more credits than a socket holds would wait for each other here
             for receiver in self._receivers.values():
                 receiver.drain(deadline)
             for sender in self._senders.values():
