@@ -143,6 +143,11 @@ def check_optimizer(config: Config, rule: Declared) -> None:
     """Says under which optimizer the rule would be another one: the run may be meant so."""
     if rule.unsuited:
         logger.warning("the rule %s under this optimizer: %s", names_of(config.rule), rule.unsuited)
+    if config.optimizer.name == "rprop" and (milestones := config.optimizer.options["milestones"]):
+        logger.warning(
+            "rprop asks for the learning rate at its first step alone: optimizer.milestones = %s change nothing.",
+            list(milestones),
+        )
 
 
 def check_emulation(config: Config, mode: Mode, topology: Topology) -> None:

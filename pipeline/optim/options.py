@@ -92,9 +92,9 @@ def parse_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSection:
 
 
 def _check_course(name: str, common: Mapping[str, Any]) -> None:
-    """Refuses a course of the rate under Rprop, which asks for the rate at its first step and never again."""
-    changing = {"course": "constant", "warmup_steps": 0, "milestones": ()}
-    for option, unchanged in changing.items():
+    """Refuses a course of the rate under Rprop, which asks for the rate at its first step and never again. Milestones
+    may be those of a config that another optimizer was meant for, and are only said to change nothing."""
+    for option, unchanged in {"course": "constant", "warmup_steps": 0}.items():
         if name == "rprop" and (given := common[option]) != unchanged:
             raise ConfigError(
                 f"rprop begins at the learning rate and lengthens and shortens its steps from there, whatever the rate "

@@ -40,3 +40,12 @@ def test_an_optimizer_that_undoes_the_rule_is_said_once(tmp_path, caplog, change
     with caplog.at_level(logging.WARNING):
         resolve(Config.from_dict(table), tmp_path)
     assert [record.getMessage() for record in caplog.records] == [text] * (text is not None)
+
+
+@pytest.mark.parametrize(("milestones", "said"), [([3, 5], True), ([], False)])
+def test_milestones_that_change_nothing_are_said(tmp_path, caplog, milestones, said):
+    table = merged(SMALL, {"optimizer": {"name": "rprop", "lr": 0.01, "milestones": milestones}})
+    with caplog.at_level(logging.WARNING):
+        resolve(Config.from_dict(table), tmp_path)
+    text = "rprop asks for the learning rate at its first step alone: optimizer.milestones = [3, 5] change nothing."
+    assert [record.getMessage() for record in caplog.records] == [text] * said
