@@ -123,10 +123,10 @@ class SavedTensors:
     """Watches what autograd saves for backward and what rules keep themselves.
 
     It counts the storages, each once, weights left out; unit: bytes of one micro-batch. A batch that is cut into
-    micro-batches is one storage for all of its parts, as long as one of them is held: it is counted apart. And it copies weights that
-    will have been stepped before the micro-batch is learned from: the gradient is then that of the weights that the
-    forward pass used, late but of one version (weight stashing, Harlap et al. 2018). Without the copy it would be the
-    gradient of nothing, and fused optimizers do not even raise autograd's error about it.
+    micro-batches is one storage for all of its parts, as long as one of them is held: it is counted apart. And it
+    copies weights that will have been stepped before the micro-batch is learned from: the gradient is then that of the
+    weights that the forward pass used, late but of one version (weight stashing, Harlap et al. 2018). Without the copy
+    it would be the gradient of nothing, and fused optimizers do not even raise autograd's error about it.
 
     Args:
         weights: not counted.
