@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,18 @@ from torch.distributed.rendezvous import rendezvous
 
 from pipeline.errors import WorkerFailed
 
-__all__ = ["lost_store_named", "open_agent_store"]
+__all__ = ["is_lost", "lost_store_named", "open_agent_store"]
 
 _REACH_S = 30.0
 """Seconds in which torchrun's store has to answer: it is there before any rank is, so one that is silent has gone."""
 _TRY_S = 5.0
+_lost = threading.Event()
 _AGAIN_S = 0.2
+
+
+def is_lost() -> bool:
+    """Whether this process has found it gone: there is nobody to look for any more."""
+    return _lost.is_set()
 
 
 @contextmanager
@@ -34,6 +41,7 @@ def lost_store_named(rank: int, num_ranks: int) -> Iterator[None]:
     try:
         yield
     except dist.DistError as error:
+        _lost.set()
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise WorkerFailed(
             rank, num_ranks, f"torchrun's store at {where} cannot be reached ({_first_line(error)}): torchrun has "

@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.numerics.seeds import derive
 from workers.transport import Edge, Endpoint, InProcessTransport, Transport
 
-__all__ = ["STAMP_BYTES", "Delays", "check_chaos", "delays_of_stage", "with_delays"]
+__all__ = ["STAMP_BYTES", "Delays", "check_chaos", "delay_of_edge", "delays_of_stage", "with_delays"]
 
 STAMP_BYTES = 2 * torch.float64.itemsize
 """Bytes by which a late message is longer."""

@@ -36,11 +36,13 @@ def tell_other_hosts(text: str, code: int) -> None:
     if read("RANK") is None or read("WORLD_SIZE", "1") == read("LOCAL_WORLD_SIZE", "1") or code not in (1, 2):
         return
     die_with_parent()  # torchrun's agent
-    from workers.ranks import Ranks  # here, since importing torch takes a second or two
+    from workers.agent_store import is_lost  # here, since importing torch takes a second or two
+    from workers.ranks import Ranks
 
     ranks = Ranks.from_environment()
-    if ranks is None or Ranks.have_met:
+    if ranks is None or Ranks.have_met or is_lost():
         return
+    Ranks.have_met = True  # whatever comes of it: nobody is waited for twice
     with suppress(Exception, KeyboardInterrupt):
         (_answer if ranks.rank == 0 else _report)(ranks, ConfigError(text) if code == 2 else RuntimeError(text))
 

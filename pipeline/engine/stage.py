@@ -237,7 +237,8 @@ class Stage:
             loss = rule.loss(held.contexts.pop(k))
             self.staleness.learn(k, held.versions[k])
             self.evaluation.scores[k].add_loss(loss.detach(), held.num_samples)
-            losses.append(loss if held.weight == 1.0 else loss * held.weight)
+            if loss.requires_grad:  # not so where all weights that it depends on are fixed
+                losses.append(loss if held.weight == 1.0 else loss * held.weight)
         if losses:
             torch.autograd.backward(losses)
         self.in_flight.release(key)

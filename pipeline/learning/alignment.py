@@ -76,6 +76,8 @@ class Alignment(LearningRule):
         u = run(self.split.before, x)
         a = self.split.affine(u.detach())
         deltas: list[Tensor] = []
+        if self.training and self.uses_matrix and not a.requires_grad:  # fixed weights still hand the error down
+            a = a.requires_grad_().clone()  # no leaf: a layer behind it may work in place
         if a.requires_grad and self.uses_matrix:
             # Not retain_grad: a layer that works in place would move that to its own result.
             a.register_hook(deltas.append)

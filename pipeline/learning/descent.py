@@ -9,8 +9,10 @@ __all__ = ["descend", "descend_on"]
 
 
 def descend_on(loss: Tensor, weight: float) -> Tensor:
-    """Add the gradients of ``weight * loss``, 0-d with a graph, to its leaves; returns the loss, detached."""
-    torch.autograd.backward(loss if weight == 1.0 else loss * weight)
+    """Add the gradients of ``weight * loss``, 0-d, to the leaves of its graph, if it has any; returns the loss,
+    detached."""
+    if loss.requires_grad:  # not so where all weights that it depends on are fixed
+        torch.autograd.backward(loss if weight == 1.0 else loss * weight)
     return loss.detach()
 
 

@@ -22,6 +22,9 @@ class LocalRule(LearningRule):
     Args:
         dense: the block's body in closed form, for a rule that draws no random numbers and keeps the ``forward`` and
             ``learn`` of this class; None leaves the derivatives to autograd. The bits are the same.
+
+    Raises:
+        ValueError: the outlet of a hidden block has parameters, which the loss would not reach.
     """
 
     topology = Topology.LOCAL
@@ -30,6 +33,11 @@ class LocalRule(LearningRule):
     def __init__(self, block: Block, spec: BlockSpec, *, dense: Dense | None = None) -> None:
         super().__init__(block, spec)
         self.dense = dense
+        if type(self).forward is LocalRule.forward and any(p.requires_grad for p in block.outlet.parameters()):
+            raise ValueError(
+                f"a local loss does not train an outlet, which lies behind what it reads (given: {block.outlet} in "
+                f"block {spec.index}, expected: one without parameters). Move its layers into the body, or fix them."
+            )
         self._has_outlet = not isinstance(block.outlet, nn.Identity)
         self.draws = dense is None or self._has_outlet
 
@@ -38,10 +46,9 @@ class LocalRule(LearningRule):
         form ``(h, y, x)`` without a graph."""
         if self.dense is not None:
             h = self.dense.forward(x)
-            return self.block.outlet(h) if self._has_outlet else h, (h, y, x)
+            return self.block.outlet(h).detach() if self._has_outlet else h, (h, y, x)
         h = self.block.body(x)
-        out = self.block.outlet(h.detach())
-        return out, (h, y)
+        return self.block.outlet(h.detach()).detach(), (h, y)
 
     def leave_to_autograd(self) -> None:
         """See :class:`LearningRule`."""

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import threading
 
 import pytest
 from torch.distributed import TCPStore
@@ -9,7 +10,7 @@ from torch.distributed import TCPStore
 from pipeline.errors import WorkerFailed
 from workers import agent_store as module
 from workers import ranks as places
-from workers.agent_store import open_agent_store
+from workers.agent_store import is_lost, open_agent_store
 from workers.rank_0 import find_rank_0
 from workers.ranks import Ranks, origin_of
 
@@ -24,6 +25,7 @@ def here(monkeypatch):
     places._store_of_round.cache_clear()
     places._begin_round.cache_clear()
     monkeypatch.setattr(module, "_REACH_S", 0.0)
+    monkeypatch.setattr(module, "_lost", threading.Event())
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("ONWARD_KEY", "a secret of this test")
@@ -38,7 +40,7 @@ def test_a_store_that_is_there(here, monkeypatch):
     server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     here(server.port)
     open_agent_store(1, 2).set("key", "value")
-    assert server.get("key") == b"value"
+    assert server.get("key") == b"value" and not is_lost()
 
 
 def test_a_store_where_nobody_listens(here):
@@ -47,6 +49,7 @@ def test_a_store_where_nobody_listens(here):
     here(port)
     with pytest.raises(WorkerFailed, match=GONE.format(1, port)):
         find_rank_0(RANK_1, None, 20.0)
+    assert is_lost()
     with pytest.raises(WorkerFailed, match=GONE.format(0, port)):
         origin_of(Ranks(rank=0, num_ranks=2, ranks_here=1, local_rank=0), None, None)
 

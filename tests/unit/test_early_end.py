@@ -6,8 +6,8 @@ import pytest
 from torch.distributed import HashStore
 
 from pipeline.pickles import trusted
+from workers import agent_store, messages, rank_lines
 from workers import early_end as module
-from workers import messages, rank_lines
 from workers import ranks as places
 from workers import visit as visiting
 from workers.early_end import tell_other_hosts
@@ -37,6 +37,7 @@ def being(monkeypatch):
     store = HashStore()
     monkeypatch.setattr(places, "_agent_store", lambda ranks: store)
     monkeypatch.setattr(places.Ranks, "have_met", False)
+    monkeypatch.setattr(agent_store, "_lost", threading.Event())
     monkeypatch.setattr(module, "die_with_parent", lambda: None)
     monkeypatch.setattr(visiting, "ProcessIdentity", Visitor)
     monkeypatch.setattr(rank_lines, "use_interface", lambda address: None)
@@ -76,6 +77,16 @@ def test_rank_0_waits_for_nobody_for_ever(being, monkeypatch):
     assert Ranks.have_met
 
 
+def test_nobody_is_waited_for_twice(being, monkeypatch):
+    """Also where telling them has failed before they could come."""
+    asked = []
+    monkeypatch.setattr(rank_lines, "RankLines", lambda *args, **kwargs: asked.append(args))
+    being(0)
+    for _ in range(2):
+        tell_other_hosts("no such run", 2)
+    assert len(asked) == 1
+
+
 def test_another_rank_tells_rank_0_once_that_has_its_job(being, monkeypatch):
     monkeypatch.setattr(module.platform, "node", lambda: "node1")
     being(1)
@@ -92,13 +103,16 @@ def test_another_rank_tells_rank_0_once_that_has_its_job(being, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "about", [{"RANK": None}, {"LOCAL_WORLD_SIZE": "2"}, {"ONWARD_KEY": None}, {"met": True}, {"code": 130}]
+    "about",
+    [{"RANK": None}, {"LOCAL_WORLD_SIZE": "2"}, {"ONWARD_KEY": None}, {"met": True}, {"code": 130}, {"lost": True}],
 )
 @pytest.mark.parametrize("number", [0, 1])
 def test_there_is_nobody_to_tell(being, monkeypatch, about, number):
-    """No torchrun, one host, no key, ranks that have met, a signal."""
+    """No torchrun, one host, no key, ranks that have met, a signal, torchrun's store gone."""
     being(number)
     about = dict(about)
+    if about.pop("lost", False):
+        agent_store._lost.set()
     code = about.pop("code", 2)
     monkeypatch.setattr(places.Ranks, "have_met", about.pop("met", False))
     for name, value in about.items():

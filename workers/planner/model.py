@@ -9,12 +9,14 @@ from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.simulation import simulate
 from pipeline.planning.stage_model import Outcome, Part, Port, StageModel, Wire
+from workers.chaos import delay_of_edge
 from workers.edges import batch_bytes, edges_of
 from workers.planner.cases import Case
 from workers.planner.links import Link, Question
 from workers.planner.lone_stage import StageProfile
 from workers.planner.profiles import Profiles
 from workers.planner.wire_costs import WireCosts
+from workers.transport import Edge
 
 __all__ = ["Model", "Setting"]
 
@@ -70,7 +72,7 @@ class Model:
         shared = self.setting.cores < self.num_stages and not resolved.config.chaos.emulates
         # Stages that share cores do so with those that run ahead of them, until the queues are full.
         ahead = self.num_stages * min(self.setting.depth, 8) if shared else 0
-        latency = self.link.latency_s / max(self.stage_seconds())
+        latency = self.latency_s / max(self.stage_seconds())
         late = 4 * resolved.batching.in_flight_at(0, self.num_stages) if resolved.topology is not Topology.LOCAL else 0
         # Behind the steps that fill the links there are to be enough for messages that come in bursts.
         filling = 2 * (self.num_stages + 1) * math.ceil(latency)
@@ -78,10 +80,14 @@ class Model:
 
     @property
     def link(self) -> Link:
-        """The link that is asked about, with the latency that ``[chaos]`` adds; an endless one where none is."""
-        found, chaos = self.setting.question.link or Link(), self.case.resolved.config.chaos
-        delays = chaos.delay_s if isinstance(chaos.delay_s, list) else [chaos.delay_s]
-        return Link(found.bits_per_s, found.latency_s + max(delays, default=0.0))
+        """The link that is asked about; an endless one where none is."""
+        return self.setting.question.link or Link()
+
+    @property
+    def latency_s(self) -> float:
+        """The longest of any way between two stages, with what ``[chaos]`` adds."""
+        told = self.case.resolved.config.chaos.delay_s
+        return self.link.latency_s + max(told if isinstance(told, list) else [told], default=0.0)
 
     def stage_seconds(self) -> list[float]:
         """Work of each stage for one batch, alone and without messages."""
@@ -166,7 +172,8 @@ class Model:
 
     def exchange_s(self, count: int, num_bytes: int, *, between_hosts: bool) -> float:
         """Seconds of an all-reduce in a ring of ``count`` processes."""
-        link, costs = (self.link, self._far_costs) if between_hosts else (Link(), self.setting.costs)
+        far = Link(self.link.bits_per_s, self.latency_s)
+        link, costs = (far, self._far_costs) if between_hosts else (Link(), self.setting.costs)
         return 2 * (count - 1) * self._message_s(num_bytes / count, link, costs)
 
     @property
@@ -203,14 +210,16 @@ class Model:
     def _laid(self, wire: Wire, src: int, dst: int, bits_per_s: float | None) -> Wire:
         """A wire with its costs, along the link where that lies between the stages."""
         link, between_hosts = self.link, self.hosts[src] != self.hosts[dst]
+        late_s = delay_of_edge(self.case.resolved.config.chaos, Edge(src, dst, 1, 0))
         costs = self._far_costs if between_hosts else self.setting.costs
         wire = replace(
             wire, send_s=costs.send_s + wire.num_bytes * costs.send_byte_s,
             recv_s=costs.recv_s + wire.num_bytes * costs.recv_byte_s, rouse_s=costs.rouse_s, wakes=costs.wakes,
+            latency_s=late_s,
         )  # fmt: skip
         if not self.is_far(src, dst):
             return wire
         rate = (link.bits_per_s if bits_per_s is None else bits_per_s) / 8
         on_hosts = self.setting.question.hosts > 1
         lane = f"host {self.hosts[src]}>{self.hosts[dst]}" if on_hosts else f"stage {src}>{dst}"
-        return replace(wire, rate=rate, latency_s=link.latency_s, lane=lane)
+        return replace(wire, rate=rate, latency_s=link.latency_s + late_s, lane=lane)

@@ -200,7 +200,7 @@ def _least_depth(model: Model, free: float) -> int | None:
     either; at least one message beside those that are on their way. None where not even the deepest queue is enough."""
     case = model.case
     queues = min(math.lcm(a, b) for a, b in pairwise(case.replicas))
-    on_their_way = model.link.latency_s * case.resolved.batching.microbatches / queues / free
+    on_their_way = model.latency_s * case.resolved.batching.microbatches / queues / free
     below = math.ceil(on_their_way - 1e-9)
     upper = below + 1
     while model.step_s(depth=upper, bits_per_s=math.inf) > free * (1 + LOSS):

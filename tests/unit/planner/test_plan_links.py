@@ -88,6 +88,20 @@ def test_no_link_is_busier_than_all_the_time():
         assert row["bottleneck"].startswith("link") and max(link["busy"] for link in row["links"]) <= 1.001
 
 
+@pytest.mark.parametrize("hosts", [1, 2])
+@pytest.mark.parametrize(("delays", "step"), [([12, 0, 0], 12), ([0, 0, 12], 12), ([12, 12, 12], 12), ([0, 0, 0], 3)])
+def test_each_way_is_as_late_as_it_was_told(delays, step, hosts):
+    """At a depth of 1 a message every 12 ms, over whichever link, and also inside a host; the first one is as late as
+    all ways on its own."""
+    sections = {**EVEN, "chaos": {"delay_s": [d * MS for d in delays]}}
+    case = Planned(config(**sections), Host(64, 0), Path("/nowhere"), Question((4,), hosts=hosts)).case(
+        find_way("onward"), 4
+    )
+    model = Model(case, Told(), Setting(Question((4,), hosts=hosts), 64, FREE, 1))
+    assert model.step_s() == pytest.approx(step * MS, rel=0.05)
+    assert model.simulated().ends[-1][0] == pytest.approx((6 + sum(delays)) * MS, rel=0.01)
+
+
 def test_feedback_goes_back_over_each_link():
     rule = {"rule": {"name": "dfa"}, "train": {"batch_size": 64, "in_flight": 4}}
     links = row_of(model_of(Question((4,)), **EVEN, **rule))["links"]

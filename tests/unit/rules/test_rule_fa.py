@@ -53,6 +53,23 @@ def test_random_matrix_changes_the_message_and_not_the_own_gradient():
     assert (rules[0].split.affine.weight.grad - expected[0][0]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("affine", [nn.Linear(8, 9), nn.Linear(8, 9, bias=False)])
+def test_fixed_weights_hand_the_error_down_as_others_do(affine):
+    """Behind them a layer that works in place, and one that learns."""
+    sent = {}
+    for fixed in (False, True):
+        torch.manual_seed(0)
+        body = nn.Sequential(type(affine)(8, 9, bias=affine.bias is not None), nn.ReLU(inplace=True), nn.BatchNorm1d(9))
+        body[0].requires_grad_(not fixed)
+        rules = make_rules(build, [dense(6, 8), Block(body), read_out((9,))], (6,))
+        rules[1].matrix.fill_(0.1)
+        x, y = batch((6,))
+        learn_chain(rules, x, y)
+        sent[fixed] = gradients(rules[0]) + [body[2].weight.grad]
+        assert (body[0].weight.grad is None) == fixed
+    assert_same(sent[True], sent[False])
+
+
 def test_layers_with_parameters_before_the_affine_one_keep_exact_gradients():
     first = Block(nn.Sequential(nn.BatchNorm1d(6), nn.Sequential(nn.Linear(6, 8), nn.Tanh())))
     second = Block(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)), nn.Tanh())
