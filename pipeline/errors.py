@@ -80,10 +80,13 @@ class NonFiniteError(RuntimeError):
         where = f"last good snapshot: {last_good}" if last_good is not None else "no snapshot was taken before it"
         super().__init__(
             f"the run has left the finite numbers: {_found_text(found)} (steps and epochs are counted from 0; "
-            f"{where}). Lower optimizer.lr or the scale of the inputs; train.nonfinite=skip leaves out single batches."
+            f"{where}). {_next_move(found)}"
         )
         self.row = {**found, "last_good": last_good}
 
+
+_EVALUATED = {"validation_loss": "validation", "test_loss": "test"}
+"""Splits by what is said of them."""
 
 FAILURES = (DiskError, NonFiniteError, SomeRunsFailed, WorkerFailed)
 """What a run, or one of several, may end with: exit code 1."""
@@ -92,6 +95,8 @@ FAILURES = (DiskError, NonFiniteError, SomeRunsFailed, WorkerFailed)
 def _found_text(found: Mapping[str, Any]) -> str:
     """What is not finite, in which block, and since when."""
     block, epoch, step = found["block"], found["epoch"], found["step"]
+    if found["what"] in _EVALUATED:
+        return f"the {_EVALUATED[found['what']]} loss of block {block} is {found['value']} after epoch {epoch}"
     if found["what"] == "loss":
         return f"the loss of block {block} is {found['value']} in step {step}, epoch {epoch}"
     if found["what"] == "batches":
@@ -100,6 +105,16 @@ def _found_text(found: Mapping[str, Any]) -> str:
         f"{found['what']} {found['name']} of block {block} is {found['value']} after step {step}, epoch {epoch}, and "
         f"has been since a step from {found['since']} on"
     )
+
+
+def _next_move(found: Mapping[str, Any]) -> str:
+    """What may be done about it."""
+    if found["what"] in _EVALUATED:
+        return (
+            f"Look for nan and infinite numbers in the {_EVALUATED[found['what']]} samples, or lower optimizer.lr; "
+            "train.nonfinite=ignore trains on."
+        )
+    return "Lower optimizer.lr or the scale of the inputs; train.nonfinite=skip leaves out single batches."
 
 
 def last_words(error: BaseException) -> str:

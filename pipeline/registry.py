@@ -108,9 +108,9 @@ def _names(path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_")))
 
 
-def nearest(given: str, allowed: list[str]) -> str:
+def nearest(given: object, allowed: list[str]) -> str:
     """Hint for an error message: ``Did you mean 'pred'? `` or an empty string."""
-    close = difflib.get_close_matches(given, allowed, n=1)
+    close = difflib.get_close_matches(str(given), allowed, n=1)
     return f"Did you mean {close[0]!r}? " if close else ""
 
 

@@ -7,6 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from torch import nn
+
 from pipeline import registry
 from pipeline.config import Config, NamedConfig, load_config, of_every_dataset
 from pipeline.data.augment import Augment
@@ -70,6 +72,7 @@ def train(
         NonFiniteError: a loss, weight or buffer is nan or infinite.
     """
     chosen, name = _config_of(config, overrides)
+    _check_model(model)
     root = default_data_root() if data_root is None else Path(data_root)
     hooks = Hooks(on_step, on_epoch, on_end)
     make_view = listened(view_maker(quiet=quiet), loggers_named(log), hooks)
@@ -103,6 +106,7 @@ def compare(
     if isinstance(against, str):
         raise ConfigError(f"modes are a list (given: against={against!r}, expected: [{against!r}]). Change it.")
     chosen, name = _config_of(config, overrides)
+    _check_model(model)
     root = default_data_root() if data_root is None else Path(data_root)
     with _folder(out, f"{name}-against") as folder:
         chosen = _with_data(chosen, data, folder)
@@ -116,8 +120,35 @@ def _config_of(config: Given, overrides: Sequence[str]) -> tuple[Config, str]:
     if isinstance(config, str | Path):
         loaded = load_config(Path(config), overrides)
         return loaded.config, loaded.name
+    if not isinstance(config, Config | Mapping):
+        raise ConfigError(
+            f"this is no config (given: {type(config).__name__}, expected: a Config, tables of sections, e.g. "
+            "{\"train\": {\"epochs\": 5}}, or the path of a TOML file). Pass one of them."
+        )
     whole = config if isinstance(config, Config) else Config.from_dict(config)
     return whole.overridden(overrides), "run"
+
+
+def _check_model(model: object) -> None:
+    """Raises ConfigError unless it is a module, a list of modules, or None."""
+    if model is None or isinstance(model, nn.Module):
+        return
+    if isinstance(model, list | tuple) and all(isinstance(part, nn.Module) for part in model):
+        return
+    given = f"model={model!r}" if isinstance(model, str) else f"model of {type(model).__name__}"
+    move = "Build the network, and pass that."
+    if isinstance(model, str):
+        move = f"Name it among the overrides: \"model.name={model}\"."
+    elif isinstance(model, list | tuple):
+        wrong = next(part for part in model if not isinstance(part, nn.Module))
+        given = f"model={type(model).__name__} with {type(wrong).__name__} in it"
+    elif callable(model):
+        name = getattr(model, "__name__", "it")
+        given, move = f"model={name}, which is to be called", f"Call it: model={name}()."
+    raise ConfigError(
+        f"this is no network (given: {given}, expected: an nn.Sequential, or a list of modules, one for each block). "
+        f"{move}"
+    )
 
 
 def _with_data(config: Config, data: OwnData | None, folder: Path) -> Config:

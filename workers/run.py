@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.config.toml_text import to_toml
 from pipeline.errors import WorkerFailed
 from pipeline.mixture.rules import rule_names
+from pipeline.records.bad_scores import BadScores
 from pipeline.records.files import write_text
 from pipeline.records.network_facts import write_facts
 from pipeline.records.result_file import RESULT
@@ -254,10 +255,10 @@ def _opened(
         keeper = SnapshotKeeper(
             out, placement.num_stages, resolved.num_blocks, resolved.config.snapshot.keep, fixed, recorder
         )
-        num_processes = placement.replicas.num_processes
         run_state = RunState(
-            resolved.schedule(), num_processes, resolved.num_blocks, recorder, view, keeper, view.early_end
-        )
+            resolved.schedule(), placement.replicas.num_processes, resolved.num_blocks, recorder, view, keeper,
+            view.early_end, BadScores(stops=resolved.config.train.nonfinite == "stop"),
+        )  # fmt: skip
         keeper.restarts = origin.restarts if origin is not None else 0
         if start is not None:
             keeper.restarts = max(keeper.restarts, start.manifest.restarts)

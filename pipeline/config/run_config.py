@@ -178,6 +178,11 @@ def _moved(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _apply(table: dict[str, Any], overrides: Sequence[str]) -> None:
     """Applies overrides to ``table``."""
+    if wrong := [override for override in overrides if not isinstance(override, str)]:
+        raise ConfigError(
+            f"an override is text (given: {type(wrong[0]).__name__}, expected: \"section.key=value\", e.g. "
+            "\"train.epochs=5\"). Write it so, or put it into the config."
+        )
     for override in sorted(overrides, key=_turn):
         _override(table, override)
 

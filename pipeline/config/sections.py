@@ -66,7 +66,8 @@ class TrainConfig:
     """A loss, weight or buffer that is nan or infinite stops the run, with its block and step. skip: a block leaves
     out a batch whose loss or gradient of that block is not finite, as though it had not been there for the block;
     reading them waits for the device in every step, and what is not finite all the same stops the run. Refused where
-    batches overlap (``in_flight`` above 1, pipedream). ignore: nothing is looked for."""
+    batches overlap (``in_flight`` above 1, pipedream). ignore: nothing is looked for. A loss of an evaluation stops the
+    run by stop alone; else it is told once."""
     freeze: Natural | str = ""
     """Blocks that learn nothing: ``0-2``, ``5``, ``last``, ``0-1,4``. They run forward in evaluation mode and keep
     their weights and running statistics. Empty: none."""

@@ -52,6 +52,11 @@ class MappedArray:
                 f"{path} holds no samples (given: {array.dtype} of shape {array.shape}, expected: (samples, ...) of "
                 "numbers, without a 0). Write it anew."
             )
+        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            raise ConfigError(
+                f"{path} has another dtype (given: {array.dtype}, expected: floating-point numbers of at most 64 "
+                "bits). Convert it with astype."
+            )
         self._can_ask = hasattr(self._pages, "madvise")
         if self._can_ask:  # else each sample would be read with its neighbours, which nobody wants
             self._pages.madvise(mmap.MADV_RANDOM)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.float32 import in_float32
+from pipeline.data.int64 import in_int64
 from pipeline.data.own_samples import Array, Chunk
 from pipeline.errors import ConfigError
 
@@ -86,7 +87,7 @@ class OwnWriter:
             what = f"the {self._name} {_noun(kind)} have"
             return in_float32(array, what, lambda at: f"sample {start + at[0]}")
         if array.dtype == np.int64 or kind == "y" and array.dtype.kind in "iu":
-            return array.astype(np.int64, copy=False)
+            return in_int64(array, f"the {self._name} data", start)
         if kind == "x" and array.dtype == np.uint8:
             return array
         expected = (

@@ -42,8 +42,8 @@ def build_folder(
         train_samples: training pictures used, the first ones of every class in turn; 0: all.
 
     Raises:
-        ConfigError: a split is missing or has no pictures, the two splits differ in their classes, or there are fewer
-            training pictures than ``train_samples``.
+        ConfigError: a split is missing or has no pictures, the two splits differ in their classes, there is only
+            one class, or there are fewer training pictures than ``train_samples``.
     """
     train = _split_folder(folder, ("train",))
     test = _split_folder(folder, ("test", "val"))
@@ -55,6 +55,11 @@ def build_folder(
             "expected: the same sub-folders). Add or remove these."
         )
     available, num_test = (len(_list(split, classes).files) for split in (train, test))
+    if len(classes) < 2:
+        raise ConfigError(
+            f"there is one class only (given: the folder {train / classes[0]}; expected: a folder for each of 2 "
+            f"classes or more in {train}). Sort the pictures into them, or correct dataset.path."
+        )
     if not 0 <= train_samples <= available:
         raise ConfigError(
             f"there are not that many training pictures in {train} (given: dataset.train_samples = {train_samples}, "

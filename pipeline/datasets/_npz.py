@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.float32 import in_float32
+from pipeline.data.int64 import in_int64
 from pipeline.errors import ConfigError, kind_and_text
 
 __all__ = ["Header", "floats", "headers_of", "whole"]
@@ -101,11 +102,11 @@ def _check(file: Path, shapes: dict[str, tuple[int, ...]], splits: Sequence[str]
 
 
 def whole(file: Path, name: str) -> np.ndarray:
-    """An array of whole numbers, in int64. Raises ConfigError: the file is damaged."""
+    """An array of classes, in int64. Raises ConfigError: the file is damaged, or a number is beyond int64."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            return np.ascontiguousarray(arrays[name], dtype=np.int64)
-    except OSError:
+            return in_int64(arrays[name], f"{file}, {name},")
+    except (ConfigError, OSError):
         raise
     except Exception as error:  # see _found
         raise _unreadable(file, error) from None

@@ -12,14 +12,19 @@ from torch import Tensor
 
 from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split, Splits
 from pipeline.data.float32 import in_float32
+from pipeline.data.int64 import in_int64
 from pipeline.data.own_task import own_task
 from pipeline.errors import ConfigError, one_line
+from pipeline.ranges import Natural
 
 __all__ = ["build"]
 
+_TAKEN = "0123456789+-.eE_\"\r\n\0"
+"""Parts of numbers, of quoted names and of lines."""
+
 
 def build(
-    root: Path, *, path: str, test_path: str, validation_path: str = "", label: str = "",
+    root: Path, *, path: str, test_path: str, validation_path: str = "", label: Natural | str = "",
     labels: Literal["classes", "numbers"] = "classes", delimiter: str = ",",
 ) -> Dataset:  # fmt: skip
     """Find the tables: inputs (columns - 1,) float32, and one class or one number for each sample.
@@ -33,7 +38,7 @@ def build(
         validation_path: that of the samples for validation; empty: there is none.
         label: the column of labels, by its name or its number from 0; empty: the last one.
         labels: what they are; classes are whole numbers from 0.
-        delimiter: between two columns.
+        delimiter: between two columns; one character that numbers and quoted names do not have.
 
     Raises:
         ConfigError: a file is not there, has text or too few columns in it, or the files do not fit together.
@@ -43,18 +48,8 @@ def build(
         files["validation"] = root / validation_path
     tables = {name: _table(file, delimiter) for name, file in files.items()}
     named, width = tables["train"][0], tables["train"][1].shape[1]
-    for name, (names, table) in tables.items():
-        if table.shape[1] != width or width < 2:
-            raise ConfigError(
-                f"the tables do not fit together (given: {files[name]} of {table.shape[1]} columns, {files['train']} "
-                f"of {width}; expected: as many, 2 or more). Correct them, or dataset.delimiter."
-            )
-        if names and named and names != named:
-            raise ConfigError(
-                f"the tables have other columns (given: {', '.join(names)} in {files[name]}, {', '.join(named)} in "
-                f"{files['train']}; expected: the same in the same order). Correct one of them."
-            )
-    column = _column(label, named, width, files["train"])
+    _check_alike(files, tables)
+    column = _column(str(label), named, width, files["train"])
     found = {name: _labels(table, column, labels, files[name]) for name, (_, table) in tables.items()}
     counts = {name: len(y) for name, y in found.items()}
     spec = DataSpec(
@@ -63,6 +58,27 @@ def build(
     )  # fmt: skip
     read = partial(_read, files, delimiter, column, labels)
     return ArrayDataset("csv", spec, read, remedy=f"Start again: {files['train']} was changed meanwhile.")
+
+
+def _check_alike(files: dict[str, Path], tables: dict[str, tuple[tuple[str, ...], np.ndarray]]) -> None:
+    """Refuses tables of other columns than those of the training samples, and names that are not one for each."""
+    named, width = tables["train"][0], tables["train"][1].shape[1]
+    for name, (names, table) in tables.items():
+        if table.shape[1] != width or width < 2:
+            raise ConfigError(
+                f"the tables do not fit together (given: {files[name]} of {table.shape[1]} columns, {files['train']} "
+                f"of {width}; expected: as many, 2 or more). Correct them, or dataset.delimiter."
+            )
+        if names and len(names) != width:
+            raise ConfigError(
+                f"the columns have not one name each (given: {files[name]} with the names {', '.join(names)}, and "
+                f"{width} columns; expected: as many). Correct its first line, or dataset.delimiter."
+            )
+        if names and named and names != named:
+            raise ConfigError(
+                f"the tables have other columns (given: {', '.join(names)} in {files[name]}, {', '.join(named)} in "
+                f"{files['train']}; expected: the same in the same order). Correct one of them."
+            )
 
 
 def _read(
@@ -89,7 +105,7 @@ def _labels(table: np.ndarray, column: int, labels: Literal["classes", "numbers"
             "set dataset.labels to \"numbers\"."
         )
     if labels == "classes":
-        return torch.from_numpy(y.astype(np.int64))
+        return torch.from_numpy(in_int64(y, str(file)))
     return torch.from_numpy(y.astype(np.float32)).unsqueeze(1)
 
 
@@ -109,10 +125,10 @@ def _column(label: str, names: tuple[str, ...], width: int, file: Path) -> int:
 
 def _table(file: Path, delimiter: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the columns, and the numbers, (rows, columns) float64, never to be written to."""
-    if len(delimiter) != 1:
+    if len(delimiter) != 1 or delimiter in _TAKEN:
         raise ConfigError(
-            f"columns are apart by one character (given: dataset.delimiter = {delimiter!r}, expected: e.g. \",\"). "
-            "Change it."
+            f"columns are apart by one character (given: dataset.delimiter = {delimiter!r}, expected: one that does "
+            "not stand in a number, no quote and no end of a line, e.g. \",\"). Change it."
         )
     try:
         state = file.stat()
@@ -136,6 +152,7 @@ def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tup
             warnings.simplefilter("ignore", UserWarning)  # that there are no rows: said below
             table = np.loadtxt(
                 file, delimiter=delimiter, skiprows=1 if names else 0, ndmin=2, encoding="utf-8-sig", quotechar="\"",
+                comments=None,
             )  # fmt: skip
     except (ValueError, UnicodeError, csv.Error) as error:
         raise ConfigError(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.data.augment import Augment
 from pipeline.data.dataset import Dataset, DataSpec, Splits, SplitsDataset
+from pipeline.data.int64 import in_int64
 from pipeline.data.mapped import MappedArray, MappedSplit
 from pipeline.data.own_task import own_task
 from pipeline.errors import ConfigError
@@ -44,7 +45,7 @@ def build(
     train = splits["train"]
     for pair in splits.values():
         pair.check(train, tokens=num_tokens > 0)
-    task = own_task([pair.y.tensor for pair in splits.values()], str(folder))
+    task = own_task([pair.labels for pair in splits.values()], str(folder))
     spec = DataSpec(
         tuple(train.x.tensor.shape[1:]), task, train.count, splits["test"].count, is_mapped=True,
         is_augmented=not augment.is_identity, input_dtype=torch.int64 if num_tokens else torch.float32,
@@ -72,17 +73,17 @@ class _Pair:
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.folder = name, folder
         self.x, self.y = (MappedArray(folder / f"{kind}_{name}.npy") for kind in ("x", "y"))
-        self.count = len(self.x.tensor)
+        self.count, self.labels = len(self.x.tensor), self._labels()
 
     def check(self, train: "_Pair", *, tokens: bool) -> None:
         """Refuses arrays that do not fit together. Args: train, the training split; tokens, the inputs are."""
-        x, y = self.x.tensor, self.y.tensor
+        x, y = self.x.tensor, self.labels
         if len(x) != len(y) or x.dim() < 2:
             raise ConfigError(
                 f"the {self.name} arrays of {self.folder} do not fit together (given: x {tuple(x.shape)}, y "
                 f"{tuple(y.shape)}, expected: (samples, ...) of as many samples). Correct them."
             )
-        for kind, own, first in (("x", x, train.x.tensor), ("y", y, train.y.tensor)):
+        for kind, own, first in (("x", x, train.x.tensor), ("y", y, train.labels)):
             if own.shape[1:] != first.shape[1:] or own.dtype != first.dtype:
                 raise ConfigError(
                     f"the samples of {self.folder} differ (given: {kind}_train of {first.dtype} and shape "
@@ -97,9 +98,16 @@ class _Pair:
                 "numbers and how many different tokens there are). Correct one of them."
             )
 
+    def _labels(self) -> Tensor:
+        """Mapped; in memory where torch has hardly more than a name for their dtype."""
+        y = self.y.tensor
+        if y.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            return torch.from_numpy(in_int64(y.numpy(), str(self.y.path)))
+        return y
+
     def split(self, spec: DataSpec) -> MappedSplit:
         """The samples."""
-        y: Tensor = self.y.tensor
+        y = self.labels
         if y.dtype != spec.task.label_dtype:
             y = y.to(spec.task.label_dtype)
         return MappedSplit(self.x.tensor, y.reshape(len(y), *spec.task.label_shape), self.x)

@@ -9,7 +9,8 @@ import torch
 from pipeline.data.augment import Augment
 from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split, Splits
 from pipeline.data.own_task import own_task
-from pipeline.datasets._npz import floats, headers_of, whole
+from pipeline.datasets._npz import Header, floats, headers_of, whole
+from pipeline.errors import ConfigError
 
 __all__ = ["build"]
 
@@ -31,6 +32,7 @@ def build(root: Path, *, path: str, augment: Augment = Augment()) -> Dataset:
     """
     file = root / path
     headers = headers_of(file, "iu", ("validation",))
+    _check_pixels(file, headers)
     counts = {name.removeprefix("x_"): shape[0] for name, (shape, _) in headers.items() if name.startswith("x_")}
     labels = [torch.from_numpy(whole(file, f"y_{split}")) for split in counts]
     spec = DataSpec(
@@ -39,6 +41,17 @@ def build(root: Path, *, path: str, augment: Augment = Augment()) -> Dataset:
     )  # fmt: skip
     read = partial(_read, file, list(counts), spec.task.label_dtype)
     return ArrayDataset("npz", spec, read, augment=augment, remedy=f"Write {file} anew.")
+
+
+def _check_pixels(file: Path, headers: dict[str, Header]) -> None:
+    """Refuses splits on two scales: bytes are divided by 255, and nothing else is."""
+    train = headers["x_train"][1]
+    for name, (_, dtype) in headers.items():
+        if name.startswith("x_") and (dtype == np.uint8) != (train == np.uint8):
+            raise ConfigError(
+                f"the samples of {file} differ in scale (given: x_train of {train}, {name} of {dtype}; expected: bytes "
+                "of pixels, uint8, in all or in none, for only these are divided by 255). Convert one of them."
+            )
 
 
 def _read(file: Path, names: list[str], label_dtype: torch.dtype) -> Splits:

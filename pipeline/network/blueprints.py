@@ -1,5 +1,6 @@
 """Loads a model: from its name, or a user's own network, to the blueprints of its blocks."""
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -67,12 +68,14 @@ def load_network(
         name, input_shape, num_outputs, options: see :func:`load_model`, which has accepted them.
 
     Returns:
-        The user's own object, not copied, or what the function returns; None where blueprints stand for the network.
+        What the function returns, or a copy of the user's own object; None where blueprints stand for the network.
     """
     if "." not in name:
         return None
     model = registry.load(_PACKAGE, name, "model")
-    if not isinstance(model, (nn.Module, list, tuple)):
+    if isinstance(model, (nn.Module, list, tuple)):
+        model = copy.deepcopy(model if isinstance(model, nn.Module) else list(model))
+    else:
         checked = registry.check_options(model, options, "model")
         with seeded(0):
             model = model(*_arguments(model, name, tuple(input_shape), num_outputs), **checked)

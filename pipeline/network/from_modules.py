@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.modules import batchnorm, dropout, pooling
 from torch.nn.parameter import is_lazy
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 from pipeline.network.block import Block, Blueprint
 from pipeline.network.meta import skeleton
 
@@ -126,14 +126,23 @@ def cut_into_blocks(network: UserModel) -> list[BlockLayers]:
     return parts
 
 
-def check_picklable(thing: object, noun: str) -> None:
-    """Raise ConfigError unless ``thing`` can be sent to another process. Args: noun, its name in the message."""
+_AT_TOP_LEVEL = "Define its functions and classes at the top level of a module"
+_BY_FUNCTION = "name a function that builds the network, which is then not sent, e.g. model.name=nets.mine"
+
+
+def check_picklable(thing: object, noun: str, advice: str = f"{_AT_TOP_LEVEL}.") -> None:
+    """Raise ConfigError unless ``thing`` can be sent to another process.
+
+    Args:
+        thing: any object.
+        noun: its name in the message.
+        advice: what to do, as a sentence.
+    """
     try:
         pickle.Pickler(_Nowhere(), pickle.HIGHEST_PROTOCOL).dump(thing)
     except Exception as error:
         raise ConfigError(
-            f"cannot send {noun} to a worker (given: {error}, expected: something picklable). "
-            "Define its functions and classes at the top level of a module."
+            f"cannot send {noun} to a worker (given: {one_line(error)}, expected: something picklable). {advice}"
         ) from error
 
 
@@ -162,10 +171,10 @@ def _frozen(part: BlockLayers) -> Blueprint:
         block = _out_of_place(copy.deepcopy(part.block()))
     except Exception as error:
         raise ConfigError(
-            f"cannot copy a block (given: {part.name}, {error}). Name a function that builds the network instead."
+            f"cannot copy a block (given: {part.name}, {one_line(error)}). {_BY_FUNCTION[0].upper()}{_BY_FUNCTION[1:]}."
         ) from error
     make = partial(copy.deepcopy, block)
-    check_picklable(make, f"the block {part.name!r}")
+    check_picklable(make, f"the block {part.name!r}", f"{_AT_TOP_LEVEL}, or {_BY_FUNCTION}.")
     return Blueprint(make, part.name, seed_free=True)
 
 

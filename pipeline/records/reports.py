@@ -38,8 +38,8 @@ class NonFinite(TypedDict):
     """Of the run, from 0: the step itself of a loss; else the last step before it was found."""
     since: int
     """The first step in which it may have happened; ``step`` itself for a loss."""
-    what: Literal["loss", "weight", "buffer", "batches"]
-    """batches: every batch of the epoch had to be left out."""
+    what: Literal["loss", "weight", "buffer", "batches", "validation_loss", "test_loss"]
+    """batches: every batch of the epoch had to be left out. The last two: of the evaluation behind ``step``."""
     name: str
     """Of the weight or buffer."""
     value: str

@@ -7,17 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import NonFiniteError
+from pipeline.records.bad_scores import BadScores
 from pipeline.records.early_end import EarlyEnd
 from pipeline.records.first_bad import FirstBad
 from pipeline.records.reports import (
-    BlockScores,
-    GateRow,
-    SnapshotReport,
-    StageEpoch,
-    StageProgress,
-    StageResult,
-    process_of,
-)
+    BlockScores, GateRow, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of,
+)  # fmt: skip
 from pipeline.records.run_record import Recorder, gate_rows
 from pipeline.records.selected import selection_table
 from pipeline.records.snapshot_keeper import SnapshotKeeper
@@ -72,11 +67,12 @@ class RunState:
         view: shows progress.
         keeper: of the run's snapshots; None of a run that leaves none.
         early_end: may end the run before its schedule does; None of a run that only the schedule ends.
+        bad_scores: looks at the losses of evaluations; None where nobody does.
     """
 
     def __init__(
         self, schedule: Schedule, num_stages: int, num_blocks: int, recorder: Recorder, view: View,
-        keeper: SnapshotKeeper | None = None, early_end: EarlyEnd | None = None,
+        keeper: SnapshotKeeper | None = None, early_end: EarlyEnd | None = None, bad_scores: BadScores | None = None,
     ) -> None:  # fmt: skip
         self.history: list[EpochResult] = []
         self.last_scores: dict[int, BlockScores] = {}
@@ -99,7 +95,7 @@ class RunState:
         self._scores: list[Sequence[BlockScores]] = []
         """Of the blocks that were active, for each finished epoch."""
         self._keeper = keeper
-        self._early_end = early_end
+        self._early_end, self._bad_scores = early_end, bad_scores
         self._before_s = 0.0
         """Seconds of training before the cut from which the run goes on."""
         self.last_good: str | None = None
@@ -183,6 +179,8 @@ class RunState:
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
+        if self._bad_scores is not None:
+            self._bad_scores.look(plan, blocks, body["checked"], self.last_good)
         if plan.scores_test:
             self.last_scores |= {block["block"]: block for block in blocks}
         else:

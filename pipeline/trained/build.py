@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import Config
+from pipeline.config import Config, NamedConfig
 from pipeline.data.task import Task
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import BlockSpec, LearningRule
@@ -85,15 +85,29 @@ def _network(
             )
         model = unpack_structure(facts.structure)
     elif model is None:
-        model = load_network(config.name, facts.input_shape, task.num_outputs, config.options)
-    if model is None:
-        blueprints = load_model(config.name, facts.input_shape, task.num_outputs, config.options).blueprints
-        with seeded(0):
-            blocks = [blueprint.make() for blueprint in blueprints]
-        return {str(k): block for k, block in enumerate(blocks)}, blueprints, blocks
+        return _named_network(config, facts, task)
     model = copy.deepcopy(model if isinstance(model, nn.Module) else list(model))
-    children = model._modules if isinstance(model, nn.Module) else {str(k): m for k, m in enumerate(model)}
-    return children, blueprints_of(model), blocks_in(model)  # type: ignore[return-value]
+    return _children(model), blueprints_of(model), blocks_in(model)
+
+
+def _named_network(
+    config: NamedConfig, facts: NetworkFacts, task: Task
+) -> tuple[Mapping[str, nn.Module], Sequence[Blueprint], Sequence[Block]]:
+    """See :func:`_network`; blueprints build each block anew, as in the run: not all that trains can be copied."""
+    blueprints = load_model(config.name, facts.input_shape, task.num_outputs, config.options).blueprints
+    model = load_network(config.name, facts.input_shape, task.num_outputs, config.options)
+    if model is not None:
+        return _children(model), blueprints, blocks_in(model)
+    with seeded(0):
+        blocks = [blueprint.make() for blueprint in blueprints]
+    return {str(k): block for k, block in enumerate(blocks)}, blueprints, blocks
+
+
+def _children(model: UserModel) -> Mapping[str, nn.Module]:
+    """The modules of a network by name."""
+    if isinstance(model, nn.Module):
+        return model._modules  # type: ignore[return-value]
+    return {str(k): module for k, module in enumerate(model)}
 
 
 def _under_rules(

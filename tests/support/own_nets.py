@@ -60,3 +60,20 @@ def narrow():
     net = named()
     net.head = nn.Sequential(nn.Linear(24, 8), nn.Linear(8, 4))
     return net
+
+
+def _normed(norm):
+    return nn.Sequential(nn.Flatten(), norm(nn.Linear(36, 16)), nn.ReLU(), nn.Linear(16, 4))
+
+
+def weight_normed():
+    return _normed(nn.utils.parametrizations.weight_norm)
+
+
+def spectrally_normed():
+    return _normed(nn.utils.parametrizations.spectral_norm)
+
+
+def normed_by_hooks():
+    """As torch did it before it had parametrisations: no copy of it can be made."""
+    return _normed(nn.utils.weight_norm)

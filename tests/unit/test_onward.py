@@ -87,7 +87,37 @@ def test_a_mistake_leaves_no_folder(tmp_path, monkeypatch):
     assert list(tmp_path.glob("runs/*")) == []
 
 
+@pytest.mark.parametrize(("config", "overrides", "message"), [
+    (None, [], r"this is no config \(given: NoneType, expected: a Config, tables of sections, .*Pass one of them"),
+    ([("a", 1)], [], r"this is no config \(given: list, expected"),
+    (TINY, [{"train": {"epochs": 2}}], r"an override is text \(given: dict, expected: \"section.key=value\""),
+    ({1: 2}, [], r"unknown section \(given: 1, expected: seed"),
+    ({"train": {1: 2}}, [], r"unknown key \(given: train\.1, expected: train\."),
+    ({"model": {1: 2}}, [], r"unknown key \(given: model\.1, expected: "),
+])  # fmt: skip
+def test_a_config_that_is_none(tmp_path, config, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        onward.train(config, *overrides, out=tmp_path / "out", data_root=tmp_path, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("model", "message"), [
+    ("nets.mine", r"given: model='nets\.mine', expected: an nn\.Sequential, or a list.*overrides: \"model\.name=nets"),
+    (own_nets.named, r"given: model=named, which is to be called, expected: .*\. Call it: model=named\(\)\."),
+    (own_nets.Residual, r"given: model=Residual, which is to be called"),
+    ([own_nets.Residual(), "head"], r"given: model=list with str in it"),
+    (3, r"given: model of int, .*Build the network, and pass that"),
+])  # fmt: skip
+@pytest.mark.parametrize("start", [onward.train, onward.compare])
+def test_a_network_that_is_none(tmp_path, start, model, message):
+    with pytest.raises(ConfigError, match=r"this is no network \(" + message):
+        start(TINY, model=model, out=tmp_path / "out", data_root=tmp_path, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_comparison_of_what_is_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"rounds are counted .given: 1\.5, expected: a whole number from 1"):
+        onward.compare(TINY, repeat=1.5, out=tmp_path / "out", quiet=True)
     with pytest.raises(ConfigError, match=r"modes are a list .given: against='backprop', expected: \['backprop'\]"):
         onward.compare(TINY, against="backprop", out=tmp_path / "out", quiet=True)
     for repeat in (0, -1):

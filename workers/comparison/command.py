@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def compare_modes(
         ConfigError: something is wrong with the config or with an arm; nothing has run.
         WorkerFailed, NonFiniteError, DiskError: a run failed; the others have run, and ``compare.json`` is written.
     """
+    try:
+        rounds = index(rounds)
+    except TypeError:
+        raise ConfigError(
+            f"rounds are counted (given: {rounds!r}, expected: a whole number from 1). Change it."
+        ) from None
     if rounds < 1:
         raise ConfigError(f"nothing would run (given: {rounds} rounds, expected: at least 1). Change it.")
     check_out(out)

@@ -144,6 +144,7 @@ WRONG = [
     pytest.param({"test": (X[:, :3], Y)}, r"test inputs differ from the others \(given: .*\(3,\)", id="test's shape"),
     pytest.param({"test": (X, Y * 1.0)}, r"test labels differ from the others", id="test's labels"),
     pytest.param({"train": (X, Y - 1)}, r"no classes \(given: whole numbers from -1 to 2", id="labels below 0"),
+    pytest.param({"test": (X, Y.astype("u8") + 2**63)}, r"given: 9223372036854775808 in sample 0", id="uint64"),
     pytest.param({"train": (X, Y * 0), "test": (X, Y * 0)}, r"from 0 to 0, expected: .* 2 classes", id="one class"),
     pytest.param({"train": Table(a=X, b=X)}, r"table does not say .* \(given: columns a, b", id="no label"),
     pytest.param({"train": Table(a=X, b=X, label=Y)}, r"columns a, b, label", id="three columns"),

@@ -1,9 +1,11 @@
 import pytest
 import torch
 
+from pipeline.config import Config
 from pipeline.data.task import Classification, Labels
 from pipeline.datasets import csv
 from pipeline.errors import ConfigError
+from pipeline.resolve import load_dataset
 
 TRAIN = "a,b,kind\n1,2.5,0\n-3,4e-1,2\n5,6,1\n"
 TEST = "a,b,kind\n7,8,1\n"
@@ -28,7 +30,7 @@ def test_a_class_for_each_row(tmp_path):
     assert test.x.tolist() == [[7, 8]] and test.y.dtype is torch.int64
 
 
-@pytest.mark.parametrize("label", ["a", "0"])
+@pytest.mark.parametrize("label", ["a", "0", 0])
 def test_another_column_of_numbers(tmp_path, label):
     data = built(tmp_path, save(tmp_path), label=label, labels="numbers")
     train = data.load()[0]
@@ -53,13 +55,23 @@ def test_no_names_other_delimiter_and_a_validation_set(tmp_path):
     ({"test": "a,b,kind\n1,1e300,0\n"}, {}, r"beyond float32 \(given: 1e\+300"),
     ({"train": "1,2,0.5\n", "test": "1,2,0\n"}, {}, r"labels of .* are no classes \(given: 0\.5.*\"numbers\""),
     ({"train": "1,2,-1\n", "test": "1,2,0\n"}, {}, r"no classes \(given: whole numbers from -1 to 0"),
+    ({"train": "1,2,0\n1,2,1e30\n", "test": "1,2,0\n"}, {}, r"no classes \(given: 1e\+30 in sample 1, expected"),
     ({"train": "1,\n2,0\n", "test": "1,1\n"}, {}, r"something else than numbers in it .*'' to float64 at row 0"),
     ({"test": "kind,a,b\n1,7,8\n"}, {}, r"other columns \(given: kind, a, b in .*test\.csv, a, b, kind in "),
     ({}, {"label": "colour"}, r"no such column \(given: dataset\.label = 'colour' of .*expected: a, b, kind"),
     ({"train": "1,2,0\n", "test": "1,2,1\n"}, {"label": "3"}, r"expected: 0 to 2\)"),
     ({}, {"delimiter": ""}, r"columns are apart by one character \(given: dataset\.delimiter = ''"),
+    ({}, {"delimiter": "\""}, r"columns are apart by one character \(given: dataset\.delimiter = '\"'"),
+    ({}, {"delimiter": "\n"}, r"columns are apart by one character \(given: dataset\.delimiter = '\\n', .* end of a"),
+    ({}, {"delimiter": "\r"}, r"columns are apart by one character"),
+    ({}, {"delimiter": "1"}, r"columns are apart by one character .* does not stand in a number"),
+    ({"train": "1,2,0\n#3,3,1\n", "test": "1,2,1\n"}, {}, r"something else than numbers in it .*'#3' .* row 1"),
+    ({"train": "1,2,0\n3,1,1#junk\n", "test": "1,2,1\n"}, {}, r"something else than numbers in it .*'1#junk'"),
+    ({"test": "a,b\n1,2,0\n"}, {}, r"not one name each \(given: .*test\.csv with the names a, b, and 3 col"),
+    ({"train": "# made by hand\n1,2,0\n"}, {}, r"not one name each .* the names # made by hand, and 3 columns"),
     ({}, {"test_path": "none.csv"}, r"there is no table \(expected: a file at .*none\.csv"),
 ])  # fmt: skip
+@pytest.mark.filterwarnings("error")
 def test_tables_that_do_not_do(tmp_path, files, options, message):
     with pytest.raises(ConfigError, match=message) as caught:
         csv.build(tmp_path, **{**save(tmp_path, **files), **options})
@@ -79,6 +91,18 @@ def test_a_table_that_is_changed_meanwhile(tmp_path):
     save(tmp_path, train=TRAIN + "1,1,1\n")
     with pytest.raises(ConfigError, match=r"training samples of csv have other shapes .* was changed meanwhile"):
         data.load()
+
+
+def test_a_column_by_its_number_in_a_config(tmp_path):
+    save(tmp_path)
+    overrides = ["dataset.name=csv", "dataset.path=train.csv", "dataset.test_path=test.csv", "dataset.label=2"]
+    data = load_dataset(Config().overridden(overrides), tmp_path)
+    assert data.load()[0].y.tolist() == [0, 2, 1]
+
+
+def test_a_delimiter_that_may_begin_a_comment(tmp_path):
+    files = save(tmp_path, "1#2#0\n3#4#1\n", "5#6#1\n")
+    assert built(tmp_path, files, delimiter="#").load()[0].x.tolist() == [[1, 2], [3, 4]]
 
 
 def test_what_spreadsheets_write(tmp_path):

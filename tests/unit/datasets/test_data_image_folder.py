@@ -61,6 +61,13 @@ def test_splits_of_other_classes_are_refused(tmp_path):
         build(tmp_path, path="pets", image_size=6)
 
 
+def test_pictures_of_one_class_are_refused(tmp_path):
+    write(tmp_path, classes=("cat",))
+    expected = r"there is one class only \(given: the folder .*train/cat; expected: a folder for each of 2 classes"
+    with pytest.raises(ConfigError, match=expected):
+        build(tmp_path, path="pets", image_size=6)
+
+
 def test_a_split_without_pictures_is_refused(tmp_path):
     write(tmp_path, count=0)
     with pytest.raises(ConfigError, match=r"there are no pictures in .*train \(expected: <class>/\* ending in .bmp, "):

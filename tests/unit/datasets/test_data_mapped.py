@@ -129,6 +129,8 @@ def test_it_travels_without_its_samples(tmp_path):
     ({"y_train": np.arange(40) - 1, "y_test": np.arange(9)}, r"labels of .* are no classes \(given: .* -1 to 38"),
     ({"x_train": np.asfortranarray(RNG.normal(size=(40, 3)))}, r"is not a file of numpy\.save \(.*C order"),
     ({"x_validation": np.zeros((5, 3), np.float32)}, r"no such array .*y_validation\.npy"),
+    ({"x_train": np.zeros((40, 3), np.longdouble)}, r"x_train\.npy has another dtype \(given: float128, .* 64 bits"),
+    ({"y_test": np.arange(9, dtype="u8") + 2**63}, r"no classes \(given: 9223372036854775808 in sample 0"),
     ({"y_validation": np.zeros(5, np.int64)}, r"no such array .*x_validation\.npy"),
 ])  # fmt: skip
 def test_arrays_that_do_not_do(tmp_path, changed, message):
@@ -164,6 +166,15 @@ def test_the_data_of_a_run(tmp_path):
         with pytest.raises(ConfigError, match=expected):
             mapped.build(tmp_path, path="d", sha256="ab")
     assert mapped.build(tmp_path, path="d", sha256="cd").spec.num_train == 40
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
+def test_labels_without_signs(tmp_path, dtype):
+    labels = (np.arange(40) % 3).astype(dtype)
+    save(tmp_path / "d", y_train=labels, y_test=labels[:9])
+    data = mapped.build(tmp_path, path="d")
+    assert data.spec.task.num_outputs == 3 and data.load()[0].y.dtype == data.spec.task.label_dtype
+    assert feeds(data, data.load()[1], train=False).batch(0, 0)[1].tolist() == labels[:7].tolist()
 
 
 @pytest.mark.parametrize("token", [5, -1])

@@ -266,8 +266,25 @@ def test_objects_that_cannot_travel():
         blueprints_of(nn.Sequential(layer))
 
 
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_objects_whose_weights_are_computed_cannot_travel(norm):
+    expected = r"cannot send the block '.*' to a worker \(given: .*parametriz.* or name a function that builds the net"
+    with pytest.raises(ConfigError, match=expected) as caught:
+        blueprints_of(nn.Sequential(norm(nn.Linear(2, 2))))
+    assert "\n" not in str(caught.value)
+
+
+class Stubborn(nn.Linear):
+    """Can be copied by nobody, and says so in two lines."""
+
+    def __deepcopy__(self, memo):
+        raise RuntimeError("there is one of me.\nSee elsewhere.")
+
+
 def test_objects_that_cannot_be_copied():
     layer = nn.Linear(2, 2)
     layer.product = layer.weight * 2
     with pytest.raises(ConfigError, match=r"cannot copy a block \(given: linear 2-2, Only Tensors created explicitly"):
         blueprints_of(nn.Sequential(layer))
+    with pytest.raises(ConfigError, match=r"there is one of me\. See elsewhere\.\)\. Name a function that builds the"):
+        blueprints_of(nn.Sequential(Stubborn(2, 2)))

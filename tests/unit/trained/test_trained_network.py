@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.support import resumes, runs
+from tests.support import own_nets, resumes, runs
 
 from pipeline.trained.build import load
 from pipeline.trained.scoring import evaluate
@@ -117,3 +117,27 @@ def test_it_computes_with_the_threads_of_the_run_and_leaves_those_of_the_caller(
     network.train()(X)
     evaluate(network, "run.threads=3")
     assert seen[0] == 2 and set(seen[1:]) == {3}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("name", ["weight_normed", "spectrally_normed", "normed_by_hooks"])
+def test_a_named_network_whose_weights_are_computed(tmp_path, name):
+    """No such block can be sent to a worker: each is built where it is wanted."""
+    changes = {"train": {"epochs": 1}, "rule": {"name": "pred"}, "model": {"name": f"tests.support.own_nets.{name}"}}
+    run = runs.run(tmp_path / "run", changes, base=resumes.TINY)
+    network = load(tmp_path / "run")
+    assert evaluate(tmp_path / "run")["loss"] == evaluate(network)["loss"] == run["test"]["loss"]
+    saved = load(network.save(tmp_path / "net.safetensors"))
+    assert torch.equal(saved(X), network(X)) and evaluate(saved)["loss"] == run["test"]["loss"]
+    mine = getattr(own_nets, name)()
+    mine.load_state_dict(network.state_dict())
+    assert torch.equal(mine.eval()(X), network(X))
+
+
+def test_a_network_that_stays_under_its_name_is_not_changed(tmp_path):
+    before = {name: tensor.clone() for name, tensor in own_nets.instance.state_dict().items()}
+    changes = {"train": {"epochs": 1}, "rule": {"name": "pred"}, "model": {"name": "tests.support.own_nets.instance"}}
+    runs.run(tmp_path / "run", changes, base=resumes.TINY)
+    network = load(tmp_path / "run")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own_nets.instance.state_dict().items())
+    assert not torch.equal(network.stem.weight, own_nets.instance.stem.weight)
