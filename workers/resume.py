@@ -20,9 +20,9 @@ from pipeline.config.blocks import of_block
 from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
 from pipeline.optim.options import common_options
+from pipeline.records.history import replayed_rows
 from pipeline.records.result_file import RESULT, if_completed
 from pipeline.records.run_record import read_record
-from pipeline.records.run_state import replayed_rows
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
 from pipeline.records.weights import measured_folder
 from pipeline.registry import defaults
