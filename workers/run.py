@@ -40,7 +40,8 @@ from workers.measure_run import measure_run
 from workers.next_move import add_next_move
 from workers.placement import Placement, needs_processes, this_host
 from workers.rescue import declare_complete, note_result, spare_folder
-from workers.resume import Origin, fixed_by
+from workers.result_keys import fixed_by
+from workers.resume import Origin
 from workers.run_plan import RunPlan, facts_of, plan_run
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart

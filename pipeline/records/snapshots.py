@@ -66,7 +66,7 @@ class Manifest:
     restarts: int = 0
     """Restarts so far."""
     fixed: Mapping[str, Any] | None = None
-    """What a resume must keep, by name; see :mod:`workers.resume`. None of weights that no run goes on from."""
+    """What a resume must keep, by name; see :mod:`workers.result_keys`. None of weights that no run goes on from."""
     weights_sha256: str | None = None
     """Of a run that is complete."""
     cache_lost: Sequence[int] = ()
@@ -200,11 +200,14 @@ def retire(run: Path, keep: int) -> None:
 def set_aside_newer(run: Path, newest: Path | None) -> None:
     """Renames the snapshots that a run does not go on from: damaged ones, and those behind the one in ``newest``.
 
-    They stay as ``void-step-N``, to be looked at: the run's own snapshots of these steps come anew.
+    They stay as ``void-step-N``, to be looked at: the run's own snapshots of these steps come anew. Where ``newest`` is
+    not there any more, none is renamed: it is not known which of them come behind it.
     """
-    for folder in complete_snapshots(run):
-        if newest is not None and folder.resolve() == newest.resolve():
-            return
+    folders = complete_snapshots(run)
+    if newest is not None:
+        places = [folder.resolve() for folder in folders]
+        folders = folders[: places.index(newest.resolve())] if newest.resolve() in places else []
+    for folder in folders:
         target, number = folder.with_name(f"void-{folder.name}"), 1
         while target.exists():
             number += 1

@@ -131,6 +131,8 @@ def test_the_oldest_make_room(tmp_path):
 def test_what_a_run_does_not_go_on_from_is_set_aside(tmp_path):
     """Damaged snapshots, and those behind the one that is taken: their steps come anew."""
     folders = [snapshot(tmp_path, steps) for steps in (5, 10, 15)]
+    set_aside_newer(tmp_path, snapshot_folder(tmp_path, 7))  # which is not there: whoever takes it has to look again
+    assert complete_snapshots(tmp_path) == folders[::-1]
     set_aside_newer(tmp_path, folders[0])
     assert complete_snapshots(tmp_path) == [folders[0]]
     snapshot(tmp_path, 10)
