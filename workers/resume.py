@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.config.blocks import of_block
 from pipeline.errors import ConfigError
+from pipeline.optim.optimizers import state_options
 from pipeline.records.history import replayed_rows
 from pipeline.records.result_file import RESULT, if_completed
 from pipeline.records.run_record import read_record
@@ -115,14 +116,19 @@ class Origin:
             )
 
     def _other_optimizers(self, resolved: RunSpec, num_blocks: int) -> list[str]:
-        """Blocks whose sections name another optimizer: the state of one does not fit the other."""
+        """Blocks whose sections name another optimizer, or options that need more of its state than there is."""
         before = Config.from_dict({"optimizer": self.table["optimizer"]}).optimizer
         was, now = (
-            [of_block(section, k, count, "optimizer").name for k in range(count)]
+            [of_block(section, k, count, "optimizer") for k in range(count)]
             for section, count in ((before, num_blocks), (resolved.config.optimizer, resolved.num_blocks))
         )
-        both = enumerate(zip(was, now, strict=False))
-        return [f"optimizer of block {k}: {a!r} in the run, now {b!r}" for k, (a, b) in both if a != b]
+        found: dict[str, list[str]] = {}
+        for block, (a, b) in enumerate(zip(was, now, strict=False)):
+            new = set(state_options(b.name, b.options)) - set(state_options(a.name, a.options))
+            if a.name != b.name or new:
+                options = f" with {' and '.join(sorted(new))}" if a.name == b.name else ""
+                found.setdefault(f"{a.name!r} in the run, now {b.name!r}{options}", []).append(str(block))
+        return [f"optimizer of block{'s' * (len(k) > 1)} {', '.join(k)}: {text}" for text, k in found.items()]
 
     def _check_is_left(self, resolved: RunSpec, manifest: Manifest) -> None:
         """Raises ConfigError where the epochs that are done are all that the config asks for."""
