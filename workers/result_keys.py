@@ -13,7 +13,7 @@ from pipeline.resolve import RunSpec
 from pipeline.schedules.modes import InFlightLimit
 from workers.placement import Placement
 
-__all__ = ["BEFORE", "differences", "fixed_by"]
+__all__ = ["BEFORE", "BEGUN", "INITIAL", "differences", "fixed_by"]
 
 _FREE_SECTIONS = ("transport", "snapshot", "restart", "chaos")
 _FREE_KEYS = (
@@ -25,6 +25,12 @@ _FREE_KEYS = (
 
 BEFORE: Mapping[str, Any] = {"transport.wire": "same", "transport.wire_at": [], "chaos.compute": "real"}
 """What runs had fixed before there were wire formats and emulated compute."""
+
+INITIAL = "init_from"
+"""What is said of the run from whose blocks a run began; not compared, since its config names that run."""
+_INITIAL_WEIGHTS = "train.init_from.weights_sha256"
+BEGUN = (INITIAL, _INITIAL_WEIGHTS)
+"""What is fixed of a run's beginning, and stays true of all that goes on from its snapshots."""
 
 _SINCE = {
     **{f"{name}.{key}": option.default for name, keys in section_options().items() for key, option in keys.items()},
@@ -42,7 +48,8 @@ def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
         "chaos.compute": resolved.config.chaos.compute,
     }  # fmt: skip
     if resolved.initial is not None:
-        fixed["train.init_from.weights_sha256"] = resolved.initial.weights_sha256
+        fixed[_INITIAL_WEIGHTS] = resolved.initial.weights_sha256
+        fixed[INITIAL] = resolved.initial.about()
     wires = wires_of(resolved)
     fixed |= {} if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}
     if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages

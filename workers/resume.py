@@ -29,7 +29,7 @@ from pipeline.schedules.gate_checks import gate_state_of
 from workers.host.out_folder import claimed
 from workers.job import StartPoint
 from workers.placement import Placement
-from workers.result_keys import BEFORE, differences, fixed_by
+from workers.result_keys import BEFORE, BEGUN, INITIAL, differences, fixed_by
 
 __all__ = ["Origin", "open_origin"]
 
@@ -64,6 +64,15 @@ class Origin:
             run = replace(run, partition=self.fixed["run.partition"])
         return replace(config, run=run)
 
+    def handed_on(self, resolved: RunSpec, placement: Placement) -> dict[str, Any]:
+        """What is fixed of a run that goes on with this one. From a snapshot it has the blocks that this one began
+        with, though nobody looks for the run any more that they came from."""
+        now = fixed_by(resolved, placement)
+        if self.found is None:
+            return now
+        was = {key: value for key, value in self.fixed.items() if key in BEGUN}
+        return {key: value for key, value in now.items() if key not in BEGUN} | was
+
     def check(self, resolved: RunSpec, placement: Placement) -> None:
         """Compares a run with this one.
 
@@ -79,7 +88,7 @@ class Origin:
         fixed = {**BEFORE, **self.fixed}
         changed = {
             **{k: v for k, v in differences(self.table, resolved.config.to_dict()).items() if k not in self.fixed},
-            **{k: (v, now.get(k)) for k, v in fixed.items() if k in now and k != "torch" and v != now[k]},
+            **{k: (v, now[k]) for k, v in fixed.items() if k in now and k not in ("torch", INITIAL) and v != now[k]},
         }  # fmt: skip
         self._check_fits(resolved)
         if changed and not self.allow_changes:
