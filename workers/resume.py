@@ -13,64 +13,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pipeline.config import Config, section_options
+from pipeline.config import Config
 from pipeline.config.blocks import of_block
-from pipeline.engine.wires import wires_of
 from pipeline.errors import ConfigError
-from pipeline.optim.options import common_options
+from pipeline.optim.optimizers import state_options
+from pipeline.records.history import replayed_rows
 from pipeline.records.result_file import RESULT, if_completed
 from pipeline.records.run_record import read_record
-from pipeline.records.run_state import replayed_rows
 from pipeline.records.snapshots import Manifest, newest_snapshot, retire_incomplete, set_aside_newer
+from pipeline.records.standing import Standing
 from pipeline.records.weights import measured_folder
-from pipeline.registry import defaults
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.gate_checks import gate_state_of
-from pipeline.schedules.modes import InFlightLimit
 from workers.host.out_folder import claimed
 from workers.job import StartPoint
 from workers.placement import Placement
+from workers.result_keys import BEFORE, BEGUN, INITIAL, differences, fixed_by
 
-__all__ = ["Origin", "differences", "fixed_by", "open_origin"]
-
-_FREE_SECTIONS = ("transport", "snapshot", "restart", "chaos")
-_FREE_KEYS = (
-    "run.stages", "run.partition", "run.replicas", "run.device", "run.threads", "run.predict", "run.trace",
-    "run.learn_after", "run.closed_form", "run.timeout_s", "run.start_timeout_s", "schedule.cache",
-    "schedule.cache_limit_bytes",
-)  # fmt: skip
-"""What never changes the result, and what :func:`fixed_by` compares as it turned out to be."""
-
-_BEFORE: Mapping[str, Any] = {"transport.wire": "same", "transport.wire_at": [], "chaos.compute": "real"}
-"""What runs had fixed before there were wire formats and emulated compute."""
-
-_SINCE = {
-    **{f"{name}.{key}": option.default for name, keys in section_options().items() for key, option in keys.items()},
-    **{f"optimizer.{key}": value for key, value in defaults(common_options).items()},
-}
-"""Keys that runs of before do not have, with what they did."""
+__all__ = ["Origin", "open_origin"]
 
 logger = logging.getLogger(__name__)
-
-
-def fixed_by(resolved: RunSpec, placement: Placement) -> dict[str, Any]:
-    """What belongs to the result of a run and not to its config, which may leave it open."""
-    fixed: dict[str, Any] = {
-        "run.threads": placement.threads, "run.device": placement.devices[0].partition(":")[0],
-        "torch": torch.__version__, "steps_per_epoch": resolved.batching.num_steps,
-        "train.microbatches": resolved.batching.microbatches, **_BEFORE,
-        "chaos.compute": resolved.config.chaos.compute,
-    }  # fmt: skip
-    if resolved.initial is not None:
-        fixed["train.init_from.weights_sha256"] = resolved.initial.weights_sha256
-    wires = wires_of(resolved)
-    fixed |= {} if wires is None else {"transport.wire": wires.wire, "transport.wire_at": sorted(wires.cuts)}
-    if resolved.mode.in_flight is InFlightLimit.BY_STAGE:  # how late gradients are depends on the stages
-        fixed["run.partition"] = [len(blocks) for blocks in placement.partition]
-    return fixed
 
 
 @dataclass(frozen=True)
@@ -84,6 +47,8 @@ class Origin:
     """See :func:`fixed_by`."""
     found: tuple[Path, Manifest] | None
     """Its newest snapshot; without one it begins anew, and ends the same."""
+    seen: Standing
+    """How far it was when it was looked at, which another command may have changed since."""
     allow_changes: bool = False
     restarts: int = 0
     """Times that torchrun has started the run again."""
@@ -99,6 +64,15 @@ class Origin:
             run = replace(run, partition=self.fixed["run.partition"])
         return replace(config, run=run)
 
+    def handed_on(self, resolved: RunSpec, placement: Placement) -> dict[str, Any]:
+        """What is fixed of a run that goes on with this one. From a snapshot it has the blocks that this one began
+        with, though nobody looks for the run any more that they came from."""
+        now = fixed_by(resolved, placement)
+        if self.found is None:
+            return now
+        was = {key: value for key, value in self.fixed.items() if key in BEGUN}
+        return {key: value for key, value in now.items() if key not in BEGUN} | was
+
     def check(self, resolved: RunSpec, placement: Placement) -> None:
         """Compares a run with this one.
 
@@ -111,10 +85,10 @@ class Origin:
                 "the run began under torch %s and goes on under %s: its last bits may differ",
                 self.fixed.get("torch"), now["torch"],
             )  # fmt: skip
-        fixed = {**_BEFORE, **self.fixed}
+        fixed = {**BEFORE, **self.fixed}
         changed = {
             **{k: v for k, v in differences(self.table, resolved.config.to_dict()).items() if k not in self.fixed},
-            **{k: (v, now.get(k)) for k, v in fixed.items() if k in now and k != "torch" and v != now[k]},
+            **{k: (v, now[k]) for k, v in fixed.items() if k in now and k not in ("torch", INITIAL) and v != now[k]},
         }  # fmt: skip
         self._check_fits(resolved)
         if changed and not self.allow_changes:
@@ -151,14 +125,19 @@ class Origin:
             )
 
     def _other_optimizers(self, resolved: RunSpec, num_blocks: int) -> list[str]:
-        """Blocks whose sections name another optimizer: the state of one does not fit the other."""
+        """Blocks whose sections name another optimizer, or options that need more of its state than there is."""
         before = Config.from_dict({"optimizer": self.table["optimizer"]}).optimizer
         was, now = (
-            [of_block(section, k, count, "optimizer").name for k in range(count)]
+            [of_block(section, k, count, "optimizer") for k in range(count)]
             for section, count in ((before, num_blocks), (resolved.config.optimizer, resolved.num_blocks))
         )
-        both = enumerate(zip(was, now, strict=False))
-        return [f"optimizer of block {k}: {a!r} in the run, now {b!r}" for k, (a, b) in both if a != b]
+        found: dict[str, list[str]] = {}
+        for block, (a, b) in enumerate(zip(was, now, strict=False)):
+            new = set(state_options(b.name, b.options)) - set(state_options(a.name, a.options))
+            if a.name != b.name or new:
+                options = f" with {' and '.join(sorted(new))}" if a.name == b.name else ""
+                found.setdefault(f"{a.name!r} in the run, now {b.name!r}{options}", []).append(str(block))
+        return [f"optimizer of block{'s' * (len(k) > 1)} {', '.join(k)}: {text}" for text, k in found.items()]
 
     def _check_is_left(self, resolved: RunSpec, manifest: Manifest) -> None:
         """Raises ConfigError where the epochs that are done are all that the config asks for."""
@@ -198,15 +177,25 @@ class Origin:
         """Makes ``out``, which may be the run's own folder, ready to go on in; returns from where.
 
         A result that is there stays, under the name of its step. Raises OSError where the disk refuses, and ConfigError
-        where the run is still going on.
+        where the run is still going on, or has gone on since it was looked at.
         """
-        if self.is_in(out):
+        if self.is_in(out):  # and claimed
+            self._check_stood_still()
             self._set_aside_result()
             set_aside_newer(self.run, self.found[0] if self.found is not None else None)
             retire_incomplete(self.run)
             return StartPoint(*self.found) if self.found is not None else None
         with claimed(self.run, is_new=False):
+            self._check_stood_still()
             return self._copy_to(out)
+
+    def _check_stood_still(self) -> None:
+        """Raises ConfigError where another command has gone on with the run: nothing of it must be made void."""
+        if (now := Standing.of(self.run)) != self.seen:
+            raise ConfigError(
+                f"the run has gone on since this command has looked at it (given: {self.run}, then {self.seen}, now "
+                f"{now}). Nothing of it was changed; resume it again."
+            )
 
     def _copy_to(self, out: Path) -> StartPoint | None:
         """Copies what the run goes on from into another folder."""
@@ -270,30 +259,7 @@ def open_origin(run: Path, *, allow_changes: bool = False, restarts: int = 0) ->
             f"the run was written by an earlier version, and cannot be gone on with (given: {run}). Repeat it with "
             f"--config {run / 'config.toml'}."
         )
+    seen = Standing.of(run)  # first: what comes in between is told from it
     found = newest_snapshot(run)
     fixed = (found[1].fixed if found is not None else None) or header.get("fixed", {})
-    return Origin(run, table, fixed, found, allow_changes, restarts)
-
-
-def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Keys that make the result and are not the same, with both values. Args: two configs as nested tables."""
-    found = {}
-    for section in sorted({*was, *now} - {*_FREE_SECTIONS}):
-        before, after = was.get(section, {}), now.get(section, {})
-        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-            before, after = {"": before}, {"": after}
-        for key in sorted({*before, *after}):
-            name = f"{section}.{key}".rstrip(".")
-            if name == "dataset.path" and before.get("sha256") and before.get("sha256") == after.get("sha256"):
-                continue  # the same data in another place
-            had = before.get(key, _SINCE.get(name))
-            if name not in _FREE_KEYS and _plain(had) != _plain(after.get(key)):
-                found[name] = (had, after.get(key))
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as the lists that TOML makes of them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return Origin(run, table, fixed, found, seen, allow_changes, restarts)

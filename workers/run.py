@@ -41,7 +41,8 @@ from workers.measure_run import measure_run
 from workers.next_move import add_next_move
 from workers.placement import Placement, needs_processes, this_host
 from workers.rescue import declare_complete, note_result, spare_folder
-from workers.resume import Origin, fixed_by
+from workers.result_keys import INITIAL, fixed_by
+from workers.resume import Origin
 from workers.run_plan import RunPlan, facts_of, plan_run
 from workers.trace_file import merge_parts
 from workers.trace_origin import TraceStart
@@ -89,7 +90,7 @@ class Session:
             "device": self.placement.devices[0].partition(":")[0], "threads_per_stage": self.placement.threads,
             "seed": config.seed, "replicas": list(self.placement.replicas.counts),
             "predicted": self.placement.predicted.to_dict() if self.placement.predicted is not None else None,
-            **({"init_from": found.about()} if (found := self.resolved.initial) is not None else {}),
+            **({INITIAL: run} if (run := self.keeper.fixed.get(INITIAL)) is not None else {}),
             "selection": self.run_state.selection(self.resolved.batching.num_validation, config.train.eval_every),
             **({"emulated": True, "note": NOTHING_LEARNED} if config.chaos.emulates else {}),
             **({"stopped": end.reason} if (end := self.view.early_end) is not None and end.is_taken else {}),
@@ -246,7 +247,7 @@ def _opened(
     view: View = Silent()
     try:
         predicted = placement.predicted.to_dict() if placement.predicted is not None else None
-        fixed = fixed_by(resolved, placement)
+        fixed = fixed_by(resolved, placement) if origin is None else origin.handed_on(resolved, placement)
         header = run_header(command, table, placement.threads, placement.num_stages, predicted)
         recorder.write({**header, "fixed": fixed, **(origin.row(out) if origin is not None else {})})
         if make_view is not None:

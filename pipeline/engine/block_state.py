@@ -64,11 +64,13 @@ def capture(stage: Stage, block: int, *, inside_epoch: bool) -> BlockState:
 
 
 def version(stage: Stage, block: int, *, inside_epoch: bool) -> tuple[int, ...]:
-    """Equal for two states of a block that are the same: its updates, those of this epoch, and the epoch's losses."""
+    """Equal for two states of a block that are the same: its updates, those of this epoch, the epoch's losses, and the
+    batches that it left out, which may have brought none."""
     scores = stage.evaluation.scores.get(block) if inside_epoch else None
     updates = stage.staleness.versions[block], sum(stage.staleness.capture(block)["epoch"])
     kept = [epoch for epoch, states in stage.evaluation.kept.items() if block in states]
-    return *updates, stage.stepper.version(block), scores.num_losses if scores is not None else 0, *kept
+    counts = (scores.num_losses, scores.num_skipped) if scores is not None else (0, 0)
+    return *updates, stage.stepper.version(block), *counts, *kept
 
 
 def restore(stage: Stage, block: int, state: BlockState) -> None:

@@ -135,9 +135,9 @@ class Scores:
         return newest[-1].flatten()[-1].item() if newest else None
 
     def capture(self) -> dict[str, Tensor]:
-        """Training losses and credit of the epoch so far; empty before the first micro-batch. Scores of the test set
-        come after the last step, so none are under way where a run is cut."""
-        if not self._counts and not self._creditable:
+        """Training losses, credit and batches left out of the epoch so far; empty before the first. Scores of the test
+        set come after the last step, so none are under way where a run is cut."""
+        if not self._counts and not self._creditable and not self.num_skipped:
             return {}
         counts = torch.tensor([*self._counts, self._creditable, self.num_skipped])
         return {"losses": self.losses(), "counts": counts, "credited": self._credited, **self.answers.capture()}
@@ -145,7 +145,8 @@ class Scores:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what :meth:`capture` returned: every loss, since the order of a sum is part of its bits."""
         if state:
-            self._losses, self._gathered = [], [state["losses"].to(self._credited.device)]
+            losses = state["losses"].to(self._credited.device)
+            self._losses, self._gathered = [], [losses] if len(losses) else []  # of hidden blocks under backprop: none
             *self._counts, self._creditable, self.num_skipped = state["counts"].tolist()
             self._credited.copy_(state["credited"])
             self.answers.restore(state)

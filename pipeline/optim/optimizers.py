@@ -20,7 +20,7 @@ from pipeline.ranges import LARGEST, Range
 from pipeline.registry import nearest
 from pipeline.values import check_value
 
-__all__ = ["OptimizerSpec", "load_optimizer", "optimizer_options"]
+__all__ = ["OptimizerSpec", "load_optimizer", "optimizer_options", "state_options"]
 
 _CLASSES: dict[str, type[optim.Optimizer]] = {
     "adagrad": eager(optim.Adagrad),
@@ -36,6 +36,9 @@ _FUSED = {"adam": ("cpu", "cuda"), "adamw": ("cpu", "cuda"), "sgd": ("cpu", "cud
 """Devices for which one kernel does the whole step, in every torch that ``setup.cfg`` admits."""
 
 _LEAN: dict[str, type[LeanAdam]] = {"adam": LeanAdam, "adamw": LeanAdamW}
+
+_STATE = {"adam": ("amsgrad",), "adamw": ("amsgrad",), "rmsprop": ("momentum", "centered")}
+"""Options for which a step needs one tensor more in a parameter's state. sgd begins that of its momentum by itself."""
 
 _NOT_OPTIONS = {"params", "foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay"}
 """Arguments about how a step is computed, which is decided here, or which make another optimizer of it."""
@@ -131,6 +134,16 @@ def load_optimizer(name: str, options: Mapping[str, Any], beside: Sequence[str] 
     except ValueError as error:
         raise ConfigError(f"torch refuses these options (given: {name}; it says: {error}). Change them.") from None
     return spec
+
+
+def state_options(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options that are on and without which a parameter's state lacks something that a step needs.
+
+    Args:
+        name: see :func:`load_optimizer`.
+        options: the defaults may be left out.
+    """
+    return tuple(key for key in _STATE.get(name, ()) if options.get(key))
 
 
 def _defaults(name: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Run state: collects stage reports and publishes plans. The coordinator's logic, without its connections."""
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from pipeline.errors import NonFiniteError
 from pipeline.records.bad_scores import BadScores
 from pipeline.records.early_end import EarlyEnd
 from pipeline.records.first_bad import FirstBad
+from pipeline.records.history import losses_of, replayed_rows, values_of
 from pipeline.records.reports import (
     BlockScores, GateRow, SnapshotReport, StageEpoch, StageProgress, StageResult, process_of,
 )  # fmt: skip
@@ -20,40 +20,14 @@ from pipeline.records.snapshots import Manifest
 from pipeline.records.view import View
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
-from pipeline.schedules.schedule import EpochResult, Schedule, Value, replayed
+from pipeline.schedules.schedule import EpochResult, Schedule
 
-__all__ = ["RunState", "losses_of", "replayed_rows", "values_of"]
+__all__ = ["RunState"]
 
 logger = logging.getLogger(__name__)
 
 _AHEAD = 64
 """Epochs whose plans are published before they are due, where they do not depend on results."""
-
-
-def losses_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[float | None, ...]:
-    """The training loss of every block in an epoch; None of those that were not active."""
-    losses = {block["block"]: block["train_loss"] for block in blocks}
-    return tuple(losses.get(k) for k in range(num_blocks))
-
-
-def values_of(blocks: Sequence[BlockScores], num_blocks: int) -> tuple[Value | None, ...]:
-    """What the weights of every block are worth on the validation set after an epoch: accuracy, and of equal ones the
-    loss; of numbers the loss alone. Empty where nothing was scored."""
-    found: dict[int, Value] = {}
-    for block in blocks:
-        accuracy, loss = block.get("validation_accuracy"), block.get("validation_loss")
-        if loss is not None:
-            value = (-loss,) if accuracy is None else (accuracy, -loss)
-            found[block["block"]] = tuple(-math.inf if math.isnan(number) else number for number in value)
-    return tuple(found.get(k) for k in range(num_blocks)) if found else ()
-
-
-def replayed_rows(
-    schedule: Schedule, epochs: Sequence[Sequence[BlockScores]], num_blocks: int, cache_lost: Sequence[int] = ()
-) -> list[EpochResult]:
-    """The history of a run whose epochs had these scores; see :func:`replayed`."""
-    losses = [losses_of(blocks, num_blocks) for blocks in epochs]
-    return replayed(schedule, losses, cache_lost, [values_of(blocks, num_blocks) for blocks in epochs])
 
 
 class RunState:
@@ -95,6 +69,8 @@ class RunState:
         self._scores: list[Sequence[BlockScores]] = []
         """Of the blocks that were active, for each finished epoch."""
         self._keeper = keeper
+        self._early: list[SnapshotReport] = []
+        """Of parts of snapshots, that have come before all processes have reported the epochs in front of the cut."""
         self._early_end, self._bad_scores = early_end, bad_scores
         self._before_s = 0.0
         """Seconds of training before the cut from which the run goes on."""
@@ -187,6 +163,9 @@ class RunState:
             self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
+        early, self._early = self._early, []
+        for report in early:
+            self.saved(report)
 
     def _finished(self, plan: Plan, blocks: Sequence[BlockScores], *, cache_lost: bool = False) -> None:
         """An epoch is over on every stage."""
@@ -221,7 +200,14 @@ class RunState:
             raise NonFiniteError(found, self.last_good)
 
     def saved(self, body: SnapshotReport) -> None:
-        """A stage has written its part of a snapshot."""
+        """A stage has written its part of a snapshot.
+
+        Replicas report epochs and the first of each stage writes: it may be ahead of another one's report. What a
+        snapshot says of the epochs in front of its cut is only known when that has come.
+        """
+        if len(self.history) < body["epoch"]:
+            self._early.append(body)
+            return
         now_s = self._before_s + time.perf_counter() - (self._started_s or 0.0)
         if self._keeper is not None and self._keeper.saved(body, self.scores, now_s, self.cache_lost):
             self.last_good = f"snapshots/step-{body['steps']}"
@@ -234,6 +220,7 @@ class RunState:
         """
         self.skipped, self._first_bad = {}, FirstBad(self.num_stages)
         self.history, self.last_scores, self.results, self._rows, self._plans, self._scores = [], {}, {}, {}, [], []
+        self._early = []
         self.begun_after = len(manifest.epochs) if manifest is not None else 0
         self.not_kept = {epoch for epoch in self.not_kept if epoch <= self.begun_after}
         self._started_s, self._before_s = None, manifest.wall_s if manifest is not None else 0.0

@@ -66,14 +66,21 @@ class Manifest:
     restarts: int = 0
     """Restarts so far."""
     fixed: Mapping[str, Any] | None = None
-    """What a resume must keep, by name; see :mod:`workers.resume`."""
+    """What a resume must keep, by name; see :mod:`workers.result_keys`. None of weights that no run goes on from."""
     weights_sha256: str | None = None
     """Of a run that is complete."""
     cache_lost: Sequence[int] = ()
     """Epochs in which the outputs of frozen blocks could not be kept: no later one starts from such outputs."""
 
     def write(self, folder: Path) -> None:
-        """Declares ``folder`` complete. Raises OSError where the disk refuses."""
+        """Declares ``folder`` complete.
+
+        Raises:
+            OSError: the disk refuses.
+            RuntimeError: no run could go on from it; an error in Onward.
+        """
+        if (reason := self._why_no_start()) is not None:
+            raise RuntimeError(f"{folder} cannot be declared a snapshot: {reason}. This is an error in Onward.")
         table = {
             "crc32": _NO_CRC, "format": FORMAT, **vars(self), "cut": self.cut._asdict(), "num_blocks": len(self.files),
             "files": {block_file(k): f"{crc:08x}" for k, crc in sorted(self.files.items())},
@@ -100,12 +107,21 @@ class Manifest:
             table = {key: value for key, value in table.items() if key not in ("format", "crc32")}
             files = {k: int(table["files"][block_file(k)], 16) for k in range(table.pop("num_blocks"))}
             lost = tuple(table.pop("cache_lost", ()))
-            return cls(**{**table, "cut": Cut(**table["cut"]), "files": files, "cache_lost": lost})
+            found = cls(**{**table, "cut": Cut(**table["cut"]), "files": files, "cache_lost": lost})
+            if (reason := found._why_no_start()) is not None:
+                raise ValueError(reason)
+            return found
         except OSError as error:
             raise DamagedFile(path, error.strerror or str(error)) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise DamagedFile(path, reason) from None
+
+    def _why_no_start(self) -> str | None:
+        """Why no run can go on from here though ``fixed`` says that one can; None where all is well."""
+        if self.fixed is None or len(self.epochs) == self.cut.epoch:
+            return None
+        return f"its cut is behind {self.cut.epoch} epochs, and it has the scores of {len(self.epochs)}"
 
 
 def _crc_of(text: str) -> str:
@@ -184,11 +200,14 @@ def retire(run: Path, keep: int) -> None:
 def set_aside_newer(run: Path, newest: Path | None) -> None:
     """Renames the snapshots that a run does not go on from: damaged ones, and those behind the one in ``newest``.
 
-    They stay as ``void-step-N``, to be looked at: the run's own snapshots of these steps come anew.
+    They stay as ``void-step-N``, to be looked at: the run's own snapshots of these steps come anew. Where ``newest`` is
+    not there any more, none is renamed: it is not known which of them come behind it.
     """
-    for folder in complete_snapshots(run):
-        if newest is not None and folder.resolve() == newest.resolve():
-            return
+    folders = complete_snapshots(run)
+    if newest is not None:
+        places = [folder.resolve() for folder in folders]
+        folders = folders[: places.index(newest.resolve())] if newest.resolve() in places else []
+    for folder in folders:
         target, number = folder.with_name(f"void-{folder.name}"), 1
         while target.exists():
             number += 1

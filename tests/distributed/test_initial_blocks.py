@@ -11,6 +11,7 @@ from tests.support.command import call
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.records.run_record import read_record
 from pipeline.records.weights import latest_weights, load_blocks
 from workers.resume import open_origin
 from workers.run import train
@@ -85,6 +86,27 @@ def test_it_goes_on_without_the_run_that_it_started_from(tmp_path, trained):
     shutil.rmtree(tmp_path / "trained")
     (cut,) = resumes.cuts_of(tmp_path / "run")[1:2]
     assert resumes.resumed(tmp_path / "run", cut, tmp_path / "on", changes)[:4] == expected
+    sha = json.loads((trained / "result.json").read_text())["weights_sha256"]
+    about = {"run": str(tmp_path / "trained"), "weights_sha256": sha, "blocks": [0, 1, 2, 3]}
+    last = Config.from_dict(runs.merged(resumes.TINY, {**changes, "train": {**changes["train"], "epochs": 4}}))
+    train(last, out=tmp_path / "on", data_root=tmp_path, origin=open_origin(tmp_path / "on", allow_changes=True))
+    for name in ("run", "on"):  # after one resume, and another one
+        assert json.loads((tmp_path / name / "result.json").read_text())["init_from"] == about
+        headers = [row["fixed"] for row in read_record(tmp_path / name / "record.jsonl") if "fixed" in row]
+        assert [row["init_from"] for row in headers] == [about] * (1 if name == "run" else 2)
+        assert {row["train.init_from.weights_sha256"] for row in headers} == {sha}
+
+
+def test_what_goes_on_from_a_snapshot_has_not_begun_with_the_run_that_it_names_now(tmp_path, trained):
+    """Measurements look for the blocks of a run that is named, also where it is named only now."""
+    every = {"rule": {"name": "pred"}, "measure": {"every": 1, "angles": False, "updates": False},
+             "snapshot": {"every_epochs": 1}}  # fmt: skip
+    resumes.written(tmp_path / "run", every)
+    late = {**every, "train": {"epochs": 4, "init_from": str(trained)}}
+    config = Config.from_dict(runs.merged(resumes.TINY, late))
+    result = train(config, out=tmp_path / "run", data_root=tmp_path,
+                   origin=open_origin(tmp_path / "run", allow_changes=True))  # fmt: skip
+    assert "init_from" not in result
 
 
 def test_a_run_that_begins_anew_wants_the_same_blocks(tmp_path, trained, monkeypatch):

@@ -13,6 +13,7 @@ from tests.support.resumes import cuts_of, learned, resumed, written
 from tests.support.runs import run
 
 from pipeline.engine import exchange
+from pipeline.records.snapshots import Manifest
 from pipeline.registry import known
 
 pytestmark = pytest.mark.distributed
@@ -244,6 +245,16 @@ def test_a_run_goes_on_with_other_replicas(tmp_path, rule):
         rows = json.loads((tmp_path / cut.name / "result.json").read_text())["stages"]
         for stage in range(len(counts)):
             assert sum(row["samples"] for row in rows if row["stage"] == stage) == 2 * 52
+
+
+def test_a_run_goes_on_between_epochs_that_replicas_have_ended(tmp_path):
+    """The snapshot has the epoch that all but the last replica have reported when the first ones write it."""
+    table = {"rule": {"name": "pred"}, "model": {"norm": "none"}, "train": {"microbatches": 2, "eval_every": 3},
+             "run": {"replicas": 2}}  # fmt: skip
+    reference = written(tmp_path / "run", {**table, "snapshot": {"every_epochs": 1}})
+    cuts = cuts_of(tmp_path / "run")
+    assert [len(Manifest.read(cut).epochs) for cut in cuts] == [1, 2]
+    assert resumed(tmp_path / "run", cuts[0], tmp_path / "on", table)[:4] == reference[:4]
 
 
 LONG = ["train.epochs=2000", "--stages", "2", "run.predict=false", "rule.name=pred", "run.threads=1",

@@ -266,10 +266,14 @@ def test_another_network_does_not_fit(tmp_path):
     [
         ({"optimizer": {"name": "sgd"}}, "optimizer.name: 'adam' in the run, now 'sgd'"),
         ({"optimizer": {"blocks": {"last": {"name": "sgd"}}}}, "optimizer of block 3: 'adam' in the run, now 'sgd'"),
+        ({"optimizer": {"amsgrad": True}},
+         "optimizer of blocks 0, 1, 2, 3: 'adam' in the run, now 'adam' with amsgrad"),
+        ({"optimizer": {"blocks": {"1": {"amsgrad": True}}}},
+         "optimizer of block 1: 'adam' in the run, now 'adam' with amsgrad"),
         ({"model": {"depth": 4}}, "blocks: 4 in the run, now 5"),
         ({"train": {"batch_size": 26}}, "steps of an epoch: 5 in the run, now 2"),
     ],
-)
+)  # fmt: skip
 def test_what_no_snapshot_fits_is_refused_whatever_is_allowed(changes, text, tmp_path):
     written(tmp_path / "run", EVERY_STEP)
     folder = cuts_of(tmp_path / "run")[3]

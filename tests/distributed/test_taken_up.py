@@ -13,7 +13,8 @@ from pipeline.errors import ConfigError, DiskError
 from pipeline.records.snapshots import Manifest
 from pipeline.records.weights import measured_folder
 from workers.host.out_folder import claimed
-from workers.resume import differences, open_origin
+from workers.result_keys import differences
+from workers.resume import open_origin
 from workers.run import train
 
 SEQUENTIAL = {
@@ -65,6 +66,33 @@ def test_a_run_is_not_copied_out_of_while_it_goes_on(tmp_path):
         train(Config.from_dict(changes), out=tmp_path / "other", data_root=tmp_path, origin=origin)
     train(Config.from_dict(changes), out=tmp_path / "another", data_root=tmp_path, origin=origin)
     assert len(learned(tmp_path / "another")[1]) == 4
+
+
+def folders_of(run):
+    return sorted(path.name for path in [*run.iterdir(), *(run / "snapshots").iterdir()])
+
+
+@pytest.mark.parametrize("place", ["run", "other"])
+def test_a_run_that_has_gone_on_since_it_was_looked_at_is_left_alone(tmp_path, place):
+    """Two commands take up the same run, and the first one ends while the second one still makes its plan."""
+    run, every = tmp_path / "run", {"snapshot": {"every_steps": 1, "keep": 2}}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workers.run.Session.finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            written(run, every)
+    late = open_origin(run)
+    longer = merged(every, {"train": {"epochs": 4}})
+    train(Config.from_dict(merged(TINY, longer)), out=run, data_root=tmp_path,
+          origin=open_origin(run, allow_changes=True))  # fmt: skip
+    wanted, folders = learned(run), folders_of(run)
+    config = Config.from_dict(merged(TINY, every))
+    with pytest.raises(ConfigError, match=r"gone on since .*run, then step-14, now step-20, complete\)\..* resume it"):
+        train(config, out=tmp_path / place, data_root=tmp_path, origin=late)
+    assert learned(run) == wanted and folders_of(run) == folders
 
 
 def epochs_measured(run):

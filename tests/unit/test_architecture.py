@@ -24,7 +24,7 @@ WINGS = {
         "line", "watch control_port visit courier",
         "coordinator last_words next_move rescue_courier",
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
-        "job", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
+        "job result_keys", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
         "launchers view flags flag_parser generate listing", "dry_run listening", "run_plan ranks planner loggers",
         "run rank_lines away rank_0", "comparison torchrun early_end", "sweep", "report", "front",
     ),

@@ -10,7 +10,7 @@ from pipeline.config.toml_text import to_toml
 from pipeline.errors import ConfigError
 from pipeline.records.files import write_text
 from pipeline.records.result_file import if_completed
-from workers.resume import differences
+from workers.result_keys import differences
 from workers.sweep.axes import Cell
 from workers.sweep.child import Child, launch_command
 

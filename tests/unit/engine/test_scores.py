@@ -147,3 +147,15 @@ def test_an_epoch_that_was_left_out_whole_has_no_loss():
     found.add_loss(torch.tensor(float("inf")), 2)
     found.leave_out(mark)
     assert found.read()["train_loss"] is None and found.read()["skipped"] == 1
+
+
+def test_batches_that_were_left_out_are_captured_without_a_loss():
+    """A hidden block under backprop has none of its own."""
+    found, again = scores(), scores()
+    assert found.capture() == {}
+    found.leave_out(found.mark())
+    again.restore(found.capture())
+    assert again.num_skipped == 1 and again.newest_loss() is None and again.num_losses == 0
+    again.add_loss(torch.tensor(0.5), 2)
+    assert again.newest_loss() == 0.5 and again.losses().tolist() == [0.5]
+    assert again.read() == {"train_loss": 0.5, "test_accuracy": None, "test_loss": None, "credit": None, "skipped": 1}

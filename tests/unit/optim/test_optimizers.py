@@ -1,11 +1,12 @@
 import pickle
+from contextlib import suppress
 
 import pytest
 import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.optim.optimizers import load_optimizer
+from pipeline.optim.optimizers import load_optimizer, optimizer_options, state_options
 
 CASES = [
     ("adam", {}),
@@ -135,3 +136,35 @@ def test_options_are_complete_and_picklable():
 def test_choices_that_cannot_be_run(name, options, text):
     with pytest.raises(ConfigError, match=text):
         load_optimizer(name, options)
+
+
+def stepped(name, options, state=()):
+    """The state of a parameter after a step that began with ``state``."""
+    parameter = nn.Parameter(torch.ones(3))
+    parameter.grad = torch.ones(3)
+    optimizer = load_optimizer(name, {"lr": 0.01, **options}).build([parameter])
+    optimizer.state[parameter].update({key: torch.clone(value) for key, value in dict(state).items()})
+    optimizer.step()
+    return {key: value for key, value in optimizer.state[parameter].items() if isinstance(value, torch.Tensor)}
+
+
+@pytest.mark.parametrize("name", optimizer_options())
+def test_a_state_fits_other_options_but_for_those_that_need_more_of_it(name):
+    """Each option of every optimizer is turned on alone, and off."""
+    plain, unfit = stepped(name, {}), set()
+    for key, option in optimizer_options()[name].items():
+        if isinstance(option.default, tuple) or key == "lr":
+            continue
+        given = {key: not option.default if isinstance(option.default, bool) else 0.5}
+        state = None
+        with suppress(ValueError, RuntimeError, ConfigError):  # nesterov alone
+            state = stepped(name, given)
+        if state is None:
+            continue
+        stepped(name, {}, state)
+        try:
+            stepped(name, given, plain)
+        except KeyError:
+            unfit.add(key)
+    assert unfit == set(state_options(name, dict.fromkeys(optimizer_options()[name], 0.5)))
+    assert state_options(name, {}) == ()

@@ -134,3 +134,36 @@ def test_a_run_that_somebody_ends_still_scores_the_test_set_by_its_best_epoch():
     run_state.epoch(epoch_body(1, 0, scored(0, 0.25)))
     (last, end) = run_state.new_plans()
     assert (last[0], last[1].scores_test, last[1].choice.best, end) == (2, True, 0, (3, None)) and early.is_taken
+
+
+class Keeping(list):
+    """A keeper that remembers of which cuts it was told, and the epochs that it could write down."""
+
+    def saved(self, report, epochs, wall_s, cache_lost):
+        self.append((report["epoch"], report["step"], len(epochs(report["epoch"]))))
+        return False
+
+
+def test_parts_of_a_snapshot_wait_for_the_epochs_in_front_of_it():
+    """Of two replicas the first one writes, and it may be ahead of what the other one reports."""
+    run_state, _ = run_state_of(Parallel(1, epochs=3), 2, 1)
+    run_state.new_plans()
+    run_state._keeper = keeper = Keeping()
+    run_state.saved({"epoch": 0, "step": 3, "steps": 3})
+    assert keeper == [(0, 3, 0)]
+    run_state.epoch(epoch_body(0, 0, block_row(0)))
+    run_state.saved({"epoch": 1, "step": 0, "steps": 5})
+    run_state.epoch(epoch_body(1, 0, block_row(0)))
+    run_state.saved({"epoch": 2, "step": 1, "steps": 11})
+    assert len(keeper) == 1
+    run_state.epoch({**epoch_body(0, 0), "process": 1})
+    assert keeper[1:] == [(1, 0, 1)]
+    run_state.epoch({**epoch_body(1, 0), "process": 1})
+    assert keeper[2:] == [(2, 1, 2)]
+    run_state.saved({"epoch": 3, "step": 0, "steps": 15})
+    run_state.go_on_from(None)  # whoever wrote that is gone
+    run_state.new_plans()
+    for epoch in range(3):
+        run_state.epoch(epoch_body(epoch, 0, block_row(0)))
+        run_state.epoch({**epoch_body(epoch, 0), "process": 1})
+    assert len(keeper) == 3

@@ -1,6 +1,6 @@
 import math
 
-from pipeline.records.run_state import replayed_rows, values_of
+from pipeline.records.history import replayed_rows, values_of
 from pipeline.records.selected import selection_table
 from pipeline.schedules.plan import BlockMode, Choice, Plan
 from pipeline.schedules.schedule import EpochResult, Parallel

@@ -30,7 +30,7 @@ def snapshot(run, steps, value=0.0, complete=True):
     folder = snapshot_folder(run, steps)
     files = {k: save_block(folder, k, {"w": torch.full((40,), value + k)}) for k in range(3)}
     if complete:
-        Manifest(Cut(0, steps), steps, files, [[]], 1.5, 20, 0, {"run.threads": 1}).write(folder)
+        Manifest(Cut(0, steps), steps, files, [], 1.5, 20, 0, {"run.threads": 1}).write(folder)
     return folder
 
 
@@ -40,6 +40,23 @@ def test_a_manifest_comes_back(tmp_path):
     manifest = Manifest(Cut(1, 2), 12, {0: 0xFF, 1: 3}, rows, 0.1, 77, 2, {"run.threads": 1}, "abc")
     manifest.write(tmp_path)
     assert Manifest.read(tmp_path) == manifest
+
+
+def test_a_manifest_without_an_epoch_in_front_of_its_cut_is_refused(tmp_path, monkeypatch, caplog):
+    """No run can go on from it, and one that was written all the same is passed over."""
+    before = snapshot(tmp_path, 4)
+    short = dataclasses.replace(Manifest.read(snapshot(tmp_path, 5)), cut=Cut(2), epochs=[[]])
+    folder = snapshot_folder(tmp_path, 5)
+    with pytest.raises(RuntimeError, match=r"step-5 cannot .*behind 2 epochs, and it has the scores of 1\. This is an"):
+        short.write(folder)
+    dataclasses.replace(short, fixed=None).write(folder)  # weights alone, which are measured
+    assert Manifest.read(folder).cut == Cut(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "_why_no_start", lambda manifest: None)
+        short.write(folder)
+    with pytest.raises(DamagedFile, match="its cut is behind 2 epochs, and it has the scores of 1"):
+        Manifest.read(folder)
+    assert newest_snapshot(tmp_path)[0] == before and "behind 2 epochs" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -114,6 +131,8 @@ def test_the_oldest_make_room(tmp_path):
 def test_what_a_run_does_not_go_on_from_is_set_aside(tmp_path):
     """Damaged snapshots, and those behind the one that is taken: their steps come anew."""
     folders = [snapshot(tmp_path, steps) for steps in (5, 10, 15)]
+    set_aside_newer(tmp_path, snapshot_folder(tmp_path, 7))  # which is not there: whoever takes it has to look again
+    assert complete_snapshots(tmp_path) == folders[::-1]
     set_aside_newer(tmp_path, folders[0])
     assert complete_snapshots(tmp_path) == [folders[0]]
     snapshot(tmp_path, 10)
@@ -179,8 +198,8 @@ def test_parts_of_a_snapshot_that_a_stage_could_not_write_are_let_go(keeper, tmp
 def test_a_snapshot_says_in_which_epochs_the_cache_was_lost(keeper, tmp_path):
     files = parts(snapshot(tmp_path, 4, complete=False))
     done = {**report(0, 4, files), "epoch": 2}
-    keeper.saved(done, lambda n: [], 1.0, cache_lost=[1, 2])
-    assert keeper.saved({**done, "stage": 1}, lambda n: [], 1.0, cache_lost=[1, 2])
+    keeper.saved(done, lambda n: [[]] * n, 1.0, cache_lost=[1, 2])
+    assert keeper.saved({**done, "stage": 1}, lambda n: [[]] * n, 1.0, cache_lost=[1, 2])
     assert newest_snapshot(tmp_path)[1].cache_lost == (1,)  # epoch 2 has only begun
 
 
@@ -218,7 +237,7 @@ def test_a_record_without_what_a_resume_has_made_void(tmp_path):
 
 def test_a_manifest_is_not_changed_by_the_end(keeper, tmp_path):
     folder = snapshot(tmp_path, 4, complete=False)
-    manifest = Manifest(Cut(1), 4, dict(parts(folder)), [], weights_sha256="abc")
+    manifest = Manifest(Cut(1), 4, dict(parts(folder)), [[]], weights_sha256="abc")
     keeper.finish(manifest, 9)
     found = Manifest.read(folder)
     assert dataclasses.replace(found, fixed=None) == manifest and found.fixed["data_crc32"] == 9
