@@ -81,8 +81,7 @@ class Session:
         What may fail or be interrupted comes before, or fails alone: once the weights are declared complete, nothing
         changes the status of the run.
         """
-        config = self.resolved.config
-        results = self.run_state.stage_results()
+        config, results = self.resolved.config, self.run_state.stage_results()
         about = {
             "mode": config.schedule.mode, "rule": rule_names(config, self.resolved.num_blocks),
             "model": config.model.name, "dataset": config.dataset.name,
@@ -95,9 +94,9 @@ class Session:
             **({"emulated": True, "note": NOTHING_LEARNED} if config.chaos.emulates else {}),
             **({"stopped": end.reason} if (end := self.view.early_end) is not None and end.is_taken else {}),
         }  # fmt: skip
-        state, restarts, epochs = self.run_state, self.keeper.restarts, len(self.run_state.history)
+        state, epochs = self.run_state, len(self.run_state.history)
         table = result_table(about, results, state.history, state.last_scores, self.resolved.data.num_train,
-                             state.wall_s, restarts, state.skipped, state.gates)  # fmt: skip
+                             state.wall_s, self.keeper.restarts, state.skipped, state.gates)  # fmt: skip
         for stage, block in odd_twins(results):
             logger.warning(
                 "replicas of stage %d have ended with different weights of block %d, so they compute differently, and "
@@ -115,9 +114,9 @@ class Session:
             wall_s=table["wall_s"], weights_sha256=table["weights_sha256"], cache_lost=state.cache_lost,
         )  # fmt: skip
         data = next((r["data_crc32"] for r in results if r["data_crc32"] is not None), None)
+        declare = partial(self.keeper.finish, manifest, data)
         with signals_held():
             self.recorder.write({"event": "result", **table})
-            declare = partial(self.keeper.finish, manifest, data)
             table = declare_complete(self.out, self.spare, results, declare, table)
         self.keeper.tidy()
         try:

@@ -225,7 +225,7 @@ class Stage:
         return self.evaluation.settling(self.in_flight[key].contexts)
 
     def _learn_fused(self, key: int, held: Held, ready: list[int]) -> list[int]:
-        """One backward call for blocks whose graphs are disjoint; returns the blocks that learn otherwise."""
+        """One backward call for blocks whose graphs are disjoint, if weights are in them; returns the blocks that learn otherwise."""
         losses, others = [], []
         for k in ready:
             rule = self.rules[k]
@@ -237,8 +237,7 @@ class Stage:
             loss = rule.loss(held.contexts.pop(k))
             self.staleness.learn(k, held.versions[k])
             self.evaluation.scores[k].add_loss(loss.detach(), held.num_samples)
-            if loss.requires_grad:  # not so where all weights that it depends on are fixed
-                losses.append(loss if held.weight == 1.0 else loss * held.weight)
+            losses += [loss if held.weight == 1.0 else loss * held.weight] if loss.requires_grad else []
         if losses:
             torch.autograd.backward(losses)
         self.in_flight.release(key)
