@@ -225,7 +225,7 @@ class Stage:
         return self.evaluation.settling(self.in_flight[key].contexts)
 
     def _learn_fused(self, key: int, held: Held, ready: list[int]) -> list[int]:
-        """One backward call for blocks whose graphs are disjoint, if weights are in them; returns the blocks that learn otherwise."""
+        """One backward call for blocks whose graphs, if they have any, are disjoint; returns the others."""
         losses, others = [], []
         for k in ready:
             rule = self.rules[k]
