@@ -23,7 +23,7 @@ from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import FAILURES, ConfigError, last_words, one_line
 from pipeline.places import default_config, default_data_root
 from pipeline.schedules.modes import MODES, find_mode
-from workers.early_end import tell_other_hosts
+from workers.rank_end import tell_other_hosts
 from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up

@@ -139,8 +139,9 @@ class SavedTensors:
         self._storages: dict[int, int] = {}
         self.num_bytes = 0
         """The most that was saved under one :meth:`watch`, the storages left out that micro-batches share."""
-        self._shared: dict[int, tuple[int, int]] = {}
-        """By input: bytes of the micro-batch's part of it, and of all of it."""
+        self._watched: set[tuple[int, tuple[tuple[int, int], ...]]] = set()
+        """What was saved under each watch: bytes that are not shared, and of each storage that is, the bytes of the
+        micro-batch's part and of all of it."""
 
     @contextmanager
     def watch(self, *inputs: Tensor) -> Iterator[None]:
@@ -148,16 +149,22 @@ class SavedTensors:
         self._storages.clear()
         with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
             yield
-        for index, part in enumerate(inputs):
+        shared = []
+        for part in inputs:
             storage = part.untyped_storage()
             if storage.nbytes() > part.nbytes and self._storages.pop(storage.data_ptr(), 0):
-                self._shared[index] = part.nbytes, storage.nbytes()
-        self.num_bytes = max(self.num_bytes, sum(self._storages.values()))
+                shared.append((part.nbytes, storage.nbytes()))
+        own = sum(self._storages.values())
+        self._watched.add((own, tuple(shared)))
+        self.num_bytes = max(self.num_bytes, own)
 
     def bytes_of(self, count: int) -> int:
         """Of so many micro-batches in a row, held at the same time."""
-        shared = sum(ceil(count * part / whole) * whole for part, whole in self._shared.values())
-        return self.num_bytes * count + shared
+        found = (
+            own * count + sum(ceil(count * part / whole) * whole for part, whole in shared)
+            for own, shared in self._watched
+        )
+        return max(found, default=0)
 
     def add(self, contexts: Iterable[Any]) -> None:
         """Counts the tensors that rules keep in their contexts, in tuples and dataclasses however deep; inside

@@ -86,7 +86,7 @@ def test_a_stage_of_local_rules_holds_one_part(tmp_path, rule):
 def test_a_stage_that_waits_holds_as_many_parts_as_are_above_it(tmp_path):
     whole, parts = held(tmp_path / "whole", "backprop", 1, 2), held(tmp_path / "parts", "backprop", 4, 2)
     assert parts[1] * 4 == whole[1]
-    assert (parts[0] / 2 - BATCH_BYTES) * 4 == whole[0] - BATCH_BYTES
+    assert (parts[0] - BATCH_BYTES) / 2 * 4 == whole[0] - BATCH_BYTES
     assert held(tmp_path / "gpipe", "backprop", 4, 2, mode="gpipe")[1] == whole[1]
 
 

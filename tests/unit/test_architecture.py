@@ -26,7 +26,7 @@ WINGS = {
         "coordination", "transports cost_cache chaos trace_origin", "cached_costs edges", "memory", "placement",
         "job result_keys", "trace_file snapshot_writer resume", "measure_run final_weights stage_build", "worker",
         "launchers view flags flag_parser generate listing", "dry_run listening", "run_plan ranks planner loggers",
-        "run rank_lines away rank_0", "comparison torchrun early_end", "sweep", "report", "front",
+        "run rank_lines away rank_0", "comparison torchrun rank_end", "sweep", "report", "front",
     ),
 }  # fmt: skip
 """Folders and files of both packages, floor by floor: imports go down, and never to a neighbour on the same floor."""

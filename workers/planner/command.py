@@ -68,8 +68,9 @@ def make_plan(
 def _best(config: Config, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The fastest row of the config's mode; of a mode that has none, of Onward's own schedule."""
     ours = [row for row in rows if find_way(row["schedule"]).is_ours]
-    way = next((way for way in WAYS if way.mode == config.schedule.mode and not way.is_dealt), None)
-    own = [row for row in rows if way is not None and row["schedule"] == way.name]
+    mode = find_mode(config.schedule.mode)
+    names = [way.name for way in WAYS if find_mode(way.mode) is mode and not way.is_dealt]
+    own = [row for row in rows if row["schedule"] in names]
     return max(own or ours, key=lambda row: float(row["samples_per_s"]))
 
 
@@ -153,7 +154,7 @@ def planned_as(config: Config) -> list[str]:
             f"a probe of {gate.probe_samples} samples passes every {gate.probe_every} steps, for which the queues "
             "have room here, and parts of steps take passes over the weights"
         )
-    elif mode.is_predictable and any(way.mode == mode.name for way in WAYS):
+    elif mode.is_predictable and any(find_mode(way.mode) is mode for way in WAYS):
         return []
     elif mode.is_predictable:
         beside = "which keeps other numbers of batches in flight"

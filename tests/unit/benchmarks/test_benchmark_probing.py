@@ -21,7 +21,7 @@ def test_a_small_run_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert list(table["over parallel"]) == list(gates) and table["over parallel"]["G2"]["all"][0] > 0
     # Under the arm of the probe alone it passes and every step is a whole one.
     assert table["least gate"]["probe"] == 1.0 > table["least gate"]["G2"]
-    assert table["eval"]["parallel"]["median"] < table["eval"]["probe"]["median"] < 1
+    assert all(0 < table["eval"][arm]["median"] < 1 for arm in ("parallel", "probe"))
     told = capsys.readouterr().out
     assert told.count("times the throughput of parallel") == 2 and "5% are allowed" in told
 

@@ -37,6 +37,21 @@ def test_a_batch_is_held_once_by_all_of_its_parts(count, batches):
         assert saved.bytes_of(count) == count * 2 * 3 * 4 + batches * (batch.nbytes + labels.nbytes)
 
 
+def test_what_blocks_hold_one_after_another_is_not_added_up():
+    """The first has the batch's storage, the second one its own tensors, of which there are more."""
+    saved = SavedTensors([])
+    batch = torch.randn(8, 4)
+    part = batch[:2]
+    with saved.watch(part):
+        saved.add([part, part.clone()])
+    later = torch.randn(2, 24)
+    with saved.watch(later):
+        saved.add([later])
+    assert [saved.bytes_of(count) for count in (1, 4)] == [
+        max(part.nbytes + batch.nbytes, later.nbytes), max(4 * part.nbytes + batch.nbytes, 4 * later.nbytes)
+    ]
+
+
 def test_what_is_no_part_of_a_batch_is_each_micro_batchs_own():
     saved = SavedTensors([])
     x = torch.randn(6, 4, requires_grad=True)

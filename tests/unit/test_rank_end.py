@@ -7,10 +7,10 @@ from torch.distributed import HashStore
 
 from pipeline.pickles import trusted
 from workers import agent_store, messages, rank_lines
-from workers import early_end as module
+from workers import rank_end as module
 from workers import ranks as places
 from workers import visit as visiting
-from workers.early_end import tell_other_hosts
+from workers.rank_end import tell_other_hosts
 from workers.host.identity import ProcessIdentity
 from workers.rank_0 import find_rank_0
 from workers.rank_lines import RankLines
