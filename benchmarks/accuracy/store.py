@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ def digest(cell: Cell, quick: bool = False) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1024)
+def _read(path: Path, mtime_ns: int, inode: int) -> Mapping[str, Any]:
+    """A file as long as it is the same one: a page asks for each figure, check and reason anew. Not to be changed."""
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf8"))
+    return found
+
+
 @dataclass(frozen=True)
 class Store:
     """The files of full runs, or in another folder those of quick ones."""
@@ -39,10 +47,11 @@ class Store:
 
     def runs(self, table: PublishedTable, cell: Cell) -> list[dict[str, Any]]:
         """Runs with the cell's present config, failed ones included, by seed."""
-        path = self.path(table, cell)
-        if not path.exists():
+        try:
+            state = (path := self.path(table, cell)).stat()
+        except FileNotFoundError:
             return []
-        found = json.loads(path.read_text(encoding="utf8"))
+        found = _read(path, state.st_mtime_ns, state.st_ino)
         if found["digest"] != digest(cell, self.quick) or found["quick"] != self.quick:
             return []
         runs: list[dict[str, Any]] = sorted(found["runs"], key=lambda run: int(run["seed"]))
