@@ -143,10 +143,13 @@ def check_optimizer(config: Config, rule: Declared) -> None:
     """Says under which optimizer the rule would be another one: the run may be meant so."""
     if rule.unsuited:
         logger.warning("the rule %s under this optimizer: %s", names_of(config.rule), rule.unsuited)
-    if config.optimizer.name == "rprop" and (milestones := config.optimizer.options["milestones"]):
+    names = {config.optimizer.name, *(section.get("name", "") for section in config.optimizer.blocks.values())}
+    given = config.optimizer.options
+    idle = [key for key in ("milestones", "course", "warmup_steps") if given[key] not in ((), [], "constant", 0)]
+    if "rprop" in names and idle:
         logger.warning(
-            "rprop asks for the learning rate at its first step alone: optimizer.milestones = %s change nothing.",
-            list(milestones),
+            "rprop asks for the learning rate at its first step alone: optimizer.%s changes nothing under it.",
+            " and optimizer.".join(idle),
         )
 
 

@@ -118,7 +118,7 @@ TABLES = (
         "of 20 steps into 5 of 4; BPTT over whole sequences has as many updates, and so more of the data. All of it is "
         "chosen here. In copies a blank is due in the first steps, and half of the others is right by chance: 47 % and "
         "37 % error know nothing. DFA inside the cell ends there, and beyond, also where a fixed layer copies without "
-        "an error: under this rule a layer that learns is worse than one that does not.",
+        "an error: in copies a layer that learns by this rule is worse than one that does not learn.",
     ),
     PublishedTable(
         "am-rnn",

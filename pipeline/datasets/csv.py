@@ -73,6 +73,7 @@ def _check_alike(files: dict[str, Path], tables: dict[str, tuple[tuple[str, ...]
             raise ConfigError(
                 f"the columns have not one name each (given: {files[name]} with the names {', '.join(names)}, and "
                 f"{width} columns; expected: as many). Correct its first line, or dataset.delimiter."
+                f"{_about_comment(names[0])}"
             )
         if names and named and names != named:
             raise ConfigError(
@@ -120,6 +121,7 @@ def _column(label: str, names: tuple[str, ...], width: int, file: Path) -> int:
     known = ", ".join(names) if names else f"0 to {width - 1}"
     raise ConfigError(
         f"there is no such column (given: dataset.label = {label!r} of {file}, expected: {known}). Correct it."
+        f"{_about_comment(names[0]) if names else ''}"
     )
 
 
@@ -158,6 +160,7 @@ def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tup
         raise ConfigError(
             f"the table has something else than numbers in it (given: {file}, {one_line(error)}, rows counted without "
             "the names; expected: numbers). Correct that, give classes as whole numbers, or leave the column out."
+            f"{_about_comment(str(error).partition(chr(39))[2])}"
         ) from None
     if not len(table):
         raise ConfigError(f"the table is empty (given: {file}, expected: at least 1 row of numbers). Correct it.")
@@ -165,6 +168,11 @@ def _parsed(file: Path, delimiter: str, changed_ns: int, size: int) -> tuple[tup
         table, "the table has", lambda at: f"row {at[0]}, column {at[1]} of {file}, from 0, without the names", "row"
     )  # classes are read from float64
     return names, table
+
+
+def _about_comment(cell: str) -> str:
+    """The next move where a cell looks like a comment, as ``numpy.savetxt`` writes its header."""
+    return " A line that begins with # is no comment here: take the sign away, or the line." if cell[:1] == "#" else ""
 
 
 def _is_number(cell: str) -> bool:

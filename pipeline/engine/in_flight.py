@@ -140,8 +140,8 @@ class SavedTensors:
         self.num_bytes = 0
         """The most that was saved under one :meth:`watch`, the storages left out that micro-batches share."""
         self._watched: set[tuple[int, tuple[tuple[int, int], ...]]] = set()
-        """What was saved under each watch: bytes that are not shared, and of each storage that is, the bytes of the
-        micro-batch's part and of all of it."""
+        """What was saved under each watch: bytes that are not shared, and of each storage that is, into how many parts
+        it was cut, and its bytes."""
 
     @contextmanager
     def watch(self, *inputs: Tensor) -> Iterator[None]:
@@ -151,9 +151,9 @@ class SavedTensors:
             yield
         shared = []
         for part in inputs:
-            storage = part.untyped_storage()
-            if storage.nbytes() > part.nbytes and self._storages.pop(storage.data_ptr(), 0):
-                shared.append((part.nbytes, storage.nbytes()))
+            storage, batch = part.untyped_storage(), part._base  # what has come over an edge has none but itself
+            if batch is not None and batch.nbytes > part.nbytes and self._storages.pop(storage.data_ptr(), 0):
+                shared.append((ceil(batch.nbytes / part.nbytes), storage.nbytes()))  # the first parts are the longest
         own = sum(self._storages.values())
         self._watched.add((own, tuple(shared)))
         self.num_bytes = max(self.num_bytes, own)
@@ -161,7 +161,7 @@ class SavedTensors:
     def bytes_of(self, count: int) -> int:
         """Of so many micro-batches in a row, held at the same time."""
         found = (
-            own * count + sum(ceil(count * part / whole) * whole for part, whole in shared)
+            own * count + sum(ceil(count / parts) * whole for parts, whole in shared)
             for own, shared in self._watched
         )
         return max(found, default=0)

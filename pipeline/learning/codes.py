@@ -38,7 +38,7 @@ class CodeSearch:
     """Factor on a code's absolute values, lambda_C, reduced as squares are; divided by mu, as the output loss is."""
     reduction: Literal["auto", "mean", "features"] = "auto"
     """Of a squared distance over the features of a sample: their mean, or their sum; auto takes means where am has up
-    to two hidden blocks and no sequences, and otherwise sums."""
+    to two hidden blocks, and otherwise sums, as between the steps of a recurrent layer and under am_mem."""
 
     def scale(self, values: Tensor, num_blocks: int) -> float:
         """Factor on a sum over the features of a sample. Args: values, (batch, ...)."""

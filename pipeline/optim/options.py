@@ -1,6 +1,5 @@
 """The section ``[optimizer]``: options of torch's class, and those that every optimizer has."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -59,9 +58,10 @@ class OptimizerSection:
             ConfigError: milestones that do not rise, or a run too short for the course.
         """
         found = self.options
+        steady = self.optimizer.name == "rprop"  # which asks for the rate at its first step and never again
         course = Course(
-            found["course"], found["warmup_steps"], found["final_fraction"], found["decay_share"],
-            epochs * steps_per_epoch, steps_per_epoch,
+            "constant" if steady else found["course"], 0 if steady else found["warmup_steps"],
+            found["final_fraction"], found["decay_share"], epochs * steps_per_epoch, steps_per_epoch,
         )  # fmt: skip
         return LrSchedule(self.optimizer.lr, tuple(found["milestones"]), found["gamma"], course)
 
@@ -84,20 +84,8 @@ def parse_optimizer(name: str, options: Mapping[str, Any]) -> OptimizerSection:
             f"this optimizer decays no weights (given: optimizer.decay_on = \"matrices\" with optimizer.name = "
             f"\"{name}\", expected: \"all\", the default). Leave it out, or choose adamw."
         )
-    _check_course(name, common)
     spec = replace(spec, clip=common["clip"], decay_on=common["decay_on"])
     section = OptimizerSection(spec, {**spec.options, **common})
     LrSchedule(spec.lr, tuple(common["milestones"]), common["gamma"])  # refuses what no length of a run would mend
     return section
 
-
-def _check_course(name: str, common: Mapping[str, Any]) -> None:
-    """Refuses a course of the rate under Rprop, which asks for the rate at its first step and never again. Milestones
-    may be those of a config that another optimizer was meant for, and are only said to change nothing."""
-    for option, unchanged in {"course": "constant", "warmup_steps": 0}.items():
-        if name == "rprop" and (given := common[option]) != unchanged:
-            raise ConfigError(
-                f"rprop begins at the learning rate and lengthens and shortens its steps from there, whatever the rate "
-                f"does later (given: optimizer.{option} = {json.dumps(given)} with optimizer.name = \"rprop\", "
-                f"expected: {json.dumps(unchanged)}). Leave it out, or choose another optimizer."
-            )

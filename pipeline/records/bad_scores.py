@@ -25,15 +25,18 @@ class BadScores:
         self._stops = stops
         self._is_told = False
 
-    def look(self, plan: Plan, blocks: Sequence[BlockScores], step: int, last_good: str | None) -> None:
-        """Looks at an evaluation; where training is over, as when the test set is scored by the chosen weights, it only
-        tells: these weights are learned, and there is nothing to stop.
+    def look(
+        self, plan: Plan, blocks: Sequence[BlockScores], step: int, last_good: str | None, *, goes_on: bool
+    ) -> None:
+        """Looks at an evaluation; where training is over it only tells: these weights are learned, and there is nothing
+        to stop.
 
         Args:
             plan: of the epoch.
             blocks: scores of its active blocks, by all stages.
             step: of the run, the epoch's last one.
             last_good: see :class:`NonFiniteError`.
+            goes_on: blocks train behind it.
 
         Raises:
             NonFiniteError: one is not finite, of the lowest block among several.
@@ -42,7 +45,7 @@ class BadScores:
         found = next((bad for block in blocks if (bad := _bad(block, step, epoch or 0)) is not None), None)
         if found is None:
             return
-        if self._stops and not plan.scores_test:
+        if self._stops and goes_on:
             raise NonFiniteError(found, last_good)
         if not self._is_told:
             self._is_told = True

@@ -155,17 +155,25 @@ class RunState:
         plan = self._plans[body["epoch"]]
         assert plan is not None
         blocks = sorted((b for row in rows for b in row["blocks"]), key=lambda b: b["block"])
-        if self._bad_scores is not None:
-            self._bad_scores.look(plan, blocks, body["checked"], self.last_good)
         if plan.scores_test:
             self.last_scores |= {block["block"]: block for block in blocks}
         else:
             self._finished(plan, blocks, cache_lost=any("cache_lost" in row for row in rows))
+        if self._bad_scores is not None:
+            goes_on = not plan.scores_test and self._trains_behind(body["epoch"])
+            self._bad_scores.look(plan, blocks, body["checked"], self.last_good, goes_on=goes_on)
         self._ended_s = time.perf_counter()
         self._view.epoch(plan, blocks)
         early, self._early = self._early, []
         for report in early:
             self.saved(report)
+
+    def _trains_behind(self, epoch: int) -> bool:
+        """Whether another epoch of training follows, or may."""
+        known = self._plans[epoch + 1 : epoch + 2]
+        if not known and (needed := self._schedule.waits_for(epoch + 1, self.history)) <= len(self.history):
+            known = [self._schedule.plan(epoch + 1, self.history[:needed])]
+        return not known or (known[0] is not None and not known[0].scores_test)
 
     def _finished(self, plan: Plan, blocks: Sequence[BlockScores], *, cache_lost: bool = False) -> None:
         """An epoch is over on every stage."""

@@ -33,4 +33,5 @@ class Standing:
         return cls(newest.name if newest is not None else None, checksum, if_completed(run) is not None)
 
     def __str__(self) -> str:
-        return f"{self.newest or 'without a snapshot'}{', complete' if self.is_complete else ''}"
+        newest = f"{self.newest} ({self.checksum:08x})" if self.newest is not None else "without a snapshot"
+        return f"{newest}{', complete' if self.is_complete else ''}"

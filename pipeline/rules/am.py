@@ -13,9 +13,6 @@ from pipeline.network.recurrent import Recurrent
 
 __all__ = ["AlternatingMinimisation", "build"]
 
-_SEQUENCE = 2
-"""Dimensions of a sequence's shape: steps, and features."""
-
 
 class AlternatingMinimisation(Alternating):
     """AM-SGD and AM-Adam: one step of the run's optimizer on the mean over the batch of ``D(f(code), target)``.
@@ -43,8 +40,7 @@ class AlternatingMinimisation(Alternating):
 def build(block: Block, spec: BlockSpec, *, search: CodeSearch = CodeSearch()) -> LearningRule:
     """Make the rule of one block; see :class:`AlternatingMinimisation`, and of an Elman layer that sends its
     pre-activations :class:`~pipeline.learning.codes_in_time.AlternatingInTime`."""
-    if any(len(shape) == _SEQUENCE for shape in (spec.in_shape, spec.out_shape)):
-        search = search.of_sums()  # in time there are as many layers as steps, which means would not get through
     if any(isinstance(part, Recurrent) and part.is_half for part in block.modules()):
-        return AlternatingInTime(block, spec, search)
+        # In time there are as many layers as steps, which means would not get through.
+        return AlternatingInTime(block, spec, search.of_sums())
     return AlternatingMinimisation(block, spec, "am", search)

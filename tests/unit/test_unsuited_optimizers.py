@@ -42,10 +42,19 @@ def test_an_optimizer_that_undoes_the_rule_is_said_once(tmp_path, caplog, change
     assert [record.getMessage() for record in caplog.records] == [text] * (text is not None)
 
 
-@pytest.mark.parametrize(("milestones", "said"), [([3, 5], True), ([], False)])
-def test_milestones_that_change_nothing_are_said(tmp_path, caplog, milestones, said):
-    table = merged(SMALL, {"optimizer": {"name": "rprop", "lr": 0.01, "milestones": milestones}})
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "rprop", "milestones": [3, 5]}, "milestones"), ({"name": "rprop", "milestones": []}, None),
+        ({"name": "rprop", "milestones": [], "course": "cosine", "warmup_steps": 2},
+         "course and optimizer.warmup_steps"),
+        ({"name": "adam", "milestones": [], "course": "cosine", "blocks": {"0": {"name": "rprop"}}}, "course"),
+        ({"name": "adam", "milestones": [3], "course": "cosine"}, None),
+    ],
+)
+def test_courses_that_change_nothing_are_said(tmp_path, caplog, given, said):
+    table = merged(SMALL, {"optimizer": {"lr": 0.01, **given}})
     with caplog.at_level(logging.WARNING):
         resolve(Config.from_dict(table), tmp_path)
-    text = "rprop asks for the learning rate at its first step alone: optimizer.milestones = [3, 5] change nothing."
-    assert [record.getMessage() for record in caplog.records] == [text] * said
+    text = f"rprop asks for the learning rate at its first step alone: optimizer.{said} changes nothing under it."
+    assert [record.getMessage() for record in caplog.records] == [text] * (said is not None)

@@ -65,10 +65,11 @@ def test_no_names_other_delimiter_and_a_validation_set(tmp_path):
     ({}, {"delimiter": "\n"}, r"columns are apart by one character \(given: dataset\.delimiter = '\\n', .* end of a"),
     ({}, {"delimiter": "\r"}, r"columns are apart by one character"),
     ({}, {"delimiter": "1"}, r"columns are apart by one character .* does not stand in a number"),
-    ({"train": "1,2,0\n#3,3,1\n", "test": "1,2,1\n"}, {}, r"something else than numbers in it .*'#3' .* row 1"),
+    ({"train": "1,2,0\n#3,3,1\n", "test": "1,2,1\n"}, {}, r"else than numbers in it .*'#3' .* row 1.*no comment here"),
     ({"train": "1,2,0\n3,1,1#junk\n", "test": "1,2,1\n"}, {}, r"something else than numbers in it .*'1#junk'"),
     ({"test": "a,b\n1,2,0\n"}, {}, r"not one name each \(given: .*test\.csv with the names a, b, and 3 col"),
-    ({"train": "# made by hand\n1,2,0\n"}, {}, r"not one name each .* the names # made by hand, and 3 columns"),
+    ({"train": "# made by hand\n1,2,0\n"}, {}, r"the names # made by hand, and 3 columns.*no comment here"),
+    ({"train": "# a,b,c\n1,2,0\n", "test": "# a,b,c\n1,2,0\n"}, {"label": "a"}, r"no such column .*no comment here"),
     ({}, {"test_path": "none.csv"}, r"there is no table \(expected: a file at .*none\.csv"),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("error")

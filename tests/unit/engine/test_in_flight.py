@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 from pipeline.engine.in_flight import SavedTensors
+from pipeline.engine.message import TensorSpec
+from pipeline.numerics.packed import padded
+from workers.transports._packing import pack, unpack
 
 
 def test_counts_what_autograd_keeps():
@@ -25,16 +28,29 @@ def test_a_storage_counts_once_and_whole():
     assert saved.num_bytes == 6 * 4 * 4
 
 
+@pytest.mark.parametrize("rows", [8, 10, 11])
 @pytest.mark.parametrize(("count", "batches"), [(1, 1), (4, 1), (5, 2), (0, 0)])
-def test_a_batch_is_held_once_by_all_of_its_parts(count, batches):
-    """Micro-batches are views of their batch; each has its own outputs."""
+def test_a_batch_is_held_once_by_all_of_its_parts(count, batches, rows):
+    """Micro-batches are views of their batch, the first ones a row longer than the last; each has its own outputs."""
     linear = nn.Linear(4, 3)
     saved = SavedTensors(linear.parameters())
-    batch, labels = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
-    for part, y in zip(batch.tensor_split(4), labels.tensor_split(4), strict=True):
-        with saved.watch(part, y):
-            saved.add([linear(part).tanh(), y])
-        assert saved.bytes_of(count) == count * 2 * 3 * 4 + batches * (batch.nbytes + labels.nbytes)
+    batch, labels = torch.randn(rows, 4), torch.zeros(rows, dtype=torch.int64)
+    part, y = batch.tensor_split(4)[0], labels.tensor_split(4)[0]
+    with saved.watch(part, y):
+        saved.add([linear(part).tanh(), y])
+    assert saved.bytes_of(count) == count * len(part) * 3 * 4 + batches * (batch.nbytes + labels.nbytes)
+
+
+def test_parts_of_one_message_are_no_parts_of_a_batch():
+    """What comes over an edge lies in the memory of its message, which each micro-batch has of its own."""
+    tensors = torch.randn(4, 8), torch.zeros(4, dtype=torch.int64)
+    buffer = torch.empty(padded(tensors[0].nbytes) + padded(tensors[1].nbytes), dtype=torch.uint8)
+    pack(tensors, buffer)
+    x, y = unpack([TensorSpec(tuple(t.shape), t.dtype) for t in tensors], buffer)
+    saved = SavedTensors([])
+    with saved.watch(x, y):
+        saved.add([x, y])
+    assert saved.bytes_of(8) == 8 * buffer.nbytes
 
 
 def test_what_blocks_hold_one_after_another_is_not_added_up():

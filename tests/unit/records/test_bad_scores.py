@@ -25,25 +25,29 @@ def scored(*losses, split="test"):
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_the_lowest_block_is_named(split, value):
     with pytest.raises(NonFiniteError) as caught:
-        BadScores(stops=True).look(PLAN, scored(None, float(value), float("nan"), split=split), 39, "snapshots/step-9")
+        BadScores(stops=True).look(PLAN, scored(None, float(value), float("nan"), split=split), 39, "snapshots/step-9",
+                                     goes_on=True)  # fmt: skip
     assert caught.value.row == {
         "block": 1, "epoch": 3, "step": 39, "since": 39, "what": f"{split}_loss", "name": "", "value": value,
         "last_good": "snapshots/step-9",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("stops", "plan", "epoch"), [(False, PLAN, 3), (False, TEST_PLAN, 1), (True, TEST_PLAN, 1)])
-def test_it_is_told_once_where_it_is_not_to_stop_or_training_is_over(caplog, stops, plan, epoch):
+@pytest.mark.parametrize(
+    ("stops", "goes_on", "plan", "epoch"),
+    [(False, True, PLAN, 3), (False, False, TEST_PLAN, 1), (True, False, TEST_PLAN, 1), (True, False, PLAN, 3)],
+)
+def test_it_is_told_once_where_it_is_not_to_stop_or_training_is_over(caplog, stops, goes_on, plan, epoch):
     look = BadScores(stops=stops)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            look.look(plan, scored(0.5, float("nan")), 39, None)
+            look.look(plan, scored(0.5, float("nan")), 39, None, goes_on=goes_on)
     (message,) = caplog.messages
     assert message.startswith(f"the test loss of block 1 is nan after epoch {epoch} (from 0)")
 
 
 def test_finite_losses_and_none_are_fine(caplog):
-    BadScores(stops=True).look(PLAN, scored(0.5, None, 1e300), 39, None)
+    BadScores(stops=True).look(PLAN, scored(0.5, None, 1e300), 39, None, goes_on=True)
     assert caplog.messages == []
 
 
@@ -78,3 +82,13 @@ def test_a_run_goes_on_and_says_so(tmp_path, caplog, bad, nonfinite):
     assert table["status"] == "completed" and table["epochs"] == 2
     told = [message for message in caplog.messages if f"the {bad} loss of block 0 is nan after epoch 0" in message]
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("bad", ["test", "validation"])
+def test_what_is_learned_is_kept_where_the_last_evaluation_alone_is_not_finite(tmp_path, caplog, bad):
+    """Nothing trains behind it, so there is nothing to stop."""
+    changes = config(tmp_path, bad, "stop")
+    changes["train"]["eval_every"] = 2
+    table = runs.run(tmp_path / "run", changes)
+    assert table["status"] == "completed" and (tmp_path / "run" / "snapshots").exists()
+    assert sum(f"the {bad} loss of block" in message for message in caplog.messages) == 1

@@ -94,11 +94,11 @@ def test_weights_learn_from_all_pairs_of_new_codes(reduction):
 
 
 @pytest.mark.parametrize(("given", "taken"), [("auto", "features"), ("mean", "mean"), ("features", "features")])
-def test_auto_takes_sums_in_both_blocks_and_means_are_said_under_plain_descent(given, taken):
+def test_auto_takes_sums_in_time_and_means_are_said_under_plain_descent(given, taken):
     """There are as many layers as steps, however few blocks; means would not get from the last to the first."""
     blocks = [Block(Recurrent("elman", 3, 5, is_half=True)), Block(nn.Sequential(LastStep(), nn.Linear(5, 4)))]
     rules = make_rules(build, blocks, (LENGTH, 3), Classification(4), search=CodeSearch(reduction=given))
-    assert [rule.search.reduction for rule in rules] == [taken, taken]
+    assert [rule.search.reduction for rule in rules] == [taken, given]
     said = [rules[0].unsuited(name, {}) for name in ("sgd", "adam")]
     lost = "means over features leave next to no gradient below the top (given: rule.reduction = mean with "
     assert [text[: len(lost)] for text in said] == [lost if taken == "mean" else "", ""]
