@@ -13,6 +13,9 @@ from pipeline.data.task import Binary, Classification
 from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.network.shapes import BlockShapes
+from pipeline.optim.optimizers import asks_for_rate_once
+from pipeline.optim.options import common_options
+from pipeline.registry import defaults
 from pipeline.schedules.batching import Batching, Declared
 from pipeline.schedules.modes import InFlightLimit, Mode
 
@@ -143,14 +146,15 @@ def check_optimizer(config: Config, rule: Declared) -> None:
     """Says under which optimizer the rule would be another one: the run may be meant so."""
     if rule.unsuited:
         logger.warning("the rule %s under this optimizer: %s", names_of(config.rule), rule.unsuited)
-    names = {config.optimizer.name, *(section.get("name", "") for section in config.optimizer.blocks.values())}
-    given = config.optimizer.options
-    idle = [key for key in ("milestones", "course", "warmup_steps") if given[key] not in ((), [], "constant", 0)]
-    if "rprop" in names and idle:
+    given, usual = config.optimizer.options, defaults(common_options)
+    idle = [key for key in ("milestones", "course", "warmup_steps") if given[key] not in (usual[key], [])]
+    names = [config.optimizer.name, *(section.get("name", "") for section in config.optimizer.blocks.values())]
+    once = next(filter(asks_for_rate_once, names), None)
+    if once is not None and idle:
         logger.warning(
-            "rprop asks for the learning rate at its first step alone: optimizer.%s changes nothing under it.",
-            " and optimizer.".join(idle),
-        )
+            "%s asks for the learning rate at its first step alone: optimizer.%s changes nothing under it.",
+            once, " and optimizer.".join(idle),
+        )  # fmt: skip
 
 
 def check_emulation(config: Config, mode: Mode, topology: Topology) -> None:

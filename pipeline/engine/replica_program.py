@@ -7,7 +7,8 @@ The others wait while it evaluates, and it tells them of every test batch that i
 that of a stage for a batch of the one below it, however many batches there are, and ``run.timeout_s`` bounds each.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
 from typing import Any
 
 from torch import Tensor
@@ -118,28 +119,24 @@ class ReplicaProgram(Program):
 
     def _told(self, requests: Generator[Request, Any, None], epoch: int) -> Generator[Request, Any, None]:
         """The same requests, and one to each other replica behind every test batch: each makes its progress known."""
-        reply, num_scored = None, 0
-        while True:
-            try:
-                request = requests.send(reply)
-            except StopIteration:
-                return
-            reply = yield request
+        batches = count()
+
+        def then(request: Request) -> Iterator[Request]:
             if isinstance(request, Progress):
+                position = Position(epoch, next(batches))
                 for process in self._replicas.group(self.stage_index)[1:]:
-                    yield Send(process, Message(Kind.SCORED, Position(epoch, num_scored), 1.0, ()))
-                num_scored += 1
+                    yield Send(process, Message(Kind.SCORED, position, 1.0, ()))
+
+        return _followed(requests, then)
 
     def _booked(self, requests: Generator[Request, Any, None]) -> Generator[Request, Any, None]:
         """The same requests; what happens between them is booked as learning."""
-        reply = None
-        while True:
-            try:
-                request = requests.send(reply)
-            except StopIteration:
-                return
-            reply = yield request
+
+        def then(_: Request) -> Iterator[Request]:
             self.budget.enter(Activity.LEARN)
+            return iter(())
+
+        return _followed(requests, then)
 
     def _check_buffers(self) -> None:
         """Refuses blocks that note something at each micro-batch: each replica would note its own.
@@ -165,3 +162,17 @@ class ReplicaProgram(Program):
             (k, name): (buffer, buffer._version)
             for k, rule in self.stage.rules.items() for name, buffer in rule.named_buffers() if id(buffer) not in known
         }  # fmt: skip
+
+
+def _followed(
+    requests: Generator[Request, Any, None], then: Callable[[Request], Iterator[Request]]
+) -> Generator[Request, Any, None]:
+    """The same requests, and behind each, once it is answered, those that ``then`` makes of it."""
+    reply = None
+    while True:
+        try:
+            request = requests.send(reply)
+        except StopIteration:
+            return
+        reply = yield request
+        yield from then(request)

@@ -48,7 +48,8 @@ class LocalRule(LearningRule):
             h = self.dense.forward(x)
             return self.block.outlet(h).detach() if self._has_outlet else h, (h, y, x)
         h = self.block.body(x)
-        return self.block.outlet(h.detach()).detach(), (h, y)
+        out = h.detach()
+        return self.block.outlet(out).detach() if self._has_outlet else out, (h, y)
 
     def leave_to_autograd(self) -> None:
         """See :class:`LearningRule`."""

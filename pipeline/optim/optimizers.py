@@ -20,7 +20,7 @@ from pipeline.ranges import LARGEST, Range
 from pipeline.registry import nearest
 from pipeline.values import check_value
 
-__all__ = ["OptimizerSpec", "load_optimizer", "optimizer_options", "state_options"]
+__all__ = ["OptimizerSpec", "asks_for_rate_once", "load_optimizer", "optimizer_options", "state_options"]
 
 _CLASSES: dict[str, type[optim.Optimizer]] = {
     "adagrad": eager(optim.Adagrad),
@@ -51,6 +51,11 @@ _RANGES: dict[str, Range] = {
     "betas": Range(0, 1, below=True), "etas": Range(0, LARGEST, above=True), "step_sizes": _FACTOR,
 }  # fmt: skip
 """Of every number, and of each number of a pair; what else torch demands of them it says itself."""
+
+
+def asks_for_rate_once(name: str) -> bool:
+    """The optimizer takes the learning rate at its first step and never again, whatever it does later."""
+    return name == "rprop"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pipeline.errors import ConfigError
 from pipeline.optim.course import Course, CourseName
 from pipeline.optim.lr import LrSchedule
-from pipeline.optim.optimizers import OptimizerSpec, load_optimizer
+from pipeline.optim.optimizers import OptimizerSpec, asks_for_rate_once, load_optimizer
 from pipeline.ranges import Count, Natural, NonNegative, Positive, Range, Share
 from pipeline.registry import check_options, defaults
 
@@ -58,7 +58,7 @@ class OptimizerSection:
             ConfigError: milestones that do not rise, or a run too short for the course.
         """
         found = self.options
-        steady = self.optimizer.name == "rprop"  # which asks for the rate at its first step and never again
+        steady = asks_for_rate_once(self.optimizer.name)  # which a warm-up would divide for good
         course = Course(
             "constant" if steady else found["course"], 0 if steady else found["warmup_steps"],
             found["final_fraction"], found["decay_share"], epochs * steps_per_epoch, steps_per_epoch,

@@ -108,10 +108,10 @@ class RunState:
         """
         if before is not None and before.scores_test:  # which is the last one, also where somebody has asked for that
             return [None]
-        needed = self._schedule.waits_for(epoch, self.history)
-        if len(self.history) < needed:
+        scheduled = self._scheduled(epoch)
+        if not scheduled:
             return []
-        planned = self._schedule.plan(epoch, self.history[:needed])
+        (planned,) = scheduled
         if self._early_end is None or planned is None or planned.scores_test:
             return [planned]
         plan = self._early_end.applied(planned, before)
@@ -120,6 +120,11 @@ class RunState:
         if len(self.history) < epoch:  # the choice depends on all of them
             return []
         return [self._schedule.last(epoch, self.history)]
+
+    def _scheduled(self, epoch: int) -> list[Plan | None]:
+        """What the schedule has for an epoch; nothing as long as it depends on what is not known."""
+        needed = self._schedule.waits_for(epoch, self.history)
+        return [self._schedule.plan(epoch, self.history[:needed])] if needed <= len(self.history) else []
 
     def _epochs_ahead(self) -> int:
         """Epochs to be planned beyond the finished ones."""
@@ -170,9 +175,7 @@ class RunState:
 
     def _trains_behind(self, epoch: int) -> bool:
         """Whether another epoch of training follows, or may."""
-        known = self._plans[epoch + 1 : epoch + 2]
-        if not known and (needed := self._schedule.waits_for(epoch + 1, self.history)) <= len(self.history):
-            known = [self._schedule.plan(epoch + 1, self.history[:needed])]
+        known = self._plans[epoch + 1 : epoch + 2] or self._scheduled(epoch + 1)
         return not known or (known[0] is not None and not known[0].scores_test)
 
     def _finished(self, plan: Plan, blocks: Sequence[BlockScores], *, cache_lost: bool = False) -> None:

@@ -50,14 +50,7 @@ def compare_modes(
         ConfigError: something is wrong with the config or with an arm; nothing has run.
         WorkerFailed, NonFiniteError, DiskError: a run failed; the others have run, and ``compare.json`` is written.
     """
-    try:
-        rounds = index(rounds)
-    except TypeError:
-        raise ConfigError(
-            f"rounds are counted (given: {rounds!r}, expected: a whole number from 1). Change it."
-        ) from None
-    if rounds < 1:
-        raise ConfigError(f"nothing would run (given: {rounds} rounds, expected: at least 1). Change it.")
+    rounds = _counted(rounds)
     check_out(out)
     arms = arms_of(config, against, this_host(), data_root, model)
     results = Results(arms, out)
@@ -77,6 +70,19 @@ def compare_modes(
         results.first_error.add_note(f"The other runs are compared in {out}/compare.json.")
         raise results.first_error
     return results.table
+
+
+def _counted(rounds: int) -> int:
+    """How many; raises ConfigError where that is no number of rounds."""
+    try:
+        found = index(rounds)
+    except TypeError:
+        raise ConfigError(
+            f"rounds are counted (given: {rounds!r}, expected: a whole number from 1). Change it."
+        ) from None
+    if found < 1:
+        raise ConfigError(f"nothing would run (given: {found} rounds, expected: at least 1). Change it.")
+    return found
 
 
 def _run(
