@@ -137,8 +137,6 @@ class SavedTensors:
         self._weights = {w.untyped_storage().data_ptr() for w in weights}
         self._stashed = {w.untyped_storage().data_ptr() for w in stashed}
         self._storages: dict[int, int] = {}
-        self.num_bytes = 0
-        """The most that was saved under one :meth:`watch`, the storages left out that micro-batches share."""
         self._watched: set[tuple[int, tuple[tuple[int, int], ...]]] = set()
         """What was saved under each watch: bytes that are not shared, and of each storage that is, into how many parts
         it was cut, and its bytes."""
@@ -154,9 +152,12 @@ class SavedTensors:
             storage, batch = part.untyped_storage(), part._base  # what has come over an edge has none but itself
             if batch is not None and batch.nbytes > part.nbytes and self._storages.pop(storage.data_ptr(), 0):
                 shared.append((ceil(batch.nbytes / part.nbytes), storage.nbytes()))  # the first parts are the longest
-        own = sum(self._storages.values())
-        self._watched.add((own, tuple(shared)))
-        self.num_bytes = max(self.num_bytes, own)
+        self._watched.add((sum(self._storages.values()), tuple(shared)))
+
+    @property
+    def num_bytes(self) -> int:
+        """The most that was saved under one :meth:`watch`, the storages left out that micro-batches share."""
+        return max((own for own, _ in self._watched), default=0)
 
     def bytes_of(self, count: int) -> int:
         """Of so many micro-batches in a row, held at the same time."""
