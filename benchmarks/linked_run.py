@@ -11,8 +11,6 @@ from tests.support.hosts import hosts
 __all__ = ["linked_run"]
 
 _LIMIT_S = 120.0
-_LEAST_BURST, _BURST_S = 64_000, 0.004
-"""Bytes that may pass at once, and seconds for whose bytes they are: ``tc`` wants those of a tick of the kernel."""
 
 
 def linked_run(preset: Preset, row: Mapping[str, Any], mbit_per_s: float, seconds: float) -> dict[str, Any]:
@@ -27,8 +25,7 @@ def linked_run(preset: Preset, row: Mapping[str, Any], mbit_per_s: float, second
     Raises:
         RuntimeError: the run failed.
     """
-    burst = max(_LEAST_BURST, int(mbit_per_s * 1e6 / 8 * _BURST_S))
-    with hosts(2, f"{mbit_per_s:g}mbit", f"{burst}b") as found:
+    with hosts(2, mbit_per_s * 1e6) as found:
         job = ArmJob(
             module="benchmarks.arms.onward", preset=preset, precision=preset.precision, seconds=seconds,
             threads=row["threads"], partition=tuple(row["partition"]), mode=row["mode"], hosts=tuple(found),

@@ -31,17 +31,14 @@ from pipeline.records.files import jsonable
 from pipeline.resolve import resolve
 from tests.support.hosts import hosts, why_not
 from workers.edges import batch_bytes
-from workers.planner.links import parse_link
+from workers.planner.links import Link
 
 __all__ = ["RATES", "exchanges_s", "main", "measure", "message_bytes"]
 
 RATES = {
-    "unlimited": None, "10 Gbit/s": "10gbit", "1 Gbit/s": "1gbit", "250 Mbit/s": "250mbit", "100 Mbit/s": "100mbit",
-    "10 Mbit/s": "10mbit",
+    "unlimited": None, "10 Gbit/s": 10e9, "1 Gbit/s": 1e9, "250 Mbit/s": 250e6, "100 Mbit/s": 100e6, "10 Mbit/s": 10e6,
 }  # fmt: skip
-"""Of each link, in the words of ``tc``."""
-_BURST = {"10gbit": "4mb", "1gbit": "512kb"}
-"""At least the rate divided by the kernel's ticks per second; elsewhere that of the hosts."""
+"""Of each link, in bits per second."""
 _EXCHANGES = 9
 """Two of them to spare."""
 
@@ -80,7 +77,7 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
 
         def turn(rate: str, name: str) -> float:
             for host in found:
-                host.shape(RATES[rate], _BURST.get(RATES[rate] or "", "64kb"))
+                host.shape(RATES[rate])
             figure = arms[rate][name]()
             print(f"{rate}, {name}: {arms[rate][name].status} {figure:.4g}", file=sys.stderr, flush=True)
             return figure
@@ -97,15 +94,15 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
     }  # fmt: skip
 
 
-def exchanges_s(rate: str | None, num_bytes: int) -> float:
+def exchanges_s(bits_per_s: float | None, num_bytes: int) -> float:
     """Seconds more that a run may take over a link: those of the parameters' first exchange and of the gradients' in
     the fewest steps that are timed.
 
     Args:
-        rate: in the words of ``tc``; None: without a limit.
+        bits_per_s: of the link; None: without a limit.
         num_bytes: of all parameters.
     """
-    return 0.0 if rate is None else _EXCHANGES * num_bytes * 8 / parse_link(rate).bits_per_s
+    return 0.0 if bits_per_s is None else _EXCHANGES * num_bytes / Link(bits_per_s).bytes_per_s
 
 
 def main(arguments: Sequence[str]) -> int:

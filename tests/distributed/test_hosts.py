@@ -251,7 +251,7 @@ def test_a_host_that_vanishes_is_named_on_every_other_one_and_all_ranks_end(tmp_
 
 @full
 def test_what_the_documentation_says_starts_a_run_on_two_hosts(tmp_path):
-    with hosts(2, rate="100mbit") as found:
+    with hosts(2, 100e6) as found:
         started = torchrun_on(found, 2, "--quiet", *SMALL)
         said = [process.communicate(timeout=120) for process in started]
         assert [process.returncode for process in started] == [0, 0], said

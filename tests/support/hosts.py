@@ -32,6 +32,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "onward-"
 NAMES = re.compile(PREFIX + r"(?P<pid>\d+)-(?P<started>\d+)-\d+-\w+")
 NETWORK, NETWORK_6 = "10.77.0.", "fd77::"
+BURST_S = 256e-6
+"""Seconds of its rate that a link lets pass at once, behind a pause. As long as the kernel's timers need to be exact at
+1 Gbit/s: more is a gift to every message (64 KiB are half of one of 128 KiB, at any rate), less is a slower link."""
+PACKET = 2_000
+"""Bytes that a link lets pass at once at least: those of the largest packet."""
 LATENCY = "400ms"
 """Longest time that a packet waits in a shaped link; what would wait longer is dropped, and TCP slows down."""
 CLONE_NEWNET, CLONE_NEWUTS = 0x40000000, 0x04000000
@@ -52,7 +57,7 @@ def why_not() -> str | None:
     try:
         _ip("netns", "add", probe)
         _ip("-n", probe, "link", "add", "br0", "type", "bridge")
-        _run("tc", "-n", probe, "qdisc", "add", "dev", "br0", "root", "tbf", *_tbf("1mbit", "32kb"))
+        _run("tc", "-n", probe, "qdisc", "add", "dev", "br0", "root", "tbf", *_tbf(1e6))
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         said = error.stderr if isinstance(error.stderr, str) else ""
         return f"hosts are network namespaces, and this system refuses one ({said.strip() or error})"
@@ -127,26 +132,25 @@ class Host:
         """The opposite."""
         _ip("-n", self.switch, "link", "set", self.port, "up")
 
-    def shape(self, rate: str | None, burst: str = "64kb") -> None:
-        """Gives both directions of its link a rate, in the words of ``tc``: ``100mbit``; None: no limit."""
+    def shape(self, bits_per_s: float | None) -> None:
+        """Gives both directions of its link a rate; None: no limit."""
         ends = ((self.namespace, "eth0"), (self.switch, self.port))
         for namespace, device in ends:
-            if rate is None:  # what every device has by itself
+            if bits_per_s is None:  # what every device has by itself
                 _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "pfifo")
                 continue
-            _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *_tbf(rate, burst))
+            _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *_tbf(bits_per_s))
 
 
 @contextmanager
 def hosts(
-    number: int, rate: str | None = None, burst: str = "64kb", *, ipv6: bool = False
+    number: int, bits_per_s: float | None = None, *, ipv6: bool = False
 ) -> Iterator[list["Host"]]:
     """So many hosts, for as long as the body runs; then they and all of their processes are gone, whatever happens.
 
     Args:
         number: 2 to 4.
-        rate: of each link, in the words of ``tc``; unlimited without.
-        burst: bytes that may pass at once; ``tc`` wants at least the rate divided by the kernel's ticks per second.
+        bits_per_s: of each link; unlimited without.
         ipv6: their addresses, and what their names stand for, are of IPv6 alone.
     """
     remove_leftovers()
@@ -160,8 +164,8 @@ def hosts(
         _ip("-n", f"{prefix}switch", "link", "add", "br0", "type", "bridge")
         _ip("-n", f"{prefix}switch", "link", "set", "br0", "up")
         found = [_connected(prefix, index, names, disks, ipv6) for index in range(number)]
-        for host in found if rate is not None else ():
-            host.shape(rate, burst)
+        for host in found if bits_per_s is not None else ():
+            host.shape(bits_per_s)
         yield found
     finally:
         for name in [*names, "switch"]:
@@ -219,9 +223,10 @@ def _remove(namespace: str) -> None:
     shutil.rmtree(Path("/etc/netns") / namespace, ignore_errors=True)
 
 
-def _tbf(rate: str, burst: str) -> list[str]:
+def _tbf(bits_per_s: float) -> list[str]:
     """Arguments of a shaped link."""
-    return ["rate", rate, "burst", burst, "latency", LATENCY]
+    burst = max(PACKET, round(bits_per_s / 8 * BURST_S))
+    return ["rate", f"{bits_per_s:.0f}bit", "burst", f"{burst}b", "latency", LATENCY]
 
 
 def _ip(*arguments: str) -> str:

@@ -13,6 +13,8 @@ _MOST = 99_999
 """Stages, or replicas of one."""
 _RATES = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9, "tbit": 1e12}
 _TIMES = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+PAYLOAD = 1448 / 1514
+"""Share of a link's rate that is left to messages: Ethernet, IP and TCP put 66 bytes of their own into each 1 514."""
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]+(?:/s)?)")
 
 
@@ -21,7 +23,13 @@ class Link:
     """A link between two hosts."""
 
     bits_per_s: float = math.inf
+    """As it is sold: headers included."""
     latency_s: float = 0.0
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Of messages."""
+        return self.bits_per_s * PAYLOAD / 8
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ class Model:
     def _message_s(self, num_bytes: float, link: Link, costs: WireCosts) -> float:
         """Seconds of a message between two that wait for each other, all of its way."""
         ends_s = costs.send_s + costs.recv_s + costs.wake_s + num_bytes * (costs.send_byte_s + costs.recv_byte_s)
-        return ends_s + num_bytes * 8 / link.bits_per_s + link.latency_s
+        return ends_s + num_bytes / link.bytes_per_s + link.latency_s
 
     def is_far(self, src: int, dst: int) -> bool:
         """The link that is asked about lies between two stages."""
@@ -219,7 +219,7 @@ class Model:
         )  # fmt: skip
         if not self.is_far(src, dst):
             return wire
-        rate = (link.bits_per_s if bits_per_s is None else bits_per_s) / 8
+        rate = (link if bits_per_s is None else Link(bits_per_s)).bytes_per_s
         on_hosts = self.setting.question.hosts > 1
         lane = f"host {self.hosts[src]}>{self.hosts[dst]}" if on_hosts else f"stage {src}>{dst}"
         return replace(wire, rate=rate, latency_s=link.latency_s + late_s, lane=lane)

@@ -13,6 +13,7 @@ from pipeline.schedules.batching import Batching
 from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from workers.planner.cases import Case
+from workers.planner.links import Link
 from workers.planner.model import Model
 
 __all__ = ["LOSS", "head_share", "replicated", "row_of"]
@@ -96,7 +97,7 @@ def _links(model: Model, step_s: float) -> list[dict[str, Any]]:
             back = model.down_bytes(top) * count * (s + 1)
         up = model.up_bytes(s) * count
         most = max((size for ends, size in lanes.items() if min(ends) <= s < max(ends)), default=0)
-        seconds = most * 8 / model.link.bits_per_s
+        seconds = most / model.link.bytes_per_s
         found.append({"from": s, "to": s + 1, "up_bytes": up, "down_bytes": back, "busy": seconds / step_s})
     return found
 
@@ -188,10 +189,10 @@ def _least(model: Model, step_s: float) -> dict[str, Any]:
     most = max(model.lanes().values(), default=0)
     if most == 0:
         return {"least_link_bit_per_s": None, "least_depth": depth}
+    needed = most / free / (1 + LOSS) / Link(1.0).bytes_per_s
     if model.case.resolved.topology is Topology.LOCAL:
-        return {"least_link_bit_per_s": 8 * most / free / (1 + LOSS), "least_depth": depth}
-    lower = 8 * most / free / 64
-    rate = _least_such(lambda bits: model.step_s(depth=10**6, bits_per_s=bits) <= free * (1 + LOSS), lower)
+        return {"least_link_bit_per_s": needed, "least_depth": depth}
+    rate = _least_such(lambda bits: model.step_s(depth=10**6, bits_per_s=bits) <= free * (1 + LOSS), needed / 64)
     return {"least_link_bit_per_s": rate, "least_depth": depth}
 
 
