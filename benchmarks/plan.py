@@ -61,6 +61,8 @@ def _planned(cell: Cell, folder: Path, *, fresh: bool) -> dict[str, Any]:
     link = None if cell.mbit_per_s is None else Link(cell.mbit_per_s * 1e6)
     question = Question((cell.stages,), link=link, replicas=cell.replicas or (1,))
     config = planned_config(PRESETS[cell.preset], cell.delay_s)
+    if cell.mbit_per_s is not None:  # both hosts are this one, with its cores, and messages take the network
+        config = dataclasses.replace(config, transport=dataclasses.replace(config.transport, name="process_group"))
     return plan_rows(config, question, this_host(), folder, fresh=fresh, ways=(cell.schedule,))[-1]
 
 

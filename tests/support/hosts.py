@@ -32,11 +32,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "onward-"
 NAMES = re.compile(PREFIX + r"(?P<pid>\d+)-(?P<started>\d+)-\d+-\w+")
 NETWORK, NETWORK_6 = "10.77.0.", "fd77::"
-BURST_S = 256e-6
-"""Seconds of its rate that a link lets pass at once, behind a pause. As long as the kernel's timers need to be exact at
-1 Gbit/s: more is a gift to every message (64 KiB are half of one of 128 KiB, at any rate), less is a slower link."""
-PACKET = 2_000
-"""Bytes that a link lets pass at once at least: those of the largest packet."""
+BURST_S = 600e-6
+"""Seconds of its rate that a link lets pass at once, behind a pause. More is a gift to every message: with 64 KiB at
+100 Mbit/s, half of one of 128 KiB. Less costs time of the processors that a network card would not take."""
+PACKET, LONGEST = 2_000, 65_536
+"""Bytes that pass at once at least, those of a packet of 1 514 and some; and of the longest row of packets that the
+kernel handles as one. A row that is longer than what may pass would be cut into packets, each with a timer."""
 LATENCY = "400ms"
 """Longest time that a packet waits in a shaped link; what would wait longer is dropped, and TCP slows down."""
 CLONE_NEWNET, CLONE_NEWUTS = 0x40000000, 0x04000000
@@ -57,7 +58,8 @@ def why_not() -> str | None:
     try:
         _ip("netns", "add", probe)
         _ip("-n", probe, "link", "add", "br0", "type", "bridge")
-        _run("tc", "-n", probe, "qdisc", "add", "dev", "br0", "root", "tbf", *_tbf(1e6))
+        _ip("-n", probe, "link", "set", "br0", "gso_max_size", str(PACKET))
+        _run("tc", "-n", probe, "qdisc", "add", "dev", "br0", "root", "tbf", *_tbf(1e6, PACKET))
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         said = error.stderr if isinstance(error.stderr, str) else ""
         return f"hosts are network namespaces, and this system refuses one ({said.strip() or error})"
@@ -136,10 +138,10 @@ class Host:
         """Gives both directions of its link a rate; None: no limit."""
         ends = ((self.namespace, "eth0"), (self.switch, self.port))
         for namespace, device in ends:
-            if bits_per_s is None:  # what every device has by itself
-                _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "pfifo")
-                continue
-            _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *_tbf(bits_per_s))
+            burst = LONGEST if bits_per_s is None else max(PACKET, round(bits_per_s / 8 * BURST_S))
+            _ip("-n", namespace, "link", "set", device, "gso_max_size", str(min(burst, LONGEST)))
+            shaped = ["pfifo"] if bits_per_s is None else ["tbf", *_tbf(bits_per_s, burst)]
+            _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", *shaped)
 
 
 @contextmanager
@@ -223,9 +225,8 @@ def _remove(namespace: str) -> None:
     shutil.rmtree(Path("/etc/netns") / namespace, ignore_errors=True)
 
 
-def _tbf(bits_per_s: float) -> list[str]:
+def _tbf(bits_per_s: float, burst: int) -> list[str]:
     """Arguments of a shaped link."""
-    burst = max(PACKET, round(bits_per_s / 8 * BURST_S))
     return ["rate", f"{bits_per_s:.0f}bit", "burst", f"{burst}b", "latency", LATENCY]
 
 
