@@ -119,7 +119,7 @@ def rehearse(resolved: RunSpec, placement: Placement, cores: float, data_root: P
         Exception: whatever a stage has raised.
         TimeoutError: a step takes too long.
     """
-    num_steps, total = STEPS, 0.0
+    num_steps, total, about_s = STEPS, 0.0, REHEARSE_S / REHEARSALS
     found: list[tuple[float, Taken]] = []
     with _runner(resolved, placement, data_root) as measure:
         if (warm_s := measure(DryRunSpec(2))[-1].took_s) > SLOW_S:
@@ -130,11 +130,11 @@ def rehearse(resolved: RunSpec, placement: Placement, cores: float, data_root: P
             timings = measure(DryRunSpec(num_steps, steady=steady))
             total += (took := timings[-1].took_s)
             # A stage that has run ahead ends first, and leaves the cores to the others.
-            is_enough = took >= MEASURE_S / 2 and len(together(timings, steady)) >= num_steps // 2
+            is_enough = took >= 0.75 * about_s and len(together(timings, steady)) >= num_steps // 2
             if is_enough or (total >= REHEARSE_S and not found):
                 found.append((step_s_of(timings, steady), taken_of(timings, steady)))
             else:
-                num_steps = math.ceil(num_steps * min(4.0, max(2.0, MEASURE_S / max(took, 1e-6))))
+                num_steps = math.ceil(num_steps * min(4.0, max(2.0, about_s / max(took, 1e-6))))
     step_s, taken = sorted(found, key=lambda one: one[0])[(len(found) - 1) // 2]  # the median; of two the faster one
     return step_s, _alone(taken, placement, cores)
 
