@@ -1,14 +1,16 @@
 """The planner against real runs: each cell is measured and planned, then run at once, and both are compared.
 
     python -m benchmarks.plan --out benchmarks/results/plan.json             # as root also over links with a rate
-    python -m benchmarks.plan --preset mlp-8x128 --stages 1,2 --seconds 2
+    python -m benchmarks.plan --preset mlp-8x128 --stages 1 --stages 2 --starts 1
 
 The profile that a prediction is made from is taken anew for every run, just before it, and the next cell's follows: a
 machine that gets slower or faster meanwhile does so for both. Looks at its speed around both (``benchmarks.probe``)
-stand beside each error, and correct nothing. A plan tries for a moment what this machine can run as it is planned; how
-far off the simulation alone would have been is told, too. What is compared is the steady rate, and of each stage the
-memory by kind. A link has a latency (``chaos.delay_s``) that every message then has, or a rate between two network
-namespaces. How long a plan takes, with nothing known and with everything, is that of the command.
+stand beside each error, and correct nothing. A run is started three times, and the median of its rates counts: the same
+run is faster or slower from start to start by several per cent, in some ways of training by a fifth. A plan tries for a
+moment what this machine can run as it is planned; how far off the simulation alone would have been is told, too. What
+is compared is the steady rate, and of each stage the memory by kind. A link has a latency (``chaos.delay_s``) that
+every message then has, or a rate between two network namespaces. How long a plan takes, with nothing known and with
+everything, is that of the command.
 """
 
 import argparse
@@ -87,7 +89,9 @@ def _shortened(preset: Preset, step_s: float) -> Preset:
     return dataclasses.replace(preset, num_samples=steps * preset.batch_size)
 
 
-def compared(wanted: Sequence[Cell], rounds: int, seconds: float, probe: Probe) -> Iterator[dict[str, Any]]:
+def compared(
+    wanted: Sequence[Cell], rounds: int, seconds: float, probe: Probe, starts: int = 1
+) -> Iterator[dict[str, Any]]:
     """A row for every run: profile and plan of the cell, the run, and so on with the next cell.
 
     Args:
@@ -95,6 +99,7 @@ def compared(wanted: Sequence[Cell], rounds: int, seconds: float, probe: Probe) 
         rounds: runs of each cell.
         seconds: measured of each run.
         probe: of the machine's speed.
+        starts: of each run, of which the median counts.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -104,15 +109,16 @@ def compared(wanted: Sequence[Cell], rounds: int, seconds: float, probe: Probe) 
                 begun = time.perf_counter()
                 row = _planned(cell, folder, fresh=True)
                 planning_s, between = time.perf_counter() - begun, probe.look()
-                found = _run(cell, row, seconds, folder)
-                after = probe.look()
+                found = [_run(cell, row, seconds, folder) for _ in range(starts)]
+                after, rates = probe.look(), [each["samples_per_s"] for each in found]
+                measured = statistics.median(rates)
                 yield {
                     **dataclasses.asdict(cell), "round": index, "partition": row["partition"],
                     "bottleneck": row["bottleneck"], "predicted": row["samples_per_s"],
-                    "measured": found["samples_per_s"], "error": row["samples_per_s"] / found["samples_per_s"] - 1,
-                    "rehearsed": row["rehearsed"], "simulated_error": _simulated_error(row, found["samples_per_s"]),
+                    "measured": measured, "starts": rates, "error": row["samples_per_s"] / measured - 1,
+                    "rehearsed": row["rehearsed"], "simulated_error": _simulated_error(row, measured),
                     "drift": drift(before, between, after), "flop_per_s": [before, between, after],
-                    "memory_error": _memory_error(cell, row, found["memory"]),
+                    "memory_error": _memory_error(cell, row, found[0]["memory"]),
                     "link_limited": _is_limited(cell, row, folder), "planning_s": planning_s,
                 }  # fmt: skip
                 before = after
@@ -214,7 +220,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stages", type=int, action="append", metavar="N", help="only cells of so many stages")
     parser.add_argument("--schedule", action="append", choices=schedules, help="only cells of these schedules")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each cell")
-    parser.add_argument("--seconds", type=float, default=2.0, help="measured of each run")
+    parser.add_argument("--starts", type=int, default=3, help="of each run, of which the median counts")
+    parser.add_argument("--seconds", type=float, default=2.0, help="measured of each start")
     parser.add_argument("--no-times", action="store_true", help="do not measure how long a plan takes")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     return parser
@@ -238,7 +245,7 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     times: dict[str, dict[str, float]] = {}
     with own_cache():
-        for row in compared(wanted, options.rounds, options.seconds, Probe(this_host().cores)):
+        for row in compared(wanted, options.rounds, options.seconds, Probe(this_host().cores), options.starts):
             rows.append(row)
             print(_line(row), flush=True)
             write(options.out, {"rows": rows, "errors": errors(rows), "planning": times, "environment": about})

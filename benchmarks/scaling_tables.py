@@ -51,7 +51,7 @@ def _cores(value: float | None) -> str:
 def plan_errors(found: Mapping[str, Any]) -> str:
     """A row for each run that a plan was compared with, then the errors by group, then how long a plan takes."""
     rows = [
-        [f"{r['preset']}, {r['schedule']}", _stages(r), _link(r), grouped(r["predicted"]), grouped(r["measured"]),
+        [f"{r['preset']}, {r['schedule']}", _stages(r), _link(r), grouped(r["predicted"]), _rates(r),
          _signed(r["error"]), _signed(r["simulated_error"]) if r["rehearsed"] else "-", _signed(r.get("drift")),
          _signed(r["memory_error"])]
         for r in found["rows"]
@@ -65,6 +65,12 @@ def plan_errors(found: Mapping[str, Any]) -> str:
         cold, cached = times["cold_s"], times["cached_s"]
         parts.append(f"`--plan` of {name}: {cold:.1f} s with nothing known, then {cached:.1f} s.")
     return "\n\n".join(parts)
+
+
+def _rates(row: Mapping[str, Any]) -> str:
+    """The rate of a run, and in brackets the least and the most where it was started several times."""
+    rates = row.get("starts", [])
+    return grouped(row["measured"]) + (f" ({grouped(min(rates))} to {grouped(max(rates))})" if len(rates) > 1 else "")
 
 
 def _stages(row: Mapping[str, Any]) -> str:

@@ -95,6 +95,15 @@ def test_a_row_has_both_errors_and_what_the_machine_did(told):
     assert row["drift"] == pytest.approx((99 + 98) / (100 + 99) - 1) and row["planning_s"] >= 0
 
 
+def test_of_several_starts_the_median_counts(told, monkeypatch):
+    rates = iter([4000.0, 2000.0, 3200.0])
+    memory = [MEMORY, MEMORY]
+    monkeypatch.setattr(module, "watch_run", lambda *_, **__: {"samples_per_s": next(rates), "memory": memory})
+    (row,) = compared([Cell(preset="mlp-8x128", schedule="onward", stages=2)], 1, 1.0, Looks(2), 3)
+    assert row["measured"] == 3200.0 and row["error"] == pytest.approx(1.5)
+    assert row["starts"] == [4000.0, 2000.0, 3200.0]
+
+
 def test_a_link_with_a_rate_is_run_over_hosts(told):
     (row,) = compared([Cell(preset="mlp-8x128", schedule="onward", stages=2, mbit_per_s=10.0)], 1, 1.0, Looks(2))
     assert ("linked", 10.0) in told and row["link_limited"]
