@@ -58,11 +58,12 @@ def planned_config(preset: Preset, delay_s: float) -> Config:
     return dataclasses.replace(config, run=run, chaos=ChaosConfig(delay_s=delay_s))
 
 
-def _planned(cell: Cell, folder: Path, *, fresh: bool) -> dict[str, Any]:
-    """The row of a cell."""
-    link = None if cell.mbit_per_s is None else Link(cell.mbit_per_s * 1e6)
+def _planned(cell: Cell, folder: Path, *, fresh: bool, free: bool = False) -> dict[str, Any]:
+    """The row of a cell; ``free``: as if its link were one without a limit, simulated alone."""
+    link = None if cell.mbit_per_s is None or free else Link(cell.mbit_per_s * 1e6)
     question = Question((cell.stages,), link=link, replicas=cell.replicas or (1,))
-    config = planned_config(PRESETS[cell.preset], cell.delay_s)
+    config = planned_config(PRESETS[cell.preset], 0.0 if free else cell.delay_s)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, predict=not free))
     if cell.mbit_per_s is not None:  # both hosts are this one, with its cores, and messages take the network
         config = dataclasses.replace(config, transport=dataclasses.replace(config.transport, name="process_group"))
     return plan_rows(config, question, this_host(), folder, fresh=fresh, ways=(cell.schedule,))[-1]
@@ -128,7 +129,7 @@ def _is_limited(cell: Cell, row: Mapping[str, Any], folder: Path) -> bool:
     """The link makes the plan slower; without it is planned from the same profiles."""
     if cell.delay_s == 0.0 and cell.mbit_per_s is None:
         return False
-    free = _planned(dataclasses.replace(cell, delay_s=0.0, mbit_per_s=None), folder, fresh=False)
+    free = _planned(cell, folder, fresh=False, free=True)
     return bool(row["simulated_step_s"] > free["simulated_step_s"] / _LIMITED)  # what was tried has noise of its own
 
 

@@ -25,6 +25,7 @@ from benchmarks.presets import PRESETS, Preset
 from benchmarks.watched_run import epochs_of, watch_run
 from pipeline.config import ChaosConfig, Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
 from pipeline.resolve import resolve
+from workers.flag_parser import whole_number
 from workers.host.limits import raise_open_files
 from workers.placement import Host, this_host
 from workers.planner.command import plan_rows
@@ -37,6 +38,8 @@ BATCH, WIDTH, STEPS = 32, 64, 25
 _FLUSHED = ("1f1b", "gpipe")
 _OTHERS = ("torch-1f1b", "torch-gpipe", "ddp")
 SCHEDULES = ("onward", *_FLUSHED, *_OTHERS)
+_MOST = 9_999
+"""Stages."""
 _NEVER = 1_000_000_000
 
 
@@ -235,12 +238,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--strong-most", type=int, default=16, help="most stages of emulated strong scaling")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_args(arguments)
+    schedules, stages = options.schedules.split(","), [whole_number(text, _MOST) for text in options.stages.split(",")]
+    if unknown := [name for name in schedules if name not in SCHEDULES]:
+        parser.error(f"unknown schedule (given: {unknown[0]!r}, expected: {', '.join(SCHEDULES)}). Correct it.")
+    if None in stages:
+        parser.error(f"cannot read the numbers of stages (given: {options.stages!r}, expected: 1,2,4). Correct them.")
     leave_on_sigterm()
     raise_open_files()
     about = environment("benchmarks.scaling", arguments)
     study = Study(
-        tuple(sorted({int(n) for n in options.stages.split(",")})),
-        ("strong", "weak") if options.kind == "both" else (options.kind,), tuple(options.schedules.split(",")),
+        tuple(sorted({count for count in stages if count is not None})),
+        ("strong", "weak") if options.kind == "both" else (options.kind,), tuple(schedules),
         options.compute_s, options.seconds, PRESETS[options.preset].on("cuda" if this_host().num_gpus else None),
         options.others_most, options.strong_most, this_host(),
     )  # fmt: skip

@@ -25,6 +25,7 @@ from itertools import count
 from pathlib import Path
 
 from workers.host.identity import ProcessIdentity
+from workers.planner.links import PAYLOAD
 
 __all__ = ["Host", "hosts", "why_not"]
 
@@ -35,9 +36,9 @@ NETWORK, NETWORK_6 = "10.77.0.", "fd77::"
 BURST_S = 600e-6
 """Seconds of its rate that a link lets pass at once, behind a pause. More is a gift to every message: with 64 KiB at
 100 Mbit/s, half of one of 128 KiB. Less costs time of the processors that a network card would not take."""
-PACKET, LONGEST, HEADERS = 2_000, 65_536, 100
-"""Bytes that pass at once at least, those of a packet of 1 514 and some; of the longest row of packets that the kernel
-handles as one; and more than a row's headers. One that is longer than what may pass is cut into packets, each with a
+PACKET, LONGEST = 2_000, 65_536
+"""Bytes that pass at once at least, those of a packet of 1 514 and some; and of the longest row of packets that the
+kernel handles as one. A row that is longer than what may pass, headers included, is cut into packets, each with a
 timer: that made two stages at 100 Mbit/s slower by a tenth."""
 LATENCY = "400ms"
 """Longest time that a packet waits in a shaped link; what would wait longer is dropped, and TCP slows down."""
@@ -139,8 +140,8 @@ class Host:
         """Gives both directions of its link a rate; None: no limit."""
         ends = ((self.namespace, "eth0"), (self.switch, self.port))
         for namespace, device in ends:
-            burst = LONGEST + HEADERS if bits_per_s is None else max(PACKET, round(bits_per_s / 8 * BURST_S))
-            _ip("-n", namespace, "link", "set", device, "gso_max_size", str(min(burst - HEADERS, LONGEST)))
+            burst = 2 * LONGEST if bits_per_s is None else max(PACKET, round(bits_per_s / 8 * BURST_S))
+            _ip("-n", namespace, "link", "set", device, "gso_max_size", str(min(int(burst * PAYLOAD), LONGEST)))
             shaped = ["pfifo"] if bits_per_s is None else ["tbf", *_tbf(bits_per_s, burst)]
             _run("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", *shaped)
 

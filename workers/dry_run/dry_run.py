@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ MEASURE_S = 1.0
 REHEARSALS = 3
 """Most rehearsals of which the median is taken: a second in which the machine did something else does not count."""
 REHEARSE_S = 2.0
-"""Seconds of training steps, behind which no rehearsal begins."""
+"""Seconds of rehearsals, behind which none begins: slow steps, of which six take longer than a third, have fewer."""
 SLOW_S = 10.0
 """Of two steps, above which nothing is rehearsed."""
 EVALUATE_S = 0.2
@@ -119,24 +120,26 @@ def rehearse(resolved: RunSpec, placement: Placement, cores: float, data_root: P
         Exception: whatever a stage has raised.
         TimeoutError: a step takes too long.
     """
-    num_steps, total, about_s = STEPS, 0.0, REHEARSE_S / REHEARSALS
+    num_steps, tried_s, counted_s, about_s = STEPS, 0.0, 0.0, REHEARSE_S / REHEARSALS
     found: list[tuple[float, Taken]] = []
     with _runner(resolved, placement, data_root) as measure:
         if (warm_s := measure(DryRunSpec(2))[-1].took_s) > SLOW_S:
             why = f"two steps took {warm_s:.0f} s, expected: {SLOW_S:.0f} s at most"
             raise TimeoutError(f"the rehearsal takes too long ({why}). Set run.predict = false to try nothing.")
-        while len(found) < REHEARSALS and (total < REHEARSE_S or not found):
+        while len(found) < REHEARSALS and (counted_s < REHEARSE_S or not found):
             steady = num_steps // 4
             timings = measure(DryRunSpec(num_steps, steady=steady))
-            total += (took := timings[-1].took_s)
+            tried_s += (took := timings[-1].took_s)
             # A stage that has run ahead ends first, and leaves the cores to the others.
-            is_enough = took >= 0.75 * about_s and len(together(timings, steady)) >= num_steps // 2
-            if is_enough or (total >= REHEARSE_S and not found):
+            is_together = len(together(timings, steady)) >= num_steps // 2
+            if (is_together and took >= 0.75 * about_s) or (tried_s >= REHEARSE_S and not found):
                 found.append((step_s_of(timings, steady), taken_of(timings, steady)))
+                counted_s += took
             else:
-                num_steps = math.ceil(num_steps * min(4.0, max(2.0, about_s / max(took, 1e-6))))
-    step_s, taken = sorted(found, key=lambda one: one[0])[(len(found) - 1) // 2]  # the median; of two the faster one
-    return step_s, _alone(taken, placement, cores)
+                least = 1.25 if is_together else 2.0
+                num_steps = math.ceil(num_steps * min(4.0, max(least, about_s / max(took, 1e-6))))
+    taken = sorted(found, key=lambda one: one[0])[(len(found) - 1) // 2][1]
+    return median(step_s for step_s, _ in found), _alone(taken, placement, cores)
 
 
 def validate(resolved: RunSpec, placement: Placement, samples_per_s: float) -> None:

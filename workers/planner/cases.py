@@ -43,6 +43,8 @@ class Case:
     """On this machine, one device for all."""
     jobs: tuple[Job, ...]
     """What one process of each stage does, as if it were alone: of replicas, what one of them is dealt."""
+    batch_size: int
+    """Samples of a step, of all processes."""
     probe: Probe | None = None
     """That passes in the mode of the config, where the case is planned in another one."""
 
@@ -113,7 +115,8 @@ class Planned:
         whole = dataclasses.replace(
             placement, devices=(self.device,) * sum(counts), counts=counts if max(counts) > 1 else ()
         )
-        return Case(way, stages, resolved, whole, tuple(jobs), self._probe(resolved) if way.is_ours else None)
+        probe = self._probe(resolved) if way.is_ours else None
+        return Case(way, stages, resolved, whole, tuple(jobs), self._config.train.batch_size, probe)
 
     def _probe(self, resolved: RunSpec) -> Probe | None:
         """Of the mode gated."""
@@ -149,7 +152,8 @@ class Planned:
         wanted, num_blocks, chaos = resolved.config.run.partition, resolved.num_blocks, resolved.config.chaos
         told = chaos.emulates and chaos.compute_s != "measured"
         if isinstance(wanted, list) and len(wanted) == count and count > 1:
-            return tuple(partition.parse(wanted, num_blocks)), None if not chaos.emulates else self._cost(resolved, 1)
+            is_timed = chaos.emulates and not told
+            return tuple(partition.parse(wanted, num_blocks)), self._cost(resolved, threads) if is_timed else None
         if told or (count in (1, num_blocks) and not chaos.emulates):
             return tuple(partition.balanced([1.0] * num_blocks, count)), None
         costs = self._cost(resolved, threads)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import ConfigError
 from workers.flag_parser import whole_number
 
-__all__ = ["Link", "Question", "parse_link", "parse_replicas", "parse_stages"]
+__all__ = ["PAYLOAD", "Link", "Question", "parse_link", "parse_replicas", "parse_stages"]
 
 _MOST = 99_999
 """Stages, or replicas of one."""

@@ -58,6 +58,8 @@ class StageProfile:
     """When it was measured, and how undisturbed; None: nobody has told."""
     chills: tuple[tuple[float, float], ...] = ()
     """Seconds that it has waited for a message, rising, and by how much longer it then computes."""
+    passed_bytes: int = 0
+    """Of a full micro-batch's activation that it sends, with its labels; 0 of the last stage."""
 
     @property
     def told_bytes(self) -> int:
@@ -76,6 +78,8 @@ class _Canned(Transport):
         """That each message of a step is waited for, one length in each step, in turns."""
         self.sent: tuple[Tensor, ...] = ()
         """The first feedback that was sent."""
+        self.passed_bytes = 0
+        """Of the longest activation that was sent, labels included."""
         self._told_at: Position | None = None
         self._taken: Iterator[tuple[Message, int]] = iter(())
         self._heard: Iterator[tuple[Message, int]] = iter(())
@@ -110,6 +114,8 @@ class _Canned(Transport):
         """See :class:`Transport`; the message goes nowhere."""
         now = time.perf_counter()
         up = message.kind is Kind.TRAIN
+        if up:
+            self.passed_bytes = max(self.passed_bytes, message.num_bytes)
         if not up and not self.sent:
             self.sent = message.tensors
         if not up and message.position == self._told_at:  # one mark for what is told to all of them
@@ -175,6 +181,7 @@ def measure_stage(
         return StageProfile(
             parts, module_bytes(blocks.rules.values()), blocks.optimizer_bytes(), blocks.in_flight.max_bytes,
             tuple((tuple(t.shape), t.dtype) for t in canned.sent), taken, chills,
+            canned.passed_bytes,
         )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """A case as a simulation: stages from their profiles, wires from what messages cost and from the link."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.engine.exchange import bucketed
+from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.simulation import simulate
@@ -18,10 +19,30 @@ from workers.planner.profiles import Profiles
 from workers.planner.wire_costs import WireCosts
 from workers.transport import Edge
 
-__all__ = ["Model", "Setting"]
+__all__ = ["Model", "Setting", "hosts_of"]
 
 _MOST_STEPS = 400
 _FLUSHED_STEPS = 6
+
+
+def hosts_of(replicas: Sequence[int], hosts: int) -> list[int]:
+    """The host of each stage: processes are dealt to ``hosts`` in order, as many to each.
+
+    Raises:
+        ConfigError: replicas of a stage are on several, and what they exchange would pass the link.
+    """
+    found, first, total = [], 0, sum(replicas)
+    for stage, count in enumerate(replicas):
+        ends = [process * hosts // total for process in (first, first + count - 1)]
+        if ends[0] != ends[1]:
+            raise ConfigError(
+                f"the replicas of stage {stage} would be on several hosts, and their exchange over the link is not planned "
+                f"(given: --hosts {hosts}, replicas {list(replicas)}, expected: those of a stage on one host). "
+                "Name others, or try the run itself."
+            )
+        found.append(ends[0])
+        first += count
+    return found
 
 
 @dataclass(frozen=True)
@@ -53,7 +74,7 @@ class Model:
         self.setting = setting
         self._measured = [profiles.of(job) for job in case.jobs]
         self.num_stages = len(case.jobs)
-        self.hosts = [s * setting.question.hosts // self.num_stages for s in range(self.num_stages)]
+        self.hosts = hosts_of(case.replicas, setting.question.hosts)
 
     def profile(self, stage: int) -> StageProfile:
         """Of one stage."""
@@ -61,7 +82,13 @@ class Model:
 
     def slowdown(self, stage: int) -> float:
         """Of one stage, while all cores are busy."""
-        return self._measured[stage].slowdown
+        return self._measured[stage].slowdown_of(self.slots)
+
+    @property
+    def slots(self) -> float:
+        """Processes of the case that compute at the same time on one host, each on cores of its own."""
+        cores = self.setting.cores
+        return cores if cores == math.inf else max(1.0, cores // self.case.jobs[0].threads)
 
     @property
     def steps(self) -> int:
@@ -69,7 +96,7 @@ class Model:
         resolved = self.case.resolved
         if self.num_stages == 1 or (resolved.topology is not Topology.LOCAL and resolved.batching.in_flight == 1):
             return _FLUSHED_STEPS
-        shared = self.setting.cores < self.num_stages and not resolved.config.chaos.emulates
+        shared = self.slots < self.num_stages and not resolved.config.chaos.emulates
         # Stages that share cores do so with those that run ahead of them, until the queues are full.
         ahead = self.num_stages * min(self.setting.depth, 8) if shared else 0
         latency = self.latency_s / max(self.stage_seconds())
@@ -99,13 +126,19 @@ class Model:
         ]  # fmt: skip
 
     def up_bytes(self, stage: int) -> int:
-        """Of a micro-batch's activation that the stage sends, with its labels."""
-        resolved = self.case.resolved
-        return resolved.microbatch_size * batch_bytes(resolved, self.case.partition[stage].stop)
+        """Of a micro-batch's activation that the stage sends, with its labels; a mean where they are uneven."""
+        resolved, stop = self.case.resolved, self.case.partition[stage].stop
+        full = self._measured[stage].profile.passed_bytes or resolved.microbatch_size * batch_bytes(resolved, stop)
+        return self._mean(full)
 
     def down_bytes(self, stage: int) -> int:
-        """Of the feedback for a micro-batch that the stage sends."""
-        return self._measured[stage].profile.told_bytes
+        """Of the feedback for a micro-batch that the stage sends; a mean where they are uneven."""
+        return self._mean(self._measured[stage].profile.told_bytes)
+
+    def _mean(self, num_bytes: int) -> int:
+        """Of all micro-batches, where a full one has ``num_bytes``."""
+        batching = self.case.resolved.batching
+        return round(num_bytes * batching.batch_size / batching.microbatches / self.case.resolved.microbatch_size)
 
     def lanes(self) -> dict[tuple[int, int], int]:
         """Bytes of a step on the link that a message from one stage to another takes, with those of all other messages
@@ -120,7 +153,7 @@ class Model:
     def simulated(self, *, depth: float | None = None, bits_per_s: float | None = None) -> Outcome:
         """The outcome; ``depth`` and ``bits_per_s`` in place of those that are asked about."""
         wires = self._wires(self.setting.depth if depth is None else depth, bits_per_s)
-        return simulate(self._stages(), wires, self.setting.cores)
+        return simulate(self._stages(), wires, self.slots)
 
     def step_s(self, *, depth: float | None = None, bits_per_s: float | None = None) -> float:
         """Seconds from one batch to the next, once the pipeline is full."""
@@ -145,7 +178,7 @@ class Model:
             found.append(
                 StageModel(
                     role_of(resolved.topology, job.partition, s, learns_at_once=resolved.learns_at_once), actions,
-                    parts, measured.slowdown,
+                    parts, self.slowdown(s),
                     self.case.replicas[s], self._sync_s(s), chaos.emulates, self.hosts[s],
                     chills,
                 )

@@ -3,6 +3,7 @@ and kept in the cost cache."""
 
 import dataclasses
 import json
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pipeline.engine.wires import wires_of
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.stage_model import Part
@@ -37,19 +39,26 @@ _Item = tuple[str, Job, str | Told]
 
 @dataclass(frozen=True)
 class Measured:
-    """A stage alone, and how much longer it takes while all cores are busy with such stages."""
+    """A stage alone, and how much longer it takes beside others of its kind."""
 
     profile: StageProfile
     slowdown: float
+    """Of each of ``together`` that work at the same time."""
+    together: int = 2
+
+    def slowdown_of(self, most: float) -> float:
+        """That of each of ``most``: every other one that works adds as much as every other one added."""
+        others = 0.0 if most <= 1 or most == math.inf else (most - 1) / (self.together - 1)
+        return 1.0 + (self.slowdown - 1.0) * others
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         profile = self.profile
         return {
             "parts": {part.value: seconds for part, seconds in profile.parts.items()},
-            "bytes": [profile.parameter_bytes, profile.optimizer_bytes, profile.held_bytes],
+            "bytes": [profile.parameter_bytes, profile.optimizer_bytes, profile.held_bytes, profile.passed_bytes],
             "told": [[list(shape), str(dtype).removeprefix("torch.")] for shape, dtype in profile.told],
-            "slowdown": self.slowdown, "chills": [list(pair) for pair in profile.chills],
+            "slowdown": self.slowdown, "together": self.together, "chills": [list(pair) for pair in profile.chills],
             "taken": None if profile.taken is None else profile.taken.to_dict(),
         }
 
@@ -58,10 +67,11 @@ class Measured:
         """From :meth:`to_dict`'s table. Raises KeyError, TypeError or ValueError where it is none."""
         parts = {Part(name): float(seconds) for name, seconds in table["parts"].items()}
         told = tuple((tuple(int(n) for n in shape), getattr(torch, name)) for shape, name in table["told"])
-        parameters, optimizer, held = (int(n) for n in table["bytes"])
+        parameters, optimizer, held, passed = (int(n) for n in table["bytes"])
         taken = None if table["taken"] is None else Taken.from_dict(table["taken"])
         chills = tuple((float(waited), float(seconds)) for waited, seconds in table["chills"])
-        return cls(StageProfile(parts, parameters, optimizer, held, told, taken, chills), float(table["slowdown"]))
+        profile = StageProfile(parts, parameters, optimizer, held, told, taken, chills, passed)
+        return cls(profile, float(table["slowdown"]), max(2, int(table["together"])))
 
 
 def stage_key(job: Job) -> dict[str, Any]:
@@ -80,10 +90,13 @@ def stage_key(job: Job) -> dict[str, Any]:
         emulated = [chaos.compute_s] if one_for_all else [chaos.compute_s, job.stage_index, job.block_s]
     order = getattr(batching.order, "__name__", str(batching.order))
     place = order == "one_f_one_b" or batching.in_flight_by_stage
+    wires, start = wires_of(resolved), job.blocks.start
+    cuts = [k - start for k in range(start, job.blocks.stop + 1) if wires is not None and k in wires.cuts]
     return {
         **cost_cache.conditions(resolved, job.threads, device), "blocks": blocks, "role": dataclasses.asdict(role),
         "dataset": config["dataset"] if not role.has_below else None, "order": order,
         "place": [job.stage_index, job.num_stages] if place else None, "emulated": emulated,
+        "wire": [wires.wire, cuts] if wires is not None and cuts else None, "nonfinite": config["train"]["nonfinite"],
         "batch": [batching.batch_size, batching.microbatches, batching.in_flight],
     }  # fmt: skip
 
@@ -92,13 +105,15 @@ class Profiles:
     """Profiles by stage, from the cache or measured; and the costs of messages.
 
     Args:
-        processes: that work at the same time where all cores are busy; at most one for each core.
+        processes: that work at the same time at most, as there are stages; a stage is measured beside no more of its
+            kind than have cores of their own, and beside none where it has a device.
+        cores: of this host.
         fresh: measure again what is in the cache.
     """
 
-    def __init__(self, processes: int, *, fresh: bool = False) -> None:
-        self._processes = max(2, processes)
-        self._has_cores = processes >= 2
+    def __init__(self, processes: int, cores: int, *, fresh: bool = False) -> None:
+        self._processes = max(2, min(processes, cores))
+        self._cores = cores
         self._fresh = fresh
         self._wires_taken: list[Taken] = []
         self._known: dict[str, Measured] = {}
@@ -117,19 +132,33 @@ class Profiles:
             warm = [pool.submit(_measure_all, missing[:1], False) for _ in range(self._processes)]
             deque((f.result(PATIENCE_S) for f in warm), maxlen=0)
             alone = pool.submit(_measure_all, missing, True).result(PATIENCE_S)
-            if all(job.resolved.config.chaos.emulates for _, job, _ in missing):
-                busy = alone
-            else:
-                both = [pool.submit(_measure_all, missing, False) for _ in range(self._processes)]
-                every = [f.result(PATIENCE_S) for f in both]
-                busy = {key: max((found[key] for found in every), key=_seconds) for key in alone}
+            busy = self._beside_others(pool, missing, alone)
         for key, job, _ in missing:
-            slowdown = max(1.0, _seconds(busy[key]) / max(_seconds(alone[key]), 1e-9))
-            # Processes of several threads are more than the cores that they fill together: they disturb each other.
-            beside = busy[key] if self._has_cores and job.threads == 1 else None
-            self._known[key] = Measured(_worse(alone[key], beside), slowdown)
+            beside = busy.get(key)
+            slowdown = 1.0 if beside is None else max(1.0, _seconds(beside) / max(_seconds(alone[key]), 1e-9))
+            self._known[key] = Measured(_worse(alone[key], beside), slowdown, max(2, self._together(job)))
             if cost_cache.is_cacheable(job.resolved):
                 cost_cache.keep(KIND, stage_key(job), self._known[key].to_dict())
+
+    def _together(self, job: Job) -> int:
+        """How many of a stage's processes work at the same time, each on cores of its own; 1 where it is on a device,
+        or sleeps."""
+        is_alone = job.endpoint.device != "cpu" or job.resolved.config.chaos.emulates
+        return 1 if is_alone else max(1, min(self._processes, self._cores // job.threads))
+
+    def _beside_others(
+        self, pool: ProcessPoolExecutor, missing: Sequence[_Item], alone: Mapping[str, StageProfile]
+    ) -> dict[str, StageProfile]:
+        """The stages once more, each beside others of its kind; those that are never beside one are left out."""
+        found: dict[str, StageProfile] = {}
+        for count in sorted({self._together(job) for _, job, _ in missing} - {1}):
+            some = [
+                (key, job, alone[told].told if isinstance(told, str) else told)
+                for key, job, told in missing if self._together(job) == count
+            ]  # fmt: skip
+            every = [f.result(PATIENCE_S) for f in [pool.submit(_measure_all, some, False) for _ in range(count)]]
+            found.update({key: max((each[key] for each in every), key=_seconds) for key, _, _ in some})
+        return found
 
     def of(self, job: Job) -> Measured:
         """The profile of a stage that :meth:`learn` has been shown."""

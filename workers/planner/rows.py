@@ -230,15 +230,16 @@ def _ddp(model: Model) -> dict[str, Any]:
     """Data parallelism: every process takes its part of the batch, and gradients are averaged in a ring."""
     case, count, question = model.case, model.case.stages, model.setting.question
     own = model.simulated().step_s(model.steps // 2)
-    load = max(1.0, count / question.hosts / model.setting.cores)
+    here = -(-count // question.hosts)
     if model.setting.cores < math.inf and not case.resolved.config.chaos.emulates:
-        own *= load * (1 + (model.slowdown(0) - 1) * min(1.0, count - 1))
+        beside = (min(here, model.slots) - 1) / (model.slots - 1) if model.slots > 1 else 0.0
+        own *= max(1.0, here / model.slots) * (1 + (model.slowdown(0) - 1) * beside)
     num_bytes = sum(each.gradient_bytes for each in case.resolved.exchanged)
     far = question.hosts > 1 or question.link is not None
     exchange = model.exchange_s(count, num_bytes, between_hosts=far)
     hidden = min(exchange * 0.9, own * _BACKWARD_SHARE) if far else 0.0
     step_s = own + exchange - hidden
-    batch = case.resolved.batching.batch_size * count
+    batch = case.batch_size
     bound = "exchange of gradients" if exchange - hidden > own / 2 else "compute"
     advice = "a faster link, or larger batches" if bound != "compute" else "more processes, or faster devices"
     part = model.profile(0)

@@ -104,9 +104,17 @@ def test_of_several_starts_the_median_counts(told, monkeypatch):
     assert row["starts"] == [4000.0, 2000.0, 3200.0]
 
 
-def test_a_link_with_a_rate_is_run_over_hosts(told):
+def test_a_link_with_a_rate_is_run_over_hosts(told, monkeypatch):
+    asked, real = [], module.plan_rows
+
+    def plan(config, question, *args, **kwargs):
+        asked.append((config.transport.name, question.link is not None, config.run.predict))
+        return real(config, question, *args, **kwargs)
+
+    monkeypatch.setattr(module, "plan_rows", plan)
     (row,) = compared([Cell(preset="mlp-8x128", schedule="onward", stages=2, mbit_per_s=10.0)], 1, 1.0, Looks(2))
     assert ("linked", 10.0) in told and row["link_limited"]
+    assert asked == [("process_group", True, True), ("process_group", False, False)]  # the link is the difference
 
 
 def test_each_replica_holds_what_its_stage_was_planned_to_hold():

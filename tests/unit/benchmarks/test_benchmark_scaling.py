@@ -1,4 +1,5 @@
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -157,3 +158,17 @@ def test_weak_scaling_has_as_many_layers_for_each_stage():
     depths = [module.shallower(preset, count, 4).model.options["depth"] for count in (1, 2, 4)]
     assert depths == [2, 4, 8] and module.shallower(preset, 4, 4).model == preset.model
     assert module.shallower(module.PRESETS["vgg8b-quarter"], 1, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--schedules", "onward,torch_gpipe"], r"unknown schedule \(given: 'torch_gpipe', expected: onward, 1f1b"),
+        (["--stages", "1,x"], r"cannot read the numbers of stages \(given: '1,x', expected: 1,2,4\)"),
+        (["--stages", "0"], "cannot read the numbers of stages"),
+    ],
+)
+def test_an_option_that_is_wrong_is_named(capsys, flags, said):
+    with pytest.raises(SystemExit, match="2"):
+        module.main(flags)
+    assert re.search(said, capsys.readouterr().err)

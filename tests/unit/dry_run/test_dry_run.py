@@ -1,6 +1,7 @@
 """When there is a dry run, what is made of it, and which partition is taken; the dry run itself is replaced."""
 
 import dataclasses
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,25 @@ def test_a_dry_run_that_takes_too_long_is_mentioned_and_the_run_goes_on(monkeypa
     monkeypatch.setattr(dry_run, "_refined", slow)
     assert predict_run(run(), placed(2, 2), ALONE, ROOT) == placed(2, 2)
     assert "the run's speed is not predicted: a stage of the dry run did not answer" in caplog.text
+
+
+@pytest.mark.parametrize(("step_s", "counted"), [(5e-4, 3), (0.016, 3), (0.045, 3), (0.1, 3), (0.25, 2), (0.5, 1)])
+def test_a_rehearsal_is_the_median_of_three_or_of_as_many_as_fit(monkeypatch, step_s, counted):
+    """The first tries are short, and do not count; every later one is slower than the one before it."""
+    tried = []
+
+    @contextmanager
+    def runner(*_):
+        yield measure
+
+    def measure(spec):
+        one = step_s * (1 + len(tried) / 100)
+        tried.append((one, one * spec.num_steps))
+        return [StageTimings(0.0, [one * (k + 1) for k in range(spec.num_steps)], [], 0.0)]
+
+    monkeypatch.setattr(dry_run, "_runner", runner)
+    found, _ = dry_run.rehearse(run(), placed(4, transport="inline"), 2, ROOT)
+    last = sorted(one for one, _ in tried[-counted:])
+    assert found == pytest.approx((last[0] + last[1]) / 2 if counted == 2 else last[counted // 2])
+    assert all(took >= 0.5 for _, took in tried[-counted:]) and all(took < 0.5 for _, took in tried[1:-counted])
+    assert sum(took for _, took in tried) < 4.5

@@ -107,3 +107,20 @@ def test_maps_whose_channels_lie_last_are_handed_out_as_a_link_would(way):
     assert sum(last.parts.values()) > 0
     first = measure_stage(case.jobs[0], last.told, waits=False)
     assert sum(first.parts.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("autocast", "wire", "size"), [("none", "same", 4), ("bfloat16", "same", 2), ("none", "int8", 1)]
+)
+def test_a_profile_has_the_bytes_that_travel(autocast, wire, size):
+    """Of 3 samples of the longer one of two micro-batches: activations of 8 numbers, scales, and labels."""
+    config = Config.from_dict({
+        "model": {"name": "mlp", "depth": 1, "width": 8, "norm": "none"},
+        "dataset": {"name": "noise", "shape": [8], "num_train": 60, "num_test": 8},
+        "rule": {"name": "pred"}, "train": {"batch_size": 5, "microbatches": 2}, "transport": {"wire": wire},
+        "run": {"threads": 1, "partition": [1, 1], "autocast": autocast},
+    })  # fmt: skip
+    jobs = Planned(config, Host(1, 0), Path("/nowhere"), Question((2,))).case(find_way("onward"), 2).jobs
+    beside = (4 + 1) if wire == "int8" else 8  # a scale and a small label, or a label as it is
+    assert measure_stage(jobs[0], (), waits=False).passed_bytes == 3 * (8 * size + beside)
+    assert measure_stage(jobs[1], (), waits=False).passed_bytes == 0

@@ -1,15 +1,18 @@
 """What a plan says of links between stages and between hosts."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from tests.support.told_plans import EVEN, FREE, MS, Told, config, model_of
 
+from pipeline.errors import ConfigError
 from workers.placement import Host
 from workers.planner.cases import Planned
 from workers.planner.command import placed
 from workers.planner.links import Link, Question
-from workers.planner.model import Model, Setting
+from workers.planner.model import Model, Setting, hosts_of
+from workers.planner.replicas import cases_with_replicas
 from workers.planner.rows import row_of
 from workers.planner.text import plan_lines
 from workers.planner.ways import find_way
@@ -122,3 +125,42 @@ def test_feedback_goes_back_over_each_link():
 def test_messages_are_measured_over_the_runs_transport_where_that_reaches(named, near, far):
     planned = Planned(config(transport={"name": named}), Host(64, 0), Path("/nowhere"), Question((2,)))
     assert (planned.transport, planned.far_transport) == (near, far)
+
+
+class Sent(Told):
+    """Stages that send so many bytes for a full micro-batch."""
+
+    def of(self, job):
+        found = super().of(job)
+        return dataclasses.replace(found, profile=dataclasses.replace(found.profile, passed_bytes=100_000))
+
+
+def test_a_link_carries_what_was_seen_to_be_sent():
+    model = model_of(Question((4,), link=Link(10e6)), profiles=Sent(), **EVEN)
+    assert row_of(model)["links"][0]["up_bytes"] == 100_000
+
+
+@pytest.mark.parametrize("microbatches", [4, 8, 48])
+def test_a_batch_that_cannot_be_halved_is_no_longer_in_parts(microbatches):
+    parts = {"train": {"batch_size": 50, "microbatches": microbatches}}
+    row = row_of(model_of(Question((4,), link=Link(10e6)), **parts, **EVEN))
+    assert row["links"][0]["up_bytes"] == pytest.approx(50 * (64 * 4 + 8), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "hosts", "found"),
+    [((1, 1, 1, 1), 2, [0, 0, 1, 1]), ((2, 2), 2, [0, 1]), ((2, 1, 1), 2, [0, 1, 1]), ((1, 2, 1), 1, [0, 0, 0])],
+)
+def test_processes_are_dealt_to_hosts_in_order(replicas, hosts, found):
+    assert hosts_of(replicas, hosts) == found
+
+
+def test_replicas_on_several_hosts_are_left_out_with_the_reason(caplog):
+    with pytest.raises(ConfigError, match=r"stage 1 would be on several hosts.*--hosts 2, replicas \[1, 2, 1\]"):
+        hosts_of((1, 2, 1), 2)
+    sections = {"run": {"threads": 1, "partition": [4]}, "train": {"batch_size": 64, "microbatches": 2}}
+    question = Question((1,), hosts=2, link=Link(1e8), replicas=(2,))
+    planned = Planned(config(**sections), Host(2, 0), Path("/nowhere"), question)
+    cases = [planned.case(find_way("onward"), 1)]
+    assert cases_with_replicas(cases, planned, Told(), Setting(question, 2, FREE, 4)) == []
+    assert "replicas are left out of the plan: the replicas of stage 0 would be on several hosts" in caplog.text

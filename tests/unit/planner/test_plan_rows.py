@@ -1,5 +1,6 @@
 """Rows of plans whose stages take times that are told, so that what comes can be worked out by hand."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from pipeline.errors import ConfigError
 from pipeline.resolve import resolve
 from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
+from pipeline.planning.taken import Taken
 from workers.placement import Host
+from workers.planner import cases
 from workers.planner.cases import Planned, planned_runs
 from workers.planner.command import _best, placed, planned_as
 from workers.planner.links import Link, Question
@@ -270,3 +273,39 @@ def test_rules_that_settle_cannot_be_planned():
 def test_several_ways_of_feedback_cannot_be_planned():
     with pytest.raises(ConfigError, match=r"several ways of feedback cannot be planned \(rule: pred.backprop"):
         model_of(Question((4,)), rule={"name": "pred", "blocks": {"0": {"name": "backprop"}}})
+
+
+class Slower(Told):
+    """Stages that take twice as long beside another one."""
+
+    def of(self, job):
+        return dataclasses.replace(super().of(job), slowdown=2.0)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "cores", "step_s"), [(1, 2, 24 * MS), (2, 2, 12 * MS), (2, 4, 12 * MS), (1, 4, 24 * MS)]
+)
+def test_data_parallelism_is_slowed_by_those_beside_it_on_a_host(hosts, cores, step_s):
+    """Two processes, which take 12 ms alone."""
+    question = Question((2,), hosts=hosts)
+    row = row_of(model_of(question, "ddp", 2, Slower(), cores=cores, **{"run": {"threads": 0}}))
+    assert row["step_s"] == pytest.approx(step_s) and row["samples_per_s"] == pytest.approx(64 / step_s)
+
+
+def test_data_parallelism_counts_the_samples_that_there_are():
+    row = row_of(model_of(Question((8,)), "ddp", 8, **{"train": {"batch_size": 50}}))
+    assert row["samples_per_s"] * row["step_s"] == pytest.approx(50)
+
+
+@pytest.mark.parametrize(("compute_s", "asked"), [(0.02, []), ([0.01, 0.02], []), ("measured", [2])])
+def test_blocks_are_measured_for_emulated_stages_only_where_that_was_asked_for(monkeypatch, compute_s, asked):
+    found = []
+
+    def told(resolved, threads, device, *, fresh):
+        found.append(threads)
+        return [1.0] * resolved.num_blocks, Taken(500.0, 1.0)
+
+    monkeypatch.setattr(cases, "told_costs", told)
+    sections = {"chaos": {"compute": "sleep", "compute_s": compute_s}, "run": {"threads": 2, "partition": [2, 2]}}
+    Planned(config(**sections), Host(4, 0), Path("/nowhere"), Question((2,))).case(find_way("onward"), 2)
+    assert found == asked

@@ -1,6 +1,7 @@
 """What is believed of the profiles that the cost cache holds; nothing is measured."""
 
 import dataclasses
+import math
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from workers.planner.ways import find_way
 from workers.planner.wire_costs import WireCosts
 
 ROOT = Path("/nowhere")
+ONWARD = find_way("onward")
 CONFIG = Config.from_dict({
     "model": {"name": "mlp", "depth": 1, "width": 8, "norm": "none"},
     "dataset": {"name": "noise", "shape": [8], "num_train": 64, "num_test": 8},
@@ -78,8 +80,8 @@ def keep(taken):
         cost_cache.keep(KIND, stage_key(job), Measured(profile(2e-3, taken), 1.5).to_dict())
 
 
-def learned(processes=2):
-    found = Profiles(processes)
+def learned(cores=2):
+    found = Profiles(2, cores)
     found.learn([jobs()])
     return found
 
@@ -107,16 +109,59 @@ def test_a_profile_is_as_disturbed_as_the_worse_of_both_measurements(machine):
     assert learned().taken.share == 1.0 and len(machine.measured) == 10
 
 
-def test_two_processes_on_one_core_disturb_each_other_and_nobody_is_blamed(machine):
-    machine.shares = [1.0, 1.0, 1.0, 0.5, 0.5]
-    assert learned(processes=1).taken.share == 1.0
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 2), (3, 2)])
+def test_a_stage_that_fills_the_cores_is_measured_beside_no_other(machine, cores, threads):
+    machine.shares = [1.0, 1.0, 0.9]  # two warm up, then alone
+    found = Profiles(2, cores)
+    first, second = Planned(merged_threads(threads), Host(2, 0), ROOT, Question((2,))).case(ONWARD, 2).jobs
+    found.learn([[first, second]])
+    assert found.taken.share == 0.9 and len(machine.measured) == 3 and found.of(first).slowdown == 1.0
 
 
-def test_processes_of_several_threads_disturb_each_other_and_nobody_is_blamed(machine):
-    machine.shares = [1.0, 1.0, 1.0, 0.5, 0.5]
-    found = Profiles(2)
-    found.learn([Planned(merged_threads(2), Host(2, 0), ROOT, Question((2,))).case(find_way("onward"), 2).jobs])
-    assert found.taken.share == 1.0
+def test_stages_are_measured_beside_as_many_as_have_cores(machine):
+    """Of processes of one, two and four threads on four cores."""
+    found = Profiles(8, 4)
+    runs = [Planned(merged_threads(n), Host(4, 0), ROOT, Question((2,))).case(find_way("onward"), 2).jobs
+            for n in (1, 2, 4)]  # fmt: skip
+    found.learn(runs)
+    assert [found.of(jobs[0]).together for jobs in runs] == [4, 2, 2]
+    assert machine.measured == [1] * 4 + [6] + [2] * 2 + [2] * 4  # warm, alone, beside one, beside three
+
+
+def test_a_stage_with_a_device_of_its_own_is_slowed_by_nobody():
+    (job, _) = jobs()
+    on_device = dataclasses.replace(job, endpoint=dataclasses.replace(job.endpoint, device="cuda:0"))
+    found = Profiles(8, 16)
+    assert found._together(job) == 8 and found._together(on_device) == 1
+
+
+def test_others_of_a_kind_slow_a_stage_one_by_one():
+    found = Measured(profile(1e-3, None), 1.5, 3)
+    assert [found.slowdown_of(n) for n in (1, 2, 3, 5)] == [1.0, 1.25, 1.5, 2.0]
+    assert found.slowdown_of(math.inf) == 1.0
+
+
+def test_a_profile_is_kept_by_the_wire_where_the_stage_has_it():
+    """The first stage rounds what it sends at block 1, the last one what it takes; nothing is rounded elsewhere."""
+    deeper = dataclasses.replace(
+        CONFIG, model=NamedConfig(name="mlp", options={"depth": 2, "width": 8, "norm": "none"}),
+        run=dataclasses.replace(CONFIG.run, partition=[1, 1, 1]),
+    )  # fmt: skip
+
+    def keys(**transport):
+        config = dataclasses.replace(deeper, transport=dataclasses.replace(deeper.transport, **transport))
+        return [stage_key(job) for job in Planned(config, Host(2, 0), ROOT, Question((3,))).case(ONWARD, 3).jobs]
+
+    plain, every, one = keys(), keys(wire="int8"), keys(wire="int8", wire_at=[1])
+    assert [a != b for a, b in zip(plain, every, strict=True)] == [True] * 3
+    assert [a != b for a, b in zip(plain, one, strict=True)] == [True, True, False]
+    assert every[1] != one[1] and every[0] == one[0]
+
+
+def test_a_profile_is_kept_by_what_is_done_about_numbers_that_are_not_finite():
+    careless = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, nonfinite="ignore"))
+    other = Planned(careless, Host(2, 0), ROOT, Question((2,))).case(ONWARD, 2).jobs[0]
+    assert stage_key(other) != stage_key(jobs()[0])
 
 
 @pytest.mark.parametrize(("way", "threads"), [("onward", 1), ("backprop", 4)])
@@ -156,7 +201,7 @@ def test_messages_that_were_measured_on_a_busy_machine_are_measured_again(machin
 
     monkeypatch.setattr(module, "measure_wires", measure)
     for _ in range(2):
-        found = Profiles(2)
+        found = Profiles(2, 2)
         found.wires(jobs()[0].resolved, "shared_memory")
     assert len(calls) == times and found.taken == Taken(3000.0, share)
 
