@@ -25,6 +25,12 @@ def lost(over: Mapping[str, Any], unlimited: Mapping[str, Any]) -> dict[str, Any
     return harness.spread([1 - a / b for a, b in pairs]) if pairs else None
 
 
+def _told(share: Mapping[str, Any]) -> str:
+    """``3.9 % lost``, with the least and the most of several rounds."""
+    ends = f", {100 * share['min']:.1f} to {100 * share['max']:.1f}" if len(share["all"]) > 1 else ""
+    return f"{100 * share['median']:.1f} % lost{ends}"
+
+
 def markdown(found: Mapping[str, Any]) -> str:
     """A table for people: samples per second, and what is lost against the unshaped link; of the arms in the file.
 
@@ -39,7 +45,7 @@ def markdown(found: Mapping[str, Any]) -> str:
                 cells.append(entry.get("note", entry["status"]))
                 continue
             share = lost(entry, base[name]) if rate != "unlimited" and name in base else None
-            cells.append(f"{entry['samples_per_s']:.0f}" + (f" ({100 * share['median']:.1f} % lost)" if share else ""))
+            cells.append(f"{entry['samples_per_s']:.0f}" + (f" ({_told(share)})" if share else ""))
         rows.append([rate, *cells])
     measured = list(dict.fromkeys(name for entries in found["links"].values() for name in entries))
     told = [f"{name} {format_bytes(size)}" for name, size in found.get("message_bytes", {}).items()]

@@ -53,8 +53,10 @@ def message_bytes(preset: Preset, partition: Sequence[int]) -> dict[str, int]:
     return found
 
 
-def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) -> dict[str, Any]:
-    """Every arm over every link, all of them in turns.
+def measure(
+    preset: Preset, settings: ThroughputSettings, rates: Sequence[str], names: Sequence[str] = tuple(ARMS)
+) -> dict[str, Any]:
+    """The arms ``names`` over every link, all of them in turns.
 
     Raises:
         RuntimeError: the blocks' costs could not be measured.
@@ -69,7 +71,7 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
     num_bytes = 4 * sum(shape.num_parameters for shape in resolved.shapes)
     with hosts(2) as found:
         for rate in rates:
-            for name, (arm, wire) in ARMS.items():
+            for name, (arm, wire) in ((name, ARMS[name]) for name in names):
                 job = jobs[arm]
                 placed = replace(job, hosts=tuple(found), wire=wire) if isinstance(job, ArmJob) else job
                 longer = replace(settings, limit_s=settings.limit_s + exchanges_s(RATES[rate], num_bytes))
@@ -83,7 +85,7 @@ def measure(preset: Preset, settings: ThroughputSettings, rates: Sequence[str]) 
             return figure
 
         turns: dict[str, Callable[[], float]] = {
-            f"{rate}, {name}": partial(turn, rate, name) for rate in rates for name in ARMS
+            f"{rate}, {name}": partial(turn, rate, name) for rate in rates for name in names
         }
         harness.take_turns(turns, settings.rounds)
     return {
@@ -118,8 +120,11 @@ def main(arguments: Sequence[str]) -> int:
     wanted = list(filter(None, options.links.split(","))) or list(RATES)
     if unknown := [rate for rate in wanted if rate not in RATES]:
         _parser().error(f"unknown link (given: {unknown[0]!r}, expected: {', '.join(RATES)}). Correct it.")
+    arms = list(filter(None, options.arms.split(","))) or list(ARMS)
+    if unknown := [name for name in arms if name not in ARMS]:
+        _parser().error(f"unknown arm (given: {unknown[0]!r}, expected: {', '.join(ARMS)}). Correct it.")
     about = harness.environment("benchmarks.links", arguments, load_before=os.getloadavg())
-    found = measure(PRESETS[options.preset], settings, wanted)
+    found = measure(PRESETS[options.preset], settings, wanted, arms)
     print(markdown(found))
     harness.write(options.out, jsonable({**found, "environment": {**about, "load_after": os.getloadavg()}}))
     return 0
@@ -129,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.links", description=__doc__.partition("\n")[0])
     parser.add_argument("--preset", choices=PRESETS, default="mlp-8x1024")
     parser.add_argument("--links", default="", metavar="A,B", help=f"only these of: {', '.join(RATES)}")
+    parser.add_argument("--arms", default="", metavar="A,B", help=f"only these of: {', '.join(ARMS)}")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every arm over every link")
     parser.add_argument("--seconds", type=float, default=3.0, help="to measure for, in each turn")
     patience = "seconds after which a run is given up, beside those of exchanges over the link"

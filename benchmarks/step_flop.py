@@ -8,7 +8,6 @@ block has one product more, see :func:`pipeline.models._normed_linear.normed_lin
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.engine.build import build_rules
 from pipeline.learning.rule import LearningRule, Topology
+from pipeline.planning.block_costs import learned
 from pipeline.resolve import RunSpec
 
 __all__ = ["full_batch", "rules_of", "step_flop"]
@@ -36,20 +36,9 @@ def step_flop(resolved: RunSpec) -> tuple[list[int], list[int]]:
     feedback: tuple[Tensor, ...] = ()
     for k in reversed(range(len(rules))):
         with FlopCounterMode(display=False) as counter:
-            feedback = _learned(rules[k], contexts[k], feedback) or feedback
+            feedback = learned(rules[k], contexts[k], feedback) or feedback
         total[k] += counter.get_total_flops()
     return total, [_pass_flop(rule, x) for rule, x in zip(rules, inputs, strict=True)]
-
-
-def _learned(rule: LearningRule, context: Any, feedback: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Has a block learn as a stage does: at once where it can, and when feedback has come where it waits for some;
-    returns what it sends down."""
-    sent: tuple[Tensor, ...] = ()
-    if rule.learns_at_once:
-        sent = rule.learn(context, ()).upstream
-    if rule.topology is not Topology.LOCAL and not rule.spec.is_last:
-        sent = (*sent, *rule.learn(context, feedback).upstream)
-    return sent
 
 
 def _pass_flop(rule: LearningRule, x: Tensor) -> int:

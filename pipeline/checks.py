@@ -271,7 +271,7 @@ def _check_parts(config: Config, batching: Batching, rule: Declared) -> None:
         raise ConfigError(
             f"batch normalisation needs two samples, and a micro-batch here has one (train.batch_size: "
             f"{batching.batch_size}, last batch: {last}, micro-batches: {batching.microbatches}). "
-            f"Choose a batch size that leaves more, or model.norm = \"none\"."
+            f"Choose a batch size that leaves more, or a network and heads without it (model.norm, rule.head)."
         )
     if batching.microbatches > 1:
         logger.warning(

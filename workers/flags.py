@@ -35,8 +35,8 @@ _LOOKS = (
     _Look("plan", "a plan generates nothing", ("generate",)),
     _Look("plan", "a plan resumes nothing", ("resume", "allow_changes")),
     _Look("plan", "a plan runs nothing", ("trace", "log")),
-    _Look("generate", "text is made by one process, which records nothing",
-          ("out", "stages", "trace", "transport", "log", "allow_changes", "fresh")),
+    _Look("generate", "text is made by one process on the CPU, which records nothing",
+          ("out", "stages", "trace", "transport", "log", "allow_changes", "fresh", "device")),
 )  # fmt: skip
 """In the order in which they are looked at."""
 
@@ -53,6 +53,7 @@ _ALONE = {
     "against": "a comparison starts its own processes (given: --against under torchrun, expected: without)",
     "sweep": "a sweep starts its own processes (given: --sweep under torchrun, expected: without)",
     "plan": "every rank would plan the same (given: --plan under torchrun, expected: without)",
+    "generate": "every rank would write its own text (given: --generate under torchrun, expected: without)",
     "report": "every rank would write the same (given: --report under torchrun, expected: without)",
 }  # fmt: skip
 """Flags that mean nothing to a rank of torchrun."""

@@ -34,7 +34,8 @@ def generate(config: Config, run: Path, count: int, data_root: Path, say: Callab
     """
     source = read_run(Run(run))
     assert source.states is not None, "a run has those of its blocks"
-    resolved = resolve(config, data_root, _handed_over(source) if config.model.name == "object" else None)
+    model = _handed_over(source) if config.model.name == "object" else None
+    resolved = resolve(config, data_root, model, begins=False)
     with seeded(0):
         try:
             text = generated(resolved, source.states, count, torch.device("cpu"))

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.engine.message import Kind
 from pipeline.engine.program import Program
 from pipeline.engine.requests import Request
+from pipeline.schedules.plan import Plan
 from pipeline.schedules.position import Position
 
 __all__ = ["MOST_UNDER_WAY", "PublishingProgram"]
@@ -38,23 +39,36 @@ class PublishingProgram(Program):
     def __init__(self, *arguments: Any, every: int, epochs: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._every = every
+        self._has_begun = False
         self._total = epochs * self.batching.num_steps
         last = self.stage.num_blocks - 1
         self._source = self.stage.rules.get(last)
         self._users = [rule for k, rule in self.stage.rules.items() if k != last]
 
     def run(self) -> Generator[Request, Any, None]:
-        """See :class:`Program`; first of all, what was under way."""
+        """See :class:`Program`."""
+        yield from super().run()
+        newest = self.steps - self.steps % self._every
+        is_left = self._has_begun and newest > 0 and self._is_sent(newest)  # the run has ended before its time
+        if self._source is None and is_left:
+            yield from self._version_after(newest)
+
+    def _train(self, plan: Plan, done: int) -> Generator[Request, Any, None]:
+        """See :class:`Program`; first of all, what was under way. Not before there is a plan: then all stages are
+        ready, and nobody waits for one that is still connecting to another."""
+        if not self._has_begun:
+            self._has_begun = True
+            yield from self._begin()
+        yield from super()._train(plan, done)
+
+    def _begin(self) -> Generator[Request, Any, None]:
+        """The first version, or the one that was on its way where the run goes on."""
         cut = self._start.cut
         done = cut.epoch * self.batching.num_steps + cut.step
         if done == 0:
             yield from self._hand_on(0)
         elif self._source is not None and done >= self._every:
             yield from self._send_version(done - done % self._every)
-        yield from super().run()
-        newest = self.steps - self.steps % self._every
-        if self._source is None and newest > 0 and self._is_sent(newest):  # the run has ended before its time
-            yield from self._version_after(newest)
 
     def _step(self, position: Position) -> Generator[Request, Any, None]:
         """See :class:`Program`."""
@@ -64,14 +78,16 @@ class PublishingProgram(Program):
             yield from self._hand_on(done)
 
     def _hand_on(self, done: int) -> Generator[Request, Any, None]:
-        """So many steps are done, and the blocks go over to the next version."""
+        """So many steps are done, and the blocks go over to the next version; after the first ``every`` of them they
+        go on with that after step 0, and also where the run was gone on with under another number."""
         if self._source is not None:
             if done == 0:
                 self._source.published.copy_(self._source.to_publish())
-            self._take_over(self._source.published)
+            if done != self._every:
+                self._take_over(self._source.published)
             self._source.published.copy_(self._source.to_publish())
             yield from self._send_version(done)
-        elif done != self._every:  # then they go on with the version after step 0
+        elif done != self._every:
             self._take_over((yield from self._version_after(max(0, done - self._every))))
 
     def _take_over(self, published: Tensor) -> None:

@@ -22,6 +22,7 @@ class LocalRule(LearningRule):
     Args:
         dense: the block's body in closed form, for a rule that draws no random numbers and keeps the ``forward`` and
             ``learn`` of this class; None leaves the derivatives to autograd. The bits are the same.
+        trains_outlet: the loss is read behind the outlet.
 
     Raises:
         ValueError: the outlet of a hidden block has parameters, which the loss would not reach.
@@ -30,10 +31,12 @@ class LocalRule(LearningRule):
     topology = Topology.LOCAL
     reaches_input = True
 
-    def __init__(self, block: Block, spec: BlockSpec, *, dense: Dense | None = None) -> None:
+    def __init__(
+        self, block: Block, spec: BlockSpec, *, dense: Dense | None = None, trains_outlet: bool = False
+    ) -> None:
         super().__init__(block, spec)
         self.dense = dense
-        if type(self).forward is LocalRule.forward and any(p.requires_grad for p in block.outlet.parameters()):
+        if not trains_outlet and any(p.requires_grad for p in block.outlet.parameters()):
             raise ValueError(
                 f"a local loss does not train an outlet, which lies behind what it reads (given: {block.outlet} in "
                 f"block {spec.index}, expected: one without parameters). Move its layers into the body, or fix them."
@@ -101,7 +104,7 @@ class Output(LocalRule):
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         plain = isinstance(block.outlet, nn.Identity)
-        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if plain else None)
+        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if plain else None, trains_outlet=True)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """See :class:`LearningRule`. The context is ``(out, y)``, or in closed form ``(out, y, x)``."""

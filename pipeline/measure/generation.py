@@ -59,6 +59,11 @@ def _drawn(
         x[0, : len(seen)] = seen
         scores = network.look(x.to(device), torch.zeros_like(x, dtype=task.label_dtype).to(device))[-1]
         assert scores is not None, "the last block's output is its scores"
+        if not scores.isfinite().all():
+            raise ConfigError(
+                f"this network's scores are not finite (given: its weights and {len(seen)} bytes of text, expected: "
+                "numbers). Leave --generate out, or name a run that has learned."
+            )
         chances = (scores[0, len(seen) - 1].cpu() / TEMPERATURE).softmax(0)
         text.append(int(torch.multinomial(chances, 1, generator=generator)))
         yield bytes(text[-1:])

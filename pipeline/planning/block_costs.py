@@ -6,6 +6,7 @@ than its block, so the default is to run each block once.
 
 import time
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +14,14 @@ from torch import Tensor
 from pipeline.data.synthetic import random_inputs, random_labels
 from pipeline.engine.build import build_rules
 from pipeline.engine.frozen import forward_frozen
+from pipeline.learning.rule import LearningRule, Topology
 from pipeline.numerics.autocast import autocast
 from pipeline.numerics.compute import compute_as
 from pipeline.numerics.memory_format import channels_last
 from pipeline.planning.taken import Repeats, Taken, Watched, repeat
 from pipeline.resolve import RunSpec
 
-__all__ = ["block_seconds", "measure_blocks"]
+__all__ = ["block_seconds", "learned", "measure_blocks"]
 
 
 def block_seconds(resolved: RunSpec, threads: int, device: torch.device) -> list[float]:
@@ -70,6 +72,19 @@ def _zeros(resolved: RunSpec, block: int, device: torch.device) -> tuple[Tensor,
     return (torch.zeros(rows, *shape, dtype=dtype, device=device),)
 
 
+def learned(rule: LearningRule, context: Any, feedback: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Has a block learn as a stage does: at once where it can, and when feedback has come where it waits for some;
+    returns what it sends down, that which leaves first where both do."""
+    sent: tuple[Tensor, ...] = ()
+    if rule.learns_at_once:
+        sent = rule.learn(context, ()).upstream
+    waits = rule.topology is not Topology.LOCAL and not rule.spec.is_last
+    if waits or not rule.learns_at_once:
+        late = rule.learn(context, feedback).upstream
+        sent = sent or late
+    return sent
+
+
 def _measure(
     resolved: RunSpec, index: int, device: torch.device, feedback: tuple[Tensor, ...]
 ) -> tuple[Repeats, tuple[Tensor, ...]]:
@@ -100,7 +115,7 @@ def _measure(
             forward_frozen(rule, x, y, rows, channels_last=resolved.config.run.channels_last)
             return
         _, context = rule(x, y)
-        sent = rule.learn(context, () if rule.learns_at_once else feedback).upstream
+        sent = learned(rule, context, feedback)
         if optimizer is not None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -34,7 +34,8 @@ class Aux(LocalRule):
 
     def __init__(self, block: Block, spec: BlockSpec, head: PooledHead | AuxHead) -> None:
         plain = isinstance(head, PooledHead)
-        super().__init__(block, spec, dense=Dense.of(block, spec.in_shape) if plain else None)
+        dense = Dense.of(block, spec.in_shape) if plain else None
+        super().__init__(block, spec, dense=dense, trains_outlet=not plain)
         self.head = head
         self._reads_body = plain
 

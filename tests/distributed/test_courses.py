@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import reduce
 
 import pytest
 import torch
@@ -92,6 +93,21 @@ def test_one_block_after_another_has_each_a_course_of_its_own(tmp_path):
     base = merged(BASE, changes)
     expected = sha(tmp_path / "one", base=base)
     assert sha(tmp_path / "two", {"run": {"stages": 2}, "transport": {"name": "shared_memory"}}, base=base) == expected
+
+
+def test_the_second_block_in_turn_begins_a_course_and_does_not_stand_at_the_end_of_the_firsts(tmp_path):
+    """A course that falls to nothing: the first block learns what it learns beside the others, and the second moves."""
+    low = {"optimizer": {"warmup_steps": 0, "final_fraction": 0.0, "milestones": []}, "train": {"epochs": 2}}
+    turns = {"schedule": {"mode": "sequential", "patience": 9, "tolerance": 0.0}}
+    still = {"optimizer": {"lr": 1e-30}}
+
+    def weights(name, *changes):
+        run(tmp_path / name, base=reduce(merged, [low, *changes], BASE))
+        return [next(iter(state.values())) for state in load_blocks(latest_weights(tmp_path / name))]
+
+    in_turn, together, fixed = weights("turns", turns), weights("together"), weights("fixed", still)
+    assert torch.equal(in_turn[0], together[0]) and not torch.equal(in_turn[0], fixed[0])
+    assert (in_turn[1] - fixed[1]).abs().max() > 1e-3
 
 
 def test_a_run_goes_on_from_the_middle_of_its_course(tmp_path):

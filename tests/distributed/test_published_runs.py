@@ -11,6 +11,7 @@ from tests.support.runs import merged, run, sha
 
 from pipeline.config import Config
 from pipeline.data.batches import Batches
+from pipeline.records.snapshots import Manifest
 from pipeline.records.weights import latest_weights, load_blocks
 from pipeline.resolve import build_rule, load_dataset, resolve
 
@@ -136,3 +137,17 @@ def test_one_clear_message_and_exit_code_2(tmp_path, name):
     code, out, err = call("--out", tmp_path / "run", "rule.name=readout", *arguments)
     assert code == 2 and out == "" and err.startswith("launch.py: ") and err.count("\n") == 1, err
     assert text in err and not (tmp_path / "run").exists(), err
+
+
+def test_a_run_that_goes_on_under_another_number_does_so_alike_on_any_stages(tmp_path):
+    """From step 5, of which every block uses the version after step 2, to the first step that 7 divides: nobody goes
+    over to another one there, whether it is on the last block's stage or not."""
+    base = merged(BASE, {"snapshot": {"every_steps": 5, "keep": 100}})
+    written(tmp_path / "run", {}, base)
+    (cut,) = [folder for folder in cuts_of(tmp_path / "run") if Manifest.read(folder).cut == (1, 0)]
+    found = {
+        resumed(tmp_path / "run", cut, tmp_path / f"{sizes}", {"run": {"partition": sizes, "stages": len(sizes)},
+                "transport": {"name": "shared_memory"}, "rule": {"every": 7}}, base, allow_changes=True)[0]
+        for sizes in ([4], [2, 2], [3, 1])
+    }  # fmt: skip
+    assert len(found) == 1

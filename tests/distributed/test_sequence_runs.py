@@ -1,6 +1,7 @@
 """Text, sequences and numbers: the same weights wherever the blocks are, and autograd's own where it is the oracle."""
 
 import json
+import shutil
 from functools import cache
 
 import numpy as np
@@ -278,6 +279,22 @@ def test_weights_of_another_network_make_no_text(tmp_path, text, change):
     assert err.startswith("launch.py: the weights are of another network (given: --resume ") and "Leave the" in err
 
 
+def test_a_network_whose_scores_are_not_finite_makes_no_text(tmp_path, text):
+    changes = {"train": {"epochs": 1, "nonfinite": "ignore"}, "optimizer": {"lr": 1e30}}
+    run(tmp_path / "run", changes, base=text)
+    code, out, err = call("--resume", tmp_path / "run", "--generate", "9")
+    assert (code, out) == (2, "") and err.count("\n") == 1, err
+    assert err.startswith("launch.py: this network's scores are not finite (given: its weights and 1 bytes of text")
+
+
+def test_a_run_makes_text_without_the_run_that_it_began_from(tmp_path, text):
+    run(tmp_path / "old", {"train": {"epochs": 1}}, base=text)
+    run(tmp_path / "run", {"train": {"epochs": 1, "init_from": str(tmp_path / "old")}}, base=text)
+    shutil.rmtree(tmp_path / "old")
+    code, out, err = call("--resume", tmp_path / "run", "--generate", "9")
+    assert (code, err) == (0, "") and out
+
+
 def test_what_makes_no_text_says_so(tmp_path):
     run(tmp_path / "copy", {"rule": {"name": "pred"}}, base=series(tmp_path, "copy"))
     (tmp_path / "begun").mkdir()
@@ -288,9 +305,10 @@ def test_what_makes_no_text_says_so(tmp_path):
         (["--generate", "9", "--resume", tmp_path / "copy"], "this run makes no text (given: the data set delayed_c"),
         (["--generate", "9", "--resume", tmp_path / "begun"], "the run is not complete (given: "),
         (["--generate", "9", "--plan"], "a plan generates nothing (given: --plan with --generate). Leave one"),
-        *((["--generate", "9", "--resume", tmp_path / "copy", *flags], f"text is made by one process, which records "
-           f"nothing (given: --generate with {flags[0]}). Leave one of them out.")
-          for flags in (["--out", tmp_path], ["--stages", "2"], ["--trace"], ["--transport", "inline"])),
+        *((["--generate", "9", "--resume", tmp_path / "copy", *flags], f"text is made by one process on the CPU, which "
+           f"records nothing (given: --generate with {flags[0]}). Leave one of them out.")
+          for flags in (["--out", tmp_path], ["--stages", "2"], ["--trace"], ["--transport", "inline"],
+                        ["--device", "cpu"])),
     ]:
         code, out, err = call(*arguments)
         assert (code, out) == (2, "") and err.startswith(f"launch.py: {expected}") and err.count("\n") == 1, err

@@ -39,8 +39,8 @@ def cuts_of(out):
     return [folder for folder in reversed(complete_snapshots(out)) if Manifest.read(folder).weights_sha256 is None]
 
 
-def resumed(run, folder, out, changes, base=TINY, **kwargs):
+def resumed(run, folder, out, changes, base=TINY, *, allow_changes=False, **kwargs):
     """What the run has learned that goes on from the snapshot in ``folder`` of ``run``, in the folder ``out``."""
-    origin = dataclasses.replace(open_origin(run), found=(folder, Manifest.read(folder)))
+    origin = dataclasses.replace(open_origin(run, allow_changes=allow_changes), found=(folder, Manifest.read(folder)))
     train(Config.from_dict(merged(base, changes)), out=out, data_root=out, origin=origin, **kwargs)
     return learned(out)

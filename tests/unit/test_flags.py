@@ -16,13 +16,15 @@ WRONG = {
     "a plan runs nothing (given: --plan with --log)": ["--plan", "--log", "csv"],
     "a report changes no run (given: --report with --fresh)": ["--report", "RUN", "--fresh"],
     "--evaluate trains nothing (given: --evaluate with --fresh)": ["--evaluate", "RUN", "--fresh"],
-    "text is made by one process, which records nothing (given: --generate with --fresh)": [*RUN, "--fresh"],
+    "text is made by one process on the CPU, which records nothing (given: --generate with --fresh)": [*RUN, "--fresh"],
     "a plan resumes nothing (given: --plan with --allow-changes)": ["--plan", "--allow-changes"],
     "a plan generates nothing (given: --plan with --generate)": ["--plan", *RUN],
-    "text is made by one process, which records nothing (given: --generate with --allow-changes)": [
+    "text is made by one process on the CPU, which records nothing (given: --generate with --allow-changes)": [
         *RUN, "--allow-changes",
     ],
-    "text is made by one process, which records nothing (given: --generate with --log)": [*RUN, "--log", "csv"],
+    "text is made by one process on the CPU, which records nothing (given: --generate with --log)": [
+        *RUN, "--log", "csv",
+    ],
     "a run is not planned (given: --device-speed without --plan). Add --plan, or leave it": ["--device-speed", "2"],
     "nothing is repeated (given: --repeat without --against). Add --against or --sweep, or": ["--repeat", "3"],
     "a run is one job (given: --jobs without --sweep). Add --sweep, or": ["--jobs", "2"],
@@ -44,6 +46,12 @@ def test_a_comparison_is_no_rank(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(ConfigError, match="a comparison starts its own processes .given: --against under torchrun"):
         check_together(launch.parse(["--against", "backprop"]))
+
+
+def test_text_is_made_by_no_rank(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="every rank would write its own text .given: --generate under torchrun"):
+        check_together(launch.parse(RUN))
 
 
 def test_a_plan_is_no_rank(monkeypatch):

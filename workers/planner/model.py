@@ -36,8 +36,8 @@ def hosts_of(replicas: Sequence[int], hosts: int) -> list[int]:
         ends = [process * hosts // total for process in (first, first + count - 1)]
         if ends[0] != ends[1]:
             raise ConfigError(
-                f"the replicas of stage {stage} would be on several hosts, and their exchange over the link is not planned "
-                f"(given: --hosts {hosts}, replicas {list(replicas)}, expected: those of a stage on one host). "
+                f"the replicas of stage {stage} would be on several hosts, and their exchange over the link is not "
+                f"planned (given: --hosts {hosts}, replicas {list(replicas)}, expected: those of a stage on one host). "
                 "Name others, or try the run itself."
             )
         found.append(ends[0])

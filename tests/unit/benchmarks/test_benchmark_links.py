@@ -28,6 +28,11 @@ def test_the_table_has_a_row_for_each_link():
     assert text[3].startswith("| 10 Mbit/s | 75 (25.0 % lost) |") and text[3].endswith("| no result after 120 s |")
 
 
+def test_of_several_rounds_the_least_and_the_most_stand_beside():
+    found = {"links": {"unlimited": {"onward": entry(100.0, 100.0)}, "1 Gbit/s": {"onward": entry(99.0, 102.0)}}}
+    assert markdown(found).splitlines()[3] == "| 1 Gbit/s | 102 (-0.5 % lost, -2.0 to 1.0) |"
+
+
 def test_a_file_of_fewer_arms_has_fewer_columns_and_messages_stand_below():
     base = {name: entry(100.0) for name in ("onward", "ddp")}
     found = {"links": {"unlimited": base}, "message_bytes": {"onward": 2**20, "onward int8": 2**18}}
@@ -62,6 +67,9 @@ def test_an_unknown_link_is_refused_with_those_there_are(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         links.main(["--links", "1 Gbit/s,2 baud"])
     assert "unknown link (given: '2 baud', expected: unlimited, 10 Gbit/s, 1 Gbit/s" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        links.main(["--arms", "onward,pipes"])
+    assert "unknown arm (given: 'pipes', expected: onward, onward bfloat16, onward int8" in capsys.readouterr().err
 
 
 def test_costs_that_cannot_be_measured(monkeypatch):

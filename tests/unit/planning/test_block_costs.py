@@ -54,3 +54,26 @@ def test_blocks_know_how_they_were_measured():
     seconds, taken = measure_blocks(resolved, 1, torch.device("cpu"))
     assert len(seconds) == 3 and begun <= taken.at <= time.time()
     assert taken.share is not None and 0 < taken.share <= 1 and taken.spread >= 1
+
+
+@pytest.mark.parametrize("rule", ["interlock", "dni", "backprop", "pred", "dfa"])
+def test_a_step_is_all_that_a_block_learns(monkeypatch, rule):
+    """Also where some of it is learned at once and some from feedback: no weight is without a gradient."""
+    found = []
+
+    class Looks:
+        def build(self, parameters):
+            self.parameters = parameters
+            return self
+
+        def step(self):
+            found.append(all(p.grad is not None for p in self.parameters))
+
+        def zero_grad(self, *, set_to_none):
+            for p in self.parameters:
+                p.grad = None
+
+    monkeypatch.setattr(RunSpec, "optimizer_of", lambda self, block: Looks())
+    table = {"model": {"name": "mlp", "depth": 2, "width": 8, "norm": "none"}, "rule": {"name": rule}}
+    block_seconds(resolve(Config.from_dict(table), Path("nowhere")), 1, torch.device("cpu"))
+    assert len(found) >= 3 and all(found)
