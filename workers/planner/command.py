@@ -122,7 +122,8 @@ def _measured_rows(
     split = cases_with_replicas(cases, planned, profiles, setting)
     profiles.learn([case.jobs for case in split])
     rehearsals = Rehearsals(question, setting.cores, data_root, fresh=fresh)
-    rows = [row_of(Model(case, profiles, setting), rehearsals.step_s(case)) for case in [*cases, *split]]
+    models = [Model(case, profiles, setting) for case in [*cases, *split]]
+    rows = [row_of(model, rehearsals.step_s(model.case, model.step_s)) for model in models]
     every = [*planned.taken, *([] if profiles.taken is None else [profiles.taken]), *rehearsals.taken]
     return rows, Taken.together(every)
 

@@ -51,7 +51,12 @@ def on_devices(case, device):
 
 
 def step_s(case, cores=2, question=None):
-    return Rehearsals(question or Question((4,)), cores, ROOT).step_s(case)
+    return Rehearsals(question or Question((4,)), cores, ROOT).step_s(case, told)
+
+
+def told():
+    """As the rehearsal says."""
+    return 7 * MS
 
 
 @pytest.mark.parametrize("way", ["onward", "1f1b", "gpipe"])
@@ -101,11 +106,11 @@ def test_on_devices_nothing_is_tried(tried):
 def test_what_was_found_is_kept_and_is_as_old_as_it_is(tried):
     for _ in range(2):
         found = Rehearsals(Question((4,)), 2, ROOT)
-        assert found.step_s(case_of()) == 7 * MS
+        assert found.step_s(case_of(), told) == 7 * MS
         assert found.taken == [Taken(5000.0, None, 1.2)]
     assert len(tried) == 1
     assert step_s(case_of(way="gpipe")) and len(tried) == 2
-    assert Rehearsals(Question((4,)), 2, ROOT, fresh=True).step_s(case_of()) and len(tried) == 3
+    assert Rehearsals(Question((4,)), 2, ROOT, fresh=True).step_s(case_of(), told) and len(tried) == 3
     assert step_s(case_of(), cores=3) and len(tried) == 4  # that this process may use
 
 
@@ -113,7 +118,7 @@ def test_replicas_on_a_busy_machine_say_so_and_are_tried_again(tried):
     """Each has a core of its own, so that half of one means other programs."""
     for times in (1, 2):
         found = Rehearsals(Question((1,)), 2, ROOT)
-        assert found.step_s(case_of(1, replicas=(2,))) == 7 * MS and len(tried) == times
+        assert found.step_s(case_of(1, replicas=(2,)), told) == 7 * MS and len(tried) == times
         assert found.taken == [Taken(5000.0, 0.5, 1.2)] and found.taken[0].is_busy
 
 
@@ -126,7 +131,7 @@ def test_one_that_takes_too_long_is_the_last_that_is_tried(monkeypatch, caplog):
 
     monkeypatch.setattr(module, "rehearse", takes_long)
     found = Rehearsals(Question((4,)), 2, ROOT)
-    assert found.step_s(case_of()) is None and found.step_s(case_of(way="gpipe")) is None and len(calls) == 1
+    assert found.step_s(case_of(), told) is None and found.step_s(case_of(way="gpipe"), told) is None and len(calls) == 1
     assert "nothing more is tried for this plan: a stage of the dry run did not answer in time" in caplog.text
 
 
@@ -154,7 +159,7 @@ def test_one_that_fails_is_simulated(monkeypatch, caplog):
     monkeypatch.setattr(module, "rehearse", fails)
     with caplog.at_level("DEBUG", logger=module.logger.name):
         found = Rehearsals(Question((4,)), 2, ROOT)
-        assert found.step_s(case_of()) is None and found.taken == []
+        assert found.step_s(case_of(), told) is None and found.taken == []
     assert "the rehearsal failed: a user's block" in caplog.text
 
 
@@ -168,3 +173,21 @@ def test_a_tried_row_has_that_pace_and_says_what_the_simulation_says():
     said = "\n".join(plan_lines([plain, row], row, "about"))
     assert said.count("(tried)") == 2 and "these processes ran here for a moment" in said
     assert "(tried)" not in "\n".join(plan_lines([plain], plain, "about"))
+
+
+@pytest.mark.parametrize(
+    ("cores", "starts", "simulated", "expected"),
+    [
+        (4, [9.0], 9.5, 9.0),  # near enough
+        (4, [12.0, 9.0], 9.5, 9.5), (4, [12.0, 9.8], 9.5, 9.8), (4, [12.0, 11.8], 9.5, 11.8),
+        (4, [7.0, 8.0], 9.5, 8.0), (3, [12.0], 9.5, 12.0),  # four stages share three cores: it knows too little
+    ],
+)  # fmt: skip
+def test_what_is_far_from_a_simulation_is_started_once_more_and_the_middle_one_counts(
+    monkeypatch, cores, starts, simulated, expected
+):
+    left = [start * MS for start in starts]
+    monkeypatch.setattr(module, "rehearse", lambda *_: (left.pop(0), Taken(5000.0, 1.0, 1.2)))
+    found = Rehearsals(Question((4,)), cores, ROOT)
+    assert found.step_s(case_of(), lambda: simulated * MS) == pytest.approx(expected * MS)
+    assert left == [] and found.taken == [Taken(5000.0, 1.0, 1.2)]
