@@ -39,7 +39,8 @@ class LocalRule(LearningRule):
         if not trains_outlet and any(p.requires_grad for p in block.outlet.parameters()):
             raise ValueError(
                 f"a local loss does not train an outlet, which lies behind what it reads (given: {block.outlet} in "
-                f"block {spec.index}, expected: one without parameters). Move its layers into the body, or fix them."
+                f"block {spec.index}, expected: one without parameters). Move its layers into the body, fix them, or "
+                "pass trains_outlet=True where a rule of your own reads behind it."
             )
         self._has_outlet = not isinstance(block.outlet, nn.Identity)
         self.draws = dense is None or self._has_outlet

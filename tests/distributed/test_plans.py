@@ -1,7 +1,12 @@
 """``--plan``: the whole command, against runs whose times are emulated and so known."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 from tests.support.command import call
 
@@ -9,6 +14,7 @@ from workers.placement import this_host
 
 pytestmark = pytest.mark.distributed
 
+ROOT = Path(__file__).resolve().parents[2]
 EMULATED = ["model.depth=3", "model.width=32", "model.norm=none", "rule.name=pred", "run.threads=1",
             "chaos.compute=sleep", "chaos.compute_s=0.02"]  # fmt: skip
 
@@ -109,3 +115,29 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = call("--plan", "--out", tmp_path / "file" / "plan", "--stages", "1", "--quiet", *EMULATED)
     assert code == 2 and "cannot write the plan" in err and err.count("\n") == 1
+
+
+def test_a_plan_that_is_killed_leaves_nothing_behind(tmp_path):
+    """Its processes that measure wait on a pipe that they hold themselves, which never ends."""
+    flags = ["--plan", "--stages", "2", "--out", tmp_path / "plan", *EMULATED, "chaos.compute_s=5.0"]
+    process = subprocess.Popen([sys.executable, ROOT / "launch.py", *map(str, flags)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        found: list[psutil.Process] = []
+        until = time.monotonic() + 60
+        while sum(map(is_server, found)) < 3:  # and two that measure, which it has forked
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+            found = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.wait(10)
+    assert psutil.wait_procs(found, timeout=20)[1] == []
+
+
+def is_server(process):
+    """Of forks, or one of them; False where it has just ended."""
+    try:
+        return "forkserver" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False

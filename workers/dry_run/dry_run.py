@@ -51,7 +51,8 @@ MEASURE_S = 1.0
 REHEARSALS = 3
 """Most rehearsals of which the median is taken: a second in which the machine did something else does not count."""
 REHEARSE_S = 2.0
-"""Seconds of rehearsals, behind which none begins: slow steps, of which six take longer than a third, have fewer."""
+"""Seconds of rehearsals, behind which none begins: slow steps, of which six take longer than a third, have fewer. With
+those that do not count, for they are short or stages run ahead in them, twice as long."""
 SLOW_S = 10.0
 """Of two steps, above which nothing is rehearsed."""
 EVALUATE_S = 0.2
@@ -126,7 +127,7 @@ def rehearse(resolved: RunSpec, placement: Placement, cores: float, data_root: P
         if (warm_s := measure(DryRunSpec(2))[-1].took_s) > SLOW_S:
             why = f"two steps took {warm_s:.0f} s, expected: {SLOW_S:.0f} s at most"
             raise TimeoutError(f"the rehearsal takes too long ({why}). Set run.predict = false to try nothing.")
-        while len(found) < REHEARSALS and (counted_s < REHEARSE_S or not found):
+        while len(found) < REHEARSALS and (not found or (counted_s < REHEARSE_S and tried_s < 2 * REHEARSE_S)):
             steady = num_steps // 4
             timings = measure(DryRunSpec(num_steps, steady=steady))
             tried_s += (took := timings[-1].took_s)
@@ -134,7 +135,7 @@ def rehearse(resolved: RunSpec, placement: Placement, cores: float, data_root: P
             is_together = len(together(timings, steady)) >= num_steps // 2
             if (is_together and took >= 0.75 * about_s) or (tried_s >= REHEARSE_S and not found):
                 found.append((step_s_of(timings, steady), taken_of(timings, steady)))
-                counted_s += took
+                counted_s += took if is_together else REHEARSE_S  # later ones would be no better
             else:
                 least = 1.25 if is_together else 2.0
                 num_steps = math.ceil(num_steps * min(4.0, max(least, about_s / max(took, 1e-6))))

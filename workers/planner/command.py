@@ -113,7 +113,7 @@ def _measured_rows(
     planned = Planned(config, host, data_root, question, fresh=fresh)
     cases = planned_runs(planned, question, ways)
     on_cpu = planned.device == "cpu"
-    profiles = Profiles(max(question.stages), host.cores, fresh=fresh)
+    profiles = Profiles(max(question.stages) if on_cpu else 1, host.cores, fresh=fresh)
     profiles.learn([case.jobs for case in cases])
     costs = profiles.wires(cases[0].resolved, planned.transport)
     between = planned.far_transport if on_cpu and question.hosts > 1 else None

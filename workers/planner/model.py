@@ -86,9 +86,9 @@ class Model:
 
     @property
     def slots(self) -> float:
-        """Processes of the case that compute at the same time on one host, each on cores of its own."""
-        cores = self.setting.cores
-        return cores if cores == math.inf else max(1.0, cores // self.case.jobs[0].threads)
+        """Processes of the case that compute at the same time on one host as if each were alone; no whole number where
+        their threads do not divide the cores."""
+        return max(1.0, self.setting.cores / self.case.jobs[0].threads)
 
     @property
     def steps(self) -> int:

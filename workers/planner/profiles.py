@@ -1,5 +1,5 @@
-"""Profiles of the stages of planned runs: measured in processes of their own, once alone and once with all cores busy,
-and kept in the cost cache."""
+"""Profiles of the stages of planned runs: measured in processes of their own, once alone and once beside as many of
+their kind as have cores, and kept in the cost cache."""
 
 import dataclasses
 import json
@@ -22,6 +22,7 @@ from pipeline.resolve import RunSpec
 from workers import cost_cache
 from workers.host.allocator import keep_freed_memory
 from workers.host.fork_server import process_context, warm_up
+from workers.host.parent import die_with_parent
 from workers.job import Job
 from workers.planner.lone_stage import StageProfile, measure_stage
 from workers.planner.wire_costs import WireCosts, measure_wires
@@ -45,11 +46,13 @@ class Measured:
     slowdown: float
     """Of each of ``together`` that work at the same time."""
     together: int = 2
+    """1: it was measured alone, and is slowed by nobody."""
 
     def slowdown_of(self, most: float) -> float:
         """That of each of ``most``: every other one that works adds as much as every other one added."""
-        others = 0.0 if most <= 1 or most == math.inf else (most - 1) / (self.together - 1)
-        return 1.0 + (self.slowdown - 1.0) * others
+        if min(most, self.together) <= 1 or most == math.inf:
+            return 1.0
+        return 1.0 + (self.slowdown - 1.0) * (most - 1) / (self.together - 1)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -71,7 +74,7 @@ class Measured:
         taken = None if table["taken"] is None else Taken.from_dict(table["taken"])
         chills = tuple((float(waited), float(seconds)) for waited, seconds in table["chills"])
         profile = StageProfile(parts, parameters, optimizer, held, told, taken, chills, passed)
-        return cls(profile, float(table["slowdown"]), max(2, int(table["together"])))
+        return cls(profile, float(table["slowdown"]), int(table["together"]))
 
 
 def stage_key(job: Job) -> dict[str, Any]:
@@ -136,7 +139,7 @@ class Profiles:
         for key, job, _ in missing:
             beside = busy.get(key)
             slowdown = 1.0 if beside is None else max(1.0, _seconds(beside) / max(_seconds(alone[key]), 1e-9))
-            self._known[key] = Measured(_worse(alone[key], beside), slowdown, max(2, self._together(job)))
+            self._known[key] = Measured(_worse(alone[key], beside), slowdown, self._together(job))
             if cost_cache.is_cacheable(job.resolved):
                 cost_cache.keep(KIND, stage_key(job), self._known[key].to_dict())
 
@@ -200,7 +203,7 @@ class Profiles:
             if not self._fresh and cost_cache.is_cacheable(job.resolved):
                 found = cost_cache.recall(KIND, key)
             measured = _known_stage(found)
-            if measured is not None:
+            if measured is not None and measured.together >= min(2, self._together(job)):
                 self._known[text] = measured
             else:
                 yield text, job, self._known[teller].profile.told if teller in self._known else teller or ()
@@ -209,11 +212,18 @@ class Profiles:
     def _pool(self, resolved: RunSpec) -> Iterator[ProcessPoolExecutor]:
         """Processes that measure."""
         warm_up(resolved.config.dataset.name)
-        pool = ProcessPoolExecutor(self._processes, process_context(), keep_freed_memory)
+        pool = ProcessPoolExecutor(self._processes, process_context(), _begin)
         try:
             yield pool
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """First of all in a process that measures. It waits for work on a pipe that it holds itself, whose end it would
+    never see."""
+    die_with_parent()
+    keep_freed_memory()
 
 
 def _known_stage(found: Any) -> Measured | None:

@@ -152,7 +152,7 @@ def _bottleneck(
         )
     if busy[slowest] / step_s >= _BOUND:
         here = max(model.hosts.count(host) for host in model.hosts)
-        if model.setting.cores < here and not case.resolved.config.chaos.emulates:
+        if model.slots < here and not case.resolved.config.chaos.emulates:
             return "cores", f"{here} stages share {model.setting.cores:.0f} cores a host: fewer stages, or more cores"
         if len(busy) == 1:
             return "stage 0", "more stages, or a faster device"
@@ -232,7 +232,7 @@ def _ddp(model: Model) -> dict[str, Any]:
     own = model.simulated().step_s(model.steps // 2)
     here = -(-count // question.hosts)
     if model.setting.cores < math.inf and not case.resolved.config.chaos.emulates:
-        beside = (min(here, model.slots) - 1) / (model.slots - 1) if model.slots > 1 else 0.0
+        beside = max(0.0, min(here, model.slots) - 1) / (model.slots - 1) if model.slots > 1 else 0.0
         own *= max(1.0, here / model.slots) * (1 + (model.slowdown(0) - 1) * beside)
     num_bytes = sum(each.gradient_bytes for each in case.resolved.exchanged)
     far = question.hosts > 1 or question.link is not None

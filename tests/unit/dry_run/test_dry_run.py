@@ -317,3 +317,22 @@ def test_a_rehearsal_is_the_median_of_three_or_of_as_many_as_fit(monkeypatch, st
     assert found == pytest.approx((last[0] + last[1]) / 2 if counted == 2 else last[counted // 2])
     assert all(took >= 0.5 for _, took in tried[-counted:]) and all(took < 0.5 for _, took in tried[1:-counted])
     assert sum(took for _, took in tried) < 4.5
+
+
+@pytest.mark.parametrize("step_s", [0.005, 0.05, 0.14])
+def test_a_rehearsal_in_which_a_stage_runs_ahead_for_long_ends_all_the_same(monkeypatch, step_s):
+    """The first stage is four times as fast, and the queue between them is endless."""
+    tried = []
+
+    @contextmanager
+    def runner(*_):
+        yield measure
+
+    def measure(spec):
+        tried.append(step_s * spec.num_steps)
+        ends = [[one * (k + 1) for k in range(spec.num_steps)] for one in (step_s / 4, step_s)]
+        return [StageTimings(0.0, each, [], 0.0) for each in ends]
+
+    monkeypatch.setattr(dry_run, "_runner", runner)
+    found, _ = dry_run.rehearse(run(), placed(2, 2), 2, ROOT)
+    assert found == pytest.approx(step_s) and sum(tried) < 6.0

@@ -309,3 +309,11 @@ def test_blocks_are_measured_for_emulated_stages_only_where_that_was_asked_for(m
     sections = {"chaos": {"compute": "sleep", "compute_s": compute_s}, "run": {"threads": 2, "partition": [2, 2]}}
     Planned(config(**sections), Host(4, 0), Path("/nowhere"), Question((2,))).case(find_way("onward"), 2)
     assert found == asked
+
+
+@pytest.mark.parametrize(("cores", "threads", "times", "bottleneck"), [(2, 2, 2.0, "cores"), (3, 2, 4 / 3, "cores"),
+                                                                       (4, 2, 1.0, "stage 0")])  # fmt: skip
+def test_threads_share_the_cores(cores, threads, times, bottleneck):
+    """Two stages of 6 ms."""
+    row = row_of(model_of(Question((2,)), stages=2, cores=cores, **{"run": {"threads": threads, "partition": [2, 2]}}))
+    assert row["step_s"] == pytest.approx(6 * MS * times, rel=0.02) and row["bottleneck"].startswith(bottleneck[:5])

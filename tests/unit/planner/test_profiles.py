@@ -124,7 +124,7 @@ def test_stages_are_measured_beside_as_many_as_have_cores(machine):
     runs = [Planned(merged_threads(n), Host(4, 0), ROOT, Question((2,))).case(find_way("onward"), 2).jobs
             for n in (1, 2, 4)]  # fmt: skip
     found.learn(runs)
-    assert [found.of(jobs[0]).together for jobs in runs] == [4, 2, 2]
+    assert [found.of(jobs[0]).together for jobs in runs] == [4, 2, 1]
     assert machine.measured == [1] * 4 + [6] + [2] * 2 + [2] * 4  # warm, alone, beside one, beside three
 
 
@@ -138,7 +138,15 @@ def test_a_stage_with_a_device_of_its_own_is_slowed_by_nobody():
 def test_others_of_a_kind_slow_a_stage_one_by_one():
     found = Measured(profile(1e-3, None), 1.5, 3)
     assert [found.slowdown_of(n) for n in (1, 2, 3, 5)] == [1.0, 1.25, 1.5, 2.0]
-    assert found.slowdown_of(math.inf) == 1.0
+    assert found.slowdown_of(math.inf) == 1.0 == Measured(profile(1e-3, None), 1.0, 1).slowdown_of(8)
+
+
+def test_what_was_measured_alone_is_measured_again_where_others_are_beside_it(machine):
+    """Under a share of the cores, and then with all of them."""
+    assert learned(cores=1).of(jobs()[0]).together == 1 and len(machine.measured) == 3
+    assert learned(cores=1).of(jobs()[0]).together == 1 and len(machine.measured) == 3
+    assert learned(cores=2).of(jobs()[0]).together == 2 and len(machine.measured) == 3 + 5
+    assert learned(cores=1).of(jobs()[0]).together == 2 and len(machine.measured) == 8
 
 
 def test_a_profile_is_kept_by_the_wire_where_the_stage_has_it():
