@@ -25,7 +25,7 @@ from benchmarks.presets import PRESETS, Preset
 from benchmarks.watched_run import epochs_of, watch_run
 from pipeline.config import ChaosConfig, Config, NamedConfig, RunConfig, ScheduleConfig, TrainConfig
 from pipeline.resolve import resolve
-from workers.flag_parser import whole_number
+from workers.flag_parser import whole_numbers
 from workers.host.limits import raise_open_files
 from workers.placement import Host, this_host
 from workers.planner.command import plan_rows
@@ -238,17 +238,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--strong-most", type=int, default=16, help="most stages of emulated strong scaling")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_args(arguments)
-    schedules, stages = options.schedules.split(","), [whole_number(text, _MOST) for text in options.stages.split(",")]
+    schedules, stages = options.schedules.split(","), whole_numbers(options.stages, _MOST)
     if unknown := [name for name in schedules if name not in SCHEDULES]:
         parser.error(f"unknown schedule (given: {unknown[0]!r}, expected: {', '.join(SCHEDULES)}). Correct it.")
-    if None in stages:
+    if stages is None:
         parser.error(f"cannot read the numbers of stages (given: {options.stages!r}, expected: 1,2,4). Correct them.")
     leave_on_sigterm()
     raise_open_files()
     about = environment("benchmarks.scaling", arguments)
     study = Study(
-        tuple(sorted({count for count in stages if count is not None})),
-        ("strong", "weak") if options.kind == "both" else (options.kind,), tuple(schedules),
+        tuple(sorted(set(stages))), ("strong", "weak") if options.kind == "both" else (options.kind,), tuple(schedules),
         options.compute_s, options.seconds, PRESETS[options.preset].on("cuda" if this_host().num_gpus else None),
         options.others_most, options.strong_most, this_host(),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks import harness
 from benchmarks.wording import share_text, spread_text, table
 from pipeline.records.number_text import format_bytes, grouped
 
@@ -69,8 +70,7 @@ def plan_errors(found: Mapping[str, Any]) -> str:
 
 def _rates(row: Mapping[str, Any]) -> str:
     """The rate of a run, and in brackets the least and the most where it was started several times."""
-    rates = row.get("starts", [])
-    return grouped(row["measured"]) + (f" ({grouped(min(rates))} to {grouped(max(rates))})" if len(rates) > 1 else "")
+    return spread_text(harness.spread(row["starts"]) if "starts" in row else row["measured"])
 
 
 def _stages(row: Mapping[str, Any]) -> str:

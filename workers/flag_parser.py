@@ -7,7 +7,7 @@ from typing import NoReturn
 from pipeline.config import section_options
 from pipeline.registry import nearest
 
-__all__ = ["FlagParser", "whole_number"]
+__all__ = ["FlagParser", "whole_number", "whole_numbers"]
 
 _SHARED = ("optimizer.lr", "model.name", "dataset.name", "rule.name", "optimizer.name")
 """Keys of sections whose other keys depend on what they name."""
@@ -48,3 +48,9 @@ def whole_number(text: str, most: int) -> int | None:
     digits = text.lstrip("0")
     is_short = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(most))
     return int(digits) if is_short and int(digits) <= most else None
+
+
+def whole_numbers(text: str, most: int) -> tuple[int, ...] | None:
+    """Several of them, with commas between; None where one is none."""
+    found = tuple(whole_number(part.strip(), most) or 0 for part in text.split(","))
+    return found if all(found) else None

@@ -293,7 +293,7 @@ def _partition(resolved: RunSpec, num_stages: int) -> Sequence[range] | None:
             )
         return ranges
     chaos = resolved.config.chaos
-    if num_stages in (1, num_blocks) or (chaos.emulates and chaos.compute_s != "measured"):
+    if num_stages in (1, num_blocks) or (chaos.emulates and not chaos.emulates_measured):
         return partition.balanced([1.0] * num_blocks, num_stages)
     if wanted == "parameters" or resolved.topology is Topology.SETTLE:  # a settling block cannot be run alone
         return partition.balanced([float(s.num_parameters) for s in resolved.shapes], num_stages)

@@ -122,6 +122,7 @@ class ReplicaProgram(Program):
         batches = count()
 
         def then(request: Request) -> Iterator[Request]:
+            """What the others are told."""
             if isinstance(request, Progress):
                 position = Position(epoch, next(batches))
                 for process in self._replicas.group(self.stage_index)[1:]:
@@ -133,6 +134,7 @@ class ReplicaProgram(Program):
         """The same requests; what happens between them is booked as learning."""
 
         def then(_: Request) -> Iterator[Request]:
+            """Nothing is asked."""
             self.budget.enter(Activity.LEARN)
             return iter(())
 

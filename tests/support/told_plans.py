@@ -4,7 +4,9 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.planning.stage_model import Part
+from workers.edges import batch_bytes
 from workers.placement import Host
+from workers.planner import cases
 from workers.planner.cases import Planned, planned_runs
 from workers.planner.lone_stage import StageProfile
 from workers.planner.model import Model, Setting
@@ -35,7 +37,21 @@ class Told:
             parts[Part.BEFORE] *= 3  # the last block learns at once
         else:
             parts[Part.LEARN] = 2 * MS * weight
-        return Measured(StageProfile(parts, 10, 20, 30, told), 1.0)
+        top = job.blocks.stop == job.resolved.num_blocks
+        passed = 0 if top else job.resolved.microbatch_size * batch_bytes(job.resolved, job.blocks.stop)
+        return Measured(StageProfile(parts, 10, 20, 30, told, passed_bytes=passed), 1.0)
+
+
+def tell_costs(monkeypatch, taken):
+    """Has every block take a second as it was ``taken``, without a measurement; returns how each was asked for."""
+    asked = []
+
+    def told(resolved, threads, device, *, fresh):
+        asked.append({"threads": threads, "fresh": fresh})
+        return [1.0] * resolved.num_blocks, taken
+
+    monkeypatch.setattr(cases, "told_costs", told)
+    return asked
 
 
 def config(**sections):

@@ -34,7 +34,7 @@ from workers.host.folders import new_folder
 from workers.job import share_out
 from workers.placement import Host, Placement
 
-__all__ = ["pace_key", "predict_run", "rehearse", "validate"]
+__all__ = ["is_crowded", "pace_key", "predict_run", "rehearse", "validate"]
 
 logger = logging.getLogger(__name__)
 
@@ -243,10 +243,14 @@ def _runner(resolved: RunSpec, placement: Placement, data_root: Path) -> Iterato
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_crowded(placement: Placement, cores: float) -> bool:
+    """The processes of a placement have more threads than there are cores, and take turns."""
+    return not placement.in_one_process and len(placement.devices) * placement.threads > cores
+
+
 def _alone(taken: Taken, placement: Placement, cores: float) -> Taken:
     """What tells nothing of other programs where processes share cores among themselves."""
-    is_crowded = not placement.in_one_process and len(placement.devices) * placement.threads > cores
-    return replace(taken, share=None) if is_crowded else taken
+    return replace(taken, share=None) if is_crowded(placement, cores) else taken
 
 
 def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:

@@ -26,7 +26,7 @@ from workers.planner.links import Question
 from workers.planner.ways import WAYS, Way
 from workers.transport import PACKAGE, Capabilities, Devices, Reach, capabilities_of
 
-__all__ = ["Case", "Planned", "planned_runs"]
+__all__ = ["Case", "Planned", "hosts_of", "planned_runs"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class Case:
     """What one process of each stage does, as if it were alone: of replicas, what one of them is dealt."""
     batch_size: int
     """Samples of a step, of all processes."""
+    hosts: tuple[int, ...]
+    """Of each stage."""
     probe: Probe | None = None
     """That passes in the mode of the config, where the case is planned in another one."""
 
@@ -106,6 +108,7 @@ class Planned:
             )
         count = stages if way.is_split else 1
         counts = replicas or (1,) * count
+        hosts = hosts_of(counts, self._question.hosts)
         check_chaos(resolved.config.chaos, count, sum(counts))
         threads = self._threads(stages if way.is_dealt else sum(counts))
         ranges, block_s = self._laid(resolved, count, threads)
@@ -116,7 +119,7 @@ class Planned:
             placement, devices=(self.device,) * sum(counts), counts=counts if max(counts) > 1 else ()
         )
         probe = self._probe(resolved) if way.is_ours else None
-        return Case(way, stages, resolved, whole, tuple(jobs), self._config.train.batch_size, probe)
+        return Case(way, stages, resolved, whole, tuple(jobs), self._config.train.batch_size, hosts, probe)
 
     def _probe(self, resolved: RunSpec) -> Probe | None:
         """Of the mode gated."""
@@ -150,11 +153,10 @@ class Planned:
     def _laid(self, resolved: RunSpec, count: int, threads: int) -> tuple[tuple[range, ...], tuple[float, ...] | None]:
         """Blocks of each stage, and what each block takes where that was asked for."""
         wanted, num_blocks, chaos = resolved.config.run.partition, resolved.num_blocks, resolved.config.chaos
-        told = chaos.emulates and chaos.compute_s != "measured"
         if isinstance(wanted, list) and len(wanted) == count and count > 1:
-            is_timed = chaos.emulates and not told
-            return tuple(partition.parse(wanted, num_blocks)), self._cost(resolved, threads) if is_timed else None
-        if told or (count in (1, num_blocks) and not chaos.emulates):
+            costs = self._cost(resolved, threads) if chaos.emulates_measured else None
+            return tuple(partition.parse(wanted, num_blocks)), costs
+        if not chaos.emulates_measured and (chaos.emulates or count in (1, num_blocks)):
             return tuple(partition.balanced([1.0] * num_blocks, count)), None
         costs = self._cost(resolved, threads)
         return tuple(partition.balanced(costs, count)), costs
@@ -167,6 +169,26 @@ class Planned:
             self._costs[key], taken = told_costs(resolved, threads, torch.device(self.device), fresh=self._fresh)
             self.taken.append(taken)
         return tuple(self._costs[key])
+
+
+def hosts_of(replicas: Sequence[int], hosts: int) -> tuple[int, ...]:
+    """The host of each stage: processes are dealt to ``hosts`` in order, as many to each.
+
+    Raises:
+        ConfigError: replicas of a stage are on several, and what they exchange would pass the link.
+    """
+    found, first, total = [], 0, sum(replicas)
+    for stage, count in enumerate(replicas):
+        ends = [process * hosts // total for process in (first, first + count - 1)]
+        if ends[0] != ends[1]:
+            raise ConfigError(
+                f"the replicas of stage {stage} would be on several hosts, and their exchange over the link is not "
+                f"planned (given: --hosts {hosts}, replicas {list(replicas)}, expected: those of a stage on one host). "
+                "Name others, or try the run itself."
+            )
+        found.append(ends[0])
+        first += count
+    return tuple(found)
 
 
 def _as_replica(job: Job, count: int) -> Job:

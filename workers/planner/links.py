@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
-from workers.flag_parser import whole_number
+from workers.flag_parser import whole_numbers
 
 __all__ = ["PAYLOAD", "Link", "Question", "parse_link", "parse_replicas", "parse_stages"]
 
@@ -78,13 +78,14 @@ def parse_stages(text: str | None, num_blocks: int) -> tuple[int, ...]:
     """
     if text is None or text == "auto":
         return tuple(n for n in (1, 2, 4, 8) if n <= num_blocks)
-    found = [num_blocks if part.strip() == "blocks" else whole_number(part.strip(), _MOST) for part in text.split(",")]
-    if any(count is None for count in found):
+    named = ",".join(str(num_blocks) if part.strip() == "blocks" else part for part in text.split(","))
+    found = whole_numbers(named, _MOST)
+    if found is None:
         raise ConfigError(
             f"cannot read the numbers of stages (given: --stages {text!r}, expected: whole numbers from 1, e.g. "
             "1,2,4,8, or blocks). Correct it."
         )
-    counts = tuple(sorted({count for count in found if count is not None}))
+    counts = tuple(sorted(set(found)))
     if counts[-1] > num_blocks:
         raise ConfigError(
             f"cannot split {num_blocks} blocks into {counts[-1]} stages (blocks: {num_blocks}, --stages {text}). "
@@ -101,10 +102,10 @@ def parse_replicas(text: str) -> str | tuple[int, ...]:
     """
     if text == "auto":
         return text
-    found = [whole_number(part.strip(), _MOST) for part in text.split(",")]
-    if any(count is None for count in found):
+    found = whole_numbers(text, _MOST)
+    if found is None:
         raise ConfigError(
             f"cannot read the replicas (given: --replicas {text!r}, expected: auto, a whole number from 1, or one for "
             "each stage, e.g. 1,2,1). Correct it."
         )
-    return tuple(count for count in found if count is not None)
+    return found

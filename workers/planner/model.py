@@ -1,17 +1,16 @@
 """A case as a simulation: stages from their profiles, wires from what messages cost and from the link."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.engine.exchange import bucketed
-from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.simulation import simulate
 from pipeline.planning.stage_model import Outcome, Part, Port, StageModel, Wire
 from workers.chaos import delay_of_edge
-from workers.edges import batch_bytes, edges_of
+from workers.edges import edges_of
 from workers.planner.cases import Case
 from workers.planner.links import Link, Question
 from workers.planner.lone_stage import StageProfile
@@ -19,30 +18,10 @@ from workers.planner.profiles import Profiles
 from workers.planner.wire_costs import WireCosts
 from workers.transport import Edge
 
-__all__ = ["Model", "Setting", "hosts_of"]
+__all__ = ["Model", "Setting"]
 
 _MOST_STEPS = 400
 _FLUSHED_STEPS = 6
-
-
-def hosts_of(replicas: Sequence[int], hosts: int) -> list[int]:
-    """The host of each stage: processes are dealt to ``hosts`` in order, as many to each.
-
-    Raises:
-        ConfigError: replicas of a stage are on several, and what they exchange would pass the link.
-    """
-    found, first, total = [], 0, sum(replicas)
-    for stage, count in enumerate(replicas):
-        ends = [process * hosts // total for process in (first, first + count - 1)]
-        if ends[0] != ends[1]:
-            raise ConfigError(
-                f"the replicas of stage {stage} would be on several hosts, and their exchange over the link is not "
-                f"planned (given: --hosts {hosts}, replicas {list(replicas)}, expected: those of a stage on one host). "
-                "Name others, or try the run itself."
-            )
-        found.append(ends[0])
-        first += count
-    return found
 
 
 @dataclass(frozen=True)
@@ -74,7 +53,7 @@ class Model:
         self.setting = setting
         self._measured = [profiles.of(job) for job in case.jobs]
         self.num_stages = len(case.jobs)
-        self.hosts = hosts_of(case.replicas, setting.question.hosts)
+        self.hosts = case.hosts
 
     def profile(self, stage: int) -> StageProfile:
         """Of one stage."""
@@ -127,9 +106,7 @@ class Model:
 
     def up_bytes(self, stage: int) -> int:
         """Of a micro-batch's activation that the stage sends, with its labels; a mean where they are uneven."""
-        resolved, stop = self.case.resolved, self.case.partition[stage].stop
-        full = self._measured[stage].profile.passed_bytes or resolved.microbatch_size * batch_bytes(resolved, stop)
-        return self._mean(full)
+        return self._mean(self._measured[stage].profile.passed_bytes)
 
     def down_bytes(self, stage: int) -> int:
         """Of the feedback for a micro-batch that the stage sends; a mean where they are uneven."""

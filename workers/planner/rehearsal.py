@@ -5,8 +5,8 @@ clock, where there are more than cores they take turns as the operating system l
 other in every step feel whatever disturbs either. A second of the run's own processes and transport does know
 (:mod:`workers.dry_run`), and is what the run itself would be predicted by. But processes are faster or slower from
 start to start, by up to a fifth, so where a simulation knows enough, with a core for every thread, and is far off, they
-are started once more, and the middle one of the three counts. Over links, on other hosts, on faster
-devices and on more of them the simulation is all there is.
+are started once more, and the middle one of the three counts. Over links, on other hosts, on faster devices and on more
+of them the simulation is all there is.
 """
 
 import logging
@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.planning.taken import Taken
 from workers import cost_cache
-from workers.dry_run.dry_run import pace_key, rehearse
+from workers.dry_run.dry_run import is_crowded, pace_key, rehearse
 from workers.host.limits import check_open_files
 from workers.memory import check_memory
 from workers.planner.cases import Case
@@ -74,8 +74,8 @@ class Rehearsals:
 
     def _tried(self, case: Case, simulated_s: Callable[[], float]) -> tuple[float, Taken] | None:
         """Tries a case, twice where once is far from what a simulation knows; None where that fails."""
-        found, placement = self._started(case), case.placement
-        if found is None or len(placement.devices) * placement.threads > self._cores:
+        found = self._started(case)
+        if found is None or is_crowded(case.placement, self._cores):
             return found
         told = simulated_s()
         if abs(found[0] / told - 1) < _FAR or (again := self._started(case)) is None:

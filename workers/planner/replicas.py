@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import ConfigError
 from workers.planner.cases import Case, Planned
-from workers.planner.model import Model, Setting, hosts_of
+from workers.planner.model import Model, Setting
 from workers.planner.profiles import Profiles
 from workers.planner.rows import replicated
 
@@ -35,7 +35,6 @@ def cases_with_replicas(
         if counts is None or max(counts) == 1:
             continue
         try:
-            hosts_of(counts, setting.question.hosts)
             found.append(planned.case(case.way, case.stages, counts))
         except ConfigError as error:
             refusals.append(error)

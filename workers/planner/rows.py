@@ -39,15 +39,15 @@ def row_of(model: Model, rehearsed_s: float | None = None) -> dict[str, Any]:
     if model.case.way.is_dealt:
         return _ddp(model)
     case, outcome = model.case, model.simulated()
-    simulated_s, batching = outcome.step_s(model.steps // 2), case.resolved.batching
+    simulated_s = outcome.step_s(model.steps // 2)
     step_s = simulated_s if rehearsed_s is None else rehearsed_s
     links = _links(model, step_s)
     bottleneck, advice = _bottleneck(model, outcome, simulated_s, links)
     busy = _working(outcome)
     return {
-        **_about(case), "samples_per_s": batching.batch_size / step_s, "step_s": step_s,
+        **_about(case), "samples_per_s": case.batch_size / step_s, "step_s": step_s,
         "rehearsed": rehearsed_s is not None, "simulated_step_s": simulated_s,
-        "first_s": outcome.ends[-1][0], "run_s": _run_s(case, batching.batch_size, outcome.ends[-1][0], step_s),
+        "first_s": outcome.ends[-1][0], "run_s": _run_s(case, outcome.ends[-1][0], step_s),
         "stage_s": model.stage_seconds(), "busy_s": busy,
         "bubble": max(0.0, 1 - sum(busy) / len(busy) / step_s), "bottleneck": bottleneck, "advice": advice,
         "links": links, "memory": _memory(model), "heads_share": head_share(case),
@@ -71,16 +71,15 @@ def _about(case: Case) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _run_s(case: Case, batch_size: int, first_s: float, step_s: float) -> float:
+def _run_s(case: Case, first_s: float, step_s: float) -> float:
     """Seconds of the whole run without its evaluations: the filling of the pipeline and all steps.
 
     Args:
         case: of the run.
-        batch_size: samples of a step, of all processes.
         first_s, step_s: of the first step, and of every other one.
     """
     num_train, epochs = case.resolved.batching.num_train, case.resolved.config.train.epochs
-    return first_s + max(0.0, epochs * num_train / batch_size - 1) * step_s
+    return first_s + max(0.0, epochs * num_train / case.batch_size - 1) * step_s
 
 
 def _links(model: Model, step_s: float) -> list[dict[str, Any]]:
@@ -239,14 +238,13 @@ def _ddp(model: Model) -> dict[str, Any]:
     exchange = model.exchange_s(count, num_bytes, between_hosts=far)
     hidden = min(exchange * 0.9, own * _BACKWARD_SHARE) if far else 0.0
     step_s = own + exchange - hidden
-    batch = case.batch_size
     bound = "exchange of gradients" if exchange - hidden > own / 2 else "compute"
     advice = "a faster link, or larger batches" if bound != "compute" else "more processes, or faster devices"
     part = model.profile(0)
     return {
-        **_about(case), "samples_per_s": batch / step_s, "step_s": step_s,
+        **_about(case), "samples_per_s": case.batch_size / step_s, "step_s": step_s,
         "rehearsed": False, "simulated_step_s": step_s, "first_s": step_s,
-        "run_s": _run_s(case, batch, step_s, step_s), "stage_s": [own] * count, "busy_s": [own] * count,
+        "run_s": _run_s(case, step_s, step_s), "stage_s": [own] * count, "busy_s": [own] * count,
         "bubble": (exchange - hidden) / step_s, "bottleneck": bound, "advice": advice,
         "links": [{"from": s, "to": (s + 1) % count, "up_bytes": 2 * (count - 1) * num_bytes // count, "down_bytes": 0,
                    "busy": exchange / step_s} for s in range(count)],

@@ -8,10 +8,10 @@ from tests.support.told_plans import EVEN, FREE, MS, Told, config, model_of
 
 from pipeline.errors import ConfigError
 from workers.placement import Host
-from workers.planner.cases import Planned
+from workers.planner.cases import Planned, hosts_of
 from workers.planner.command import placed
 from workers.planner.links import Link, Question
-from workers.planner.model import Model, Setting, hosts_of
+from workers.planner.model import Model, Setting
 from workers.planner.replicas import cases_with_replicas
 from workers.planner.rows import row_of
 from workers.planner.text import plan_lines
@@ -152,7 +152,7 @@ def test_a_batch_that_cannot_be_halved_is_no_longer_in_parts(microbatches):
     [((1, 1, 1, 1), 2, [0, 0, 1, 1]), ((2, 2), 2, [0, 1]), ((2, 1, 1), 2, [0, 1, 1]), ((1, 2, 1), 1, [0, 0, 0])],
 )
 def test_processes_are_dealt_to_hosts_in_order(replicas, hosts, found):
-    assert hosts_of(replicas, hosts) == found
+    assert hosts_of(replicas, hosts) == tuple(found)
 
 
 def test_replicas_on_several_hosts_are_left_out_with_the_reason(caplog):

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.support.told_plans import EVEN, FREE, MS, Told, by_schedule, config, model_of, rows
+from tests.support.told_plans import EVEN, FREE, MS, Told, by_schedule, config, model_of, rows, tell_costs
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -13,7 +13,6 @@ from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from pipeline.planning.taken import Taken
 from workers.placement import Host
-from workers.planner import cases
 from workers.planner.cases import Planned, planned_runs
 from workers.planner.command import _best, placed, planned_as
 from workers.planner.links import Link, Question
@@ -299,16 +298,10 @@ def test_data_parallelism_counts_the_samples_that_there_are():
 
 @pytest.mark.parametrize(("compute_s", "asked"), [(0.02, []), ([0.01, 0.02], []), ("measured", [2])])
 def test_blocks_are_measured_for_emulated_stages_only_where_that_was_asked_for(monkeypatch, compute_s, asked):
-    found = []
-
-    def told(resolved, threads, device, *, fresh):
-        found.append(threads)
-        return [1.0] * resolved.num_blocks, Taken(500.0, 1.0)
-
-    monkeypatch.setattr(cases, "told_costs", told)
+    found = tell_costs(monkeypatch, Taken(500.0, 1.0))
     sections = {"chaos": {"compute": "sleep", "compute_s": compute_s}, "run": {"threads": 2, "partition": [2, 2]}}
     Planned(config(**sections), Host(4, 0), Path("/nowhere"), Question((2,))).case(find_way("onward"), 2)
-    assert found == asked
+    assert [each["threads"] for each in found] == asked
 
 
 @pytest.mark.parametrize(("cores", "threads", "times", "bottleneck"), [(2, 2, 2.0, "cores"), (3, 2, 4 / 3, "cores"),

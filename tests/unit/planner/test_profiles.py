@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.told_plans import tell_costs
 
 from pipeline.config import Config, NamedConfig
 from pipeline.planning.stage_model import Part
 from pipeline.planning.taken import Taken
 from workers import cost_cache
 from workers.placement import Host
-from workers.planner import cases, command
+from workers.planner import command
 from workers.planner import profiles as module
 from workers.planner.cases import Planned
 from workers.planner.command import make_plan
@@ -182,13 +183,7 @@ def test_replicas_share_the_cores_of_their_host_with_all_processes(way, threads)
 
 
 def test_a_plan_is_as_old_as_the_costs_that_its_stages_are_cut_by(machine, tmp_path, monkeypatch):
-    asked = []
-
-    def told(resolved, threads, device, *, fresh):
-        asked.append(fresh)
-        return [1.0] * resolved.num_blocks, Taken(500.0, 0.7)
-
-    monkeypatch.setattr(cases, "told_costs", told)
+    asked = tell_costs(monkeypatch, Taken(500.0, 0.7))
     config = dataclasses.replace(
         CONFIG, model=NamedConfig(name="mlp", options={"depth": 2, "width": 8, "norm": "none"}),
         run=dataclasses.replace(CONFIG.run, partition="measured"),
@@ -196,7 +191,7 @@ def test_a_plan_is_as_old_as_the_costs_that_its_stages_are_cut_by(machine, tmp_p
     plan = make_plan(config, Question((2,)), out=tmp_path / "plan", data_root=ROOT, say=lambda line: None)
     assert plan["measured"]["at"] == 500.0 and plan["measured"]["cpu_share"] == 0.7
     command.plan_rows(config, Question((2,)), Host(2, 0), ROOT, fresh=True)
-    assert asked[0] is False and asked[-1] is True
+    assert asked[0]["fresh"] is False and asked[-1]["fresh"] is True
 
 
 @pytest.mark.parametrize(("share", "times"), [(1.0, 1), (0.5, 2)])
