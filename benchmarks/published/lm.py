@@ -18,7 +18,10 @@ BUDGETS = (500, 1000, 2000, 4000)
 _SEEDS_AT = 1000
 RATES = (1e-3, 2e-3, 3e-3, 6e-3)
 """Tried for some arms at the smallest budget; that of the base is the one that all arms have."""
-_TUNED = ("backprop", "2 blocks, own, normed", "2 blocks, shared read-out, each 50", "4 blocks, own, normed")
+_TUNED = (
+    "backprop", "2 blocks, own, normed", "2 blocks, shared read-out, each 50", "4 blocks, own, normed",
+    "4 blocks, shared read-out, each 50",
+)  # fmt: skip
 _BASE = {
     "model.name": "transformer", "model.depth": 8, "model.width": 128, "model.heads": 4,
     "dataset.name": "text", "dataset.path": "text/shakespeare.txt", "dataset.window": 128,
