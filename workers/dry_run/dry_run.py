@@ -5,7 +5,8 @@ Costs of blocks measured alone do not add up to that of a stage: blocks of a sta
 the same time share memory bandwidth, caches and clock. So the run's own programs train over its own edges for a
 moment, whatever its mode. That costs the start of the processes, then at least nine batches (two to warm up, six to
 measure, one before an evaluation), and beyond that a second, or a tenth of the run where that is less; up to three
-times that where the first partition turns out uneven.
+times that where the first partition turns out uneven. Stages that share cores run ahead of each other until their
+queues are full: there as many batches more, before those that count and behind them.
 """
 
 import logging
@@ -27,7 +28,7 @@ from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec
 from workers import cost_cache
 from workers.cached_costs import forget_costs
-from workers.dry_run.pace import step_s_of, taken_of, together
+from workers.dry_run.pace import steady_from, step_s_of, steps_ahead, taken_of, together
 from workers.dry_run.runners import PATIENCE_S, OneProcess, ProcessPerStage
 from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.host.folders import new_folder
@@ -55,6 +56,8 @@ REHEARSE_S = 2.0
 those that do not count, for they are short or stages run ahead in them, twice as long."""
 SLOW_S = 10.0
 """Of two steps, above which nothing is rehearsed."""
+AHEAD_S = 8.0
+"""Most seconds of steps in which stages that share cores run ahead until their queues are full; none of them counts."""
 EVALUATE_S = 0.2
 """Seconds of test batches that are measured."""
 REFINEMENTS = 2
@@ -91,7 +94,7 @@ def predict_run(resolved: RunSpec, placement: Placement, host: Host, data_root: 
     known = _recall(key, placement) if cached else None
     if known is None:
         try:
-            found = _refined(resolved, placement, data_root)
+            found = _refined(resolved, placement, host.cores, data_root)
             taken = found[1].taken and _alone(found[1].taken, found[0], host.cores)
             known = found[0], replace(found[1], taken=taken)
         except TimeoutError as error:
@@ -121,18 +124,21 @@ def rehearse(resolved: RunSpec, placement: Placement, cores: float, data_root: P
         Exception: whatever a stage has raised.
         TimeoutError: a step takes too long.
     """
-    num_steps, tried_s, counted_s, about_s = STEPS, 0.0, 0.0, REHEARSE_S / REHEARSALS
+    tried_s, counted_s, about_s = 0.0, 0.0, REHEARSE_S / REHEARSALS
     found: list[tuple[float, Taken]] = []
     with _runner(resolved, placement, data_root) as measure:
-        if (warm_s := measure(DryRunSpec(2))[-1].took_s) > SLOW_S:
-            why = f"two steps took {warm_s:.0f} s, expected: {SLOW_S:.0f} s at most"
+        warm = measure(DryRunSpec(2))[-1]
+        if warm.took_s > SLOW_S:
+            why = f"two steps took {warm.took_s:.0f} s, expected: {SLOW_S:.0f} s at most"
             raise TimeoutError(f"the rehearsal takes too long ({why}). Set run.predict = false to try nothing.")
+        ahead = _ahead(resolved, placement, cores, warm)
+        num_steps = STEPS + 2 * ahead
         while len(found) < REHEARSALS and (not found or (counted_s < REHEARSE_S and tried_s < 2 * REHEARSE_S)):
-            steady = num_steps // 4
+            steady = steady_from(num_steps, ahead)
             timings = measure(DryRunSpec(num_steps, steady=steady))
             tried_s += (took := timings[-1].took_s)
             # A stage that has run ahead ends first, and leaves the cores to the others.
-            is_together = len(together(timings, steady)) >= num_steps // 2
+            is_together = len(together(timings, steady)) >= num_steps // 2 - ahead
             if (is_together and took >= 0.75 * about_s) or (tried_s >= REHEARSE_S and not found):
                 found.append((step_s_of(timings, steady), taken_of(timings, steady)))
                 counted_s += took if is_together else REHEARSE_S  # later ones would be no better
@@ -187,14 +193,14 @@ def _recall(key: dict[str, Any], placement: Placement) -> tuple[Placement, Pace]
         return None
 
 
-def _refined(resolved: RunSpec, placement: Placement, data_root: Path) -> tuple[Placement, Pace]:
+def _refined(resolved: RunSpec, placement: Placement, cores: float, data_root: Path) -> tuple[Placement, Pace]:
     """Dry run of ``placement``, then of better balanced partitions; returns the fastest placement and its pace."""
-    pace = _dry_run(resolved, placement, data_root)
+    pace = _dry_run(resolved, placement, cores, data_root)
     for _ in range(REFINEMENTS):
         other = _rebalanced(placement, pace) if _overlaps(resolved, placement) else placement
         if other == placement:
             break
-        attempt = _dry_run(resolved, other, data_root)
+        attempt = _dry_run(resolved, other, cores, data_root)
         if attempt.step_s >= pace.step_s:
             break
         placement, pace = other, attempt
@@ -225,10 +231,10 @@ def _rebalanced(placement: Placement, pace: Pace) -> Placement:
     return replace(placement, partition=ranges) if slowest < WORTH_RATIO * max(pace.stage_s) else placement
 
 
-def _dry_run(resolved: RunSpec, placement: Placement, data_root: Path) -> Pace:
+def _dry_run(resolved: RunSpec, placement: Placement, cores: float, data_root: Path) -> Pace:
     """Measure the pace of ``placement`` with its own stages, devices and transport."""
     with _runner(resolved, placement, data_root) as measure:
-        return _pace(measure, resolved, placement.devices[-1] != "cpu")
+        return _pace(measure, resolved, placement, cores)
 
 
 @contextmanager
@@ -261,16 +267,30 @@ def _with_short_waits(resolved: RunSpec, placement: Placement) -> RunSpec:
     return replace(resolved, config=replace(config, run=run, transport=transport))
 
 
-def _pace(measure: Runner, resolved: RunSpec, on_cuda: bool) -> Pace:
+def _ahead(resolved: RunSpec, placement: Placement, cores: float, warm: StageTimings) -> int:
+    """Steps by which stages that share cores run ahead, as far as twice as many are done in ``AHEAD_S``."""
+    if placement.devices[0] != "cpu" or not is_crowded(placement, cores):
+        return 0
+    return steps_ahead(resolved, placement.num_stages, int(AHEAD_S / _about_s(warm)) - STEPS)
+
+
+def _about_s(warm: StageTimings) -> float:
+    """Seconds of the second of two steps."""
+    return max(warm.steps[1] - warm.steps[0], 1e-6)
+
+
+def _pace(measure: Runner, resolved: RunSpec, placement: Placement, cores: float) -> Pace:
     """Warm up, measure training steps, measure test batches."""
     config, batching = resolved.config, resolved.batching
     warm = measure(DryRunSpec(2))[-1]
-    about = max(warm.steps[1] - warm.steps[0], 1e-6)
-    num_steps = max(STEPS, min(int(MEASURE_S / about), config.train.epochs * batching.num_steps // 10))
-    steady = num_steps // 4
+    ahead = _ahead(resolved, placement, cores, warm)
+    most = max(STEPS, config.train.epochs * batching.num_steps // 10)
+    num_steps = min(max(int(MEASURE_S / _about_s(warm)), STEPS + 2 * ahead), most)
+    num_steps, ahead = max(STEPS, num_steps), min(ahead, (most - STEPS) // 2)
+    steady = steady_from(num_steps, ahead)
     timings = measure(DryRunSpec(num_steps, steady=steady))
     step_s, taken = step_s_of(timings, steady), taken_of(timings, steady)
-    if on_cuda:  # the host's clock alone tells when work was started, not when it was done
+    if placement.devices[-1] != "cpu":  # the host's clock alone tells when work was started, not when it was done
         num_steps = min(num_steps, 10)
         timings = measure(DryRunSpec(num_steps, waits_for_device=True))
     stage_s = tuple(stage.work_s / num_steps for stage in timings)

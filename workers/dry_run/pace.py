@@ -5,10 +5,37 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
+from pipeline.learning.rule import Topology
 from pipeline.planning.taken import Taken
+from pipeline.resolve import RunSpec
 from workers.dry_run.stage import StageTimings
 
-__all__ = ["step_s_of", "taken_of", "together"]
+__all__ = ["steady_from", "step_s_of", "steps_ahead", "taken_of", "together"]
+
+_DEEP = 8
+"""Messages in a queue beyond which nobody waits for it to fill."""
+
+
+def steps_ahead(resolved: RunSpec, num_stages: int, room: int) -> int:
+    """Steps by which the first stage of a local rule may run ahead of the last one, until all queues are full.
+
+    Stages that share cores run ahead for as long as that: before so many steps the last one is slower than it will be,
+    and behind the first one's end it is faster.
+
+    Args:
+        resolved: the run.
+        num_stages: of its pipeline.
+        room: steps that there is time for beside those that count; half of them at most.
+    """
+    if resolved.topology is not Topology.LOCAL:
+        return 0
+    queue = min(resolved.config.transport.depth, _DEEP) // resolved.batching.microbatches
+    return max(0, min((num_stages - 1) * (queue + 1), room // 2))
+
+
+def steady_from(num_steps: int, ahead: int) -> int:
+    """The first of so many steps that counts, where stages run ``ahead`` steps ahead."""
+    return ahead + (num_steps - 2 * ahead) // 4
 
 
 def taken_of(timings: Sequence[StageTimings], steady: int) -> Taken:

@@ -12,7 +12,7 @@ from pipeline.planning.taken import Taken
 from pipeline.resolve import resolve
 from workers.dry_run import dry_run
 from workers.dry_run.dry_run import pace_key, predict_run, validate
-from workers.dry_run.pace import step_s_of, taken_of
+from workers.dry_run.pace import step_s_of, steps_ahead, taken_of
 from workers.dry_run.stage import DryRunSpec, StageTimings
 from workers.placement import Host, Placement
 
@@ -35,7 +35,7 @@ def stages(monkeypatch):
     known = DryRuns()
     known.heard = []
 
-    def dry(resolved, placement, data_root):
+    def dry(resolved, placement, cores, data_root):
         sizes = tuple(len(blocks) for blocks in placement.partition)
         known.heard.append(sizes)
         return Pace(known[sizes], 0.1, max(known[sizes]), 0.01)
@@ -247,7 +247,7 @@ def stage_that_takes(step_s, work_s, first_s=1.0, eval_s=0.1):
 )
 def test_how_much_is_measured(step_s, num_steps, num_evals):
     measure, specs = stage_that_takes(step_s, work_s=0.7 * step_s)
-    found = dry_run._pace(measure, run(), on_cuda=False)
+    found = dry_run._pace(measure, run(), placed(2, 2), 2)
     assert specs == [DryRunSpec(2), DryRunSpec(num_steps, steady=num_steps // 4), DryRunSpec(1, num_evals)]
     assert found.step_s == pytest.approx(step_s) and found.eval_s == pytest.approx(0.1)
     assert found.stage_s == pytest.approx((0.0, 0.7 * step_s)) and found.first_s == 1.0
@@ -283,7 +283,7 @@ def test_a_pace_is_as_disturbed_as_its_most_disturbed_stage():
 
 def test_on_a_gpu_stages_are_timed_again_with_the_device_at_rest():
     measure, specs = stage_that_takes(0.01, work_s=0.002)
-    found = dry_run._pace(measure, run(), on_cuda=True)
+    found = dry_run._pace(measure, run(), dataclasses.replace(placed(2, 2), devices=("cuda:0", "cuda:1")), 2)
     assert specs[2] == DryRunSpec(10, waits_for_device=True)
     assert found.stage_s == pytest.approx((0.0, 0.002))
 
@@ -336,3 +336,52 @@ def test_a_rehearsal_in_which_a_stage_runs_ahead_for_long_ends_all_the_same(monk
     monkeypatch.setattr(dry_run, "_runner", runner)
     found, _ = dry_run.rehearse(run(), placed(2, 2), 2, ROOT)
     assert found == pytest.approx(step_s) and sum(tried) < 6.0
+
+
+def crowd_that_runs_ahead(step_s, tried):
+    """Two stages on one core, with room for four messages: until the first is five steps ahead, the last one's steps
+    take twice as long, and half as long when the first has ended."""
+
+    def measure(spec):
+        tried.append(spec)
+        first = [step_s * (k + 1) for k in range(spec.num_steps)]
+        last: list[float] = [0.0]
+        for k in range(spec.num_steps):
+            last.append(last[-1] + step_s * (2 if k < 5 else 1 if last[-1] < first[-1] else 0.5))
+        return [StageTimings(0.0, first, [], 0.0), StageTimings(0.0, last[1:], [last[-1] + 0.1] * spec.num_evals, 0.0)]
+
+    return measure
+
+
+@pytest.mark.parametrize("step_s", [0.005, 0.05, 0.15])
+def test_stages_that_share_cores_count_between_running_ahead_and_the_first_ones_end(monkeypatch, step_s):
+    tried = []
+
+    @contextmanager
+    def runner(*_):
+        yield crowd_that_runs_ahead(step_s, tried)
+
+    monkeypatch.setattr(dry_run, "_runner", runner)
+    found, _ = dry_run.rehearse(run(), placed(2, 2), 1, ROOT)
+    assert found == pytest.approx(step_s) and tried[1] == DryRunSpec(16, steady=6)
+    assert sum(spec.num_steps * step_s for spec in tried) < 4.5
+
+
+def test_a_run_is_predicted_by_what_stages_that_share_cores_do_once_queues_are_full():
+    tried = []
+    found = dry_run._pace(crowd_that_runs_ahead(0.15, tried), run(), placed(2, 2), 1)
+    assert found.step_s == pytest.approx(0.15) and tried[1] == DryRunSpec(16, steady=6)
+
+
+@pytest.mark.parametrize(
+    ("sections", "stages", "room", "ahead"),
+    [
+        ({}, 2, 99, 5), ({}, 4, 99, 15), ({}, 4, 20, 10), ({}, 4, -3, 0), ({}, 1, 99, 0),
+        ({"transport": {"depth": 1}}, 4, 99, 6), ({"transport": {"depth": 900}}, 2, 99, 9),
+        ({"train": {"microbatches": 2}, "rule": {"name": "pred"}}, 2, 99, 3),
+        ({"rule": {"name": "dfa"}}, 4, 99, 0),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_how_far_stages_run_ahead(sections, stages, room, ahead):
+    assert steps_ahead(run(**sections), stages, room) == ahead
