@@ -195,6 +195,8 @@ class _Run:
         while self._here[here] < model.replicas:
             yield self._synced[process.stage]
         self._changed(self._synced[process.stage])
+        if model.sync_late_s > 0:
+            yield _Until(self._clock.now + model.sync_late_s)
         process.waits_s[Port.MEET.value] += self._clock.now - since
         yield from self._work(process, model.sync_s, needs_core=not model.sleeps)
 

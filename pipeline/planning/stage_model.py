@@ -87,6 +87,8 @@ class StageModel:
     """Processes to which its micro-batches are dealt in turn."""
     sync_s: float = 0.0
     """Seconds of their exchange of gradients before a step, behind the last of them."""
+    sync_late_s: float = 0.0
+    """Seconds that what they exchange is on its way, beside their work."""
     sleeps: bool = False
     """It waits in place of computing, and needs no core."""
     host: int = 0

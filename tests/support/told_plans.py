@@ -7,7 +7,8 @@ from pipeline.planning.stage_model import Part
 from workers.edges import batch_bytes
 from workers.placement import Host
 from workers.planner import cases
-from workers.planner.cases import Planned, planned_runs
+from workers.planner.asked import planned_runs
+from workers.planner.cases import Planned
 from workers.planner.lone_stage import StageProfile
 from workers.planner.model import Model, Setting
 from workers.planner.profiles import Measured

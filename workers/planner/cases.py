@@ -1,8 +1,7 @@
 """Cases of a plan: one way of training on so many stages, with its blocks laid on stages, ready to be measured."""
 
 import dataclasses
-import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +22,10 @@ from workers.chaos import check_chaos
 from workers.job import Job, share_out
 from workers.placement import Host, Placement
 from workers.planner.links import Question
-from workers.planner.ways import WAYS, Way
+from workers.planner.ways import Way
 from workers.transport import PACKAGE, Capabilities, Devices, Reach, capabilities_of
 
-__all__ = ["Case", "Planned", "hosts_of", "planned_runs"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Case", "Planned", "hosts_of"]
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,16 @@ class Planned:
         data_root: where data sets are.
         question: what is to be planned.
         fresh: measure again what is in the cache.
+
+    Raises:
+        ConfigError: the run itself is refused.
     """
 
     def __init__(
         self, config: Config, host: Host, data_root: Path, question: Question, *, fresh: bool = False
     ) -> None:
-        self._config = config
+        batch_size = resolve(config, data_root).batching.batch_size  # of a small data set all there is
+        self._config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch_size))
         self._host = host
         self._data_root = data_root
         self._question = question
@@ -219,41 +220,6 @@ def _sooner(chaos: ChaosConfig, share: float) -> ChaosConfig:
     if isinstance(told, list):
         return dataclasses.replace(chaos, compute_s=[seconds * share for seconds in told])
     return chaos if told == "measured" else dataclasses.replace(chaos, compute_s=float(told) * share)
-
-
-def planned_runs(planned: Planned, question: Question, ways: Collection[str] = ()) -> list[Case]:
-    """Every case that the question asks for. Other ways than the run's own are left out, with a warning for each,
-    where the rule, the batch or a block refuses them.
-
-    Args:
-        planned: makes cases.
-        question: what is to be planned.
-        ways: names of those that are wanted; empty for all.
-
-    Raises:
-        ConfigError: the run's own way is refused, or every one of ``ways``; the first reason of those.
-    """
-    asked = [
-        (way, stages) for way in WAYS for stages in question.stages
-        if way.is_ours or (stages == 1) == way.is_one_process
-    ]  # fmt: skip
-    if 1 not in question.stages:
-        asked += [(way, 1) for way in WAYS if way.is_one_process]
-    asked = [(way, stages) for way, stages in asked if not ways or way.name in ways]
-    found: list[Case] = []
-    refusals: dict[str, tuple[list[str], ConfigError]] = {}
-    for way, stages in asked:
-        try:
-            found.append(planned.case(way, stages))
-        except ConfigError as error:
-            if way.is_ours:
-                raise
-            refusals.setdefault(way.name, ([], error))[0].append(str(stages))
-    if asked and not found:
-        raise next(iter(refusals.values()))[1]
-    for name, (numbers, why) in refusals.items():
-        logger.warning("%s on %s is left out of the plan: %s", name, ", ".join(numbers), why)
-    return found
 
 
 def _local_transport(config: Config) -> str:

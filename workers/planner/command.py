@@ -16,7 +16,8 @@ from pipeline.planning.taken import Taken
 from pipeline.records.files import write_json, write_text
 from pipeline.schedules.modes import find_mode
 from workers.placement import Host, this_host
-from workers.planner.cases import Planned, planned_runs
+from workers.planner.asked import planned_runs
+from workers.planner.cases import Planned
 from workers.planner.links import Question
 from workers.planner.model import Model, Setting
 from workers.planner.picture import draw_plan
@@ -48,10 +49,12 @@ def make_plan(
     host = this_host()
     with _unsaid():
         rows, taken = _measured_rows(config, question, host, data_root)
-    best = _best(config, rows)
+    devices = _devices(config, question, host)
+    best = _best(config, rows, devices)
     plan = {"rows": rows, "best": best, **_asked(question, host), "measured": None if taken is None else taken.told()}
     about = [_about(config, question, host), "" if taken is None else taken.words(taken.age_s())]
-    for line in [*plan_lines(rows, best, ", ".join(filter(None, about))), *planned_as(config)]:
+    ending = [*planned_as(config), *_about_devices(rows, devices)]
+    for line in [*plan_lines(rows, best, ", ".join(filter(None, about))), *ending]:
         say(line)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -65,13 +68,28 @@ def make_plan(
     return plan
 
 
-def _best(config: Config, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The fastest row of the config's mode; of a mode that has none, of Onward's own schedule."""
+def _best(config: Config, rows: Sequence[dict[str, Any]], devices: float = math.inf) -> dict[str, Any]:
+    """The fastest row of the config's mode, of those that have a device for each process if there are any; of a mode
+    that has no rows, of Onward's own schedule."""
     ours = [row for row in rows if find_way(row["schedule"]).is_ours]
     mode = find_mode(config.schedule.mode)
     names = [way.name for way in WAYS if find_mode(way.mode) is mode and not way.is_dealt]
     own = [row for row in rows if row["schedule"] in names]
-    return max(own or ours, key=lambda row: float(row["samples_per_s"]))
+    return max(own or ours, key=lambda row: (sum(row["replicas"]) <= devices, float(row["samples_per_s"])))
+
+
+def _devices(config: Config, question: Question, host: Host) -> float:
+    """GPUs of so many hosts like this one, of which every process is planned with one; endless for those on CPUs, which
+    share cores."""
+    return math.inf if config.run.device == "cpu" or host.num_gpus == 0 else host.num_gpus * question.hosts
+
+
+def _about_devices(rows: Sequence[dict[str, Any]], devices: float) -> list[str]:
+    """The line about rows for which there are too few GPUs; none where there are enough."""
+    if all(sum(row["replicas"]) <= devices for row in rows):
+        return []
+    return [f"  planned with a GPU for each process, of which there are {devices:g}: a run of more shares them, and is "
+            "slower than its row"]  # fmt: skip
 
 
 @contextmanager

@@ -156,7 +156,7 @@ class Model:
                 StageModel(
                     role_of(resolved.topology, job.partition, s, learns_at_once=resolved.learns_at_once), actions,
                     parts, self.slowdown(s),
-                    self.case.replicas[s], self._sync_s(s), chaos.emulates, self.hosts[s],
+                    self.case.replicas[s], self._sync_s(s), self._sync_late_s(s), chaos.emulates, self.hosts[s],
                     chills,
                 )
             )  # fmt: skip
@@ -171,6 +171,11 @@ class Model:
             return 0.0
         dealt = -(-self.case.resolved.batching.microbatches // count)
         return self._buckets(stage) * (dealt + 1) * (count - 1) * self._message_s(0, Link(), self.setting.costs)
+
+    def _sync_late_s(self, stage: int) -> float:
+        """Seconds by which ``[chaos]`` makes the replicas of a stage late: the last gradients, and then their sums."""
+        told = self.case.resolved.config.chaos.delay_s
+        return 2.0 * float(told) if self.case.replicas[stage] > 1 and not isinstance(told, list) else 0.0
 
     def _buckets(self, stage: int) -> int:
         """Messages in which the gradients of one micro-batch travel: see :mod:`pipeline.engine.exchange`."""

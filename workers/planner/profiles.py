@@ -7,13 +7,16 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import active_children
 from typing import Any
 
 import torch
 
 from pipeline.engine.wires import wires_of
+from pipeline.errors import ConfigError, one_line
 from pipeline.learning.rule import Topology
 from pipeline.planning.roles import role_of
 from pipeline.planning.stage_model import Part
@@ -32,6 +35,7 @@ __all__ = ["Measured", "Profiles", "Told", "stage_key"]
 KIND, WIRES = "stages", "wires"
 """Prefixes of the cost cache's files."""
 PATIENCE_S = 300.0
+"""For the measurement of one stage."""
 
 Told = tuple[tuple[tuple[int, ...], torch.dtype], ...]
 _Item = tuple[str, Job, str | Told]
@@ -134,7 +138,7 @@ class Profiles:
             # A process is slow until it has done something, and so is what runs beside it meanwhile.
             warm = [pool.submit(_measure_all, missing[:1], False) for _ in range(self._processes)]
             deque((f.result(PATIENCE_S) for f in warm), maxlen=0)
-            alone = pool.submit(_measure_all, missing, True).result(PATIENCE_S)
+            alone = pool.submit(_measure_all, missing, True).result(PATIENCE_S * len(missing))
             busy = self._beside_others(pool, missing, alone)
         for key, job, _ in missing:
             beside = busy.get(key)
@@ -159,7 +163,8 @@ class Profiles:
                 (key, job, alone[told].told if isinstance(told, str) else told)
                 for key, job, told in missing if self._together(job) == count
             ]  # fmt: skip
-            every = [f.result(PATIENCE_S) for f in [pool.submit(_measure_all, some, False) for _ in range(count)]]
+            at_work = [pool.submit(_measure_all, some, False) for _ in range(count)]
+            every = [each.result(PATIENCE_S * len(some)) for each in at_work]
             found.update({key: max((each[key] for each in every), key=_seconds) for key, _, _ in some})
         return found
 
@@ -210,11 +215,24 @@ class Profiles:
 
     @contextmanager
     def _pool(self, resolved: RunSpec) -> Iterator[ProcessPoolExecutor]:
-        """Processes that measure."""
+        """Processes that measure. Raises ConfigError: the stages are too slow or too large for this machine."""
         warm_up(resolved.config.dataset.name)
+        others = set(active_children())
         pool = ProcessPoolExecutor(self._processes, process_context(), _begin)
         try:
             yield pool
+        except TimeoutError:
+            for process in set(active_children()) - others:
+                process.terminate()  # or its work would be waited for
+            raise ConfigError(
+                f"the stages are too slow to be measured (given: more than {PATIENCE_S:.0f} s for one, expected: less)."
+                " Plan with a smaller train.batch_size, or more --stages."
+            ) from None
+        except (BrokenProcessPool, torch.OutOfMemoryError) as error:
+            raise ConfigError(
+                f"the stages are too large to be measured ({type(error).__name__}: {one_line(error)}). Plan with a "
+                "smaller train.batch_size, or more --stages."
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -13,7 +13,8 @@ from pipeline.schedules.replicas import Replicas
 from workers.edges import edges_of
 from pipeline.planning.taken import Taken
 from workers.placement import Host
-from workers.planner.cases import Planned, planned_runs
+from workers.planner.asked import planned_runs
+from workers.planner.cases import Planned
 from workers.planner.command import _best, placed, planned_as
 from workers.planner.links import Link, Question
 from workers.planner.model import Model, Setting
@@ -189,7 +190,7 @@ def test_a_way_that_is_refused_is_left_out_and_said_once(caplog):
     model = {"name": "mlp", "depth": 3, "width": 64, "norm": "batch"}
     found = rows(Question((2, 4)), model=model, train={"batch_size": 4}, **EVEN)
     assert list(by_schedule(found)) == [("onward", 2), ("onward", 4), ("ddp", 2), ("backprop", 1)]
-    said = [record.getMessage() for record in caplog.records if record.name == "workers.planner.cases"]
+    said = [record.getMessage() for record in caplog.records if record.name == "workers.planner.asked"]
     ways = ["1f1b on 2, 4", "gpipe on 2, 4", "ddp on 4"]
     assert [line.partition(":")[0] for line in said] == [f"{way} is left out of the plan" for way in ways]
     assert all("batch normalisation needs two samples" in line for line in said)

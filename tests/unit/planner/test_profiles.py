@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import os
+import time
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from tests.support.told_plans import tell_costs
 
 from pipeline.config import Config, NamedConfig
+from pipeline.errors import ConfigError
 from pipeline.planning.stage_model import Part
 from pipeline.planning.taken import Taken
 from workers import cost_cache
@@ -216,3 +219,17 @@ def test_a_plan_tells_how_old_and_how_disturbed_it_is(machine, tmp_path, monkeyp
     assert plan["measured"]["cpu_share"] == 0.6 and plan["measured"]["at"] == 2000.0 and plan["measured"]["is_busy"]
     assert ", measured " in said[0] and said[0].endswith(" ago on a busy machine (60 % of a core; --fresh "
                                                          "measures again)")  # fmt: skip
+
+
+def test_a_stage_that_is_too_slow_to_be_measured_is_told_and_not_waited_for():
+    resolved = Planned(CONFIG, Host(2, 0), ROOT, Question((2,))).case(ONWARD, 2).resolved
+    told = r"the stages are too slow to be measured \(given: more than 300 s for one, expected: less\)"
+    with pytest.raises(ConfigError, match=told), Profiles(2, 2)._pool(resolved) as pool:
+        pool.submit(time.sleep, 3000.0).result(0.2)
+
+
+def test_a_stage_that_the_system_kills_while_it_is_measured_is_told():
+    resolved = Planned(CONFIG, Host(2, 0), ROOT, Question((2,))).case(ONWARD, 2).resolved
+    told = r"the stages are too large to be measured \(BrokenProcessPool: A process .*\)\. Plan with a smaller"
+    with pytest.raises(ConfigError, match=told), Profiles(2, 2)._pool(resolved) as pool:
+        pool.submit(os._exit, 1).result(60.0)

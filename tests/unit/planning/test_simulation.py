@@ -214,6 +214,14 @@ def test_replicas_wait_for_each_other_and_for_their_gradients():
     assert found.busy_s == (pytest.approx(15.0),) and found.waits_s[0]["meet"] == 0.0
 
 
+def test_what_replicas_exchange_may_be_late_and_takes_no_core_meanwhile():
+    actions = list(stream([2] * 10, in_flight=1, feedback=False))
+    stage = StageModel(Role(), actions, {Part.AFTER: 1.0}, replicas=2, sync_s=0.5, sync_late_s=2.0)
+    found = simulate([stage], {})
+    assert found.step_s(2) == pytest.approx(3.5) and found.busy_s == (pytest.approx(15.0),)
+    assert found.waits_s[0]["meet"] == pytest.approx(20.0)
+
+
 def test_replicas_that_share_a_core_exchange_gradients_on_it():
     actions = list(stream([2] * 10, in_flight=1, feedback=False))
     stage = StageModel(Role(), actions, {Part.AFTER: 1.0, Part.STEP: 0.25}, replicas=2, sync_s=0.5)
