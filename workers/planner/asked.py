@@ -4,13 +4,11 @@ import logging
 from collections.abc import Collection
 
 from pipeline.errors import ConfigError
-from workers.memory import check_memory
-from workers.planner.cases import Case, Planned
+from workers.planner.cases import Case, NoRoom, Planned
 from workers.planner.links import Question
 from workers.planner.ways import WAYS, Way
-from workers.transport import capabilities_of
 
-__all__ = ["check_host", "planned_runs"]
+__all__ = ["planned_runs"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ def planned_runs(planned: Planned, question: Question, ways: Collection[str] = (
     found: list[Case] = []
     refusals: dict[str, tuple[list[str], ConfigError]] = {}
     for way, stages in asked:
-        case = _case(planned, way, stages, question.hosts)
+        case = _case(planned, way, stages)
         if isinstance(case, Case):
             found.append(case)
         else:
@@ -50,34 +48,11 @@ def planned_runs(planned: Planned, question: Question, ways: Collection[str] = (
     return found
 
 
-def _case(planned: Planned, way: Way, stages: int, hosts: int) -> Case | ConfigError:
+def _case(planned: Planned, way: Way, stages: int) -> Case | ConfigError:
     """A case, or why it is left out."""
     try:
-        case = planned.case(way, stages)
+        return planned.case(way, stages)
     except ConfigError as error:
-        if way.is_ours:
+        if way.is_ours and not isinstance(error, NoRoom):
             raise
         return error
-    try:
-        check_host(case, hosts)
-    except ConfigError as error:
-        return error
-    return case
-
-
-def check_host(case: Case, hosts: int) -> None:
-    """Refuse a case that does not fit into the memory of a host like this one; of a GPU's it is not known before stages
-    are measured.
-
-    Args:
-        case: whose processes are dealt to the hosts.
-        hosts: their number.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    placement = case.placement
-    if placement.devices[0] == "cpu":
-        here = -(-len(placement.devices) // hosts)
-        reach = capabilities_of(placement.transport).reach
-        check_memory(case.resolved, placement.partition, placement.devices, here, reach, placement.replicas)

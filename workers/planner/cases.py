@@ -17,15 +17,17 @@ from pipeline.planning.taken import Taken
 from pipeline.resolve import RunSpec, resolve
 from pipeline.schedules.modes import find_mode
 from pipeline.schedules.probe import Probe
+from pipeline.schedules.replicas import Replicas
 from workers.cached_costs import told_costs
 from workers.chaos import check_chaos
 from workers.job import Job, share_out
+from workers.memory import check_memory
 from workers.placement import Host, Placement
 from workers.planner.links import Question
 from workers.planner.ways import Way
 from workers.transport import PACKAGE, Capabilities, Devices, Reach, capabilities_of
 
-__all__ = ["Case", "Planned", "hosts_of"]
+__all__ = ["Case", "NoRoom", "Planned", "hosts_of"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Case:
     def replicas(self) -> tuple[int, ...]:
         """Of each stage."""
         return self.placement.replicas.counts
+
+
+class NoRoom(ConfigError):
+    """A case does not fit into the memory of a host."""
 
 
 class Planned:
@@ -98,6 +104,8 @@ class Planned:
 
         Raises:
             ConfigError: the rule or the mode refuses it.
+            NoRoom: it does not fit into the memory of a host like this one; of a GPU's it is not known before stages
+                are measured.
         """
         resolved = resolve(self._for(way, stages, replicas), self._data_root)
         if resolved.topology is Topology.SETTLE or resolved.routes is not None:
@@ -112,6 +120,7 @@ class Planned:
         hosts = hosts_of(counts, self._question.hosts)
         check_chaos(resolved.config.chaos, count, sum(counts))
         threads = self._threads(stages if way.is_dealt else sum(counts))
+        self._check_host(resolved, count, Replicas(counts))
         ranges, block_s = self._laid(resolved, count, threads)
         placement = Placement(ranges, (self.device,) * count, self.transport, threads, block_s)
         jobs = share_out(resolved, placement, Path("/nowhere"), self._data_root, *[Path("/nowhere")] * 2)
@@ -121,6 +130,18 @@ class Planned:
         )
         probe = self._probe(resolved) if way.is_ours else None
         return Case(way, stages, resolved, whole, tuple(jobs), self._config.train.batch_size, hosts, probe)
+
+    def _check_host(self, resolved: RunSpec, count: int, replicas: Replicas) -> None:
+        """Refuse what does not fit, before blocks are measured, with any partition."""
+        if self.device != "cpu":
+            return
+        even, processes = partition.balanced([1.0] * resolved.num_blocks, count), replicas.num_processes
+        here = -(-processes // self._question.hosts)
+        reach = capabilities_of(self.transport).reach
+        try:
+            check_memory(resolved, even, (self.device,) * processes, here, reach, replicas)
+        except ConfigError as error:
+            raise NoRoom(str(error)) from None
 
     def _probe(self, resolved: RunSpec) -> Probe | None:
         """Of the mode gated."""

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 
 from pipeline.errors import ConfigError
-from workers.planner.asked import check_host
 from workers.planner.cases import Case, Planned
 from workers.planner.model import Model, Setting
 from workers.planner.profiles import Profiles
@@ -36,9 +35,7 @@ def cases_with_replicas(
         if counts is None or max(counts) == 1:
             continue
         try:
-            replicated_case = planned.case(case.way, case.stages, counts)
-            check_host(replicated_case, setting.question.hosts)
-            found.append(replicated_case)
+            found.append(planned.case(case.way, case.stages, counts))
         except ConfigError as error:
             refusals.append(error)
     if refusals:

@@ -8,7 +8,7 @@ from tests.support.told_plans import EVEN, FREE, MS, Told, by_schedule, config, 
 
 from pipeline.errors import ConfigError
 from workers.placement import Host
-from workers.planner import asked as module
+from workers.planner import asked, cases
 from workers.planner.asked import planned_runs
 from workers.planner.cases import Planned
 from workers.planner.command import _about_devices, _best, _devices
@@ -30,7 +30,7 @@ def room(monkeypatch):
         if len(devices) <= too_few[0]:
             raise ConfigError("this does not fit into memory")
 
-    monkeypatch.setattr(module, "check_memory", check)
+    monkeypatch.setattr(cases, "check_memory", check)
     return heard, too_few
 
 
@@ -42,7 +42,7 @@ def test_what_does_not_fit_is_left_out_and_said_once(room, caplog):
     room[1][0] = 2
     found = planned_runs(planned(Question((1, 2, 4))), Question((1, 2, 4)), ["onward", "1f1b"])
     assert [(case.way.name, case.stages) for case in found] == [("onward", 4), ("1f1b", 4)]
-    said = [record.getMessage() for record in caplog.records if record.name == module.__name__]
+    said = [record.getMessage() for record in caplog.records if record.name == asked.__name__]
     assert said == [
         "onward on 1, 2 is left out of the plan: this does not fit into memory",
         "1f1b on 2 is left out of the plan: this does not fit into memory",
