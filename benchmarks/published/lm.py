@@ -16,12 +16,13 @@ STEPS_PER_EPOCH = 250
 BUDGETS = (500, 1000, 2000, 4000)
 """Optimizer steps, each with a cosine of its own."""
 _SEEDS_AT = 1000
-RATES = (1e-3, 2e-3, 3e-3, 6e-3)
-"""Tried for some arms at the smallest budget; that of the base is the one that all arms have."""
-_TUNED = (
-    "backprop", "2 blocks, own, normed", "2 blocks, shared read-out, each 50", "4 blocks, own, normed",
-    "4 blocks, shared read-out, each 50",
-)  # fmt: skip
+RATES = {500: (1e-3, 2e-3, 3e-3, 6e-3, 1.2e-2), 4000: (3e-3, 6e-3)}
+"""Tried for some arms, by steps; that of the base is the one that all arms have."""
+_SHARED = "shared read-out, each 50"
+_TUNED = {
+    500: ("backprop", "2 blocks, own, normed", f"2 blocks, {_SHARED}", "4 blocks, own, normed", f"4 blocks, {_SHARED}"),
+    4000: ("backprop", f"2 blocks, {_SHARED}", f"4 blocks, {_SHARED}"),
+}
 _BASE = {
     "model.name": "transformer", "model.depth": 8, "model.width": 128, "model.heads": 4,
     "dataset.name": "text", "dataset.path": "text/shakespeare.txt", "dataset.window": 128,
@@ -71,17 +72,17 @@ def _cell(row: str, arm: Mapping[str, Any], budget: int) -> Cell:
     return Cell(f"{_name(row)}-{budget}", config, figures, seeds, limit_s=7200.0)
 
 
-def _tried(row: str, arm: Mapping[str, Any], rate: float) -> Cell:
-    """A cell of another rate: it stands in the table of rates alone."""
-    budget = BUDGETS[0]
+def _tried(row: str, arm: Mapping[str, Any], rate: float, budget: int) -> Cell:
+    """A cell of another rate: it stands in the tables of rates alone."""
     config = {**_BASE, **arm, "train.epochs": budget // STEPS_PER_EPOCH, "optimizer.lr": rate}
-    name = f"{_name(row)}-lr{rate:.0e}-{budget}".replace("e-0", "e-")
+    name = f"{_name(row)}-lr{1e3 * rate:g}e-3-{budget}"
     return Cell(name, config, (), limit_s=7200.0)
 
 
-def _rates(row: str, arm: Mapping[str, Any], usual: Cell) -> dict[float, Cell]:
+def _rates(row: str, arm: Mapping[str, Any], budget: int, usual: Cell) -> dict[float, Cell]:
     """The cells of a tuned arm by rate; the one that every arm has is in the table already."""
-    return {rate: usual if rate == _BASE["optimizer.lr"] else _tried(row, arm, rate) for rate in RATES}
+    rates = RATES[budget]
+    return {rate: usual if rate == _BASE["optimizer.lr"] else _tried(row, arm, rate, budget) for rate in rates}
 
 
 def _small_arms() -> list[Arm]:
@@ -95,7 +96,7 @@ def _small_arms() -> list[Arm]:
     for row, arm in options.items():
         budgets = _PLAIN_BUDGETS if row.endswith("no norm") else BUDGETS
         cells = {budget: _cell(row, arm, budget) for budget in budgets}
-        rates = _rates(row, arm, cells[BUDGETS[0]]) if row in _TUNED else {}
+        rates = {budget: _rates(row, arm, budget, cells[budget]) for budget, rows in _TUNED.items() if row in rows}
         is_local = arm["rule.name"] in ("aux", "readout") or (arm["rule.name"] == "interlock" and row[0] != "2")
         found.append(Arm(row, 8 // arm["model.layers_per_block"], is_local, cells, rates))
     return found
@@ -107,7 +108,7 @@ _PARTS = Arms(
     usual=[f"{count} blocks, own, normed" for count in (2, 4, 8)],
 )  # fmt: skip
 _CELLS = [cell for budget in BUDGETS for arm in _ARMS if (cell := arm.budgets.get(budget)) is not None]
-_CELLS += [cell for arm in _ARMS for cell in arm.rates.values() if not cell.figures]
+_CELLS += [cell for arm in _ARMS for cells in arm.rates.values() for cell in cells.values() if not cell.figures]
 _NOTE = (
     "Tiny Shakespeare, a tenth held out; 8 layers of 128, windows of 128, 16 a step; AdamW at 3e-3 for every arm, "
     "which is not the best rate of each. At 1000 steps a median of the seeds that have run, of three, elsewhere one "

@@ -35,8 +35,16 @@ class Arm:
     """It counts among those of which the best is asked for."""
     budgets: Mapping[int, Cell]
     """By steps."""
-    rates: Mapping[float, Cell]
-    """By learning rate, where it was tuned, all of one budget."""
+    rates: Mapping[int, Mapping[float, Cell]]
+    """By steps and learning rate, where it was tuned; that of ``budgets`` among them."""
+
+    def best(self, steps: int, found: Found) -> tuple[Cell | None, float | None]:
+        """The cell with the fewest bits of all rates that have run, and its rate; no rate where none was tuned."""
+        tried = {rate: v for rate, cell in self.rates.get(steps, {}).items() if (v := _median(cell, found)) is not None}
+        if not tried:
+            return self.budgets.get(steps), None
+        rate = min(tried, key=lambda each: tried[each])
+        return self.rates[steps][rate], rate
 
 
 class Arms:
@@ -127,26 +135,34 @@ class Arms:
         return _part(about, heads, rows)
 
     def rates(self, found: Found) -> str:
-        """Every tuned arm at every rate, and the best rate of each."""
-        tuned = [arm for arm in self.arms if arm.rates]
-        known = {arm.row: {rate: _median(cell, found) for rate, cell in arm.rates.items()} for arm in tuned}
+        """Every tuned arm at every rate, and the best rate of each, by budget."""
+        return "\n\n".join(text for steps in self.steps if (text := self._rates(steps, found)))
+
+    def _rates(self, steps: int, found: Found) -> str:
+        """Those of one budget; empty where none of them has run."""
+        tuned = [arm for arm in self.arms if steps in arm.rates]
+        known = {arm.row: {rate: _median(cell, found) for rate, cell in arm.rates[steps].items()} for arm in tuned}
         if not any(value is not None for values in known.values() for value in values.values()):
             return ""
         rows = [[f"{rate:g}", *("-" if (v := known[arm.row][rate]) is None else f"{v:.4g}" for arm in tuned)]
-                for rate in tuned[0].rates]  # fmt: skip
+                for rate in tuned[0].rates[steps]]  # fmt: skip
         said = "\n".join(f"- Best rate of {arm.row}: {_best_rate(known[arm.row])}" for arm in tuned)
-        about = f"Bits per byte after {self.steps[0]} steps by learning rate, on the validation text."
+        about = f"Bits per byte after {steps} steps by learning rate, on the validation text."
         return f"{_part(about, ['', *(arm.row for arm in tuned)], rows)}\n\n{said}"
 
     def verdicts(self, found: Found) -> str:
-        """What was asked of the best arm of so many blocks."""
+        """What was asked of the best arm of so many blocks, each arm at the best rate that was tried of it."""
         lines = [self._verdict(budget, count, most, found) for budget, count, most in self.asked]
         return "\n".join(line for line in lines if line)
 
     def _verdict(self, budget: int, count: int, most: float, found: Found) -> str:
         """The line of one statement; empty where no arm has run."""
         asked = [arm for arm in self.others if arm.is_local and arm.blocks == count and budget in arm.budgets]
-        gaps = {arm.row: median(p) for arm in asked if (p := paired(arm, self.first, budget, found))}
+        base, at = self.first.best(budget, found)
+        gaps = {
+            _at(arm.row, rate): median(p) for arm in asked for cell, rate in [arm.best(budget, found)]
+            if (p := _paired(cell, base, found))
+        }  # fmt: skip
         if not gaps:
             return ""
         best = min(gaps, key=lambda row: gaps[row])
@@ -154,7 +170,7 @@ class Arms:
         verdict = "holds" if gaps[best] <= most else "open" if missing else "**does not hold**"
         open_ = f"; {missing} of {len(asked)} arms not run" if missing else ""
         return (f"- The best local arm of {count} blocks after {budget} steps is at most {most:g} % above "
-                f"{self.first.row}: {verdict} ({best}: {_signed(gaps[best])}{open_})")  # fmt: skip
+                f"{_at(self.first.row, at)}: {verdict} ({best}: {_signed(gaps[best])}{open_})")  # fmt: skip
 
     def _heads(self) -> list[str]:
         return [f"{steps} steps" for steps in self.steps]
@@ -162,13 +178,21 @@ class Arms:
 
 def paired(arm: Arm, base: Arm, steps: int, found: Found) -> list[float]:
     """The gap of an arm to another one in per cent, of every seed that both have."""
-    if steps not in arm.budgets:
-        return []
+    return _paired(arm.budgets.get(steps), base.budgets.get(steps), found)
+
+
+def _paired(cell: Cell | None, base: Cell | None, found: Found) -> list[float]:
+    """The same of two cells, of which one may not be there."""
     ours, theirs = (
-        {run["seed"]: value for run in found.completed(each.budgets[steps]) if (value := bits_of(run)) is not None}
-        for each in (arm, base)
+        {run["seed"]: value for run in (found.completed(each) if each else ()) if (value := bits_of(run)) is not None}
+        for each in (cell, base)
     )
     return [100 * (ours[seed] / theirs[seed] - 1) for seed in sorted(ours.keys() & theirs.keys())]
+
+
+def _at(row: str, rate: float | None) -> str:
+    """``backprop at 0.003``."""
+    return row if rate is None else f"{row} at {rate:g}"
 
 
 def _part(about: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,9 +14,9 @@ def cells(name, budgets):
 
 BUDGETS = (500, 1000)
 FIRST = Arm("backprop", 1, False, cells("backprop", BUDGETS),
-            {1e-3: Cell("backprop-slow", {}, ()), 3e-3: Cell("backprop-fast", {}, ())})  # fmt: skip
+            {500: {1e-3: Cell("backprop-slow", {}, ()), 3e-3: Cell("backprop-500", {}, ())}})  # fmt: skip
 OWN = Arm("2 blocks, own", 2, True, cells("own", BUDGETS),
-          {1e-3: Cell("own-slow", {}, ()), 3e-3: Cell("own-fast", {}, ())})  # fmt: skip
+          {500: {1e-3: Cell("own-slow", {}, ()), 3e-3: Cell("own-500", {}, ())}})  # fmt: skip
 OTHER = Arm("2 blocks, shared", 2, True, cells("shared", (1000,)), {})
 DFA = Arm("2 blocks, dfa", 2, False, cells("dfa", BUDGETS), {})
 ARMS = Arms([FIRST, OWN, OTHER, DFA], asked=((1000, 2, 1.0), (500, 2, 0.0)), usual=["2 blocks, own"])
@@ -71,9 +71,10 @@ def test_every_block_has_its_figure_and_depth_its_gain():
 
 
 def test_the_best_rate_is_named_once_all_have_run():
-    assert ARMS.rates(found(RUNS)) == ""
-    text = ARMS.rates(found({**RUNS, "backprop-slow": [run(0, 3.2)], "backprop-fast": [run(0, 3.0)],
+    assert ARMS.rates(found({"backprop-1000": [run(0, 2.0)]})) == ""
+    text = ARMS.rates(found({"backprop-slow": [run(0, 3.2)], "backprop-500": [run(0, 3.0)],
                              "own-slow": [run(0, 3.9, 3.5)]}))  # fmt: skip
+    assert text.startswith("Bits per byte after 500 steps by learning rate")
     assert table(text) == {"0.001": ["3.2", "3.5"], "0.003": ["3", "-"]}
     assert text.splitlines()[-2:] == [
         "- Best rate of backprop: 0.003 (3)",
@@ -100,12 +101,23 @@ def test_what_was_asked_is_judged_by_the_best_local_arm():
     assert ARMS.verdicts(found(RUNS)).splitlines() == [
         "- The best local arm of 2 blocks after 1000 steps is at most 1 % above backprop: holds "
         "(2 blocks, own: +0.5 %; 1 of 2 arms not run)",
-        "- The best local arm of 2 blocks after 500 steps is at most 0 % above backprop: **does not hold** "
-        "(2 blocks, own: +5.0 %)",
+        "- The best local arm of 2 blocks after 500 steps is at most 0 % above backprop at 0.003: **does not hold** "
+        "(2 blocks, own at 0.003: +5.0 %)",
     ]
     better = {**RUNS, "shared-1000": [run(0, 2.2, 1.9)]}
     assert "after 1000 steps is at most 1 % above backprop: holds (2 blocks, shared: -5.0 %)" in ARMS.verdicts(
         found(better)
+    )
+
+
+def test_each_arm_is_judged_at_the_best_rate_that_was_tried_of_it():
+    tried = {**RUNS, "backprop-slow": [run(0, 3.1)], "own-slow": [run(0, 3.1, 2.97)]}
+    assert "after 500 steps is at most 0 % above backprop at 0.003: holds (2 blocks, own at 0.001: -1.0 %)" in (
+        ARMS.verdicts(found(tried))
+    )
+    tried["backprop-slow"] = [run(0, 2.9)]
+    assert "at most 0 % above backprop at 0.001: **does not hold** (2 blocks, own at 0.001: +2.4 %)" in (
+        ARMS.verdicts(found(tried))
     )
 
 
