@@ -5,6 +5,7 @@ arms. A ratio is taken inside each round, and the median of the ratios is what i
 """
 
 import json
+import os
 import signal
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,12 @@ __all__ = ["environment", "leave_on_sigterm", "ratio", "spread", "take_turns", "
 Figure = TypeVar("Figure")
 
 
+_LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Variables that keep torch and its libraries from instructions that the processor has."""
+
+
 def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str, Any]:
-    """Versions, commit, processor, cores and command; call it before measuring, so that the commit is what ran.
+    """Versions, commit, processor and the instructions that are used of it, cores and command; call it before measuring, so that the commit is what ran.
 
     Args:
         module: ``benchmarks.throughput``.
@@ -33,7 +38,11 @@ def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str,
     header = run_header(["python", "-m", module, *told], {}, 0, 0)
     for name in ("event", "config", "threads_per_stage", "num_stages"):
         del header[name]
-    return {**header, "matmul_precision": torch.get_float32_matmul_precision(), **more}
+    limits = {name: os.environ[name] for name in _LIMITS if name in os.environ}
+    return {
+        **header, "instructions": torch.backends.cpu.get_cpu_capability(), "limits": limits,
+        "matmul_precision": torch.get_float32_matmul_precision(), **more,
+    }  # fmt: skip
 
 
 def _named(argument: str) -> str:

@@ -92,12 +92,25 @@ def read(path: Path) -> Mapping[str, Any]:
 
 def _environment(about: Mapping[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if number)
-    yield f"{about['cores']} cores of {about['cpu']}"
+    yield f"{about['cores']} cores of {about['cpu']}{_instructions(about)}"
     yield from about["devices"]
     yield f"{versions}, python {about['python']}"
     if about.get("threads") is not None:
         yield f"{about['threads']} compute thread{'s' if about['threads'] != 1 else ''} per process"
     yield f"commit {about['commit']}"
+
+
+def _instructions(about: Mapping[str, Any]) -> str:
+    """`` with AVX2 at most (ONEDNN_MAX_CPU_ISA=AVX2)``; nothing where the file does not say."""
+    if "instructions" not in about:
+        return ""
+    limits = ", ".join(f"{name}={value}" for name, value in about["limits"].items())
+    return f" with {about['instructions']}" + (f" at most ({limits})" if limits else "")
+
+
+def _limited(about: Mapping[str, Any]) -> str:
+    """Behind the name of a preset that was kept from instructions of the processor."""
+    return f", {about['instructions']} at most" if about.get("limits") else ""
 
 
 def _of_environment(found: Mapping[str, Any]) -> str:
@@ -120,7 +133,7 @@ def _presets(files: Sequence[Mapping[str, Any]]) -> str:
         best = max(torchs, key=lambda name: float(arms[name]["samples_per_s"]), default="")
         ratios = [spread_text(spreads.get(name)) for name in (best, "backprop", "ddp")]
         hung = [name for name, arm in arms.items() if arm.get("status") == "hang"]
-        name = found["preset"] + (f" (hung: {', '.join(hung)})" if hung else "")
+        name = found["preset"] + _limited(found["environment"]) + (f" (hung: {', '.join(hung)})" if hung else "")
         rows.append([name, *ratios, share_text(found.get("matmul_fraction"))])
     return table(["preset", "against the best of torch's GPipe and 1F1B", "against one-process backprop",
                    "against DDP", "share of peak GEMM throughput"], rows)  # fmt: skip

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 from benchmarks import harness
 
@@ -34,6 +35,15 @@ def test_the_environment_names_the_command_and_what_figures_depend_on(tmp_path):
     harness.write(tmp_path / "f.json", {"environment": found})
     assert json.loads((tmp_path / "f.json").read_text())["environment"]["threads"] == 1
     harness.write(None, {})
+
+
+def test_the_environment_names_the_instructions_and_what_keeps_torch_from_others(monkeypatch):
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    found = harness.environment("benchmarks.throughput", [])
+    assert found["instructions"] == torch.backends.cpu.get_cpu_capability() and found["limits"] == {}
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert harness.environment("benchmarks.throughput", [])["limits"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def test_a_termination_leaves_by_way_of_an_exception():

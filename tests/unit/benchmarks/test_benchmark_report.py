@@ -46,7 +46,8 @@ def throughput():
         "torch-1f1b": {"samples_per_s": None, "all": [None, None], "status": "hang", "note": "no end | in\n60 s"},
     }
     return {"preset": "small", "arms": arms, "ratios": {"torch_pipelining": None, "backprop": 2.0, "ddp": 1.5},
-            "ratios_all": {"backprop": spread([1.9, 2.1]), "torch-1f1b": None}, "matmul_fraction": 0.815}  # fmt: skip
+            "ratios_all": {"backprop": spread([1.9, 2.1]), "torch-1f1b": None}, "matmul_fraction": 0.815,
+            "environment": environment("benchmarks.throughput", [], threads=1)}  # fmt: skip
 
 
 def links():
@@ -124,6 +125,18 @@ def test_the_environment_is_spelled_out(results):
     text = tables.render("transport-environment", results)
     assert "torch 2" in text and "1 compute thread per process" in text
     assert text.endswith("Command: `python -m benchmarks.transport --quick`")
+
+
+def test_instructions_that_were_kept_from_torch_are_told(results):
+    file = results / "throughput-small.json"
+    found = json.loads(file.read_text())
+    found["environment"] |= {"devices": [], "instructions": "AVX2", "limits": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}
+    file.write_text(json.dumps(found))
+    assert " with AVX2 at most (ONEDNN_MAX_CPU_ISA=AVX2); " in tables.render("throughput-small-environment", results)
+    assert "| small, AVX2 at most (hung: torch-1f1b) |" in tables.render("throughput", results)
+    del found["environment"]["instructions"], found["environment"]["limits"]
+    file.write_text(json.dumps(found))
+    assert "AVX2" not in tables.render("throughput-small-environment", results)
 
 
 def test_a_table_without_a_file_is_empty_and_one_without_a_name_an_error(tmp_path):
