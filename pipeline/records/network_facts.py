@@ -41,6 +41,8 @@ class NetworkFacts:
     """Of samples: an integer dtype for tokens."""
     data_sha256: str = ""
     """Of the data that were handed over to the run; empty where its config names a data set."""
+    num_tokens: int = 0
+    """Different tokens, from 0; 0 where samples are numbers, or an earlier version has not written it."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -54,7 +56,7 @@ class NetworkFacts:
             "normalisation": None if scale is None else {"mean": list(scale.mean), "std": list(scale.std)},
             "structure": None if self.structure is None else base64.b64encode(self.structure).decode(),
             "num_train": self.num_train, "input_dtype": str(self.input_dtype).removeprefix("torch."),
-            **({"data_sha256": self.data_sha256} if self.data_sha256 else {}),
+            **({"data_sha256": self.data_sha256} if self.data_sha256 else {}), "num_tokens": self.num_tokens,
         }  # fmt: skip
 
     @classmethod
@@ -69,6 +71,7 @@ class NetworkFacts:
             None if scale is None else Normalisation(tuple(scale["mean"]), tuple(scale["std"])),
             None if structure is None else base64.b64decode(structure, validate=True),
             int(table.get("num_train", 0)), dtype, str(table.get("data_sha256", "")),
+            int(table.get("num_tokens", 0)),
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.data.batches import affine
 from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError, one_line
+from pipeline.records.network_facts import NetworkFacts
 from pipeline.trained.network import TrainedNetwork
 from pipeline.trained.sources import is_file
 
@@ -56,32 +57,40 @@ def answers(network: TrainedNetwork, files: Sequence[Path]) -> Iterator[Answer]:
     for path, x in zip(files, samples, strict=True):
         is_array = _is_array(path)
         for start in range(0, len(x), _BATCH):
-            for k, (label, probability) in enumerate(_told(network, task, x[start : start + _BATCH]), start):
+            try:
+                told = _told(network, task, x[start : start + _BATCH])
+            except IndexError as error:  # of an embedding, where the run does not say how many tokens there are
+                raise ConfigError(
+                    f"the network does not take these tokens (given: {path}, {one_line(error)}; expected: those that "
+                    "it has learned). Correct the file."
+                ) from None
+            for k, (label, probability) in enumerate(told, start):
                 yield Answer(f"{path}[{k}]" if is_array else str(path), label, probability)
 
 
 def read_samples(network: TrainedNetwork, path: Path) -> Tensor:
-    """The samples in a file, normalised as the run's data set is: (samples, *input_shape) float32.
+    """The samples in a file, normalised as the run's data set is: (samples, *input_shape) float32, or tokens.
 
     Args:
         network: says what it takes.
         path: a picture of the size that the network takes, in any of Pillow's formats but EPS, turned as its EXIF says;
             or an ``.npz`` with an array ``x``, or one array alone: bytes of pixels, or numbers as the data set has them
-            before it normalises.
+            before it normalises; whole numbers where the network takes tokens.
 
     Raises:
         ConfigError: see :func:`answers`.
     """
     if not is_file(path):
         raise ConfigError(f"there is no such file (given: {path}, expected: a picture or an .npz). Name another one.")
-    expected = network.recipe.facts.input_shape
-    has_pixels = _is_picture(expected) or network.recipe.facts.normalisation is not None
-    raw = _from_npz(path, has_pixels=has_pixels) if _is_array(path) else _from_picture(path, expected)
-    if tuple(raw.shape[1:]) != expected:
-        raise _other_shape(path, tuple(raw.shape[1:]), expected)
+    facts = network.recipe.facts
+    raw = _from_npz(path, facts) if _is_array(path) else _from_picture(path, facts)
+    if tuple(raw.shape[1:]) != facts.input_shape:
+        raise _other_shape(path, tuple(raw.shape[1:]), facts.input_shape)
+    if _takes_tokens(facts):
+        return _tokens(path, raw, facts)
     if raw.is_floating_point() and not bool(raw.isfinite().all()):
         raise ConfigError(f"a number is nan or infinite (given: {path}, expected: finite numbers). Correct the file.")
-    scale = affine(raw, network.recipe.facts.normalisation, torch.device("cpu"))
+    scale = affine(raw, facts.normalisation, torch.device("cpu"))
     return raw.float() if scale is None else raw.float().mul(scale[0]).add(scale[1])
 
 
@@ -89,8 +98,28 @@ def _is_array(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
-def _from_npz(path: Path, *, has_pixels: bool) -> Tensor:
-    """The array of an ``.npz``, nothing of which is executed. Args: has_pixels, bytes are what samples began as."""
+def _takes_tokens(facts: NetworkFacts) -> bool:
+    return not facts.input_dtype.is_floating_point
+
+
+def _tokens(path: Path, raw: Tensor, facts: NetworkFacts) -> Tensor:
+    """Whole numbers that the network has an embedding of, as far as its run says which these are."""
+    if raw.is_floating_point() or raw.dtype == torch.bool:
+        raise ConfigError(
+            f"the network takes tokens (given: {path}, {raw.dtype}; expected: whole numbers, int64). Convert them."
+        )
+    tokens, last = raw.to(torch.int64), facts.num_tokens - 1
+    low, high = (int(end) for end in tokens.aminmax()) if tokens.numel() else (0, 0)
+    if low < 0 or high > last >= 0:
+        raise ConfigError(
+            f"there is no such token (given: {path}, {low if low < 0 else high}; expected: "
+            f"{f'0 to {last}' if last >= 0 else 'from 0'}). Correct the file."
+        )
+    return tokens.to(facts.input_dtype)
+
+
+def _from_npz(path: Path, facts: NetworkFacts) -> Tensor:
+    """The array of an ``.npz``, nothing of which is executed: bytes, tokens, or float32."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             name = _ARRAY if _ARRAY in found.files or len(found.files) != 1 else found.files[0]
@@ -100,8 +129,9 @@ def _from_npz(path: Path, *, has_pixels: bool) -> Tensor:
             raise TypeError("complex numbers")
     except Exception as error:  # readers of damaged files raise whatever they stumble over
         raise _unreadable(path, error, f"an .npz with an array {_ARRAY!r} of numbers") from None
-    if kept.dtype == torch.uint8:
+    if kept.dtype == torch.uint8 or _takes_tokens(facts):
         return kept
+    has_pixels = _is_picture(facts.input_shape) or facts.normalisation is not None
     if has_pixels and not kept.is_floating_point() and kept.dtype != torch.bool:
         raise ConfigError(
             f"whole numbers may be pixels, or scaled already (given: {path}, {array.dtype}; expected: uint8 for pixels "
@@ -110,9 +140,10 @@ def _from_npz(path: Path, *, has_pixels: bool) -> Tensor:
     return kept.float()
 
 
-def _from_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
+def _from_picture(path: Path, facts: NetworkFacts) -> Tensor:
     """The pixels of a picture, (1, channels, height, width) uint8."""
-    if not _is_picture(shape):
+    shape = facts.input_shape
+    if not _is_picture(shape) or _takes_tokens(facts):
         raise ConfigError(
             f"the network takes no pictures (given: {path}, expected: an .npz of samples of shape {shape}). Name one."
         )
@@ -164,6 +195,7 @@ def _unreadable(path: Path, error: Exception, expected: str) -> ConfigError:
 @torch.no_grad()
 def _told(network: TrainedNetwork, task: Task, x: Tensor) -> list[tuple[int, float]]:
     """Label and probability of each sample. Args: x, (batch, *input_shape)."""
-    scores = network(x.to(next(network.parameters()))).double().cpu()
+    like = next(network.parameters())
+    scores = network(x.to(like if x.is_floating_point() else like.device)).double().cpu()
     labels, chances = task.told(scores)
     return list(zip(labels.tolist(), chances.tolist(), strict=True))

@@ -1,5 +1,6 @@
 """Answers about files, and files that there is nothing to answer about."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.support import resumes, runs
+from torch import nn
 
 from pipeline.data.dataset import Normalisation
 from pipeline.errors import ConfigError
@@ -163,3 +165,51 @@ def test_a_network_of_numbers_names_no_class(tmp_path):
     text = r"names no class of a sample \(given: one that has learned labels which are floating-point numbers, expected"
     with pytest.raises(ConfigError, match=text):
         list(answers(load(tmp_path / "run"), [arrays(tmp_path / "a.npz", x=np.zeros((2, 12, 1)))]))
+
+
+@pytest.fixture(scope="module")
+def token_run(tmp_path_factory):
+    """A classifier of four whole numbers, 0 to 4."""
+    folder, draw = tmp_path_factory.mktemp("tokens"), np.random.default_rng(2)
+    for split, count in (("train", 20), ("test", 6)):
+        np.save(folder / f"x_{split}.npy", draw.integers(0, 5, (count, 4)))
+        np.save(folder / f"y_{split}.npy", np.arange(count) % 3)
+    changes = {
+        "dataset": {"name": "mapped", "path": str(folder), "num_tokens": 5}, "rule": {"name": "pred"},
+        "model": {"name": "object"}, "train": {"epochs": 1},
+    }  # fmt: skip
+    model = [nn.Sequential(nn.Embedding(5, 3), nn.Flatten()), nn.Linear(12, 3)]
+    runs.run(folder / "run", changes, base=resumes.TINY, model=model)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_tokens_are_whole_numbers_and_go_in_as_they_are(token_run, tmp_path, dtype):
+    network = load(token_run)
+    x = np.array([[0, 1, 2, 3], [4, 4, 0, 1]])
+    found = list(answers(network, [arrays(tmp_path / "x.npz", x=x.astype(dtype))]))
+    chances = network(torch.from_numpy(x)).softmax(1)
+    assert [a.label for a in found] == chances.argmax(1).tolist()
+    assert [a.probability for a in found] == pytest.approx(chances.amax(1).tolist(), rel=1e-5)
+
+
+def test_what_is_no_token_is_refused(token_run, tmp_path):
+    network, x = load(token_run), np.array([[0, 1, 2, 3], [4, 4, 0, 1]])
+    text = "the network takes tokens .*float64; expected: whole numbers"
+    refused(network, arrays(tmp_path / "floats.npz", x=x.astype(np.float64)), text)
+    refused(network, arrays(tmp_path / "bools.npz", x=x > 1), "the network takes tokens .*bool")
+    for wrong in (5, -1, 300):
+        x[1, 0] = wrong
+        text = rf"there is no such token \(given: .*x.npz, .*{wrong}.*; expected: 0 to 4\)"
+        refused(network, arrays(tmp_path / "x.npz", x=x), text)
+    refused(network, arrays(tmp_path / "large.npz", x=x.astype(np.uint64) + 2**63), "there is no such token")
+
+
+def test_a_run_that_does_not_say_how_many_tokens_there_are(token_run, tmp_path):
+    """Of an earlier version: its network is what finds that there is no such token."""
+    network = load(token_run)
+    facts = replace(network.recipe.facts, num_tokens=0)
+    object.__setattr__(network.recipe, "facts", facts)
+    x = np.array([[0, 1, 2, 5]])
+    refused(network, arrays(tmp_path / "x.npz", x=x), "the network does not take these tokens .*x.npz, .*out of range")
+    refused(network, arrays(tmp_path / "y.npz", x=-x), "there is no such token .*-5; expected: from 0")
