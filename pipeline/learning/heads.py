@@ -110,8 +110,11 @@ def _padding(size: int, kernel: int) -> int:
 
 
 def clear_output(block: Block) -> Block:
-    """Set the weight of the block's last linear layer to 0, its initial value under these rules; returns ``block``."""
+    """Set the weight of the block's last linear layer to 0, its initial value under these rules; returns ``block``.
+
+    A weight that is fixed stays: it would be 0 for ever.
+    """
     layers = [m for m in block.modules() if isinstance(m, nn.Linear)]
-    if layers:
+    if layers and layers[-1].weight.requires_grad:
         nn.init.zeros_(layers[-1].weight)
     return block

@@ -1,5 +1,6 @@
 """The rules of a run, from ``[rule]`` and ``[rule.blocks]``: built for its blocks, and what they declare together."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline import registry
 from pipeline.checks import check_published
 from pipeline.config import Config, NamedConfig
-from pipeline.config.blocks import of_block
+from pipeline.config.blocks import of_block, parse_blocks
 from pipeline.errors import ConfigError
 from pipeline.learning.exchanged import Exchanged
 from pipeline.learning.rule import BlockSpec, LearningRule, Topology
@@ -57,13 +58,18 @@ def rule_names(config: Config, num_blocks: int) -> str:
 def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
     """Build one block under its rule, the initial state a function of (run seed, block index).
 
-    The rule leaves its derivatives to autograd under autocast and with ``run.closed_form = false``.
+    The rule leaves its derivatives to autograd under autocast and with ``run.closed_form = false``. A frozen block keeps
+    the weights that it was built with, also where the rule would start some of them at 0.
     """
     chosen = of_block(config.rule, spec.index, spec.num_blocks, "rule")
     block = build_block(blueprint, config.seed, spec.index)
+    is_frozen = spec.index in parse_blocks(config.train.freeze, spec.num_blocks, "train.freeze")
+    own = copy.deepcopy(block.state_dict()) if is_frozen else None
     build: Callable[..., LearningRule] = registry.load("pipeline.rules", chosen.name, "rule")
     with seeded(derive(config.seed, "rule", spec.index)):
         rule = build(block, spec, **chosen.options)
+    if own is not None:
+        block.load_state_dict(own)
     if config.run.autocast != "none" or not config.run.closed_form:
         rule.leave_to_autograd()
     return rule

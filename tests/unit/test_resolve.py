@@ -4,6 +4,7 @@ import logging
 import re
 
 import pytest
+import torch
 from tests.support.runs import SMALL, merged
 from torch import nn
 
@@ -76,6 +77,15 @@ def test_a_rule_that_does_not_fit_a_block(tmp_path):
     net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 8)), nn.Linear(8, 10))
     with pytest.raises(ConfigError, match="the rule fa does not fit block 0"):
         resolved(tmp_path, {"rule": {"name": "fa"}}, net)
+
+
+@pytest.mark.parametrize("freeze", ["", "last"])
+def test_a_frozen_block_keeps_the_weights_of_its_user_also_where_the_rule_starts_others_at_0(tmp_path, freeze):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+    spec = resolved(tmp_path, {"rule": {"name": "pred"}, "train": {"freeze": freeze}}, net)
+    last = build_rule(spec.config, spec.blueprints[-1], spec.specs[-1]).block
+    expected = net[-1].weight if freeze else torch.zeros(10, 8)
+    assert torch.equal(next(last.parameters()), expected)
 
 
 @pytest.mark.parametrize(("run", "by_hand"), [

@@ -78,6 +78,12 @@ def test_clear_output_clears_the_last_linear_weight_alone():
     assert first.weight.all() and last.bias.all() and not last.weight.any()
 
 
+def test_clear_output_leaves_a_fixed_weight_as_it_is():
+    torch.manual_seed(0)
+    block = Block(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2).requires_grad_(False)))
+    assert all(layer.weight.all() for layer in clear_output(block).body)
+
+
 def test_clear_output_leaves_a_block_without_linear_layer_as_it_is():
     torch.manual_seed(0)
     block = Block(nn.Conv2d(2, 3, 1))
