@@ -6,7 +6,7 @@ products forward and back, and one small operation for the nonlinearity. The ope
 in its order, so the bits are the same; the tests hold the two against each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.network.block import Block
 
-__all__ = ["Dense", "accumulate"]
+__all__ = ["Dense", "accumulate", "check_plain"]
 
 _aten = torch.ops.aten
 _relu_backward = _aten.threshold_backward.default
@@ -106,8 +106,32 @@ def _layers(body: nn.Module) -> list[nn.Module]:
     """
     plain = type(body).forward is nn.Sequential.forward
     layers = list(body) if isinstance(body, nn.Sequential) and plain else [body]
+    return [] if _have_hooks((body, *layers)) else layers
+
+
+def _have_hooks(modules: Iterable[nn.Module]) -> bool:
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return [] if any(getattr(m, name) for m in (body, *layers) for name in hooks) else layers
+    return any(getattr(m, name) for m in modules for name in hooks)
+
+
+def check_plain(linear: nn.Linear, block: Block, rule: str) -> None:
+    """Refuses a linear layer that may map by more than its weight and bias: by hand another function would be trained.
+
+    Args:
+        linear: a layer of the block.
+        block: whose layers are not all called.
+        rule: name of the rule, for the error message.
+
+    Raises:
+        ValueError: the layer is of a subclass, which parametrisations make too, or something of the block has hooks.
+    """
+    if type(linear) is nn.Linear and not _have_hooks(block.modules()):
+        return
+    given = "hooks in the block" if type(linear) is nn.Linear else type(linear).__name__
+    raise ValueError(
+        f"{rule} computes a linear layer by hand, from its weight and bias (given: {given}, expected: nn.Linear "
+        "itself, without masks, parametrisations and hooks). Take them away, or choose another rule."
+    )
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:

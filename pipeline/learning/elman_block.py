@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.learning.activation import Smooth, is_smooth_unit
 from pipeline.learning.affine import layers_of
-from pipeline.learning.dense import accumulate
+from pipeline.learning.dense import accumulate, check_plain
 from pipeline.learning.saved_weights import Kept
 from pipeline.network.block import Block
 from pipeline.network.recurrent import LastStep, Recurrent
@@ -83,7 +83,7 @@ class ElmanBlock:
             is_half: it is a recurrent one, and sends pre-activations.
 
         Raises:
-            ValueError: the block has another form.
+            ValueError: the block has another form, or see :func:`pipeline.learning.dense.check_plain`.
         """
         layers = [layer for layer in layers_of(block) if not isinstance(layer, nn.Identity)]
         front = layers.pop(0) if layers and isinstance(layers[0], nn.Embedding | LastStep | nn.Flatten) else None
@@ -93,6 +93,7 @@ class ElmanBlock:
         elif not is_half and layers and isinstance(layers[0], nn.Linear) and len(layers) <= 2:
             unit = layers[1] if len(layers) == 2 else nn.Identity()
             if is_smooth_unit(unit) and not isinstance(front, nn.Embedding):
+                check_plain(layers[0], block, name)
                 return cls(front, layers[0], unit)
         found = ", ".join(type(m).__name__ for m in layers_of(block) if not isinstance(m, nn.Identity)) or "nothing"
         raise ValueError(

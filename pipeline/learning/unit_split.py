@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.learning.affine import cut_at_affine, run
+from pipeline.learning.dense import check_plain
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
 
@@ -37,13 +38,16 @@ def split_at_unit(block: Block, rule: str) -> UnitSplit:
         rule: name of the rule, for error messages.
 
     Raises:
-        ValueError: ``block`` has another form.
+        ValueError: ``block`` has another form, or see :func:`pipeline.learning.dense.check_plain`.
     """
     split = cut_at_affine(block, rule)
+    if isinstance(split.affine, nn.Linear):
+        check_plain(split.affine, block, rule)
     if not isinstance(split.affine, nn.Linear) or split.affine.bias is None:
+        given = type(split.affine).__name__ + (" without a bias" if split.affine.bias is None else "")
         raise ValueError(
-            f"{rule} is a rule of fully connected layers (given: {split.affine}, expected: nn.Linear with a bias). "
-            "Choose the model mlp, or another rule."
+            f"{rule} is a rule of fully connected layers (given: {given}, expected: nn.Linear with a bias). Choose the "
+            "model mlp, or another rule."
         )
     f, g = parts_of_unit(split.after, rule)
     return UnitSplit(split.before, split.affine, f, g)

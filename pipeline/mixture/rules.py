@@ -58,8 +58,8 @@ def rule_names(config: Config, num_blocks: int) -> str:
 def build_rule(config: Config, blueprint: Blueprint, spec: BlockSpec) -> LearningRule:
     """Build one block under its rule, the initial state a function of (run seed, block index).
 
-    The rule leaves its derivatives to autograd under autocast and with ``run.closed_form = false``. A frozen block keeps
-    the weights that it was built with, also where the rule would start some of them at 0.
+    The rule leaves its derivatives to autograd under autocast and with ``run.closed_form = false``. A frozen block
+    keeps the weights that it was built with, also where the rule would start some of them at 0.
     """
     chosen = of_block(config.rule, spec.index, spec.num_blocks, "rule")
     block = build_block(blueprint, config.seed, spec.index)

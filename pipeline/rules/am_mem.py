@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.learning.affine import layers_of
 from pipeline.learning.codes import Alternating, CodeSearch
-from pipeline.learning.dense import accumulate
+from pipeline.learning.dense import accumulate, check_plain
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import exact_product
@@ -67,6 +67,7 @@ class AlternatingMemory(Alternating):
                 f"{', '.join(type(layer).__name__ for layer in layers)}, expected: one nn.Linear at its end and no "
                 "parameters in front of it). Take model.name = half_mlp with model.norm = none, or the rule am."
             )
+        check_plain(linear, block, "am_mem")
         self.notes_batches = True
         self._layer = (linear,)  # not as a module of its own: the block's state has it
         self.has_bias = len([*linear.parameters()]) == 2

@@ -1,12 +1,14 @@
 import pytest
 import torch
-from rule_builders import conv
+from rule_builders import conv, make_rule
 from torch import nn
 
+from pipeline.learning.elman_block import ElmanBlock
 from pipeline.learning.unit_split import parts_of_unit, split_at_unit
 from pipeline.models import mlp
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli, Sign
+from pipeline.rules import am_mem
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,33 @@ def test_blocks_of_another_form(layers, text):
 def test_convolutions_are_refused():
     with pytest.raises(ValueError, match=r"of fully connected layers \(given: Conv2d.* Choose the model mlp"):
         split_at_unit(conv(2, 3), "lra")
+
+
+def am_mem_of(block, rule):
+    make_rule(am_mem.build, block, (2,))
+
+
+class Masked(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.tril(), self.bias)
+
+
+def hooked():
+    linear = nn.Linear(2, 2)
+    linear.register_forward_hook(lambda module, args, out: 2 * out)
+    return linear
+
+
+@pytest.mark.parametrize("takes", [split_at_unit, ElmanBlock.of, am_mem_of], ids=["units", "elman", "am_mem"])
+@pytest.mark.parametrize(
+    ("layer", "given"),
+    [(Masked(2, 2), "Masked"), (hooked(), "hooks in the block"),
+     (nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), "ParametrizedLinear")],
+    ids=["subclass", "hook", "weight_norm"],
+)  # fmt: skip
+def test_a_linear_layer_that_maps_by_more_than_its_weight_is_refused(takes, layer, given):
+    """By hand another function would be trained."""
+    text = rf"[a-z_]+ computes a linear layer by hand, .*\(given: {given}, expected: nn.Linear itself, without masks"
+    with pytest.raises(ValueError, match=text) as caught:
+        takes(Block(layer), "lra")
+    assert "\n" not in str(caught.value)
