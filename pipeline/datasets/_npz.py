@@ -1,18 +1,19 @@
-"""Arrays of a file of ``numpy.savez``: their headers without their contents, and what does not fit together."""
+"""Arrays of a file of ``numpy.savez``: their headers without their contents, what does not fit together, and splits."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.dataset import Split, Splits
 from pipeline.data.float32 import in_float32
 from pipeline.data.int64 import in_int64
 from pipeline.errors import ConfigError, kind_and_text
 
-__all__ = ["Header", "floats", "headers_of", "whole"]
+__all__ = ["Header", "counts_of", "floats", "headers_of", "splits_of", "whole"]
 
 Header = tuple[tuple[int, ...], np.dtype]
 """Shape and dtype."""
@@ -45,7 +46,13 @@ def headers_of(file: Path, label_kinds: str, optional: Sequence[str] = ()) -> di
             f"Add {missing[0]}."
         )
     _check(file, {name: shape for name, (shape, _) in found.items()}, splits)
+    _check_pixels(file, found)
     return found
+
+
+def counts_of(headers: dict[str, Header]) -> dict[str, int]:
+    """The number of samples of each split that is there."""
+    return {name.removeprefix("x_"): shape[0] for name, (shape, _) in headers.items() if name.startswith("x_")}
 
 
 def _names_of(splits: Sequence[str]) -> list[str]:
@@ -99,6 +106,38 @@ def _check(file: Path, shapes: dict[str, tuple[int, ...]], splits: Sequence[str]
                     f"{kind}_{split} {shapes[f'{kind}_{split}']}, expected: the same behind the first number). Correct "
                     "them."
                 )
+
+
+def _check_pixels(file: Path, headers: dict[str, Header]) -> None:
+    """Refuses splits on two scales: bytes are divided by 255, and nothing else is."""
+    train = headers["x_train"][1]
+    for name, (_, dtype) in headers.items():
+        if name.startswith("x_") and (dtype == np.uint8) != (train == np.uint8):
+            raise ConfigError(
+                f"the samples of {file} differ in scale (given: x_train of {train}, {name} of {dtype}; expected: bytes "
+                "of pixels, uint8, in all or in none, for only these are divided by 255). Convert one of them."
+            )
+
+
+def splits_of(file: Path, names: Sequence[str], labels: Callable[[str, np.ndarray], Tensor]) -> Splits:
+    """Reads splits: their inputs are bytes of pixels, or else float32.
+
+    Args:
+        file: whose headers were found to be right.
+        names: of the splits.
+        labels: from the name of an array of labels and the array.
+
+    Raises:
+        ConfigError: a number is none of float32.
+    """
+    splits = {}
+    with np.load(file, allow_pickle=False) as arrays:
+        for name in names:
+            x = arrays[f"x_{name}"]
+            is_pixels = x.dtype == np.uint8
+            inputs = torch.from_numpy(np.ascontiguousarray(x)) if is_pixels else floats(file, f"x_{name}", x)
+            splits[name] = Split(inputs, labels(f"y_{name}", arrays[f"y_{name}"]))
+    return Splits(splits["train"], splits.get("validation"), splits["test"])
 
 
 def whole(file: Path, name: str) -> np.ndarray:

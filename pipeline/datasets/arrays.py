@@ -1,21 +1,23 @@
-"""Your own arrays of floating-point numbers, to predict numbers: a file of numpy's ``npz``."""
+"""Your own arrays with numbers to predict for each sample: a file of numpy's ``npz``."""
 
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec, Split
+from pipeline.data.dataset import ArrayDataset, Dataset, DataSpec
 from pipeline.data.position_tasks import Regression
-from pipeline.datasets._npz import floats, headers_of
+from pipeline.datasets._npz import counts_of, floats, headers_of, splits_of
 
 __all__ = ["build"]
 
 
 def build(root: Path, *, path: str) -> Dataset:
-    """Find the arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``; the loss is the mean squared error.
+    """Find the arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``, and where there is a validation set
+    ``x_validation`` and ``y_validation``; the loss is the mean squared error.
 
-    Inputs are (samples, ...). Labels are (samples,) or (samples, numbers) of a whole sample each, or (samples,
+    Inputs are (samples, ...): bytes are taken for pixels and scaled to [0, 1], other numbers stay as they are. Labels are (samples,) or (samples, numbers) of a whole sample each, or (samples,
     positions, ..., numbers): those at every position of it.
 
     Args:
@@ -26,16 +28,15 @@ def build(root: Path, *, path: str) -> Dataset:
         ConfigError: it is not there, is no such file, lacks an array, or arrays do not fit together.
     """
     file = root / path
-    shapes = {name: shape for name, (shape, _) in headers_of(file, "f").items()}
-    label_shape = shapes["y_train"][1:] or (1,)
+    headers = headers_of(file, "f", ("validation",))
+    counts, label_shape = counts_of(headers), headers["y_train"][0][1:] or (1,)
     spec = DataSpec(
-        shapes["x_train"][1:], Regression(label_shape[-1], label_shape[:-1]), shapes["x_train"][0], shapes["x_test"][0]
-    )
-    return ArrayDataset("arrays", spec, partial(_read, file, label_shape), remedy=f"Write {file} anew.")
+        headers["x_train"][0][1:], Regression(label_shape[-1], label_shape[:-1]), counts["train"], counts["test"],
+        num_validation=counts.get("validation", 0),
+    )  # fmt: skip
+    read = partial(splits_of, file, list(counts), partial(_numbers, file, label_shape))
+    return ArrayDataset("arrays", spec, read, remedy=f"Write {file} anew.")
 
 
-def _read(file: Path, label_shape: tuple[int, ...]) -> tuple[Split, Split]:
-    with np.load(file, allow_pickle=False) as arrays:
-        splits = [[floats(file, name, arrays[name]) for name in (f"x_{s}", f"y_{s}")] for s in ("train", "test")]
-    first, second = (Split(x, y.reshape(len(y), *label_shape)) for x, y in splits)
-    return first, second
+def _numbers(file: Path, label_shape: tuple[int, ...], name: str, array: np.ndarray) -> Tensor:
+    return floats(file, name, array).reshape(len(array), *label_shape)

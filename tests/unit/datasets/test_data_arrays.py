@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.batches import Batches
 from pipeline.data.task import Labels
 from pipeline.datasets import arrays
 from pipeline.errors import ConfigError
@@ -35,9 +36,22 @@ def test_numbers_of_any_shape(tmp_path, label_shape, positions, num_outputs):
     assert (data.spec.num_train, data.spec.num_test, data.spec.input_shape) == (6, 3, (4,))
 
 
+def test_pixels_and_a_validation_set(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, size=(6, 1, 2, 2), dtype=np.uint8)
+    given = save(tmp_path, x_train=pixels, x_test=pixels[:3], x_validation=pixels[:2], y_validation=np.ones((2, 2)))
+    data = arrays.build(tmp_path, path="a.npz")
+    train, validation, test = data.load_all()
+    assert data.spec.num_validation == 2 and validation.y.tolist() == given["y_validation"].tolist()
+    assert train.x.dtype is validation.x.dtype is test.x.dtype is torch.uint8
+    batches = Batches(test, dataset=data, batch_size=3, seed=0, device="cpu", train=False)
+    assert torch.equal(batches.batch(0, 0)[0], torch.from_numpy(pixels[:3]).float() * (1 / 255))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"x_train": np.ones((6, 4), np.uint8)}, r"differ in scale \(given: x_train of uint8, x_test of float64"),
+        ({"x_validation": np.ones((2, 4))}, r"lacks an array .* Add y_validation"),
         ({"y_test": None}, r"lacks an array \(given: x_train, y_train, x_test, expected: .*\)\. Add y_test\."),
         ({"y_train": np.ones((5, 2))}, r"train arrays of .* do not fit together \(given: x_train \(6, 4\), y_train"),
         ({"x_test": np.ones(3)}, r"test arrays of .* do not fit together"),
