@@ -16,18 +16,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from pipeline.data.pictures import opened, unclear, upright
 from pipeline.errors import ConfigError, one_line
 
 __all__ = ["load_pixels"]
 
 _log = logging.getLogger(__name__)
-_MODES = {1: "L", 3: "RGB"}
+_MADE_BY = b"upright"
+"""Part of the key: pixels that an earlier version has made otherwise are made anew."""
 
 
 def load_pixels(folder: Path, splits: Sequence[Sequence[Path]], image_size: int, channels: int) -> list[Tensor]:
     """Load the pixels of picture files, from the cache where none of them has changed.
 
     The cache is ``<folder>.cache/<size>x<size>x<channels>.npz``; its key is every file's path, size and time.
+    Pictures are turned as their EXIF says.
 
     Args:
         folder: folder of all files.
@@ -39,7 +42,7 @@ def load_pixels(folder: Path, splits: Sequence[Sequence[Path]], image_size: int,
         For each split, (files, channels, image_size, image_size) uint8.
 
     Raises:
-        ConfigError: a file cannot be decoded.
+        ConfigError: a file cannot be decoded, or has transparent pixels or more than 8 bits a channel.
     """
     cache = folder.parent / f"{folder.name}.cache" / f"{image_size}x{image_size}x{channels}.npz"
     key = _key(folder, splits)
@@ -57,11 +60,16 @@ def _decode(files: Sequence[Path], image_size: int, channels: int) -> NDArray[np
         try:
             if not file.is_file():  # opening a pipe would wait for its other end
                 raise OSError("it is no regular file")
-            with Image.open(file) as image:
-                colours = image.convert(_MODES[channels])
+            with opened(file) as image:
+                given, colours = unclear(image), upright(image, channels)
         except Exception as error:  # decoders of damaged pictures raise whatever they stumble over
             reason = one_line(error)
             raise ConfigError(f"cannot read the picture {file} ({reason}). Replace or remove it.") from None
+        if given is not None:
+            raise ConfigError(
+                f"a picture is not clear (given: {file}, {given}; expected: opaque, 8 bits a channel). Convert or "
+                "remove it."
+            )
         square = ImageOps.fit(colours, (image_size, image_size), Image.Resampling.BILINEAR)
         target[...] = np.asarray(square).reshape(target.shape)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
@@ -69,7 +77,7 @@ def _decode(files: Sequence[Path], image_size: int, channels: int) -> NDArray[np
 
 def _key(folder: Path, splits: Sequence[Sequence[Path]]) -> str:
     """Cache key, which changes when a file is added, removed, renamed or written."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(_MADE_BY, digest_size=16)
     for files in splits:
         digest.update(b"split")
         for file in files:

@@ -17,8 +17,9 @@ def build(root: Path, *, path: str) -> Dataset:
     """Find the arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``, and where there is a validation set
     ``x_validation`` and ``y_validation``; the loss is the mean squared error.
 
-    Inputs are (samples, ...): bytes are taken for pixels and scaled to [0, 1], other numbers stay as they are. Labels are (samples,) or (samples, numbers) of a whole sample each, or (samples,
-    positions, ..., numbers): those at every position of it.
+    Inputs are (samples, ...): bytes are taken for pixels and scaled to [0, 1], other numbers stay as they are. Labels
+    are (samples,) or (samples, numbers) of a whole sample each, or (samples, positions, ..., numbers): those at every
+    position of it.
 
     Args:
         root: folder of all data sets.

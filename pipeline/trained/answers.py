@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.data.batches import affine
+from pipeline.data.pictures import MODES, height_and_width, opened, unclear, upright
 from pipeline.data.task import Labels, Task
 from pipeline.errors import ConfigError, one_line
 from pipeline.records.network_facts import NetworkFacts
@@ -18,11 +18,8 @@ from pipeline.trained.sources import is_file
 
 __all__ = ["Answer", "answers", "read_samples"]
 
-_MODES = {1: "L", 3: "RGB"}
 _ARRAY = "x"
 _BATCH = 256
-_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""The tag of EXIF that says how a camera was held, and its values that swap width and height."""
 
 
 @dataclass(frozen=True)
@@ -148,19 +145,15 @@ def _from_picture(path: Path, facts: NetworkFacts) -> Tensor:
             f"the network takes no pictures (given: {path}, expected: an .npz of samples of shape {shape}). Name one."
         )
     try:
-        Image.init()
-        formats = [name for name in Image.ID if name != "EPS"]  # which is a program, for another program to run
-        with Image.open(path, formats=formats) as image:
-            width, height = image.size
-            if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
-                width, height = height, width
-            if (height, width) != shape[1:]:  # before it is decoded, which may take any memory
-                raise _other_shape(path, (shape[0], height, width), shape)
-            if image.mode.startswith(("I", "F")):
-                raise _unclear(path, f"more than 8 bits a pixel, mode {image.mode}")
-            if image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
-                raise _unclear(path, "transparent pixels")
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert(_MODES[shape[0]]))
+        with opened(path) as image:
+            if height_and_width(image) != shape[1:]:  # before it is decoded, which may take any memory
+                raise _other_shape(path, (shape[0], *height_and_width(image)), shape)
+            if (given := unclear(image)) is not None:
+                raise ConfigError(
+                    f"the picture is not clear (given: {path}, {given}; expected: opaque, 8 bits a channel). Convert "
+                    "it, or pass an .npz."
+                )
+            pixels = np.asarray(upright(image, shape[0]))
     except ConfigError:
         raise
     except Exception as error:  # decoders of damaged pictures raise whatever they stumble over
@@ -169,14 +162,7 @@ def _from_picture(path: Path, facts: NetworkFacts) -> Tensor:
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[0] in _MODES
-
-
-def _unclear(path: Path, given: str) -> ConfigError:
-    return ConfigError(
-        f"the picture is not clear (given: {path}, {given}; expected: opaque, 8 bits a channel). Convert it, or pass "
-        "an .npz."
-    )
+    return len(shape) == 3 and shape[0] in MODES
 
 
 def _other_shape(path: Path, given: tuple[int, ...], expected: tuple[int, ...]) -> ConfigError:

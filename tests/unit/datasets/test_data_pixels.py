@@ -129,3 +129,41 @@ def test_a_picture_that_was_cut_short_is_named(tmp_path):
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:900])
     with pytest.raises(ConfigError, match="cannot read the picture .*a.jpg"):
         load_pixels(tmp_path, [[tmp_path / "a.jpg"]], 8, 3)
+
+
+def test_a_picture_is_turned_as_its_camera_was(tmp_path):
+    """As ``--predict`` turns it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    (found,) = load_pixels(tmp_path, [[tmp_path / "turned.png"]], 4, 3)
+    assert torch.equal(found[0], torch.from_numpy(np.rot90(pixels, -1).copy()).permute(2, 0, 1))
+
+
+def test_a_cache_that_was_made_otherwise_is_made_again(pictures, decoded, monkeypatch):
+    check(pictures)
+    monkeypatch.setattr(_pixels, "_MADE_BY", b"another")
+    check(pictures)
+    assert len(decoded) == 4
+
+
+@pytest.mark.parametrize(("mode", "colour", "given"), [
+    ("RGBA", (9, 9, 9, 254), "transparent pixels"), ("I;16", 900, "more than 8 bits a pixel, mode I;16"),
+])  # fmt: skip
+def test_a_picture_that_would_lose_something_is_refused(tmp_path, mode, colour, given):
+    Image.new(mode, (4, 4), colour).save(tmp_path / "a.png")
+    text = rf"a picture is not clear \(given: .*a.png, {given}; expected: opaque, 8 bits a channel\)\. Convert or"
+    with pytest.raises(ConfigError, match=text):
+        load_pixels(tmp_path, [[tmp_path / "a.png"]], 4, 3)
+
+
+def test_an_opaque_alpha_is_left_out_and_a_palette_is_looked_up(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.convert("RGBA").save(tmp_path / "a.png")
+    image.quantize(256).save(tmp_path / "b.png")
+    (found,) = load_pixels(tmp_path, [[tmp_path / "a.png", tmp_path / "b.png"]], 4, 3)
+    assert torch.equal(found[0], torch.from_numpy(pixels).permute(2, 0, 1))
+    assert (found[1].int() - found[0].int()).abs().max() < 40
