@@ -51,10 +51,19 @@ class Synthesiser(nn.Module):
         num_labels: width of the labels' representation; 0: they are not looked at.
         layers: hidden ones; 0 makes the model linear.
         width: their units, or channels.
+
+    Raises:
+        ValueError: the output is of another shape.
     """
 
     def __init__(self, shape: tuple[int, ...], num_labels: int, *, layers: int, width: int) -> None:
         super().__init__()
+        if len(shape) not in (1, 3):
+            raise ValueError(
+                f"synthetic gradients are those of a vector or of maps (given: a block whose output has the shape "
+                f"{shape}, expected: (features,) or (channels, height, width)). End the block with nn.Flatten, or "
+                "choose another rule."
+            )
         maps, size = len(shape) == 3, shape[0]
         sizes = [size, *[width] * layers, size]
         pairs = list(zip(sizes, sizes[1:], strict=False))

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from rule_builders import assert_same, batch, conv, dense, gradients, make_rules, read_out, true_gradients
+from rule_builders import assert_same, batch, conv, dense, gradients, make_rule, make_rules, read_out, true_gradients
 from torch import nn
 
 from pipeline.data.task import Classification
+from pipeline.network.block import Block
 from pipeline.rules.dni import build
 
 TASK = Classification(5)
@@ -213,6 +214,15 @@ def test_maps_are_modelled_by_convolutions_of_their_size():
     message = rules[1].learn(rules[1](z, y)[1], ()).upstream
     rules[0].learn(context, ())
     assert rules[0].learn(context, message).loss > 0
+
+
+@pytest.mark.parametrize(("block", "in_shape", "shape"), [
+    (nn.Linear(6, 9), (4, 6), r"\(4, 9\)"), (nn.Conv3d(2, 3, 1), (2, 4, 4, 4), r"\(3, 4, 4, 4\)"),
+])  # fmt: skip
+def test_an_output_of_another_shape_is_refused(block, in_shape, shape):
+    text = rf"those of a vector or of maps \(given: a block whose output has the shape {shape}, expected: \(features,"
+    with pytest.raises(ValueError, match=text):
+        make_rule(build, Block(block), in_shape, TASK)
 
 
 def test_what_waits_for_the_message_is_the_output_and_the_labels_alone():
