@@ -96,7 +96,8 @@ class SyntheticGradients(LearningRule):
     def _descend(self, context: Any, gradient: Tensor, weight: float) -> tuple[Tensor, ...]:
         """The block's gradients from that of each sample; returns what goes down."""
         out = context[1]
-        torch.autograd.backward(out, (gradient * (weight / len(out))).to(out.dtype))
+        if out.requires_grad:  # not so for a first block without parameters
+            torch.autograd.backward(out, (gradient * (weight / len(out))).to(out.dtype))
         return self._upstream(context, weight)
 
     def _upstream(self, context: Any, weight: float) -> tuple[Tensor, ...]:

@@ -94,7 +94,8 @@ class PredictiveCoding(LearningRule):
     def learn(self, context: Any, feedback: Tensors, *, weight: float = 1.0) -> Learned:
         """See :class:`LearningRule`."""
         _, mu, _, error, y, out = context
-        torch.autograd.backward(mu, -error.to(mu.dtype) * (weight / len(y)))
+        if mu.requires_grad:  # not so for a first block without parameters
+            torch.autograd.backward(mu, -error.to(mu.dtype) * (weight / len(y)))
         if self.spec.is_last:
             return Learned(self.spec.task.loss(at_least_float32(out), y))
         return Learned(0.5 * at_least_float32(error).square().sum() / len(y))

@@ -112,7 +112,7 @@ class Reinforce(LearningRule):
         delta = (losses - self._baseline(losses, deviation, weight)) * deviation / len(deviation)
         if self.dense is not None:
             self.dense.learn(x, a, delta)
-        else:
+        elif a.requires_grad:  # not so for a block without parameters
             torch.autograd.backward(a, delta.to(a.dtype))
         return Learned(None)
 

@@ -253,3 +253,13 @@ def test_a_batch_of_one_sample_is_its_own_mean():
     rules[0].learn(context, ())
     rules[0].learn(context, (torch.ones_like(z),))
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("mixing", [0.0, 0.5])
+def test_a_first_block_of_fixed_weights_teaches_its_model_alone(mixing):
+    blocks = blocks_of()
+    blocks[0].requires_grad_(False)
+    rules = make_rules(build, blocks, (6,), TASK, mixing=mixing)
+    learned(rules, *batch((6,)))
+    assert gradients(blocks[0]) == [None, None]
+    assert all(g is not None for g in (*gradients(rules[0].synthesiser.layers[-1]), *gradients(blocks[1])))

@@ -198,3 +198,12 @@ def test_o_pc1_fixed_takes_batch_norm_and_is_backprop_there(blocks, shape):
     for rule, wanted in zip(rules, expected, strict=True):
         kept = [(g, w) for g, w in zip(gradients(rule), wanted, strict=True) if w.abs().max() > 1e-12]
         assert_same([g for g, _ in kept], [w for _, w in kept])
+
+
+@pytest.mark.parametrize("inference", ["strict", "fixed"])
+def test_a_first_block_of_fixed_weights_has_values_and_learns_nothing(inference):
+    blocks = network(TASKS[0])
+    blocks[0].requires_grad_(False)
+    rules = make_rules(build, blocks, (6,), TASKS[0], inference=inference)
+    learned(rules, *batch((6,)))
+    assert gradients(blocks[0]) == [None, None] and all(g is not None for g in gradients(blocks[1]))

@@ -168,3 +168,11 @@ def test_hidden_blocks_may_have_a_rate_of_their_own():
     assert all(len(rule.parameter_groups()[0][0]) == 2 for rule in rules)
     rules[0].block.body[0].bias.requires_grad_(False)
     assert rules[0].parameter_groups() == [([rules[0].block.body[0].weight], 0.1)]
+
+
+def test_a_block_of_fixed_weights_learns_nothing():
+    blocks = [hidden(6, 9), hidden(9, 8), read_out((8,))]
+    blocks[0].requires_grad_(False)
+    rules = make_rules(build, blocks, (6,))
+    learn_chain(rules, *batch((6,)))
+    assert gradients(blocks[0]) == [None, None] and all(g is not None for g in gradients(blocks[1]))
