@@ -64,5 +64,5 @@ def facts_of(resolved: RunSpec, model: UserModel | None) -> NetworkFacts:
     data = resolved.data
     return NetworkFacts(
         data.input_shape, last.task, resolved.normalisation, structure, last.num_train, data.input_dtype,
-        str(resolved.config.dataset.options.get("sha256", "")), data.num_tokens,
+        str(resolved.config.dataset.options.get("sha256", "")), data.has_pixels, data.num_tokens,
     )  # fmt: skip

@@ -41,6 +41,8 @@ class DataSpec:
     """The samples stay in files, of which the system keeps in memory what there is room for."""
     num_validation: int = 0
     """Samples of a validation set; 0: there is none, and the test set is scored after every epoch."""
+    has_pixels: bool | None = None
+    """Samples are bytes of pixels, which are divided by 255; None where that is not said."""
     chunking: Chunking | None = None
     """How samples follow each other where they are chunks of sequences; None where they are independent."""
 

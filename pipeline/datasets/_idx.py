@@ -66,7 +66,7 @@ def build_idx(
             f"expected: 1 to {available}, or 0 for all). Change it."
         )
     num_train = options.train_samples or available
-    spec = DataSpec((1, *size), Classification(10), num_train, num_test)
+    spec = DataSpec((1, *size), Classification(10), num_train, num_test, has_pixels=True)
     read = partial(_read, files, num_train, available)
     scale = normalisation if options.normalise else None
     return ArrayDataset(name, spec, read, augment=augment, normalisation=scale, remedy=remedy(folder))

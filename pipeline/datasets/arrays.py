@@ -33,7 +33,7 @@ def build(root: Path, *, path: str) -> Dataset:
     counts, label_shape = counts_of(headers), headers["y_train"][0][1:] or (1,)
     spec = DataSpec(
         headers["x_train"][0][1:], Regression(label_shape[-1], label_shape[:-1]), counts["train"], counts["test"],
-        num_validation=counts.get("validation", 0),
+        num_validation=counts.get("validation", 0), has_pixels=headers["x_train"][1] == np.uint8,
     )  # fmt: skip
     read = partial(splits_of, file, list(counts), partial(_numbers, file, label_shape))
     return ArrayDataset("arrays", spec, read, remedy=f"Write {file} anew.")

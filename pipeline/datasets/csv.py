@@ -54,7 +54,7 @@ def build(
     counts = {name: len(y) for name, y in found.items()}
     spec = DataSpec(
         (width - 1,), own_task([*found.values()], str(files["train"])), counts["train"], counts["test"],
-        num_validation=counts.get("validation", 0),
+        num_validation=counts.get("validation", 0), has_pixels=False,
     )  # fmt: skip
     read = partial(_read, files, delimiter, column, labels)
     return ArrayDataset("csv", spec, read, remedy=f"Start again: {files['train']} was changed meanwhile.")

@@ -34,7 +34,7 @@ def build(
         separation: distance between clusters.
         sample_seed: seed of the samples, apart from the run's seed, so that runs of several seeds share their data.
     """
-    spec = DataSpec((_INPUTS,), Classification(2), num_train, num_test)
+    spec = DataSpec((_INPUTS,), Classification(2), num_train, num_test, has_pixels=False)
     return ArrayDataset("higgs_like", spec, partial(_make, spec, noise, separation, sample_seed))
 
 

@@ -50,6 +50,7 @@ def build(
         tuple(train.x.tensor.shape[1:]), task, train.count, splits["test"].count, is_mapped=True,
         is_augmented=not augment.is_identity, input_dtype=torch.int64 if num_tokens else torch.float32,
         num_tokens=num_tokens, num_validation=splits["validation"].count if "validation" in splits else 0,
+        has_pixels=num_tokens == 0 and train.x.tensor.dtype == torch.uint8,
     )  # fmt: skip
     return MappedData(folder, spec, [*splits], augment)
 

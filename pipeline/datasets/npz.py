@@ -36,7 +36,7 @@ def build(root: Path, *, path: str, augment: Augment = Augment()) -> Dataset:
     labels = [torch.from_numpy(whole(file, f"y_{split}")) for split in counts]
     spec = DataSpec(
         headers["x_train"][0][1:], own_task(labels, str(file)), counts["train"], counts["test"],
-        num_validation=counts.get("validation", 0),
+        num_validation=counts.get("validation", 0), has_pixels=headers["x_train"][1] == np.uint8,
     )  # fmt: skip
     read = partial(splits_of, file, list(counts), partial(_classes, spec.task.label_dtype))
     return ArrayDataset("npz", spec, read, augment=augment, remedy=f"Write {file} anew.")

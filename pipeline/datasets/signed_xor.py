@@ -35,7 +35,7 @@ def build(
     for name, value, least in (("num_train", num_train, 1), ("num_test", num_test, 1), ("noise", noise, 0)):
         if value < least:
             raise ConfigError(f"out of range (given: dataset.{name}={value}, expected: {least} or more). Raise it.")
-    spec = DataSpec((2,), Binary(), num_train, num_test)
+    spec = DataSpec((2,), Binary(), num_train, num_test, has_pixels=False)
     return ArrayDataset("signed_xor", spec, partial(_make, num_train, num_test, noise, sample_seed))
 
 

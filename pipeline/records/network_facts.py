@@ -41,6 +41,9 @@ class NetworkFacts:
     """Of samples: an integer dtype for tokens."""
     data_sha256: str = ""
     """Of the data that were handed over to the run; empty where its config names a data set."""
+    has_pixels: bool | None = None
+    """Samples were bytes of pixels, which are divided by 255; None where the data set, or an earlier version, has not
+    said it."""
     num_tokens: int = 0
     """Different tokens, from 0; 0 where samples are numbers, or an earlier version has not written it."""
 
@@ -57,6 +60,7 @@ class NetworkFacts:
             "structure": None if self.structure is None else base64.b64encode(self.structure).decode(),
             "num_train": self.num_train, "input_dtype": str(self.input_dtype).removeprefix("torch."),
             **({"data_sha256": self.data_sha256} if self.data_sha256 else {}), "num_tokens": self.num_tokens,
+            "has_pixels": self.has_pixels,
         }  # fmt: skip
 
     @classmethod
@@ -71,7 +75,7 @@ class NetworkFacts:
             None if scale is None else Normalisation(tuple(scale["mean"]), tuple(scale["std"])),
             None if structure is None else base64.b64decode(structure, validate=True),
             int(table.get("num_train", 0)), dtype, str(table.get("data_sha256", "")),
-            int(table.get("num_tokens", 0)),
+            table.get("has_pixels"), int(table.get("num_tokens", 0)),
         )  # fmt: skip
 
 

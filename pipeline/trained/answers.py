@@ -126,9 +126,16 @@ def _from_npz(path: Path, facts: NetworkFacts) -> Tensor:
             raise TypeError("complex numbers")
     except Exception as error:  # readers of damaged files raise whatever they stumble over
         raise _unreadable(path, error, f"an .npz with an array {_ARRAY!r} of numbers") from None
-    if kept.dtype == torch.uint8 or _takes_tokens(facts):
+    if _takes_tokens(facts):
         return kept
-    has_pixels = _is_picture(facts.input_shape) or facts.normalisation is not None
+    has_pixels = _is_picture(facts.input_shape) or facts.normalisation is not None or facts.has_pixels
+    if kept.dtype == torch.uint8 and has_pixels is None:
+        raise ConfigError(
+            f"bytes may be pixels, or numbers as they are (given: {path}, uint8, and a run that does not say what it "
+            "has learned from; expected: floating-point numbers, pixels divided by 255). Convert them."
+        )
+    if kept.dtype == torch.uint8 and has_pixels:
+        return kept
     if has_pixels and not kept.is_floating_point() and kept.dtype != torch.bool:
         raise ConfigError(
             f"whole numbers may be pixels, or scaled already (given: {path}, {array.dtype}; expected: uint8 for pixels "

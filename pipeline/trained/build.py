@@ -68,7 +68,7 @@ def _facts(source: Source, data_root: Path) -> NetworkFacts:
     spec = dataset.spec
     return NetworkFacts(
         spec.input_shape, task_of(source.config, spec.task), dataset.normalisation, structure, spec.num_train,
-        spec.input_dtype, num_tokens=spec.num_tokens,
+        spec.input_dtype, has_pixels=spec.has_pixels, num_tokens=spec.num_tokens,
     )
 
 

@@ -15,7 +15,7 @@ from workers import run_plan
 
 @pytest.fixture
 def resolved():
-    data = SimpleNamespace(input_shape=(1, 6, 6), input_dtype=torch.float32, num_tokens=0)
+    data = SimpleNamespace(input_shape=(1, 6, 6), input_dtype=torch.float32, num_tokens=0, has_pixels=None)
     last = SimpleNamespace(task=Classification(4), num_train=7)
     return SimpleNamespace(data=data, specs=[last], normalisation=None, config=Config())
 

@@ -213,3 +213,17 @@ def test_a_run_that_does_not_say_how_many_tokens_there_are(token_run, tmp_path):
     x = np.array([[0, 1, 2, 5]])
     refused(network, arrays(tmp_path / "x.npz", x=x), "the network does not take these tokens .*x.npz, .*out of range")
     refused(network, arrays(tmp_path / "y.npz", x=-x), "there is no such token .*-5; expected: from 0")
+
+
+@pytest.mark.parametrize(("has_pixels", "scale"), [(True, 1 / 255), (False, 1)])
+def test_bytes_of_vectors_are_what_the_run_has_learned_from(tmp_path, has_pixels, scale):
+    x = np.random.default_rng(3).integers(0, 256, (20, 4), dtype=np.uint8)
+    given, y = x if has_pixels else x.astype(np.float32), np.arange(20) % 3
+    np.savez(tmp_path / "data.npz", x_train=given, y_train=y, x_test=given, y_test=y)
+    changes = {"dataset": {"name": "npz", "path": str(tmp_path / "data.npz")}, "train": {"epochs": 1}}
+    runs.run(tmp_path / "run", changes, base=resumes.TINY)
+    network = load(tmp_path / "run")
+    found = read_samples(network, arrays(tmp_path / "x.npz", x=x))
+    assert torch.equal(found, torch.from_numpy(x).float() * torch.tensor(scale))
+    object.__setattr__(network.recipe, "facts", replace(network.recipe.facts, has_pixels=None))
+    refused(network, tmp_path / "x.npz", "bytes may be pixels, or numbers as they are .*x.npz, uint8, .*divided by 255")
