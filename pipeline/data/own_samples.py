@@ -110,13 +110,15 @@ def _item(split: Any, index: int, name: str) -> tuple[Array, Array]:
 
 
 def _array(value: Any, name: str) -> Array:
-    """Numbers as an array; a picture as (channels, height, width)."""
+    """Numbers as an array; a picture as (channels, height, width), a palette looked up."""
     try:
         if isinstance(value, torch.Tensor):
             if value.dtype == torch.bfloat16:
                 value = value.float()
             return np.asarray(value.detach().cpu().numpy())
-        array = np.asarray(value)
+        array = np.asarray(_looked_up(value, name) if hasattr(value, "getbands") else value)
+    except ConfigError:
+        raise
     except Exception as error:  # of the user's classes
         raise ConfigError(
             f"the {name} data are no numbers (given: {type(value).__name__}, {one_line(error)}; expected: tensors, "
@@ -125,6 +127,21 @@ def _array(value: Any, name: str) -> Array:
     if hasattr(value, "getbands"):  # a picture of Pillow
         return array[np.newaxis] if array.ndim == 2 else array.transpose(2, 0, 1)
     return array
+
+
+def _looked_up(image: Any, name: str) -> Any:
+    """The picture, in its colours where it has a palette: pixels are then places in that."""
+    if image.mode not in ("P", "PA"):
+        return image
+    # Imported here: who hands over a picture has imported Pillow, and nobody else waits for it.
+    from pipeline.data.pictures import unclear
+
+    if (given := unclear(image)) is not None:
+        raise ConfigError(
+            f"a picture of the {name} data is not clear (given: {given} in a palette, mode {image.mode}; expected: "
+            "opaque ones). Convert it to RGB or RGBA."
+        )
+    return image.convert("RGB")
 
 
 def _stacked(arrays: Sequence[Array], name: str, start: int) -> Array:

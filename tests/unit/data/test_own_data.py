@@ -108,6 +108,19 @@ def test_pictures(tmp_path):
     assert data.spec.input_shape == (1, 5, 6)
 
 
+def test_pictures_with_a_palette_are_looked_up_in_it(tmp_path):
+    """Their pixels are places in the palette, which say nothing."""
+    pixels = RNG.integers(0, 2, (4, 5, 6, 1), dtype=np.uint8) * np.array([250, 9, 70], np.uint8)
+    images = [Image.fromarray(p).quantize(4) for p in pixels]
+    data, _ = handed(tmp_path, Items(*((image, k % 2) for k, image in enumerate(images))), Items((images[0], 1)))
+    assert np.array_equal(data.load()[0].x.numpy(), pixels.transpose(0, 3, 1, 2))
+    clear = images[1].copy()
+    clear.info["transparency"] = 0
+    text = r"a picture of the train data is not clear \(given: transparent pixels in a palette, mode P; expected: op"
+    with pytest.raises(ConfigError, match=text):
+        handed(tmp_path, Items((images[0], 0), (clear, 1)), Items((images[0], 1)))
+
+
 def test_numbers_tokens_and_positions(tmp_path):
     data, _ = handed(tmp_path, (X, X[:, :2]), (X, X[:, :2]))
     assert data.spec.task.labels is Labels.NUMBERS and data.spec.task.num_outputs == 2
