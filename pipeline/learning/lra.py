@@ -13,7 +13,7 @@ from pipeline.learning.dense import accumulate
 from pipeline.learning.discrepancy import Discrepancy, bounded
 from pipeline.learning.halting import left_alone, limits_at_output, stops, verdict
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule, Topology
-from pipeline.learning.unit_split import parts_of_unit, split_at_unit
+from pipeline.learning.unit_split import check_vectors, parts_of_unit, split_at_unit
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
 from pipeline.numerics.autocast import at_least_float32
@@ -181,13 +181,9 @@ def _front(
     """The part of the block in front of its affine layer: True if it flattens its input, and the unit there.
 
     Raises:
-        ValueError: its input has more than one dimension and nothing flattens it, or there are other layers.
+        ValueError: its input has more than one dimension, or there are other layers.
     """
+    check_vectors(spec, name)
     flattens = any(isinstance(layer, nn.Flatten) for layer in layers)
-    if not flattens and len(spec.in_shape) != 1:
-        raise ValueError(
-            f"{name} takes vectors (given: samples of shape {spec.in_shape} at nn.Linear, expected: nn.Flatten in "
-            "front of it). Add one to the block."
-        )
     f, g = parts_of_unit([layer for layer in layers if not isinstance(layer, nn.Flatten)], name)
     return flattens, f, g

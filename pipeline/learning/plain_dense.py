@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.learning.activation import Smooth
 from pipeline.learning.dense import accumulate
-from pipeline.learning.unit_split import split_at_unit
+from pipeline.learning.rule import BlockSpec
+from pipeline.learning.unit_split import check_vectors, split_at_unit
 from pipeline.network.block import Block
 
 __all__ = ["PlainDense", "learn_linear"]
@@ -21,13 +22,14 @@ class PlainDense:
     Args:
         block: its layers stand in ``nn.Sequential``; besides the linear layer and the unit there is at most an
             ``nn.Flatten`` in front.
+        spec: its place.
         rule: name of the rule, for error messages.
 
     Raises:
         ValueError: ``block`` has another form.
     """
 
-    def __init__(self, block: Block, rule: str) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, rule: str) -> None:
         split = split_at_unit(block, rule)
         if any(not isinstance(layer, nn.Flatten) for layer in split.before):
             raise ValueError(
@@ -35,6 +37,7 @@ class PlainDense:
                 f"{', '.join(type(m).__name__ for m in split.before)} in front of the layer, expected: nothing but "
                 "nn.Flatten). Set model.boundary to post, or choose another rule."
             )
+        check_vectors(spec, rule)
         # The parameters themselves: looking one up in its module costs as much as a small operation.
         self.weight, self.bias = split.affine.weight, split.affine.bias
         self.unit, self.f, self.g = split.f, Smooth.of(split.f), split.g

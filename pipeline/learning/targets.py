@@ -131,7 +131,7 @@ class TargetPropagation(LearningRule):
 
     def __init__(self, block: Block, spec: BlockSpec, name: str, targets: Targets, *, difference: bool) -> None:
         super().__init__(block, spec)
-        self.dense = PlainDense(block, name)
+        self.dense = PlainDense(block, spec, name)
         self.options = targets
         self.difference = difference
         self.noise = targets.noise

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from pipeline.learning.affine import cut_at_affine, run
 from pipeline.learning.dense import check_plain
+from pipeline.learning.rule import BlockSpec
 from pipeline.network.block import Block
 from pipeline.network.hard_units import NonDifferentiable
 
-__all__ = ["UnitSplit", "parts_of_unit", "split_at_unit"]
+__all__ = ["UnitSplit", "check_vectors", "parts_of_unit", "split_at_unit"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,20 @@ def split_at_unit(block: Block, rule: str) -> UnitSplit:
         )
     f, g = parts_of_unit(split.after, rule)
     return UnitSplit(split.before, split.affine, f, g)
+
+
+def check_vectors(spec: BlockSpec, rule: str) -> None:
+    """Refuses a linear layer over the last of several dimensions. Args: spec, of a block of such a layer; rule, its
+    name.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if len(spec.out_shape) != 1:
+        raise ValueError(
+            f"{rule} takes vectors (given: samples of shape {spec.in_shape} at nn.Linear, expected: nn.Flatten in "
+            "front of it). Add one to the block."
+        )
 
 
 def parts_of_unit(layers: Sequence[nn.Module], rule: str) -> tuple[nn.Module, NonDifferentiable | None]:

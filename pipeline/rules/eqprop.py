@@ -95,7 +95,7 @@ class EquilibriumPropagation(LearningRule):
 
     def __init__(self, block: Block, spec: BlockSpec, relaxation: Relaxation, rate: float) -> None:
         super().__init__(block, spec)
-        self._dense = PlainDense(block, "eqprop")
+        self._dense = PlainDense(block, spec, "eqprop")
         unit = self._dense.unit
         self.is_energy = relaxation.form == "energy"
         _check_unit(unit if self._dense.g is None else self._dense.g, self.is_energy)

@@ -44,7 +44,7 @@ class IndirectFeedbackAlignment(LearningRule):
 
     def __init__(self, block: Block, spec: BlockSpec) -> None:
         super().__init__(block, spec)
-        self.dense = PlainDense(block, "ifa")
+        self.dense = PlainDense(block, spec, "ifa")
         self.draws = self.dense.draws
         if spec.is_first and not spec.is_last:
             size = prod(spec.out_shape)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from rule_builders import conv, make_rule
@@ -8,7 +10,7 @@ from pipeline.learning.unit_split import parts_of_unit, split_at_unit
 from pipeline.models import mlp
 from pipeline.network.block import Block
 from pipeline.network.hard_units import Bernoulli, Sign
-from pipeline.rules import am_mem
+from pipeline.rules import am_mem, dtp, eqprop, ifa, tp
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,13 @@ def test_a_linear_layer_that_maps_by_more_than_its_weight_is_refused(takes, laye
     with pytest.raises(ValueError, match=text) as caught:
         takes(Block(layer), "lra")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rule", [tp, dtp, ifa, eqprop], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    ("front", "in_shape"), [([], (2, 6)), ([nn.Flatten(2)], (2, 3, 2))], ids=["nothing", "flattens-some"]
+)
+def test_a_linear_layer_over_the_last_of_several_dimensions_is_refused(rule, front, in_shape):
+    body = nn.Sequential(*front, nn.Linear(6, 5), nn.Hardsigmoid() if rule is eqprop else nn.Tanh())
+    with pytest.raises(ValueError, match=rf" takes vectors \(given: samples of shape {re.escape(str(in_shape))} at nn"):
+        make_rule(rule.build, Block(body), in_shape)
