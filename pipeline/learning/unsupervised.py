@@ -16,6 +16,7 @@ from pipeline.data.task import Labels
 from pipeline.learning.activation import is_smooth_unit
 from pipeline.learning.dense import Dense
 from pipeline.learning.local_rule import LocalRule
+from pipeline.learning.positions import check_maps
 from pipeline.learning.rule import BlockSpec
 from pipeline.learning.similarity import SimilarityHead, match_similarity, similarity
 from pipeline.network.block import Block
@@ -74,6 +75,7 @@ class PartlyUnsupervised(LocalRule):
         if self.options.unsupervised == "sim":
             self.splits_batches = False  # its loss compares samples
             if project is None:
+                check_maps(self.block, self.spec.body_shape, "rule.unsupervised = 'sim'")
                 self.project = SimilarityHead(self.spec.body_shape)
         if self._reconstructs:
             self.reconstruct = _decoder(self.spec)

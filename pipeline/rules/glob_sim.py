@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.data.task import Labels
 from pipeline.learning.heads import clear_output
+from pipeline.learning.positions import check_maps
 from pipeline.learning.rule import BlockSpec, Learned, LearningRule
 from pipeline.learning.similarity import SimilarityHead, similarity_loss
 from pipeline.network.block import Block
@@ -32,6 +33,7 @@ class GlobSim(Backprop):
 
     def __init__(self, block: Block, spec: BlockSpec, *, sim_weight: float) -> None:
         super().__init__(block, spec)
+        check_maps(block, spec.body_shape, "glob_sim")
         self.project = SimilarityHead(spec.body_shape)
         self.sim_weight = sim_weight
         self.num_classes = max(2, spec.task.num_outputs)

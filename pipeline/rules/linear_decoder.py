@@ -11,7 +11,7 @@ from pipeline.data.task import Labels, scalar
 from pipeline.learning.dense import Dense, accumulate
 from pipeline.learning.heads import AveragePool
 from pipeline.learning.local_rule import LocalRule, Output
-from pipeline.learning.positions import features_of
+from pipeline.learning.positions import check_maps, features_of
 from pipeline.learning.rule import ANY_LABELS, BlockSpec, LearningRule
 from pipeline.network.block import Block
 from pipeline.numerics.autocast import at_least_float32, exact_product
@@ -49,6 +49,8 @@ class LinearDecoder(LocalRule):
     def __init__(self, block: Block, spec: BlockSpec, *, trained: bool, mse: bool, dimdec: int = 0) -> None:
         super().__init__(block, spec, dense=Dense.of(block, spec.in_shape))
         shape = features_of(spec.task, spec.body_shape, "a linear decoder")
+        if dimdec:
+            check_maps(block, shape, "linear_decoder", dimdec)
         self.pool = AveragePool(shape, dimdec) if dimdec else nn.Identity()
         shape = self.pool.out_shape if isinstance(self.pool, AveragePool) else shape
         size, num_outputs = prod(shape), spec.task.num_outputs

@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.learning.dense import Dense
 from pipeline.learning.heads import PooledHead, clear_output
 from pipeline.learning.local_rule import Output
-from pipeline.learning.positions import features_of
+from pipeline.learning.positions import check_maps, features_of
 from pipeline.learning.rule import ANY_LABELS, BlockSpec, LearningRule
 from pipeline.learning.unsupervised import PartlyUnsupervised, Unsupervised
 from pipeline.network.block import Block
@@ -34,6 +34,7 @@ class Pred(PartlyUnsupervised):
     ) -> None:
         super().__init__(block, spec, options, dense=Dense.of(block, spec.in_shape))
         shape = features_of(spec.task, spec.body_shape, "the head of pred")
+        check_maps(block, shape, "pred", dimdec)
         self.head = PooledHead(shape, spec.task.num_outputs, dimdec, len(spec.task.positions))
         self.add_unsupervised(None)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from pipeline.learning.aligned_head import AlignedHead
 from pipeline.learning.heads import clear_output
 from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.positions import check_maps
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.target_projection import NUM_BITS, TargetProjection
 from pipeline.network.block import Block
@@ -28,8 +29,9 @@ class PredBio(LocalRule):
     class whose code is likeliest; a binary task counts as two classes.
     """
 
-    def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int) -> None:
+    def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int, name: str = "pred_bio") -> None:
         super().__init__(block, spec)
+        check_maps(block, spec.body_shape, name, dimdec)
         self.head = AlignedHead(spec.body_shape, NUM_BITS, dimdec)
         self.target = TargetProjection(spec.task.num_outputs)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.learning.heads import PooledHead, clear_output
 from pipeline.learning.local_rule import Output
+from pipeline.learning.positions import check_maps
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.similarity import SimilarityHead, similarity_loss
 from pipeline.learning.unsupervised import PartlyUnsupervised, Unsupervised
@@ -30,6 +31,7 @@ class PredSim(PartlyUnsupervised):
         self, block: Block, spec: BlockSpec, *, beta: float, dimdec: int, options: Unsupervised = Unsupervised()
     ) -> None:
         super().__init__(block, spec, options)
+        check_maps(block, spec.body_shape, "predsim")
         self.head = PooledHead(spec.body_shape, spec.task.num_outputs, dimdec)
         self.project = SimilarityHead(spec.body_shape)
         self.add_unsupervised(self.project)

@@ -27,7 +27,7 @@ class PredSimBio(PredBio):
     splits_batches = False
 
     def __init__(self, block: Block, spec: BlockSpec, *, beta: float, dimdec: int) -> None:
-        super().__init__(block, spec, dimdec=dimdec)
+        super().__init__(block, spec, dimdec=dimdec, name="predsim_bio")
         self.beta = beta
 
     def loss(self, context: Any) -> Tensor:

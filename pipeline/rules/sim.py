@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pipeline.learning.heads import clear_output
 from pipeline.learning.local_rule import Output
+from pipeline.learning.positions import check_maps
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.similarity import SimilarityHead, similarity_loss
 from pipeline.learning.unsupervised import PartlyUnsupervised, Unsupervised
@@ -28,6 +29,7 @@ class Sim(PartlyUnsupervised):
 
     def __init__(self, block: Block, spec: BlockSpec, options: Unsupervised = Unsupervised()) -> None:
         super().__init__(block, spec, options)
+        check_maps(block, spec.body_shape, "sim")
         self.project = SimilarityHead(spec.body_shape)
         self.add_unsupervised(self.project)
         self.num_classes = max(2, spec.task.num_outputs)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pipeline.learning.heads import AveragePool, clear_output
 from pipeline.learning.local_rule import LocalRule, Output
+from pipeline.learning.positions import check_maps
 from pipeline.learning.rule import BlockSpec, LearningRule
 from pipeline.learning.target_projection import TargetProjection
 from pipeline.network.block import Block
@@ -28,6 +29,7 @@ class SimBio(LocalRule):
 
     def __init__(self, block: Block, spec: BlockSpec, *, dimdec: int) -> None:
         super().__init__(block, spec)
+        check_maps(block, spec.body_shape, "sim_bio", dimdec)
         self.pool = AveragePool(spec.body_shape, dimdec)
         self.target = TargetProjection(spec.task.num_outputs)
 

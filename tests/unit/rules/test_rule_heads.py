@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from rule_builders import make_rule
 from torch import nn
 
+from pipeline import registry
 from pipeline.learning.heads import PooledHead, clear_output, pool_sizes
 from pipeline.network.block import Block
 
@@ -88,3 +90,27 @@ def test_clear_output_leaves_a_block_without_linear_layer_as_it_is():
     torch.manual_seed(0)
     block = Block(nn.Conv2d(2, 3, 1))
     assert clear_output(block).body.weight.all()
+
+
+LINE, CUBE = (nn.Conv1d(2, 3, 1), (2, 90)), (nn.Conv3d(2, 3, 1), (2, 3, 5, 6))
+
+
+@pytest.mark.parametrize(("layer", "in_shape"), [LINE, CUBE], ids=["line", "cube"])
+@pytest.mark.parametrize(("rule", "options"), [
+    ("sim", {}), ("predsim", {}), ("glob_sim", {}), ("pred", {"unsupervised": "sim", "alpha": 0.5}),
+    ("pred", {"dimdec": 269}), ("sim_bio", {"dimdec": 269}), ("pred_bio", {"dimdec": 269}),
+    ("predsim_bio", {"dimdec": 269}), ("linear_decoder", {"dimdec": 269}),
+])  # fmt: skip
+def test_maps_of_one_and_three_dimensions_are_refused_where_they_would_be_one_long_vector(
+    rule, options, layer, in_shape
+):
+    build = registry.load("pipeline.rules", rule, "rule")
+    given = rf"given: {type(layer).__name__} and an output of shape \(3, .*, expected: \(channels, height, width\)\)"
+    with pytest.raises(ValueError, match=rf"knows maps of a height and a width \({given}\. Take nn.Conv2d with"):
+        make_rule(build, Block(nn.Sequential(layer, nn.ReLU())), in_shape, **options)
+
+
+@pytest.mark.parametrize("rule", ["pred", "sim_bio", "pred_bio", "predsim_bio", "linear_decoder"])
+def test_few_features_are_read_as_a_vector_whatever_they_are(rule):
+    build = registry.load("pipeline.rules", rule, "rule")
+    assert make_rule(build, Block(nn.Sequential(nn.Conv1d(2, 3, 1), nn.ReLU())), (2, 9)).spec.body_shape == (3, 9)
