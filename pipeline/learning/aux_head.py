@@ -128,11 +128,27 @@ def _layers_above(spec: BlockSpec, depth: int) -> list[nn.Module]:
         parts = cut_into_blocks(body) if isinstance(body, nn.Sequential) else []
         layers: list[nn.Module] = [nn.Sequential(*part.layers) for part in parts] or [body]
         if spec.index + 2 == spec.num_blocks:
-            layers = layers[:-1]
-        if not layers:
-            return []
+            top = layers.pop()
+            if not layers:
+                _check_read_out(top, depth)
+                return []
         found += layers[: depth - len(found)]
     return found
+
+
+def _check_read_out(top: nn.Module, depth: int) -> None:
+    """Refuses a last block in one part that is more than the network's read-out: its layers cannot be told from that.
+
+    Raises:
+        ValueError: it is.
+    """
+    if sum(p.dim() > 1 for p in top.parameters()) > 1:
+        modules = [m for m in top.modules() if not isinstance(m, nn.Sequential) and any(True for _ in m.parameters())]
+        raise ValueError(
+            f"the layers in front of the network's read-out cannot be told from it (given: rule.depth = {depth} with a "
+            f"last block of one module, {type(modules[0]).__name__}, expected: an nn.Sequential that ends with the "
+            "read-out). Make it one, or set rule.depth to 0."
+        )
 
 
 def _reduced(shape: tuple[int, ...]) -> tuple[int, int]:

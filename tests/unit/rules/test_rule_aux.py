@@ -15,7 +15,7 @@ from pipeline.learning.heads import PooledHead
 from pipeline.learning.rule import BlockSpec
 from pipeline.models import transformer
 from pipeline.network.block import Block, Blueprint, build_block
-from pipeline.rules import pred
+from pipeline.rules import interlock, pred
 from pipeline.rules.aux import build
 
 LENGTH, TOKENS, WIDTH = 6, 11, 8
@@ -129,6 +129,36 @@ def test_below_the_read_out_the_layers_are_those_in_front_of_it():
                      Blueprint(partial(read_out, (8,)), "linear"))  # fmt: skip
     rule = with_options(depth=2)(dense(6, 8), spec)
     assert len(rule.head.layers) == 0 and rule.head.linear.in_features == 8
+
+
+class Top(nn.Module):
+    """A last block in one module, whose layers nobody sees from outside."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.inner = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def top(chained, *layers):
+    return Block(nn.Sequential(nn.Flatten(), Top(*layers)) if chained else Top(*layers))
+
+
+@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize("make", [build, interlock.build], ids=["aux", "interlock"])
+def test_a_last_block_of_one_module_that_is_more_than_a_read_out_is_refused(make, chained):
+    """Its layers would be left out without a word."""
+    def rule_of(*layers):
+        above = Blueprint(partial(top, chained, *layers), "top")
+        return make(dense(6, 8), BlockSpec(0, 2, (6,), (8,), (8,), Classification(CLASSES), 0, above),
+                    read_out=ReadOut(depth=2))  # fmt: skip
+
+    text = r"cannot be told from it \(given: rule.depth = 2 with a last block of one module, Top, expected: "
+    with pytest.raises(ValueError, match=text):
+        rule_of(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+    assert len(rule_of(nn.LayerNorm(8), nn.Linear(8, CLASSES)).head.layers) == 0
 
 
 @pytest.mark.parametrize("options", [{"head": "mlp"}, {"depth": 2}, {"norm": True}, {"head": "mlp", "depth": 1}])
