@@ -9,6 +9,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
+from pipeline.data.task import Labels
 from pipeline.data.windows import feed_of
 from pipeline.engine.feeds import repeated
 from pipeline.errors import ConfigError
@@ -141,14 +142,17 @@ def _changed(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _check_fits(network: TrainedNetwork, dataset: Dataset, config: Config) -> None:
-    """Raises ConfigError unless a data set has samples and classes like those that the network was trained on."""
+    """Raises ConfigError unless a data set has samples and classes like those that the network was trained on; the
+    last of the classes may be missing."""
     facts, spec = network.recipe.facts, dataset.spec
     task = facts.task
     assert task is not None, "a network that was built has one"
     found = spec.task
     with suppress(ConfigError):  # labels that the network's loss is none for
         found = task_of(config, found)
-    if spec.input_shape != facts.input_shape or found.out_shape != task.out_shape or type(found) is not type(task):
+    least = task.num_outputs if found.labels is Labels.NUMBERS else 1  # a set may lack the last classes
+    is_alike = type(found) is type(task) and found.positions == task.positions
+    if spec.input_shape != facts.input_shape or not is_alike or not least <= found.num_outputs <= task.num_outputs:
         raise ConfigError(
             f"the data set does not fit the network (given: {config.dataset.name}, samples of shape "
             f"{spec.input_shape} and {spec.task.num_outputs} outputs; expected: {facts.input_shape} and "

@@ -1,5 +1,6 @@
 """What an evaluation may change, and what it refuses."""
 
+import numpy as np
 import pytest
 import torch
 from tests.support import resumes, runs
@@ -27,6 +28,14 @@ def test_another_data_set_and_other_sizes(trained_run):
     assert other["samples"] == 17 and other["loss"] != own["loss"]
     again = evaluate(trained_run, "train.eval_batch_size=30", "run.threads=2", "run.device=cpu")
     assert again["loss"] == pytest.approx(own["loss"], rel=1e-5)
+
+
+def test_the_last_classes_may_be_missing_in_another_data_set(trained_run, tmp_path):
+    x, y = np.random.default_rng(0).random((12, 1, 6, 6)), np.arange(12) % 3  # of four classes
+    np.savez(tmp_path / "three.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    found = evaluate(trained_run, "dataset.name=npz", f"dataset.path={tmp_path / 'three.npz'}")
+    told = load(trained_run)(torch.from_numpy(x).float()).argmax(1)
+    assert found["accuracy"] == (told == torch.from_numpy(y)).double().mean().item()
 
 
 def test_a_network_that_is_being_trained_goes_on_being_trained(trained_run):
