@@ -67,7 +67,7 @@ class EdgeGradients(Backprop):
         loss = self.spec.task.loss(out, y) if self.spec.is_last else None
         roots, gradients = [out if loss is None else loss * weight], [feedback[0] if feedback else None]
         for model, edge in zip(self.models, edges, strict=True):
-            if not edge.is_end:
+            if not edge.is_end and edge.end.requires_grad:  # not so behind a cut, for a layer of fixed weights
                 with torch.no_grad():
                     guess = model(_rows(edge.end), y).view(edge.end.shape)
                 roots.append(edge.end)

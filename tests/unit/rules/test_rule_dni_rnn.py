@@ -132,3 +132,15 @@ def test_whole_sequences_are_learned_as_by_backprop():
     layer, read_out = rules[0].block.body.layer, rules[1].block
     assert_same(gradients(layer), torch.autograd.grad(loss_of(read_out(layer(X)[0]), Y), list(layer.parameters())))
     assert all(p.grad is None for p in rules[0].models.parameters())
+
+
+def test_a_first_layer_of_fixed_weights_whose_gradients_are_cut_teaches_its_model_alone():
+    """No error from behind the chunk goes through the cut, and no weight in front of it would learn from one."""
+    torch.manual_seed(0)
+    blocks = [Block(Recurrent("elman", 3, 5, truncate=1).requires_grad_(False)), Block(nn.Linear(5, 3))]
+    rules = make_rules(build, blocks, (2, 3), Regression(3, (2,)))
+    for chunk in range(2):
+        announce(rules, is_start=chunk == 0, is_end=False)
+        learn_chain(rules, X[:, :2], Y[:, :2])
+    assert all(g is None for g in gradients(blocks[0])) and all(g is not None for g in gradients(blocks[1]))
+    assert all(g is not None for g in gradients(rules[0].models[0].layers[-1]))
