@@ -31,23 +31,33 @@ def stages_for(resolved: RunSpec, num_ranks: int) -> int:
     """Stages that torchrun's ranks make, with their replicas.
 
     Raises:
-        ConfigError: the replicas of the stages are not as many as the ranks.
+        ConfigError: the replicas of the stages are not as many as the ranks, or lists of another number of stages; or
+            there are more stages than blocks.
     """
-    replicas, stages = resolved.config.run.replicas, resolved.config.run.stages
-    asked = resolved.num_blocks if stages == "blocks" else None if stages == "auto" else int(stages)
-    if replicas == "auto":
-        return min(resolved.num_blocks, num_ranks) if asked is None else asked
-    if isinstance(replicas, int):
-        num_stages = num_ranks // replicas or 1 if asked is None else asked
-        counts = [replicas] * num_stages
+    replicas, stages, num_blocks = resolved.config.run.replicas, resolved.config.run.stages, resolved.num_blocks
+    if stages != "auto":
+        num_stages = num_blocks if stages == "blocks" else int(stages)
+    elif isinstance(replicas, (list, tuple)):
+        num_stages = len(replicas)
     else:
-        counts = list(replicas)
-    if sum(counts) != num_ranks:
+        num_stages = min(num_blocks, num_ranks) if replicas == "auto" else num_ranks // replicas or 1
+    if num_stages > num_blocks:
+        raise ConfigError(
+            f"cannot split {num_blocks} blocks into {num_stages} stages (blocks: {num_blocks}, stages: {num_stages}). "
+            f"Lower --stages to at most {num_blocks}."
+        )
+    counts = asked_for(resolved, num_stages)
+    if counts is None and num_stages > num_ranks:
+        raise ConfigError(
+            f"torchrun gives one process to each rank (run.replicas: auto, run.stages: {stages}: at least {num_stages} "
+            f"processes, ranks: {num_ranks}). Start {num_stages} ranks, or lower --stages to at most {num_ranks}."
+        )
+    if counts is not None and sum(counts) != num_ranks:
         raise ConfigError(
             f"torchrun gives one process to each rank (run.replicas: {replicas}, run.stages: {stages}: "
             f"{sum(counts)} processes, ranks: {num_ranks}). Start {sum(counts)} ranks, or change the replicas."
         )
-    return len(counts)
+    return num_stages
 
 
 def fastest(

@@ -91,6 +91,13 @@ def test_ranks_are_shared_out(ranks, run, counts):
         (Host(8, 0, 5, 5), {"replicas": 2, "stages": 2},
          "torchrun gives one process to each rank (run.replicas: 2, run.stages: 2: 4 processes, ranks: 5). "
          "Start 4 ranks, or change the replicas."),
+        (Host(8, 0, 2, 2), {"replicas": "auto", "stages": 3},
+         "torchrun gives one process to each rank (run.replicas: auto, run.stages: 3: at least 3 processes, ranks: 2). "
+         "Start 3 ranks, or lower --stages to at most 2."),
+        (Host(8, 0, 8, 8), {"replicas": "auto", "stages": 7},
+         "cannot split 5 blocks into 7 stages (blocks: 5, stages: 7). Lower --stages to at most 5."),
+        (Host(8, 0, 4, 4), {"replicas": [1, 2, 1], "stages": 2},
+         "run.replicas lists 3 stages and 2 are to run (run.replicas: [1, 2, 1]). Change one of them."),
         (Host(8, 0, 3, 3), {"replicas": "auto", "stages": 1},
          "torchrun's ranks cannot all be used (run.replicas: auto, ranks: 3, most balanced: [2], with 4 micro-batches "
          "to deal). Start 2 ranks, or list the replicas."),
