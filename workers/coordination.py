@@ -13,6 +13,8 @@ _NOTICE_S = 1.0
 """Seconds that the main thread has to notice an interrupt."""
 _REPORT_S = 10.0
 """Longest wait for the coordinator's word on a failure of this process's own stage."""
+_LOOK_AGAIN_S = 1.0
+"""Between two looks at whether the coordinator goes on."""
 _VERDICT_S = 2.0
 """Longest wait for it when this process was told to end: torchrun tells all ranks as soon as one has died."""
 
@@ -72,19 +74,28 @@ class Coordination:
         return self._failure or error
 
     def join(self, timeout: float, num_stages: int) -> None:
-        """Wait for the other stages, after this process's own has ended.
+        """Wait for the other stages, after this process's own has ended: as long as they go on, which the coordinator
+        looks at. Queues that are full when this stage ends may take any time to be emptied.
+
+        Args:
+            timeout: longest time in seconds in which the coordinator does not look.
+            num_stages: of the run.
 
         Raises:
-            WorkerFailed: one failed, or did not end in time.
+            WorkerFailed: one failed, or nobody looks after them.
         """
+        looked, left = self._coordinator.looked, timeout
         try:
-            self._thread.join(timeout)
+            while left > 0.0 and self._thread.is_alive():
+                self._thread.join(min(left, _LOOK_AGAIN_S))
+                left = left - _LOOK_AGAIN_S if self._coordinator.looked == looked else timeout
+                looked = self._coordinator.looked
         except (KeyboardInterrupt, SystemExit) as error:
             raise self.cause(error) from None
         if self._failure is not None:
             raise self._failure
         if self._thread.is_alive():
             raise WorkerFailed(
-                num_stages - 1, num_stages,
-                f"it or another stage did not end within {timeout:.0f} s of stage 0 (run.timeout_s). Raise it.",
+                0, num_stages, f"its coordinator has not looked after the other stages for {timeout:.0f} s "
+                "(run.timeout_s): a disk or a line may take nothing. Look at that of --out, or raise it.",
             )  # fmt: skip

@@ -96,6 +96,11 @@ class Coordinator:
         for link in self._open.values():
             _send(link, "bye", None)
 
+    @property
+    def looked(self) -> float:
+        """When it last looked after the stages, by ``time.monotonic``."""
+        return self._looked
+
     def _ready(self, timeout: float) -> list[Any]:
         """Lines with something to read, and sentinels of processes that have ended."""
         return [key.fileobj for key, _ in self._selector.select(timeout)]

@@ -133,9 +133,7 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
         _run_stage(job, link, store)
     except BaseException as error:
         raise coordination.cause(error) from None
-    # Stages of other hosts bring their weights: each of their blocks may take as long as one of ours to be trained.
-    most = max(map(len, session.placement.partition)) if lines.hosts.are_several else 0
-    coordination.join(run.timeout_s * (1 + most), session.placement.num_stages)
+    coordination.join(run.timeout_s, session.placement.num_stages)
     link.close()
 
 

@@ -254,6 +254,7 @@ def run_stage(job: Job, link: ControlLink, courier: Courier | None = None) -> No
         link.send("ready", job.process)
         drive(run)
         result = run.finish()
+        budget.enter(Activity.WAIT_SEND)  # until the next stage has taken what it was sent: no time of this one's work
         transport.close(job.endpoint.timeout_s)
         if courier is not None:  # behind the edges: over a slow link it takes its time
             courier.bring_result(result, lambda: budget.enter(Activity.OTHER))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.support.command import call
+from tests.support.command import call, call_ranks
 from tests.support.runs import run, sha
 
 from pipeline.errors import ConfigError
@@ -74,6 +74,15 @@ def test_gradients_between_replicas_have_their_true_size(tmp_path, rule, mode):
 def test_measured_blocks_are_waited_for(tmp_path):
     table = run(tmp_path / "run", join(PLAIN, stages(2, "inline"), {"chaos": {"compute": "sleep"}}))
     assert table["emulated"] and all(row["learn_s"] > 0 for row in table["stages"])
+
+
+def test_full_queues_may_take_longer_to_empty_than_the_wait_for_one_message(tmp_path):
+    """Stage 0 of two ranks has done its work at once; what it has sent takes stage 1 over four seconds."""
+    flags = [
+        "--quiet", "--out", tmp_path / "run", "chaos.compute=sleep", "chaos.compute_s=[0.0,0.3]", "model.depth=1",
+        "rule.name=pred", "train.epochs=1", "train.batch_size=96", "transport.depth=16", "run.timeout_s=3.0",
+    ]  # fmt: skip
+    assert call_ranks(2, tmp_path, *flags) == [(0, "", "")] * 2
 
 
 @pytest.mark.parametrize("rule", ["predsim", "dfa", "fa", "lra_fdbk"])

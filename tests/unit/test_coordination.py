@@ -11,6 +11,8 @@ from workers import coordination as module
 class Coordinates:
     """A coordinator that ends when it is told to, in order or not."""
 
+    looked = 0.0
+
     def __init__(self, error=None):
         self.error, self.go = error, threading.Event()
 
@@ -80,11 +82,31 @@ def test_stages_that_fail_after_this_one_has_ended(coordination):
         both.join(20.0, 3)
 
 
-def test_stages_that_do_not_end(coordination):
+def test_a_coordinator_that_does_not_look(coordination):
     both = coordination(Coordinates())
-    text = r"\[stage 2/3\] it or another stage did not end within 0 s of stage 0 \(run\.timeout_s\)\. Raise it\."
+    text = r"\[stage 0/3\] its coordinator has not looked after the other stages for 0 s \(run\.timeout_s\): a disk or"
     with pytest.raises(WorkerFailed, match=text):
         both.join(0.01, 3)
+
+
+def test_stages_may_take_any_time_as_long_as_they_are_looked_after(coordination, monkeypatch):
+    """More looks than fit into the time that one may take: then the coordinator ends."""
+    monkeypatch.setattr(module, "_LOOK_AGAIN_S", 0.001)
+
+    class Looks(Coordinates):
+        times = 0
+
+        @property
+        def looked(self):
+            self.times += 1
+            if self.times == 50:
+                self.go.set()
+            return self.times
+
+    coordinator = Looks()
+    both = coordination(coordinator)
+    both.join(0.005, 3)
+    assert coordinator.times >= 50 and not both._thread.is_alive()
 
 
 def test_a_main_thread_that_does_not_hear_is_given_up(coordination, monkeypatch):

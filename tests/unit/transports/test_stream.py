@@ -49,7 +49,7 @@ def test_a_reader_that_does_not_read_holds_nobody_up_and_gets_what_was_sent(ends
         received, _ = receiver.recv(20.0)
         assert received.position.step == step and bool((received.tensors[0] == step).all())
         assert int(received.tensors[1]) == step
-    sender.drain(time.perf_counter() + 20.0, 20.0)
+    sender.drain(20.0)
     assert sender.num_bytes >= 4 * 4 * LARGE
 
 
@@ -140,7 +140,7 @@ def test_a_reader_that_goes_while_a_message_is_on_its_way(ends):
     sender.send(message(0, torch.ones(LARGE)), 1.0)
     receiver.close()
     with pytest.raises(TransportTimeout, match="stage 1 did not take all that was sent within 5 s"):
-        sender.drain(time.perf_counter() + 5.0, 5.0)
+        sender.drain(5.0)
     deadline = time.monotonic() + 20.0
     with pytest.raises(TransportTimeout, match="stage 0 -> stage 1: stage 1 is gone"):
         while time.monotonic() < deadline:

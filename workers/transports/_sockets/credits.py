@@ -30,19 +30,18 @@ class CreditsTaken(SocketEnd):
         with suppress(OSError):  # none has come, or the receiver is gone, which is found where one is waited for
             self._free += len(self._read(socket.MSG_DONTWAIT))
 
-    def drain(self, deadline: float, timeout: float) -> None:
+    def drain(self, timeout: float) -> None:
         """Wait until the receiver has taken everything.
 
         Args:
-            deadline: by ``time.perf_counter``.
-            timeout: the seconds that were given, for the message.
+            timeout: longest time in seconds in which it takes nothing: a full queue is as many waits for room.
 
         Raises:
-            TransportTimeout: it did not in time, or is gone.
+            TransportTimeout: it did not, or is gone.
         """
         while self._free < self._count:
             try:
-                self._wait_room(deadline - time.perf_counter())
+                self._wait_room(timeout)
             except OSError as error:
                 raise not_taken(self._edge, timeout) from error
 

@@ -24,8 +24,8 @@ class Sender(Protocol):
     def hear(self) -> None:
         """Take what receivers have said, without waiting."""
 
-    def drain(self, deadline: float, timeout: float) -> None:
-        """Wait until the receiver has taken everything."""
+    def drain(self, timeout: float) -> None:
+        """Wait until the receiver has taken everything, for as long as it takes something within ``timeout``."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -96,7 +96,7 @@ class SocketTransport(Transport):
             for receiver in self._receivers.values():
                 receiver.drain(deadline)
             for sender in self._senders.values():
-                sender.drain(deadline, timeout)
+                sender.drain(timeout)
         finally:
             self.abort()
 
