@@ -1,13 +1,10 @@
 """Placement of a run: number of stages, their blocks and devices, the transport, compute threads."""
 
 import logging
-import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import psutil
 import torch
 
 from pipeline import registry
@@ -20,6 +17,7 @@ from pipeline.schedules.replicas import Replicas
 from workers.cached_costs import block_costs
 from workers.chaos import check_chaos
 from workers.host.limits import check_open_files
+from workers.host.resources import Host, this_host
 from workers.memory import check_memory
 from workers.replication import asked_for, fastest, stages_for
 from workers.transport import PACKAGE, Devices, Reach, capabilities_of
@@ -32,49 +30,6 @@ _PLACES = {
     Devices.CPU: "stages on the CPU", Devices.SHARED_GPU: "stages that share a GPU",
     Devices.OWN_GPU: "stages on a GPU each",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Host:
-    """Cores, GPUs and ranks to place stages on."""
-
-    cores: int
-    """Physical cores that this process may use."""
-    num_gpus: int
-    """CUDA devices of this host."""
-    num_ranks: int = 1
-    """Ranks that torchrun started in all; 1 without it."""
-    ranks_here: int = 1
-    """Ranks on this host."""
-    host_of: tuple[int, ...] = ()
-    """Each rank's host, as a number, as the ranks have told it; without, ``ranks_here`` after one another."""
-    local_ranks: tuple[int, ...] = ()
-    """Each rank's number among those that its torchrun agent has started; without, as ``host_of`` without."""
-
-    @property
-    def hosts(self) -> tuple[int, ...]:
-        """Each rank's host, as a number."""
-        return self.host_of or tuple(rank // self.ranks_here for rank in range(self.num_ranks))
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether all ranks are on this host."""
-        return len(set(self.hosts)) == 1
-
-    @property
-    def most_ranks(self) -> int:
-        """Ranks on the host that has most of them."""
-        return max(Counter(self.hosts).values())
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether there are several hosts, and several ranks on one of them."""
-        return not self.is_alone and self.most_ranks > 1
-
-    def gpu_of(self, stage: int) -> int:
-        """Number of a stage's GPU on its host."""
-        usual = stage if self.num_ranks == 1 else stage % self.most_ranks
-        return (self.local_ranks[stage] if self.local_ranks else usual) % self.num_gpus
 
 
 @dataclass(frozen=True)
@@ -117,15 +72,6 @@ class Placement:
         return capabilities_of(self.transport).needs_group
 
 
-def this_host(
-    num_ranks: int = 1, ranks_here: int = 1, host_of: tuple[int, ...] = (), local_ranks: tuple[int, ...] = ()
-) -> Host:
-    """Count the cores that this process may use, and the GPUs; the rest is of :class:`Host`."""
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return Host(min(physical, allowed), torch.cuda.device_count(), num_ranks, ranks_here, host_of, local_ranks)
-
-
 def needs_processes(wanted: str) -> bool:
     """Whether stages get processes of their own over the transport ``wanted``, as a config names it."""
     return wanted == "auto" or capabilities_of(wanted).reach is not Reach.PROCESS
@@ -144,7 +90,8 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     num_stages, num_processes = len(counts), sum(counts)
     here = num_processes if host.num_ranks == 1 else host.most_ranks
     devices = tuple(device if device == "cpu" else f"cuda:{host.gpu_of(s)}" for s in range(num_processes))
-    where = Devices.CPU if device == "cpu" else Devices.OWN_GPU if here <= host.num_gpus else Devices.SHARED_GPU
+    on_gpus = Devices.OWN_GPU if device == "cuda" and host.gives_each_a_gpu(num_processes) else Devices.SHARED_GPU
+    where = Devices.CPU if device == "cpu" else on_gpus
     transport = _transport(resolved.config.transport.name, host, where, num_processes)
     reach = capabilities_of(transport).reach
     threads = resolved.config.run.threads or max(1, host.cores // (1 if reach is Reach.PROCESS else here))
@@ -182,7 +129,14 @@ def _device(wanted: str, host: Host) -> Literal["cpu", "cuda"]:
         raise ConfigError(
             "there is no CUDA device here (run.device: cuda, expected: cpu or auto). Pass --device cpu."
         )
-    return "cuda" if wanted != "cpu" and host.num_gpus > 0 else "cpu"
+    if wanted == "cpu" or host.num_gpus == 0:
+        return "cpu"
+    if (without := next((rank for rank, names in enumerate(host.gpus) if not names), None)) is not None:
+        raise ConfigError(
+            f"rank {without} sees no CUDA device and rank 0 does (run.device: {wanted}, GPUs: 0 and {host.num_gpus}, "
+            "expected: one at least for each rank). Pass --device cpu, or start ranks where there are GPUs."
+        )
+    return "cuda"
 
 
 def _num_stages(resolved: RunSpec, host: Host, device: str) -> int:

@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import Store
 
 from pipeline.errors import WorkerFailed
 from workers.agent_store import lost_store_named
+from workers.host.resources import gpu_names
 from workers.line import Line
 from workers.ranks import CONTROL, Ranks, is_newest, store_of
 from workers.run_key import given_key, read_key
@@ -88,4 +89,5 @@ def _visit(ranks: Ranks, store: Store, offered: Path | None, deadline: float) ->
         is_current=lambda: is_newest(ranks, store), deadline=deadline,
     )  # fmt: skip
     freight = None if ranks.alone else go({"freight": True})
-    return go({"local_rank": ranks.local_rank, "folder": str(offered) if offered is not None else None}), freight
+    folder = str(offered) if offered is not None else None
+    return go({"local_rank": ranks.local_rank, "folder": folder, "gpus": gpu_names()}), freight

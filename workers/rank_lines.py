@@ -20,6 +20,7 @@ from workers.control_port import ControlPort
 from workers.freight import FreightDesk
 from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
+from workers.host.resources import gpu_names
 from workers.hosts import StageHosts
 from workers.job import Job
 from workers.last_words import end_stopped
@@ -97,6 +98,13 @@ class RankLines:
         told = [line.about.get("local_rank") for _, line in sorted(self._lines.items())]
         numbers = [number for number in told if isinstance(number, int)]
         return (int(os.environ.get("LOCAL_RANK", "0")), *numbers) if len(numbers) == len(told) else ()
+
+    @property
+    def gpus(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the GPUs that each rank sees; empty where they have not said them."""
+        told = [line.about.get("gpus") for _, line in sorted(self._lines.items())]
+        seen = [tuple(map(str, names)) for names in told if isinstance(names, list)]
+        return (gpu_names(), *seen) if len(seen) == len(told) else ()
 
     def __enter__(self) -> Self:
         return self

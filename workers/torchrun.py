@@ -99,7 +99,7 @@ def _run_rank_0(
     with lost_store_named(ranks.rank, ranks.num_ranks):
         found = RankLines(store, ranks.num_ranks, config.run.start_timeout_s, alone=ranks.alone)
     with found as lines:
-        host = this_host(ranks.num_ranks, ranks.ranks_here, lines.hosts.index, lines.local_ranks)
+        host = this_host(ranks.num_ranks, ranks.ranks_here, lines.hosts.index, lines.local_ranks, lines.gpus)
         plan = plan_run(config, host, out, data_root, origin=origin)
         with open_session(plan, out, data_root, make_view, command) as session:
             remember_folder(ranks, out)

@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.learning.rule import Topology
 from pipeline.schedules.modes import find_mode
 from workers import placement, transports
+from workers.host import resources
 from workers.placement import Host, needs_processes, place, this_host
 
 ALONE = Host(cores=4, num_gpus=0)
@@ -43,9 +44,10 @@ def ranks(num_ranks, ranks_here, num_gpus=0, cores=4):
     return Host(cores, num_gpus, num_ranks, ranks_here)
 
 
-def told(*host_of, num_gpus=0, local_ranks=()):
-    """Hosts as the ranks have told them, whatever torchrun's number for this one is."""
-    return Host(4, num_gpus, len(host_of), 1, host_of, local_ranks)
+def told(*host_of, num_gpus=0, local_ranks=(), gpus=()):
+    """Hosts as the ranks have told them, whatever torchrun's number for this one is; ``gpus`` as ``"01 01 2"``."""
+    seen = tuple(map(tuple, gpus.split(" "))) if gpus else ()
+    return Host(4, num_gpus, len(host_of), 1, host_of, local_ranks, seen)
 
 
 def sizes(placed):
@@ -91,6 +93,11 @@ def test_backprop_is_one_stage_with_all_cores_whatever_the_pipeline_has(run):
         (ranks(4, 2, num_gpus=2), {}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
         (ranks(4, 2, num_gpus=8), {}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
         (told(0, 1, 1, 1, num_gpus=3, local_ranks=(0, 0, 1, 2)), {}, ["cuda:0", "cuda:0", "cuda:1", "cuda:2"]),
+        # Another host has more GPUs than rank 0's, or fewer; or each rank sees one of its own.
+        (told(0, 1, 1, num_gpus=1, local_ranks=(0, 0, 1), gpus="0 01 01"), {}, ["cuda:0", "cuda:0", "cuda:1"]),
+        (told(0, 0, 1, 1, num_gpus=2, local_ranks=(0, 1, 0, 1), gpus="01 01 0 0"), {},
+         ["cuda:0", "cuda:1", "cuda:0", "cuda:0"]),
+        (told(0, 0, num_gpus=1, local_ranks=(0, 1), gpus="0 1"), {}, ["cuda:0", "cuda:0"]),
     ],
 )
 def test_devices(host, run, devices):
@@ -128,6 +135,10 @@ def test_threads_of_each_stage(host, run, transport, threads):
         (told(0, 1, 1), 3, "process_group", "process_group"),
         (told(0, 1, 1, num_gpus=2), 3, "auto", "process_group"),
         (told(0, 1, 1, num_gpus=1), 3, "auto", "mixed"),
+        (told(0, 1, 1, num_gpus=1, local_ranks=(0, 0, 1), gpus="0 01 01"), 3, "auto", "process_group"),
+        (told(0, 0, 1, 1, num_gpus=2, local_ranks=(0, 1, 0, 1), gpus="01 01 0 0"), 4, "auto", "mixed"),
+        (told(0, 0, num_gpus=1, local_ranks=(0, 1), gpus="0 1"), 2, "auto", "process_group"),
+        (told(0, 0, num_gpus=2, local_ranks=(0, 0), gpus="01 01"), 2, "auto", "shared_memory"),  # two of torchrun
         (ranks(6, 3, num_gpus=2), 6, "auto", "mixed"),
         (ALONE, 2, "mixed", "mixed"),
         (GPUS, 2, "auto", "process_group"),
@@ -213,6 +224,9 @@ def test_blocks_are_measured_on_the_device_that_they_get(costs):
     [
         (ALONE, {"run": {"device": "cuda"}},
          "there is no CUDA device here (run.device: cuda, expected: cpu or auto). Pass --device cpu."),
+        (told(0, 1, 1, num_gpus=2, local_ranks=(0, 0, 1), gpus="01 01 "), {"run": {"device": "cuda"}},
+         "rank 2 sees no CUDA device and rank 0 does (run.device: cuda, GPUs: 0 and 2, expected: one at least for each "
+         "rank). Pass --device cpu, or start ranks where there are GPUs."),
         (ALONE, {"run": {"stages": 7}},
          "cannot split 6 blocks into 7 stages (blocks: 6, stages: 7). Lower --stages to at most 6."),
         (ranks(2, 2), {"schedule": {"mode": "backprop"}},
@@ -268,14 +282,27 @@ def test_nothing_fits_without_the_transport_that_joins_hosts(monkeypatch):
     [(8, 16, 16, 8), (8, 16, 3, 3), (None, 6, 6, 6), (None, None, 4, 1)],
 )
 def test_this_host(monkeypatch, physical, logical, allowed, cores):
-    monkeypatch.setattr(placement.psutil, "cpu_count", lambda logical: physical)
-    monkeypatch.setattr(placement.os, "cpu_count", lambda: logical)
-    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: range(allowed), raising=False)
+    monkeypatch.setattr(resources.psutil, "cpu_count", lambda logical: physical)
+    monkeypatch.setattr(resources.os, "cpu_count", lambda: logical)
+    monkeypatch.setattr(resources.os, "sched_getaffinity", lambda pid: range(allowed), raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert this_host() == Host(cores, 2)
     assert this_host(4, 2) == Host(cores, 2, 4, 2)
-    monkeypatch.delattr(placement.os, "sched_getaffinity")
+    monkeypatch.delattr(resources.os, "sched_getaffinity")
     assert this_host().cores == (physical or logical or 1)
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "names"),
+    [(None, 2, ("0", "1")), (None, 0, ()), ("2, 3", 2, ("2", "3")), ("GPU-8f,1", 1, ("GPU-8f",)), ("", 0, ()),
+     ("1", 2, ("0", "1"))],
+)  # fmt: skip
+def test_names_of_gpus(monkeypatch, visible, number, names):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert resources.gpu_names() == names
 
 
 def test_alone():

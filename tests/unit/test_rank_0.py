@@ -48,7 +48,8 @@ def closed_port():
         return int(server.getsockname()[1])
 
 
-def test_the_address_of_an_earlier_start_is_left_for_the_new_one(store):
+def test_the_address_of_an_earlier_start_is_left_for_the_new_one(store, monkeypatch):
+    monkeypatch.setattr("workers.rank_0.gpu_names", lambda: ("0", "1"))
     begin(closed_port())
     port = ControlPort(given_key(alone=False), "127.0.0.1", 2, with_freight=True)
     try:
@@ -57,7 +58,8 @@ def test_the_address_of_an_earlier_start_is_left_for_the_new_one(store):
         found, line, freight = find_rank_0(rank(1), None, LONG_S)
         again.join(LONG_S)
         others = port.wait_for_ranks(LONG_S)
-        assert found is places._store_of_round(rank(1), 2) and others[1].about == {"local_rank": 0, "folder": None}
+        assert found is places._store_of_round(rank(1), 2)
+        assert others[1].about == {"local_rank": 0, "folder": None, "gpus": ["0", "1"]}
         for one in (line, freight, *others.values(), *port.freight.values()):
             one.connection.close()
     finally:

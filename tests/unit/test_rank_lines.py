@@ -19,6 +19,7 @@ from workers import messages, rank_lines, torchrun
 from workers import visit as visiting
 from workers.away import settled, use_line
 from workers.host.identity import ProcessIdentity
+from workers.host.resources import gpu_names
 from workers.hosts import StageHosts
 from workers.job import Job, StartPoint
 from workers.rank_lines import RankLines
@@ -54,6 +55,7 @@ class Ranks:
         key = given_key(alone=False)
         for rank in (1, 2):
             told = {"local_rank": rank - 1, "folder": f"{self.tmp_path}/sockets" if rank == 1 else None}
+            told["gpus"] = ["0", "1"][:rank]
             self.freight[rank] = visit(about["host"], about["port"], key, rank, self.num_ranks, {"freight": True})
             self.far[rank] = visit(about["host"], about["port"], key, rank, self.num_ranks, told)
 
@@ -87,6 +89,7 @@ def ranks(monkeypatch, tmp_path):
 def test_hosts_are_what_the_ranks_have_said(ranks):
     assert ranks.lines.hosts == StageHosts((0, 1, 1), (OWN.kernel.partition(" ")[0], "node1"))
     assert ranks.lines.local_ranks == (0, 0, 1)
+    assert ranks.lines.gpus == (gpu_names(), ("0",), ("0", "1"))
     assert ranks.used == ["127.0.0.1"] and ranks.lines.hosts.address == "127.0.0.1"
 
 
