@@ -30,7 +30,7 @@ _ADVICE = (
 
 
 def check_memory(
-    resolved: RunSpec, partition: Sequence[range], devices: Sequence[str], stages_here: int, reach: Reach,
+    resolved: RunSpec, partition: Sequence[range], devices: Sequence[str], here: int | Sequence[int], reach: Reach,
     replicas: Replicas | None = None,
 ) -> None:  # fmt: skip
     """Refuse a run that cannot fit into the memory of this host, or of one of its GPUs.
@@ -39,7 +39,7 @@ def check_memory(
         resolved: the run.
         partition: blocks of each stage.
         devices: of each process.
-        stages_here: processes on this host, the first ones.
+        here: processes on this host; a number stands for the first ones.
         reach: of the transport.
         replicas: processes of each stage; None for one each.
 
@@ -47,15 +47,16 @@ def check_memory(
         ConfigError: it cannot.
     """
     replicas = replicas or Replicas.single(len(partition))
-    copies = min(replicas.counts[0], stages_here)
+    here = range(here) if isinstance(here, int) else here
+    copies = sum(process < replicas.counts[0] for process in here)
     host: Counter[str] = Counter({"for the data set": data_bytes(resolved.data) * copies})
-    host["for the stages' processes"] = PROCESS_BYTES * stages_here if reach is not Reach.PROCESS else 0
+    host["for the stages' processes"] = PROCESS_BYTES * len(here) if reach is not Reach.PROCESS else 0
     host["for messages in flight"] = ring_bytes(
-        resolved, partition, stages_here, mapped=reach is Reach.HOST, replicas=replicas
+        resolved, partition, here, mapped=reach is Reach.HOST, replicas=replicas
     )
     gpus: dict[str, Counter[str]] = {}
-    for process, device in enumerate(devices[:stages_here]):
-        stage, _ = replicas.place(process)
+    for process in here:
+        device, (stage, _) = devices[process], replicas.place(process)
         parts = host if device == "cpu" else gpus.setdefault(device, Counter())
         parts["for weights, gradients and the optimizer"] += weight_bytes(resolved, partition[stage])
         parts["for activations"] += activation_bytes(resolved, partition, stage)
@@ -126,13 +127,14 @@ def _out_bytes(shapes: BlockShapes) -> int:
 
 
 def ring_bytes(
-    resolved: RunSpec, partition: Sequence[range], stages_here: int, *, mapped: bool, replicas: Replicas | None = None
-) -> int:
-    """Bytes of the messages that wait on this host when every queue is full.
+    resolved: RunSpec, partition: Sequence[range], here: Sequence[int], *, mapped: bool,
+    replicas: Replicas | None = None,
+) -> int:  # fmt: skip
+    """Bytes of the messages that processes ``here`` have sent when every queue is full.
 
     Slots of shared memory are all mapped; other queues hold no more than there are messages in an epoch.
     """
     batching = resolved.batching
     most = (batching.num_steps + batching.num_eval_batches) * batching.microbatches
     edges = edges_of(resolved, tuple(partition), resolved.config.transport.depth, replicas)
-    return sum((e.depth if mapped else min(e.depth, most)) * e.slot_bytes for e in edges if e.src < stages_here)
+    return sum((e.depth if mapped else min(e.depth, most)) * e.slot_bytes for e in edges if e.src in here)

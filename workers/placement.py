@@ -88,19 +88,20 @@ def place(resolved: RunSpec, host: Host) -> Placement:
     num_stages = _num_stages(resolved, host, device)
     counts = asked_for(resolved, num_stages) or _shared_out(resolved, host, device, num_stages)
     num_stages, num_processes = len(counts), sum(counts)
-    here = num_processes if host.num_ranks == 1 else host.most_ranks
+    most_beside = num_processes if host.num_ranks == 1 else host.most_ranks
     devices = tuple(device if device == "cpu" else f"cuda:{host.gpu_of(s)}" for s in range(num_processes))
     on_gpus = Devices.OWN_GPU if device == "cuda" and host.gives_each_a_gpu(num_processes) else Devices.SHARED_GPU
     where = Devices.CPU if device == "cpu" else on_gpus
     transport = _transport(resolved.config.transport.name, host, where, num_processes)
     reach = capabilities_of(transport).reach
-    threads = resolved.config.run.threads or max(1, host.cores // (1 if reach is Reach.PROCESS else here))
+    threads = resolved.config.run.threads or max(1, host.cores // (1 if reach is Reach.PROCESS else most_beside))
     if reach is not Reach.PROCESS and num_processes > 1:
         check_open_files(num_processes)
     check_chaos(resolved.config.chaos, num_stages, num_processes)
     ranges, costs = _partition(resolved, num_stages), None
     # Measuring allocates a block at a time, so a first check comes before it, with any partition.
     even = ranges or partition.balanced([1.0] * resolved.num_blocks, num_stages)
+    here = [p for p in range(num_processes) if host.host_of_process(p) == host.host_of_process(0)]
     check_memory(resolved, even, devices, here, reach, Replicas(counts))
     if ranges is None or resolved.config.chaos.emulates_measured:
         costs = tuple(block_costs(resolved, threads, torch.device(devices[0])))

@@ -15,7 +15,7 @@ from pipeline.resolve import data_bytes, resolve
 from pipeline.schedules.replicas import Replicas
 from workers import memory as run_memory
 from workers.memory import activation_bytes, check_memory, probe_bytes, ring_bytes, weight_bytes
-from workers.placement import place, this_host
+from workers.placement import Host, place, this_host
 from workers.transport import Reach
 
 HALVES = (range(0, 2), range(2, 5))
@@ -70,9 +70,9 @@ def test_a_probe_is_counted_as_what_a_gated_run_has(tmp_path):
     resolved, plain = resolved_run(tmp_path, changes), resolved_run(tmp_path)
     table = run(tmp_path / "run", changes)
     queues = [stage["queue_bytes"] for stage in table["stages"]]
-    estimate = ring_bytes(resolved, HALVES, 2, mapped=True)
+    estimate = ring_bytes(resolved, HALVES, range(2), mapped=True)
     assert queues == [pytest.approx(estimate, rel=0.01), 0]  # slots are rounded up
-    assert estimate > 2 * ring_bytes(plain, HALVES, 2, mapped=True)
+    assert estimate > 2 * ring_bytes(plain, HALVES, range(2), mapped=True)
     cut = complete_snapshots(tmp_path / "run")[0]
     files = [read_block(cut, k).tensors for k in range(5)]
     kept = [sum(t.nbytes for name, t in tensors.items() if name.endswith("gate/last")) for tensors in files]
@@ -85,9 +85,9 @@ def test_a_probe_is_counted_as_what_a_gated_run_has(tmp_path):
 def test_queues_hold_an_epoch_at_most_unless_they_are_mapped(tmp_path):
     resolved = resolved_run(tmp_path, {"transport": {"name": "auto", "depth": 1000}})
     slot = BATCH * (32 * 4 + 8)
-    assert ring_bytes(resolved, HALVES, 2, mapped=True) == 1000 * slot
-    assert ring_bytes(resolved, HALVES, 2, mapped=False) == (NUM_STEPS + 2) * slot
-    assert ring_bytes(resolved, HALVES, 0, mapped=True) == 0
+    assert ring_bytes(resolved, HALVES, range(2), mapped=True) == 1000 * slot
+    assert ring_bytes(resolved, HALVES, range(2), mapped=False) == (NUM_STEPS + 2) * slot
+    assert ring_bytes(resolved, HALVES, (), mapped=True) == 0
 
 
 def test_estimates_are_below_what_a_run_takes(tmp_path):
@@ -134,6 +134,19 @@ def test_processes_count_and_stages_elsewhere_do_not(tmp_path, monkeypatch):
     check_memory(resolved, HALVES, ("cpu", "cpu"), 2, Reach.PROCESS)
     assert [parts["for the stages' processes"] for parts in seen] == [run_memory.PROCESS_BYTES, 0]
     assert seen[0]["for weights, gradients and the optimizer"] == weight_bytes(resolved, HALVES[0])
+
+
+@pytest.mark.parametrize(("host_of", "here"), [((0, 1, 1, 1), (0,)), ((0, 1, 1, 0), (0, 3))])
+def test_processes_of_rank_0s_host_count_whichever_they_are(tmp_path, monkeypatch, host_of, here):
+    changes = {"rule": {"name": "pred"}, "train": {"microbatches": 3}, "run": {"stages": 2, "replicas": [1, 3]},
+               "transport": {"name": "process_group"}}  # fmt: skip
+    resolved = resolved_run(tmp_path, changes)
+    seen = []
+    monkeypatch.setattr(run_memory, "check_room", lambda parts, *_: seen.append(dict(parts)))
+    placed = place(resolved, Host(4, 0, 4, 1, host_of))
+    check_memory(resolved, placed.partition, placed.devices, here, Reach.ANYWHERE, placed.replicas)
+    assert seen[0] == seen[1] and seen[0]["for the stages' processes"] == len(here) * run_memory.PROCESS_BYTES
+    assert seen[0]["for the data set"] == data_bytes(resolved.data)
 
 
 def test_samples_are_counted_by_the_form_they_are_kept_in(tmp_path):
