@@ -18,7 +18,7 @@ from workers.courier import Courier
 from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
 from workers.hosts import GONE, StageHosts
-from workers.job import Job, StartPoint
+from workers.job import Job
 from workers.last_words import end_rank
 from workers.line import Line
 from workers.rescue import spare_folder
@@ -44,7 +44,7 @@ def settled(
         link: to rank 0, which is told of what is raised.
 
     Raises:
-        ConfigError: the snapshot that the run goes on from cannot be brought here.
+        ConfigError: the snapshot that the run goes on from, or the run that it starts from, cannot be brought here.
     """
     if freight is None or job.is_beside_rank_0:
         if freight is not None:
@@ -63,15 +63,16 @@ def settled(
     courier = Courier(freight.connection, root)
     try:
         try:
-            start = _fetched(job, courier)
+            job = _with_state(job, courier)
         except OSError as error:
+            what = "snapshot" if job.start is not None else "run of --init-from"
             refusal = ConfigError(
-                f"the snapshot cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
+                f"the {what} cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
                 "Choose another --out there."
             )
             link.send("failed", messages.failure(job.process, refusal))
             raise refusal from None
-        yield replace(job, out=root, spare=spare_folder(root, folder), start=start), courier
+        yield replace(job, out=root, spare=spare_folder(root, folder)), courier
         courier.close()
     finally:
         courier.drop_start()
@@ -80,11 +81,14 @@ def settled(
                 empty.rmdir()
 
 
-def _fetched(job: Job, courier: Courier) -> StartPoint | None:
-    """The start of a stage, with the files of its blocks on this host; raises OSError."""
-    if job.start is None:
-        return None
-    return replace(job.start, folder=courier.fetch_start(job.start.folder.name, job.blocks))
+def _with_state(job: Job, courier: Courier) -> Job:
+    """The job with the files that its blocks begin with on this host; raises OSError."""
+    if job.start is not None:
+        job = replace(job, start=replace(job.start, folder=courier.fetch_start(job.start.folder.name, job.blocks)))
+    if (initial := job.resolved.initial) is not None:
+        folder = courier.fetch_initial([k for k in job.blocks if k in initial.files])
+        job = replace(job, resolved=replace(job.resolved, initial=replace(initial, folder=folder)))
+    return job
 
 
 def use_line(line: Line, hosts: StageHosts, leader: ProcessIdentity) -> None:

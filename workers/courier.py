@@ -117,12 +117,23 @@ class Courier:
         Raises:
             OSError: one cannot be fetched.
         """
+        return self._fetch(f"snapshots/{snapshot}", blocks, self._start)
+
+    def fetch_initial(self, blocks: Iterable[int]) -> Path:
+        """Fetches the files of ``blocks`` of the other run that a run starts from; returns their folder here.
+
+        Raises:
+            OSError: one cannot be fetched.
+        """
+        return self._fetch("initial", blocks, self._start / "initial")
+
+    def _fetch(self, there: str, blocks: Iterable[int], here: Path) -> Path:
         for block in blocks:
-            get_file(self._connection, f"snapshots/{snapshot}/{block_file(block)}", self._start / block_file(block))
-        return self._start
+            get_file(self._connection, f"{there}/{block_file(block)}", here / block_file(block))
+        return here
 
     def drop_start(self) -> None:
-        """Removes what :meth:`fetch_start` has fetched."""
+        """Removes what :meth:`fetch_start` and :meth:`fetch_initial` have fetched."""
         shutil.rmtree(self._start, ignore_errors=True)
 
     def close(self) -> None:

@@ -34,6 +34,8 @@ _PIECE_BYTES = 2**18
 _TABLE_BYTES = 4096
 _CLOSE_S = 5.0
 _NAMES = re.compile(r"(snapshots/step-\d+|measurements/epoch-\d+)/block-\d+\.safetensors|trace-stage-\d+\.part")
+_INITIAL = re.compile(r"initial/(block-\d+\.safetensors)")
+"""Of another run, whose trained blocks this one starts from."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def put_file(connection: Connection, path: Path, name: str, place: int = 0) -> P
 
 
 def get_file(connection: Connection, name: str, path: Path) -> None:
-    """Fetches a file of the run's folder on rank 0's host to ``path``.
+    """Fetches a file of the run's folder on rank 0's host to ``path``, or one of ``initial``.
 
     Raises:
         OSError: it cannot be read there or written here, or rank 0 is gone, or says what cannot be read.
@@ -96,11 +98,15 @@ class FreightDesk:
     Args:
         connections: to the stages of other hosts.
         places: the run's folder, and its second place.
+        initial: the folder of the trained blocks that the run starts from; None where it draws its weights.
     """
 
-    def __init__(self, connections: Iterable[Connection], places: Sequence[Path]) -> None:
+    def __init__(
+        self, connections: Iterable[Connection], places: Sequence[Path], initial: Path | None = None
+    ) -> None:
         self._connections = list(connections)
         self._places = places
+        self._initial = initial
         self._threads = [
             threading.Thread(target=self._serve, args=(connection,), name="freight", daemon=True)
             for connection in self._connections
@@ -126,7 +132,7 @@ class FreightDesk:
             while True:
                 request = _table(connection)
                 if "get" in request:
-                    _send(connection, self._path(request["get"], 0))
+                    _send(connection, self._asked(request["get"]))
                 else:
                     _tell(connection, self._take(connection, self._path(request["put"], request["place"])))
         except (EOFError, OSError):
@@ -145,6 +151,12 @@ class FreightDesk:
         except OSError as error:
             return {"error": f"{path}: {reason(error)}", "damaged": isinstance(error, Damaged)}
         return {"path": str(path)}
+
+    def _asked(self, name: str) -> Path:
+        """Where a file lies that a stage begins with; ValueError for one that no stage has."""
+        if self._initial is not None and (found := _INITIAL.fullmatch(name)) is not None:
+            return self._initial / found[1]
+        return self._path(name, 0)
 
     def _path(self, name: str, place: int) -> Path:
         """Where a file lies; ValueError for one that no stage has."""

@@ -142,7 +142,9 @@ class RankLines:
         if self.hosts.are_several:
             jobs = [self._placed(job, self._marked(jobs[0].out)) for job in jobs]
             freight = [line.connection for line in self._port.freight.values()]
-            self._desk = FreightDesk(freight, (jobs[0].out, jobs[0].spare))
+            initial = jobs[0].resolved.initial
+            places = (jobs[0].out, jobs[0].spare)
+            self._desk = FreightDesk(freight, places, initial.folder if initial is not None else None)
         self._broadcast(jobs)
         return jobs[0]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.support.command import ROOT
+from tests.support.command import ROOT, call
 from tests.support.host_runs import PORT, by_master, ranks_on, result_of, said_by, torchrun_on
 from tests.support.hosts import hosts, why_not
 
@@ -70,6 +70,18 @@ def test_the_same_weights_on_any_hosts_each_with_its_own_disk(tmp_path, rule, la
         assert len([name for name in home if where.fullmatch(name)]) == 3 * 5
         assert newest_snapshot(found[0].disk / "run") is not None  # every file is what the manifest says
         assert set().union(*(files_of(host) for host in found[1:])) == set()
+
+
+def test_a_run_that_starts_from_another_one_which_rank_0s_host_alone_has(tmp_path):
+    with hosts(2) as found:
+        first = found[0].disk / "first"
+        arguments = ["--transport", "inline", "--stages", 1, "--out", first, "--quiet", *SMALL, "train.epochs=1"]
+        assert call(*arguments) == (0, "", "")
+        said = ranks_on(found, [1, 1], tmp_path, "--quiet", *SMALL, "--init-from", first, "train.init_blocks=1-last")
+        assert [code for code, _ in said] == [0, 0], said
+        from_there = [f"train.init_from={first}", "train.init_blocks=1-last"]
+        assert result_of(found[0])["weights_sha256"] == reference(tmp_path, *from_there)
+        assert files_of(found[1]) == set()
 
 
 def test_hosts_that_know_each_other_by_ipv6_alone(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ from tests.support.freight_lines import blocks_in, result_in
 from torch.distributed import HashStore
 
 from pipeline.errors import ConfigError, WorkerFailed
+from pipeline.mixture.initial import InitialBlocks
 from pipeline.pickles import trusted
 from pipeline.records.snapshots import Manifest
 from pipeline.schedules.cuts import Cut
@@ -30,6 +31,13 @@ from workers.visit import visit
 
 OWN = ProcessIdentity.own()
 ELSEWHERE = ProcessIdentity("node1 another-boot pid:[1]", 7, 7)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What of a run these lines look at."""
+
+    initial: InitialBlocks | None = None
 
 
 class Ranks:
@@ -62,7 +70,7 @@ class Ranks:
     def jobs(self, out):
         return [
             Job(
-                SimpleNamespace(), (), (range(0, 1), range(1, 2), range(2, 3)), "t",
+                Resolved(), (), (range(0, 1), range(1, 2), range(2, 3)), "t",
                 Endpoint(s, 3, (), "/rank0/sockets", 1.0, "cpu"), 1, False, Path("data"), out, out / "spare",
             )
             for s in range(3)
@@ -171,9 +179,10 @@ def test_a_rank_0_that_ends_before_it_gives_out_jobs_is_named_once_on_each_other
 # On the other host ----------------------------------------------------------------------------------------------
 
 
-def away(ranks, tmp_path, start=None, replicas=None):
+def away(ranks, tmp_path, start=None, replicas=None, initial=None):
     """The job of rank 2, on a disk of its own."""
-    job = ranks.lines.share_out(ranks.jobs(tmp_path / "out"))
+    jobs = [replace(job, resolved=Resolved(initial)) for job in ranks.jobs(tmp_path / "out")]
+    job = ranks.lines.share_out(jobs)
     _, _, job = ranks.received(2)
     return Job(**{**vars(job), "mark": None, "start": start, "replicas": replicas})
 
@@ -223,6 +232,31 @@ def test_a_stage_fetches_the_state_that_it_goes_on_from(ranks, tmp_path):
         assert (job.start.folder / "block-002.safetensors").read_bytes() == b"state"
         assert str(job.start.folder).startswith(f"{tmp_path}/there/")
     assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("blocks", [(0, 2), (0, 1)])
+def test_a_stage_fetches_the_blocks_of_another_run_that_it_starts_from(ranks, tmp_path, blocks):
+    """Its own ones, which may be none."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "block-002.safetensors").write_bytes(b"weights")
+    initial = InitialBlocks("first", tmp_path / "first", dict.fromkeys(blocks, 7), "a digest")
+    with settled(away(ranks, tmp_path, initial=initial), ranks.freight[2], tmp_path / "there", None) as (job, courier):
+        found = job.resolved.initial
+        assert found == replace(initial, folder=found.folder)
+        assert str(found.folder).startswith(f"{tmp_path}/there/")
+        if 2 in blocks:
+            assert (found.folder / "block-002.safetensors").read_bytes() == b"weights"
+        courier.drop_start()
+        assert not found.folder.exists()
+    assert not (tmp_path / "there").exists()
+
+
+def test_blocks_of_another_run_that_cannot_be_fetched(ranks, tmp_path):
+    initial = InitialBlocks("first", tmp_path / "first", {2: 7}, "a digest")
+    link = SimpleNamespace(send=lambda topic, body: None)
+    with pytest.raises(ConfigError, match="the run of --init-from cannot be brought to host .*No such file"):
+        with settled(away(ranks, tmp_path, initial=initial), ranks.freight[2], tmp_path / "there", link):
+            raise AssertionError("it began without its state")
 
 
 @pytest.mark.parametrize("when", ["it has read it", "it fails"])
