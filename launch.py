@@ -3,8 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,10 +28,10 @@ from workers.flag_parser import FlagParser
 from workers.flags import check_together
 from workers.host.fork_server import warm_up
 from workers.host.limits import ensure_short_paths, raise_open_files
-from workers.host.out_folder import dated, new_out_folder
+from workers.host.out_folder import dated, named_or_new, new_out_folder
 from workers.host.parent import die_with_parent
 from workers.host.signals import end_on_signals
-from workers.host.streams import complain, end_output, open_standard_streams, warnings_on_stderr
+from workers.host.streams import complain, end_output, line_writer, open_standard_streams, warnings_on_stderr
 from workers.listing import list_lines
 
 
@@ -144,7 +144,8 @@ def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:
 
     root = options.data_root or default_data_root()
     out = options.out or dated(runs_folder(), f"{loaded.name}-plan")
-    make_plan(loaded.config, question_of(options, loaded.config, root), out=out, data_root=root, say=say_of(options))
+    question, say = question_of(options, loaded.config, root), line_writer(quiet=options.quiet)
+    make_plan(loaded.config, question, out=out, data_root=root, say=say)
 
 
 def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -155,7 +156,8 @@ def make_text(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """
     from workers.generate import generate  # which imports torch
 
-    generate(loaded.config, options.resume, options.generate, options.data_root or default_data_root(), print)
+    with suppress(BrokenPipeError):
+        generate(loaded.config, options.resume, options.generate, options.data_root or default_data_root(), print)
 
 
 def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -168,18 +170,9 @@ def compare(options: argparse.Namespace, loaded: LoadedConfig) -> None:
 
     rounds, others = rounds_of(options.repeat), [name.strip() for name in options.against.split(",") if name.strip()]
     root = options.data_root or default_data_root()
-    with own_folder(options.out, f"{loaded.name}-against") as out:
-        compare_modes(loaded.config, others, rounds, out=out, data_root=root, say=say_of(options))
-
-
-def own_folder(named: Path | None, name: str) -> AbstractContextManager[Path]:
-    """The folder that was named, else a new one of the name and the time."""
-    return nullcontext(named) if named else new_out_folder(dated(runs_folder(), name))
-
-
-def say_of(options: argparse.Namespace) -> Callable[[str], None]:
-    """Prints a line, unless ``--quiet``."""
-    return (lambda _: None) if options.quiet else partial(print, flush=True)
+    with named_or_new(options.out, runs_folder(), f"{loaded.name}-against") as out:
+        say = line_writer(quiet=options.quiet)
+        compare_modes(loaded.config, others, rounds, out=out, data_root=root, say=say)
 
 
 def sweep(options: argparse.Namespace, loaded: LoadedConfig) -> None:
@@ -190,9 +183,9 @@ def sweep(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     """
     from workers.sweep.command import asked, run_sweep
 
-    grid = asked(options, loaded.config, overrides_of(options))
-    with own_folder(options.out, f"{loaded.name}-sweep") as out:
-        run_sweep(*grid, out=out, data_root=options.data_root or default_data_root(), say=say_of(options))
+    grid, root = asked(options, loaded.config, overrides_of(options)), options.data_root or default_data_root()
+    with named_or_new(options.out, runs_folder(), f"{loaded.name}-sweep") as out:
+        run_sweep(*grid, out=out, data_root=root, say=line_writer(quiet=options.quiet))
 
 
 def report(options: argparse.Namespace) -> int:
@@ -203,8 +196,9 @@ def report(options: argparse.Namespace) -> int:
     """
     from workers.report.command import write_report
 
-    with own_folder(options.out or (options.report[0] if len(options.report) == 1 else None), "report") as out:
-        say_of(options)(f"written: {write_report(options.report, out)}")
+    only = options.report[0] if len(options.report) == 1 else None
+    with named_or_new(options.out or only, runs_folder(), "report") as out:
+        line_writer(quiet=options.quiet)(f"written: {write_report(options.report, out)}")
     return 0
 
 
@@ -236,15 +230,12 @@ def obey(options: argparse.Namespace) -> int:
     """Does what the command says; the exit status, see :func:`main`."""
     try:
         if options.list:
-            print(*list_lines(), sep="\n")
-            return 0
+            return show(list_lines())
         check_together(options)
         if options.evaluate is not None or options.predict is not None:
             from pipeline.trained.command import look  # which imports torch
 
-            for line in look(options):
-                print(line)
-            return 0
+            return show(look(options))
         if options.report is not None:
             return report(options)
         raise_open_files()
@@ -260,11 +251,17 @@ def obey(options: argparse.Namespace) -> int:
         return end(one_line(error), 2)
     except (*FAILURES, KeyboardInterrupt) as error:
         return end(last_words(error), 130 if isinstance(error, KeyboardInterrupt) else 1)
-    except BrokenPipeError:  # whoever reads the list has seen enough
-        return 0
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
         reason = one_line(error) if str(error) else "no memory"
         return end(f"the system refused ({type(error).__name__}: {reason})", 1)
+    return 0
+
+
+def show(lines: Iterable[str]) -> int:
+    """Prints lines until whoever reads them has seen enough: nothing else is done; returns 0."""
+    with suppress(BrokenPipeError):
+        for line in lines:
+            print(line)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +18,7 @@ from pipeline.places import default_data_root
 from pipeline.trained.sources import Run
 from workers import run as runs
 from workers.comparison.command import compare_modes
-from workers.host.out_folder import check_out, dated, new_out_folder
+from workers.host.out_folder import check_out, named_or_new
 from workers.listening.hooks import Hook, Hooks
 from workers.listening.listened import listened
 from workers.listening.logger import loggers_named
@@ -76,7 +75,7 @@ def train(
     root = default_data_root() if data_root is None else Path(data_root)
     hooks = Hooks(on_step, on_epoch, on_end)
     make_view = listened(view_maker(quiet=quiet), loggers_named(log), hooks)
-    with _folder(out, name) as folder:
+    with named_or_new(out, Path.cwd() / "runs", name) as folder:
         chosen = _with_data(chosen, data, folder)
         table = runs.train(chosen, out=folder, data_root=root, model=model, make_view=make_view)
     return Run(folder, table)
@@ -108,7 +107,7 @@ def compare(
     chosen, name = _config_of(config, overrides)
     _check_model(model)
     root = default_data_root() if data_root is None else Path(data_root)
-    with _folder(out, f"{name}-against") as folder:
+    with named_or_new(out, Path.cwd() / "runs", f"{name}-against") as folder:
         chosen = _with_data(chosen, data, folder)
         return compare_modes(
             chosen, against, repeat, out=folder, data_root=root, model=model, say=_say_nothing if quiet else _say
@@ -165,13 +164,6 @@ def _with_data(config: Config, data: OwnData | None, folder: Path) -> Config:
         )
     kept = {key: config.dataset.options[key] for key in _KEPT if key in config.dataset.options}
     return replace(config, dataset=NamedConfig(name=OWN, options={**write_own(data, folder.resolve().parent), **kept}))
-
-
-def _folder(out: str | Path | None, name: str) -> AbstractContextManager[Path]:
-    """The folder that is named, or a new one."""
-    if out is not None:
-        return nullcontext(Path(out))
-    return new_out_folder(dated(Path.cwd() / "runs", name))
 
 
 def _say(line: str) -> None:

@@ -117,6 +117,13 @@ def test_a_reader_that_has_seen_enough(arguments):
     assert (code, err) == (0, "") and out.count("\n") == 1
 
 
+def test_a_command_that_writes_files_goes_on_without_its_reader(tmp_path):
+    arguments = f"--against backprop --out {tmp_path / 'both'} {' '.join(INLINE)}"
+    command = f"{sys.executable} {ROOT / 'launch.py'} {arguments} | true; exit ${{PIPESTATUS[0]}}"
+    assert finish(shell(command)) == (0, "", "")
+    assert (tmp_path / "both" / "compare.json").exists()
+
+
 def test_a_full_standard_output_is_one_line():
     code, _, err = finish(shell(f"{sys.executable} {ROOT / 'launch.py'} --list > /dev/full"))
     assert code == 1 and "No space left on device" in err and err.count("\n") == 1
@@ -151,5 +158,7 @@ def test_what_the_system_refuses_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(launcher, "run", refuse)
     assert call()[::2] == (1, "launch.py: the system refused (OSError: [Errno 24] Too many open files)\n")
+    monkeypatch.setattr(launcher, "run", lambda *_: (_ for _ in ()).throw(BrokenPipeError(32, "Broken pipe")))
+    assert call()[::2] == (1, "launch.py: the system refused (BrokenPipeError: [Errno 32] Broken pipe)\n")
     monkeypatch.setattr(launcher, "run", lambda *_: (_ for _ in ()).throw(MemoryError()))
     assert call()[::2] == (1, "launch.py: the system refused (MemoryError: no memory)\n")

@@ -5,13 +5,13 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-__all__ = ["check_out", "claimed", "dated", "new_out_folder", "unusable"]
+__all__ = ["check_out", "claimed", "dated", "named_or_new", "new_out_folder", "unusable"]
 
 
 def check_out(out: Path) -> None:
@@ -33,6 +33,11 @@ def check_out(out: Path) -> None:
 def dated(folder: Path, name: str) -> Path:
     """A folder in ``folder`` that is named for what runs in it, and for this second."""
     return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def named_or_new(named: str | Path | None, folder: Path, name: str) -> AbstractContextManager[Path]:
+    """The folder that was named, else a new one in ``folder`` for ``name``, see :func:`dated`."""
+    return nullcontext(Path(named)) if named is not None else new_out_folder(dated(folder, name))
 
 
 def unusable(out: Path, error: OSError | ValueError) -> ConfigError:

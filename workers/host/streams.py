@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 __all__ = [
-    "PatientFile", "complain", "drained", "end_output", "open_standard_streams", "patient", "warnings_on_stderr",
+    "PatientFile", "complain", "discard", "drained", "end_output", "line_writer", "open_standard_streams", "patient",
+    "warnings_on_stderr",
 ]  # fmt: skip
 
 CLOSING_S = 1.0
@@ -128,6 +129,41 @@ def drained(stream: object) -> bool:
         stream: what :func:`patient` returned.
     """
     return stream.drain() if isinstance(stream, PatientFile) else True
+
+
+def discard(stream: TextIO) -> None:
+    """Send what ``stream`` still buffers to nowhere, when its reader is gone (``| head``) or the disk is full.
+
+    What is done goes on, and the buffer must not turn the exit status into a failure.
+    """
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def line_writer(*, quiet: bool) -> Callable[[str], None]:
+    """What writes a line to standard output at once, as long as somebody reads it: who leaves behind files, and says
+    beside it how far they are, goes on without a reader.
+
+    Args:
+        quiet: no line is written.
+    """
+    is_read = not quiet
+
+    def say(line: str) -> None:
+        """Writes one."""
+        nonlocal is_read
+        if not is_read:
+            return
+        try:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            discard(sys.stdout)
+            is_read = False
+
+    return say
 
 
 @contextmanager

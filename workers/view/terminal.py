@@ -1,9 +1,7 @@
 """Choice of a run's view: a live table on a terminal, plain lines elsewhere, nothing with ``--quiet``."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +12,7 @@ from pipeline.records.view import Silent, View
 from pipeline.resolve import RunSpec
 from pipeline.schedules.cuts import Cut
 from pipeline.schedules.plan import Plan
-from workers.host.streams import drained, patient
+from workers.host.streams import discard, drained, patient
 from workers.placement import Placement
 from workers.view import ViewMaker
 from workers.view.live_table import LiveTable
@@ -60,7 +58,7 @@ class Lines(Silent):
             self._stream.write(text + "\n")
             self._stream.flush()
         except OSError:
-            _discard(self._stream)
+            discard(self._stream)
             self._stream = None
 
     def started(self) -> None:
@@ -78,14 +76,3 @@ class Lines(Silent):
     def close(self) -> None:
         """Wait for a slow reader, a second at most; the stream belongs to the process."""
         drained(self._stream)
-
-
-def _discard(stream: TextIO) -> None:
-    """Send what ``stream`` still buffers to nowhere, when its reader is gone (``| head``) or the disk is full.
-
-    Training goes on, and the buffer must not turn the exit status into a failure.
-    """
-    with suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)

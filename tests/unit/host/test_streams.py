@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from workers.host import streams
-from workers.host.streams import PatientFile, complain, drained, end_output, open_standard_streams, patient
+from workers.host.streams import PatientFile, complain, drained, end_output, line_writer, open_standard_streams, patient
 
 
 @pytest.fixture
@@ -44,6 +44,20 @@ def test_what_is_written_arrives_in_order(pipe):
     file = PatientFile(pipe[1])
     assert [file.write(f"line {i}\n") for i in range(3)] == [7, 7, 7]
     assert file.drain(5.0) and os.read(pipe[0], 100) == b"line 0\nline 1\nline 2\n"
+
+
+def test_lines_are_written_as_long_as_somebody_reads_them(pipe, monkeypatch):
+    reading, writing = pipe
+    with open(writing, "w", closefd=False) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        say = line_writer(quiet=False)
+        line_writer(quiet=True)("nobody asked")
+        say("first")
+        assert os.read(reading, 100) == b"first\n"
+        os.close(reading)
+        for line in ("the reader is gone", "and so it stays"):
+            say(line)
+        assert end_output() is None
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody(pipe):
