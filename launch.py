@@ -252,8 +252,8 @@ def obey(options: argparse.Namespace) -> int:
     except (*FAILURES, KeyboardInterrupt) as error:
         return end(last_words(error), 130 if isinstance(error, KeyboardInterrupt) else 1)
     except (OSError, MemoryError) as error:  # of the system, and not of what is written here
-        reason = one_line(error) if str(error) else "no memory"
-        return end(f"the system refused ({type(error).__name__}: {reason})", 1)
+        reason = one_line(error) if str(error) else "no memory" if isinstance(error, MemoryError) else ""
+        return end(f"the system refused ({type(error).__name__}{reason and f': {reason}'})", 1)
     return 0
 
 

@@ -162,3 +162,5 @@ def test_what_the_system_refuses_is_one_line(tmp_path, monkeypatch):
     assert call()[::2] == (1, "launch.py: the system refused (BrokenPipeError: [Errno 32] Broken pipe)\n")
     monkeypatch.setattr(launcher, "run", lambda *_: (_ for _ in ()).throw(MemoryError()))
     assert call()[::2] == (1, "launch.py: the system refused (MemoryError: no memory)\n")
+    monkeypatch.setattr(launcher, "run", lambda *_: (_ for _ in ()).throw(TimeoutError()))
+    assert call()[::2] == (1, "launch.py: the system refused (TimeoutError)\n")
