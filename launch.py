@@ -21,7 +21,7 @@ for package in (pipeline, workers):  # another one must not run in place of ours
 from pipeline import registry
 from pipeline.config import LoadedConfig, load_config
 from pipeline.errors import FAILURES, ConfigError, last_words, one_line
-from pipeline.places import default_config, default_data_root
+from pipeline.places import default_config, default_data_root, named_data_root
 from pipeline.schedules.modes import MODES, find_mode
 from workers.rank_end import tell_other_hosts
 from workers.flag_parser import FlagParser
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     from workers.view.terminal import view_maker
 
     default = dated(runs_folder(), loaded.name)
-    data_root = options.data_root or default_data_root()
+    named_root = options.data_root or named_data_root()
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     ranks = Ranks.from_environment()
     origin = origin_of(ranks, options.out, options.resume, allow_changes=options.allow_changes)
@@ -129,8 +129,9 @@ def run(options: argparse.Namespace, loaded: LoadedConfig) -> None:
     make_view = view_maker(quiet=options.quiet, begins=origin.cut if origin is not None else None)
     make_view = make_view if follows() else listened(make_view, loggers_named(options.log))
     with nullcontext(named or default) if named or follows() else new_out_folder(default) as out:
-        start = train if ranks is None else partial(run_rank, ranks)
-        start(loaded.config, out=out, data_root=data_root, make_view=make_view, command=command, origin=origin)
+        start = train if ranks is None else partial(run_rank, ranks, named_root=named_root)
+        root = named_root or default_data_root()
+        start(loaded.config, out=out, data_root=root, make_view=make_view, command=command, origin=origin)
 
 
 def plan(options: argparse.Namespace, loaded: LoadedConfig) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-__all__ = ["default_config", "default_data_root"]
+__all__ = ["default_config", "default_data_root", "named_data_root"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DISTRIBUTION = "onward-pipeline"
@@ -38,10 +38,15 @@ def default_config() -> Path:
     return found[0].resolve()
 
 
+def named_data_root() -> Path | None:
+    """Where data sets are by this host's environment; None where it does not say."""
+    given = os.environ.get("ONWARD_DATA")
+    return Path(given) if given else None
+
+
 def default_data_root() -> Path:
     """Where data sets are unless it is said; without a home, in the folder ``data`` of the one that the user is in."""
-    given = os.environ.get("ONWARD_DATA")
     try:
-        return Path(given) if given else Path.home() / ".cache" / "onward"
+        return named_data_root() or Path.home() / ".cache" / "onward"
     except RuntimeError:  # no $HOME, and no entry for this user
         return Path.cwd() / "data"

@@ -32,7 +32,7 @@ _TURN_S = 1.0
 
 @contextmanager
 def settled(
-    job: Job, freight: Line | None, own_out: Path, link: ControlLink
+    job: Job, freight: Line | None, own_out: Path, link: ControlLink, own_root: Path | None = None
 ) -> Iterator[tuple[Job, Courier | None]]:
     """The job with the folders of this host, and a courier on another host than rank 0's. Where that shares the run's
     folder, the courier brings only what the folder has refused.
@@ -42,6 +42,7 @@ def settled(
         freight: the line for files.
         own_out: ``--out`` as this rank was given it.
         link: to rank 0, which is told of what is raised.
+        own_root: where data sets are on this host; None: where they are on rank 0's.
 
     Raises:
         ConfigError: the snapshot that the run goes on from, or the run that it starts from, cannot be brought here.
@@ -51,6 +52,7 @@ def settled(
             freight.connection.close()
         yield job, None
         return
+    job = replace(job, data_root=own_root or job.data_root)
     folder = Path(job.endpoint.folder)
     # Beside what the user keeps there, and never in the way of another run.
     root = own_out / f"stage-{job.process}-{folder.name.rpartition('-')[2]}"

@@ -67,8 +67,16 @@ def run_rank(
     make_view: ViewMaker | None,
     command: Sequence[str],
     origin: Origin | None = None,
+    named_root: Path | None = None,
 ) -> None:
     """Run one rank's stage; rank 0 coordinates beside it.
+
+    Args:
+        ranks: this process's place.
+        config, out, data_root, make_view, command, origin: as for :func:`workers.run.train`; of other ranks than 0 it
+            is what they were given, which rank 0's job replaces.
+        named_root: where data sets are on this host, if the user has said so: a rank on another host than rank 0's
+            reads them there.
 
     Raises:
         ConfigError: on rank 0 what is wrong with the run, on any rank what is wrong with its key.
@@ -77,7 +85,7 @@ def run_rank(
     try:
         given_key(alone=ranks.alone)  # every rank says at once that it is missing
         if ranks.rank > 0:
-            _follow(ranks, out, config.run.start_timeout_s)
+            _follow(ranks, out, named_root, config.run.start_timeout_s)
         else:
             _run_rank_0(ranks, store_of(ranks), config, out, data_root, make_view, command, origin)
     except Exception as error:
@@ -137,7 +145,7 @@ def _lead(session: Session, lines: RankLines, store: Store) -> None:
     link.close()
 
 
-def _follow(ranks: Ranks, out: Path, patience_s: float) -> None:
+def _follow(ranks: Ranks, out: Path, named_root: Path | None, patience_s: float) -> None:
     """Ask rank 0 for a job and do it, on any other rank."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides what an interrupt means
     offered = None
@@ -146,13 +154,15 @@ def _follow(ranks: Ranks, out: Path, patience_s: float) -> None:
         offered = new_folder()
     try:
         store, line, freight = find_rank_0(ranks, offered, patience_s)
-        _do_job(ranks, store, line, freight, out)
+        _do_job(ranks, store, line, freight, out, named_root)
     finally:
         if offered is not None:
             shutil.rmtree(offered, ignore_errors=True)
 
 
-def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: Path) -> None:
+def _do_job(
+    ranks: Ranks, store: Store, line: Line, freight: Line | None, out: Path, named_root: Path | None = None
+) -> None:
     """Receive a job and do it."""
     try:
         data = line.receive()
@@ -184,7 +194,7 @@ def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: P
     on_termination(lambda number: _say_goodbye(link, job.process, number))
     use_line(line, hosts, leader)
     try:
-        with settled(job, freight, out, link) as (job, courier):
+        with settled(job, freight, out, link, named_root) as (job, courier):
             _run_stage(job, link, store, courier)
     except SystemExit as end:  # this thread may be faster than the one that says goodbye
         _tell_end(link, job.process, int(end.code or 0) - 128)

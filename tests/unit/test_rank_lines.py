@@ -217,9 +217,20 @@ def test_a_stage_that_shares_the_folder_brings_only_what_that_refuses(ranks, tmp
     assert not job.spare.exists() and not (tmp_path / "there").exists() and ranks.freight[2].connection.closed
 
 
+@pytest.mark.parametrize(("own", "expected"), [(Path("/own/data"), Path("/own/data")), (None, Path("data"))])
+@pytest.mark.parametrize("mark", ["shared", None])
+def test_a_stage_elsewhere_reads_data_where_its_own_host_says(ranks, tmp_path, own, expected, mark):
+    """A replica of the first stage; where its host says nothing, they are where rank 0's are."""
+    if mark is not None:
+        (tmp_path / "out" / mark).touch()
+    sent = replace(away(ranks, tmp_path), mark=mark)
+    with settled(sent, ranks.freight[2], tmp_path / "there", None, own) as (job, _):
+        assert job.data_root == expected and job.shares_out == (mark is not None)
+
+
 def test_a_stage_on_rank_0s_host_needs_no_courier(ranks, tmp_path):
     job = replace(ranks.jobs(tmp_path / "out")[1], endpoint=Endpoint(1, 3, (), "/rank0", 1.0, "cpu", hosts=(0, 0, 1)))
-    with settled(job, ranks.freight[1], tmp_path / "there", None) as (found, courier):
+    with settled(job, ranks.freight[1], tmp_path / "there", None, Path("/own/data")) as (found, courier):
         assert found is job and courier is None and ranks.freight[1].connection.closed
 
 
