@@ -38,6 +38,8 @@ from workers.transport import Transport
 __all__ = ["StageRun", "build_program", "prepare_process", "run_stage"]
 
 PROGRESS_EVERY_S = 0.25
+_NO_STEP = (Kind.EVAL, Kind.EVAL_SETTLE, Kind.PROBE)
+"""Kinds of messages that are sent for no optimizer step."""
 _LAST_PART_S = 0.5  # for the trace of a stage that has failed elsewhere: the coordinator waits 1 s for its report
 
 
@@ -200,8 +202,7 @@ class StageRun:
     def _bytes_per_step(self) -> float:
         """Mean bytes sent for an optimizer step; those of test batches and of probes are left out."""
         steps = self.program.steps - (0 if self.job.start is None else self._steps_at(self.job.start.manifest.cut))
-        beside = self._bytes_sent[Kind.EVAL] + self._bytes_sent[Kind.PROBE]
-        return (sum(self._bytes_sent) - beside) / max(steps, 1)
+        return (sum(self._bytes_sent) - sum(self._bytes_sent[kind] for kind in _NO_STEP)) / max(steps, 1)
 
     def finish(self) -> StageResult:
         """Saves the stage's blocks and returns its row of ``result.json``, with the digest of each block.

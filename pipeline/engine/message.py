@@ -48,6 +48,8 @@ class Kind(IntEnum):
     """An activation and its labels, forward only, between two training steps; see the module ``probing``."""
     SCORED = 10
     """News of a test batch, from the first replica of a stage to the others; see the module ``replica_program``."""
+    EVAL_SETTLE = 11
+    """As SETTLE, about a test batch."""
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ class Messenger:
         above: tuple[Tensor, ...] = ()
         lower, upper = self.stage_index - 1, self.stage_index + 1
         has_lower, has_upper = lower >= 0, upper < self.num_stages
+        kind = Kind.SETTLE if activity is Activity.LEARN else Kind.EVAL_SETTLE
         for index in range(settling.num_rounds):
             self.budget.enter(activity)
             with torch.set_grad_enabled(activity is Activity.LEARN):
@@ -53,13 +54,13 @@ class Messenger:
             if index == settling.num_rounds - 1:
                 return
             if has_lower:
-                yield self._send(lower, Kind.SETTLE, position, down)
+                yield self._send(lower, kind, position, down)
             if has_upper:
-                yield self._send(upper, Kind.SETTLE, position, up)
+                yield self._send(upper, kind, position, up)
             if has_lower:
-                below = (yield from self._receive(lower, Kind.SETTLE, position)).tensors
+                below = (yield from self._receive(lower, kind, position)).tensors
             if has_upper:
-                above = (yield from self._receive(upper, Kind.SETTLE, position)).tensors
+                above = (yield from self._receive(upper, kind, position)).tensors
 
     def _send_feedback(self, position: Position, outbound: Sequence[Outbound]) -> Generator[Request, Any, None]:
         """Feedback to the stage below, or to all of them."""

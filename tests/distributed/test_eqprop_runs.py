@@ -118,3 +118,11 @@ def test_under_autocast_no_product_is_rounded(tmp_path, reference):
 def test_states_settle_to_an_answer_that_learning_improves(tmp_path):
     more = {"train": {"epochs": 8}, "dataset": {"name": "digits"}, "model": {"depth": 1, "width": 40}}
     assert run(tmp_path / "run", changes("energy", **more), base=BASE)["test"]["accuracy"] > 0.8
+
+
+def test_settling_of_test_batches_belongs_to_no_step(tmp_path):
+    few, more = (
+        run(tmp_path / str(n), changes("energy", 2, dataset={"num_test": n}), base=BASE)["stages"] for n in (10, 30)
+    )
+    assert all(a["bytes_sent"] < b["bytes_sent"] for a, b in zip(few, more))
+    assert [row["bytes_per_step"] for row in few] == [row["bytes_per_step"] for row in more]

@@ -60,7 +60,8 @@ def test_a_file_that_is_damaged_on_its_way_is_not_taken(desk, disk, tmp_path, wh
 @pytest.mark.parametrize(
     "said",
     [{"put": "../other", "place": 0}, {"put": "/etc/passwd", "place": 0}, {"get": "record.jsonl"},
-     {"get": "initial/block-000.safetensors"}, {"put": BLOCK}, {"put": BLOCK, "place": 7}, {"put": 3, "place": 0}, {}, [], "text"],
+     {"get": "initial/block-000.safetensors"}, {"put": BLOCK}, {"put": BLOCK, "place": 7},
+     {"put": 3, "place": 0}, {}, [], "text"],
     ids=str,
 )  # fmt: skip
 def test_a_stage_that_asks_for_what_is_not_its_own_is_hung_up_on(desk, tmp_path, said, caplog):
