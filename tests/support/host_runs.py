@@ -58,7 +58,8 @@ def _rank(index, folder, places, ranks, leader, port, arguments):
     host.enter()
     os.dup2(said, 2)
     sys.stderr = open(2, "w", buffering=1, closefd=False)
-    os.environ.pop("GLOO_SOCKET_IFNAME", None)
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.pop(name, None)
     os.environ.update({
         "RANK": str(rank), "LOCAL_RANK": str(local), "WORLD_SIZE": str(ranks[-1] + 1), "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": leader, "MASTER_PORT": str(port), "ONWARD_KEY": KEY,

@@ -5,11 +5,14 @@ from ipaddress import ip_address
 
 import psutil
 
-__all__ = ["GLOO", "interface_of", "use_interface"]
+__all__ = ["GLOO", "NCCL", "interface_of", "use_interface"]
 
 GLOO = "GLOO_SOCKET_IFNAME"
 """The variable in which gloo is told. By itself it takes whatever this host's own name resolves to, which on many
 systems is a loopback address: others would never reach it."""
+NCCL = "NCCL_SOCKET_IFNAME"
+"""The same for nccl, which takes the first interface that it finds, and the names in it for beginnings of names, but
+for one behind ``=``."""
 
 
 def interface_of(address: str) -> str | None:
@@ -21,7 +24,9 @@ def interface_of(address: str) -> str | None:
 
 
 def use_interface(address: str) -> None:
-    """Has gloo listen where ``address`` is, unless the user has said where, or no other host could reach it there."""
+    """Has gloo and nccl listen where ``address`` is, each unless the user has said where, or no other host could reach
+    it there."""
     name = interface_of(address)
-    if name is not None and not ip_address(address).is_loopback and GLOO not in os.environ:
-        os.environ[GLOO] = name
+    if name is not None and not ip_address(address).is_loopback:
+        os.environ.setdefault(GLOO, name)
+        os.environ.setdefault(NCCL, f"={name}")

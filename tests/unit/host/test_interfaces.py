@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from workers.host import interfaces
-from workers.host.interfaces import GLOO, interface_of, use_interface
+from workers.host.interfaces import GLOO, NCCL, interface_of, use_interface
 
 FOUND = {"lo": ["127.0.0.1", "::1"], "eth0": ["10.77.0.1", "fe80::1%eth0"], "ib0": []}
 
@@ -12,8 +12,9 @@ FOUND = {"lo": ["127.0.0.1", "::1"], "eth0": ["10.77.0.1", "fe80::1%eth0"], "ib0
 def network(monkeypatch):
     entries = {name: [SimpleNamespace(address=a) for a in addresses] for name, addresses in FOUND.items()}
     monkeypatch.setattr(interfaces.psutil, "net_if_addrs", lambda: entries)
-    monkeypatch.setenv(GLOO, "given")  # so that it is put back
-    monkeypatch.delenv(GLOO)
+    for variable in (GLOO, NCCL):
+        monkeypatch.setenv(variable, "given")  # so that it is put back
+        monkeypatch.delenv(variable)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,10 @@ def test_the_interface_of_an_address(address, name):
     ("given", "address", "expected"),
     [(None, "10.77.0.1", "eth0"), (None, "10.77.0.2", None), ("ib0", "10.77.0.1", "ib0"), (None, "127.0.0.1", None)],
 )
-def test_gloo_is_told_unless_the_user_has(monkeypatch, given, address, expected):
+@pytest.mark.parametrize(("variable", "before"), [(GLOO, ""), (NCCL, "=")])
+def test_gloo_and_nccl_are_told_unless_the_user_has(monkeypatch, variable, before, given, address, expected):
     if given is not None:
-        monkeypatch.setenv(GLOO, given)
+        monkeypatch.setenv(variable, given)
+        before = ""
     use_interface(address)
-    assert interfaces.os.environ.get(GLOO) == expected
+    assert interfaces.os.environ.get(variable) == (None if expected is None else before + expected)

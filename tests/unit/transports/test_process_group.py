@@ -1,6 +1,8 @@
 import os
 import socket
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from tests.support.processes import results
 from tests.support.stage_programs import fill_up, message, open_transport
 
 from workers.transport import Edge, TransportTimeout
-from workers.transports._group import door, meeting
+from workers.transports._group import door, ends, meeting
+from workers.transports._mailbox import Mailbox
 
 pytestmark = pytest.mark.distributed
 EDGES = [(0, 1, 2, 64), (1, 0, 2, 64)]
@@ -145,3 +148,16 @@ def test_one_who_says_nothing_is_sent_away(tmp_path, monkeypatch):
                 list(entrance.let_in([edge], time.perf_counter() + 1.0, 1.0))
             stranger.settimeout(20.0)
             assert stranger.recv(1) == b""
+
+
+def test_threads_of_an_end_begin_on_its_gpu(monkeypatch):
+    """By default they would be on the first one, and a context there takes memory of the stage that has it."""
+    done = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append((threading.current_thread().name, device)))
+    link = SimpleNamespace(device=torch.device("cuda:1"), wait_for_goodbye=lambda: done.append("waits"))
+    end = ends._GroupEnd(Edge(0, 1, 2, 64), link)
+    end.mailbox = Mailbox(2)
+    thread, _ = end.threads
+    thread.start()
+    thread.join(20.0)
+    assert done == [("edge 0->1", torch.device("cuda:1")), "waits"]

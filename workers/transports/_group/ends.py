@@ -89,6 +89,8 @@ class _GroupEnd:
     def _guard(self, work: Callable[[], None]) -> None:
         """Runs ``work`` in a thread; an error fails the mailbox, where the stage's thread finds it."""
         try:
+            if self.link.device.type == "cuda":  # a thread begins on the first GPU, and would take memory there
+                torch.cuda.set_device(self.link.device)
             work()
         except BaseException as error:
             self.mailbox.fail(error)
