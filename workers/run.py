@@ -63,9 +63,11 @@ class Session:
     placement: Placement
     out: Path
     folder: Path
-    """For sockets and rendezvous files; removed at the end."""
+    """Of ``sockets``; removed at the end."""
+    sockets: Path
+    """For sockets and rendezvous files: ``folder``, and another one in it after each restart."""
     spare: Path
-    """The second place. One for the run: ``folder`` is another one after each restart."""
+    """The second place."""
     recorder: Recorder
     run_state: RunState
     data_root: Path
@@ -134,19 +136,18 @@ class Session:
             set_aside_newer(self.out, found[0] if found is not None else None)
             retire_incomplete(self.out)
         cut = found[1].cut if found is not None else Cut()
-        most = self.resolved.config.restart.max_restarts
         logger.warning(
             "%s\nThe run goes on from epoch %d, step %d (restart %d of %d)",
-            failure, cut.epoch + 1, cut.step, keeper.restarts, most,
+            failure, cut.epoch + 1, cut.step, keeper.restarts, self.resolved.config.restart.max_restarts,
         )  # fmt: skip
         self.recorder.write({
             "event": "restart", **cut._asdict(), "error": str(failure),
             "record_bytes": found[1].record_bytes if found is not None else 0,
         })  # fmt: skip
         self.run_state.go_on_from(found[1] if found is not None else None)
-        folder = self.folder / f"{keeper.restarts}"  # the sockets of the lost stages are still in the other one
-        folder.mkdir()
-        return replace(self, folder=folder, start=StartPoint(*found) if found is not None else None)
+        sockets = self.folder / f"{keeper.restarts}"  # those of the lost stages are still in the other one
+        sockets.mkdir()
+        return replace(self, sockets=sockets, start=StartPoint(*found) if found is not None else None)
 
 
 def train(
@@ -218,10 +219,8 @@ def open_session(
     Raises:
         ConfigError: the folder cannot be made, or another run has it.
     """
-    with (
-        claimed(out, is_new=plan.origin is None or not plan.origin.is_in(out)),
-        _opened(plan, out, data_root, make_view, command) as session,
-    ):
+    is_new = plan.origin is None or not plan.origin.is_in(out)
+    with claimed(out, is_new=is_new), _opened(plan, out, data_root, make_view, command) as session:
         yield session
 
 
@@ -264,8 +263,8 @@ def _opened(
             keeper.restarts = max(keeper.restarts, start.manifest.restarts)
             run_state.go_on_from(start.manifest)
         yield Session(
-            resolved, placement, out, folder, spare, recorder, run_state, data_root, view, TraceStart.now(), keeper,
-            start,
+            resolved, placement, out, folder, folder, spare, recorder, run_state, data_root, view, TraceStart.now(),
+            keeper, start,
         )  # fmt: skip
     except BaseException as error:
         note_failure(out, recorder, error, traced=resolved.config.run.trace)
@@ -291,7 +290,8 @@ def note_failure(out: Path, recorder: Recorder, error: BaseException, *, traced:
 
 def jobs_of(session: Session) -> list[Job]:
     """Every stage's share of a run."""
-    jobs = share_out(session.resolved, session.placement, session.folder, session.data_root, session.out, session.spare)
+    resolved, placement = session.resolved, session.placement
+    jobs = share_out(resolved, placement, session.sockets, session.data_root, session.out, session.spare)
     if session.start is not None:
         history = session.run_state.history
         plans = [*session.run_state.plans, session.resolved.schedule().plan(len(history), history)]
