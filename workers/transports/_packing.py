@@ -8,7 +8,14 @@ from torch import Tensor
 from pipeline.engine.message import TensorSpec
 from pipeline.numerics.packed import ALIGN, packed_bytes, padded
 
-__all__ = ["ALIGN", "own_copy", "pack", "packed_bytes", "padded", "unpack"]
+__all__ = ["ALIGN", "is_plain", "own_copy", "pack", "packed_bytes", "padded", "unpack"]
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether its memory is of the host, and its values in their order. That of a lazy conjugate or negative holds
+    others, though it is contiguous."""
+    return tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+
 
 def own_copy(tensor: Tensor, device: torch.device) -> Tensor:
     """A contiguous copy on ``device`` that shares nothing with ``tensor`` and remembers no graph.

@@ -27,7 +27,7 @@ from torch import Tensor
 from pipeline.engine.message import Header, Message, decode_header, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room, nothing_came
-from workers.transports._packing import ALIGN, own_copy, packed_bytes, padded, unpack
+from workers.transports._packing import ALIGN, is_plain, own_copy, packed_bytes, padded, unpack
 from workers.transports._sockets.backlog import Backlog
 from workers.transports._sockets.credits import CreditsGiven, CreditsTaken
 from workers.transports._sockets.end import TOKEN
@@ -66,7 +66,7 @@ class StreamSender(CreditsTaken):
 
     def send(self, message: Message, timeout: float) -> float:
         """See :meth:`Transport.send`."""
-        tensors = [t if _is_plain(t) else own_copy(t.resolve_conj().resolve_neg(), _CPU) for t in message.tensors]
+        tensors = [t if is_plain(t) else own_copy(t.resolve_conj().resolve_neg(), _CPU) for t in message.tensors]
         header, total = encode_header(message), packed_bytes(tensors)
         try:
             waited = 0.0 if self._free else self._wait_room(timeout)
@@ -219,11 +219,6 @@ class StreamReceiver(CreditsGiven):
                 self._advance(socket.MSG_DONTWAIT)
         except OSError:
             return len(self._ready)  # nothing new; recv will find the end of file again
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether its memory is its values in their order; that of a lazy conjugate or negative is not."""
-    return tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
 
 
 def _pieces(head: bytes, tensors: Sequence[Tensor], total: int) -> list[memoryview]:

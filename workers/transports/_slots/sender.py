@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.engine.message import Message, encode_header
 from workers.transport import Edge
 from workers.transports._errors import gone, no_room
-from workers.transports._packing import pack, packed_bytes, padded
+from workers.transports._packing import is_plain, pack, packed_bytes, padded
 from workers.transports._slots.end import MORE, TOKEN, SlotEnd, copy_bytes
 from workers.transports._slots.ring import Slots
 from workers.transports._sockets.backlog import Backlog
@@ -53,8 +53,7 @@ class SlotSender(SlotEnd, CreditsTaken):
         address, start = self._slots.addresses[self._next], 0
         for tensor in tensors:
             num_bytes = tensor.nbytes
-            # A lazy conjugate or negative is contiguous, but its memory holds other values than the tensor.
-            if tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()):
+            if is_plain(tensor):
                 copy_bytes(address + start, tensor.data_ptr(), num_bytes)
             else:
                 pack((tensor,), self._slots.part(self._next, start, num_bytes))
