@@ -2,7 +2,6 @@
 
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,15 +18,12 @@ from workers.host.identity import ProcessIdentity
 from workers.host.interfaces import use_interface
 from workers.hosts import GONE, StageHosts
 from workers.job import Job
-from workers.last_words import end_rank
+from workers.last_words import end_rank, wait_for_first
 from workers.line import Line
 from workers.rescue import spare_folder
 from workers.rescue_courier import RescueCourier
 
 __all__ = ["leader_lost", "settled", "told", "use_line"]
-
-_TURN_S = 1.0
-"""Seconds that the first stage of a host has to print why the run ends; torchrun ends the others meanwhile."""
 
 
 @contextmanager
@@ -123,5 +119,5 @@ def _end(error: Exception, hosts: StageHosts, stage: int, code: int) -> None:
     """Ends this process, with the message where it is the first of its host."""
     if stage == hosts.first_beside(stage):
         end_rank(error, code)
-    time.sleep(_TURN_S)
+    wait_for_first()
     os._exit(code)

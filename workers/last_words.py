@@ -15,8 +15,10 @@ from workers.control import SILENT_S
 from workers.host.identity import ProcessIdentity
 from workers.watch import ELSEWHERE_S
 
-__all__ = ["SilentLeader", "end_rank", "end_stopped", "note_first_error"]
+__all__ = ["SilentLeader", "end_rank", "end_stopped", "note_first_error", "wait_for_first"]
 
+_FIRST_S = 1.0
+"""Seconds that the first rank of a host has to print why the run ends; torchrun ends the others meanwhile."""
 _TURN_S = 0.5
 """Between the ranks that notice the same: the first one speaks, and torchrun ends the others."""
 _MAX_TURNS = 8
@@ -38,6 +40,12 @@ def end_rank(error: BaseException, code: int = 1) -> None:
     sys.stderr.write(f"launch.py: {last_words(error)}\n")
     sys.stderr.flush()
     os._exit(code)
+
+
+def wait_for_first() -> None:
+    """Lets the first rank of this host print why the run ends, and be the first to end: torchrun's report begins with
+    it. Called by the others before they end."""
+    time.sleep(_FIRST_S)
 
 
 def end_stopped(identities: Iterable[ProcessIdentity]) -> None:

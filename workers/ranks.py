@@ -3,7 +3,6 @@
 import os
 import platform
 import socket
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from pipeline.errors import ConfigError
 from workers.agent_store import lost_store_named, open_agent_store
+from workers.last_words import wait_for_first
 from workers.resume import Origin, open_origin
 
 __all__ = ["CONTROL", "Ranks", "is_newest", "origin_of", "remember_folder", "store_of", "take_up"]
@@ -24,7 +24,6 @@ _FOLDER = "onward-folder"
 _ROUNDS = "onward-rounds"
 """Key of the times that rank 0 has started. torchrun's own count of restarts differs from host to host: one on which no
 rank died restarts its ranks because the others do, and does not count that."""
-_TURN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _check_name(ranks: Ranks, name: str) -> None:
         socket.getaddrinfo(name, None)
     except OSError as error:
         if ranks.local_rank > 0:  # the first one of the host says it, and torchrun's report begins with that
-            time.sleep(_TURN_S)
+            wait_for_first()
             raise SystemExit(2) from None
         raise ConfigError(
             f"this host does not know the address of rank 0's host (given: MASTER_ADDR={name} on {platform.node()}, "

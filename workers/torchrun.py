@@ -32,7 +32,7 @@ from workers.host.identity import ProcessIdentity
 from workers.host.signals import on_termination
 from workers.hosts import StageHosts
 from workers.job import Job
-from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error
+from workers.last_words import SilentLeader, end_rank, end_stopped, note_first_error, wait_for_first
 from workers.line import Line
 from workers.measure_run import measure_run
 from workers.placement import this_host
@@ -50,8 +50,6 @@ __all__ = ["Ranks", "run_rank"]
 
 _GOODBYE_S = 2.0
 """Seconds that a rank that was told to end has for an orderly one."""
-_TURN_S = 1.0
-"""Seconds that the first rank of a host has to print why the run ends; torchrun ends the others meanwhile."""
 _REPORT_S = 10.0
 """Seconds that rank 0 has to print an error before this rank ends."""
 _GROUP_TIMEOUT = datetime.timedelta(days=7)
@@ -168,7 +166,7 @@ def _do_job(
         data = line.receive()
     except (EOFError, OSError):
         if ranks.local_rank > 0:  # the first one of the host says it; on rank 0's own host that is rank 0
-            time.sleep(_TURN_S)
+            wait_for_first()
             raise SystemExit(1) from None
         raise WorkerFailed(
             0, ranks.num_ranks, "it ended before it gave out the jobs: its process died, or its host or the network "

@@ -34,7 +34,8 @@ def said(monkeypatch):
     found = []
     for module in (away, last_words):
         monkeypatch.setattr(module, "end_rank", lambda error, code=1: found.append(str(error)))
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=CLOCK.__next__))
+    clock = SimpleNamespace(sleep=lambda seconds: None, monotonic=CLOCK.__next__)
+    monkeypatch.setattr(last_words, "time", clock)
     monkeypatch.setattr(away, "os", SimpleNamespace(_exit=end))
     return found
 

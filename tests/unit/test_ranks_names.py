@@ -17,7 +17,7 @@ def nowhere(monkeypatch):
 
     monkeypatch.setattr(module.socket, "getaddrinfo", unknown)
     monkeypatch.setattr(module.platform, "node", lambda: "node1")
-    monkeypatch.setattr(module, "_TURN_S", 0.0)
+    monkeypatch.setattr(module, "wait_for_first", lambda: None)
     monkeypatch.setenv("MASTER_ADDR", "node0")
 
 
