@@ -61,15 +61,10 @@ def settled(
     courier = Courier(freight.connection, root)
     try:
         try:
-            job = _with_state(job, courier)
-        except OSError as error:
-            what = "snapshot" if job.start is not None else "run of --init-from"
-            refusal = ConfigError(
-                f"the {what} cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
-                "Choose another --out there."
-            )
+            job = _with_state(job, courier, own_out)
+        except ConfigError as refusal:
             link.send("failed", messages.failure(job.process, refusal))
-            raise refusal from None
+            raise
         yield replace(job, out=root, spare=spare_folder(root, folder)), courier
         courier.close()
     finally:
@@ -79,13 +74,21 @@ def settled(
                 empty.rmdir()
 
 
-def _with_state(job: Job, courier: Courier) -> Job:
-    """The job with the files that its blocks begin with on this host; raises OSError."""
-    if job.start is not None:
-        job = replace(job, start=replace(job.start, folder=courier.fetch_start(job.start.folder.name, job.blocks)))
-    if (initial := job.resolved.initial) is not None:
-        folder = courier.fetch_initial([k for k in job.blocks if k in initial.files])
-        job = replace(job, resolved=replace(job.resolved, initial=replace(initial, folder=folder)))
+def _with_state(job: Job, courier: Courier, own_out: Path) -> Job:
+    """The job with the files that its blocks begin with on this host; raises ConfigError where they cannot be there."""
+    what = "snapshot"
+    try:
+        if job.start is not None:
+            job = replace(job, start=replace(job.start, folder=courier.fetch_start(job.start.folder.name, job.blocks)))
+        if (initial := job.resolved.initial) is not None:
+            what = "run of --init-from"
+            folder = courier.fetch_initial([k for k in job.blocks if k in initial.files])
+            job = replace(job, resolved=replace(job.resolved, initial=replace(initial, folder=folder)))
+    except OSError as error:
+        raise ConfigError(
+            f"the {what} cannot be brought to host {platform.node()} (given: --out {own_out}, {reason(error)}). "
+            "Choose another --out there."
+        ) from None
     return job
 
 

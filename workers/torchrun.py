@@ -158,9 +158,7 @@ def _follow(ranks: Ranks, out: Path, named_root: Path | None, patience_s: float)
             shutil.rmtree(offered, ignore_errors=True)
 
 
-def _do_job(
-    ranks: Ranks, store: Store, line: Line, freight: Line | None, out: Path, named_root: Path | None = None
-) -> None:
+def _do_job(ranks: Ranks, store: Store, line: Line, freight: Line | None, out: Path, root: Path | None = None) -> None:
     """Receive a job and do it."""
     try:
         data = line.receive()
@@ -192,7 +190,7 @@ def _do_job(
     on_termination(lambda number: _say_goodbye(link, job.process, number))
     use_line(line, hosts, leader)
     try:
-        with settled(job, freight, out, link, named_root) as (job, courier):
+        with settled(job, freight, out, link, root) as (job, courier):
             _run_stage(job, link, store, courier)
     except SystemExit as end:  # this thread may be faster than the one that says goodbye
         _tell_end(link, job.process, int(end.code or 0) - 128)
