@@ -26,7 +26,8 @@ _LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS
 
 
 def environment(module: str, arguments: Sequence[str], **more: Any) -> dict[str, Any]:
-    """Versions, commit, processor and the instructions that are used of it, cores and command; call it before measuring, so that the commit is what ran.
+    """Versions, commit, processor and the instructions that are used of it, cores and command; call it before measuring,
+    so that the commit is what ran.
 
     Args:
         module: ``benchmarks.throughput``.
