@@ -1,5 +1,7 @@
 """Synthetic gradients: blocks learn from a model of the gradient, the model later from what comes (Jaderberg 2017)."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -40,10 +42,10 @@ class SyntheticGradients(LearningRule):
     topology = Topology.NEIGHBOUR
 
     def __init__(
-        self, block: Block, spec: BlockSpec, synthesiser: Synthesiser | None, *, rate: float, mixing: float
+        self, block: Block, spec: BlockSpec, make: Callable[[], Synthesiser], *, rate: float, mixing: float
     ) -> None:
-        super().__init__(block, spec)
-        self.synthesiser = synthesiser
+        super().__init__(block, spec)  # refuses labels, before a model is made that would refuse their shape
+        self.synthesiser = None if spec.is_last else make()
         self.rate, self.mixing = rate, mixing
 
     @property
@@ -125,8 +127,6 @@ def build(
         synthesiser_rate: factor on the learning rate of the model.
         mixing: share of the true gradient, for which the block then waits.
     """
-    model = None
-    if not spec.is_last:
-        num_labels = spec.task.num_outputs if conditioned else 0
-        model = Synthesiser(spec.out_shape, num_labels, layers=layers, width=width)
-    return SyntheticGradients(block, spec, model, rate=synthesiser_rate, mixing=mixing)
+    num_labels = spec.task.num_outputs if conditioned else 0
+    make = partial(Synthesiser, spec.out_shape, num_labels, layers=layers, width=width)
+    return SyntheticGradients(block, spec, make, rate=synthesiser_rate, mixing=mixing)

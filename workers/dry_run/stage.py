@@ -3,12 +3,10 @@
 import math
 import os
 import signal
-import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -29,6 +27,7 @@ from pipeline.schedules.cuts import Cuts
 from pipeline.schedules.plan import Plan
 from workers import messages
 from workers.host.allocator import keep_freed_memory
+from workers.host.parent import end_with_starter
 from workers.job import Job
 from workers.stage_build import open_ends, stage_of
 from workers.transport import Transport
@@ -194,14 +193,6 @@ def _synthetic_data(job: Job) -> tuple[Feed, Feed]:
     return feed(batching.batch_size, spec.num_train, True), feed(batching.eval_batch_size, spec.num_test, False)
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, also while a block of the user's hangs."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
 def main(connection: Connection, stage_index: int) -> None:
     """Body of a stage's process in a dry run: runs each spec that comes over the connection, until None comes.
 
@@ -212,7 +203,7 @@ def main(connection: Connection, stage_index: int) -> None:
         stage_index: index of this stage.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_starter()  # also while a block of the user's hangs
     stage: DryRunStage | None = None
     try:
         job: Job = trusted(connection.recv_bytes())

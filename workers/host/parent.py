@@ -8,8 +8,10 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+from multiprocessing import parent_process
 
-__all__ = ["die_with_parent"]
+__all__ = ["die_with_parent", "end_with_starter"]
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -30,3 +32,22 @@ def die_with_parent(parent: int | None = None) -> bool:
     if os.getppid() != before:  # the death that the kernel would have told came first
         os.kill(os.getpid(), signal.SIGKILL)
     return True
+
+
+def end_with_starter() -> None:
+    """Has a thread end this process when the one that had it forked has ended.
+
+    For the time before :func:`die_with_parent`: whoever is killed takes the server that forks with it, perhaps before
+    this process has said that it wants to die, and the kernel then takes a stranger for its parent.
+    """
+    starter = parent_process()
+    if starter is not None:
+        threading.Thread(target=_end_behind, args=(starter.sentinel,), daemon=True).start()
+
+
+def _end_behind(sentinel: int) -> None:
+    """Waits for as long as the process lives whose sentinel this is."""
+    from multiprocessing.connection import wait  # imported here: commands that fork nothing begin sooner
+
+    wait([sentinel])
+    os._exit(1)

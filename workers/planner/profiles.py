@@ -25,7 +25,7 @@ from pipeline.resolve import RunSpec
 from workers import cost_cache
 from workers.host.allocator import keep_freed_memory
 from workers.host.fork_server import process_context, warm_up
-from workers.host.parent import die_with_parent
+from workers.host.parent import die_with_parent, end_with_starter
 from workers.job import Job
 from workers.planner.lone_stage import StageProfile, measure_stage
 from workers.planner.wire_costs import WireCosts, measure_wires
@@ -241,6 +241,7 @@ def _begin() -> None:
     """First of all in a process that measures. It waits for work on a pipe that it holds itself, whose end it would
     never see."""
     die_with_parent()
+    end_with_starter()
     keep_freed_memory()
 
 

@@ -50,3 +50,24 @@ def test_a_parent_that_died_before_is_noticed():
 def test_elsewhere_nothing_is_done(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert die_with_parent() is False
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_process_that_was_forked_for_one_that_is_gone_ends(lives):
+    """The server that forks is gone by then, too, so that no parent tells it. Before that it goes on."""
+    code = """
+import os, sys, time
+from types import SimpleNamespace
+from workers.host import parent
+reader, writer = os.pipe()
+parent.parent_process = lambda: SimpleNamespace(sentinel=reader)
+parent.end_with_starter()
+if sys.argv[1] == "False":
+    os.close(writer)
+    time.sleep(60)
+parent.parent_process = lambda: None
+parent.end_with_starter()
+print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(lives)], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == ((0, "still here\n") if lives else (1, ""))
