@@ -1,10 +1,12 @@
 """Rank 0's port, with real sockets: who is let in, who is dropped, and that nobody holds up the others."""
 
 import json
+import os
 import pickle
 import socket
 import threading
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 
 import pytest
@@ -173,10 +175,18 @@ def test_a_silent_rank_0_is_no_rank_0(monkeypatch):
             visit("127.0.0.1", server.getsockname()[1], KEY, 1, 2)
 
 
+def unused_port():
+    """One below those that the kernel gives to clients: whoever connects, the visitor itself among them, could have
+    taken another one meanwhile."""
+    for number in range(20_000 + os.getpid() % 10_000, 32_768):
+        with suppress(OSError), socket.create_server(("127.0.0.1", number)):
+            return number
+    raise AssertionError("no port is left")
+
+
 def test_a_rank_that_cannot_reach_rank_0_yet_says_so_once_and_goes_on(monkeypatch, caplog):
     monkeypatch.setattr(visiting, "_SAY_S", -1.0)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        number = server.getsockname()[1]
+    number = unused_port()
     found = []
     ends = time.monotonic() + LONG_S
     visitor = threading.Thread(target=lambda: found.append(visit("127.0.0.1", number, KEY, 1, 2, deadline=ends)))
